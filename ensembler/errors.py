@@ -59,6 +59,10 @@ class RecipeError(RequestError):
         super().__init__("\n".join(self.problems))
 
 
+class MissingRunError(RequestError, FileNotFoundError):
+    """A run that is not there."""
+
+
 class ChangedRecipeError(RequestError):
     """A run folder that belongs to another recipe."""
 

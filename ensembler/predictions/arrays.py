@@ -1,0 +1,87 @@
+"""Arrays on disk: `.npy` files opened only when shape, type and checksum are what the record says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ensembler.errors import MissingFileError, StoreError
+from ensembler.files import sha256_of, write_aside
+
+_FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
+
+
+def write_array(path: Path, array: NDArray[np.generic]) -> None:
+    """Write `array` as `.npy`, whole or not at all."""
+    with write_aside(path) as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+@contextmanager
+def fill_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator[NDArray[np.generic]]:
+    """Yield a memory-mapped array to fill; it becomes the `.npy` file `path` when the block ends."""
+    if 0 in shape:
+        yield (empty := np.empty(shape, dtype))
+        write_array(path, empty)
+        return
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with write_aside(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        offset = file.tell()
+        file.truncate(offset + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        file.flush()
+        array = np.memmap(file.name, dtype=dtype, mode="r+", offset=offset, shape=shape)
+        yield array
+        array.flush()
+        del array
+
+
+def open_array(
+    path: Path, shape: tuple[int, ...], *, sha256: str | None, of: str, check: bool = True
+) -> NDArray[np.floating]:
+    """Memory-map a float16 or float32 `.npy` of exactly `shape`.
+
+    The header is judged before anything is allocated, so that a file that claims terabytes costs nothing. Raises
+    StoreError naming the file, `of` (the record that describes it) and the mend.
+    """
+    mend = f"restore it from a copy, or remove {path.parent} to have it made again"
+    try:
+        with path.open("rb") as file:
+            found_shape, dtype, offset = _header(file)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} is missing though {of} describes it; {mend}") from error
+    except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} is not a plain .npy array ({error}); {mend}") from error
+    if dtype not in _FLOATS:
+        raise StoreError(f"{path} holds {dtype}, expected float16 or float32; {mend}")
+    if found_shape != shape:
+        raise StoreError(f"{path} has shape {list(found_shape)}, {of} says {list(shape)}; {mend}")
+    expected_size = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    size = path.stat().st_size
+    if size != expected_size:
+        raise StoreError(f"{path} has {size} bytes, expected {expected_size}; it was cut short or altered; {mend}")
+    if check and sha256 is not None and sha256_of(path) != sha256:
+        raise StoreError(f"{path} is not the file that {of} describes (its sha256 differs); {mend}")
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"format version {version}")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which only pickle could read")
+    if fortran and len(shape) > 1:
+        raise ValueError("it is stored column by column; save it with np.ascontiguousarray")
+    return shape, dtype, file.tell()

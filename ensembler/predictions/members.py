@@ -1,0 +1,178 @@
+"""Complete members: `member.json` and the arrays it describes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ensembler.errors import MissingFileError, StoreError, UnknownNameError
+from ensembler.files import read_json, sha256_of
+from ensembler.predictions.arrays import open_array
+from ensembler.predictions.merging import Merge, merge_views
+from ensembler.predictions.samples import SampleTable
+
+FORMAT: Literal[1] = 1
+Kind = Literal["logits", "probs", "labels"]
+
+
+class MemberRecord(BaseModel):
+    """What `member.json` says; other keys are kept and ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    format: Literal[1] = FORMAT
+    name: str
+    target: str = "label"
+    classes: tuple[str, ...] = Field(min_length=1)
+    views: tuple[str, ...] = Field(min_length=1)
+    folds: int = Field(ge=1)
+    sha256: dict[str, str]
+    kind: Kind = "logits"
+    fold_column: str = "fold"
+    scores: dict[str, Any] = Field(default_factory=dict)
+    seconds: float | None = None
+    seconds_by_phase: dict[str, float] = Field(default_factory=dict)
+    fingerprint: str | None = None
+
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def read_record(path: Path, model: type[R]) -> R:
+    """Read a record; a StoreError names the file and the first key that does not fit."""
+    content = read_json(path)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise StoreError(f"{path}: {key}: {first['msg'].lower()}; the file was altered or written by hand") from error
+
+
+@dataclass(frozen=True)
+class Member:
+    """A complete member in the store, its arrays opened on demand."""
+
+    folder: Path
+    record: MemberRecord
+    samples: SampleTable
+
+    @property
+    def name(self) -> str:
+        """The member's name, which is also its folder's."""
+        return self.record.name
+
+    @cached_property
+    def folds(self) -> NDArray[np.int64]:
+        """The fold `[train samples]` in which this member's checkpoints left each row out; -1 = none."""
+        return self.samples.folds(self.record.fold_column)
+
+    @cached_property
+    def oof_logits(self) -> NDArray[np.floating]:
+        """Out-of-fold logits `[views, train samples, classes]`, memory-mapped; NaN rows = never validated."""
+        array = self._open("oof.npy", (len(self.record.views), len(self.samples.train), len(self.record.classes)))
+        self._check_finite(array)
+        return array
+
+    @cached_property
+    def test_logits(self) -> NDArray[np.floating]:
+        """Test logits `[folds, views, test samples, classes]`, memory-mapped."""
+        shape = (self.record.folds, len(self.record.views), len(self.samples.test), len(self.record.classes))
+        array = self._open("test.npy", shape)
+        bad = ~np.isfinite(array).all(axis=(1, 2, 3))
+        if bad.any():
+            raise StoreError(
+                f"{self.folder / 'test.npy'}: fold {int(np.flatnonzero(bad)[0])} of member {self.name!r} holds values "
+                "that are not finite; the file was altered, or the fold must be trained again"
+            )
+        return array
+
+    def oof(self, classes: Sequence[str], merge: Merge = "mean", views: Sequence[str] | None = None) -> NDArray[Any]:
+        """Out-of-fold probabilities float32 `[train samples, classes]` in the order of `classes`; NaN = missing."""
+        return self._probs(self.oof_logits, classes, merge, views)
+
+    def test(self, classes: Sequence[str], merge: Merge = "mean", views: Sequence[str] | None = None) -> NDArray[Any]:
+        """Test probabilities float32 `[folds, test samples, classes]` in the order of `classes`."""
+        if 0 in self.test_logits.shape:
+            return np.empty((self.record.folds, len(self.samples.test), len(classes)), np.float32)
+        return np.stack([self._probs(fold, classes, merge, views) for fold in self.test_logits])
+
+    def _probs(
+        self, logits: NDArray[np.floating], classes: Sequence[str], merge: Merge, views: Sequence[str] | None
+    ) -> NDArray[Any]:
+        kept = [self.view_index(v) for v in views] if views else list(range(len(self.record.views)))
+        probs = merge_views(logits[kept], merge, kind=self.record.kind)
+        return probs[..., self.class_order(classes)]
+
+    def view_index(self, view: str) -> int:
+        """Position of a view on the first axis of the logits."""
+        if view not in self.record.views:
+            raise UnknownNameError(f"view of member {self.name!r}", view, self.record.views)
+        return self.record.views.index(view)
+
+    def class_order(self, classes: Sequence[str]) -> list[int]:
+        """Positions of `classes` among this member's own, matched by name."""
+        own = {name: i for i, name in enumerate(self.record.classes)}
+        if set(own) != set(classes):
+            odd = sorted(set(own) ^ set(classes))
+            raise StoreError(f"member {self.name!r} has other classes than the run: {', '.join(odd[:5])} differ")
+        return [own[name] for name in classes]
+
+    def _open(self, name: str, shape: tuple[int, ...]) -> NDArray[np.floating]:
+        if name not in self.record.sha256:
+            raise StoreError(f"{self.folder / 'member.json'} has no sha256 of {name}; it was altered")
+        return open_array(self.folder / name, shape, sha256=self.record.sha256[name], of="member.json")
+
+    def _check_finite(self, oof: NDArray[np.floating]) -> None:
+        validated = self.folds >= 0
+        finite = np.isfinite(oof).all(axis=(0, 2))
+        bad = np.unique(self.folds[validated & ~finite])
+        if len(bad):
+            raise StoreError(
+                f"{self.folder / 'oof.npy'}: fold {int(bad[0])} of member {self.name!r} holds values that are not "
+                "finite; the file was altered, or the fold must be trained again"
+            )
+
+
+def open_member(folder: Path, samples: SampleTable, samples_sha256: str) -> Member:
+    """Open the complete member in `folder`; MissingFileError when it is not complete.
+
+    Raises StoreError when the record is altered, belongs to another member or to other samples.
+    """
+    path = folder / "member.json"
+    record = _read_settled(path)
+    if record.name != folder.name:
+        raise StoreError(f"{path} describes member {record.name!r}, not {folder.name!r}; files were swapped")
+    wanted = record.sha256.get("samples.csv")
+    if wanted is not None and wanted != samples_sha256:
+        raise StoreError(
+            f"{path} was made for another samples.csv (its sha256 differs); restore samples.csv or remove {folder}"
+        )
+    if record.fold_column not in samples.table:
+        raise StoreError(f"{path}: samples.csv has no column {record.fold_column!r}")
+    return Member(folder, record, samples)
+
+
+def _read_settled(path: Path) -> MemberRecord:
+    # Between the removal of an old record and the arrival of the new one lie milliseconds: wait them out.
+    for _ in range(20):
+        try:
+            return read_record(path, MemberRecord)
+        except MissingFileError:
+            if not (path.parent / ".next" / path.name).exists():
+                break
+            time.sleep(0.05)
+    return read_record(path, MemberRecord)
+
+
+def checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """The sha256 of each file in `folder`, by file name."""
+    return {name: sha256_of(folder / name) for name in names}

@@ -1,0 +1,34 @@
+"""Merging the views of a prediction, after the fact and without a model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.logits import softmax
+
+Merge = Literal["mean", "logits", "geometric", "max"]
+
+
+def merge_views(logits: NDArray[np.floating], how: Merge = "mean", *, kind: str = "logits") -> NDArray[np.float32]:
+    """Probabilities float32 `[samples, classes]` of `logits` `[views, samples, classes]`; rows of NaN stay NaN.
+
+    `mean` averages probabilities; `logits` and `geometric` are the softmax of the mean logits and of the mean
+    log-probabilities, which is the same thing after normalising; `max` takes the largest probability of each class
+    and renormalises. For `kind` "probs" or "labels" the values are probabilities already.
+    """
+    if kind == "logits" and (how in ("logits", "geometric") or len(logits) == 1):
+        # A constant per row and view cancels in the softmax, so the mean of logits is the geometric mean.
+        return softmax(logits.mean(axis=0, dtype=np.float64)).astype(np.float32)
+    total: NDArray[np.float64] | None = None
+    for view in logits:
+        probs = softmax(view) if kind == "logits" else np.asarray(view, np.float64)
+        if how in ("logits", "geometric"):
+            probs = np.log(np.clip(probs, 1e-7, None))
+        total = probs if total is None else np.maximum(total, probs) if how == "max" else total + probs
+    assert total is not None
+    if how in ("logits", "geometric"):
+        return softmax(total / len(logits)).astype(np.float32)
+    return (total / total.sum(axis=-1, keepdims=True)).astype(np.float32)

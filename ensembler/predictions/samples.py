@@ -1,0 +1,137 @@
+"""The one order of rows of a run: `samples.csv`, a row for each sample."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ensembler.errors import MissingFileError, StoreError
+from ensembler.files import write_bytes
+
+FIXED_COLUMNS = ("id", "split", "source", "fold", "group")
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """The samples of a run, train rows and test rows, each in its own fixed order.
+
+    `table` has the columns `id` (text, unique), `split` ("train" or "test"), `fold` (the fold a train row is
+    validated in; -1 = never validated, and for all test rows), one column of label names for each target (missing =
+    unknown) and, when the recipe names one, `group`. `source` tells held-out rows (split "test", source "train")
+    from the rows of the recipe's test part (both "test"). Further columns are kept as they are.
+    """
+
+    table: pd.DataFrame
+
+    @cached_property
+    def train(self) -> pd.DataFrame:
+        """Train rows in order; row i of `oof.npy` is row i here."""
+        return self.table[self.table["split"] == "train"].reset_index(drop=True)
+
+    @cached_property
+    def test(self) -> pd.DataFrame:
+        """Test rows in order; row i of `test.npy` is row i here."""
+        return self.table[self.table["split"] == "test"].reset_index(drop=True)
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the target columns."""
+        known = set(FIXED_COLUMNS)
+        return tuple(c for c in self.table.columns if c not in known and not c.startswith("fold_r"))
+
+    def labels(self, target: str, classes: Sequence[str], split: str) -> NDArray[np.int64]:
+        """Label indices `[samples]` of one split into `classes`; -1 = unknown.
+
+        Raises StoreError for a label that is not among the classes.
+        """
+        rows = self.train if split == "train" else self.test
+        if target not in rows:
+            raise StoreError(f"samples.csv has no target column {target!r}; it has {', '.join(self.targets)}")
+        index = {name: i for i, name in enumerate(classes)}
+        names = rows[target]
+        strange = sorted({str(n) for n in names.dropna()} - set(index))
+        if strange:
+            raise StoreError(f"samples.csv: label {strange[0]!r} of target {target!r} is not a class of its members")
+        return np.array([index[n] if isinstance(n, str) else -1 for n in names], dtype=np.int64)
+
+    def groups(self, split: str = "train") -> NDArray[np.int64] | None:
+        """Group numbers `[samples]` of one split, or None when the run has no groups."""
+        if "group" not in self.table:
+            return None
+        rows = self.train if split == "train" else self.test
+        return np.asarray(pd.factorize(rows["group"])[0], dtype=np.int64)
+
+    def folds(self, column: str = "fold") -> NDArray[np.int64]:
+        """The fold `[train samples]` in which each train row is validated; -1 = never."""
+        return self.train[column].to_numpy(dtype=np.int64)
+
+    @cached_property
+    def to_submit(self) -> NDArray[np.bool_]:
+        """Which test rows `[test samples]` a submission holds: the test part, or the held-out rows without one."""
+        if "source" not in self.test:
+            return np.ones(len(self.test), dtype=bool)
+        of_test_part = (self.test["source"] == "test").to_numpy()
+        return of_test_part if of_test_part.any() else np.ones(len(self.test), dtype=bool)
+
+
+def write_samples(path: Path, table: pd.DataFrame) -> None:
+    """Write `samples.csv`, whole or not at all."""
+    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_samples_csv(path: Path) -> SampleTable:
+    """Read and check `samples.csv`; a StoreError names the row that does not fit."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} is missing; without it no prediction of the run can be matched") from error
+    try:
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, na_values={})
+    except (ValueError, pd.errors.ParserError) as error:
+        raise StoreError(f"{path} is not a readable CSV ({error}); it was altered or cut short") from error
+    missing = [c for c in ("id", "split", "fold") if c not in table]
+    if missing:
+        raise StoreError(f"{path} has no column {missing[0]!r}; it was altered or cut short")
+    return SampleTable(_check_rows(path, _typed(path, table)))
+
+
+def _typed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    for column in [c for c in table if c == "fold" or str(c).startswith("fold_r")]:
+        numbers = pd.to_numeric(table[column].replace("", "-1"), errors="coerce")
+        wrong = numbers.isna() | (numbers % 1 != 0) | (numbers < -1)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise StoreError(f"{path} row {row + 2}: {column} is {table[column][row]!r}, expected a whole number")
+        table[column] = numbers.astype(np.int64)
+    targets = [str(c) for c in table if c not in FIXED_COLUMNS and not str(c).startswith("fold_r")]
+    table[targets] = table[targets].astype(object).where(table[targets] != "", None)
+    return table
+
+
+def _check_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    repeated = table["id"].duplicated()
+    if repeated.any():
+        row = int(np.flatnonzero(repeated)[0])
+        raise StoreError(f"{path} row {row + 2}: id {table['id'][row]!r} stands twice; ids are unique in a run")
+    wrong = ~table["split"].isin(["train", "test"])
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise StoreError(f"{path} row {row + 2}: split is {table['split'][row]!r}, expected train or test")
+    if "group" in table:
+        _check_groups(path, table)
+    return table
+
+
+def _check_groups(path: Path, table: pd.DataFrame) -> None:
+    validated = table[(table["split"] == "train") & (table["fold"] >= 0)]
+    folds_of_group = validated.groupby("group")["fold"].nunique()
+    astride = folds_of_group[folds_of_group > 1]
+    if len(astride):
+        raise StoreError(f"{path}: group {astride.index[0]!r} lies in {astride.iloc[0]} folds; groups never straddle")

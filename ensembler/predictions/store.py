@@ -1,0 +1,170 @@
+"""A run's folder: where everything lies, and what of it is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ensembler.errors import MissingFileError, MissingRunError, RequestError, UnknownNameError, nearest
+from ensembler.files import read_json, sha256_of
+from ensembler.predictions.blends import Blend, open_blend
+from ensembler.predictions.members import Member, open_member
+from ensembler.predictions.samples import SampleTable, read_samples_csv
+
+
+def artifacts_folder(given: Path | None = None) -> Path:
+    """The folder of all runs: as given, else `ENS_ARTIFACTS`, else `artifacts` under the current folder."""
+    return given or Path(os.environ.get("ENS_ARTIFACTS") or "artifacts")
+
+
+def cache_folder(artifacts: Path) -> Path:
+    """The folder of prepared pixels: `ENS_CACHE`, else `.cache` among the runs."""
+    return Path(os.environ.get("ENS_CACHE") or artifacts / ".cache")
+
+
+def run_names(artifacts: Path) -> list[str]:
+    """Names of the runs in `artifacts`."""
+    if not artifacts.is_dir():
+        return []
+    return sorted(p.name for p in artifacts.iterdir() if (p / "samples.csv").is_file())
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return `name` when it can be a folder's name, else raise RequestError."""
+    good = name and not name.startswith(".") and all(c.isalnum() or c in "-_.+@" for c in name)
+    if not good or len(name) > 100:
+        raise RequestError(
+            f"{name!r} cannot be the name of a {kind}: use letters, digits and - _ . + @, at most 100, no dot in front"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """Everything a run keeps on disk, by name. Opening and reading never writes."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, run: str | Path, artifacts: Path | None = None) -> RunStore:
+        """Open a run by its folder or by its name under the folder of all runs."""
+        given = Path(run)
+        if (given / "samples.csv").is_file():
+            return cls(given)
+        root = artifacts_folder(artifacts)
+        if len(given.parts) == 1 and (root / given / "samples.csv").is_file():
+            return cls(root / given)
+        known = run_names(root)
+        if given.is_dir() or (len(given.parts) == 1 and (root / given).is_dir()):
+            place = given if given.is_dir() else root / given
+            raise MissingRunError(f"{place} is no run: it has no samples.csv; start one with `ens run RECIPE`")
+        hint = nearest(str(run), known) if known else f"there are no runs in {root}; start one with `ens run RECIPE`"
+        raise MissingRunError(f"unknown run {str(run)!r}; {hint}")
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is its folder's."""
+        return self.folder.resolve().name
+
+    @property
+    def lock_path(self) -> Path:
+        """The lock held while something complete is put in its place."""
+        return self.folder / ".lock"
+
+    @property
+    def samples_path(self) -> Path:
+        """Where the rows and their order lie."""
+        return self.folder / "samples.csv"
+
+    @property
+    def recipe_path(self) -> Path:
+        """Where the resolved recipe lies."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def recipe_lock_path(self) -> Path:
+        """Where versions, seeds and fingerprints lie."""
+        return self.folder / "recipe.lock.json"
+
+    @property
+    def submission_path(self) -> Path:
+        """Where the best valid blend so far lies, ready to hand in."""
+        return self.folder / "submission.csv"
+
+    @cached_property
+    def samples(self) -> SampleTable:
+        """The rows of the run."""
+        return read_samples_csv(self.samples_path)
+
+    @cached_property
+    def samples_sha256(self) -> str:
+        """The checksum every record of this run carries."""
+        return sha256_of(self.samples_path)
+
+    def member_folder(self, name: str) -> Path:
+        """Where a member's files lie."""
+        return self.folder / "members" / check_name("member", name)
+
+    def blend_folder(self, name: str) -> Path:
+        """Where a blend's files lie."""
+        return self.folder / "blends" / check_name("blend", name)
+
+    @property
+    def complete_members(self) -> list[str]:
+        """Names of the members whose `member.json` is there, in the recipe's order, then by name."""
+        return self._in_order(p.parent.name for p in self.folder.glob("members/*/member.json"))
+
+    @property
+    def begun_members(self) -> list[str]:
+        """Names of the members that have a folder but are not complete."""
+        done = set(self.complete_members)
+        folders = (self.folder / "members").glob("*")
+        return self._in_order(p.name for p in folders if p.is_dir() and p.name not in done)
+
+    @property
+    def blends(self) -> list[str]:
+        """Names of the blends."""
+        return sorted(p.parent.name for p in self.folder.glob("blends/*/blend.json"))
+
+    def member(self, name: str) -> Member:
+        """Open a complete member; the error tells an unknown name from one that is not finished."""
+        if name in self.complete_members or (self.folder / "members" / name / ".next").exists():
+            return open_member(self.member_folder(name), self.samples, self.samples_sha256)
+        if name in self.begun_members:
+            raise MissingFileError(f"member {name!r} is not complete yet; `ens run {self.recipe_hint}` goes on with it")
+        raise UnknownNameError("member", name, self.complete_members)
+
+    def blend(self, name: str) -> Blend:
+        """Open a blend."""
+        if name not in self.blends:
+            raise UnknownNameError("blend", name, self.blends)
+        return open_blend(self.blend_folder(name), self.samples)
+
+    @property
+    def recipe_hint(self) -> Path:
+        """The recipe to name in advice."""
+        return self.recipe_path
+
+    @cached_property
+    def lock(self) -> dict[str, object]:
+        """What `recipe.lock.json` says; empty for a run that was imported or written by another tool."""
+        return read_json(self.recipe_lock_path) if self.recipe_lock_path.exists() else {}
+
+    def classes(self, target: str) -> tuple[str, ...]:
+        """Class names of a target, in the run's order: as locked, else its first member's."""
+        locked = self.lock.get("classes")
+        if isinstance(locked, dict) and isinstance(locked.get(target), list):
+            return tuple(str(name) for name in locked[target])
+        for name in self.complete_members:
+            record = self.member(name).record
+            if record.target == target:
+                return record.classes
+        raise MissingFileError(f"run {self.name!r} has no complete member of target {target!r} yet")
+
+    def _in_order(self, names: Iterable[str]) -> list[str]:
+        locked = self.lock.get("members")
+        order = {name: i for i, name in enumerate(locked)} if isinstance(locked, list) else {}
+        return sorted(names, key=lambda name: (order.get(name, len(order)), name))
