@@ -131,7 +131,7 @@ def _lock(path: Path, wait: bool) -> int | None:
             return None
         # The holder before us may have removed the file between our open and our lock.
         try:
-            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
                 return descriptor
         except FileNotFoundError:
             pass

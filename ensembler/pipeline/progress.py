@@ -1,0 +1,50 @@
+"""What a long job tells while it runs; the command line shows it, a notebook may ignore it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold of one member that is to be trained: its epochs tell how much work it is."""
+
+    member: str
+    fold: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch; `score` is the validation accuracy when the epoch was validated."""
+
+    member: str
+    fold: int
+    epoch: int
+    epochs: int
+    loss: float
+    score: float | None
+    seconds: float
+
+
+class Progress:
+    """Hears what happens; this one keeps quiet. Override what is to be shown."""
+
+    def plan(self, jobs: Sequence[FoldJob]) -> None:
+        """These folds are to be trained now."""
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """A countable step ("decoding", "predicting cnn fold 0") got to `done` of `total`."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch ended."""
+
+    def fold_done(self, job: FoldJob, text: str) -> None:
+        """A fold is finished and its logits are kept; `text` is its score in words."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line happened."""
+
+    def warn(self, text: str) -> None:
+        """Something the user should act on happened."""

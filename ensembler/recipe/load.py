@@ -1,0 +1,236 @@
+"""From a recipe file to checked, frozen specs: extends, defaults, --set, environment variables, all problems at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ensembler.errors import RecipeError, RequestError, nearest
+from ensembler.predictions.store import check_name
+from ensembler.recipe.document import Document, Place, parse_value, read_document
+from ensembler.recipe.spec import RecipeSpec
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
+_BUILT_IN_SOURCES = ("digits", "fashion-mnist")
+# Places that hold a path; * stands for any name. A path is relative to the file it stands in.
+_PATH_PLACES = (
+    ("data", "source"),
+    ("data", "root"),
+    ("data", "test"),
+    ("defaults", "checkpoint"),
+    ("members", "*", "checkpoint"),
+    ("submission", "template"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe and where it came from."""
+
+    spec: RecipeSpec
+    path: Path
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """Read and check a recipe file.
+
+        `overrides` are "key.of.value=YAML" as on the command line. Raises RecipeError with every problem found, each
+        with its line and the nearest valid name.
+        """
+        path = Path(path)
+        if path.is_dir() and (path / "recipe.yaml").is_file():
+            path = path / "recipe.yaml"
+        document = _override(_read_with_base(path, ()), overrides)
+        document = _share_defaults(_expand(document))
+        content = {"name": path.stem if path.name != "recipe.yaml" else path.resolve().parent.name, **document.content}
+        return cls(_validate(content, document), path)
+
+
+def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Document:
+    if path.resolve() in seen:
+        raise RecipeError([f"{path.name}: extends comes back to itself"])
+    document = _resolve_paths(read_document(path))
+    parent = document.content.pop("extends", None)
+    if parent is None:
+        return document
+    if not isinstance(parent, str):
+        raise RecipeError([f"{document.where(('extends',))}: extends takes the path of one recipe"])
+    base = _read_with_base(path.parent / parent, (*seen, path.resolve()))
+    return Document(_merge(base.content, document.content), path, {**base.origins, **document.origins})
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _override(document: Document, overrides: Sequence[str]) -> Document:
+    origins = dict(document.origins)
+    content = document.content
+    for override in overrides:
+        dotted, separator, text = override.partition("=")
+        keys = dotted.split(".")
+        if not separator or not all(keys):
+            raise RequestError(f"--set {override!r}: expected key=value, for instance --set members.cnn.epochs=3")
+        nested: Any = parse_value(text)
+        for key in reversed(keys):
+            nested = {key: nested}
+        content = _merge(content, nested)
+        origins[tuple(keys)] = f"--set {override}"
+    return Document(content, document.path, origins)
+
+
+def _expand(document: Document) -> Document:
+    problems: list[str] = []
+
+    def expand(value: Any, place: Place) -> Any:
+        if isinstance(value, dict):
+            return {key: expand(item, (*place, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [expand(item, (*place, i)) for i, item in enumerate(value)]
+        return _VARIABLE.sub(lambda m: variable(m, place), value) if isinstance(value, str) else value
+
+    def variable(match: re.Match[str], place: Place) -> str:
+        found = os.environ.get(match["name"], match["default"])
+        if found is None:
+            problems.append(f"{document.where(place)}: environment variable {match['name']} is not set")
+        return found or ""
+
+    content = expand(document.content, ())
+    if problems:
+        raise RecipeError(problems)
+    return Document(content, document.path, document.origins)
+
+
+def _resolve_paths(document: Document) -> Document:
+    base = document.path.resolve().parent
+
+    def resolve(value: Any, place: Place) -> Any:
+        if isinstance(value, dict):
+            return {key: resolve(item, (*place, key)) for key, item in value.items()}
+        is_path = any(_matches(place, pattern) for pattern in _PATH_PLACES)
+        if not is_path or not isinstance(value, str) or (place == ("data", "source") and value in _BUILT_IN_SOURCES):
+            return value
+        # A variable may stand for an absolute path: expand it before judging.
+        known = _VARIABLE.sub(lambda m: os.environ.get(m["name"], m["default"] or m[0]), value)
+        return str(base / Path(known).expanduser())
+
+    return Document(resolve(document.content, ()), document.path, document.origins)
+
+
+def _matches(place: Place, pattern: tuple[str, ...]) -> bool:
+    return len(place) == len(pattern) and all(p in ("*", k) for k, p in zip(place, pattern, strict=True))
+
+
+def _share_defaults(document: Document) -> Document:
+    content = dict(document.content)
+    defaults = content.pop("defaults", None)
+    members = content.get("members")
+    if defaults is None:
+        return document
+    if not isinstance(defaults, dict):
+        raise RecipeError([f"{document.where(('defaults',))}: defaults takes member options, such as epochs: 10"])
+    origins = dict(document.origins)
+    if isinstance(members, dict):
+        content["members"] = {name: _with_defaults(name, m, defaults, origins) for name, m in members.items()}
+    return Document(content, document.path, origins)
+
+
+def _with_defaults(name: str, member: Any, defaults: dict[str, Any], origins: dict[Place, str]) -> Any:
+    if member is None:
+        member = {}
+    if not isinstance(member, dict):
+        return member
+    for key in defaults.keys() - member.keys():
+        if ("defaults", key) in origins:
+            origins[("members", name, key)] = origins[("defaults", key)]
+    return {**defaults, **member}
+
+
+def _validate(content: dict[str, Any], document: Document) -> RecipeSpec:
+    problems = _name_problems(content, document)
+    try:
+        spec = RecipeSpec.model_validate(content)
+    except ValidationError as error:
+        for fault in error.errors():
+            problems.append(_explain(fault, content, document))
+        raise RecipeError(list(dict.fromkeys(problems))) from error
+    if problems:
+        raise RecipeError(problems)
+    return spec
+
+
+def _name_problems(content: dict[str, Any], document: Document) -> list[str]:
+    members = content.get("members")
+    named = [("run", content.get("name"), ("name",))]
+    named += [("member", name, ("members", name)) for name in (members if isinstance(members, dict) else ())]
+    problems = []
+    for kind, name, place in named:
+        try:
+            check_name(kind, name if isinstance(name, str) else str(name))
+        except RequestError as error:
+            problems.append(f"{document.where(place)}: {error}")
+    return problems
+
+
+def _explain(fault: Any, content: Any, document: Document) -> str:
+    place = _place_in(content, fault["loc"])
+    dotted = ".".join(str(part) for part in place)
+    where = document.where(place)
+    if fault["type"] == "extra_forbidden":
+        options = _options_at(place[:-1])
+        return f"{where}: {dotted} is not an option; {nearest(str(place[-1]), options, most=40)}"
+    if fault["type"] == "missing":
+        return f"{where}: {dotted} is missing"
+    if fault["type"] == "value_error":
+        return f"{where}: {dotted}: {fault['ctx']['error']}" if dotted else f"{where}: {fault['ctx']['error']}"
+    given = fault["input"]
+    shown = f" is {given!r}" if not isinstance(given, (dict, list)) else ""
+    message = str(fault["msg"]).replace("Input should be", "expected")
+    return f"{where}: {dotted}{shown}; {message[:1].lower()}{message[1:]}"
+
+
+def _place_in(content: Any, loc: Sequence[str | int]) -> Place:
+    # Where a value may have one of several types, pydantic adds the type's name to the place: leave it out.
+    place: list[str | int] = []
+    value = content
+    for i, part in enumerate(loc):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        elif i < len(loc) - 1 or not isinstance(value, dict):
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _options_at(place: Place) -> list[str]:
+    model: type[BaseModel] | None = RecipeSpec
+    for part in place:
+        if model is None:
+            return []
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    options = [f.alias or name for name, f in (model.model_fields if model else {}).items()]
+    return [*options, "extends", "defaults"] if model is RecipeSpec else options
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, dict, tuple, list, typing.Annotated):
+        found = (_model_in(argument) for argument in typing.get_args(annotation))
+        return next((model for model in found if model), None)
+    return None

@@ -1,0 +1,28 @@
+"""The whole recipe: the rooms' specs under the keys they have in the file."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ensembler.blending.spec import BlendSpec
+from ensembler.data.spec import AugmentSpec, DataSpec, FoldSpec, InputSpec
+from ensembler.inference.spec import ViewSpec
+from ensembler.reporting.spec import SubmissionSpec
+from ensembler.training.spec import MemberSpec
+
+
+class RecipeSpec(BaseModel):
+    """Everything a run is made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="The run: its folder is artifacts/NAME. Default: the recipe's file name.")
+    seed: int = Field(0, ge=0, description="Seed of every member that has none of its own.")
+    data: DataSpec = Field(description="What is read, and how.")
+    folds: FoldSpec = Field(default_factory=FoldSpec, description="How train rows are split into folds.")
+    input: InputSpec = Field(default_factory=InputSpec, description="What the networks see.")
+    augment: AugmentSpec = Field("light", description="Augmentation of every member without its own.")
+    views: tuple[ViewSpec, ...] = Field(("identity",), min_length=1, description="Views of test-time augmentation.")
+    members: dict[str, MemberSpec] = Field(min_length=1, description="The members, by name.")
+    blend: BlendSpec = Field(default_factory=BlendSpec, description="How members become one prediction.")
+    submission: SubmissionSpec = Field(default_factory=SubmissionSpec, description="The file that is handed in.")

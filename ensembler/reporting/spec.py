@@ -1,0 +1,33 @@
+"""What a recipe may say about the submission file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SubmissionFormat = Literal["labels", "probs"]
+
+
+class SubmissionSpec(BaseModel):
+    """The file that is handed in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: SubmissionFormat = Field("labels", description="labels: the best class; probs: a column for each class.")
+    columns: tuple[str, ...] = Field(
+        ("id", "label"),
+        min_length=1,
+        description="Column names: the id's, then the label's; with probs the id's, then optionally one for each class.",
+    )
+    template: str | None = Field(
+        None, description="A sample submission (CSV): its ids, their order and its columns are matched or it is an error."
+    )
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> SubmissionSpec:
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError(f"columns {list(self.columns)} name one column twice")
+        if self.format == "labels" and len(self.columns) != 2:
+            raise ValueError(f"labels need two columns (id and label), given {list(self.columns)}")
+        return self

@@ -1,0 +1,112 @@
+"""The file that is handed in: rows, order and columns as asked, or an error that says what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ensembler.errors import RequestError
+from ensembler.reporting.spec import SubmissionSpec
+
+
+def submission_table(
+    ids: Sequence[str], probs: NDArray[np.floating], classes: Sequence[str], spec: SubmissionSpec
+) -> pd.DataFrame:
+    """The submission for `probs` `[samples, classes]` of the samples `ids`, as `spec` asks.
+
+    Raises RequestError when columns or the template do not fit.
+    """
+    if spec.template is not None:
+        return _like_template(ids, probs, classes, spec)
+    if spec.format == "labels":
+        return _columns(ids, probs, classes, list(spec.columns), "labels")
+    given = list(spec.columns)
+    if len(given) == len(classes) + 1:
+        return _columns(ids, probs, classes, given, "probs", by_name=False)
+    if len(given) > 2:
+        raise RequestError(
+            f"probs need the id's column, then nothing or one for each of the {len(classes)} classes; given {given}"
+        )
+    return _columns(ids, probs, classes, [given[0], *classes], "probs")
+
+
+def _columns(
+    ids: Sequence[str],
+    probs: NDArray[np.floating],
+    classes: Sequence[str],
+    columns: list[str],
+    form: str,
+    *,
+    by_name: bool = True,
+) -> pd.DataFrame:
+    table = {columns[0]: list(ids)}
+    if form == "labels":
+        table[columns[1]] = [classes[i] for i in probs.argmax(axis=1)]
+        return pd.DataFrame(table)
+    position = {name: i for i, name in enumerate(classes)}
+    for i, column in enumerate(columns[1:]):
+        table[column] = probs[:, position[column] if by_name else i].tolist()
+    return pd.DataFrame(table)
+
+
+def _like_template(
+    ids: Sequence[str], probs: NDArray[np.floating], classes: Sequence[str], spec: SubmissionSpec
+) -> pd.DataFrame:
+    template = read_template(Path(str(spec.template)))
+    columns = [str(c) for c in template.columns]
+    id_column = spec.columns[0] if spec.columns[0] in columns else columns[0]
+    others = [c for c in columns if c != id_column]
+    form = _form_of(others, classes, spec)
+    rows = _rows_of(template[id_column].tolist(), ids, str(spec.template))
+    table = _columns([ids[i] for i in rows], probs[rows], classes, [id_column, *others], form)
+    return table[columns]
+
+
+def read_template(path: Path) -> pd.DataFrame:
+    """Read a sample submission as text."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise RequestError(f"template {path} does not exist") from error
+    except (ValueError, pd.errors.ParserError) as error:
+        raise RequestError(f"template {path} is not a readable CSV ({error})") from error
+
+
+def _form_of(others: list[str], classes: Sequence[str], spec: SubmissionSpec) -> str:
+    if spec.format == "labels":
+        if len(others) == 1:
+            return "labels"
+        hint = "; did you mean --format probs?" if set(others) == set(classes) else ""
+        raise RequestError(f"labels need one column beside the id's, the template has {len(others)}{hint}")
+    missing, strange = sorted(set(classes) - set(others)), sorted(set(others) - set(classes))
+    if missing or strange:
+        raise RequestError(
+            "the template's columns are not the classes: "
+            + "; ".join(
+                f"{what} {', '.join(names[:5])}"
+                for what, names in (("it lacks", missing), ("it has besides", strange))
+                if names
+            )
+        )
+    return "probs"
+
+
+def _rows_of(wanted: list[str], ids: Sequence[str], template: str) -> NDArray[np.int64]:
+    position = {sample: i for i, sample in enumerate(ids)}
+    if len(set(wanted)) != len(wanted):
+        twice = next(w for i, w in enumerate(wanted) if w in wanted[:i])
+        raise RequestError(f"template {template} names id {twice!r} twice")
+    lacking = [w for w in wanted if w not in position]
+    besides = sorted(set(ids) - set(wanted))
+    if lacking or besides:
+        parts = []
+        if lacking:
+            parts.append(f"{len(lacking)} of its {len(wanted)} ids are not predicted, such as {lacking[0]!r}")
+        if besides:
+            parts.append(f"{len(besides)} predicted ids are not in it, such as {besides[0]!r}")
+        raise RequestError(f"template {template}: {'; '.join(parts)}")
+    return np.array([position[w] for w in wanted], dtype=np.int64)
