@@ -1,0 +1,8 @@
+"""Scores of probabilities against labels, by the names scikit-learn gives them.
+
+`score("log_loss", probs, y)` takes probabilities `[samples, classes]` and label indices `[samples]`.
+"""
+
+from ensembler.metrics.registry import check_metric, is_better, metric_names, score, score_all
+
+__all__ = ["check_metric", "is_better", "metric_names", "score", "score_all"]

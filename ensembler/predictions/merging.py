@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.errors import UnknownNameError
 from ensembler.logits import softmax
 
 Merge = Literal["mean", "logits", "geometric", "max"]
+
+
+def check_merge(name: str) -> Merge:
+    """Return `name` as a way of merging views, or raise UnknownNameError."""
+    if name not in get_args(Merge):
+        raise UnknownNameError("merge of views", name, get_args(Merge))
+    return cast(Merge, name)
 
 
 def merge_views(logits: NDArray[np.floating], how: Merge = "mean", *, kind: str = "logits") -> NDArray[np.float32]:

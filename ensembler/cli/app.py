@@ -1,0 +1,109 @@
+"""The command line: the list of commands, and the one place that turns errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import typer
+
+from ensembler.cli import (
+    blend,
+    demo_data,
+    doctor,
+    evaluate,
+    init,
+    kfold,
+    ls,
+    run,
+    schema,
+    submit,
+    tta_predict,
+)
+from ensembler.cli.terminal import print_error
+from ensembler.errors import EnsemblerError
+
+app = typer.Typer(
+    name="ens",
+    help="Train K-fold members, keep every prediction, and hand in the best honest blend.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("init")(init.command)
+app.command("run")(run.command)
+app.command("kfold")(kfold.command)
+app.command("tta-predict")(tta_predict.command)
+app.command("blend")(blend.command)
+app.command("evaluate")(evaluate.command)
+app.command("ls")(ls.command)
+app.command("submit")(submit.command)
+app.command("doctor")(doctor.command)
+app.command("schema")(schema.command)
+app.command("demo-data")(demo_data.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ensembler import __version__
+
+        typer.echo(f"ens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Train K-fold members, keep every prediction, and hand in the best honest blend."""
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code: 0 done, 1 the work failed, 2 the request was wrong."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except (EnsemblerError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(_report(error))
+    except Exception as error:
+        # Typer's usage errors: their class depends on Typer's version, their interface does not.
+        if not hasattr(error, "format_message"):
+            raise
+        print_error(f"{error.format_message()} (`{_command_named()} --help` lists what there is)", exit_code=2)
+        sys.exit(2)
+
+
+def _stop(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _command_named() -> str:
+    names = {c.name for c in app.registered_commands}
+    return "ens " + sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in names else "ens"
+
+
+def _report(error: EnsemblerError | OSError) -> int:
+    if isinstance(error, EnsemblerError):
+        print_error(str(error), exit_code=error.exit_code)
+        return error.exit_code
+    if error.errno == errno.EPIPE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    place = error.filename or "the disk"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        message = f"no room left to write {place}; what is finished is safe: make room and give the same command again"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        message = f"no permission to write or read {place}; choose another folder with --artifacts DIR"
+    else:
+        message = f"{error.strerror or error}: {place}"
+    code = 1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else 2
+    print_error(message, exit_code=code)
+    return code

@@ -1,0 +1,43 @@
+"""`ens demo-data KIND OUT`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ensembler.cli.options import Debug, Json, Quiet
+from ensembler.cli.terminal import print_json
+
+KINDS = ("shapes",)
+
+
+def command(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to draw: shapes.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that is new or empty.")],
+    n: Annotated[int, typer.Option("--n", min=10, help="How many labelled images.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Equal seeds draw equal images.")] = 0,
+    groups: Annotated[bool, typer.Option("--groups", help="Several images of one origin, as a group column.")] = False,
+    odd: Annotated[bool, typer.Option("--odd", help="Add files of every kind, and a few broken ones.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a small image data set, with tables and a recipe that runs as it is."""
+    from ensembler.errors import RequestError, UnknownNameError
+    from ensembler.pipeline.check import check_training_installed
+
+    if kind not in KINDS:
+        raise UnknownNameError("kind of demo data", kind, KINDS)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"{out} is not an empty folder; name a new one, nothing is overwritten")
+    check_training_installed("ens demo-data")
+    from ensembler.data.demo import write_shapes
+
+    written = write_shapes(out, n=n, seed=seed, groups=groups, odd=odd)
+    if json:
+        print_json({"out": str(out), "kind": kind, "images": written, "recipe": str(out / "recipe.yaml")})
+    else:
+        print(f"{written} images are in {out}.")
+        print(f"Next: `ens run {out / 'recipe.yaml'}`")

@@ -1,0 +1,26 @@
+"""`ens doctor`."""
+
+from __future__ import annotations
+
+from ensembler.cli.options import Debug, Json, Quiet
+from ensembler.cli.terminal import print_json
+
+
+def command(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Show versions, devices and what each extra would add."""
+    from ensembler.pipeline.doctor import examine
+
+    report = examine()
+    if json:
+        print_json(report.to_json())
+        return
+    print(f"ensembler-toolkit {report.version}, Python {report.python}, {report.processor}, {report.cores} cores")
+    for device in report.devices:
+        print(f"device: {device}")
+    for extra in report.extras:
+        missing = f"; missing: {', '.join(extra.missing)}" if extra.missing else ""
+        print(f"extra {extra.name} ({extra.adds}): {'installed' if not extra.missing else 'not installed'}{missing}")
+    for name, version in report.packages.items():
+        print(f"  {name} {version}")
+    for problem in report.problems:
+        print(f"problem: {problem}")

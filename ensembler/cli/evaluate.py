@@ -1,0 +1,74 @@
+"""`ens evaluate RUN`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ensembler.cli.options import Artifacts, Debug, Json, Members, Quiet, RunArgument, names
+from ensembler.cli.terminal import number, print_json, print_table
+
+if TYPE_CHECKING:
+    from ensembler.pipeline.evaluate import Evaluation, ScoreRow
+
+SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss", "ece")
+
+
+def command(
+    run: RunArgument,
+    members: Members = None,
+    by_view: Annotated[bool, typer.Option("--by-view", help="Also score each view by itself.")] = False,
+    merge: Annotated[str, typer.Option("--merge", help="How views are merged: mean, logits, geometric or max.")] = "mean",
+    views: Annotated[str | None, typer.Option("--views", metavar="A,B", help="Only these views.")] = None,
+    metrics: Annotated[str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to show.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    artifacts: Artifacts = None,
+) -> None:
+    """Show members and blends side by side, out of fold and on held-out rows."""
+    from ensembler.metrics import check_metric
+    from ensembler.pipeline.evaluate import evaluate
+    from ensembler.predictions.merging import check_merge
+    from ensembler.predictions.store import RunStore
+
+    shown = names(metrics) or SHOWN
+    for name in shown:
+        check_metric(name)
+    store = RunStore.open(run, artifacts)
+    result = evaluate(
+        store, members=names(members), merge=check_merge(merge), views=names(views), by_view=by_view, metrics=shown
+    )
+    if json:
+        print_json(result.to_json())
+    else:
+        print_evaluation(result, shown)
+
+
+def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -> None:
+    """Print one table for out-of-fold scores and one for held-out rows."""
+    titles = {
+        "oof": "out of fold (a blend's figures are cross-fitted)",
+        "holdout": "held-out rows, on which nothing was fitted",
+    }
+    for split, title in titles.items():
+        rows = [row for row in evaluation.rows if row.split == split]
+        if not rows:
+            continue
+        best = [i for i, row in enumerate(rows) if row.submitted]
+        body = [
+            [_label(row), *(number(row.metrics.get(name)) for name in metrics), str(row.n)] for row in rows
+        ]
+        print_table(f"{evaluation.run}: {title}", [_heading(rows), *metrics, "rows"], body, best=best)
+
+
+def _heading(rows: list[ScoreRow]) -> str:
+    return "target / name" if len({row.target for row in rows}) > 1 else "name"
+
+
+def _label(row: ScoreRow) -> str:
+    label = f"{row.name} / {row.view}" if row.view else row.name
+    if row.kind == "blend":
+        label = f"blend {label}"
+    return f"{label} (submitted)" if row.submitted else label

@@ -1,0 +1,47 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ensembler.errors import RequestError
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name (artifacts/NAME) or its folder.")]
+RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Artifacts = Annotated[
+    Path | None, typer.Option("--artifacts", metavar="DIR", help="The folder of all runs (or ENS_ARTIFACTS).")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; may stand several times."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that augment images beside the main one.")]
+Members = Annotated[str | None, typer.Option("--members", metavar="A,B", help="Only these members.")]
+Folds = Annotated[str | None, typer.Option("--folds", metavar="0,2", help="Only these folds.")]
+
+
+def names(given: str | None) -> tuple[str, ...] | None:
+    """The names in "a,b"; None when nothing was given."""
+    if given is None:
+        return None
+    parts = tuple(part.strip() for part in given.split(","))
+    if not all(parts) or len(set(parts)) != len(parts):
+        raise RequestError(f"{given!r} should be names with commas between them, none empty or twice")
+    return parts
+
+
+def fold_numbers(given: str | None) -> tuple[int, ...] | None:
+    """The fold numbers in "0,2"; None when nothing was given."""
+    parts = names(given)
+    if parts is None:
+        return None
+    if not all(part.isdecimal() for part in parts):
+        raise RequestError(f"--folds {given!r} should be fold numbers with commas between them, such as 0,2")
+    return tuple(int(part) for part in parts)

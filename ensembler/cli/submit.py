@@ -1,0 +1,39 @@
+"""`ens submit RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ensembler.cli.options import Artifacts, Debug, Json, Quiet, RunArgument, names
+from ensembler.cli.terminal import print_json
+
+
+def command(
+    run: RunArgument,
+    blend: Annotated[str | None, typer.Option("--blend", metavar="NAME", help="The blend to hand in.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="labels (the best class) or probs.")] = None,
+    columns: Annotated[str | None, typer.Option("--columns", metavar="id,label", help="Column names.")] = None,
+    template: Annotated[
+        Path | None, typer.Option("--template", metavar="FILE", help="A sample submission to match exactly.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of the run's submission.csv.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    artifacts: Artifacts = None,
+) -> None:
+    """Write a blend as the file to hand in, matched to a template when one is given."""
+    from ensembler.pipeline.hand_in import hand_in
+    from ensembler.predictions.store import RunStore
+
+    store = RunStore.open(run, artifacts)
+    result = hand_in(store, blend, format=format, columns=names(columns), template=template, out=out)
+    if json:
+        print_json({**result.__dict__, "path": str(result.path)})
+    else:
+        print(f"{result.rows} rows of blend {result.blend} are in {result.path}.")

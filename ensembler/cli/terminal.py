@@ -1,0 +1,80 @@
+"""What a person or a script sees: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ensembler.errors import EnsemblerError
+
+
+class Stopped(EnsemblerError):
+    """The user stopped the job."""
+
+
+def print_error(message: str, *, exit_code: int) -> None:
+    """Print an error for a person, and as the one JSON object when a script asked for JSON."""
+    print(f"error: {message}", file=sys.stderr)
+    if "--json" in sys.argv:
+        print_json({"error": message, "exit_code": exit_code})
+
+
+def print_json(content: Any) -> None:
+    """Print the one JSON object of a command; numbers that are not finite become null."""
+    print(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, best: Sequence[int] = ()
+) -> None:
+    """Print a table; the first column is text, the others numbers. Rows in `best` are bold on a terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for i, row in enumerate(rows):
+        table.add_row(*row, style="bold" if i in best else None)
+    # Off a terminal a table is as wide as it needs to be: a cut figure helps nobody.
+    width = None if sys.stdout.isatty() else 240
+    Console(width=width, highlight=False, markup=False).print(table)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A figure of a table; a dash when there is none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the form 45 s, 3 min 20 s or 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+@contextmanager
+def stoppable(how_to_go_on: str) -> Iterator[None]:
+    """Turn Ctrl-C (and a polite kill) into one line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; nothing finished is lost: {how_to_go_on} goes on from here") from None

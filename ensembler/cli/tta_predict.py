@@ -1,0 +1,68 @@
+"""`ens tta-predict RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ensembler.cli.options import Artifacts, Debug, Device, Json, Members, Quiet, RunArgument, names
+from ensembler.cli.progress import show_progress
+from ensembler.cli.terminal import print_json, stoppable
+
+
+def command(
+    run: RunArgument,
+    views: Annotated[
+        str | None, typer.Option("--views", metavar="A,B", help="Views to add, such as identity,hflip,rot90.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DATA", help="A folder or CSV of new, unlabelled images.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where predictions for --data go (predictions.csv).")
+    ] = None,
+    members: Members = None,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    artifacts: Artifacts = None,
+) -> None:
+    """Cache the members' logits under more views, or predict new images with --data."""
+    from ensembler.errors import RequestError
+    from ensembler.pipeline.check import check_training_installed
+    from ensembler.predictions.store import RunStore, artifacts_folder
+
+    if data is not None and views is not None:
+        raise RequestError("--data and --views do not go together: new images are predicted with the views of the run")
+    store = RunStore.open(run, artifacts)
+    check_training_installed("ens tta-predict")
+    from ensembler.inference.views import expand_views
+    from ensembler.pipeline.new_data import predict_new
+    from ensembler.pipeline.views import ViewPredictor, predict_missing_views
+    from ensembler.pipeline.workspace import workspace_of_run
+
+    wanted = expand_views(names(views) or ()) if views else None
+    with stoppable(f"the same `ens tta-predict {run}`"), show_progress(quiet=quiet) as progress:
+        workspace = workspace_of_run(store, artifacts_folder(artifacts), progress)
+        if data is not None:
+            new = predict_new(workspace, data, out, device=device, members=names(members))
+            if json:
+                print_json({**new.__dict__, "out": str(new.out)})
+            else:
+                made = f"blend {new.blend}" if new.blend else f"soft vote of {', '.join(new.members)}"
+                print(f"{new.rows} predictions by {made} are in {new.out}.")
+            return
+        if wanted is None:
+            result = predict_missing_views(workspace, device)
+        else:
+            result = ViewPredictor(workspace, device).add_views(wanted, names(members))
+    if json:
+        print_json({"run": result.run, "views": result.views, "added": result.added})
+        return
+    for name, has in result.views.items():
+        added = result.added.get(name, ())
+        print(f"{name}: {', '.join(has)}" + (f" (added {', '.join(added)})" if added else " (nothing to add)"))
+    print(f"Next: `ens evaluate {run} --by-view` shows what each view is worth.")

@@ -1,0 +1,41 @@
+"""Checks of a recipe that need the training half: names of backbones, transforms and views, all problems at once."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from ensembler.errors import MissingExtraError, RecipeError, RequestError
+from ensembler.recipe.load import Recipe
+
+
+def check_training_installed(what: str) -> None:
+    """Raise MissingExtraError when the extra `train` is not installed."""
+    if any(find_spec(package) is None for package in ("torch", "timm", "albumentations", "cv2")):
+        raise MissingExtraError(what, "train")
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise RecipeError with every name in the recipe that torch, timm or albumentations do not know."""
+    check_training_installed(f"recipe {recipe.path.name}")
+    from ensembler.data.augment import check_augment
+    from ensembler.inference.views import expand_views
+    from ensembler.training.check import check_member
+
+    problems = []
+    spec = recipe.spec
+    for place, check in [
+        ("augment", lambda: check_augment(spec.augment)),
+        ("views", lambda: expand_views(spec.views)),
+        *((f"members.{name}", lambda m=member: check_member(m)) for name, member in spec.members.items()),
+        *(
+            (f"members.{name}.augment", lambda m=member: check_augment(m.augment))
+            for name, member in spec.members.items()
+            if member.augment is not None
+        ),
+    ]:
+        try:
+            check()
+        except RequestError as error:
+            problems.append(f"{recipe.path.name}: {place}: {error}")
+    if problems:
+        raise RecipeError(problems)

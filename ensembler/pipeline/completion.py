@@ -1,0 +1,142 @@
+"""From finished folds to a complete member, and from a complete member to one with more views."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.errors import StoreError
+from ensembler.files import read_json, write_json
+from ensembler.metrics import score_all
+from ensembler.pipeline.member_plan import RETRAINING, MemberPlan
+from ensembler.predictions.arrays import fill_array
+from ensembler.predictions.finished_folds import FinishedFold, fold_path, weights_path
+from ensembler.predictions.members import FORMAT, checksums
+from ensembler.predictions.merging import merge_views
+from ensembler.predictions.publish import replacing
+
+FAILED = "failed.json"
+
+
+def drop_stale(plan: MemberPlan) -> None:
+    """Drop finished folds that were made with other options, and the record of an earlier failure."""
+    if plan.changed:
+        plan.workspace.progress.note(f"member {plan.job.name!r} is trained again: {plan.changed} changed")
+    if plan.is_complete:
+        forget_work(plan)
+        return
+    (plan.folder / FAILED).unlink(missing_ok=True)
+    (plan.folder / "failed.log").unlink(missing_ok=True)
+    for fold in range(plan.n_folds):
+        path = fold_path(plan.folder, fold)
+        if not path.is_file():
+            continue
+        try:
+            finished = plan.is_finished(fold)
+        except StoreError as error:
+            plan.workspace.progress.warn(str(error))
+            finished = False
+        if not finished:
+            path.unlink(missing_ok=True)
+
+
+def complete_member(plan: MemberPlan, finished: Sequence[FinishedFold]) -> None:
+    """Write the member's arrays and, last, `member.json`; then drop the files of its single folds."""
+    store = plan.workspace.store
+    with replacing(plan.final_folder, store.lock_path) as prepared:
+        if plan.is_complete:  # another process was faster
+            write_json(prepared / "member.json", read_json(plan.final_folder / "member.json"))
+        else:
+            _prepare(plan, finished, prepared)
+    forget_work(plan)
+
+
+def _prepare(plan: MemberPlan, finished: Sequence[FinishedFold], prepared: Path) -> None:
+    store, n_views, n_classes = plan.workspace.store, len(plan.view_names), len(plan.classes)
+    shape = (n_views, len(store.samples.train), n_classes)
+    with fill_array(prepared / "oof.npy", shape, np.float32) as oof:
+        oof[:] = np.nan
+        for fold in finished:
+            oof[:, fold.rows] = fold.oof
+        scores = {"oof": member_scores(plan, oof, "train")}
+    shape = (len(finished), n_views, len(store.samples.test), n_classes)
+    with fill_array(prepared / "test.npy", shape, np.float32) as test:
+        for fold in finished:
+            test[fold.fold] = fold.test
+        scores["holdout"] = member_scores(plan, test, "test")
+    names = [weights_path(plan.folder, fold.fold).name for fold in finished]
+    if plan.folder.name == RETRAINING:
+        for name in names:
+            shutil.copyfile(plan.folder / name, prepared / name)
+    sums = checksums(prepared, ["oof.npy", "test.npy"]) | _weights_checksums(plan.folder, finished)
+    record = _record(plan, finished, scores, sums)
+    write_json(prepared / "member.json", record)
+
+
+def _weights_checksums(folder: Path, finished: Sequence[FinishedFold]) -> dict[str, str]:
+    sums = checksums(folder, [weights_path(folder, fold.fold).name for fold in finished])
+    for fold in finished:
+        name = weights_path(folder, fold.fold).name
+        if sums[name] != fold.record["weights_sha256"]:
+            path = fold_path(folder, fold.fold)
+            raise StoreError(
+                f"{folder / name} is not the file whose logits {path.name} holds; "
+                f"remove {path} to have the fold predicted again"
+            )
+    return sums
+
+
+def _record(
+    plan: MemberPlan, finished: Sequence[FinishedFold], scores: Mapping[str, Any], sums: Mapping[str, str]
+) -> dict[str, Any]:
+    training = [float(fold.record["seconds"]) for fold in finished]
+    predicting = [float(fold.record["seconds_predicting"]) for fold in finished]
+    return {
+        "format": FORMAT,
+        "name": plan.job.name,
+        "target": plan.target,
+        "classes": list(plan.classes),
+        "views": list(plan.view_names),
+        "folds": len(finished),
+        "kind": "logits",
+        "fold_column": plan.job.fold_column,
+        "scores": scores,
+        "seconds": sum(training),
+        "seconds_by_phase": {"training": sum(training), "predicting": sum(predicting)},
+        "chosen_by": plan.job.spec.choose,
+        "chosen_epochs": [fold.record["chosen_epoch"] for fold in finished],
+        "history": [fold.record["history"] for fold in finished],
+        "fingerprint": plan.fingerprint,
+        "options": plan.options,
+        "sha256": {**sums, "samples.csv": plan.workspace.store.samples_sha256},
+    }
+
+
+def member_scores(plan: MemberPlan, logits: NDArray[Any], split: str) -> dict[str, float] | None:
+    """Scores of a member over all its views: `oof.npy`'s array for "train", `test.npy`'s for "test".
+
+    None when no row of that split has a label (and, for "train", is validated by some fold).
+    """
+    labels = plan.workspace.store.samples.labels(plan.target, plan.classes, split)
+    known = labels >= 0
+    if split == "train":
+        known &= plan.fold_of_row >= 0
+    if not known.any():
+        return None
+    networks = [logits] if split == "train" else logits
+    probs = np.mean([merge_views(views[:, known]) for views in networks], axis=0, dtype=np.float64)
+    return score_all(probs, labels[known])
+
+
+def forget_work(plan: MemberPlan) -> None:
+    """Remove what only an incomplete member needs."""
+    shutil.rmtree(plan.final_folder / RETRAINING, ignore_errors=True)
+    for fold in range(plan.n_folds):
+        fold_path(plan.final_folder, fold).unlink(missing_ok=True)
+        (plan.final_folder / f"fold{fold}.state").unlink(missing_ok=True)
+    (plan.final_folder / FAILED).unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""`ens doctor`: what is installed here, and what would be gained by installing more."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from typing import Any
+
+EXTRAS = {
+    "train": (
+        "training and predicting",
+        {
+            "torch": "torch",
+            "torchvision": "torchvision",
+            "timm": "timm",
+            "torchensemble": "torchensemble",
+            "albumentations": "albumentations",
+            "opencv-python-headless": "cv2",
+            "pillow": "PIL",
+        },
+    ),
+    "parquet": ("Parquet tables", {"pyarrow": "pyarrow"}),
+    "report": ("plots", {"matplotlib": "matplotlib"}),
+}
+_CORE = ("numpy", "pandas", "scipy", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors", "typer")
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An extra of the package: what it adds, and which of its packages are missing."""
+
+    name: str
+    adds: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `ens doctor` found."""
+
+    version: str
+    python: str
+    processor: str
+    cores: int
+    devices: tuple[str, ...]
+    packages: dict[str, str]
+    extras: tuple[Extra, ...]
+    problems: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the object that `ens doctor --json` prints."""
+        return {**self.__dict__, "extras": [extra.__dict__ for extra in self.extras]}
+
+
+def examine() -> Diagnosis:
+    """Look at this machine and environment; nothing is downloaded or changed."""
+    from ensembler import __version__
+
+    extras = tuple(
+        Extra(name, adds, tuple(p for p, module in packages.items() if find_spec(module) is None))
+        for name, (adds, packages) in EXTRAS.items()
+    )
+    names = [*_CORE, *(p for _, packages in EXTRAS.values() for p in packages)]
+    devices, problems = _devices()
+    return Diagnosis(
+        version=__version__,
+        python=platform.python_version(),
+        processor=platform.processor() or platform.machine(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        devices=devices,
+        packages={name: version for name in names if (version := _version(name))},
+        extras=extras,
+        problems=problems,
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if find_spec("torch") is None:
+        return ("none for training: torch is not installed",), ()
+    import torch
+
+    devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    devices.append(f"cpu, {torch.get_num_threads()} threads")
+    problems = []
+    try:
+        import_module("torchvision")
+    except (ImportError, RuntimeError) as error:
+        # torchvision registers operators of its own; built for another torch it fails here and nowhere else.
+        problems.append(
+            f"torchvision does not load ({error}): torch and torchvision were built for different devices or "
+            "versions; install both from the same place"
+        )
+    return tuple(devices), tuple(problems)

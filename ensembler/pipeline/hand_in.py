@@ -1,0 +1,76 @@
+"""`ens submit`: a blend as the file to hand in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ensembler.errors import MissingFileError, RequestError
+from ensembler.files import write_bytes
+from ensembler.pipeline.blend import submission_spec, submit_blend
+from ensembler.pipeline.submission import export_submission, submitted_blend
+from ensembler.predictions.store import RunStore
+from ensembler.reporting.spec import SubmissionSpec
+from ensembler.reporting.submission import read_template
+
+
+@dataclass(frozen=True)
+class HandedIn:
+    """A submission that was written."""
+
+    run: str
+    blend: str
+    path: Path
+    rows: int
+    columns: tuple[str, ...]
+
+
+def hand_in(
+    store: RunStore,
+    blend: str | None = None,
+    *,
+    format: str | None = None,
+    columns: Sequence[str] | None = None,
+    template: Path | None = None,
+    out: Path | None = None,
+) -> HandedIn:
+    """Write a blend (the submitted one when none is named) as the submission, or to `out`."""
+    name = blend or submitted_blend(store) or _only_blend(store)
+    spec = changed_spec(submission_spec(store), format=format, columns=columns, template=template)
+    table, _ = export_submission(store, name, spec)
+    path = out or store.submission_path
+    if out is None:
+        submit_blend(store, name, spec)
+    else:
+        write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+    return HandedIn(store.name, name, path, len(table), tuple(str(c) for c in table.columns))
+
+
+def _only_blend(store: RunStore) -> str:
+    if len(store.blends) == 1:
+        return store.blends[0]
+    if not store.blends:
+        raise MissingFileError(f"run {store.name!r} has no blend yet; `ens blend {store.name}` makes one")
+    raise RequestError(f"run {store.name!r} has several blends; say which with --blend: {', '.join(store.blends)}")
+
+
+def changed_spec(
+    spec: SubmissionSpec, *, format: str | None, columns: Sequence[str] | None, template: Path | None
+) -> SubmissionSpec:
+    """The recipe's submission options with those of the command line over them."""
+    changes: dict[str, Any] = {"format": format, "columns": columns, "template": template and str(template)}
+    given = {key: value for key, value in changes.items() if value is not None}
+    if template is not None and columns is None:
+        header = [str(c) for c in read_template(template).columns]
+        given["columns"] = header if len(header) == 2 else [header[0], "label"]
+    try:
+        return SubmissionSpec.model_validate({**spec.model_dump(), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
+        option = f"--{first['loc'][0]} " if first["loc"] else ""
+        raise RequestError(f"{option}{first['input'] if first['loc'] else ''}: {message}".lstrip(": ")) from error

@@ -1,0 +1,220 @@
+"""One member to train: what it takes, where its files lie, and what of it is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.errors import RequestError, StoreError
+from ensembler.logits import softmax
+from ensembler.metrics import score
+from ensembler.pipeline.workspace import MemberJob, Workspace, fingerprint
+from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, weights_path
+from ensembler.predictions.members import MemberRecord, read_record
+from ensembler.predictions.store import cache_folder
+
+if TYPE_CHECKING:
+    from ensembler.data.spec import InputSpec
+    from ensembler.inference.views import View
+
+RETRAINING = ".retrain"  # a member that is trained again with other options stays usable meanwhile
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """One member to train: what it takes, where its files lie, what of it is there."""
+
+    workspace: Workspace
+    job: MemberJob
+
+    @property
+    def final_folder(self) -> Path:
+        """Where the complete member lies."""
+        return self.workspace.store.member_folder(self.job.name)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its folds are gathered: the member's folder, or one aside when an older version lies there."""
+        complete = (self.final_folder / "member.json").is_file()
+        return self.final_folder / RETRAINING if complete and not self.is_complete else self.final_folder
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the store holds this member as the recipe describes it."""
+        path = self.final_folder / "member.json"
+        if not path.is_file():
+            return False
+        record = read_record(path, MemberRecord)
+        return record.fingerprint == self.fingerprint
+
+    @cached_property
+    def changed(self) -> str | None:
+        """Which options differ from those of the complete member in the store, in words; None = none or no member."""
+        path = self.final_folder / "member.json"
+        if not path.is_file():
+            return None
+        record = read_record(path, MemberRecord)
+        if record.fingerprint == self.fingerprint:
+            return None
+        old = (record.model_extra or {}).get("options") or {}
+        new = self.options
+        keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+        return ", ".join(f"{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in keys) or "its options"
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Everything that decides what the trained network is, as plain values."""
+        spec = self.workspace.spec
+        member = self.job.spec.model_dump(mode="json", exclude={"augment"})
+        return {
+            **member,
+            "augment": json.loads(json.dumps(self.job.spec.augment or spec.augment, default=_plain)),
+            "input": self.input.model_dump(mode="json"),
+            "seed": self.seed,
+            "target": self.target,
+            "fold_column": self.job.fold_column,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the options and the samples: equal fingerprints are the same training."""
+        return fingerprint({**self.options, "samples": self.workspace.store.samples_sha256})
+
+    @property
+    def seed(self) -> int:
+        """The member's seed, else the recipe's."""
+        return self.workspace.spec.seed if self.job.spec.seed is None else self.job.spec.seed
+
+    @property
+    def target(self) -> str:
+        """The target it predicts: its own, else the recipe's first."""
+        return self.job.spec.target or self.workspace.samples.targets[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the run's order."""
+        return self.workspace.samples.classes[self.target]
+
+    @cached_property
+    def input(self) -> InputSpec:
+        """What its networks see: the recipe's input, with the member's own size when it names one."""
+        own = self.job.spec.size
+        given = self.workspace.spec.input
+        return given if own is None else given.model_copy(update={"size": own})
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """All images, prepared: `[images, size, size, channels]`, memory-mapped."""
+        from ensembler.data.pixels import prepare_pixels
+
+        ws = self.workspace
+        return prepare_pixels(
+            ws.samples.images,
+            self.input,
+            cache_folder(ws.artifacts),
+            on_progress=lambda done, total: ws.progress.step("decoding images", done, total),
+        )
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The views of the recipe, expanded."""
+        from ensembler.inference.views import expand_views
+
+        return expand_views(self.workspace.spec.views)
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """Names of the views, as the store keeps them."""
+        return tuple(view.name for view in self.views)
+
+    @property
+    def prediction_batch(self) -> int:
+        """Images predicted at once."""
+        return max(self.job.spec.batch_size, 64)
+
+    @cached_property
+    def fold_of_row(self) -> NDArray[np.int64]:
+        """The fold each train row is validated in; -1 = never."""
+        return self.workspace.store.samples.folds(self.job.fold_column)
+
+    @cached_property
+    def n_folds(self) -> int:
+        """How many networks the member has."""
+        return int(self.fold_of_row.max()) + 1
+
+    def validated_in(self, fold: int) -> NDArray[np.int64]:
+        """Train rows that the checkpoint of `fold` never sees and predicts out of fold."""
+        return np.flatnonzero(self.fold_of_row == fold).astype(np.int64)
+
+    @cached_property
+    def image_targets(self) -> NDArray[np.int64]:
+        """Label of every image (-1 = unknown), in the images' order."""
+        store = self.workspace.store
+        train_images, _ = self.workspace.image_rows
+        targets = np.full(len(self.workspace.samples.table), -1, dtype=np.int64)
+        targets[train_images] = store.samples.labels(self.target, self.classes, "train")
+        return targets
+
+    def rows_of_fold(self, fold: int, *, validation: bool) -> NDArray[np.int64]:
+        """Positions among the images of the rows a fold trains on, or of those it is validated on."""
+        train_images, _ = self.workspace.image_rows
+        inside = self.fold_of_row == fold
+        known = self.image_targets[train_images] >= 0
+        return train_images[(inside if validation else ~inside) & known]
+
+    def state_path(self, fold: int) -> Path:
+        """Where the training of a fold that is not over keeps its state."""
+        return self.folder / f"fold{fold}.state"
+
+    def check_folds(self, folds: Sequence[int] | None) -> None:
+        """Raise RequestError for a fold that the member does not have."""
+        wrong = [f for f in folds or () if f >= self.n_folds]
+        if wrong:
+            raise RequestError(f"--folds {wrong[0]}: member {self.job.name!r} has folds 0 to {self.n_folds - 1}")
+
+    def missing(self, folds: Sequence[int] | None) -> list[int]:
+        """Folds still to be finished."""
+        wanted = range(self.n_folds) if folds is None else sorted(set(folds))
+        return [] if self.is_complete else [fold for fold in wanted if not self.is_finished(fold)]
+
+    def is_finished(self, fold: int) -> bool:
+        """Whether the logits of a fold are there, made with these options and views."""
+        if not fold_path(self.folder, fold).is_file():
+            return False
+        record = read_finished_fold(self.folder, fold).record
+        return record["fingerprint"] == self.fingerprint and tuple(record["views"]) == self.view_names
+
+    def trained_weights(self, fold: int) -> dict[str, Any] | None:
+        """The description in the weights of a fold trained with these options, or None."""
+        from ensembler.networks.checkpoint import read_description
+
+        path = weights_path(self.folder, fold)
+        if not path.is_file():
+            return None
+        try:
+            description = read_description(path)
+        except StoreError as error:
+            self.workspace.progress.warn(f"{error}; the fold is trained again")
+            return None
+        return description if description.get("fingerprint") == self.fingerprint else None
+
+    def describe(self, finished: FinishedFold) -> str:
+        """The score of a finished fold in words."""
+        labels = self.workspace.store.samples.labels(self.target, self.classes, "train")[finished.rows]
+        known = labels >= 0
+        if not known.any():
+            return "no labelled validation rows"
+        probs = softmax(finished.oof).mean(axis=0)[known]
+        accuracy, loss = (score(name, probs, labels[known]) for name in ("accuracy", "log_loss"))
+        return f"accuracy {accuracy:.4f}, log loss {loss:.4f}"
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json")

@@ -1,0 +1,130 @@
+"""`ens run`: everything a recipe asks for that is not there yet, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensembler.pipeline.blend import BlendOutcome, blend_run, is_current, submit_blend
+from ensembler.pipeline.check import check_recipe
+from ensembler.pipeline.evaluate import Evaluation, evaluate
+from ensembler.pipeline.kfold import Failure, KFoldResult, Trainer
+from ensembler.pipeline.progress import Progress
+from ensembler.pipeline.submission import check_submission, renew_submission
+from ensembler.pipeline.views import predict_missing_views
+from ensembler.pipeline.workspace import Workspace, open_workspace
+from ensembler.predictions.store import RunStore
+from ensembler.recipe.load import Recipe
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `ens run` did."""
+
+    run: str
+    folder: Path
+    trained: int
+    failures: tuple[Failure, ...]
+    blend: str | None
+    new_blend: BlendOutcome | None
+    evaluation: Evaluation | None
+    submission: Path | None
+
+
+def train_members(
+    workspace: Workspace,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    members: Sequence[str] | None = None,
+    folds: Sequence[int] | None = None,
+) -> KFoldResult:
+    """Train the missing folds, renewing the submission after each."""
+    spec = workspace.spec
+    label = workspace.samples.targets[0]
+    check_submission(workspace.store, spec.submission, workspace.samples.classes[label])
+    of_label = [job.name for job in workspace.jobs if (job.spec.target or label) == label]
+
+    def renew() -> None:
+        renew_submission(workspace.store, spec.submission, target=label, metric=spec.blend.metric, members=of_label)
+
+    trainer = Trainer(workspace, device, workers, on_fold=renew)
+    return trainer.train(workspace.select(members), folds)
+
+
+def run_recipe(
+    recipe: Recipe,
+    artifacts: Path,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    members: Sequence[str] | None = None,
+    folds: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Train, predict, blend and submit whatever is missing; a second call does nothing.
+
+    A member that fails leaves the others alone; the failures are in the result.
+    """
+    check_recipe(recipe)
+    workspace = open_workspace(recipe, artifacts, progress)
+    training = train_members(workspace, device=device, workers=workers, members=members, folds=folds)
+    predict_missing_views(workspace, device)
+    store = RunStore(workspace.store.folder)
+    name, outcome = _blend(workspace, store)
+    done = bool(store.complete_members)
+    return RunResult(
+        run=store.name,
+        folder=store.folder,
+        trained=len(training.trained),
+        failures=training.failures,
+        blend=name,
+        new_blend=outcome,
+        evaluation=evaluate(store) if done else None,
+        submission=store.submission_path if store.submission_path.is_file() else None,
+    )
+
+
+def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:
+    spec = workspace.spec.blend
+    label = workspace.samples.targets[0]
+    named = [job.name for job in workspace.jobs if (job.spec.target or label) == label]
+    wanted = [name for name in named if spec.members is None or name.rpartition("-r")[0] in spec.members or name in spec.members]
+    members = [name for name in wanted if name in store.complete_members]
+    if not members:
+        return None, None
+    views = _views(workspace, store, members)
+    name = spec.name or spec.method
+    outcome = None
+    if not is_current(store, spec, members, views):
+        step = workspace.progress.step
+        outcome = blend_run(store, spec, members=members, views=views, target=label, on_progress=step)
+        for warning in outcome.result.warnings:
+            workspace.progress.warn(str(warning["message"]))
+    submit_blend(store, name, workspace.spec.submission)
+    return name, outcome
+
+
+def _views(workspace: Workspace, store: RunStore, members: Sequence[str]) -> tuple[str, ...] | None:
+    """The recipe's views when a member has more of them; None for all there are."""
+    from ensembler.inference.views import expand_views
+
+    wanted = workspace.spec.blend.views or tuple(view.name for view in expand_views(workspace.spec.views))
+    return wanted if any(set(store.member(m).record.views) != set(wanted) for m in members) else None
+
+
+def kfold_recipe(
+    recipe: Recipe,
+    artifacts: Path,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    members: Sequence[str] | None = None,
+    folds: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> KFoldResult:
+    """Train what is missing of the recipe's K-fold members (or of those named) and keep their logits."""
+    check_recipe(recipe)
+    workspace = open_workspace(recipe, artifacts, progress)
+    return train_members(workspace, device=device, workers=workers, members=members, folds=folds)

@@ -1,0 +1,180 @@
+"""The submission of a run: there from the first finished fold on, and only ever replaced by a better one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.errors import RequestError, StoreError
+from ensembler.files import claim, read_json, write_bytes, write_json
+from ensembler.metrics import is_better, score
+from ensembler.predictions.finished_folds import finished_folds, read_finished_fold
+from ensembler.predictions.members import Member
+from ensembler.predictions.merging import merge_views
+from ensembler.predictions.store import RunStore
+from ensembler.reporting.spec import SubmissionSpec
+from ensembler.reporting.submission import submission_table
+
+Composition = dict[str, list[int]]  # member -> its folds
+
+
+@dataclass(frozen=True)
+class FoldProbs:
+    """Probabilities of one fold's checkpoint: `oof` `[rows, classes]` of the train `rows`, `test` `[samples, classes]`."""
+
+    rows: NDArray[np.int64]
+    oof: NDArray[np.floating]
+    test: NDArray[np.floating]
+
+
+def check_submission(store: RunStore, spec: SubmissionSpec, classes: tuple[str, ...]) -> None:
+    """Raise RequestError now when the submission could not be written later: columns or template do not fit."""
+    ids = _submitted_ids(store)
+    if ids:
+        submission_table(ids, np.full((len(ids), len(classes)), 1 / len(classes)), classes, spec)
+
+
+def _submitted_ids(store: RunStore) -> list[str]:
+    return store.samples.test["id"][store.samples.to_submit].tolist()
+
+
+def write_submission(
+    store: RunStore,
+    spec: SubmissionSpec,
+    test: NDArray[np.floating],
+    classes: tuple[str, ...],
+    made_of: Mapping[str, Any],
+) -> bool:
+    """Write `submission.csv` from probabilities `test` `[test samples, classes]`, and note what it was made of.
+
+    Returns False, and writes nothing, when the run has no rows to submit.
+    """
+    ids = _submitted_ids(store)
+    if not ids:
+        return False
+    table = submission_table(ids, np.asarray(test)[store.samples.to_submit], classes, spec)
+    content = table.to_csv(index=False, lineterminator="\n").encode()
+    digest = hashlib.sha256(content).hexdigest()
+    versions = submission_versions(store)
+    if versions and versions[-1]["sha256"] == digest and store.submission_path.is_file():
+        if versions[-1]["made_of"] == dict(made_of):
+            return True
+    versions.append({"sha256": digest, "rows": len(table), "made_of": dict(made_of)})
+    # The record comes first: it may name a version that never arrived, but no file is without its record.
+    write_json(store.folder / "submission.json", {"format": 1, "versions": versions})
+    write_bytes(store.submission_path, content)
+    return True
+
+
+def submission_versions(store: RunStore) -> list[dict[str, Any]]:
+    """What each version of the submission was made of, the newest last."""
+    path = store.folder / "submission.json"
+    if not path.is_file():
+        return []
+    versions = read_json(path).get("versions")
+    if not isinstance(versions, list) or not all(isinstance(v, dict) and "made_of" in v for v in versions):
+        raise StoreError(f"{path} does not list the versions of the submission; remove it, `ens run` writes it again")
+    return versions
+
+
+def submitted_blend(store: RunStore) -> str | None:
+    """The name of the blend that the submission was made of, when it was one."""
+    for version in reversed(submission_versions(store)):
+        name = version["made_of"].get("blend")
+        return name if isinstance(name, str) and name in store.blends else None
+    return None
+
+
+def renew_submission(store: RunStore, spec: SubmissionSpec, *, target: str, metric: str, members: list[str]) -> None:
+    """Submit the soft vote of whatever is finished, unless the version there is better on the rows both predict.
+
+    Several processes may call this at once. The configured blend, once there, is not replaced.
+    """
+    if not _submitted_ids(store):
+        return
+    with claim(store.lock_path, wait=True):
+        classes = store.classes(target)
+        finished = {name: _finished(store, name, target, classes) for name in members}
+        finished = {name: folds for name, folds in finished.items() if folds}
+        if not finished:
+            return
+        new: Composition = {name: sorted(folds) for name, folds in finished.items()}
+        versions = submission_versions(store)
+        old = versions[-1]["made_of"].get("folds") if versions else None
+        labels = store.samples.labels(target, classes, "train")
+        if versions and store.submission_path.is_file():
+            if not isinstance(old, dict) or old == new:
+                return
+            if not _not_worse(finished, new, old, labels, metric, len(classes)):
+                return
+        test = np.mean([np.mean([f.test for f in folds.values()], axis=0) for folds in finished.values()], axis=0)
+        write_submission(store, spec, test, classes, {"folds": new, "method": "soft vote of what is finished"})
+
+
+def _not_worse(
+    finished: dict[str, dict[int, FoldProbs]],
+    new: Composition,
+    old: Composition,
+    labels: NDArray[np.int64],
+    metric: str,
+    n_classes: int,
+) -> bool:
+    ours, theirs = (_oof_of(finished, c, len(labels), n_classes) for c in (new, old))
+    both = np.isfinite(ours[:, 0]) & np.isfinite(theirs[:, 0]) & (labels >= 0)
+    if not both.any():
+        return True
+    now, before = (score(metric, probs[both], labels[both]) for probs in (ours, theirs))
+    return now == before or is_better(metric, now, before)
+
+
+def _oof_of(
+    finished: dict[str, dict[int, FoldProbs]], composition: Composition, n_rows: int, n_classes: int
+) -> NDArray[np.float64]:
+    total, count = np.zeros((n_rows, n_classes)), np.zeros((n_rows, 1))
+    for name, folds in composition.items():
+        for fold in folds:
+            probs = finished.get(name, {}).get(fold)
+            if probs is not None:
+                total[probs.rows] += probs.oof
+                count[probs.rows] += 1
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def _finished(store: RunStore, name: str, target: str, classes: tuple[str, ...]) -> dict[int, FoldProbs]:
+    if name in store.complete_members:
+        member = store.member(name)
+        return _folds_of(member, classes) if member.record.target == target else {}
+    folder = store.member_folder(name)
+    if not folder.is_dir() or (folder / "failed.json").is_file():
+        return {}
+    n_folds = int(store.samples.table["fold"].max()) + 1
+    folds = {}
+    for fold in finished_folds(folder, n_folds):
+        finished = read_finished_fold(folder, fold)
+        if tuple(finished.record["classes"]) == classes:
+            folds[fold] = FoldProbs(finished.rows, merge_views(finished.oof), merge_views(finished.test))
+    return folds
+
+
+def _folds_of(member: Member, classes: tuple[str, ...]) -> dict[int, FoldProbs]:
+    oof, test = member.oof(classes), member.test(classes)
+    folds = {}
+    for fold in range(member.record.folds):
+        rows = np.flatnonzero(member.folds == fold)
+        folds[fold] = FoldProbs(rows, oof[rows], test[fold])
+    return folds
+
+
+def export_submission(store: RunStore, blend: str, spec: SubmissionSpec) -> tuple[Any, tuple[str, ...]]:
+    """The submission table of a named blend, without writing it; and the classes it was made from."""
+    found = store.blend(blend)
+    ids = _submitted_ids(store)
+    if not ids:
+        raise RequestError(f"run {store.name!r} has no test rows to submit; add data.test or folds.holdout")
+    classes = found.record.classes
+    return submission_table(ids, np.asarray(found.test)[store.samples.to_submit], classes, spec), classes

@@ -1,0 +1,264 @@
+"""A recipe meets its run: made at the first start, compared at every later one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ensembler.data.folds import split_samples
+from ensembler.data.samples import SampleSet, drop_samples, read_samples
+from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
+from ensembler.files import claim, sweep, write_bytes, write_json
+from ensembler.pipeline.progress import Progress
+from ensembler.predictions.publish import finish_replacements
+from ensembler.predictions.samples import read_samples_csv, write_samples
+from ensembler.predictions.store import RunStore, cache_folder, check_name
+from ensembler.recipe.load import Recipe
+from ensembler.recipe.spec import RecipeSpec
+from ensembler.training.spec import MemberSpec
+
+_LOCATIONS = {"source", "root", "test", "allow_outside"}  # where data lie may change; what they are may not
+_PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "torchvision", "timm", "albumentations")
+
+
+@dataclass(frozen=True)
+class MemberJob:
+    """One member to train: a recipe entry, or one repeat of it."""
+
+    name: str
+    spec: MemberSpec
+    fold_column: str
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A recipe together with its run and its samples; what the upstream steps work on."""
+
+    recipe: Recipe
+    store: RunStore
+    samples: SampleSet
+    artifacts: Path
+    progress: Progress
+
+    @property
+    def spec(self) -> RecipeSpec:
+        """The checked recipe."""
+        return self.recipe.spec
+
+    @cached_property
+    def jobs(self) -> tuple[MemberJob, ...]:
+        """The members of the recipe in its order; a repeated split makes one of each repeat."""
+        repeats = [c for c in self.store.samples.table.columns if c.startswith("fold_r")]
+        jobs = []
+        for name, member in self.spec.members.items():
+            if repeats:
+                columns = ["fold", *repeats]
+                jobs += [MemberJob(f"{name}-r{i + 1}", member, column) for i, column in enumerate(columns)]
+            else:
+                jobs.append(MemberJob(name, member, "fold"))
+        return tuple(jobs)
+
+    def select(self, members: Iterable[str] | None) -> tuple[MemberJob, ...]:
+        """The jobs of the named recipe entries (or of single repeats), all of them for None."""
+        if members is None:
+            return self.jobs
+        wanted = list(members)
+        known = {job.name for job in self.jobs} | set(self.spec.members)
+        for name in wanted:
+            if name not in known:
+                raise UnknownNameError("member", name, list(self.spec.members))
+        return tuple(j for j in self.jobs if j.name in wanted or j.name.rpartition("-r")[0] in wanted)
+
+    @cached_property
+    def image_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions among the images of the run's train rows and test rows."""
+        position = {sample: i for i, sample in enumerate(self.samples.table["id"])}
+        rows = [
+            np.array([position[s] for s in part["id"]], dtype=np.int64)
+            for part in (self.store.samples.train, self.store.samples.test)
+        ]
+        return rows[0], rows[1]
+
+
+def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = None) -> Workspace:
+    """Make the recipe's run, or open it when it is there; what killed processes left is cleaned up.
+
+    Raises ChangedRecipeError when the run was made from other data, targets, groups or folds.
+    """
+    progress = progress or Progress()
+    store = RunStore(artifacts / check_name("run", recipe.spec.name))
+    samples = read_samples(recipe.spec.data, recipe.spec.folds)
+    if not store.samples_path.is_file():
+        samples = _without_broken(samples, recipe, artifacts, progress)
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with claim(store.lock_path, wait=True):
+        if store.samples_path.is_file():
+            samples = _compare(recipe, store, samples)
+        else:
+            _create(recipe, store, samples, progress)
+    sweep(store.folder)
+    finish_replacements(store.folder, store.lock_path)
+    return Workspace(recipe, RunStore(store.folder), samples, artifacts, progress)
+
+
+def _without_broken(samples: SampleSet, recipe: Recipe, artifacts: Path, progress: Progress) -> SampleSet:
+    from ensembler.data.pixels import drop_broken, find_broken
+
+    broken = find_broken(
+        samples.images,
+        recipe.spec.input,
+        cache_folder(artifacts),
+        on_progress=lambda done, total: progress.step("decoding images", done, total),
+    )
+    kept = drop_broken(samples, broken, recipe.spec.data.on_broken)
+    if broken:
+        progress.warn(f"{len(broken)} images cannot be read and are left out: {', '.join(sorted(broken.values())[:5])}")
+    return kept
+
+
+def _create(recipe: Recipe, store: RunStore, samples: SampleSet, progress: Progress) -> None:
+    split = split_samples(samples, recipe.spec.folds)
+    for note in split.notes:
+        progress.note(note)
+    write_lock(recipe, store, samples, left_out=samples.left_out)
+    write_recipe(recipe, store)
+    write_samples(store.samples_path, split.table)  # last: now the run exists
+
+
+def write_recipe(recipe: Recipe, store: RunStore) -> None:
+    """Write the resolved recipe into the run when it differs from what is there."""
+    content = resolved_yaml(recipe.spec)
+    if not store.recipe_path.is_file() or store.recipe_path.read_bytes() != content:
+        write_bytes(store.recipe_path, content)
+
+
+def resolved_yaml(spec: RecipeSpec) -> bytes:
+    """The whole recipe with every default written out, as YAML that runs as it is."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    buffer = io.BytesIO()
+    yaml.dump(dump_spec(spec), buffer)
+    return buffer.getvalue()
+
+
+def dump_spec(spec: RecipeSpec) -> dict[str, Any]:
+    """The specs as plain values."""
+    return spec.model_dump(mode="json", exclude_none=True)
+
+
+def write_lock(recipe: Recipe, store: RunStore, samples: SampleSet, left_out: Iterable[str] = ()) -> None:
+    """Write versions, seeds, classes, the data's fingerprint and the resolved recipe into the run."""
+    old = store.lock if store.recipe_lock_path.is_file() else {}
+    content = {
+        "format": 1,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "seed": recipe.spec.seed,
+        "classes": {target: list(names) for target, names in samples.classes.items()},
+        "members": list(recipe.spec.members),
+        "left_out": sorted(left_out) or old.get("left_out", []),
+        "data": data_fingerprint(samples),
+        "choices": old.get("choices", {}),
+        "recipe": dump_spec(recipe.spec),
+    }
+    if content != old:
+        write_json(store.recipe_lock_path, content)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("ensembler-toolkit", *_PACKAGES):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def data_fingerprint(samples: SampleSet) -> str:
+    """A digest of ids, labels and groups in their order."""
+    table = samples.table.drop(columns=["path"], errors="ignore")
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+
+
+def _compare(recipe: Recipe, store: RunStore, samples: SampleSet) -> SampleSet:
+    lock = store.lock
+    old = lock.get("recipe")
+    if isinstance(old, dict):
+        _compare_keys(recipe.spec, old, store)
+    left_out = lock.get("left_out")
+    if isinstance(left_out, list) and left_out:
+        samples = drop_samples(samples, [str(sample) for sample in left_out])
+    _compare_rows(recipe, store, samples)
+    write_lock(recipe, store, samples)
+    write_recipe(recipe, store)
+    return samples
+
+
+def _compare_keys(spec: RecipeSpec, old: Mapping[str, Any], store: RunStore) -> None:
+    new = dump_spec(spec)
+    changed = []
+    for section in ("data", "folds"):
+        before, after = old.get(section) or {}, new.get(section) or {}
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) != after.get(key) and not (section == "data" and key in _LOCATIONS):
+                changed.append(f"{section}.{key} ({before.get(key)!r} there, {after.get(key)!r} now)")
+    if changed:
+        raise ChangedRecipeError(
+            f"run {store.name!r} was made with other data or folds: {', '.join(changed)}; "
+            f"give this recipe another name (name: or --set name=...), or remove {store.folder}"
+        )
+
+
+def _compare_rows(recipe: Recipe, store: RunStore, samples: SampleSet) -> None:
+    new = split_samples(samples, recipe.spec.folds).table.reset_index(drop=True)
+    old = store.samples.table
+    advice = f"give this recipe another name (name: or --set name=...), or remove {store.folder}"
+    lost, added = set(old["id"]) - set(new["id"]), set(new["id"]) - set(old["id"])
+    if lost or added:
+        example = sorted(lost or added)[0]
+        raise ChangedRecipeError(
+            f"the data of run {store.name!r} have changed: {len(added)} samples are new and {len(lost)} are gone, "
+            f"such as {example!r}; {advice}"
+        )
+    for column in old.columns:
+        if column not in new or not _same(old[column], new[column]):
+            raise ChangedRecipeError(f"the data of run {store.name!r} have changed in {column!r}; {advice}")
+
+
+def _same(old: pd.Series[Any], new: pd.Series[Any]) -> bool:
+    return bool((old.fillna("").astype(str).to_numpy() == new.fillna("").astype(str).to_numpy()).all())
+
+
+def fingerprint(content: Any) -> str:
+    """A short digest of plain values; equal values give equal digests in any process."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def check_run_is_trainable(store: RunStore) -> None:
+    """Raise RequestError for a run that was imported and has no recipe to train from."""
+    if not store.recipe_path.is_file():
+        raise RequestError(f"run {store.name!r} was not made from a recipe; there is nothing to train or predict")
+
+
+def workspace_of_run(store: RunStore, artifacts: Path, progress: Progress | None = None) -> Workspace:
+    """The workspace of an existing run, from the resolved recipe it keeps."""
+    check_run_is_trainable(store)
+    read_samples_csv(store.samples_path)
+    recipe = Recipe.load(store.recipe_path)
+    spec = recipe.spec.model_copy(update={"name": store.name})
+    return open_workspace(Recipe(spec, recipe.path), store.folder.resolve().parent, progress)

@@ -1,0 +1,24 @@
+"""The JSON Schema of a recipe file, for editors and for the docs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ensembler.recipe.spec import RecipeSpec
+from ensembler.training.spec import MemberSpec
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The schema of what may stand in a recipe file, `extends` and `defaults` included."""
+    schema = RecipeSpec.model_json_schema()
+    schema["title"] = "ensembler recipe"
+    schema["required"] = ["data", "members"]
+    member = MemberSpec.model_json_schema(ref_template="#/$defs/{model}")
+    member.pop("$defs", None)
+    member.pop("required", None)
+    schema["properties"] = {
+        "extends": {"type": "string", "description": "Another recipe file whose keys hold where this one is silent."},
+        "defaults": {**member, "title": "Defaults", "description": "Member options that every member shares."},
+        **schema["properties"],
+    }
+    return schema
