@@ -119,18 +119,21 @@ class Trainer:
     def _fit(self, plan: MemberPlan, fold: int) -> dict[str, Any]:
         from ensembler.data.augment import build_augment
         from ensembler.networks.checkpoint import save_checkpoint
-        from ensembler.training.fold import train_fold
+        from ensembler.training.fold import FoldData, train_fold
 
         ws, spec = self.workspace, plan.job.spec
-        size = plan.input.size
+        shape = {"classes": len(plan.classes), "size": plan.input.size, "channels": plan.input.channels}
+        data = FoldData(
+            plan.pixels,
+            plan.image_targets,
+            plan.rows_of_fold(fold, validation=False),
+            plan.rows_of_fold(fold, validation=True),
+            len(plan.classes),
+        )
         trained = train_fold(
             spec,
-            pixels=plan.pixels,
-            targets=plan.image_targets,
-            train_rows=plan.rows_of_fold(fold, validation=False),
-            valid_rows=plan.rows_of_fold(fold, validation=True),
-            classes=len(plan.classes),
-            augment=build_augment(spec.augment or ws.spec.augment, size, plan.input.channels),
+            data,
+            augment=build_augment(spec.augment or ws.spec.augment, plan.input.size, plan.input.channels),
             seed=plan.seed,
             fold=fold,
             device=self.device,
@@ -150,7 +153,7 @@ class Trainer:
             "chosen_epoch": trained.chosen_epoch,
             "history": [r.__dict__ for r in trained.history],
         }
-        save_checkpoint(weights_path(plan.folder, fold), trained.network, description)
+        save_checkpoint(weights_path(plan.folder, fold), trained.network, spec, shape, description)
         return description
 
     def _predict(self, plan: MemberPlan, fold: int, description: dict[str, Any]) -> FinishedFold:
@@ -165,7 +168,14 @@ class Trainer:
         train_images, test_images = self.workspace.image_rows
         rows = np.concatenate([train_images[valid], test_images])
         logits = predict_logits(
-            [network], plan.pixels, rows, plan.views, device=self.device, batch_size=plan.prediction_batch
+            [network],
+            plan.pixels,
+            rows,
+            plan.views,
+            classes=len(plan.classes),
+            device=self.device,
+            batch_size=plan.prediction_batch,
+            amp=plan.job.spec.amp,
         )[0]
         _check_logits(logits, plan, description)
         record = {

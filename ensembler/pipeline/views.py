@@ -112,6 +112,8 @@ class ViewPredictor:
             pixels,
             rows,
             views,
+            classes=len(plan.classes),
+            amp=plan.job.spec.amp,
             device=self.device,
             batch_size=plan.prediction_batch,
             on_batch=lambda done, total: progress.step(f"predicting {plan.job.name} fold {fold}", done, total),

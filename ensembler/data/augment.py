@@ -1,0 +1,269 @@
+"""Augmentation: a picture and a seed give a picture, whatever process asks and in whatever order.
+
+Every call gets a seed of its own, derived from run, member, fold, epoch and sample, so that random streams depend on
+what is augmented and never on the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.data.spec import AugmentSpec
+from ensembler.errors import RequestError, UnknownNameError
+
+# albumentations asks the network for a newer version when it is imported; nothing here talks to the network.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+Augment = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+
+POLICIES = {
+    "autoaugment": "AutoAugment",
+    "randaugment": "RandAugment",
+    "trivialaugment": "TrivialAugmentWide",
+    "augmix": "AugMix",
+}
+_AFFINE_LIGHT = {"translate_percent": [-0.06, 0.06], "scale": [0.93, 1.07], "rotate": [-8, 8], "border_mode": 4, "p": 0.7}
+_AFFINE_MEDIUM = {"translate_percent": [-0.1, 0.1], "scale": [0.85, 1.15], "rotate": [-15, 15], "border_mode": 4, "p": 0.8}
+PRESETS: dict[str, list[dict[str, Any]]] = {
+    "none": [],
+    "light": [{"HorizontalFlip": {"p": 0.5}}, {"Affine": _AFFINE_LIGHT}],
+    "medium": [
+        {"HorizontalFlip": {"p": 0.5}},
+        {"Affine": _AFFINE_MEDIUM},
+        {"RandomBrightnessContrast": {"brightness_limit": 0.2, "contrast_limit": 0.2, "p": 0.5}},
+        {"CoarseDropout": {"num_holes_range": [1, 1], "hole_height_range": [0.1, 0.25], "hole_width_range": [0.1, 0.25], "p": 0.3}},
+    ],
+    "heavy": [
+        {"RandomResizedCrop": {"scale": [0.5, 1.0], "ratio": [0.8, 1.25], "p": 0.8}},
+        {"HorizontalFlip": {"p": 0.5}},
+        {"Affine": _AFFINE_MEDIUM},
+        {"RandomBrightnessContrast": {"brightness_limit": 0.3, "contrast_limit": 0.3, "p": 0.7}},
+        {"HueSaturationValue": {"p": 0.4}},
+        {"OneOf": [{"GaussianBlur": {"p": 1}}, {"GaussNoise": {"p": 1}}]},
+        {"CoarseDropout": {"num_holes_range": [1, 3], "hole_height_range": [0.1, 0.25], "hole_width_range": [0.1, 0.25], "p": 0.5}},
+    ],
+}  # fmt: skip
+_COLOUR_ONLY = {"HueSaturationValue"}
+
+
+def sample_seed(*parts: int | str) -> int:
+    """A 32-bit seed from the parts (run seed, member, fold, epoch, sample): equal parts give equal seeds anywhere."""
+    digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")
+
+
+def check_augment(spec: AugmentSpec) -> None:
+    """Raise RequestError when the augmentation names a preset, transform or argument that is not there."""
+    build_augment(spec, size=32, channels=3)
+
+
+def build_augment(spec: AugmentSpec, size: int, channels: int) -> Augment | None:
+    """Build an augmentation of `[size, size, channels]` images; None when there is nothing to do.
+
+    `spec` is a preset's name, a list of albumentations transforms (`Name` or `{Name: {arguments}}`) with
+    `{torchvision: [...]}` for torchvision's v2 transforms, or albumentations' own serialised form.
+    """
+    if isinstance(spec, str):
+        if spec in POLICIES:
+            return TorchvisionAugment([{POLICIES[spec]: {}}], size, channels)
+        if spec not in PRESETS:
+            raise UnknownNameError("augmentation preset", spec, [*PRESETS, *POLICIES])
+        steps = [step for step in PRESETS[spec] if channels == 3 or not _COLOUR_ONLY & set(step)]
+        return AlbumentationsAugment(steps, size, channels) if steps else None
+    if isinstance(spec, Mapping):
+        if set(spec) == {"torchvision"}:
+            return TorchvisionAugment(_listed(spec["torchvision"]), size, channels)
+        return AlbumentationsAugment(spec, size, channels)
+    return _chain(list(spec), size, channels)
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise RequestError(f"torchvision: {value!r}: expected a list of transforms")
+    return list(value)
+
+
+def _chain(steps: list[Any], size: int, channels: int) -> Augment | None:
+    stages: list[Augment] = []
+    run: list[Any] = []
+    for step in [*steps, None]:
+        is_torchvision = isinstance(step, Mapping) and set(step) == {"torchvision"}
+        if step is not None and not is_torchvision:
+            run.append(step)
+            continue
+        if run:
+            stages.append(AlbumentationsAugment(run, size, channels))
+            run = []
+        if is_torchvision:
+            stages.append(TorchvisionAugment(_listed(step["torchvision"]), size, channels))
+    if len(stages) < 2:
+        return stages[0] if stages else None
+    return ChainedAugment(stages)
+
+
+class ChainedAugment:
+    """Several augmentations one after the other, each with a seed of its own."""
+
+    def __init__(self, stages: Sequence[Augment]) -> None:
+        self.stages = stages
+
+    def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """Apply all stages."""
+        for i, stage in enumerate(self.stages):
+            image = stage(image, sample_seed(seed, i))
+        return image
+
+
+class AlbumentationsAugment:
+    """A pipeline of albumentations transforms."""
+
+    def __init__(self, steps: Sequence[Any] | Mapping[str, Any], size: int, channels: int) -> None:
+        import albumentations as A
+
+        self.size = size
+        self.channels = channels
+        if isinstance(steps, Mapping):
+            transform = _deserialised(steps)
+            self.pipeline = transform if isinstance(transform, A.Compose) else A.Compose([transform])
+        else:
+            self.pipeline = A.Compose([_albumentations(step, size) for step in steps])
+
+    def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """Augment one image `[height, width, channels]`; the same seed gives the same image."""
+        self.pipeline.set_random_seed(seed)
+        out = self.pipeline(image=np.ascontiguousarray(image))["image"]
+        return _back_to_input(out, self.size, self.channels)
+
+
+def _back_to_input(image: NDArray[Any], size: int, channels: int) -> NDArray[np.uint8]:
+    from ensembler.data.images import fit_to_input
+
+    if image.dtype != np.uint8:
+        raise RequestError(f"the augmentation returns {image.dtype}; leave Normalize and ToFloat out, it is done later")
+    if image.shape == (size, size, channels):
+        return image
+    return fit_to_input(image if image.ndim == 3 and image.shape[2] == 3 else image.reshape(image.shape[:2]), size, channels, "stretch")
+
+
+def _deserialised(spec: Mapping[str, Any]) -> Any:
+    import albumentations as A
+
+    if "transform" not in spec:
+        raise RequestError(f"augment takes albumentations' serialised form (with the key transform), given {sorted(spec)}")
+    _check_serialised(spec["transform"])
+    try:
+        return A.from_dict(dict(spec))
+    except (KeyError, ValueError, TypeError) as error:
+        raise RequestError(f"augment: albumentations cannot build this pipeline ({error})") from error
+
+
+def _check_serialised(node: Any) -> None:
+    # Names inside a file are looked up among albumentations' transforms and never imported.
+    if isinstance(node, Mapping):
+        name = node.get("__class_fullname__")
+        if name is not None:
+            _transform_class(str(name).rpartition(".")[2])
+        for value in node.values():
+            _check_serialised(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _check_serialised(value)
+
+
+def _transform_class(name: str) -> Any:
+    import albumentations as A
+
+    found = getattr(A, name, None)
+    if not (isinstance(found, type) and issubclass(found, (A.BasicTransform, A.BaseCompose))):
+        known = [n for n in dir(A) if isinstance(getattr(A, n), type) and issubclass(getattr(A, n), A.BasicTransform)]
+        raise UnknownNameError("albumentations transform", name, known)
+    return found
+
+
+def name_and_arguments(step: Any) -> tuple[str, Any]:
+    """Split a step of a recipe, `Name` or `{Name: {arguments}}`, into name and arguments."""
+    if isinstance(step, str):
+        return step, {}
+    if isinstance(step, Mapping) and len(step) == 1:
+        name, arguments = next(iter(step.items()))
+        return str(name), {} if arguments is None else arguments
+    raise RequestError(f"transform {step!r}: expected a name, or one name with its arguments: {{Name: {{p: 0.5}}}}")
+
+
+def _albumentations(step: Any, size: int) -> Any:
+    name, arguments = name_and_arguments(step)
+    transform = _transform_class(name)
+    if isinstance(arguments, (list, tuple)):  # OneOf, SomeOf, Sequential: a list of transforms
+        return transform([_albumentations(inner, size) for inner in arguments])
+    arguments = {key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in dict(arguments).items()}
+    if "transforms" in arguments:
+        arguments["transforms"] = [_albumentations(inner, size) for inner in arguments["transforms"]]
+    if name in ("RandomResizedCrop", "RandomSizedCrop"):
+        arguments.setdefault("size", (size, size))
+    return _construct(transform, name, arguments, _albumentations_parameters(transform))
+
+
+def _albumentations_parameters(transform: Any) -> list[str]:
+    import inspect
+
+    return [p for p in inspect.signature(transform.__init__).parameters if p not in ("self", "args", "kwargs")]
+
+
+def _construct(transform: Any, name: str, arguments: dict[str, Any], parameters: Sequence[str]) -> Any:
+    import warnings
+
+    unknown = [key for key in arguments if key not in parameters]
+    if unknown:
+        raise UnknownNameError(f"argument of {name}", unknown[0], parameters)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return transform(**arguments)
+    except (ValueError, TypeError, UserWarning) as error:
+        first = str(error).strip().splitlines()
+        raise RequestError(f"{name}({arguments}): {' '.join(line.strip() for line in first[:3])}") from error
+
+
+class TorchvisionAugment:
+    """A pipeline of torchvision's v2 transforms on uint8 images."""
+
+    def __init__(self, steps: Sequence[Any], size: int, channels: int) -> None:
+        from torchvision.transforms import v2
+
+        self.size = size
+        self.channels = channels
+        self.pipeline = v2.Compose([_torchvision(step, size) for step in steps])
+
+    def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """Augment one image `[height, width, channels]`; the same seed gives the same image."""
+        import torch
+
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        # torchvision draws from torch's global generator: give it a stream of its own for this image.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            out = self.pipeline(pixels)
+        return _back_to_input(out.permute(1, 2, 0).numpy(), self.size, self.channels)
+
+
+def _torchvision(step: Any, size: int) -> Any:
+    import inspect
+
+    from torchvision.transforms import v2
+
+    name, arguments = name_and_arguments(step)
+    transform = getattr(v2, name, None)
+    if not (isinstance(transform, type) and issubclass(transform, v2.Transform)):
+        known = [n for n in dir(v2) if isinstance(getattr(v2, n), type) and issubclass(getattr(v2, n), v2.Transform)]
+        raise UnknownNameError("torchvision transform", name, known)
+    arguments = dict(arguments)
+    if name == "RandomResizedCrop":
+        arguments.setdefault("size", (size, size))
+    parameters = [p for p in inspect.signature(transform.__init__).parameters if p != "self"]
+    return _construct(transform, name, arguments, parameters)

@@ -1,0 +1,71 @@
+"""A trained network in one file: its weights, and in the header all it takes to build it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ensembler.errors import EnsemblerError, MissingFileError, StoreError
+from ensembler.files import write_bytes
+from ensembler.networks.build import Normalised, build_network
+from ensembler.networks.devices import pick_device
+from ensembler.networks.spec import NetworkSpec
+
+FORMAT = 1
+
+
+def save_checkpoint(
+    path: Path, network: Normalised, spec: NetworkSpec, shape: Mapping[str, int], description: Mapping[str, Any]
+) -> None:
+    """Write weights and description, whole or not at all.
+
+    `shape` holds classes, size and channels; `description` is kept as it is and read by `read_description`.
+    """
+    # It starts from its own weights from now on, whatever the training started from.
+    built_from = spec.model_copy(update={"pretrained": False, "checkpoint": None})
+    header = {
+        "format": FORMAT,
+        "network": {k: v for k, v in built_from.model_dump(mode="json").items() if k in NetworkSpec.model_fields},
+        "shape": dict(shape),
+        **description,
+    }
+    weights = {k: v.detach().cpu().contiguous() for k, v in network.network.state_dict().items()}
+    # Two names may share one tensor; the file keeps a copy of each.
+    weights = {k: v.clone() for k, v in weights.items()}
+    write_bytes(path, save(weights, metadata={"ensembler": json.dumps(header)}))
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The description in a checkpoint's header; StoreError when the file is none of ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {})["ensembler"])
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} is missing") from error
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise StoreError(f"{path} is not a whole checkpoint of a member ({error})") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise StoreError(f"{path} has another format than {FORMAT}; it was written by another version")
+    return header
+
+
+def load_checkpoint(path: Path, device: str = "auto") -> Normalised:
+    """Build the network of a checkpoint with its weights, in evaluation mode on `device`."""
+    header = read_description(path)
+    try:
+        spec = NetworkSpec.model_validate(header["network"])
+        network = build_network(spec, **header["shape"])
+        with safe_open(path, "pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a mapping
+        network.network.load_state_dict(weights)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, EnsemblerError):
+            raise
+        raise StoreError(f"{path} does not hold the network it describes ({error})") from error
+    return network.to(pick_device(device), memory_format=torch.channels_last).eval()

@@ -1,0 +1,55 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+import torch
+
+from ensembler.errors import RequestError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`: auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1 or mps.
+
+    Raises RequestError for a device that is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise RequestError(f"--device {name!r}: expected auto, cpu, cuda, cuda:1 or mps") from error
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not here.get(device.type, False):
+        raise RequestError(f"--device {name!r}: there is no such device here; `ens doctor` lists them")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RequestError(f"--device {name!r}: there are {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
+    """The type mixed precision computes in, or None for plain float32.
+
+    `auto` depends on the hardware alone: bfloat16 where it is native, float16 on older CUDA devices, else float32.
+    """
+    if amp == "off":
+        return None
+    if amp == "fp16":
+        return torch.float16
+    if amp == "bf16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu" and _cpu_has_bf16():
+        return torch.bfloat16
+    return None
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        found = capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+    # Older torch: oneDNN knows whether bfloat16 is computed natively.
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,62 @@
+"""Batches of augmented pixels, the same with any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ensembler.data.augment import Augment, sample_seed
+
+
+@dataclass(frozen=True)
+class BatchSource(Dataset[tuple[Tensor, Tensor]]):
+    """The batches of one epoch by position; each can be made alone, by any process.
+
+    `pixels` is uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches` positions among the
+    images. A sample's augmentation depends on `key` (run seed, fold, epoch) and its position alone.
+    """
+
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+    batches: Sequence[NDArray[np.int64]]
+    augment: Augment | None
+    key: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        rows = self.batches[index]
+        if self.augment is None:
+            images = self.pixels[rows]
+        else:
+            images = np.stack([self.augment(self.pixels[r], sample_seed(*self.key, int(r))) for r in rows])
+        # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.targets[rows])
+
+
+def epoch_batches(rows: NDArray[np.int64], batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Shuffle `rows` into batches; a last batch of one joins the one before, for batch norm cannot learn from one."""
+    order = rng.permutation(rows)
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()
+        batches[-1] = np.concatenate([batches[-1], last])
+    return batches
+
+
+def iterate(source: BatchSource, workers: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches in order on `device`, made by this process or by `workers` others."""
+    if workers == 0:
+        batches: Iterator[tuple[Tensor, Tensor]] = (source[i] for i in range(len(source)))
+    else:
+        pin = device.type == "cuda"
+        batches = iter(DataLoader(source, batch_size=None, num_workers=workers, pin_memory=pin))
+    for pixels, targets in batches:
+        yield pixels.to(device, non_blocking=True), targets.to(device, non_blocking=True)

@@ -1,0 +1,25 @@
+"""Checks of a member's options that need timm: names of backbones, optimizers and schedules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ensembler.errors import DataError, UnknownNameError
+from ensembler.networks.build import check_backbone
+from ensembler.training.spec import MemberSpec
+
+SCHEDULES = ("cosine", "tanh", "step", "multistep", "plateau", "poly", "none")
+
+
+def check_member(spec: MemberSpec) -> None:
+    """Raise RequestError for a name that timm does not know, or a checkpoint file that is not there."""
+    from timm.optim import list_optimizers
+
+    check_backbone(spec.backbone)
+    optimizers = list_optimizers()
+    if spec.opt.lower() not in optimizers:
+        raise UnknownNameError("optimizer (opt)", spec.opt, optimizers)
+    if spec.sched not in SCHEDULES:
+        raise UnknownNameError("schedule (sched)", spec.sched, SCHEDULES)
+    if spec.checkpoint is not None and not Path(spec.checkpoint).is_file():
+        raise DataError(f"checkpoint {spec.checkpoint} does not exist")

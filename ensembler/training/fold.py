@@ -1,0 +1,453 @@
+"""Training one fold: pixels and labels in, a network out.
+
+Everything random is derived from seed, fold, epoch and sample, so that a fold that was interrupted ends with the same
+bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ensembler.data.augment import Augment, sample_seed
+from ensembler.errors import RequestError, TrainingError
+from ensembler.networks.build import Normalised, build_network
+from ensembler.networks.devices import autocast_type, pick_device
+from ensembler.training.batches import BatchSource, epoch_batches, iterate
+from ensembler.training.spec import MemberSpec
+from ensembler.training.state import read_state, write_state
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a fold; `score` is the accuracy and `valid_loss` the log loss on the validation rows."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    lr: float
+    seconds: float
+    score: float | None = None
+    valid_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainedFold:
+    """A trained network in evaluation mode and how it came about."""
+
+    network: Normalised
+    history: tuple[EpochRecord, ...]
+    chosen_epoch: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What a fold is trained on.
+
+    `pixels` uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `train_rows` and `valid_rows`
+    positions among the images; `valid_rows` may be empty.
+    """
+
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+    train_rows: NDArray[np.int64]
+    valid_rows: NDArray[np.int64]
+    classes: int
+
+
+def train_fold(
+    spec: MemberSpec,
+    data: FoldData,
+    *,
+    augment: Augment | None = None,
+    seed: int = 0,
+    fold: int = 0,
+    device: str = "auto",
+    workers: int = 0,
+    state_path: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> TrainedFold:
+    """Train the network of `spec` on the train rows.
+
+    With `state_path` the state is kept after every epoch and taken up again. Raises TrainingError when the loss is not
+    finite, with epoch and learning rate.
+    """
+    if len(data.train_rows) < 2:
+        raise RequestError(f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from")
+    chosen_device = pick_device(device)
+    with _own_randomness(chosen_device), _algorithms(spec.deterministic):
+        _seed_all(sample_seed(seed, "build", fold))
+        training = _Training.build(spec, data, augment, seed, fold, chosen_device, workers)
+        if state_path is not None:
+            training.resume(state_path, on_note)
+        while not training.is_over:
+            record = training.run_epoch()
+            if state_path is not None:
+                training.keep(state_path)
+            if on_epoch is not None:
+                on_epoch(record)
+        return training.result()
+
+
+@dataclass
+class _Training:
+    """A fold in training: the parts that change from epoch to epoch."""
+
+    spec: MemberSpec
+    data: FoldData
+    augment: Augment | None
+    seed: int
+    fold: int
+    device: torch.device
+    workers: int
+    network: Normalised
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    criterion: nn.Module
+    mixup: Any
+    ema: Any
+    scaler: Any
+    history: list[EpochRecord] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    best_epoch: int = 0
+
+    @classmethod
+    def build(
+        cls,
+        spec: MemberSpec,
+        data: FoldData,
+        augment: Augment | None,
+        seed: int,
+        fold: int,
+        device: torch.device,
+        workers: int,
+    ) -> _Training:
+        _, size, _, channels = data.pixels.shape
+        network = build_network(spec, classes=data.classes, size=size, channels=channels)
+        network = network.to(device, memory_format=torch.channels_last)
+        optimizer = _optimizer(spec, network)
+        updates = _updates_per_epoch(spec, len(data.train_rows))
+        return cls(
+            spec,
+            data,
+            augment,
+            seed,
+            fold,
+            device,
+            workers,
+            network,
+            optimizer,
+            _scheduler(spec, optimizer, updates),
+            _criterion(spec).to(device),
+            _mixup(spec, data.classes),
+            _ema(spec, network),
+            torch.amp.GradScaler(device.type, enabled=autocast_type(spec.amp, device) == torch.float16),
+        )
+
+    @property
+    def job(self) -> str:
+        """A fingerprint of what is trained, so that a state is never taken up by another training."""
+        rows = hashlib.sha256(self.data.train_rows.tobytes() + self.data.targets.tobytes()).hexdigest()
+        content = [self.spec.model_dump(mode="json"), self.seed, self.fold, rows, list(self.data.pixels.shape)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or patience ran out."""
+        done = len(self.history)
+        if self.spec.patience is not None and done - self.best_epoch >= self.spec.patience and self.best_epoch:
+            return True
+        return done >= self.spec.epochs
+
+    def run_epoch(self) -> EpochRecord:
+        """Train and validate one epoch."""
+        epoch = len(self.history) + 1
+        began = time.perf_counter()
+        key = (self.seed, self.fold, epoch)
+        _seed_all(sample_seed(*key))
+        rng = np.random.default_rng(sample_seed(*key, "order"))
+        batches = epoch_batches(self.data.train_rows, self.spec.batch_size, rng)
+        source = BatchSource(self.data.pixels, self.data.targets, batches, self.augment, key)
+        self._freeze(epoch <= self.spec.freeze_epochs)
+        loss = self._train(source, epoch)
+        score, valid_loss = self._validate()
+        record = EpochRecord(
+            epoch, self.spec.epochs, loss, self._lr, time.perf_counter() - began, score=score, valid_loss=valid_loss
+        )
+        self.history.append(record)
+        self._remember_best(record)
+        return record
+
+    @property
+    def _lr(self) -> float:
+        return float(max(group["lr"] for group in self.optimizer.param_groups))
+
+    @property
+    def _predictor(self) -> nn.Module:
+        return self.network if self.ema is None else self.ema.module
+
+    def _freeze(self, frozen: bool) -> None:
+        if not self.spec.freeze_epochs:
+            return
+        backbone = self.network.network
+        for parameter in backbone.parameters():
+            parameter.requires_grad_(not frozen)
+        head = backbone.get_classifier() if hasattr(backbone, "get_classifier") else list(backbone.children())[-1]
+        for part in head if isinstance(head, tuple) else (head,):
+            for parameter in part.parameters():
+                parameter.requires_grad_(True)
+
+    def _train(self, source: BatchSource, epoch: int) -> float:
+        self.network.train()
+        steps = len(source)
+        total, seen = torch.zeros((), device=self.device), 0
+        updates = (epoch - 1) * math.ceil(steps / self.spec.accumulate)
+        if self.scheduler is not None:
+            self.scheduler.step_update(updates)
+        for step, (pixels, targets) in enumerate(iterate(source, self.workers, self.device)):
+            first = step - step % self.spec.accumulate
+            in_group = min(self.spec.accumulate, steps - first)
+            loss = self._loss(pixels, targets)
+            self.scaler.scale(loss / in_group).backward()
+            total += loss.detach() * len(targets)
+            seen += len(targets)
+            if step - first == in_group - 1:
+                updates += 1
+                self._update(updates)
+            if step % 20 == 0 or step == steps - 1:
+                self._check_finite(total, epoch)
+        if self.scheduler is not None:
+            self.scheduler.step(epoch)
+        return float(total) / seen
+
+    def _loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        images, soft = _mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
+        with _autocast(self.spec.amp, self.device):
+            logits = self.network(images)
+        # The loss is summed in float32, whatever the network computed in.
+        loss: Tensor = self.criterion(logits.float(), soft)
+        return loss
+
+    def _update(self, updates: int) -> None:
+        if self.spec.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.network, step=updates)
+        if self.scheduler is not None:
+            self.scheduler.step_update(updates)
+
+    def _check_finite(self, total: Tensor, epoch: int) -> None:
+        if not bool(torch.isfinite(total)):
+            raise TrainingError(
+                f"the loss is not finite in epoch {epoch} (learning rate {self._lr:g}); a lower lr, clip_grad: 1 or "
+                "amp: off helps"
+            )
+
+    @torch.inference_mode()
+    def _validate(self) -> tuple[float | None, float | None]:
+        rows = self.data.valid_rows
+        if not len(rows):
+            return None, None
+        network = self._predictor.eval()
+        right, loss = 0, 0.0
+        for start in range(0, len(rows), max(self.spec.batch_size, 64)):
+            batch = rows[start : start + max(self.spec.batch_size, 64)]
+            pixels = torch.from_numpy(self.data.pixels[batch]).permute(0, 3, 1, 2).to(self.device)
+            targets = torch.from_numpy(self.data.targets[batch]).to(self.device)
+            with _autocast(self.spec.amp, self.device):
+                logits = network(pixels).float()
+            right += int((logits.argmax(1) == targets).sum())
+            loss += float(nn.functional.cross_entropy(logits, targets, reduction="sum"))
+        return right / len(rows), loss / len(rows)
+
+    def _remember_best(self, record: EpochRecord) -> None:
+        before = self.history[self.best_epoch - 1].valid_loss if self.best_epoch else None
+        value = record.valid_loss
+        if value is None or not math.isfinite(value) or (before is not None and value >= before):
+            return
+        self.best_epoch = record.epoch
+        if self.spec.choose == "best":
+            self.best = {k: v.detach().cpu().clone() for k, v in self._predictor.state_dict().items()}
+
+    def result(self) -> TrainedFold:
+        """The network of the chosen epoch."""
+        network = copy.deepcopy(self._predictor)
+        chosen = len(self.history)
+        if self.spec.choose == "best" and self.best is not None:
+            network.load_state_dict(self.best)
+            chosen = self.best_epoch
+        for parameter in network.parameters():
+            parameter.requires_grad_(True)
+        seconds = sum(record.seconds for record in self.history)
+        assert isinstance(network, Normalised)
+        return TrainedFold(network.eval(), tuple(self.history), chosen, seconds)
+
+    def keep(self, path: Path) -> None:
+        """Write the state that `resume` takes up."""
+        state = {
+            "job": self.job,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "history": [asdict(record) for record in self.history],
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+        }
+        write_state(path, state)
+
+    def resume(self, path: Path, on_note: Callable[[str], None] | None) -> None:
+        """Take up the state in `path` when it is whole and of this very training."""
+        state = read_state(path, self.job)
+        if state is None:
+            if path.is_file() and on_note is not None:
+                on_note("the state on disk is damaged or of another training; the fold starts again")
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history = [EpochRecord(**record) for record in state["history"]]
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        if on_note is not None and self.history:
+            on_note(f"goes on after epoch {len(self.history)}")
+
+
+# --- the parts, all timm's -------------------------------------------------------------------------------------------
+
+
+def _optimizer(spec: MemberSpec, network: Normalised) -> torch.optim.Optimizer:
+    from timm.optim import create_optimizer_v2
+
+    options: dict[str, Any] = {"opt": spec.opt, "lr": spec.lr, "weight_decay": spec.weight_decay}
+    if spec.momentum is not None:
+        options["momentum"] = spec.momentum
+    if spec.layer_decay is not None:
+        options["layer_decay"] = spec.layer_decay
+    if spec.opt.lower() in ("adamw", "adam"):
+        options["fused"] = True  # one pass over the weights instead of a dozen
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(network.network, **options)
+    return optimizer
+
+
+def _updates_per_epoch(spec: MemberSpec, n_rows: int) -> int:
+    steps = math.ceil(n_rows / spec.batch_size)
+    if n_rows > spec.batch_size and n_rows % spec.batch_size == 1:
+        steps -= 1  # a last batch of one joins the one before
+    return math.ceil(steps / spec.accumulate)
+
+
+def _scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Any:
+    from timm.scheduler import create_scheduler_v2
+
+    if spec.sched == "none":
+        return None
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=spec.sched,
+        num_epochs=spec.epochs,
+        warmup_epochs=spec.warmup_epochs,
+        warmup_lr=spec.lr / 100,
+        min_lr=spec.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
+    )
+    return scheduler
+
+
+def _criterion(spec: MemberSpec) -> nn.Module:
+    from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
+
+    mixes = spec.mixup > 0 or spec.cutmix > 0
+    if spec.loss == "bce":
+        return BinaryCrossEntropy(smoothing=0.0 if mixes else spec.smoothing)
+    return SoftTargetCrossEntropy() if mixes else nn.CrossEntropyLoss(label_smoothing=spec.smoothing)
+
+
+def _mixup(spec: MemberSpec, classes: int) -> Any:
+    from timm.data import Mixup
+
+    if spec.mixup <= 0 and spec.cutmix <= 0:
+        return None
+    return Mixup(
+        mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=spec.smoothing, num_classes=classes
+    )
+
+
+def _mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    # timm mixes pairs: of an odd batch the last image stays as it is.
+    even = len(images) - len(images) % 2
+    if even == len(images):
+        mixed: tuple[Tensor, Tensor] = mixup(images, targets)
+        return mixed
+    hot = nn.functional.one_hot(targets[even:], mixup.num_classes).to(images.dtype)
+    if not even:
+        return images, hot
+    first, soft = mixup(images[:even], targets[:even])
+    return torch.cat([first, images[even:]]), torch.cat([soft, hot.to(soft.dtype)])
+
+
+def _ema(spec: MemberSpec, network: Normalised) -> Any:
+    from timm.utils import ModelEmaV3
+
+    return None if spec.ema is None else ModelEmaV3(network, decay=spec.ema, use_warmup=True)
+
+
+def _autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    dtype = autocast_type(amp, device)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+# --- randomness ------------------------------------------------------------------------------------------------------
+
+
+def _seed_all(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002: timm's Mixup draws from numpy's global generator
+    random.seed(seed)
+
+
+@contextlib.contextmanager
+def _own_randomness(device: torch.device) -> Iterator[None]:
+    """Give the block global generators of its own: what the caller had is put back."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    cuda = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+
+
+@contextlib.contextmanager
+def _algorithms(deterministic: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
