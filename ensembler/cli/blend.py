@@ -39,7 +39,8 @@ def command(
         bool, typer.Option("--common-rows", help="Blend on the rows that all members predict.")
     ] = False,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="30s", help="Stop searching after this time, with the best so far.")
+        str | None,
+        typer.Option("--budget", metavar="30s", help="Stop searching after this time, with the best so far."),
     ] = None,
     submit: Annotated[bool, typer.Option("--submit", help="Make this blend the submission.")] = False,
     json: Json = False,
@@ -84,8 +85,10 @@ def command(
         if submitted:
             print(f"It is the submission now: {store.submission_path}")
         else:
-            print(f"`ens blend {run} --name {outcome.result.name} --submit ...` or `ens submit {run} --blend "
-                  f"{outcome.result.name}` hands it in.")
+            print(
+                f"`ens blend {run} --name {outcome.result.name} --submit ...` or `ens submit {run} --blend "
+                f"{outcome.result.name}` hands it in."
+            )
 
 
 def print_outcome(outcome: BlendOutcome) -> None:

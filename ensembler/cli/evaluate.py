@@ -19,7 +19,9 @@ def command(
     run: RunArgument,
     members: Members = None,
     by_view: Annotated[bool, typer.Option("--by-view", help="Also score each view by itself.")] = False,
-    merge: Annotated[str, typer.Option("--merge", help="How views are merged: mean, logits, geometric or max.")] = "mean",
+    merge: Annotated[
+        str, typer.Option("--merge", help="How views are merged: mean, logits, geometric or max.")
+    ] = "mean",
     views: Annotated[str | None, typer.Option("--views", metavar="A,B", help="Only these views.")] = None,
     metrics: Annotated[str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to show.")] = None,
     json: Json = False,
@@ -57,9 +59,7 @@ def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -
         if not rows:
             continue
         best = [i for i, row in enumerate(rows) if row.submitted]
-        body = [
-            [_label(row), *(number(row.metrics.get(name)) for name in metrics), str(row.n)] for row in rows
-        ]
+        body = [[_label(row), *(number(row.metrics.get(name)) for name in metrics), str(row.n)] for row in rows]
         print_table(f"{evaluation.run}: {title}", [_heading(rows), *metrics, "rows"], body, best=best)
 
 

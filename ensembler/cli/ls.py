@@ -29,9 +29,7 @@ def command(
         elif not runs:
             print(f"No runs in {root} yet; `ens run RECIPE` makes one.")
         else:
-            rows = [
-                [r.run, str(len(r.members)), str(len(r.blends)), "yes" if r.submission else "no"] for r in runs
-            ]
+            rows = [[r.run, str(len(r.members)), str(len(r.blends)), "yes" if r.submission else "no"] for r in runs]
             print_table(f"runs in {root}", ["run", "members", "blends", "submission"], rows)
         return
     listing = list_run(RunStore.open(run, artifacts), check=True)
@@ -52,7 +50,13 @@ def command(
     print_table(f"members of {listing.run}", ["member", "folds", "views", "accuracy", "log loss", "state"], rows)
     if listing.blends:
         body = [
-            [b.name, b.method, number(b.scores.get("log_loss")), number(b.scores.get("accuracy")), "yes" if b.submitted else ""]
+            [
+                b.name,
+                b.method,
+                number(b.scores.get("log_loss")),
+                number(b.scores.get("accuracy")),
+                "yes" if b.submitted else "",
+            ]
             for b in listing.blends
         ]
         print_table("blends (cross-fitted)", ["blend", "method", "log loss", "accuracy", "submitted"], body)

@@ -38,9 +38,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, best: Sequence[int] = ()
-) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, best: Sequence[int] = ()) -> None:
     """Print a table; the first column is text, the others numbers. Rows in `best` are bold on a terminal."""
     from rich import box
     from rich.console import Console

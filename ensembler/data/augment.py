@@ -28,8 +28,20 @@ POLICIES = {
     "trivialaugment": "TrivialAugmentWide",
     "augmix": "AugMix",
 }
-_AFFINE_LIGHT = {"translate_percent": [-0.06, 0.06], "scale": [0.93, 1.07], "rotate": [-8, 8], "border_mode": 4, "p": 0.7}
-_AFFINE_MEDIUM = {"translate_percent": [-0.1, 0.1], "scale": [0.85, 1.15], "rotate": [-15, 15], "border_mode": 4, "p": 0.8}
+_AFFINE_LIGHT = {
+    "translate_percent": [-0.06, 0.06],
+    "scale": [0.93, 1.07],
+    "rotate": [-8, 8],
+    "border_mode": 4,
+    "p": 0.7,
+}
+_AFFINE_MEDIUM = {
+    "translate_percent": [-0.1, 0.1],
+    "scale": [0.85, 1.15],
+    "rotate": [-15, 15],
+    "border_mode": 4,
+    "p": 0.8,
+}
 PRESETS: dict[str, list[dict[str, Any]]] = {
     "none": [],
     "light": [{"HorizontalFlip": {"p": 0.5}}, {"Affine": _AFFINE_LIGHT}],
@@ -148,14 +160,18 @@ def _back_to_input(image: NDArray[Any], size: int, channels: int) -> NDArray[np.
         raise RequestError(f"the augmentation returns {image.dtype}; leave Normalize and ToFloat out, it is done later")
     if image.shape == (size, size, channels):
         return image
-    return fit_to_input(image if image.ndim == 3 and image.shape[2] == 3 else image.reshape(image.shape[:2]), size, channels, "stretch")
+    return fit_to_input(
+        image if image.ndim == 3 and image.shape[2] == 3 else image.reshape(image.shape[:2]), size, channels, "stretch"
+    )
 
 
 def _deserialised(spec: Mapping[str, Any]) -> Any:
     import albumentations as A
 
     if "transform" not in spec:
-        raise RequestError(f"augment takes albumentations' serialised form (with the key transform), given {sorted(spec)}")
+        raise RequestError(
+            f"augment takes albumentations' serialised form (with the key transform), given {sorted(spec)}"
+        )
     _check_serialised(spec["transform"])
     try:
         return A.from_dict(dict(spec))

@@ -78,7 +78,9 @@ def _hold_out(table: pd.DataFrame, target: str, folds: FoldSpec) -> pd.DataFrame
                 np.arange(len(rows)), test_size=folds.holdout, stratify=labels, random_state=folds.seed
             )
         except ValueError as error:
-            raise DataError(f"folds.holdout {folds.holdout:g} cannot be taken in equal shares of the classes: {error}") from error
+            raise DataError(
+                f"folds.holdout {folds.holdout:g} cannot be taken in equal shares of the classes: {error}"
+            ) from error
     lost = set(train[target].dropna()) - set(np.delete(train[target].to_numpy(), out))
     if len(out) == 0 or lost:
         raise DataError(

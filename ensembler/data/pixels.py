@@ -48,9 +48,7 @@ def prepare_pixels(
     return prepared.array
 
 
-def find_broken(
-    images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None = None
-) -> dict[int, str]:
+def find_broken(images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None = None) -> dict[int, str]:
     """What is wrong with the images that cannot be read, by position; decoding fills the cache."""
     return _prepare(images, spec, cache, on_progress).broken
 
@@ -110,9 +108,7 @@ def _open(path: Path, shape: tuple[int, ...]) -> PreparedPixels | None:
     return PreparedPixels(array, {int(i): text for i, text in broken.items()})
 
 
-def _build(
-    images: Images, spec: InputSpec, path: Path, shape: tuple[int, ...], on_progress: OnProgress | None
-) -> None:
+def _build(images: Images, spec: InputSpec, path: Path, shape: tuple[int, ...], on_progress: OnProgress | None) -> None:
     broken: dict[int, str] = {}
     with write_aside(path) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}

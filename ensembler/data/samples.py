@@ -375,7 +375,9 @@ def _keep(part: _Part, data: DataSpec) -> _Part:
     labels = part.table[data.target_names[0]]
     absent = [name for name in data.keep if name not in set(labels.dropna())]
     if absent:
-        raise DataError(f"data.keep names {absent[0]!r}, which no row has; {nearest(absent[0], labels.dropna().unique())}")
+        raise DataError(
+            f"data.keep names {absent[0]!r}, which no row has; {nearest(absent[0], labels.dropna().unique())}"
+        )
     return _choose(part, np.flatnonzero(labels.isin(data.keep)).tolist())
 
 

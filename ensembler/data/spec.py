@@ -19,7 +19,8 @@ class DataSpec(BaseModel):
 
     source: str = Field(description="An image folder, a CSV or Parquet manifest, or digits | fashion-mnist.")
     root: str | None = Field(
-        None, description="The folder that image paths start from (default: the manifest's), or that holds fashion-mnist."
+        None,
+        description="The folder that image paths start from (default: the manifest's), or that holds fashion-mnist.",
     )
     path: str = Field("path", description="The column of image paths.")
     targets: str | tuple[str, ...] = Field("label", description="The column of labels, or several.")
@@ -71,7 +72,10 @@ class FoldSpec(BaseModel):
     )
     seed: int = Field(0, ge=0, description="Seed of the split.")
     holdout: float = Field(
-        0.0, ge=0, lt=1, description="The share of labelled rows set aside as labelled test rows: nothing is fitted on them."
+        0.0,
+        ge=0,
+        lt=1,
+        description="The share of labelled rows set aside as labelled test rows: nothing is fitted on them.",
     )
     repeats: int = Field(3, ge=2, le=100, description="How often scheme: repeated splits.")
     share: float = Field(0.2, gt=0, lt=1, description="The validation share of scheme: single.")

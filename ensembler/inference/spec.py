@@ -14,7 +14,9 @@ class CustomView(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$", description="What the view is called.")
     transform: dict[str, dict[str, Any]] = Field(
-        min_length=1, max_length=1, description="One albumentations transform: {Name: {arguments}}; it is always applied."
+        min_length=1,
+        max_length=1,
+        description="One albumentations transform: {Name: {arguments}}; it is always applied.",
     )
 
 

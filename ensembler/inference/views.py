@@ -131,7 +131,9 @@ def _zoom(batch: Batch, factor: float) -> Batch:
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     out = np.empty_like(batch)
     for i, image in enumerate(batch):
-        scaled = cv2.resize(image, (inner_width, inner_height), interpolation=how).reshape(inner_height, inner_width, -1)
+        scaled = cv2.resize(image, (inner_width, inner_height), interpolation=how).reshape(
+            inner_height, inner_width, -1
+        )
         out[i] = _centred(scaled, height, width)
     return out
 

@@ -77,9 +77,7 @@ def blend_run(
     return BlendOutcome(store.name, result, len(found.rows))
 
 
-def _keep(
-    store: RunStore, found: StorePool, spec: BlendSpec, result: BlendResult, views: Sequence[str] | None
-) -> None:
+def _keep(store: RunStore, found: StorePool, spec: BlendSpec, result: BlendResult, views: Sequence[str] | None) -> None:
     classes = found.pool.classes
     oof = np.full((len(store.samples.train), len(classes)), np.nan, np.float32)
     oof[found.rows] = result.oof
@@ -114,9 +112,7 @@ def _storable(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def blend_fingerprint(
-    store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None
-) -> str:
+def blend_fingerprint(store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None) -> str:
     """A digest of everything a blend is made from: its options and its members' predictions."""
     sums = {name: store.member(name).record.sha256 for name in members}
     predictions = {name: [s.get("oof.npy"), s.get("test.npy"), s.get("samples.csv")] for name, s in sums.items()}
@@ -166,11 +162,7 @@ def apply_blend(store: RunStore, name: str, test: Mapping[str, NDArray[np.floati
     spec = BlendSpec.model_validate(extra.get("spec") or {"method": record.method})
     found = read_pool(store, record.members, merge=spec.merge, views=extra.get("views") or spec.views, common_rows=True)
     n_new = len(next(iter(test.values()))[0])
-    pool: Pool = replace(
-        found.pool, test=tuple(test[m] for m in found.pool.names), test_y=np.full(n_new, -1, np.int64)
-    )
+    pool: Pool = replace(found.pool, test=tuple(test[m] for m in found.pool.names), test_y=np.full(n_new, -1, np.int64))
     result = make_blend(pool, spec)
     assert result.test is not None
     return result.test
-
-

@@ -67,7 +67,9 @@ def evaluate(
     """
     names = list(members) if members is not None else store.complete_members
     if not names and not store.blends:
-        raise MissingFileError(f"run {store.name!r} has no complete member yet; `ens ls {store.name}` shows what is there")
+        raise MissingFileError(
+            f"run {store.name!r} has no complete member yet; `ens ls {store.name}` shows what is there"
+        )
     more = list(metrics or ())
     rows: list[ScoreRow] = []
     for name in names:
@@ -120,9 +122,7 @@ def _blend_rows(store: RunStore, blend: Blend, more: Sequence[str]) -> list[Scor
         found = _scores(store, target, classes, split, np.asarray(probs), more)
         if found is not None:
             fitted = blend.record.scores.get("fitted") if split == "oof" else None
-            rows.append(
-                ScoreRow("blend", blend.record.name, target, split, *found, submitted=submitted, fitted=fitted)
-            )
+            rows.append(ScoreRow("blend", blend.record.name, target, split, *found, submitted=submitted, fitted=fitted))
     return rows
 
 

@@ -90,7 +90,11 @@ def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutc
     spec = workspace.spec.blend
     label = workspace.samples.targets[0]
     named = [job.name for job in workspace.jobs if (job.spec.target or label) == label]
-    wanted = [name for name in named if spec.members is None or name.rpartition("-r")[0] in spec.members or name in spec.members]
+    wanted = [
+        name
+        for name in named
+        if spec.members is None or name.rpartition("-r")[0] in spec.members or name in spec.members
+    ]
     members = [name for name in wanted if name in store.complete_members]
     if not members:
         return None, None

@@ -75,9 +75,7 @@ class ViewPredictor:
         record = self.workspace.store.member(plan.job.name).record
         return {view.name for view in views} <= set(record.views)
 
-    def _fold(
-        self, plan: MemberPlan, member: Member, fold: int, views: Sequence[View], aside: Path
-    ) -> FinishedFold:
+    def _fold(self, plan: MemberPlan, member: Member, fold: int, views: Sequence[View], aside: Path) -> FinishedFold:
         if fold_path(aside, fold).is_file():
             return read_finished_fold(aside, fold)
         began = time.perf_counter()
@@ -133,7 +131,9 @@ class ViewPredictor:
                 for fold in finished:
                     oof[len(member.record.views) :, fold.rows] = fold.oof
                 scores = {"oof": member_scores(plan, oof, "train")}
-            with fill_array(prepared / "test.npy", _longer(member.test_logits.shape, 1, len(views)), np.float32) as test:
+            with fill_array(
+                prepared / "test.npy", _longer(member.test_logits.shape, 1, len(views)), np.float32
+            ) as test:
                 test[:, : len(member.record.views)] = member.test_logits
                 for fold in finished:
                     test[fold.fold, len(member.record.views) :] = fold.test
@@ -171,5 +171,3 @@ def predict_missing_views(workspace: Workspace, device: str) -> ViewsResult:
     from ensembler.inference.views import expand_views
 
     return ViewPredictor(workspace, device).add_views(expand_views(workspace.spec.views))
-
-

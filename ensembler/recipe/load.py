@@ -206,9 +206,9 @@ def _place_in(content: Any, loc: Sequence[str | int]) -> Place:
     place: list[str | int] = []
     value = content
     for i, part in enumerate(loc):
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+        if (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        ):
             value = value[part]
         elif i < len(loc) - 1 or not isinstance(value, dict):
             continue

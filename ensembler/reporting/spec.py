@@ -21,7 +21,8 @@ class SubmissionSpec(BaseModel):
         description="Column names: the id's, then the label's; with probs the id's, then optionally one for each class.",
     )
     template: str | None = Field(
-        None, description="A sample submission (CSV): its ids, their order and its columns are matched or it is an error."
+        None,
+        description="A sample submission (CSV): its ids, their order and its columns are matched or it is an error.",
     )
 
     @model_validator(mode="after")

@@ -390,9 +390,7 @@ def _mixup(spec: MemberSpec, classes: int) -> Any:
 
     if spec.mixup <= 0 and spec.cutmix <= 0:
         return None
-    return Mixup(
-        mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=spec.smoothing, num_classes=classes
-    )
+    return Mixup(mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=spec.smoothing, num_classes=classes)
 
 
 def _mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

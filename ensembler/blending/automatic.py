@@ -1,0 +1,153 @@
+"""`auto`: the simplest family of blends that cross-fitting cannot tell from the best one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.blending.cross_fitting import cross_fit
+from ensembler.blending.gain import row_losses
+from ensembler.blending.pool import Pool, Probs
+from ensembler.blending.registry import BlendMethod, create_blend
+from ensembler.blending.tempered import Tempered
+from ensembler.metrics import check_metric, is_better, score
+
+DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A family that `auto` compares: the method, its options, and whether a temperature follows."""
+
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    tempered: bool = False
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return f"{self.method} + temperature" if self.tempered else self.method
+
+    def make(self) -> BlendMethod:
+        """A fresh method, not fitted yet."""
+        method = create_blend(self.method, **self.options)
+        return Tempered(method) if self.tempered else method
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `auto` took: the candidate, its cross-fitted probabilities, and the scores of all candidates.
+
+    `correction` is what the choice among candidates flatters the metric by, to be taken off the chosen one's score.
+    """
+
+    candidate: Candidate
+    cross_fitted: NDArray[np.float64]
+    scores: dict[str, float]
+    correction: float
+
+
+def candidates_for(pool: Pool, metric: str, seed: int = 0) -> list[Candidate]:
+    """Families worth comparing on this pool, the simplest first.
+
+    A log-linear pool needs about 20 rows a member, the shrunk stack 5 rows for each member and class.
+    """
+    members, rows, classes = len(pool.names), len(pool.y), len(pool.classes)
+    found = [Candidate("single", {"metric": metric})]
+    if members == 1:
+        return [*found, Candidate("single", {"metric": metric}, tempered=True)]
+    found += [Candidate("soft"), Candidate("geometric"), Candidate("simplex"), Candidate("simplex", tempered=True)]
+    if metric not in ("log_loss", "brier"):
+        found.append(Candidate("greedy", {"metric": metric}))
+    if rows >= 20 * members:
+        found.append(Candidate("loglinear", {"seed": seed}))
+    if rows >= 5 * members * classes and rows >= 500:
+        found.append(Candidate("stack", {"seed": seed}))
+    return found
+
+
+def choose(
+    pool: Pool,
+    metric: str,
+    part: NDArray[np.int64],
+    *,
+    seed: int = 0,
+    out_of_time: Callable[[], bool] = lambda: False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Choice:
+    """Cross-fit the candidates and take the simplest within one standard error of the best."""
+    candidates = candidates_for(pool, metric, seed)
+    predictions: list[NDArray[np.float64]] = []
+    for i, candidate in enumerate(candidates):
+        if progress is not None:
+            progress(f"cross-fitting {candidate.label}", i, len(candidates))
+        if out_of_time() and predictions:
+            break
+        predictions.append(cross_fit(candidate.make, pool.oof, pool.y, part))
+    candidates = candidates[: len(predictions)]
+    if progress is not None:
+        progress("cross-fitting", len(candidates), len(candidates))
+    values = [score(metric, probs, pool.y) for probs in predictions]
+    chosen = _simplest_near_best(metric, predictions, values, pool)
+    scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
+    correction = _flattery(metric, predictions, pool, seed)
+    return Choice(candidates[chosen], predictions[chosen], scores, correction)
+
+
+def _simplest_near_best(metric: str, predictions: Sequence[Probs], values: Sequence[float], pool: Pool) -> int:
+    best = 0
+    for i, value in enumerate(values):
+        if is_better(metric, value, values[best]):
+            best = i
+    losses = [row_losses(metric, probs, pool.y) for probs in predictions]
+    for i, value in enumerate(values[:best]):
+        ours, top = losses[i], losses[best]
+        if ours is None or top is None:
+            near = abs(value - values[best]) < 1e-3
+        else:
+            difference = _by_group(ours - top, pool.groups)
+            near = (
+                difference.mean() <= difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else True
+            )
+        if near:
+            return i
+    return best
+
+
+def _by_group(values: NDArray[np.float64], groups: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    if groups is None:
+        return values
+    index = np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(index, weights=values)
+    return np.asarray(sums * len(sums) / len(values))
+
+
+def _flattery(metric: str, predictions: Sequence[Probs], pool: Pool, seed: int) -> float:
+    """Bootstrap bias-corrected cross-validation (Tsamardinos et al., 2018), for metrics that are means over rows.
+
+    On each draw the best candidate of the drawn rows is scored on the rows left out; what it looks better by on the
+    drawn rows is the flattery of choosing.
+    """
+    losses = [row_losses(metric, probs, pool.y) for probs in predictions]
+    if any(loss is None for loss in losses) or len(losses) < 2:
+        return 0.0
+    table = np.stack([loss for loss in losses if loss is not None])
+    rng = np.random.default_rng(seed)
+    n = table.shape[1]
+    flattery = []
+    for _ in range(DRAWS):
+        counts = np.bincount(rng.integers(0, n, n), minlength=n)
+        out = counts == 0
+        if not out.any():
+            continue
+        inside = table @ counts / n
+        best = int(inside.argmin())
+        outside = table[:, out].mean(axis=1)
+        # The same draw's other candidates tell how hard its left-out rows are.
+        flattery.append((outside[best] - outside.mean()) - (inside[best] - inside.mean()))
+    value = float(np.mean(flattery)) if flattery else 0.0
+    return -max(value, 0.0) if check_metric(metric).greater_is_better else max(value, 0.0)

@@ -1,0 +1,66 @@
+"""Hill climbing: the weights of one member at a time move while the metric improves, below zero if allowed."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from ensembler.blending.pool import Probs, Stack, Targets
+from ensembler.blending.registry import check_stack
+from ensembler.blending.voting import BestMember
+from ensembler.metrics import check_metric, is_better, score
+
+
+class HillClimbing:
+    """Weights for any metric, found by adding or taking away steps of single members from the best one on.
+
+    The step halves from `step` to `smallest`. With `negative`, a weight may fall below zero; probabilities that do are
+    cut there. The weights sum to one.
+    """
+
+    def __init__(
+        self, metric: str = "log_loss", step: float = 0.2, smallest: float = 0.02, negative: bool = False
+    ) -> None:
+        self.metric = metric
+        self.step = step
+        self.smallest = smallest
+        self.negative = negative
+
+    def fit(self, stack: Stack, y: Targets) -> Self:
+        """Climb."""
+        stack = check_stack(stack, y)
+        check_metric(self.metric)
+        weights = BestMember(self.metric).fit(stack, y).weights_
+        total = _mix(stack, weights)
+        value = score(self.metric, _probs(total), y)
+        step = self.step
+        while step >= self.smallest:
+            moved = False
+            for m in range(len(stack)):
+                for change in (step, -step):
+                    if weights[m] + change < 0 and not self.negative:
+                        continue
+                    trial = total + change * stack[m]
+                    trial_value = score(self.metric, _probs(trial), y)
+                    if is_better(self.metric, trial_value, value):
+                        weights = weights.copy()
+                        weights[m] += change
+                        total, value, moved = trial, trial_value, True
+            if not moved:
+                step /= 2
+        self.weights_ = weights / weights.sum() if weights.sum() > 0 else weights
+        return self
+
+    def predict_proba(self, stack: Stack) -> Probs:
+        """Probabilities `[samples, classes]`."""
+        return _probs(_mix(check_stack(stack), self.weights_))
+
+
+def _mix(stack: Stack, weights: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    return np.einsum("m,mnc->nc", weights, stack, dtype=np.float64)
+
+
+def _probs(total: np.ndarray) -> Probs:  # type: ignore[type-arg]
+    cut = np.clip(total, 1e-7, None)
+    return cut / cut.sum(axis=1, keepdims=True)

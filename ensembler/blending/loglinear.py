@@ -1,0 +1,250 @@
+"""The log-linear pool: softmax of a free-sign weighted sum of log-probabilities plus a bias for each class.
+
+A mean of probabilities is under-confident wherever members err differently; adding logarithms adds evidence, and a
+negative weight subtracts what a weak member shares with the strong ones. The weights are not importances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+from ensembler.blending.cross_fitting import fitting_parts
+from ensembler.blending.pool import Probs, Stack, Targets
+from ensembler.blending.registry import check_stack
+from ensembler.blending.threads import one_thread
+from ensembler.errors import RequestError
+from ensembler.logits import softmax
+
+FLOOR = 1e-7
+RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # tried as multiples of 1 / rows
+
+
+class LogLinearPool:
+    """softmax(sum of w_m log p_m + b), the parameters fitted by ridge-penalised log loss.
+
+    `ridge` multiplies half the squared distance of the weights from 1/members, on features scaled to deviation one;
+    "auto" chooses it by cross-fitting over rows. With `inputs="logits"` raw logits are used as they are, for a constant
+    in a row cancels. `nonnegative` keeps weights at or above zero. After `fit`: `weights_` `[members]`, `bias_`
+    `[classes]`, `ridge_`, and `ridge_scores_` (cross-fitted log loss of each ridge tried).
+    """
+
+    def __init__(
+        self, ridge: float | str = "auto", nonnegative: bool = False, inputs: str = "probs", seed: int = 0
+    ) -> None:
+        self.ridge = ridge
+        self.nonnegative = nonnegative
+        self.inputs = inputs
+        self.seed = seed
+
+    def fit(self, stack: Stack, y: Targets) -> Self:
+        """Fit weights and biases."""
+        stack = check_stack(stack, y, inputs=self.inputs)
+        if self.ridge != "auto" and (isinstance(self.ridge, str) or self.ridge < 0):
+            raise RequestError(f"ridge is {self.ridge!r}, expected auto or a number from 0")
+        with one_thread():
+            problem = LogLinearProblem.of(log_features(stack, self.inputs), np.asarray(y), self.nonnegative)
+            self.ridge_scores_: dict[float, float] = {}
+            if self.ridge == "auto":
+                self.ridge_ = self._search(problem)
+            else:
+                self.ridge_ = float(self.ridge)
+            found = problem.solve(self.ridge_)
+        self.weights_, self.bias_ = found[: len(stack)], found[len(stack) :]
+        return self
+
+    def _search(self, problem: LogLinearProblem) -> float:
+        n = len(problem.y)
+        part = fitting_parts(problem.y, np.zeros(n, np.int64), seed=self.seed)
+        parts = np.unique(part)
+        # From strong to weak, each warm-started where the stronger one ended.
+        starts: dict[int, NDArray[np.float64]] = {}
+        whole = problem.solve(RIDGES[-1] / n)
+        for multiple in reversed(RIDGES):
+            ridge, total = multiple / n, 0.0
+            for p in parts:
+                inside = part != p
+                starts[p] = problem.solve(ridge, rows=inside, start=starts.get(p, whole))
+                total += problem.loss_on(starts[p], ~inside)
+            self.ridge_scores_[ridge] = total / n
+        return min(self.ridge_scores_, key=lambda r: self.ridge_scores_[r])
+
+    def predict_proba(self, stack: Stack) -> Probs:
+        """Probabilities `[samples, classes]`."""
+        stack = check_stack(stack, inputs=self.inputs)
+        z = np.zeros(stack.shape[1:], np.float64)
+        for values, weight in zip(stack, self.weights_, strict=True):
+            z += weight * (values if self.inputs == "logits" else np.log(np.clip(values, FLOOR, None)))
+        return softmax(z + self.bias_)
+
+
+def log_features(stack: Stack, inputs: str = "probs") -> NDArray[np.float32]:
+    """Logits as they are (float32), or logarithms of probabilities `[members, rows, classes]`."""
+    if inputs == "logits":
+        return np.asarray(stack, np.float32)
+    logs = np.clip(stack, FLOOR, None).astype(np.float32)
+    return np.log(logs, out=logs)
+
+
+@dataclass(frozen=True)
+class LogLinearProblem:
+    """The penalised log loss of a log-linear pool, its parameters being weights `[members]` then biases `[classes]`."""
+
+    features: NDArray[np.float32]
+    y: Targets
+    scale: NDArray[np.float64]
+    nonnegative: bool = False
+
+    @classmethod
+    def of(cls, features: NDArray[np.float32], y: Targets, nonnegative: bool = False) -> LogLinearProblem:
+        """The problem of these features, which are scaled by their deviation within rows."""
+        step = max(1, features.shape[1] // 5000)
+        sample = features[:, ::step]
+        deviation = np.sqrt(sample.var(axis=2, dtype=np.float64).mean(axis=1))
+        return cls(features, y, np.maximum(deviation, 1e-6), nonnegative)
+
+    @property
+    def start(self) -> NDArray[np.float64]:
+        """The geometric mean."""
+        members, _, classes = self.features.shape
+        return np.concatenate([np.full(members, 1 / members), np.zeros(classes)])
+
+    def solve(
+        self, ridge: float, rows: NDArray[np.bool_] | None = None, start: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """The parameters at `ridge`, fitted on the rows of a mask (all for None), from `start`."""
+        weight = np.full(len(self.y), 1 / len(self.y)) if rows is None else rows / rows.sum()
+        weight = weight.astype(np.float32)
+        theta = self.start if start is None else start
+        if self.nonnegative:
+            return self._bounded(ridge, weight, theta)
+        sample = self._sample(weight)
+        theta, factor = self._newton(ridge, sample, theta, steps=25 if start is None else 3)
+        if len(sample) == int((weight > 0).sum()):
+            return theta
+        return self._polish(ridge, weight, theta, factor)
+
+    def loss_on(self, theta: NDArray[np.float64], rows: NDArray[np.bool_]) -> float:
+        """The summed log loss on the rows of a mask, without penalty."""
+        z = self._logits(theta, slice(None))[rows]
+        z -= z.max(axis=1, keepdims=True)
+        return float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), self.y[rows]]).sum())
+
+    def _sample(self, weight: NDArray[np.float32]) -> NDArray[np.int64]:
+        inside = np.flatnonzero(weight)
+        most = max(3000, 15 * len(self.features))
+        if len(inside) <= 1.5 * most:
+            return inside
+        return inside[np.linspace(0, len(inside) - 1, most).astype(np.int64)]
+
+    def _logits(self, theta: NDArray[np.float64], rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        members, _, classes = self.features.shape
+        features = self.features[:, rows] if not isinstance(rows, slice) else self.features
+        flat = features.reshape(members, -1)
+        z = (theta[:members].astype(np.float32) @ flat).reshape(-1, classes)
+        return z + theta[members:].astype(np.float32)
+
+    def _penalty(self, theta: NDArray[np.float64], ridge: float) -> tuple[float, NDArray[np.float64]]:
+        members = len(self.features)
+        away = (theta[:members] - 1 / members) * self.scale
+        gradient = np.concatenate([ridge * away * self.scale, ridge * theta[members:]])
+        return float(ridge * (away @ away + theta[members:] @ theta[members:]) / 2), gradient
+
+    def _value(
+        self, theta: NDArray[np.float64], ridge: float, weight: NDArray[np.float32]
+    ) -> tuple[float, NDArray[np.float64]]:
+        members = len(self.features)
+        z = self._logits(theta, slice(None))
+        z -= z.max(axis=1, keepdims=True)
+        at = np.arange(len(z))
+        true = z[at, self.y].astype(np.float64)
+        np.exp(z, out=z)
+        total = z.sum(axis=1)
+        loss = float((np.log(total, dtype=np.float64) - true) @ weight)
+        z *= (weight / total)[:, None]
+        z[at, self.y] -= weight
+        gradient = np.concatenate([self.features.reshape(members, -1) @ z.ravel(), z.sum(axis=0)]).astype(np.float64)
+        penalty, penalty_gradient = self._penalty(theta, ridge)
+        return loss + penalty, gradient + penalty_gradient
+
+    def _newton(
+        self, ridge: float, rows: NDArray[np.int64], theta: NDArray[np.float64], steps: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Newton's method on some rows: the parameters and the Hessian's lower Cholesky factor there."""
+        members, _, classes = self.features.shape
+        features = np.ascontiguousarray(self.features[:, rows])
+        sub = LogLinearProblem(features, self.y[rows], self.scale)
+        weight = np.full(len(rows), 1 / len(rows), np.float32)
+        value, gradient = sub._value(theta, ridge, weight)
+        factor = np.eye(len(theta))
+        for _ in range(steps):
+            hessian = sub._hessian(theta, ridge)
+            factor, _ = cho_factor(hessian, lower=True)
+            step = -cho_solve((factor, True), gradient)
+            slope = float(gradient @ step)
+            size = 1.0
+            while size > 1e-4:
+                trial_value, trial_gradient = sub._value(theta + size * step, ridge, weight)
+                if trial_value <= value + 1e-4 * size * slope:
+                    break
+                size /= 2
+            else:
+                break
+            theta, gradient = theta + size * step, trial_gradient
+            decrease, value = value - trial_value, trial_value
+            if decrease < 1e-8 and -slope < 1e-7:
+                break
+        return theta, np.tril(factor)
+
+    def _hessian(self, theta: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
+        members, n, classes = self.features.shape
+        probs = softmax(self._logits(theta, slice(None))).astype(np.float32)
+        root = np.sqrt(probs)
+        # Columns of A are features centred by their mean under p, times sqrt(p): A'A is the Hessian.
+        mean = np.einsum("mnc,nc->mn", self.features, probs)
+        a = (self.features - mean[:, :, None]) * root
+        a = a.reshape(members, -1)
+        ww = (a @ a.T).astype(np.float64) / n
+        eye = (np.eye(classes, dtype=np.float32)[None] - probs[:, :, None]) * root[:, None, :]
+        b = eye.transpose(1, 0, 2).reshape(classes, -1)
+        wb = (a @ b.T).astype(np.float64) / n
+        bb = (b @ b.T).astype(np.float64) / n
+        hessian = np.block([[ww, wb], [wb.T, bb]])
+        penalty = np.concatenate([ridge * self.scale**2, np.full(classes, ridge)])
+        # Biases are free up to a constant: a little on the diagonal keeps the factor.
+        jitter = 1e-7 * max(float(np.trace(hessian)) / len(hessian), 1e-3)
+        hessian[np.diag_indices_from(hessian)] += penalty + jitter
+        return hessian
+
+    def _polish(
+        self, ridge: float, weight: NDArray[np.float32], theta: NDArray[np.float64], factor: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """L-BFGS on all rows in coordinates in which the subsample's Hessian is the identity."""
+
+        def value(u: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            loss, gradient = self._value(solve_triangular(factor, u, lower=True, trans="T"), ridge, weight)
+            return loss, solve_triangular(factor, gradient, lower=True)
+
+        found = minimize(
+            value, factor.T @ theta, jac=True, method="L-BFGS-B", options={"gtol": 2e-5, "ftol": 1e-9, "maxiter": 60}
+        )
+        return np.asarray(solve_triangular(factor, found.x, lower=True, trans="T"))
+
+    def _bounded(self, ridge: float, weight: NDArray[np.float32], theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        members, _, classes = self.features.shape
+        bounds: Sequence[tuple[float | None, None]] = [(0.0, None)] * members + [(None, None)] * classes
+        found = minimize(
+            lambda t: self._value(t, ridge, weight),
+            np.maximum(theta, np.concatenate([np.zeros(members), np.full(classes, -np.inf)])),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"gtol": 1e-6, "ftol": 1e-11, "maxiter": 500, "maxcor": 20},
+        )
+        return np.asarray(found.x)

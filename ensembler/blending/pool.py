@@ -1,0 +1,63 @@
+"""What a blend is made from: the aligned predictions of several members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.errors import RequestError, UnknownNameError
+
+Stack = NDArray[np.floating]  # [members, samples, classes]: probabilities, one order of samples for all members
+Targets = NDArray[np.int64]  # [samples]: indices into the ordered class names
+Probs = NDArray[np.floating]  # [samples, classes]: rows sum to 1
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Members a blend may choose from.
+
+    `oof` is `[members, rows, classes]`, `y` and `folds` `[rows]` (the fold each row was left out in), `groups` `[rows]`
+    or None. `test` holds for each member `[folds, test samples, classes]`, one entry a fold's checkpoint; `test_y` is
+    -1 where a test label is unknown. The caller has aligned everything by sample id and class name.
+    """
+
+    names: tuple[str, ...]
+    oof: Stack
+    y: Targets
+    classes: tuple[str, ...]
+    folds: NDArray[np.int64]
+    groups: NDArray[np.int64] | None = None
+    test: tuple[NDArray[np.floating], ...] | None = None
+    test_y: Targets | None = None
+
+    def __post_init__(self) -> None:
+        members, rows, classes = self.oof.shape
+        if members != len(self.names) or rows != len(self.y) or classes != len(self.classes):
+            raise RequestError(
+                f"a pool of {len(self.names)} members, {len(self.y)} labels and {len(self.classes)} classes has "
+                f"predictions of shape {list(self.oof.shape)}"
+            )
+        if rows == 0:
+            raise RequestError("the pool has no rows to blend on")
+        if self.test is not None and any(t.shape[1:] != (len(self.test[0][0]), classes) for t in self.test):
+            raise RequestError("test predictions of the members differ in rows or classes")
+
+    def choose(self, names: Sequence[str]) -> Pool:
+        """The pool of the named members, in that order."""
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            raise UnknownNameError("member", unknown[0], self.names)
+        at = [self.names.index(name) for name in names]
+        test = None if self.test is None else tuple(self.test[i] for i in at)
+        return replace(self, names=tuple(names), oof=self.oof[at], test=test)
+
+    def test_stacks(self) -> list[Stack]:
+        """Stacks of the test samples: one for each fold when all members have the same folds, else one of averages."""
+        assert self.test is not None
+        counts = {len(t) for t in self.test}
+        if len(counts) == 1:
+            return [np.stack([t[fold] for t in self.test]) for fold in range(counts.pop())]
+        return [np.stack([t.mean(axis=0) for t in self.test])]

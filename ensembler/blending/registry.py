@@ -1,0 +1,97 @@
+"""The catalogue of blend methods, and the door through which a stack enters one."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from ensembler.blending.pool import Probs, Stack, Targets
+from ensembler.errors import RequestError, nearest
+from ensembler.registry import Registry
+
+
+class BlendMethod(Protocol):
+    """Learns on out-of-fold predictions how to turn a stack into one prediction.
+
+    The constructor only stores its arguments; `weights_` is float64 `[members]` after `fit`, or None where the method
+    has no weight for each member.
+    """
+
+    weights_: Any
+
+    def fit(self, stack: Stack, y: Targets) -> Self: ...
+
+    def predict_proba(self, stack: Stack) -> Probs: ...
+
+
+BLEND_METHODS = Registry(
+    "blend method",
+    "ensembler.blend_methods",
+    {
+        "soft": "ensembler.blending.voting:SoftVote",
+        "hard": "ensembler.blending.voting:HardVote",
+        "geometric": "ensembler.blending.means:GeometricMean",
+        "power": "ensembler.blending.means:PowerMean",
+        "median": "ensembler.blending.means:Median",
+        "trimmed_mean": "ensembler.blending.means:TrimmedMean",
+        "rank": "ensembler.blending.means:RankMean",
+        "weights": "ensembler.blending.voting:WeightedVote",
+        "single": "ensembler.blending.voting:BestMember",
+        "greedy": "ensembler.blending.greedy:GreedySelection",
+        "simplex": "ensembler.blending.simplex:SimplexWeights",
+        "loglinear": "ensembler.blending.loglinear:LogLinearPool",
+        "stack": "ensembler.blending.stacking:ShrunkStack",
+        "hill_climb": "ensembler.blending.hill_climbing:HillClimbing",
+    },
+)
+
+
+def create_blend(name: str, **options: Any) -> BlendMethod:
+    """Make the blend method called `name` with its options.
+
+    Raises UnknownNameError for an unknown method, RequestError for an option it does not have.
+    """
+    factory = BLEND_METHODS.load(name)
+    known = [p for p in inspect.signature(factory).parameters]
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known) if known else "it has none"
+            raise RequestError(f"{option!r} is not an option of the blend method {name!r}; {hint}")
+    method: BlendMethod = factory(**options)
+    return method
+
+
+def accepts(name: str, option: str) -> bool:
+    """Whether the blend method called `name` has the option."""
+    return option in inspect.signature(BLEND_METHODS.load(name)).parameters
+
+
+def check_stack(stack: Stack, y: Targets | None = None, *, inputs: str = "probs") -> Stack:
+    """Check a stack where it enters: three axes, finite, within 0..1 for probabilities; labels fit. Returns it.
+
+    The sums of rows are not looked at: the store did that.
+    """
+    stack = np.asarray(stack)
+    if stack.ndim != 3 or 0 in stack.shape:
+        raise RequestError(f"a stack is [members, samples, classes], given shape {list(stack.shape)}")
+    if not np.issubdtype(stack.dtype, np.floating):
+        raise RequestError(f"a stack holds floating-point numbers, given {stack.dtype}")
+    low, high = float(stack.min()), float(stack.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise RequestError("the stack holds NaN or infinite values")
+    if inputs == "probs" and (low < 0 or high > 1 + 1e-3):
+        raise RequestError(
+            f"the stack holds {low if low < 0 else high:g}, outside 0..1; say inputs='logits' if these are logits"
+        )
+    if y is not None:
+        _check_labels(stack, np.asarray(y))
+    return stack
+
+
+def _check_labels(stack: Stack, y: Targets) -> None:
+    if y.shape != (stack.shape[1],):
+        raise RequestError(f"{list(y.shape)} labels for {stack.shape[1]} samples")
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= stack.shape[2]:
+        raise RequestError(f"labels are class indices from 0 to {stack.shape[2] - 1}")

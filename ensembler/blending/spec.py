@@ -1,0 +1,46 @@
+"""What a recipe may say about its blend."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class BlendSpec(BaseModel):
+    """How members become one prediction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = Field("auto", description="auto, or a blend method by name.")
+    metric: str = Field("log_loss", description="What the blend is chosen by.")
+    members: tuple[str, ...] | None = Field(None, min_length=1, description="Only these members (default: all).")
+    weights: dict[str, float] | tuple[float, ...] | None = Field(
+        None, description="Weights by hand for method: weights, by member or in their order."
+    )
+    name: str | None = Field(None, description="What the blend is called (default: the method).")
+    merge: Literal["mean", "logits", "geometric", "max"] = Field("mean", description="How a member's views are merged.")
+    views: tuple[str, ...] | None = Field(None, min_length=1, description="Only these views (default: all there are).")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the method, such as rounds: 50.")
+    seed: int = Field(0, ge=0, description="Seed of the cross-fitting parts and of the bootstrap.")
+
+    @model_validator(mode="after")
+    def _check(self) -> BlendSpec:
+        if self.weights is not None and self.method not in ("weights", "auto"):
+            raise ValueError(f"weights are for method: weights, not for {self.method!r}")
+        if self.weights is None and self.method == "weights":
+            raise ValueError("method: weights needs weights, for instance weights: {a: 2, b: 1}")
+        values = self.weights.values() if isinstance(self.weights, dict) else self.weights or (1.0,)
+        if any(not math.isfinite(v) or v < 0 for v in values) or sum(values) == 0:
+            raise ValueError(f"weights {self.weights} should be finite, not negative and not all zero")
+        if self.members is not None and len(set(self.members)) != len(self.members):
+            raise ValueError(f"members {list(self.members)} name one twice")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_mean_method(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("weights") is not None and content.get("method", "auto") == "auto":
+            return {**content, "method": "weights"}
+        return content

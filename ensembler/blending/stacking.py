@@ -1,0 +1,172 @@
+"""Stacking (Wolpert, 1992): a multinomial logistic model shrunk towards the log-linear pool, or a classifier of one's own."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from ensembler.blending.cross_fitting import fitting_parts
+from ensembler.blending.loglinear import LogLinearPool, log_features
+from ensembler.blending.pool import Probs, Stack, Targets
+from ensembler.blending.registry import check_stack
+from ensembler.blending.threads import one_thread
+from ensembler.errors import RequestError
+from ensembler.logits import softmax
+from ensembler.registry import load_place
+
+SHRINKAGES = (0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+class ShrunkStack:
+    """A weight for every member, class it speaks of and class it speaks for.
+
+    The weights start at the fitted log-linear pool, and `shrinkage` multiplies half their squared distance from it
+    (features scaled to deviation one); towards infinity the stack is that pool. "auto" chooses it by cross-fitting over
+    rows. With `probabilities` the probabilities stand as features beside their logarithms.
+
+    `estimator` takes another classifier instead, fitted on the log-probabilities `[rows, members * classes]`:
+    "gradient_boosting" (scikit-learn's HistGradientBoostingClassifier), `module:Class`, or an instance with `fit` and
+    `predict_proba`.
+    """
+
+    weights_ = None
+
+    def __init__(
+        self,
+        shrinkage: float | str = "auto",
+        probabilities: bool = False,
+        estimator: Any = None,
+        seed: int = 0,
+        max_iterations: int = 200,
+    ) -> None:
+        self.shrinkage = shrinkage
+        self.probabilities = probabilities
+        self.estimator = estimator
+        self.seed = seed
+        self.max_iterations = max_iterations
+
+    def fit(self, stack: Stack, y: Targets) -> Self:
+        """Fit the stack; RequestError for a shrinkage or estimator that is none."""
+        stack, y = check_stack(stack, y), np.asarray(y)
+        self.n_classes_ = stack.shape[2]
+        if self.estimator is not None:
+            self.model_ = _estimator(self.estimator, self.seed).fit(self._features(stack), y)
+            return self
+        if self.shrinkage != "auto" and (isinstance(self.shrinkage, str) or not self.shrinkage >= 0):
+            raise RequestError(f"shrinkage is {self.shrinkage!r}, expected auto or a number from 0")
+        with one_thread():
+            self.pool_ = LogLinearPool(seed=self.seed).fit(stack, y)
+            self._fit_shrunk(stack, y)
+        return self
+
+    def _fit_shrunk(self, stack: Stack, y: Targets) -> None:
+        features = self._features(stack)
+        self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.scale_ = np.maximum(features.std(axis=0, dtype=np.float64), 1e-3).astype(np.float32)
+        features -= self.mean_
+        features /= self.scale_
+        self.shrinkage_scores_: dict[float, float] = {}
+        base = self._structured(len(stack))
+        if self.shrinkage == "auto":
+            self.shrinkage_ = self._search(features, y, base)
+        else:
+            self.shrinkage_ = float(self.shrinkage)
+        self.coefficients_ = self._solve(features, y, self.shrinkage_, base, base)
+
+    def _structured(self, members: int) -> NDArray[np.float64]:
+        """The log-linear pool as coefficients `[features + 1, classes]` of the standardised features."""
+        classes = self.n_classes_
+        matrix = np.zeros((len(self.mean_), classes))
+        for m in range(members):
+            matrix[m * classes : (m + 1) * classes] = self.pool_.weights_[m] * np.eye(classes)
+        intercept = self.pool_.bias_ + self.mean_ @ matrix
+        return np.vstack([matrix * self.scale_[:, None], intercept])
+
+    def _features(self, stack: Stack) -> NDArray[np.float32]:
+        logs = log_features(stack).transpose(1, 0, 2).reshape(stack.shape[1], -1)
+        if not self.probabilities:
+            return np.ascontiguousarray(logs)
+        probs = np.asarray(stack, np.float32).transpose(1, 0, 2).reshape(stack.shape[1], -1)
+        return np.concatenate([logs, probs], axis=1)
+
+    def _search(self, features: NDArray[np.float32], y: Targets, base: NDArray[np.float64]) -> float:
+        part = fitting_parts(y, np.zeros(len(y), np.int64), seed=self.seed, parts=4)
+        totals = dict.fromkeys(SHRINKAGES, 0.0)
+        for p in np.unique(part):
+            inside = part != p
+            fit_x, fit_y = features[inside], y[inside]
+            out_x, out_y = features[~inside], y[~inside]
+            start = base
+            for shrinkage in reversed(SHRINKAGES):
+                start = self._solve(fit_x, fit_y, shrinkage, base, start, iterations=60)
+                probs = softmax(out_x @ start[:-1].astype(np.float32) + start[-1])
+                totals[shrinkage] -= float(np.log(np.clip(probs[np.arange(len(out_y)), out_y], 1e-12, None)).sum())
+        self.shrinkage_scores_ = {s: total / len(y) for s, total in totals.items()}
+        return min(totals, key=lambda s: totals[s])
+
+    def _solve(
+        self,
+        features: NDArray[np.float32],
+        y: Targets,
+        shrinkage: float,
+        base: NDArray[np.float64],
+        start: NDArray[np.float64],
+        iterations: int | None = None,
+    ) -> NDArray[np.float64]:
+        n, rows = len(y), np.arange(len(y))
+
+        def value(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            theta = flat.reshape(base.shape)
+            z = features @ theta[:-1].astype(np.float32) + theta[-1].astype(np.float32)
+            z -= z.max(axis=1, keepdims=True)
+            true = z[rows, y].astype(np.float64)
+            np.exp(z, out=z)
+            total = z.sum(axis=1)
+            loss = float((np.log(total, dtype=np.float64) - true).mean())
+            z /= total[:, None]
+            z[rows, y] -= 1
+            away = theta - base
+            away[-1] = 0  # biases are free
+            # `shrinkage` is per parameter block of a class: independent of rows, like a prior worth `shrinkage` rows of n.
+            strength = shrinkage * 1e-2
+            gradient = np.vstack([features.T @ z, z.sum(axis=0)]).astype(np.float64) / n + strength * away
+            return loss + strength * float((away**2).sum()) / 2, gradient.ravel()
+
+        options = {"maxiter": iterations or self.max_iterations, "ftol": 1e-8, "gtol": 1e-5}
+        found = minimize(value, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+        return np.asarray(found.x).reshape(base.shape)
+
+    def predict_proba(self, stack: Stack) -> Probs:
+        """Probabilities `[samples, classes]`."""
+        features = self._features(check_stack(stack))
+        if self.estimator is not None:
+            return _all_classes(self.model_, features, self.n_classes_)
+        features -= self.mean_
+        features /= self.scale_
+        return softmax(features @ self.coefficients_[:-1].astype(np.float32) + self.coefficients_[-1])
+
+
+def _estimator(given: Any, seed: int) -> Any:
+    from sklearn.base import clone
+
+    if given == "gradient_boosting":
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        return HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, max_leaf_nodes=15, random_state=seed)
+    if isinstance(given, str):
+        factory = load_place(given, "estimator")
+        given = factory(random_state=seed) if "random_state" in inspect.signature(factory).parameters else factory()
+    if not (hasattr(given, "fit") and hasattr(given, "predict_proba")):
+        raise RequestError(f"estimator {given!r} has no fit and predict_proba; expected a scikit-learn classifier")
+    return clone(given)
+
+
+def _all_classes(model: Any, features: NDArray[np.float32], n_classes: int) -> NDArray[np.float64]:
+    """Probabilities over all classes: those that no fitted row had get none."""
+    out = np.zeros((len(features), n_classes))
+    out[:, np.asarray(model.classes_, np.int64)] = model.predict_proba(features)
+    return out

@@ -1,0 +1,106 @@
+"""Votes: every member counts the same, by given weights, or only the best one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.blending.pool import Probs, Stack, Targets
+from ensembler.blending.registry import check_stack
+from ensembler.errors import RequestError
+from ensembler.metrics import is_better, score
+
+
+def linear_pool(stack: Stack, weights: NDArray[np.float64]) -> Probs:
+    """The weighted mean of probabilities float64 `[samples, classes]`; members of weight zero are not read."""
+    total = np.zeros(stack.shape[1:], np.float64)
+    for probs, weight in zip(stack, weights, strict=True):
+        if weight:
+            total += weight * probs
+    total /= total.sum(axis=1, keepdims=True)
+    return total
+
+
+class SoftVote:
+    """The mean of the members' probabilities, every member counting the same."""
+
+    def fit(self, stack: Stack, y: Targets) -> Self:
+        """Learn nothing but the number of members."""
+        stack = check_stack(stack, y)
+        self.weights_ = np.full(len(stack), 1 / len(stack))
+        return self
+
+    def predict_proba(self, stack: Stack) -> Probs:
+        """Probabilities `[samples, classes]`."""
+        return linear_pool(check_stack(stack), self.weights_)
+
+
+class WeightedVote:
+    """The weighted mean of the members' probabilities, weights given by hand, in the members' order."""
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        self.weights = weights
+
+    def fit(self, stack: Stack, y: Targets) -> Self:
+        """Scale the weights to the sum 1; RequestError when they do not fit the members."""
+        stack = check_stack(stack, y)
+        weights = np.asarray(self.weights, np.float64)
+        if weights.shape != (len(stack),):
+            raise RequestError(f"{weights.size} weights for {len(stack)} members")
+        if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() == 0:
+            raise RequestError(f"weights {weights.tolist()} should be finite, not negative and not all zero")
+        self.weights_ = weights / weights.sum()
+        return self
+
+    def predict_proba(self, stack: Stack) -> Probs:
+        """Probabilities `[samples, classes]`."""
+        return linear_pool(check_stack(stack), self.weights_)
+
+
+class BestMember:
+    """The one member that scores best on the fitted rows; ties go to the first."""
+
+    def __init__(self, metric: str = "log_loss") -> None:
+        self.metric = metric
+
+    def fit(self, stack: Stack, y: Targets) -> Self:
+        """Find the best member."""
+        stack = check_stack(stack, y)
+        best, best_value = 0, score(self.metric, stack[0], y)
+        for i, probs in enumerate(stack[1:], start=1):
+            value = score(self.metric, probs, y)
+            if is_better(self.metric, value, best_value) or (np.isnan(best_value) and not np.isnan(value)):
+                best, best_value = i, value
+        self.weights_ = np.eye(len(stack))[best]
+        return self
+
+    def predict_proba(self, stack: Stack) -> Probs:
+        """That member's probabilities `[samples, classes]`."""
+        return linear_pool(check_stack(stack), self.weights_)
+
+
+class HardVote:
+    """The share of members that vote for each class.
+
+    A tie in votes goes to the class with the larger mean probability: that mean, scaled below the worth of any vote, is
+    added before normalising.
+    """
+
+    def fit(self, stack: Stack, y: Targets) -> Self:
+        """Learn nothing but the number of members."""
+        stack = check_stack(stack, y)
+        self.weights_ = np.full(len(stack), 1 / len(stack))
+        return self
+
+    def predict_proba(self, stack: Stack) -> Probs:
+        """Shares of votes `[samples, classes]`."""
+        stack = check_stack(stack)
+        members, _, classes = stack.shape
+        votes = np.zeros(stack.shape[1:], np.float64)
+        for probs in stack:
+            votes[np.arange(len(probs)), probs.argmax(axis=1)] += 1
+        total = votes / members + stack.mean(axis=0, dtype=np.float64) / (members * 1000)
+        return total / total.sum(axis=1, keepdims=True)
