@@ -99,7 +99,7 @@ def print_outcome(outcome: BlendOutcome) -> None:
         rows = [[member, number(weight)] for member, weight in weights.items()]
         print_table(f"{outcome.run}: blend {result.name} ({result.method})", ["member", "weight"], rows)
     columns = ["cross_fitted", "fitted", "holdout"]
-    metrics = list(result.scores["cross_fitted"])
+    metrics = list(result.scores["cross_fitted"] or {})
     body = [
         [metric, *(number((result.scores.get(column) or {}).get(metric)) for column in columns)] for metric in metrics
     ]

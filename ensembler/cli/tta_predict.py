@@ -33,7 +33,7 @@ def command(
     """Cache the members' logits under more views, or predict new images with --data."""
     from ensembler.errors import RequestError
     from ensembler.pipeline.check import check_training_installed
-    from ensembler.predictions.store import RunStore, artifacts_folder
+    from ensembler.predictions.store import RunStore
 
     if data is not None and views is not None:
         raise RequestError("--data and --views do not go together: new images are predicted with the views of the run")
@@ -46,7 +46,7 @@ def command(
 
     wanted = expand_views(names(views) or ()) if views else None
     with stoppable(f"the same `ens tta-predict {run}`"), show_progress(quiet=quiet) as progress:
-        workspace = workspace_of_run(store, artifacts_folder(artifacts), progress)
+        workspace = workspace_of_run(store, progress)
         if data is not None:
             new = predict_new(workspace, data, out, device=device, members=names(members))
             if json:

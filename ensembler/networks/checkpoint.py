@@ -62,10 +62,10 @@ def load_checkpoint(path: Path, device: str = "auto") -> Normalised:
         spec = NetworkSpec.model_validate(header["network"])
         network = build_network(spec, **header["shape"])
         with safe_open(path, "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a mapping
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         network.network.load_state_dict(weights)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, EnsemblerError):
             raise
         raise StoreError(f"{path} does not hold the network it describes ({error})") from error
-    return network.to(pick_device(device), memory_format=torch.channels_last).eval()
+    return network.to(pick_device(device)).to(memory_format=torch.channels_last).eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 
 from ensembler.errors import MissingExtraError, RecipeError, RequestError
@@ -23,16 +25,15 @@ def check_recipe(recipe: Recipe) -> None:
 
     problems = []
     spec = recipe.spec
-    for place, check in [
-        ("augment", lambda: check_augment(spec.augment)),
-        ("views", lambda: expand_views(spec.views)),
-        *((f"members.{name}", lambda m=member: check_member(m)) for name, member in spec.members.items()),
-        *(
-            (f"members.{name}.augment", lambda m=member: check_augment(m.augment))
-            for name, member in spec.members.items()
-            if member.augment is not None
-        ),
-    ]:
+    checks: list[tuple[str, Callable[[], object]]] = [
+        ("augment", partial(check_augment, spec.augment)),
+        ("views", partial(expand_views, spec.views)),
+    ]
+    for name, member in spec.members.items():
+        checks.append((f"members.{name}", partial(check_member, member)))
+        if member.augment is not None:
+            checks.append((f"members.{name}.augment", partial(check_augment, member.augment)))
+    for place, check in checks:
         try:
             check()
         except RequestError as error:

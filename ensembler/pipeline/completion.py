@@ -64,8 +64,8 @@ def _prepare(plan: MemberPlan, finished: Sequence[FinishedFold], prepared: Path)
         for fold in finished:
             oof[:, fold.rows] = fold.oof
         scores = {"oof": member_scores(plan, oof, "train")}
-    shape = (len(finished), n_views, len(store.samples.test), n_classes)
-    with fill_array(prepared / "test.npy", shape, np.float32) as test:
+    test_shape = (len(finished), n_views, len(store.samples.test), n_classes)
+    with fill_array(prepared / "test.npy", test_shape, np.float32) as test:
         for fold in finished:
             test[fold.fold] = fold.test
         scores["holdout"] = member_scores(plan, test, "test")
@@ -129,7 +129,7 @@ def member_scores(plan: MemberPlan, logits: NDArray[Any], split: str) -> dict[st
     if not known.any():
         return None
     networks = [logits] if split == "train" else logits
-    probs = np.mean([merge_views(views[:, known]) for views in networks], axis=0, dtype=np.float64)
+    probs = np.stack([merge_views(views[:, known]) for views in networks]).mean(axis=0, dtype=np.float64)
     return score_all(probs, labels[known])
 
 

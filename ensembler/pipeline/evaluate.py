@@ -63,7 +63,8 @@ def evaluate(
 ) -> Evaluation:
     """Score the members (all, or those named) and the blends of a run.
 
-    `metrics` names further scores beside the usual ones. A blend's OOF row is its cross-fitted score; `fitted` beside it is the score on the rows it was fitted on.
+    `metrics` names further scores beside the usual ones. A blend's OOF row is its cross-fitted score, corrected for the
+    choice among candidates where there was one; `fitted` beside it is the score on the rows it was fitted on.
     """
     names = list(members) if members is not None else store.complete_members
     if not names and not store.blends:
@@ -122,6 +123,8 @@ def _blend_rows(store: RunStore, blend: Blend, more: Sequence[str]) -> list[Scor
         found = _scores(store, target, classes, split, np.asarray(probs), more)
         if found is not None:
             fitted = blend.record.scores.get("fitted") if split == "oof" else None
+            if split == "oof":
+                found = (found[0], found[1] | (blend.record.scores.get("cross_fitted") or {}))
             rows.append(ScoreRow("blend", blend.record.name, target, split, *found, submitted=submitted, fitted=fitted))
     return rows
 

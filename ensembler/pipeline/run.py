@@ -90,7 +90,7 @@ class Run:
         return read_pool(self.store, members, **options).pool
 
     def blend(self, method: str = "auto", *, submit: bool = False, **options: Any) -> BlendOutcome:
-        """Make and keep a blend; `options` are the keys of `blend:` in a recipe (members, weights, name, metric, ...)."""
+        """Make and keep a blend; `options` are the keys of `blend:` in a recipe (members, weights, name, ...)."""
         from ensembler.blending.spec import BlendSpec
 
         outcome = blend_run(self.store, BlendSpec.model_validate({"method": method, **options}))

@@ -25,7 +25,7 @@ Composition = dict[str, list[int]]  # member -> its folds
 
 @dataclass(frozen=True)
 class FoldProbs:
-    """Probabilities of one fold's checkpoint: `oof` `[rows, classes]` of the train `rows`, `test` `[samples, classes]`."""
+    """Probabilities of one fold's checkpoint: `oof` `[rows, classes]` of train `rows`, `test` `[samples, classes]`."""
 
     rows: NDArray[np.int64]
     oof: NDArray[np.floating]
@@ -61,9 +61,9 @@ def write_submission(
     content = table.to_csv(index=False, lineterminator="\n").encode()
     digest = hashlib.sha256(content).hexdigest()
     versions = submission_versions(store)
-    if versions and versions[-1]["sha256"] == digest and store.submission_path.is_file():
-        if versions[-1]["made_of"] == dict(made_of):
-            return True
+    last = versions[-1] if versions and store.submission_path.is_file() else {}
+    if last.get("sha256") == digest and last.get("made_of") == dict(made_of):
+        return True
     versions.append({"sha256": digest, "rows": len(table), "made_of": dict(made_of)})
     # The record comes first: it may name a version that never arrived, but no file is without its record.
     write_json(store.folder / "submission.json", {"format": 1, "versions": versions})

@@ -149,7 +149,7 @@ def resolved_yaml(spec: RecipeSpec) -> bytes:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
+    yaml.default_flow_style = False  # type: ignore[assignment]
     yaml.sort_base_mapping_type_on_output = False
     buffer = io.BytesIO()
     yaml.dump(dump_spec(spec), buffer)
@@ -255,7 +255,7 @@ def check_run_is_trainable(store: RunStore) -> None:
         raise RequestError(f"run {store.name!r} was not made from a recipe; there is nothing to train or predict")
 
 
-def workspace_of_run(store: RunStore, artifacts: Path, progress: Progress | None = None) -> Workspace:
+def workspace_of_run(store: RunStore, progress: Progress | None = None) -> Workspace:
     """The workspace of an existing run, from the resolved recipe it keeps."""
     check_run_is_trainable(store)
     read_samples_csv(store.samples_path)

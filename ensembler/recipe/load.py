@@ -1,4 +1,4 @@
-"""From a recipe file to checked, frozen specs: extends, defaults, --set, environment variables, all problems at once."""
+"""From a recipe file to checked, frozen specs: extends, defaults, --set, variables, and all problems at once."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def _expand(document: Document) -> Document:
         return _VARIABLE.sub(lambda m: variable(m, place), value) if isinstance(value, str) else value
 
     def variable(match: re.Match[str], place: Place) -> str:
-        found = os.environ.get(match["name"], match["default"])
+        default: str | None = match["default"]
+        found = os.environ.get(match["name"]) or default
         if found is None:
             problems.append(f"{document.where(place)}: environment variable {match['name']} is not set")
         return found or ""
@@ -173,7 +174,7 @@ def _validate(content: dict[str, Any], document: Document) -> RecipeSpec:
 
 def _name_problems(content: dict[str, Any], document: Document) -> list[str]:
     members = content.get("members")
-    named = [("run", content.get("name"), ("name",))]
+    named: list[tuple[str, Any, Place]] = [("run", content.get("name"), ("name",))]
     named += [("member", name, ("members", name)) for name in (members if isinstance(members, dict) else ())]
     problems = []
     for kind, name, place in named:
@@ -206,9 +207,9 @@ def _place_in(content: Any, loc: Sequence[str | int]) -> Place:
     place: list[str | int] = []
     value = content
     for i, part in enumerate(loc):
-        if (isinstance(value, dict) and part in value) or (
-            isinstance(value, list) and isinstance(part, int) and part < len(value)
-        ):
+        inside_mapping = isinstance(value, dict) and part in value
+        inside_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if inside_mapping or inside_list:
             value = value[part]
         elif i < len(loc) - 1 or not isinstance(value, dict):
             continue

@@ -18,7 +18,7 @@ class SubmissionSpec(BaseModel):
     columns: tuple[str, ...] = Field(
         ("id", "label"),
         min_length=1,
-        description="Column names: the id's, then the label's; with probs the id's, then optionally one for each class.",
+        description="Column names: the id's, then the label's; with probs the id's, then perhaps one for each class.",
     )
     template: str | None = Field(
         None,

@@ -16,7 +16,7 @@ def check_member(spec: MemberSpec) -> None:
     from timm.optim import list_optimizers
 
     check_backbone(spec.backbone)
-    optimizers = list_optimizers()
+    optimizers = [str(name) for name in list_optimizers()]
     if spec.opt.lower() not in optimizers:
         raise UnknownNameError("optimizer (opt)", spec.opt, optimizers)
     if spec.sched not in SCHEDULES:

@@ -140,7 +140,7 @@ class _Training:
     ) -> _Training:
         _, size, _, channels = data.pixels.shape
         network = build_network(spec, classes=data.classes, size=size, channels=channels)
-        network = network.to(device, memory_format=torch.channels_last)
+        network = network.to(device).to(memory_format=torch.channels_last)
         optimizer = _optimizer(spec, network)
         updates = _updates_per_epoch(spec, len(data.train_rows))
         return cls(
@@ -208,8 +208,7 @@ class _Training:
         backbone = self.network.network
         for parameter in backbone.parameters():
             parameter.requires_grad_(not frozen)
-        head = backbone.get_classifier() if hasattr(backbone, "get_classifier") else list(backbone.children())[-1]
-        for part in head if isinstance(head, tuple) else (head,):
+        for part in _head(backbone):
             for parameter in part.parameters():
                 parameter.requires_grad_(True)
 
@@ -334,6 +333,11 @@ class _Training:
             on_note(f"goes on after epoch {len(self.history)}")
 
 
+def _head(backbone: Any) -> tuple[nn.Module, ...]:
+    head = backbone.get_classifier() if hasattr(backbone, "get_classifier") else list(backbone.children())[-1]
+    return head if isinstance(head, tuple) else (head,)
+
+
 # --- the parts, all timm's -------------------------------------------------------------------------------------------
 
 
@@ -382,7 +386,8 @@ def _criterion(spec: MemberSpec) -> nn.Module:
     mixes = spec.mixup > 0 or spec.cutmix > 0
     if spec.loss == "bce":
         return BinaryCrossEntropy(smoothing=0.0 if mixes else spec.smoothing)
-    return SoftTargetCrossEntropy() if mixes else nn.CrossEntropyLoss(label_smoothing=spec.smoothing)
+    soft: nn.Module = SoftTargetCrossEntropy()
+    return soft if mixes else nn.CrossEntropyLoss(label_smoothing=spec.smoothing)
 
 
 def _mixup(spec: MemberSpec, classes: int) -> Any:
@@ -424,7 +429,7 @@ def _autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManag
 
 def _seed_all(seed: int) -> None:
     torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002: timm's Mixup draws from numpy's global generator
+    np.random.seed(seed)  # noqa: NPY002 timm's Mixup draws from numpy's global generator
     random.seed(seed)
 
 
