@@ -35,7 +35,10 @@ class Candidate:
     def make(self) -> BlendMethod:
         """A fresh method, not fitted yet."""
         method = create_blend(self.method, **self.options)
-        return Tempered(method) if self.tempered else method
+        if not self.tempered:
+            return method
+        tempered: BlendMethod = Tempered(method)
+        return tempered
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ class ConfusionSearch:
     """The scores of all candidates for the next round of a greedy selection, exactly.
 
     Adding a member changes a row's class only if it prefers another class to the leading one by more than the running
-    sum's margin. With e_n the largest such preference of any member, a row whose margin exceeds e_n is decided for every
-    candidate, and stays so for floor(margin / e_n) rounds at least: until then it is parked.
+    sum's margin. With e_n the largest such preference of any member, a row whose margin exceeds e_n is decided for
+    every candidate, and stays so for floor(margin / e_n) rounds at least: until then it is parked.
     """
 
     def __init__(self, stack: Stack, y: Targets, metric: str) -> None:

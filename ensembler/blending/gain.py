@@ -59,7 +59,10 @@ def paired_gain(
     *,
     seed: int = 0,
 ) -> Gain:
-    """The gain of `probs` over `baseline` `[rows, classes]` on the same rows, by a paired bootstrap over rows or groups."""
+    """The gain of `probs` over `baseline` `[rows, classes]` on the same rows, by a paired bootstrap.
+
+    Rows are drawn, or whole groups when there are any.
+    """
     rng = np.random.default_rng(seed)
     ours, theirs = row_losses(metric, probs, y), row_losses(metric, baseline, y)
     if ours is not None and theirs is not None:
@@ -79,10 +82,13 @@ def paired_gain(
 def _mean_draws(
     differences: NDArray[np.float64], groups: NDArray[np.int64] | None, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    sums, sizes = differences, np.ones(len(differences))
+    sums: NDArray[np.float64] = differences
+    sizes: NDArray[np.float64] = np.ones(len(differences))
     if groups is not None:
         index = np.unique(groups, return_inverse=True)[1]
-        sums, sizes = np.bincount(index, weights=differences), np.bincount(index).astype(float)
+        sums, sizes = np.zeros(index.max() + 1), np.zeros(index.max() + 1)
+        np.add.at(sums, index, differences)
+        np.add.at(sizes, index, 1)
     draws = np.empty(DRAWS)
     for i in range(DRAWS):
         drawn = rng.integers(0, len(sums), len(sums))

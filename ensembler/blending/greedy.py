@@ -37,9 +37,9 @@ class Pick:
 class GreedySelection:
     """Greedy selection for any metric.
 
-    Log loss is searched lazily and exactly: an old gain bounds the new one from above. Functions of the confusion matrix
-    look only at rows that some candidate can still change. Other metrics are evaluated plainly. Ties go to members
-    already used, then to the better log loss, then to the first. `max_members` bounds the number of different members.
+    Log loss is searched lazily and exactly: an old gain bounds the new one from above. Functions of the confusion
+    matrix look only at rows that some candidate can still change. Other metrics are evaluated plainly. Ties go to
+    members already used, then to the better log loss, then to the first. `max_members` bounds the number of different members.
     """
 
     metric: str = "log_loss"
@@ -74,8 +74,8 @@ class GreedySelection:
 def _select_for_log_loss(q: NDArray[np.float32], rounds: int, max_members: int | None) -> list[Pick]:
     """Picks over `q` `[members, rows]`, the probabilities of the true class.
 
-    Adding candidate j to the running sum S gains mean log(1 + q_j / S), which can only fall as S grows (the objective is
-    monotone submodular), so the gain of an earlier round is an upper bound.
+    Adding candidate j to the running sum S gains mean log(1 + q_j / S), which can only fall as S grows (the objective
+    is monotone submodular), so the gain of an earlier round is an upper bound.
     """
     losses = -np.log(q).mean(axis=1, dtype=np.float64)
     first = int(losses.argmin())

@@ -57,10 +57,10 @@ class HillClimbing:
         return _probs(_mix(check_stack(stack), self.weights_))
 
 
-def _mix(stack: Stack, weights: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _mix(stack: Stack, weights: np.ndarray) -> np.ndarray:
     return np.einsum("m,mnc->nc", weights, stack, dtype=np.float64)
 
 
-def _probs(total: np.ndarray) -> Probs:  # type: ignore[type-arg]
+def _probs(total: np.ndarray) -> Probs:
     cut = np.clip(total, 1e-7, None)
     return cut / cut.sum(axis=1, keepdims=True)

@@ -68,6 +68,7 @@ def make_blend(
         pool = _without_leaks(pool, findings, trust)
     part = fitting_parts(pool.y, pool.folds, pool.groups, seed=spec.seed)
     details: dict[str, Any] = {}
+    cross_fitted: Probs | None = None
     correction = 0.0
     if spec.method == "auto":
         out_of_time = (lambda: time.perf_counter() - began > budget) if budget is not None else (lambda: False)
@@ -76,7 +77,6 @@ def make_blend(
         details = {"chosen": candidate.label, "candidates": choice.scores, "correction": correction}
     else:
         candidate = _candidate(spec, pool)
-        cross_fitted = None
     started = time.perf_counter()
     method = candidate.make().fit(pool.oof, pool.y)
     seconds = time.perf_counter() - started
@@ -96,7 +96,7 @@ def make_blend(
         fitted_oof=np.asarray(fitted, np.float32),
         test=test,
         scores=_scores(pool, spec.metric, fitted, cross_fitted, test, correction),
-        gain=_gain(pool, spec, part, cross_fitted),
+        gain=_gain(pool, spec, cross_fitted),
         warnings=tuple(finding.to_json() for finding in findings),
         details={**details, **_learned(method)},
     )
@@ -193,7 +193,7 @@ def _scores(
     return {"fitted": score_all(np.asarray(fitted), pool.y), "cross_fitted": honest, "holdout": holdout}
 
 
-def _gain(pool: Pool, spec: BlendSpec, part: NDArray[np.int64], cross_fitted: Probs) -> dict[str, Any] | None:
+def _gain(pool: Pool, spec: BlendSpec, cross_fitted: Probs) -> dict[str, Any] | None:
     if len(pool.names) < 2:
         return None
     best = int(BestMember(spec.metric).fit(pool.oof, pool.y).weights_.argmax())

@@ -84,8 +84,8 @@ class TrimmedMean(_Mean):
 class RankMean(_Mean):
     """The mean of per-class ranks of samples, for metrics that use order only (AUC).
 
-    The ranks depend on the batch that is scored, and the result is no probability: rows are normalised so that it can be
-    kept like one, and its log loss means nothing.
+    The ranks depend on the batch that is scored, and the result is no probability: rows are normalised so that it can
+    be kept like one, and its log loss means nothing.
     """
 
     def predict_proba(self, stack: Stack) -> Probs:

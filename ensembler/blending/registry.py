@@ -19,7 +19,10 @@ class BlendMethod(Protocol):
     has no weight for each member.
     """
 
-    weights_: Any
+    @property
+    def weights_(self) -> Any:
+        """Weights `[members]`, or None."""
+        ...
 
     def fit(self, stack: Stack, y: Targets) -> Self: ...
 
@@ -54,7 +57,7 @@ def create_blend(name: str, **options: Any) -> BlendMethod:
     Raises UnknownNameError for an unknown method, RequestError for an option it does not have.
     """
     factory = BLEND_METHODS.load(name)
-    known = [p for p in inspect.signature(factory).parameters]
+    known = list(inspect.signature(factory).parameters)
     for option in options:
         if option not in known:
             hint = nearest(option, known) if known else "it has none"

@@ -21,7 +21,7 @@ _NEWCOMERS = 8  # members that join the support in a round
 
 
 def true_class_column(stack: Stack, y: Targets) -> NDArray[np.float32]:
-    """The members' probabilities of the true class, float32 `[members, rows]`: all a linear pool's log loss depends on."""
+    """Probabilities of the true class, float32 `[members, rows]`: all that a linear pool's log loss depends on."""
     column = np.empty(stack.shape[:2], np.float32)
     rows = np.arange(stack.shape[1])
     for m, probs in enumerate(stack):
@@ -60,7 +60,7 @@ class SimplexWeights:
 def log_loss_optimum(
     column: NDArray[np.float32], tolerance: float = 1e-6, rounds: int = 60
 ) -> tuple[NDArray[np.float64], float]:
-    """Weights float64 `[members]` that minimise -mean log(w q) for `column` q `[members, rows]`, and the certified gap."""
+    """Weights `[members]` that minimise -mean log(w q) for `column` q `[members, rows]`, and the certified gap."""
     members, rows = column.shape
     if members == 1:
         return np.ones(1), 0.0

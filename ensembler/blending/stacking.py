@@ -1,4 +1,4 @@
-"""Stacking (Wolpert, 1992): a multinomial logistic model shrunk towards the log-linear pool, or a classifier of one's own."""
+"""Stacking (Wolpert, 1992): a multinomial model shrunk towards the log-linear pool, or a classifier of one's own."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class ShrunkStack:
             z[rows, y] -= 1
             away = theta - base
             away[-1] = 0  # biases are free
-            # `shrinkage` is per parameter block of a class: independent of rows, like a prior worth `shrinkage` rows of n.
+            # In hundredths, so that the values worth trying lie around one.
             strength = shrinkage * 1e-2
             gradient = np.vstack([features.T @ z, z.sum(axis=0)]).astype(np.float64) / n + strength * away
             return loss + strength * float((away**2).sum()) / 2, gradient.ravel()

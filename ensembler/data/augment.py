@@ -28,39 +28,41 @@ POLICIES = {
     "trivialaugment": "TrivialAugmentWide",
     "augmix": "AugMix",
 }
-_AFFINE_LIGHT = {
-    "translate_percent": [-0.06, 0.06],
-    "scale": [0.93, 1.07],
-    "rotate": [-8, 8],
-    "border_mode": 4,
-    "p": 0.7,
-}
-_AFFINE_MEDIUM = {
-    "translate_percent": [-0.1, 0.1],
-    "scale": [0.85, 1.15],
-    "rotate": [-15, 15],
-    "border_mode": 4,
-    "p": 0.8,
-}
+
+
+def _affine(translate: float, scale: float, rotate: float, p: float) -> dict[str, Any]:
+    limits = {
+        "translate_percent": [-translate, translate],
+        "scale": [1 - scale, 1 + scale],
+        "rotate": [-rotate, rotate],
+    }
+    return {"Affine": {**limits, "border_mode": 4, "p": p}}
+
+
+def _holes(most: int, p: float) -> dict[str, Any]:
+    size = {"hole_height_range": [0.1, 0.25], "hole_width_range": [0.1, 0.25]}
+    return {"CoarseDropout": {"num_holes_range": [1, most], **size, "p": p}}
+
+
 PRESETS: dict[str, list[dict[str, Any]]] = {
     "none": [],
-    "light": [{"HorizontalFlip": {"p": 0.5}}, {"Affine": _AFFINE_LIGHT}],
+    "light": [{"HorizontalFlip": {"p": 0.5}}, _affine(0.06, 0.07, 8, 0.7)],
     "medium": [
         {"HorizontalFlip": {"p": 0.5}},
-        {"Affine": _AFFINE_MEDIUM},
+        _affine(0.1, 0.15, 15, 0.8),
         {"RandomBrightnessContrast": {"brightness_limit": 0.2, "contrast_limit": 0.2, "p": 0.5}},
-        {"CoarseDropout": {"num_holes_range": [1, 1], "hole_height_range": [0.1, 0.25], "hole_width_range": [0.1, 0.25], "p": 0.3}},
+        _holes(1, 0.3),
     ],
     "heavy": [
         {"RandomResizedCrop": {"scale": [0.5, 1.0], "ratio": [0.8, 1.25], "p": 0.8}},
         {"HorizontalFlip": {"p": 0.5}},
-        {"Affine": _AFFINE_MEDIUM},
+        _affine(0.1, 0.15, 15, 0.8),
         {"RandomBrightnessContrast": {"brightness_limit": 0.3, "contrast_limit": 0.3, "p": 0.7}},
         {"HueSaturationValue": {"p": 0.4}},
         {"OneOf": [{"GaussianBlur": {"p": 1}}, {"GaussNoise": {"p": 1}}]},
-        {"CoarseDropout": {"num_holes_range": [1, 3], "hole_height_range": [0.1, 0.25], "hole_width_range": [0.1, 0.25], "p": 0.5}},
+        _holes(3, 0.5),
     ],
-}  # fmt: skip
+}
 _COLOUR_ONLY = {"HueSaturationValue"}
 
 
@@ -228,7 +230,7 @@ def _albumentations(step: Any, size: int) -> Any:
 def _albumentations_parameters(transform: Any) -> list[str]:
     import inspect
 
-    return [p for p in inspect.signature(transform.__init__).parameters if p not in ("self", "args", "kwargs")]
+    return [p for p in inspect.signature(transform).parameters if p not in ("args", "kwargs")]
 
 
 def _construct(transform: Any, name: str, arguments: dict[str, Any], parameters: Sequence[str]) -> Any:
@@ -281,5 +283,5 @@ def _torchvision(step: Any, size: int) -> Any:
     arguments = dict(arguments)
     if name == "RandomResizedCrop":
         arguments.setdefault("size", (size, size))
-    parameters = [p for p in inspect.signature(transform.__init__).parameters if p != "self"]
+    parameters = list(inspect.signature(transform).parameters)
     return _construct(transform, name, arguments, parameters)

@@ -44,7 +44,7 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
     notes: list[str] = []
     for column, numbers in _fold_columns(table.iloc[train], target, scheme, folds, notes):
         table[column] = -1
-        table.iloc[train, table.columns.get_loc(column)] = numbers  # type: ignore[index]
+        table.iloc[train, list(table.columns).index(column)] = numbers
         check_folds(table, target, column, scheme)
     order = np.argsort(_part_of(table), kind="stable")
     fold_columns = [c for c in table.columns if c == "fold" or str(c).startswith("fold_r")]
@@ -83,12 +83,12 @@ def _hold_out(table: pd.DataFrame, target: str, folds: FoldSpec) -> pd.DataFrame
             ) from error
     lost = set(train[target].dropna()) - set(np.delete(train[target].to_numpy(), out))
     if len(out) == 0 or lost:
+        fault = f"leave no train row of {sorted(lost)[0]!r}" if lost else "take no row"
         raise DataError(
-            f"folds.holdout {folds.holdout:g} would leave {'nothing to hold out' if not lost else f'no train row of {sorted(lost)[0]!r}'}; "
-            f"choose another share or seed ({_counts(train[target])})"
+            f"folds.holdout {folds.holdout:g} would {fault}; choose another share or seed ({_counts(train[target])})"
         )
     held = table.copy()
-    held.iloc[rows[out], held.columns.get_loc("split")] = "test"  # type: ignore[index]
+    held.iloc[rows[out], list(held.columns).index("split")] = "test"
     return held
 
 
@@ -186,7 +186,8 @@ def _check_possible(train: pd.DataFrame, target: str, scheme: Scheme, folds: Fol
     counts = train[target].value_counts()
     if scheme == "stratified" and counts.min() < folds.count:
         raise DataError(
-            f"{folds.count} folds, but class {counts.idxmin()!r} of {target} has {counts.min()} rows ({_counts(train[target])}); "
+            f"{folds.count} folds, but class {counts.idxmin()!r} of {target} has {counts.min()} rows "
+            f"({_counts(train[target])}); "
             "lower folds.count, leave the class out with data.keep, or use scheme: plain"
         )
     if scheme in ("group", "stratified-group") and train["group"].nunique() < folds.count:
@@ -205,7 +206,7 @@ def check_folds(table: pd.DataFrame, target: str, column: str = "fold", scheme: 
     sizes = validated[column].value_counts().reindex(range(n_folds), fill_value=0)
     if (sizes == 0).any():
         raise DataError(
-            f"scheme {scheme} leaves fold {int(sizes.idxmin())} empty (sizes {sizes.tolist()}); "
+            f"scheme {scheme} leaves fold {int(sizes.to_numpy().argmin())} empty (sizes {sizes.tolist()}); "
             "lower folds.count or change folds.seed"
         )
     if "group" in train:
@@ -229,18 +230,18 @@ def _check_classes(train: pd.DataFrame, target: str, column: str, n_folds: int, 
         lost = sorted(set(train[target]) - seen)
         if lost:
             table = pd.crosstab(train[target], train[column])
-            counts = ", ".join(f"fold {f}: {int(table.loc[lost[0], f])}" for f in table.columns if f >= 0)
+            counts = ", ".join(f"fold {f}: {int(table.loc[lost[0], f])}" for f in map(int, table.columns) if f >= 0)
             raise DataError(
-                f"scheme {scheme}: all rows of class {lost[0]!r} lie in fold {fold} ({counts}), so its checkpoint never "
+                f"scheme {scheme}: all rows of class {lost[0]!r} lie in fold {fold} ({counts}): its checkpoint never "
                 "sees the class; lower folds.count, change folds.seed, or leave the class out with data.keep"
             )
 
 
-def _codes(labels: pd.Series) -> NDArray[np.int64]:  # type: ignore[type-arg]
+def _codes(labels: pd.Series) -> NDArray[np.int64]:
     return np.asarray(pd.factorize(labels)[0], np.int64)
 
 
-def _counts(labels: pd.Series) -> str:  # type: ignore[type-arg]
+def _counts(labels: pd.Series) -> str:
     counts = labels.value_counts().sort_values()
     shown: Sequence[str] = [f"{name}: {n}" for name, n in counts.head(6).items()]
     return "rows per class: " + ", ".join(shown) + (", ..." if len(counts) > 6 else "")

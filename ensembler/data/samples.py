@@ -159,7 +159,7 @@ def _image_folder(folder: Path, root: Path, data: DataSpec, split: str) -> _Part
         raise DataError(f"{folder} has no class folders; expected {folder.name}/CLASS/image.jpg, or use a CSV manifest")
     if loose and classes:
         raise DataError(f"{loose[0]} lies beside the class folders of {folder}; move it into one of them")
-    files = [(path, label.name) for label in classes for path in _image_files(label)]
+    files: list[tuple[Path, str | None]] = [(path, label.name) for label in classes for path in _image_files(label)]
     files += [(path, None) for path in loose]
     empty = [label.name for label in classes if not _image_files(label)]
     if empty and split == "train":
@@ -190,9 +190,10 @@ def _file_part(paths: list[Path], root: Path, split: str, columns: dict[str, lis
 
 def _manifest(path: Path, data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None]:
     table = read_table(path, data)
-    for key, column in [("data.path", data.path), *(("data.targets", t) for t in data.target_names)]:
-        need_column(table, column, key, path)
-    for key, column in [("data.group", data.group), ("data.split", data.split), ("folds.column", folds.column)]:
+    named: list[tuple[str, str | None]] = [("data.path", data.path)]
+    named += [("data.targets", target) for target in data.target_names]
+    named += [("data.group", data.group), ("data.split", data.split), ("folds.column", folds.column)]
+    for key, column in named:
         if column is not None:
             need_column(table, column, key, path)
     if data.split is None:
@@ -228,7 +229,7 @@ def _test_folder(path: Path, data: DataSpec) -> _Part:
 
 
 def _manifest_part(table: pd.DataFrame, path: Path, data: DataSpec, split: str, fold_column: str | None) -> _Part:
-    rows = table.index.to_numpy() + 2  # as an editor numbers them, the header being row 1
+    rows = [int(i) + 2 for i in table.index]  # as an editor numbers them, the header being row 1
     table = table.reset_index(drop=True)
     problems: list[str] = []
     paths = _image_paths(table[data.path], rows, path, data, problems)
@@ -250,7 +251,7 @@ def _manifest_part(table: pd.DataFrame, path: Path, data: DataSpec, split: str, 
     return _Part(out, FileImages(paths), str(path))
 
 
-def _ids(table: pd.DataFrame, data: DataSpec, path: Path) -> pd.Series:  # type: ignore[type-arg]
+def _ids(table: pd.DataFrame, data: DataSpec, path: Path) -> pd.Series:
     if data.id is not None:
         need_column(table, data.id, "data.id", path)
         return table[data.id].str.strip()
@@ -258,21 +259,21 @@ def _ids(table: pd.DataFrame, data: DataSpec, path: Path) -> pd.Series:  # type:
 
 
 def _image_paths(
-    column: pd.Series,  # type: ignore[type-arg]
+    column: pd.Series,
     rows: Sequence[int],
     manifest: Path,
     data: DataSpec,
     problems: list[str],
 ) -> list[Path]:
-    root = os.path.abspath(data.root or manifest.parent)
+    root = os.path.abspath(data.root or manifest.parent)  # noqa: PTH100 links are not followed
     outside, missing, paths = [], [], []
     for row, given in zip(rows, column, strict=True):
         # Judged as written, before links are followed: `a/../../x` leaves its root whatever `a` is.
-        full = os.path.normpath(os.path.join(root, given.strip()))
+        full = os.path.normpath(Path(root) / given.strip())
         paths.append(Path(full))
         if not data.allow_outside and os.path.commonpath([root, full]) != root:
             outside.append(f"row {row} ({given})")
-        elif not given.strip() or not os.path.isfile(full):
+        elif not given.strip() or not Path(full).is_file():
             missing.append(f"row {row} ({given})")
     problems += _some(f"{manifest}: the path leads outside {root} (data.allow_outside: true allows it) in", outside)
     problems += _some(f"{manifest}: there is no such image under {root} in", missing)
@@ -280,15 +281,15 @@ def _image_paths(
 
 
 def _fold_numbers(
-    column: pd.Series,  # type: ignore[type-arg]
+    column: pd.Series,
     rows: Sequence[int],
     path: Path,
     name: str,
     problems: list[str],
-) -> pd.Series:  # type: ignore[type-arg]
+) -> pd.Series:
     numbers = pd.to_numeric(column.str.strip(), errors="coerce")
     wrong = numbers.isna() | (numbers % 1 != 0) | (numbers < -1)
-    faulty = [f"row {rows[i]} ({column[i]!r})" for i in np.flatnonzero(wrong)]
+    faulty = [f"row {rows[i]} ({column[i]!r})" for i in np.flatnonzero(wrong).tolist()]
     problems += _some(f"{path}: {name} should be a fold number from 0 (or -1) in", faulty)
     return numbers.fillna(-1).astype(np.int64)
 
@@ -357,7 +358,8 @@ def _natural(name: str) -> tuple[tuple[int, float, str], ...]:
         return ((0, float(name), ""),)
     except ValueError:
         parts = re.split(r"(\d+)", name.lower())
-        return tuple((1, int(p), "") if p.isdecimal() else (2, 0, p) for p in parts) + ((3, 0, name),)
+        pieces = [(1, int(p), "") if p.isdecimal() else (2, 0, p) for p in parts]
+        return (*pieces, (3, 0, name))
 
 
 # --- choosing rows ---------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return pd.DataFrame({c: _as_text(table[c]) for c in table.columns})
 
 
-def _as_text(column: pd.Series) -> pd.Series:  # type: ignore[type-arg]
+def _as_text(column: pd.Series) -> pd.Series:
     return column.map(_text)
 
 

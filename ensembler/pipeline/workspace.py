@@ -149,8 +149,7 @@ def resolved_yaml(spec: RecipeSpec) -> bytes:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False  # type: ignore[assignment]
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     buffer = io.BytesIO()
     yaml.dump(dump_spec(spec), buffer)
     return buffer.getvalue()

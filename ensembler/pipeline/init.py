@@ -1,0 +1,279 @@
+"""`ens init`: a look at a folder or table, and a commented recipe that runs as it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+from ensembler.data.images import IMAGE_SUFFIXES
+from ensembler.data.spec import DataSpec
+from ensembler.data.tables import TABLE_SUFFIXES, read_table
+from ensembler.errors import DataError, RequestError
+from ensembler.files import write_bytes
+
+_PATH_NAMES = ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "image_id")
+_TARGET_NAMES = ("label", "target", "class", "y", "category", "labels", "class_name")
+_GROUP_HINTS = (
+    "group",
+    "person",
+    "patient",
+    "subject",
+    "user",
+    "sender",
+    "owner",
+    "origin",
+    "session",
+    "scene",
+    "case",
+)
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """A recipe that was written, and what was seen on the way."""
+
+    path: Path
+    findings: tuple[str, ...]
+
+
+@dataclass
+class _Guess:
+    source: str
+    path_column: str | None = None
+    targets: list[str] = field(default_factory=list)
+    other_targets: list[str] = field(default_factory=list)
+    id_column: str | None = None
+    group: str | None = None
+    test: str | None = None
+    template: str | None = None
+    size: int = 64
+    channels: int = 3
+    folds: int = 5
+    small: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+
+def init_recipe(data: str, out: Path | None = None, *, force: bool = False) -> InitResult:
+    """Write a recipe for a folder, a table or a shipped recipe's name; RequestError when nothing can be guessed."""
+    shipped = shipped_recipes()
+    path = Path(data)
+    if data in shipped and not path.exists():
+        target = out or Path(f"{data}.yaml")
+        _refuse_overwriting(target, force)
+        write_bytes(target, shipped[data].encode())
+        return InitResult(target, (f"{data} is a recipe that comes with ens.",))
+    if not path.exists():
+        raise RequestError(
+            f"{data} does not exist; name a folder of images, a CSV, or a shipped recipe ({', '.join(shipped)})"
+        )
+    guess = _look_at_folder(path) if path.is_dir() else _look_at_table(path)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", (path.resolve() if path.is_dir() else path).stem).strip("-") or "run"
+    target = out or Path(f"{name}.yaml")
+    _refuse_overwriting(target, force)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(target, _text(guess, name, target).encode())
+    return InitResult(target, tuple(guess.findings))
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Texts of the recipes that come with the package, by name."""
+    inside = files("ensembler") / "recipes"
+    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+    found = {p.name: p for p in folder.iterdir() if p.name.endswith(".yaml")} if folder.is_dir() else {}
+    return {name.removesuffix(".yaml"): found[name].read_text(encoding="utf-8") for name in sorted(found)}
+
+
+def _refuse_overwriting(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise RequestError(f"{path} is there already; --force overwrites it, --out names another file")
+
+
+def _look_at_folder(path: Path) -> _Guess:
+    folders = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    names = {p.name for p in folders}
+    tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TABLE_SUFFIXES]
+    train_table = next((p for p in tables if p.stem.lower() in ("train", "labels", "manifest", "train_labels")), None)
+    if train_table is not None:
+        return _look_at_table(train_table)
+    guess = _Guess(str(path.resolve()), targets=["label"])
+    train = path / "train" if "train" in names and names <= {"train", "test"} else path
+    classes = {p.name: sum(_is_image(f) for f in p.rglob("*")) for p in sorted(train.iterdir()) if p.is_dir()}
+    if not any(classes.values()):
+        raise DataError(
+            f"{path} has no class folders with images and no train.csv; expected CLASS/image.jpg or a table"
+        )
+    guess.findings.append(f"{sum(classes.values())} images in {len(classes)} class folders.")
+    if train != path and "test" in names:
+        guess.findings.append("test/ is the test part.")
+    _look_at_counts(guess, pd.Series(classes))
+    _look_at_images(guess, [f for f in sorted(train.rglob("*")) if _is_image(f)][:200])
+    return guess
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _look_at_table(path: Path) -> _Guess:
+    table = read_table(path, DataSpec(source=str(path)))
+    guess = _Guess(str(path.resolve()))
+    guess.path_column = _path_column(table, path)
+    images = [path.parent / p for p in table[guess.path_column]]
+    rest = [c for c in table.columns if c != guess.path_column]
+    guess.id_column = next((c for c in rest if c.lower() == "id" and table[c].is_unique), None)
+    if guess.id_column == "id":
+        rest.remove("id")
+        guess.id_column = None  # a column called id is the id by its name
+    guess.group = _group_column(table, rest)
+    guess.targets = _target_columns(table, [c for c in rest if c != guess.group])
+    if not guess.targets:
+        raise DataError(f"{path} has no column that looks like a label; its columns are {', '.join(table.columns)}")
+    guess.targets, guess.other_targets = guess.targets[:1], guess.targets[1:]
+    guess.findings.append(f"{len(table)} rows; images in {guess.path_column!r}, labels in {guess.targets[0]!r}.")
+    if guess.other_targets:
+        guess.findings.append(f"More columns that could be targets: {', '.join(guess.other_targets)}.")
+    if guess.group:
+        count = table[guess.group].nunique()
+        guess.findings.append(f"{guess.group!r} looks like a group ({count} values): its rows stay on one side.")
+    _look_at_test(guess, path)
+    _look_at_counts(guess, table[guess.targets[0]].value_counts(), groups=guess.group is not None)
+    _look_at_images(guess, [p for p in images if _is_image(p)][:200])
+    return guess
+
+
+def _path_column(table: pd.DataFrame, path: Path) -> str:
+    def share_of_images(column: str) -> float:
+        return float(table[column].head(200).str.lower().str.endswith(IMAGE_SUFFIXES).mean())
+
+    columns = sorted(table.columns, key=lambda c: (-share_of_images(c), c.lower() not in _PATH_NAMES))
+    if share_of_images(columns[0]) < 0.5:
+        raise DataError(f"{path} has no column of image paths; its columns are {', '.join(table.columns)}")
+    return str(columns[0])
+
+
+def _target_columns(table: pd.DataFrame, columns: list[str]) -> list[str]:
+    few = [
+        c for c in columns if 2 <= table[c].nunique() <= max(2, min(1000, len(table) // 3)) and (table[c] != "").all()
+    ]
+    return sorted(few, key=lambda c: (c.lower() not in _TARGET_NAMES, columns.index(c)))
+
+
+def _group_column(table: pd.DataFrame, columns: list[str]) -> str | None:
+    for column in columns:
+        name = column.lower()
+        if any(hint in name for hint in _GROUP_HINTS) and 2 <= table[column].nunique() < len(table):
+            return column
+    return None
+
+
+def _look_at_test(guess: _Guess, path: Path) -> None:
+    folder = path.parent
+    for candidate in (folder / "test.csv", folder / "test.parquet", folder / "test"):
+        if candidate.exists() and candidate != path:
+            guess.test = str(candidate.resolve())
+            guess.findings.append(f"{candidate.name} is the test part.")
+            break
+    template = folder / "sample_submission.csv"
+    if template.is_file() and guess.test is not None:
+        guess.template = str(template.resolve())
+        guess.findings.append("sample_submission.csv says what the submission looks like.")
+
+
+def _look_at_counts(guess: _Guess, counts: pd.Series, *, groups: bool = False) -> None:
+    counts = counts[counts > 0].sort_values()
+    if len(counts) < 2:
+        raise DataError(f"{guess.source} has the one class {counts.index[0]!r}; two are needed to learn")
+    ratio = counts.iloc[-1] / counts.iloc[0]
+    guess.findings.append(
+        f"{len(counts)} classes, from {counts.iloc[0]} ({counts.index[0]}) to {counts.iloc[-1]} ({counts.index[-1]}) "
+        f"images{'; unbalanced' if ratio > 5 else ''}."
+    )
+    guess.small = [str(name) for name in counts.index[counts < (5 if groups else 2)]]
+    large = counts[~counts.index.isin(guess.small)]
+    guess.folds = int(max(2, min(5, large.min()))) if len(large) else 2
+
+
+def _look_at_images(guess: _Guess, images: list[Path]) -> None:
+    from PIL import Image, UnidentifiedImageError
+
+    sides, grey = [], 0
+    for path in images:
+        try:
+            with Image.open(path) as image:
+                sides.append(min(image.size))
+                grey += image.mode in ("L", "1", "I;16")
+        except (OSError, UnidentifiedImageError):
+            continue  # a broken file is the audit's and the run's business, with its name
+    if not sides:
+        return
+    side = sorted(sides)[len(sides) // 2]
+    guess.size = int(min(128, max(32, round(side / 32) * 32)))
+    guess.channels = 1 if grey == len(sides) else 3
+    kind = "grey" if guess.channels == 1 else "colour"
+    guess.findings.append(f"Images are {kind}, about {side} px on the shorter side; networks see {guess.size} px.")
+
+
+def _text(guess: _Guess, name: str, target: Path) -> str:
+    relative = _Relative(target.resolve().parent)
+    data = [f"  source: {relative(guess.source)}"]
+    if guess.path_column and guess.path_column != "path":
+        data.append(f"  path: {_quoted(guess.path_column)}")
+    data.append(f"  targets: {_quoted(guess.targets[0])}")
+    data += [f"  # {other} could be a target too" for other in guess.other_targets]
+    data.append(
+        f"  group: {_quoted(guess.group)}" if guess.group else "  # group: person   # samples that belong together"
+    )
+    data.append(
+        f"  test: {relative(guess.test)}" if guess.test else "  # test: test.csv    # a folder or table to predict"
+    )
+    if guess.small:
+        data.append(f"  # too few images to split: {', '.join(guess.small)}; keep: [...] leaves classes out")
+    holdout = 0 if guess.test else 0.1
+    template = f", template: {relative(guess.template)}" if guess.template else ""
+    scheme = ", scheme: plain" if guess.small and not guess.group else ""
+    return f"""\
+# Written by `ens init`. Run it with: ens run {target}
+name: {name}
+data:
+{chr(10).join(data)}
+folds: {{count: {guess.folds}, seed: 0, holdout: {holdout}{scheme}}}   # holdout: labelled rows nothing is fitted on
+input: {{size: {guess.size}, channels: {guess.channels}}}
+augment: light                 # none, light, medium, heavy, or a list of albumentations transforms
+views: [identity, hflip]       # test-time augmentation; drop hflip where left and right matter
+defaults:
+  epochs: 10
+  batch_size: 64
+  pretrained: false            # true starts from ImageNet weights: on photographs worth more than any other line here
+members:
+  resnet: {{backbone: resnet18, lr: 1e-3}}
+  convnext: {{backbone: convnext_atto, lr: 1e-3}}
+  efficientnet: {{backbone: tf_efficientnet_lite0, lr: 2e-3}}
+blend: {{method: auto, metric: log_loss}}
+submission: {{format: labels{template}}}
+"""
+
+
+@dataclass(frozen=True)
+class _Relative:
+    """Paths as they are written in a recipe of `folder`: relative when they lie below it."""
+
+    folder: Path
+
+    def __call__(self, path: str) -> str:
+        given = Path(path)
+        shown = given.relative_to(self.folder) if given.is_relative_to(self.folder) else given
+        return _quoted(str(shown))
+
+
+def _quoted(text: str) -> str:
+    plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./ -]*", text) and text.lower() not in (
+        "true",
+        "false",
+        "null",
+        "no",
+    )
+    return text if plain else "'" + text.replace("'", "''") + "'"
