@@ -116,8 +116,10 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
     try:
         yield True
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        try:
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 def _lock(path: Path, wait: bool) -> int | None:

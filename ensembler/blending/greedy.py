@@ -39,7 +39,8 @@ class GreedySelection:
 
     Log loss is searched lazily and exactly: an old gain bounds the new one from above. Functions of the confusion
     matrix look only at rows that some candidate can still change. Other metrics are evaluated plainly. Ties go to
-    members already used, then to the better log loss, then to the first. `max_members` bounds the number of different members.
+    members already used, then to the better log loss, then to the first. `max_members` bounds the number of
+    different members.
     """
 
     metric: str = "log_loss"

@@ -40,10 +40,33 @@ def check_backbone(name: str) -> None:
     """Raise UnknownNameError with the nearest names when timm has no such backbone; `module:factory` is not loaded."""
     import timm
 
-    if ":" in name and not name.startswith("hf-hub:"):
+    if is_own(name) or name.startswith("hf-hub:"):
         return
     if not timm.is_model(name.split(".")[0]):
         raise UnknownNameError("backbone", name, timm.list_models())
+
+
+def check_network(spec: NetworkSpec, *, size: int, channels: int) -> None:
+    """Raise RequestError when timm cannot build this network, or it cannot take images of this size.
+
+    Nothing is allocated or downloaded; a network of the user's own is not looked at.
+    """
+    check_backbone(spec.backbone)
+    if is_own(spec.backbone):
+        return
+    bare = spec.model_copy(update={"pretrained": False, "checkpoint": None})
+    with torch.device("meta"):
+        network = _timm_network(bare, 2, size, channels).eval()
+        try:
+            network(torch.empty(2, channels, size, size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise RequestError(f"backbone {spec.backbone!r} does not take {size} px: {first}") from error
+
+
+def is_own(backbone: str) -> bool:
+    """Whether a backbone is `module:factory` of the user's own."""
+    return ":" in backbone and not backbone.startswith("hf-hub:")
 
 
 def build_network(spec: NetworkSpec, *, classes: int, size: int, channels: int) -> Normalised:
@@ -52,7 +75,7 @@ def build_network(spec: NetworkSpec, *, classes: int, size: int, channels: int) 
     Raises RequestError for arguments the backbone does not take, a checkpoint of another network or one that is not
     weights alone, and TrainingError when pretrained weights cannot be downloaded.
     """
-    if ":" in spec.backbone and not spec.backbone.startswith("hf-hub:"):
+    if is_own(spec.backbone):
         network = _own_network(spec, classes, channels)
     else:
         network = _timm_network(spec, classes, size, channels)

@@ -30,7 +30,9 @@ def check_recipe(recipe: Recipe) -> None:
         ("views", partial(expand_views, spec.views)),
     ]
     for name, member in spec.members.items():
-        checks.append((f"members.{name}", partial(check_member, member)))
+        checks.append(
+            (f"members.{name}", partial(check_member, member, size=spec.input.size, channels=spec.input.channels))
+        )
         if member.augment is not None:
             checks.append((f"members.{name}.augment", partial(check_augment, member.augment)))
     for place, check in checks:

@@ -56,7 +56,9 @@ def iterate(source: BatchSource, workers: int, device: torch.device) -> Iterator
     if workers == 0:
         batches: Iterator[tuple[Tensor, Tensor]] = (source[i] for i in range(len(source)))
     else:
+        # A generator of its own: the loader would draw from the global one, and dropout would see it.
+        own = torch.Generator()
         pin = device.type == "cuda"
-        batches = iter(DataLoader(source, batch_size=None, num_workers=workers, pin_memory=pin))
+        batches = iter(DataLoader(source, batch_size=None, num_workers=workers, pin_memory=pin, generator=own))
     for pixels, targets in batches:
         yield pixels.to(device, non_blocking=True), targets.to(device, non_blocking=True)

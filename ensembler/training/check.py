@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from ensembler.errors import DataError, UnknownNameError
-from ensembler.networks.build import check_backbone
+from ensembler.networks.build import check_network
 from ensembler.training.spec import MemberSpec
 
 SCHEDULES = ("cosine", "tanh", "step", "multistep", "plateau", "poly", "none")
 
 
-def check_member(spec: MemberSpec) -> None:
-    """Raise RequestError for a name that timm does not know, or a checkpoint file that is not there."""
+def check_member(spec: MemberSpec, *, size: int, channels: int) -> None:
+    """Raise RequestError for a name that timm does not know, a size that the network cannot take, a missing file."""
     from timm.optim import list_optimizers
 
-    check_backbone(spec.backbone)
+    check_network(spec, size=spec.size or size, channels=channels)
     optimizers = [str(name) for name in list_optimizers()]
     if spec.opt.lower() not in optimizers:
         raise UnknownNameError("optimizer (opt)", spec.opt, optimizers)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from ensembler.errors import RequestError, UnknownNameError
+from ensembler.inference.spec import CustomView
+from ensembler.inference.views import FIXED, GROUPS, expand_views, find_view, view_names
+
+BATCH = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", ["hflip", "vflip", "transpose", "rot180", "transverse"])
+def test_a_mirror_twice_restores_the_image(name):
+    view = find_view(name)
+    assert np.array_equal(view(view(BATCH)), BATCH)
+    assert not np.array_equal(view(BATCH), BATCH)
+
+
+def test_four_quarter_turns_restore_the_image_and_rot270_undoes_rot90():
+    turned = BATCH
+    for _ in range(4):
+        turned = find_view("rot90")(turned)
+    assert np.array_equal(turned, BATCH)
+    assert np.array_equal(find_view("rot270")(find_view("rot90")(BATCH)), BATCH)
+
+
+def test_d4_is_eight_different_views_closed_under_composition():
+    seen = {view(BATCH).tobytes() for view in expand_views(["d4"])}
+    assert len(seen) == 8
+    assert {b(a(BATCH)).tobytes() for a in FIXED.values() for b in FIXED.values()} == seen
+
+
+@pytest.mark.parametrize("name", [n for n in view_names() if n not in GROUPS])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_view_keeps_shape_and_type_and_leaves_its_input_alone(name, channels):
+    batch = BATCH[..., :channels].copy()
+    out = expand_views([name])[0](batch)
+    assert (out.shape, out.dtype) == (batch.shape, np.uint8)
+    assert out.flags.c_contiguous
+    assert np.array_equal(batch, BATCH[..., :channels])
+
+
+def test_a_shift_moves_by_its_fraction():
+    assert np.array_equal(find_view("shift_left_0.25")(BATCH)[:, :, :12], BATCH[:, :, 4:])
+    assert np.array_equal(find_view("shift_down_0.25")(BATCH)[:, 4:], BATCH[:, :12])
+
+
+def test_scale_one_and_brightness_one_change_nothing():
+    assert np.array_equal(find_view("scale_1.0")(BATCH), BATCH)
+    assert np.array_equal(find_view("brightness_1.0")(BATCH), BATCH)
+
+
+def test_crops_spell_out_their_names_once():
+    assert [v.name for v in expand_views(["five_crop", "crop_center", "identity"])] == [
+        *GROUPS["five_crop"],
+        "identity",
+    ]
+    assert len(expand_views(["ten_crop"])) == 10
+
+
+def test_a_view_of_ones_own_is_an_albumentations_transform():
+    view = expand_views([CustomView(name="blurred", transform={"Blur": {"blur_limit": [3, 3]}})])[0]
+    assert view.name == "blurred"
+    assert np.array_equal(view(BATCH), view(BATCH))
+    with pytest.raises(UnknownNameError, match="did you mean 'Blur'"):
+        expand_views([CustomView(name="x", transform={"Blurr": {}})])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("hflop", "did you mean 'hflip'"), ("scale_9", "scale_0.9"), ("shift_left_2", "shift_left")]
+)
+def test_an_unknown_view_names_the_nearest(name, hint):
+    with pytest.raises(UnknownNameError, match=hint):
+        expand_views([name])
+
+
+def test_no_view_at_all_is_an_error():
+    with pytest.raises(RequestError, match="the plain image is the view called identity"):
+        expand_views([])

@@ -1,0 +1,245 @@
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ensembler import Recipe, Run
+from ensembler.errors import ChangedRecipeError, DataError, RecipeError, RequestError, UnknownNameError
+from ensembler.pipeline.progress import Progress
+from ensembler.pipeline.run_recipe import kfold_recipe, run_recipe
+
+
+def run(recipe, *overrides, **options):
+    return run_recipe(Recipe.load(recipe, overrides), recipe.parent / "artifacts", **options)
+
+
+def digests(folder, pattern="**/*.npy"):
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob(pattern))
+    }
+
+
+class Notes(Progress):
+    def __init__(self):
+        self.notes, self.warnings, self.jobs, self.epochs = [], [], [], 0
+
+    def plan(self, jobs):
+        self.jobs += jobs
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def epoch(self, epoch):
+        self.epochs += 1
+
+
+def test_a_recipe_becomes_members_a_blend_and_a_submission(recipe):
+    result = run(recipe)
+    assert result.trained == 6
+    opened = Run.open("shapes", recipe.parent / "artifacts")
+    samples = opened.samples
+    assert samples["split"].value_counts().to_dict() == {"train": 48, "test": 27}
+    for member in opened.members.values():
+        assert member.oof_logits.shape == (2, 48, 5)
+        assert member.test_logits.shape == (3, 2, 27, 5)
+        assert {f"fold{k}.safetensors" for k in range(3)} <= set(member.record.sha256)
+        assert member.record.scores["oof"]["log_loss"] > 0
+    assert opened.blends["auto"].test.shape == (27, 5)
+    submission = pd.read_csv(result.submission)
+    asked = pd.read_csv(recipe.parent / "shapes" / "test.csv")
+    assert submission["id"].tolist() == asked["path"].tolist()
+    left = {p.name for p in result.folder.rglob("*") if p.is_file()}
+    assert not [n for n in left if n.startswith(".") or n.endswith((".state", ".lock")) or "logits" in n]
+
+
+def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(recipe):
+    """Predicting a fold's rows again with its own checkpoint gives the stored logits; with another's it does not."""
+    from ensembler.inference.predict import predict_logits
+    from ensembler.inference.views import expand_views
+    from ensembler.networks.checkpoint import load_checkpoint
+    from ensembler.pipeline.member_plan import MemberPlan
+    from ensembler.pipeline.workspace import open_workspace
+
+    run(recipe)
+    workspace = open_workspace(Recipe.load(recipe), recipe.parent / "artifacts")
+    plan = MemberPlan(workspace, workspace.jobs[0])
+    member = workspace.store.member("narrow")
+    rows = plan.validated_in(1)
+    images = workspace.image_rows[0][rows]
+    assert not set(plan.rows_of_fold(1, validation=False)) & set(images)
+    for fold, same in ((1, True), (0, False)):
+        network = load_checkpoint(member.folder / f"fold{fold}.safetensors", "cpu")
+        again = predict_logits([network], plan.pixels, images, expand_views(["identity"]), classes=5, device="cpu")
+        assert np.array_equal(again[0, 0], member.oof_logits[0, rows]) == same
+
+
+def test_a_second_run_trains_and_writes_nothing(recipe):
+    first = run(recipe)
+    before = {p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file()}
+    notes = Notes()
+    second = run(recipe, progress=notes)
+    assert (second.trained, second.new_blend, notes.jobs) == (0, None, [])
+    assert {p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_changed_member_alone_is_trained_again_and_the_reason_is_said(recipe):
+    first = run(recipe)
+    before = digests(first.folder / "members")
+    notes = Notes()
+    second = run(recipe, "members.wide.epochs=1", progress=notes)
+    assert second.trained == 3
+    assert notes.notes == ["member 'wide' is trained again: epochs (2 there, 1 now) changed"]
+    after = digests(first.folder / "members")
+    assert {k: v for k, v in before.items() if "narrow" in k} == {k: v for k, v in after.items() if "narrow" in k}
+    assert before["wide/oof.npy"] != after["wide/oof.npy"]
+    assert second.new_blend is not None
+    assert not (first.folder / "members" / "wide" / ".retrain").exists()
+
+
+def test_the_old_member_stays_until_the_new_one_is_complete(recipe):
+    first = run(recipe)
+    old = digests(first.folder / "members" / "wide", "*.npy")
+    run(recipe, "members.wide.epochs=1", members=["wide"], folds=[0])
+    assert digests(first.folder / "members" / "wide", "*.npy") == old
+    assert run(recipe, "members.wide.epochs=1").trained == 2
+
+
+def test_more_views_are_computed_without_training(recipe):
+    first = run(recipe)
+    weights = digests(first.folder, "members/*/*.safetensors")
+    old = np.array(Run.open(first.folder).members["wide"].oof_logits)
+    second = run(recipe, "views=[identity, hflip, vflip]")
+    member = Run.open(first.folder).members["wide"]
+    assert second.trained == 0
+    assert member.record.views == ("identity", "hflip", "vflip")
+    assert np.array_equal(member.oof_logits[:2], old)
+    assert np.isfinite(member.oof_logits).all()
+    assert digests(first.folder, "members/*/*.safetensors") == weights
+    assert Run.open(first.folder).evaluate(by_view=True).rows[2].view == "identity"
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [("folds.count=4", "folds.count"), ("folds.holdout=0.3", "folds.holdout"), ("data.group=label", "data.group")],
+)
+def test_other_data_or_folds_are_another_run(recipe, override, key):
+    run(recipe, members=["narrow"], folds=[0])
+    with pytest.raises(ChangedRecipeError, match=f"{key} .*give this recipe another name"):
+        run(recipe, override)
+
+
+def test_an_edited_manifest_is_another_run(recipe):
+    run(recipe, members=["narrow"], folds=[0])
+    table = recipe.parent / "shapes" / "train.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(ChangedRecipeError, match="0 samples are new and 1 are gone"):
+        run(recipe)
+
+
+def test_parts_trained_apart_meet_and_give_the_same_bits(recipe):
+    whole = digests(run(recipe, "name=whole").folder / "members")
+    run(recipe, "name=parts", members=["wide"], folds=[1])
+    run(recipe, "name=parts", members=["narrow"])
+    assert digests(run(recipe, "name=parts").folder / "members") == whole
+
+
+def test_there_is_a_submission_after_the_first_fold_and_the_record_says_of_what(recipe):
+    result = run(recipe, members=["narrow"], folds=[0])
+    versions = json.loads((result.folder / "submission.json").read_text())["versions"]
+    assert versions[-1]["made_of"]["folds"] == {"narrow": [0]}
+    assert len(pd.read_csv(result.submission)) == 15
+    finished = run(recipe)
+    versions = json.loads((finished.folder / "submission.json").read_text())["versions"]
+    assert versions[-1]["made_of"]["blend"] == "auto"
+    assert hashlib.sha256(finished.submission.read_bytes()).hexdigest() == versions[-1]["sha256"]
+
+
+def test_a_member_that_fails_leaves_the_others_alone(recipe):
+    notes = Notes()
+    result = run(recipe, "members.wide.lr=1e30", "members.wide.opt=sgd", "members.wide.amp=off", progress=notes)
+    assert [f.member for f in result.failures] == ["wide"]
+    assert "not finite in epoch" in result.failures[0].message
+    assert "learning rate" in result.failures[0].message
+    assert Run.open(result.folder).blends["auto"].record.members == ("narrow",)
+    assert result.submission is not None
+    again = run(recipe)
+    assert again.failures == ()
+    assert Run.open(result.folder).blends["auto"].record.members == ("narrow", "wide")
+
+
+def test_a_factory_that_raises_fails_its_member_alone(recipe):
+    result = run(recipe, "members.wide.model_args={width: -1}")
+    assert "RuntimeError" in result.failures[0].message
+    assert result.blend == "auto"
+
+
+def test_repeated_folds_are_members_of_their_own(recipe):
+    result = run(recipe, "folds.scheme=repeated", "folds.repeats=2", members=["narrow"])
+    names = list(Run.open(result.folder).members)
+    assert names == ["narrow-r1", "narrow-r2"]
+    assert "fold_r2" in Run.open(result.folder).samples
+
+
+def test_a_single_split_leaves_the_other_rows_missing_never_zero(recipe):
+    result = run(recipe, "folds.scheme=single")
+    member = Run.open(result.folder).members["wide"]
+    rows = member.folds == 0
+    assert 0 < rows.sum() < len(rows)
+    assert np.isnan(member.oof_logits[:, ~rows]).all()
+    assert result.blend == "auto"
+
+
+def test_all_wrong_names_of_a_recipe_come_at_once_before_a_pixel_is_read(recipe):
+    overrides = ["views=[hflop]", "augment=lite", "members.wide.backbone=resnet19", "members.narrow.opt=adamx"]
+    with pytest.raises(RecipeError) as caught:
+        run(recipe, *overrides)
+    text = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 4
+    assert all(hint in text for hint in ("'hflip'", "'light'", "'resnet18'", "'adam'"))
+    assert not (recipe.parent / "artifacts").exists()
+
+
+def test_broken_images_are_named_all_at_once_or_left_out(recipe):
+    images = recipe.parent / "shapes" / "images"
+    (images / "00000.png").write_bytes((images / "00000.png").read_bytes()[:200])
+    (images / "00001.png").write_bytes(b"")
+    with pytest.raises(DataError, match="2 images cannot be read") as caught:
+        run(recipe)
+    assert "00000.png" in str(caught.value)
+    assert "00001.png: the file is empty" in str(caught.value)
+    notes = Notes()
+    result = run(recipe, "data.on_broken=skip", progress=notes)
+    assert "2 images cannot be read and are left out" in notes.warnings[0]
+    assert len(Run.open(result.folder).samples) == 73
+    assert run(recipe, "data.on_broken=skip").trained == 0
+
+
+def test_unknown_members_and_folds_are_refused(recipe):
+    with pytest.raises(UnknownNameError, match="unknown member 'wode'; did you mean 'wide'"):
+        run(recipe, members=["wode"])
+    with pytest.raises(RequestError, match="has folds 0 to 2"):
+        run(recipe, folds=[3])
+
+
+def test_kfold_trains_and_does_not_blend(recipe):
+    result = kfold_recipe(Recipe.load(recipe), recipe.parent / "artifacts", members=["narrow"])
+    assert (result.complete, len(result.trained)) == (("narrow",), 3)
+    assert not (recipe.parent / "artifacts" / "shapes" / "blends").exists()
+
+
+def test_altered_weights_are_refused_before_they_predict(recipe):
+    from ensembler.errors import StoreError
+
+    result = run(recipe)
+    path = result.folder / "members" / "narrow" / "fold1.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"fold1\.safetensors is not the file that member\.json describes"):
+        run(recipe, "views=[identity, hflip, rot90]")

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from ensembler.errors import MissingFileError, StoreError
+from ensembler.predictions.samples import read_samples_csv
+
+GOOD = "id,split,source,fold,label,group\n1,train,train,0,a,g\n2,train,train,1,NA,h\n03,test,test,-1,,\n4,test,train,-1,a,i\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        (tmp_path / "samples.csv").write_text(text)
+        return tmp_path / "samples.csv"
+
+    return write
+
+
+def test_ids_and_labels_are_text_even_when_they_look_like_numbers_or_missing_values(write):
+    samples = read_samples_csv(write(GOOD))
+    assert samples.table["id"].tolist() == ["1", "2", "03", "4"]
+    assert samples.train["label"].tolist() == ["a", "NA"]
+    assert samples.test["label"].tolist() == [None, "a"]
+    assert samples.targets == ("label",)
+
+
+def test_labels_become_indices_and_unknown_ones_minus_one(write):
+    samples = read_samples_csv(write(GOOD))
+    assert samples.labels("label", ("NA", "a"), "train").tolist() == [1, 0]
+    assert samples.labels("label", ("NA", "a"), "test").tolist() == [-1, 1]
+    with pytest.raises(StoreError, match="label 'NA' of target 'label' is not a class"):
+        samples.labels("label", ("a", "b"), "train")
+
+
+def test_held_out_rows_are_submitted_only_without_a_test_part(write):
+    assert read_samples_csv(write(GOOD)).to_submit.tolist() == [True, False]
+    assert read_samples_csv(write(GOOD.replace("03,test,test", "03,test,train"))).to_submit.tolist() == [True, True]
+
+
+def test_folds_and_groups_are_numbers_by_row(write):
+    samples = read_samples_csv(write(GOOD))
+    assert samples.folds().tolist() == [0, 1]
+    groups = samples.groups()
+    assert groups is not None
+    assert len(np.unique(groups)) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("2,train", "1,train", "row 3: id '1' stands twice"),
+        ("2,train,train,1", "2,valid,train,1", "row 3: split is 'valid'"),
+        ("2,train,train,1", "2,train,train,x", "row 3: fold is 'x'"),
+        ("1,NA,h", "1,NA,g", "group 'g' lies in 2 folds"),
+        ("fold,label", "fould,label", "no column 'fold'"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused_with_its_row(write, old, new, message):
+    assert old in GOOD
+    with pytest.raises(StoreError, match=message):
+        read_samples_csv(write(GOOD.replace(old, new)))
+
+
+def test_a_missing_table_says_what_it_is_for(tmp_path):
+    with pytest.raises(MissingFileError, match="no prediction of the run can be matched"):
+        read_samples_csv(tmp_path / "samples.csv")

@@ -1,0 +1,128 @@
+import pytest
+
+from ensembler.errors import RecipeError, RequestError
+from ensembler.recipe import Recipe
+
+GOOD = """\
+name: mine
+data: {source: images.csv, targets: label}
+defaults: {epochs: 3}
+members:
+  cnn: {backbone: resnet18, epochs: 5}
+  vit: {backbone: vit_tiny_patch16_224}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def write(text, name="recipe.yaml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def problems(path, *overrides):
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(path, overrides)
+    return caught.value.problems
+
+
+def test_defaults_hold_where_a_member_is_silent(recipe):
+    spec = Recipe.load(recipe(GOOD)).spec
+    assert (spec.members["cnn"].epochs, spec.members["vit"].epochs) == (5, 3)
+    assert spec.folds.count == 5
+    assert spec.members["cnn"].opt == "adamw"
+
+
+def test_a_path_is_relative_to_the_recipe(recipe, tmp_path):
+    assert Recipe.load(recipe(GOOD)).spec.data.source == str(tmp_path / "images.csv")
+    assert Recipe.load(recipe(GOOD.replace("images.csv", "digits"))).spec.data.source == "digits"
+
+
+def test_all_problems_come_at_once_with_line_and_nearest_name(recipe):
+    text = GOOD.replace("epochs: 5", "epochs: many").replace("backbone: vit", "bakbone: vit") + "foldz: {count: 1}\n"
+    found = problems(recipe(text))
+    assert "recipe.yaml line 5: members.cnn.epochs is 'many'; expected a valid integer" in found[0]
+    assert any("recipe.yaml line 6: members.vit.bakbone is not an option; did you mean 'backbone'" in p for p in found)
+    assert any("recipe.yaml line 7: foldz is not an option; did you mean 'folds'" in p for p in found)
+    assert any("members.vit.backbone is missing" in p for p in found)
+
+
+def test_a_wrong_default_is_found_at_its_own_line(recipe):
+    found = problems(recipe(GOOD.replace("epochs: 3", "epochs: -1")))
+    assert found == ["recipe.yaml line 3: members.vit.epochs is -1; expected greater than or equal to 1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "recipe.yaml is empty"),
+        ("# only a comment\n", "recipe.yaml is empty"),
+        ("- a\n", "holds a sequence, expected keys"),
+        ("data:\n\tsource: x\n", "line 2: a tab stands in the indentation"),
+        ("name: a\nname: b\n", "line 2: 'name' stands twice"),
+        ("name: !!python/object/apply:os.system [ls]\n", "a recipe holds plain values only"),
+        ("a: &a [*a]\n", "expands to too many values"),
+        ("name: [1\n", "line"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_one_clear_problem(recipe, text, message):
+    assert message in problems(recipe(text))[0]
+
+
+def test_set_overrides_and_is_named_when_it_is_wrong(recipe):
+    path = recipe(GOOD)
+    assert Recipe.load(path, ["members.cnn.epochs=7", "folds.seed=3"]).spec.members["cnn"].epochs == 7
+    assert problems(path, "members.cnn.epoch=7") == [
+        "--set members.cnn.epoch=7: members.cnn.epoch is not an option; did you mean 'epochs'?"
+    ]
+    with pytest.raises(RequestError, match="expected key=value"):
+        Recipe.load(path, ["members.cnn.epochs"])
+
+
+def test_extends_takes_what_the_recipe_leaves_out(recipe):
+    recipe(GOOD, "base.yaml")
+    spec = Recipe.load(recipe("extends: base.yaml\nname: other\nmembers: {cnn: {epochs: 1}}\n")).spec
+    assert (spec.name, spec.members["cnn"].epochs, spec.members["cnn"].backbone) == ("other", 1, "resnet18")
+    assert problems(recipe("extends: recipe.yaml\n")) == ["recipe.yaml: extends comes back to itself"]
+
+
+def test_environment_variables_are_filled_in_and_missed_by_name(recipe, monkeypatch):
+    text = GOOD.replace("images.csv", "'${ENS_TEST_DATA}/images.csv'")
+    assert problems(recipe(text)) == ["recipe.yaml line 2: environment variable ENS_TEST_DATA is not set"]
+    monkeypatch.setenv("ENS_TEST_DATA", "/data")
+    assert Recipe.load(recipe(text)).spec.data.source == "/data/images.csv"
+    assert Recipe.load(recipe(GOOD.replace("images.csv", "'${ENS_NOT_SET:-x}.csv'"))).spec.data.source.endswith(
+        "/x.csv"
+    )
+
+
+def test_a_name_that_cannot_be_a_folder_is_a_problem(recipe):
+    assert "line 1: '../up' cannot be the name of a run" in problems(recipe(GOOD.replace("mine", "../up")))[0]
+
+
+def test_a_missing_recipe_names_those_that_are_there(recipe, tmp_path):
+    recipe(GOOD)
+    with pytest.raises(RequestError, match=r"does not exist; recipes there: recipe\.yaml"):
+        Recipe.load(tmp_path / "other.yaml")
+
+
+def test_the_name_of_a_recipe_without_one_is_its_file_name(recipe):
+    assert Recipe.load(recipe(GOOD.replace("name: mine\n", ""), "cars.yaml")).spec.name == "cars"
+
+
+def test_the_resolved_recipe_is_a_recipe_and_says_the_same(recipe):
+    from ensembler.pipeline.workspace import resolved_yaml
+
+    spec = Recipe.load(recipe(GOOD)).spec
+    assert Recipe.load(recipe(resolved_yaml(spec).decode(), "resolved.yaml")).spec == spec
+
+
+def test_the_schema_knows_every_key(recipe):
+    from ensembler.recipe.schema import recipe_schema
+
+    schema = recipe_schema()
+    assert {"data", "members", "defaults", "extends", "views"} <= set(schema["properties"])
+    assert "epochs" in schema["properties"]["defaults"]["properties"]

@@ -1,0 +1,13 @@
+from pathlib import Path
+
+import pytest
+
+from ensembler.recipe import Recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_shipped_recipe_parses(path, monkeypatch):
+    monkeypatch.setenv("ENS_SHARED_DATA", "/data")
+    assert Recipe.load(path).spec.name == path.stem

@@ -1,0 +1,154 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from ensembler.data.augment import build_augment
+from ensembler.errors import RequestError, TrainingError
+from ensembler.training.fold import FoldData, train_fold
+from ensembler.training.spec import MemberSpec
+
+TINY = {"backbone": f"{__name__}:tiny", "epochs": 3, "batch_size": 8, "lr": 0.01, "amp": "off"}
+
+
+def tiny(num_classes, in_chans, width=4):
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(in_chans, width, 3, stride=2),
+        torch.nn.BatchNorm2d(width),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.2),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(width, num_classes),
+    )
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    targets = np.arange(40) % 2
+    pixels = (
+        rng.integers(0, 100, (40, 12, 12, 3), dtype=np.uint8) + (targets * 100).astype(np.uint8)[:, None, None, None]
+    )
+    return FoldData(pixels, targets, np.arange(30), np.arange(30, 40), 2)
+
+
+def weights(trained):
+    return {k: v.clone() for k, v in trained.network.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_fold_learns_what_is_there_to_learn(data):
+    trained = train_fold(MemberSpec(**{**TINY, "epochs": 12}), data)
+    assert trained.history[-1].score == 1.0
+    assert trained.history[-1].loss < trained.history[0].loss
+    assert trained.chosen_epoch == 12
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ema": 0.9},
+        {"mixup": 0.4, "cutmix": 0.5, "sched": "step", "clip_grad": 1.0},
+        {"choose": "best", "accumulate": 2, "opt": "sgd", "momentum": 0.9, "warmup_epochs": 1},
+        {"freeze_epochs": 1, "smoothing": 0.1, "sched": "none"},
+    ],
+    ids=lambda o: "-".join(o) or "plain",
+)
+@pytest.mark.parametrize("after", [1, 2])
+def test_an_interrupted_fold_ends_with_the_same_bits(data, tmp_path, options, after):
+    spec = MemberSpec(**TINY, **options)
+    augment = build_augment("light", 12, 3)
+    whole = train_fold(spec, data, augment=augment, seed=3, fold=1)
+    state = tmp_path / "state"
+
+    def stop(record):
+        if record.epoch == after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_fold(spec, data, augment=augment, seed=3, fold=1, state_path=state, on_epoch=stop)
+    notes = []
+    resumed = train_fold(spec, data, augment=augment, seed=3, fold=1, state_path=state, on_note=notes.append)
+    assert notes == [f"goes on after epoch {after}"]
+    assert same(weights(whole), weights(resumed))
+    assert [r.loss for r in whole.history] == [r.loss for r in resumed.history]
+
+
+def test_a_damaged_or_foreign_state_starts_the_fold_again_and_says_so(data, tmp_path):
+    state, notes = tmp_path / "state", []
+    spec = MemberSpec(**TINY)
+    whole = train_fold(spec, data, state_path=state)
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    again = train_fold(spec, data, state_path=state, on_note=notes.append)
+    other = train_fold(MemberSpec(**{**TINY, "lr": 0.02}), data, state_path=state, on_note=notes.append)
+    assert same(weights(whole), weights(again))
+    assert len(other.history) == 3
+    assert notes == ["the state on disk is damaged or of another training; the fold starts again"] * 2
+
+
+def test_workers_change_nothing(data):
+    spec, augment = MemberSpec(**{**TINY, "epochs": 1}), build_augment("medium", 12, 3)
+    assert same(
+        weights(train_fold(spec, data, augment=augment, workers=0)),
+        weights(train_fold(spec, data, augment=augment, workers=2)),
+    )
+
+
+def test_seed_and_fold_decide_and_the_callers_generators_are_left_alone(data):
+    spec = MemberSpec(**{**TINY, "epochs": 1})
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    before = (torch.get_rng_state(), np.random.get_state()[1].copy())  # noqa: NPY002
+    first, again = train_fold(spec, data, seed=1), train_fold(spec, data, seed=1)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert same(weights(first), weights(again))
+    assert not same(weights(first), weights(train_fold(spec, data, seed=2)))
+    assert not same(weights(first), weights(train_fold(spec, data, seed=1, fold=1)))
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(9, 8), (17, 8), (5, 512), (3, 1)])
+def test_a_last_batch_of_one_and_a_batch_over_the_data_work(data, rows, batch):
+    smaller = dataclasses.replace(data, train_rows=np.arange(rows))
+    spec = MemberSpec(**{**TINY, "batch_size": batch, "epochs": 1})
+    assert len(train_fold(spec, smaller).history) == 1
+
+
+def test_a_fold_without_validation_rows_trains(data):
+    trained = train_fold(MemberSpec(**{**TINY, "epochs": 1}), dataclasses.replace(data, valid_rows=np.array([], int)))
+    assert trained.history[0].score is None
+
+
+def test_a_loss_that_is_not_finite_stops_with_epoch_and_learning_rate(data):
+    spec = MemberSpec(**{**TINY, "lr": 1e30, "opt": "sgd", "sched": "none"})
+    with pytest.raises(TrainingError, match=r"not finite in epoch \d \(learning rate 1e\+30\)"):
+        train_fold(spec, data)
+
+
+def test_one_row_is_too_few(data):
+    with pytest.raises(RequestError, match="fold 0 has 1 train rows"):
+        train_fold(MemberSpec(**TINY), dataclasses.replace(data, train_rows=np.array([0])))
+
+
+def test_patience_stops_early(data):
+    spec = MemberSpec(**{**TINY, "epochs": 50, "patience": 2, "lr": 1e-9, "weight_decay": 0.0})
+    assert len(train_fold(spec, data).history) < 50
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_timm_backbones_take_grey_at_their_size(data, backbone):
+    grey = dataclasses.replace(data, pixels=np.pad(data.pixels[..., :1], ((0, 0), (10, 10), (10, 10), (0, 0))))
+    spec = MemberSpec(backbone=backbone, epochs=1, batch_size=16)
+    assert train_fold(spec, grey).network.mean.shape[1] == 1
