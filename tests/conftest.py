@@ -55,3 +55,27 @@ class Ens:
 @pytest.fixture
 def ens(tmp_path):
     return Ens(tmp_path)
+
+
+@pytest.fixture
+def ens_here(tmp_path, monkeypatch, capsys):
+    """Runs `ens` in this process, in a folder of its own: for commands that train nothing."""
+    import signal
+
+    from ensembler.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENS_ARTIFACTS", str(tmp_path / "artifacts"))
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
+        given = ["ens", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", given)
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        assert left.value.code == expect, f"exit {left.value.code}\n{out}\n{err}"
+        return subprocess.CompletedProcess(given, expect, out, err)
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)

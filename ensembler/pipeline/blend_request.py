@@ -54,17 +54,21 @@ def blend_spec(
     if weights is not None:
         given["method"] = method or "weights"
         given["weights"] = parse_weights(weights, members or base.get("members") or store.complete_members)
-    for option in options:
-        key, separator, value = option.partition("=")
-        if not separator:
-            raise RequestError(f"--option {option!r}: expected key=value")
-        given[key] = parse_value(value)
+    if options:
+        given["options"] = {**base.get("options", {}), **dict(_option(option) for option in options)}
     content = {**base, **{key: value for key, value in given.items() if value is not None}}
     _check_members(store, content.get("members"))
     try:
         return BlendSpec.model_validate(content)
     except ValidationError as error:
         raise RequestError(_explain(error)) from error
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise RequestError(f"--option {text!r}: expected key=value")
+    return key, parse_value(value)
 
 
 def _check_members(store: RunStore, members: Sequence[str] | None) -> None:

@@ -1,0 +1,146 @@
+"""The commands on an invented run: no network, no image."""
+
+import json
+import os
+import stat
+
+import pandas as pd
+import pytest
+
+
+@pytest.fixture
+def run(tmp_path):
+    from ensembler.predictions.testing import write_fake_run
+
+    return write_fake_run(tmp_path / "artifacts" / "fake", {"good": 2.0, "fair": 1.2, "poor": 0.6}, n_train=150)
+
+
+def one_json(done):
+    (content,) = [json.loads(done.stdout)]
+    return content
+
+
+def test_help_and_version_answer(ens_here):
+    assert "tta-predict" in ens_here("--help").stdout
+    assert ens_here("--version").stdout.startswith("ens ")
+    for command in ("run", "kfold", "blend", "submit", "evaluate", "ls", "init", "doctor", "schema", "demo-data"):
+        assert "--json" in ens(command, "--help").stdout
+
+
+def test_blend_evaluate_ls_and_submit_tell_scripts_what_they_promise(ens_here, run):
+    blend = one_json(ens_here("blend", "fake", "--weights", "good=2,fair=1", "--submit", "--json"))
+    assert blend["weights"] == pytest.approx({"good": 2 / 3, "fair": 1 / 3, "poor": 0})
+    assert set(blend["scores"]) == {"fitted", "cross_fitted", "holdout"}
+    assert {"over", "metric", "value", "low", "high"} <= set(blend["gain"])
+    assert {"run", "name", "method", "seconds", "warnings"} <= set(blend)
+
+    rows = one_json(ens_here("evaluate", "fake", "--json"))["rows"]
+    assert {(r["kind"], r["name"], r["split"]) for r in rows} >= {
+        ("member", "good", "oof"),
+        ("blend", "weights", "holdout"),
+    }
+    submitted = [r for r in rows if r["submitted"]]
+    assert {r["name"] for r in submitted} == {"weights"}
+    assert {"accuracy", "log_loss"} <= set(rows[0]["metrics"])
+
+    listing = one_json(ens_here("ls", "fake", "--json"))
+    assert [(m["name"], m["folds_done"], m["folds"]) for m in listing["members"]] == [
+        ("fair", 3, 3), ("good", 3, 3), ("poor", 3, 3)]  # fmt: skip
+    assert listing["submission"].endswith("submission.csv")
+    assert [r["run"] for r in one_json(ens_here("ls", "--json"))["runs"]] == ["fake"]
+
+    handed = one_json(ens_here("submit", "fake", "--blend", "weights", "--format", "probs", "--out", "p.csv", "--json"))
+    table = pd.read_csv(run.folder.parents[1] / "p.csv")
+    assert handed["rows"] == len(table) == 20
+    assert table.columns.tolist() == ["id", "cat", "dog", "eel"]
+
+
+def test_tables_are_printed_for_people(ens_here, run):
+    assert "cross_fitted" in ens_here("blend", "fake", "--method", "soft").stdout
+    assert "blend soft" in ens_here("evaluate", "fake", "--by-view").stdout
+    assert "good" in ens_here("ls", "fake").stdout
+    assert "submission" in ens_here("ls").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["blend", "fake", "--weights", "goo=1"], "unknown member in --weights 'goo'; did you mean 'good'"),
+        (["blend", "fake", "--weights", "good=-1"], "weights are finite and not negative"),
+        (["blend", "fake", "--weights", "good=nan"], "weights are finite and not negative"),
+        (["blend", "fake", "--weights", "1,2"], "2 values for 3 members: fair, good, poor"),
+        (["blend", "fake", "--weights", "0,0,0"], "not all zero"),
+        (["blend", "fake", "--weights", "good=1,2"], "every weight a name"),
+        (["blend", "fake", "--method", "softt"], "unknown blend method 'softt'; did you mean 'soft'"),
+        (["blend", "fake", "--metric", "acc"], "unknown metric 'acc'"),
+        (["blend", "fake", "--members", "good,nix"], "unknown member 'nix'"),
+        (["blend", "fake", "--method", "greedy", "--option", "round=3"], "did you mean 'rounds'"),
+        (["blend", "fake", "--name", "../x"], "cannot be the name of a blend"),
+        (["blend", "fkae"], "unknown run 'fkae'; did you mean 'fake'"),
+        (["blend"], "Missing argument"),
+        (["blend", "fake", "--methd", "soft"], "No such option"),
+        (["evaluate", "fake", "--views", "rot90"], "unknown view of member"),
+        (["evaluate", "fake", "--merge", "men"], "did you mean 'mean'"),
+        (["submit", "fake"], "has no blend yet"),
+        (["run", "nothing.yaml"], "does not exist"),
+        (["kfold", "."], "is a folder, expected a recipe file"),
+        (["init", "nowhere"], "nowhere does not exist"),
+        (["demo-data", "cats", "out"], "unknown kind of demo data 'cats'"),
+    ],
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
+)
+def test_a_wrong_request_is_one_clear_error(ens_here, run, arguments, message):
+    expected = 1 if arguments == ["submit", "fake"] else 2
+    done = ens_here(*arguments, expect=expected)
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert done.stdout == ""
+
+
+def test_an_error_is_one_json_object_too_when_asked(ens_here, run):
+    done = ens_here("blend", "fkae", "--json", expect=2)
+    assert one_json(done) == {"error": done.stderr.removeprefix("error: ").strip(), "exit_code": 2}
+
+
+def test_a_template_is_matched_in_ids_order_and_columns_or_says_what_differs(ens_here, run, tmp_path):
+    ens_here("blend", "fake", "--method", "soft")
+    ids = run.samples.test["id"].tolist()[::-1]
+    pd.DataFrame({"image": ids, "answer": "cat"}).to_csv(tmp_path / "t.csv", index=False)
+    ens_here("submit", "fake", "--template", "t.csv")
+    table = pd.read_csv(run.submission_path)
+    assert (table.columns.tolist(), table["image"].tolist()) == (["image", "answer"], ids)
+    pd.DataFrame({"image": [*ids[1:], "s9999"], "answer": "cat"}).to_csv(tmp_path / "t.csv", index=False)
+    done = ens_here("submit", "fake", "--template", "t.csv", expect=2)
+    assert "1 of its 20 ids are not predicted, such as 's9999'; 1 predicted ids are not in it" in done.stderr
+    pd.DataFrame({"id": ids, "dog": 0, "eel": 0, "cat": 0}).to_csv(tmp_path / "t.csv", index=False)
+    assert "did you mean --format probs" in ens_here("submit", "fake", "--template", "t.csv", expect=2).stderr
+    ens_here("submit", "fake", "--template", "t.csv", "--format", "probs")
+    assert pd.read_csv(run.submission_path).columns.tolist() == ["id", "dog", "eel", "cat"]
+
+
+def test_reading_never_writes(ens_here, run):
+    ens_here("blend", "fake", "--method", "soft", "--submit")
+    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
+    for folder in [run.folder, *(p for p in run.folder.rglob("*") if p.is_dir())]:
+        folder.chmod(stat.S_IREAD | stat.S_IEXEC)
+    ens_here("ls", "fake")
+    ens_here("evaluate", "fake")
+    assert {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")} == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_named(ens_here, run):
+    (run.folder / "blends").mkdir()
+    (run.folder / "blends").chmod(stat.S_IREAD | stat.S_IEXEC)
+    assert "no permission" in ens_here("blend", "fake", "--method", "soft", expect=2).stderr
+
+
+@pytest.mark.parametrize("name", ["oof.npy", "test.npy", "member.json"])
+def test_an_altered_file_is_named_and_nothing_is_computed_from_it(ens_here, run, name):
+    path = run.folder / "members" / "good" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    for command in (["evaluate", "fake"], ["blend", "fake", "--method", "soft"]):
+        done = ens_here(*command, expect=1)
+        assert name in done.stderr

@@ -1,0 +1,141 @@
+"""Real processes, killed and crowded."""
+
+import hashlib
+import json
+import signal
+import textwrap
+import time
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+NETWORKS = """
+import time, torch
+
+class Slow(torch.nn.Module):
+    def __init__(self, num_classes, in_chans, pause=0.0):
+        super().__init__()
+        self.pause = pause
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(in_chans, 8, 3, stride=2), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
+            torch.nn.Dropout(0.3), torch.nn.Flatten(), torch.nn.LazyLinear(num_classes))
+        self.body(torch.zeros(2, in_chans, 16, 16))
+    def forward(self, x):
+        time.sleep(self.pause)
+        return self.body(x)
+"""
+RECIPE = """
+    name: shapes
+    data: {source: shapes/train.csv, test: shapes/test.csv}
+    folds: {count: 3}
+    input: {size: 16}
+    views: [identity, hflip]
+    defaults: {backbone: "slownets:Slow", epochs: 3, lr: 0.01, batch_size: 16, model_args: {pause: 0.03}}
+    members: {one: {}, two: {seed: 1}}
+"""
+
+
+@pytest.fixture
+def recipe(ens):
+    from ensembler.data.demo import write_shapes
+
+    write_shapes(ens.folder / "shapes", n=60, seed=1)
+    (ens.folder / "slownets.py").write_text(NETWORKS)
+    (ens.folder / "recipe.yaml").write_text(textwrap.dedent(RECIPE))
+    return ens.folder / "recipe.yaml"
+
+
+def results(folder):
+    """Digests of what a run promises to be the same bits: logits, blends and the submission."""
+    files = [*folder.glob("members/*/*.npy"), *folder.glob("blends/*/*.npy"), folder / "submission.csv"]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def wait_for(condition, process, seconds=90):
+    for _ in range(int(seconds / 0.02)):
+        if condition() or process.poll() is not None:
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came to pass")
+
+
+def test_killed_again_and_again_a_run_ends_with_the_same_bits_and_leaves_nothing_behind(ens, recipe):
+    ens("run", recipe, "--set", "name=whole", "--quiet")
+    whole = ens.folder / "artifacts" / "whole"
+    folder = ens.folder / "artifacts" / "shapes"
+    moments = [
+        lambda: (folder / "members" / "one" / "fold0.state").exists(),
+        lambda: (folder / "members" / "one" / "fold1.safetensors").exists(),
+        lambda: (folder / "members" / "two").exists(),
+    ]
+    for moment in moments:
+        process = ens.start("run", recipe, "--quiet")
+        wait_for(moment, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        ens("ls", "shapes")
+        if (folder / "submission.csv").exists():
+            assert len(pd.read_csv(folder / "submission.csv")) == 15
+    done = ens("run", recipe, "--json")
+    assert '"trained_folds": ' in done.stdout
+    assert results(folder) == results(whole)
+    names = {p.name for p in folder.rglob("*") if p.is_file()}
+    assert names == {p.name for p in whole.rglob("*") if p.is_file()}
+
+
+def test_ctrl_c_ends_soon_with_one_line_on_how_to_go_on(ens, recipe):
+    process = ens.start("run", recipe, "--quiet")
+    folder = ens.folder / "artifacts" / "shapes"
+    wait_for(lambda: (folder / "members" / "one" / "fold0.state").exists(), process)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 1
+    assert errors.strip() == f"error: stopped; nothing finished is lost: `ens run {recipe}` goes on from here"
+
+
+def test_two_processes_share_a_runs_folds_and_both_end_well(ens, recipe):
+    ens("run", recipe, "--set", "name=whole", "--quiet")
+    both = [ens.start("run", recipe, "--json", "--quiet") for _ in range(2)]
+    outputs = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+
+    trained = [json.loads(out)["trained_folds"] for out, _ in outputs]
+    assert sum(trained) == 6
+    assert results(ens.folder / "artifacts" / "shapes") == results(ens.folder / "artifacts" / "whole")
+
+
+def test_a_full_disk_is_said_and_the_same_command_goes_on_with_room(ens, recipe):
+    """A limit on the size of files stands in for a disk that is full."""
+    import resource
+    import subprocess
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    done = subprocess.run(
+        ens.command("run", recipe, "--quiet"),
+        cwd=ens.folder, env=ens.environment(), capture_output=True, text=True, preexec_fn=limit, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no room left to write" in done.stderr
+    assert "Traceback" not in done.stderr
+    ens("run", recipe, "--quiet")
+    assert (ens.folder / "artifacts" / "shapes" / "submission.csv").exists()
+
+
+def test_tta_predict_adds_views_and_predicts_new_images(ens, recipe):
+    ens("run", recipe, "--quiet")
+    assert "vflip" in ens("tta-predict", "shapes", "--views", "identity,hflip,vflip").stdout
+    done = ens("tta-predict", "shapes", "--data", ens.folder / "shapes" / "images", "--out", "new.csv")
+    assert "75 predictions by blend auto" in done.stdout
+    table = pd.read_csv(ens.folder / "new.csv")
+    assert table.columns.tolist() == ["id", "label"]
+    ens("tta-predict", "shapes", "--data", ens.folder / "shapes" / "test.csv")
+    again = pd.read_csv(ens.folder / "artifacts" / "shapes" / "predictions.csv")
+    submitted = pd.read_csv(ens.folder / "artifacts" / "shapes" / "submission.csv")
+    assert again["label"].tolist() == submitted["label"].tolist()
