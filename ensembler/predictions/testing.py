@@ -62,7 +62,7 @@ def write_fake_member(
     classes: Sequence[str],
     views: Sequence[str] = ("identity",),
 ) -> None:
-    """Write a complete member: `oof` `[views, train samples, classes]`, `test` `[folds, views, test samples, classes]`."""
+    """Write a complete member: `oof` `[views, train rows, classes]`, `test` `[folds, views, test rows, classes]`."""
     folder = run / "members" / name
     folder.mkdir(parents=True, exist_ok=True)
     write_array(folder / "oof.npy", oof)

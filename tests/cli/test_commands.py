@@ -24,7 +24,7 @@ def test_help_and_version_answer(ens_here):
     assert "tta-predict" in ens_here("--help").stdout
     assert ens_here("--version").stdout.startswith("ens ")
     for command in ("run", "kfold", "blend", "submit", "evaluate", "ls", "init", "doctor", "schema", "demo-data"):
-        assert "--json" in ens(command, "--help").stdout
+        assert "--json" in ens_here(command, "--help").stdout
 
 
 def test_blend_evaluate_ls_and_submit_tell_scripts_what_they_promise(ens_here, run):

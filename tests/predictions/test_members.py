@@ -54,7 +54,7 @@ def test_a_header_that_claims_terabytes_costs_nothing(fake_run):
     with path.open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (2, 10**12, 3)}
         np.lib.format.write_array_header_1_0(file, header)
-    with pytest.raises(StoreError, match=r"has shape \[2, 1000000000000, 3\], member.json says \[2, 60, 3\]"):
+    with pytest.raises(StoreError, match=r"has shape \[2, 1000000000000, 3\], member\.json says \[2, 60, 3\]"):
         _ = fake_run.member("a").oof_logits
 
 
@@ -109,7 +109,7 @@ def test_an_odd_record_is_one_clear_error(fake_run, content):
 
 
 def test_a_name_in_a_record_is_never_a_path(fake_run):
-    with pytest.raises(EnsemblerError, match="unknown member '../b'"):
+    with pytest.raises(EnsemblerError, match=r"unknown member '\.\./b'"):
         fake_run.member("../b")
 
 

@@ -4,7 +4,13 @@ import pytest
 from ensembler.errors import MissingFileError, StoreError
 from ensembler.predictions.samples import read_samples_csv
 
-GOOD = "id,split,source,fold,label,group\n1,train,train,0,a,g\n2,train,train,1,NA,h\n03,test,test,-1,,\n4,test,train,-1,a,i\n"
+GOOD = """\
+id,split,source,fold,label,group
+1,train,train,0,a,g
+2,train,train,1,NA,h
+03,test,test,-1,,
+4,test,train,-1,a,i
+"""
 
 
 @pytest.fixture
