@@ -9,5 +9,6 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_shipped_recipe_parses(path, monkeypatch):
-    monkeypatch.setenv("ENS_SHARED_DATA", "/data")
+    monkeypatch.setenv("ENS_CLOTHING", "/data")
+    monkeypatch.setenv("ENS_FASHION", "/data")
     assert Recipe.load(path).spec.name == path.stem

@@ -1,0 +1,154 @@
+"""Write docs/recipe.md and docs/commands.md from the specs and commands; `--check` only says whether they are current."""
+
+import inspect
+import sys
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ensembler.blending.registry import BLEND_METHODS
+from ensembler.blending.spec import BlendSpec
+from ensembler.cli.app import app
+from ensembler.data.augment import POLICIES, PRESETS
+from ensembler.data.spec import DataSpec, FoldSpec, InputSpec
+from ensembler.inference.spec import CustomView
+from ensembler.inference.views import GROUPS, view_names
+from ensembler.metrics import metric_names
+from ensembler.recipe.spec import RecipeSpec
+from ensembler.reporting.spec import SubmissionSpec
+from ensembler.training.spec import MemberSpec
+
+DOCS = Path(__file__).parents[1] / "docs"
+SECTIONS: list[tuple[str, type[BaseModel]]] = [
+    ("The recipe", RecipeSpec),
+    ("data", DataSpec),
+    ("folds", FoldSpec),
+    ("input", InputSpec),
+    ("members.NAME, and defaults", MemberSpec),
+    ("views: one of your own", CustomView),
+    ("blend", BlendSpec),
+    ("submission", SubmissionSpec),
+]
+
+
+def type_name(annotation: Any) -> str:
+    """A type as a reader of YAML knows it."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " \\| ".join(map(str, arguments))
+    if origin in (Union, UnionType):
+        return " \\| ".join(dict.fromkeys(type_name(a) for a in arguments if a is not type(None)))
+    if origin in (tuple, list):
+        return f"list of {type_name(arguments[0])}"
+    if origin is dict:
+        return "mapping"
+    names = {str: "text", int: "whole number", float: "number", bool: "true \\| false", Any: "anything"}
+    return names.get(annotation, "mapping")
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default as it would be written."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or isinstance(value, (BaseModel, dict)):
+        return ""
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def recipe_page() -> str:
+    """Every key of a recipe."""
+    lines = [
+        "# Every key of a recipe",
+        "",
+        "Written by `scripts/write_docs.py` from the specs. `ens schema` prints the same as JSON Schema, for editors.",
+        "",
+        "A path is relative to the recipe, an image path to its manifest (`data.root` says otherwise). `${NAME}` and",
+        "`${NAME:-default}` are environment variables. `extends: base.yaml` takes what this recipe leaves out from another,",
+        "`defaults:` holds member options that all members share, and `--set a.b=c` overrides any value for once.",
+    ]
+    for title, model in SECTIONS:
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            str(inspect.getdoc(model)),
+            "",
+            "| key | takes | default | |",
+            "| --- | --- | --- | --- |",
+        ]
+        for name, field in model.model_fields.items():
+            lines.append(
+                f"| `{name}` | {type_name(field.annotation)} | {default_of(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
+            )
+    lines += ["", "## Names", ""]
+    lines.append(
+        f"- **Augmentation presets**: {', '.join(f'`{n}`' for n in [*PRESETS, *POLICIES])}; or a list of albumentations"
+    )
+    lines.append(
+        "  transforms (`Name` or `Name: {arguments}`), with `torchvision: [...]` for torchvision's v2 transforms; or"
+    )
+    lines.append("  albumentations' own serialised form.")
+    lines.append(f"- **Views**: {', '.join(f'`{n}`' for n in view_names())}.")
+    groups = "; ".join(f"`{name}` is {', '.join(members)}" for name, members in GROUPS.items() if name != "ten_crop")
+    lines.append(f"  {groups}; `ten_crop` adds their mirror images. Numbers may be any: `scale_0.8`, `shift_left_0.1`.")
+    lines.append(f"- **Blend methods**: `auto`, {', '.join(f'`{n}`' for n in BLEND_METHODS.names)}.")
+    lines.append(f"- **Metrics**: {', '.join(f'`{n}`' for n in metric_names())}; `top_<k>_accuracy` for any k.")
+    return "\n".join(lines) + "\n"
+
+
+def shown_option(information: Any, name: str) -> str:
+    """An option as it is typed; an argument by its name for the value."""
+    # Inside Annotated, Typer keeps the first name of an option where a default would stand.
+    flags = [d for d in (information.default, *(information.param_decls or ())) if isinstance(d, str) and d[:1] == "-"]
+    value = information.metavar or ""
+    return f"{', '.join(flags)} {value}".strip() if flags else value or name.upper()
+
+
+def commands_page() -> str:
+    """Every command with its options."""
+    lines = [
+        "# Every command",
+        "",
+        "Written by `scripts/write_docs.py` from the commands. Exit codes: 0 done, 1 the work failed, 2 the request was wrong.",
+        "With `--json` a command prints exactly one JSON object on standard output; everything else goes to standard error.",
+    ]
+    for command in app.registered_commands:
+        assert command.callback is not None
+        lines += [
+            "",
+            f"## ens {command.name}",
+            "",
+            str(inspect.getdoc(command.callback)),
+            "",
+            "| option | |",
+            "| --- | --- |",
+        ]
+        hints = inspect.get_annotations(command.callback, eval_str=True)
+        for name in inspect.signature(command.callback).parameters:
+            information = get_args(hints[name])[-1]
+            lines.append(f"| `{shown_option(information, name)}` | {information.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    pages = {"recipe.md": recipe_page(), "commands.md": commands_page()}
+    if "--check" in sys.argv:
+        stale = [
+            name for name, text in pages.items() if not (DOCS / name).is_file() or (DOCS / name).read_text() != text
+        ]
+        print(f"stale: {', '.join(stale)}; run scripts/write_docs.py" if stale else "docs are current")
+        return 1 if stale else 0
+    for name, text in pages.items():
+        (DOCS / name).write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ensembler.blending import Pool, make_blend
+from ensembler.blending.cross_fitting import fitting_parts
+from ensembler.blending.gain import paired_gain
+from ensembler.blending.guards import look_at, suspected
+from ensembler.blending.spec import BlendSpec
+from ensembler.blending.temperature import apply_temperature, fit_temperature
+from ensembler.blending.testing import invented_pool
+from ensembler.errors import RequestError, UnknownNameError
+from ensembler.metrics import score
+
+
+def pool(members=4, rows=600, classes=3, seed=0, n_test=200, groups=None):
+    stack, y = invented_pool(members, rows + n_test, classes, seed)
+    test = tuple(np.stack([m[rows:], m[rows:]]) for m in stack)
+    names = tuple(f"m{i}" for i in range(members))
+    folds = np.arange(rows) % 5
+    labels = tuple(f"c{i}" for i in range(classes))
+    return Pool(names, stack[:, :rows], y[:rows], labels, folds, groups, test, y[rows:])
+
+
+@pytest.mark.parametrize("method", ["auto", "soft", "greedy", "simplex", "loglinear", "weights"])
+def test_a_blend_is_scored_three_ways_and_compared_with_its_best_member(method):
+    weights = (1.0, 2.0, 0.0, 1.0) if method == "weights" else None
+    result = make_blend(pool(), BlendSpec(method=method, weights=weights))
+    assert set(result.scores) == {"fitted", "cross_fitted", "holdout"}
+    assert result.oof.shape == (600, 3)
+    assert result.test.shape == (200, 3)
+    assert result.gain["low"] <= result.gain["value"] <= result.gain["high"]
+    assert result.gain["over"] in ("m0", "m1", "m2", "m3")
+
+
+def test_cross_fitted_predictions_of_a_row_do_not_know_its_label():
+    """With labels that are pure noise nothing can be learned: a cross-fitted score shows it, a fitted one does not."""
+    p = pool(members=20, rows=300)
+    p = dataclasses.replace(p, y=np.random.default_rng(1).permutation(p.y), test=None, test_y=None)
+    result = make_blend(p, BlendSpec(method="loglinear", options={"ridge": 1e-6}))
+    assert result.scores["fitted"]["log_loss"] < np.log(3)
+    assert result.scores["cross_fitted"]["log_loss"] > np.log(3)
+
+
+def test_auto_is_honest_and_better_than_the_best_member():
+    p = pool(rows=2000, n_test=2000)
+    result = make_blend(p, BlendSpec())
+    singles = [score("log_loss", t.mean(axis=0), p.test_y) for t in p.test]
+    assert result.scores["holdout"]["log_loss"] < min(singles)
+    assert abs(result.scores["cross_fitted"]["log_loss"] - result.scores["holdout"]["log_loss"]) < 0.05
+    assert result.details["chosen"] in result.details["candidates"]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"members": 1},
+        {"rows": 30},
+        {"classes": 2},
+        {"members": 1, "rows": 30, "classes": 2},
+        {"members": 30, "rows": 31},
+    ],
+)
+def test_auto_works_on_the_smallest_pools(shape):
+    result = make_blend(pool(**shape), BlendSpec())
+    assert np.isfinite(result.test).all()
+
+
+def test_a_fold_without_a_class_is_a_warning_never_an_error():
+    p = pool(rows=60)
+    p = dataclasses.replace(p, folds=p.y.copy())
+    result = make_blend(p, BlendSpec())
+    assert "fold_lacks_class" in {w["code"] for w in result.warnings}
+
+
+def test_members_with_different_numbers_of_folds_are_averaged_first():
+    p = pool()
+    p = dataclasses.replace(p, test=(p.test[0][:1], *p.test[1:]))
+    assert make_blend(p, BlendSpec(method="soft")).test == pytest.approx(
+        make_blend(pool(), BlendSpec(method="soft")).test
+    )
+
+
+def test_parts_hold_every_class_and_fold_in_equal_shares_and_keep_groups_whole():
+    rng = np.random.default_rng(0)
+    y, folds = rng.integers(0, 3, 900), rng.integers(0, 5, 900)
+    part = fitting_parts(y, folds)
+    for c in range(3):
+        shares = np.bincount(part[y == c], minlength=5) / (y == c).sum()
+        assert np.abs(shares - 0.2).max() < 0.03
+    groups = rng.integers(0, 40, 900)
+    part = fitting_parts(y, folds, groups)
+    assert all(len(np.unique(part[groups == g])) == 1 for g in range(40))
+    assert len(np.unique(part)) == 5
+
+
+def test_a_leaked_member_is_named_and_left_out_of_auto_unless_trusted():
+    p = pool(rows=1000, n_test=1000)
+    leaked = p.oof.copy()
+    leaked[1] = 0.05 * leaked[1] + 0.95 * np.eye(3, dtype=np.float32)[p.y]
+    p = dataclasses.replace(p, oof=leaked)
+    assert suspected(look_at(p)) == ["m1"]
+    assert "m1" not in make_blend(p, BlendSpec()).members
+    assert "m1" in make_blend(p, BlendSpec(), trust=["m1"]).members
+    with pytest.raises(UnknownNameError, match="unknown member to trust 'm9'"):
+        make_blend(p, BlendSpec(), trust=["m9"])
+
+
+def test_a_strong_honest_member_among_weak_ones_is_not_accused():
+    weak, y = invented_pool(4, 2000, 3, strength=0.4)
+    strong, _ = invented_pool(1, 2000, 3, strength=4.0)
+    stack = np.concatenate([weak, strong])
+    half = tuple(m[1000:][None] for m in stack)
+    p = Pool(tuple("abcde"), stack[:, :1000], y[:1000], tuple("xyz"), np.arange(1000) % 5, None, half, y[1000:])
+    assert suspected(look_at(p)) == []
+
+
+def test_copies_constants_inversions_and_the_worse_than_useless_are_named():
+    p = pool()
+    constant = np.full_like(p.oof[0], 1 / 3)
+    inverted = (1 - p.oof[0]) / 2
+    sure = np.eye(3, dtype=np.float32)[(p.oof[1].argmax(axis=1) + (np.arange(600) % 3 == 0)) % 3]
+    stack = np.stack([p.oof[0], p.oof[0], constant, inverted, sure])
+    p = Pool(("a", "copy", "constant", "inverted", "sure"), stack, p.y, p.classes, p.folds)
+    codes = {w.member: w.code for w in look_at(p)}
+    assert codes == {
+        "copy": "duplicate_member",
+        "constant": "constant_member",
+        "inverted": "inverted_member",
+        "sure": "worse_than_prior",
+    }
+
+
+def test_a_gain_that_is_noise_is_called_noise():
+    stack, y = invented_pool(2, 300, 3)
+    same = paired_gain("log_loss", stack[0], "a", stack[0], y)
+    assert (same.value, same.beyond_noise) == (0, False)
+    better = 0.5 * stack[0] + 0.5 * np.eye(3)[y]
+    assert paired_gain("accuracy", better, "a", stack[0], y).beyond_noise
+    assert paired_gain("f1_macro", better, "a", stack[0], y, groups=np.arange(300) // 3).low > 0
+
+
+def test_temperature_never_makes_the_fitted_rows_worse_and_finds_the_truth():
+    stack, y = invented_pool(1, 3000, 3)
+    for t in (0.5, 1.0, 3.0):
+        bent = apply_temperature(stack[0], t)
+        found = fit_temperature(bent, y)
+        assert score("log_loss", apply_temperature(bent, found), y) <= score("log_loss", bent, y)
+    honest = apply_temperature(stack[0], fit_temperature(stack[0], y))
+    assert fit_temperature(apply_temperature(honest, 2.0), y) == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "weights", "weights": {"m9": 1}}, "unknown member in weights 'm9'"),
+        ({"method": "weights", "weights": (1.0, 2.0)}, "2 weights for 4 members"),
+        ({"method": "simplex", "options": {"metric": "accuracy"}}, "greedy takes any metric"),
+        ({"method": "soft", "options": {"temperature": "hot"}}, "expected true or false"),
+        ({"method": "auto", "metric": "acc"}, "unknown metric"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(given, message):
+    with pytest.raises(RequestError, match=message):
+        make_blend(pool(), BlendSpec(**given))
+
+
+def test_a_temperature_may_follow_any_method():
+    result = make_blend(pool(), BlendSpec(method="soft", options={"temperature": True}))
+    assert result.temperature is not None
+    assert (
+        result.scores["fitted"]["log_loss"] < make_blend(pool(), BlendSpec(method="soft")).scores["fitted"]["log_loss"]
+    )

@@ -1,0 +1,286 @@
+"""Every method meets the contract; each equals an independent reference."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from ensembler.blending import BLEND_METHODS, create_blend
+from ensembler.blending.greedy import GreedySelection
+from ensembler.blending.loglinear import LogLinearPool
+from ensembler.blending.simplex import SimplexWeights, true_class_column
+from ensembler.blending.stacking import ShrunkStack
+from ensembler.blending.testing import BlendContract, invented_pool
+from ensembler.errors import RequestError, UnknownNameError
+from ensembler.logits import softmax
+from ensembler.metrics import score
+
+
+class TestSoftVote(BlendContract):
+    @pytest.fixture
+    def method(self):
+        return create_blend("soft")
+
+    def test_it_equals_scikit_learns_voting(self, method):
+        from sklearn.ensemble import VotingClassifier
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.naive_bayes import GaussianNB
+
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(60, 3)), np.arange(60) % 3
+        voting = VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())], voting="soft").fit(x, y)
+        stack = np.stack([model.predict_proba(x) for model in voting.estimators_])
+        assert np.allclose(method.fit(stack, y).predict_proba(stack), voting.predict_proba(x))
+
+
+class TestHardVote(BlendContract):
+    @pytest.fixture
+    def method(self):
+        return create_blend("hard")
+
+    def test_the_most_frequent_class_wins_and_a_tie_goes_to_the_larger_mean(self, method):
+        stack = np.array([[[0.9, 0.1, 0.0]], [[0.4, 0.6, 0.0]]])
+        assert method.fit(stack, np.array([0])).predict_proba(stack).argmax() == 0
+        third = np.array([[[0.49, 0.51, 0.0]]])
+        stack = np.concatenate([stack, third])
+        assert method.fit(stack, np.array([0])).predict_proba(stack).argmax() == 1
+
+
+class TestGeometricMean(BlendContract):
+    @pytest.fixture
+    def method(self):
+        return create_blend("geometric")
+
+    def test_it_is_the_softmax_of_the_mean_logits(self, method):
+        logits = np.random.default_rng(0).normal(size=(3, 20, 4))
+        stack = softmax(logits)
+        got = method.fit(stack, np.zeros(20, int)).predict_proba(stack)
+        assert np.allclose(got, softmax(logits.mean(axis=0)))
+
+
+class TestPowerMean(BlendContract):
+    @pytest.fixture
+    def method(self):
+        return create_blend("power", power=0.5)
+
+    def test_power_one_is_the_soft_vote_and_near_zero_the_geometric_mean(self):
+        stack, y = invented_pool()
+        for power, other in ((1.0, "soft"), (1e-4, "geometric")):
+            got = create_blend("power", power=power).fit(stack, y).predict_proba(stack)
+            assert np.allclose(got, create_blend(other).fit(stack, y).predict_proba(stack), atol=1e-3)
+
+
+class TestMedian(BlendContract):
+    @pytest.fixture
+    def method(self):
+        return create_blend("median")
+
+
+class TestTrimmedMean(BlendContract):
+    @pytest.fixture
+    def method(self):
+        return create_blend("trimmed_mean", share=0.25)
+
+
+class TestRankMean(BlendContract):
+    tolerance = 0.05
+
+    @pytest.fixture
+    def method(self):
+        return create_blend("rank")
+
+
+class TestBestMember(BlendContract):
+    contains_members = True
+
+    @pytest.fixture
+    def method(self):
+        return create_blend("single")
+
+
+class TestHillClimbing(BlendContract):
+    contains_members = True
+    tolerance = 0.05  # it climbs member by member, in their order
+
+    @pytest.fixture
+    def method(self):
+        return create_blend("hill_climb")
+
+
+class TestSimplexWeights(BlendContract):
+    contains_members = True
+
+    @pytest.fixture
+    def method(self):
+        return create_blend("simplex")
+
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("shape", [(3, 200, 3), (8, 60, 4), (15, 2000, 2)])
+    def test_it_is_the_optimum_of_a_slow_general_solver_and_its_gap_bounds_the_excess(self, seed, shape):
+        stack, y = invented_pool(*shape, seed=seed)
+        q = true_class_column(stack, y).astype(float)
+        fitted = SimplexWeights(tolerance=1e-7).fit(stack, y)
+        total = {"type": "eq", "fun": lambda w: w.sum() - 1}
+        slow = minimize(
+            lambda w: -np.log(np.maximum(w @ q, 1e-300)).mean(),
+            np.full(len(q), 1 / len(q)),
+            jac=lambda w: -(q / (w @ q)).mean(axis=1),
+            bounds=[(0, 1)] * len(q), constraints=[total], options={"ftol": 1e-14, "maxiter": 1000},
+        )  # fmt: skip
+        loss = -np.log(fitted.weights_ @ q).mean()
+        assert fitted.weights_.sum() == pytest.approx(1)
+        assert (fitted.weights_ >= 0).all()
+        assert loss <= slow.fun + 1e-6
+        assert loss - slow.fun <= fitted.gap_ + 1e-6
+
+    def test_a_duplicated_member_changes_nothing(self, method):
+        stack, y = invented_pool()
+        doubled = np.concatenate([stack, stack[:1]])
+        assert np.allclose(self.fit(method, stack, y), self.fit(method, doubled, y), atol=1e-3)
+
+    def test_the_brier_optimum_beats_every_member_and_the_soft_vote(self):
+        stack, y = invented_pool()
+        best = SimplexWeights(metric="brier").fit(stack, y).predict_proba(stack)
+        others = [*stack, stack.mean(axis=0)]
+        assert all(score("brier", best, y) <= score("brier", other, y) + 1e-9 for other in others)
+
+
+def full_search(stack, y, metric, rounds):
+    """Caruana's loop, plainly: every candidate evaluated in every round, ties as we promise them."""
+    losses = [score("log_loss", np.clip(p, 1e-7, 1), y) for p in stack]
+    sign = -1 if metric == "log_loss" else 1
+    total, picks, used = np.zeros(stack.shape[1:]), [], set()
+    for step in range(1, rounds + 1):
+        values = []
+        for probs in stack:
+            mean = (total + np.clip(probs, 1e-7, None)) / step if metric == "log_loss" else total + probs
+            if metric != "log_loss":
+                mean = mean / mean.sum(axis=1, keepdims=True)
+            values.append(sign * score(metric, mean, y))
+        top = max(values)
+        tied = [j for j, v in enumerate(values) if v >= top - 1e-12]
+        best = min(tied, key=lambda j: (j not in used, losses[j], j))
+        picks.append(best)
+        used.add(best)
+        total = total + (np.clip(stack[best], 1e-7, None) if metric == "log_loss" else stack[best])
+    return picks
+
+
+class TestGreedySelection(BlendContract):
+    contains_members = True
+
+    @pytest.fixture
+    def method(self):
+        return create_blend("greedy", rounds=20)
+
+    @pytest.mark.parametrize("metric", ["log_loss", "accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa"])
+    @pytest.mark.parametrize("shape", [(5, 300, 3), (12, 83, 4), (3, 40, 2)])
+    def test_its_picks_are_those_of_the_full_search(self, metric, shape):
+        stack, y = invented_pool(*shape, seed=sum(shape))
+        fitted = GreedySelection(metric=metric, rounds=25).fit(stack.astype(np.float64), y)
+        assert [pick.member for pick in fitted.picks_] == full_search(stack.astype(np.float64), y, metric, 25)
+
+    def test_max_members_bounds_how_many_are_used(self):
+        stack, y = invented_pool(8)
+        assert (GreedySelection(rounds=40, max_members=2).fit(stack, y).weights_ > 0).sum() <= 2
+
+    def test_auc_is_searched_plainly(self):
+        stack, y = invented_pool(3, 80, 2)
+        fitted = GreedySelection(metric="roc_auc_ovr", rounds=5).fit(stack, y)
+        best = max(score("roc_auc_ovr", p, y) for p in stack)
+        assert score("roc_auc_ovr", fitted.predict_proba(stack), y) >= best - 1e-9
+
+    def test_options_that_make_no_sense_are_refused(self):
+        with pytest.raises(RequestError, match="should be at least 1"):
+            GreedySelection(rounds=0).fit(*invented_pool())
+
+
+class TestLogLinearPool(BlendContract):
+    tolerance = 1e-2
+
+    @pytest.fixture
+    def method(self):
+        return create_blend("loglinear", ridge=1e-3)
+
+    @pytest.mark.parametrize("shape", [(3, 300, 3), (10, 5000, 4)])
+    def test_it_equals_a_generic_fit(self, shape):
+        stack, y = invented_pool(*shape)
+        fitted = LogLinearPool(ridge=1e-3).fit(stack, y)
+        logs = np.log(stack.astype(float))
+        scale2 = np.maximum(logs.var(axis=2).mean(axis=1), 1e-12)
+        members, classes = shape[0], shape[2]
+
+        def objective(theta):
+            w, b = theta[:members], theta[members:]
+            p = softmax(np.tensordot(w, logs, 1) + b)
+            penalty = 1e-3 * (((w - 1 / members) ** 2 * scale2).sum() + (b**2).sum()) / 2
+            return -np.log(p[np.arange(len(y)), y]).mean() + penalty
+
+        generic = minimize(objective, np.zeros(members + classes), method="BFGS", options={"gtol": 1e-7})
+        assert objective(np.concatenate([fitted.weights_, fitted.bias_])) <= generic.fun + 1e-5
+
+    def test_logits_as_they_are_give_the_same_as_their_probabilities(self):
+        rng = np.random.default_rng(0)
+        stack, y = invented_pool()
+        logits = (np.log(stack) + rng.normal(size=(4, 400, 1))).astype(np.float32)
+        a = LogLinearPool(ridge=1e-3).fit(stack, y).predict_proba(stack)
+        b = LogLinearPool(ridge=1e-3, inputs="logits").fit(logits, y).predict_proba(logits)
+        assert np.allclose(a, b, atol=2e-3)
+
+    def test_nonnegative_keeps_weights_at_or_above_zero(self):
+        stack, y = invented_pool(6)
+        assert (LogLinearPool(ridge=1e-3, nonnegative=True).fit(stack, y).weights_ >= 0).all()
+
+    def test_a_ridge_is_chosen_by_cross_fitting_and_the_scores_are_kept(self):
+        fitted = LogLinearPool().fit(*invented_pool())
+        assert fitted.ridge_ == min(fitted.ridge_scores_, key=fitted.ridge_scores_.get)
+
+    def test_an_endless_ridge_is_the_geometric_mean(self):
+        stack, y = invented_pool()
+        got = LogLinearPool(ridge=1e6).fit(stack, y).predict_proba(stack)
+        assert np.allclose(got, create_blend("geometric").fit(stack, y).predict_proba(stack), atol=1e-3)
+
+
+class TestShrunkStack(BlendContract):
+    tolerance = 2e-2
+
+    @pytest.fixture
+    def method(self):
+        return create_blend("stack", shrinkage=1.0)
+
+    def test_with_endless_shrinkage_it_is_the_log_linear_pool(self):
+        stack, y = invented_pool()
+        got = ShrunkStack(shrinkage=1e7).fit(stack, y).predict_proba(stack)
+        assert np.allclose(got, LogLinearPool().fit(stack, y).predict_proba(stack), atol=2e-3)
+
+    def test_it_takes_a_classifier_of_scikit_learn(self):
+        stack, y = invented_pool(rows=120)
+        place = "sklearn.linear_model:LogisticRegression"
+        assert score("accuracy", create_blend("stack", estimator=place).fit(stack, y).predict_proba(stack), y) > 0.6
+        with pytest.raises(RequestError, match="no fit and predict_proba"):
+            create_blend("stack", estimator=object()).fit(stack, y)
+
+    def test_a_class_that_no_fitted_row_has_gets_no_probability(self):
+        stack, y = invented_pool(rows=120)
+        method = create_blend("stack", estimator="sklearn.naive_bayes:GaussianNB").fit(stack[:, y < 2], y[y < 2])
+        assert method.predict_proba(stack)[:, 2].max() == 0
+
+
+class TestWeightedVote(BlendContract):
+    tolerance = 1.0  # the weights belong to the order of members
+
+    @pytest.fixture
+    def method(self):
+        class AnyNumber(type(create_blend("weights", weights=[1.0]))):
+            def fit(self, stack, y):
+                self.weights = np.arange(1.0, len(np.atleast_3d(stack)) + 1)
+                return super().fit(stack, y)
+
+        return AnyNumber([1.0])
+
+
+def test_every_method_of_the_catalogue_loads_and_names_unknown_options():
+    for name in BLEND_METHODS.names:
+        with pytest.raises(RequestError, match="'nonsense' is not an option of the blend method"):
+            create_blend(name, nonsense=1)
+    with pytest.raises(UnknownNameError, match="did you mean 'greedy'"):
+        create_blend("gredy")
