@@ -15,6 +15,8 @@ from ensembler.cli import (
     demo_data,
     doctor,
     evaluate,
+    export,
+    import_,
     init,
     kfold,
     ls,
@@ -43,6 +45,8 @@ app.command("blend")(blend.command)
 app.command("evaluate")(evaluate.command)
 app.command("ls")(ls.command)
 app.command("submit")(submit.command)
+app.command("import")(import_.command)
+app.command("export")(export.command)
 app.command("doctor")(doctor.command)
 app.command("schema")(schema.command)
 app.command("demo-data")(demo_data.command)

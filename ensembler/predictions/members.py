@@ -132,6 +132,8 @@ class Member:
         return open_array(self.folder / name, shape, sha256=self.record.sha256[name], of="member.json")
 
     def _check_finite(self, oof: NDArray[np.floating]) -> None:
+        if (self.record.model_extra or {}).get("partial"):
+            return  # imported with rows missing, and said so
         validated = self.folds >= 0
         finite = np.isfinite(oof).all(axis=(0, 2))
         bad = np.unique(self.folds[validated & ~finite])
