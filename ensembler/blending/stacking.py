@@ -18,15 +18,16 @@ from ensembler.errors import RequestError
 from ensembler.logits import softmax
 from ensembler.registry import load_place
 
-SHRINKAGES = (0.03, 0.1, 0.3, 1.0, 3.0)
+SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)
+_SEARCH_ROWS = 6000  # enough to choose a shrinkage on; the fit itself takes all rows
 
 
 class ShrunkStack:
     """A weight for every member, class it speaks of and class it speaks for.
 
-    The weights start at the fitted log-linear pool, and `shrinkage` multiplies half their squared distance from it
-    (features scaled to deviation one); towards infinity the stack is that pool. "auto" chooses it by cross-fitting over
-    rows. With `probabilities` the probabilities stand as features beside their logarithms.
+    The weights start at the fitted log-linear pool, and `shrinkage` over the number of rows multiplies half their
+    squared distance from it (features scaled to deviation one); towards infinity the stack is that pool. "auto" chooses
+    it by cross-fitting over rows. With `probabilities` the probabilities stand as features beside their logarithms.
 
     `estimator` takes another classifier instead, fitted on the log-probabilities `[rows, members * classes]`:
     "gradient_boosting" (scikit-learn's HistGradientBoostingClassifier), `module:Class`, or an instance with `fit` and
@@ -94,7 +95,11 @@ class ShrunkStack:
         return np.concatenate([logs, probs], axis=1)
 
     def _search(self, features: NDArray[np.float32], y: Targets, base: NDArray[np.float64]) -> float:
-        part = fitting_parts(y, np.zeros(len(y), np.int64), seed=self.seed, parts=4)
+        # Over the number of rows it is a prior of fixed strength: a part of many rows chooses as well.
+        if len(y) > _SEARCH_ROWS:
+            rows = np.sort(np.random.default_rng(self.seed).choice(len(y), _SEARCH_ROWS, replace=False))
+            features, y = features[rows], y[rows]
+        part = fitting_parts(y, np.zeros(len(y), np.int64), seed=self.seed, parts=3)
         totals = dict.fromkeys(SHRINKAGES, 0.0)
         for p in np.unique(part):
             inside = part != p
@@ -131,8 +136,7 @@ class ShrunkStack:
             z[rows, y] -= 1
             away = theta - base
             away[-1] = 0  # biases are free
-            # In hundredths, so that the values worth trying lie around one.
-            strength = shrinkage * 1e-2
+            strength = shrinkage / n
             gradient = np.vstack([features.T @ z, z.sum(axis=0)]).astype(np.float64) / n + strength * away
             return loss + strength * float((away**2).sum()) / 2, gradient.ravel()
 
