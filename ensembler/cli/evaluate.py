@@ -12,7 +12,7 @@ from ensembler.cli.terminal import number, print_json, print_table
 if TYPE_CHECKING:
     from ensembler.pipeline.evaluate import Evaluation, ScoreRow
 
-SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss", "ece")
+SHOWN = ("accuracy", "f1_macro", "log_loss", "ece")
 
 
 def command(
