@@ -1,0 +1,74 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensembler.data.images import FileImages
+from ensembler.data.pixels import find_broken, prepare_pixels
+from ensembler.data.spec import InputSpec
+from ensembler.errors import DataError
+
+SPEC = InputSpec(size=8)
+
+
+@pytest.fixture
+def images(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (16, 12), (10 * i, 0, 0)).save(path)
+    return FileImages(paths)
+
+
+class Counting:
+    def __init__(self, images):
+        self.images, self.reads = images, 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def name(self, index):
+        return self.images.name(index)
+
+    def fingerprint(self, index):
+        return self.images.fingerprint(index)
+
+    def read(self, index):
+        self.reads += 1
+        return self.images.read(index)
+
+
+def test_pixels_are_prepared_once_and_mapped_from_disk(images, tmp_path):
+    counting = Counting(images)
+    first = prepare_pixels(counting, SPEC, tmp_path / "cache")
+    again = prepare_pixels(counting, SPEC, tmp_path / "cache")
+    assert counting.reads == 6
+    assert first.shape == (6, 8, 8, 3)
+    assert first[:, 0, 0, 0].tolist() == again[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
+    assert isinstance(again, np.memmap)
+
+
+def test_a_changed_file_or_input_is_prepared_again(images, tmp_path):
+    counting = Counting(images)
+    prepare_pixels(counting, SPEC, tmp_path / "cache")
+    Image.new("RGB", (16, 12), (200, 0, 0)).save(images.paths[0])
+    os.utime(images.paths[0], ns=(1, 1))
+    assert prepare_pixels(counting, SPEC, tmp_path / "cache")[0, 0, 0, 0] == 200
+    prepare_pixels(counting, InputSpec(size=8, channels=1), tmp_path / "cache")
+    assert counting.reads == 18
+
+
+def test_a_damaged_cache_is_built_again(images, tmp_path):
+    prepare_pixels(images, SPEC, tmp_path / "cache")
+    (path,) = (tmp_path / "cache").glob("*.npy")
+    path.write_bytes(path.read_bytes()[:200])
+    assert prepare_pixels(images, SPEC, tmp_path / "cache")[5, 0, 0, 0] == 50
+
+
+def test_all_broken_images_are_named_at_once(images, tmp_path):
+    images.paths[1].write_bytes(b"")
+    images.paths[4].write_bytes(b"x")
+    with pytest.raises(DataError) as caught:
+        prepare_pixels(images, SPEC, tmp_path / "cache")
+    assert "2 images cannot be read" in str(caught.value)
+    assert sorted(find_broken(images, SPEC, tmp_path / "cache")) == [1, 4]
