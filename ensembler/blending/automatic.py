@@ -45,13 +45,15 @@ class Candidate:
 class Choice:
     """What `auto` took: the candidate, its cross-fitted probabilities, and the scores of all candidates.
 
-    `correction` is what the choice among candidates flatters the metric by, to be taken off the chosen one's score.
+    `correction` is what the choice among candidates flatters the metric by, to be taken off the chosen one's score;
+    `stopped_early` says that time ran out, or Ctrl-C was pressed, before all were compared.
     """
 
     candidate: Candidate
     cross_fitted: NDArray[np.float64]
     scores: dict[str, float]
     correction: float
+    stopped_early: bool = False
 
 
 def candidates_for(pool: Pool, metric: str, seed: int = 0) -> list[Candidate]:
@@ -90,7 +92,14 @@ def choose(
             progress(f"cross-fitting {candidate.label}", i, len(candidates))
         if out_of_time() and predictions:
             break
-        predictions.append(cross_fit(candidate.make, pool.oof, pool.y, part))
+        try:
+            predictions.append(cross_fit(candidate.make, pool.oof, pool.y, part))
+        except KeyboardInterrupt:
+            # Ctrl-C ends the search, not the blend: the best so far is as good as it was.
+            if not predictions:
+                raise
+            break
+    stopped_early = len(predictions) < len(candidates)
     candidates = candidates[: len(predictions)]
     if progress is not None:
         progress("cross-fitting", len(candidates), len(candidates))
@@ -98,7 +107,7 @@ def choose(
     chosen = _simplest_near_best(metric, predictions, values, pool)
     scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
     correction = _flattery(metric, predictions, pool, seed)
-    return Choice(candidates[chosen], predictions[chosen], scores, correction)
+    return Choice(candidates[chosen], predictions[chosen], scores, correction, stopped_early)
 
 
 def _simplest_near_best(metric: str, predictions: Sequence[Probs], values: Sequence[float], pool: Pool) -> int:

@@ -74,7 +74,15 @@ def make_blend(
         out_of_time = (lambda: time.perf_counter() - began > budget) if budget is not None else (lambda: False)
         choice = choose(pool, spec.metric, part, seed=spec.seed, out_of_time=out_of_time, progress=progress)
         candidate, cross_fitted, correction = choice.candidate, choice.cross_fitted, choice.correction
-        details = {"chosen": candidate.label, "candidates": choice.scores, "correction": correction}
+        details = {
+            "chosen": candidate.label,
+            "candidates": choice.scores,
+            "correction": correction,
+            "gains": _gains_over_baselines(pool, spec, part, cross_fitted),
+        }
+        if choice.stopped_early:
+            compared = ", ".join(choice.scores)
+            findings.append(Finding("stopped_early", None, f"the search was stopped; only {compared} were compared"))
     else:
         candidate = _candidate(spec, pool)
     started = time.perf_counter()
@@ -191,6 +199,21 @@ def _scores(
         known = pool.test_y >= 0
         holdout = score_all(test[known], pool.test_y[known])
     return {"fitted": score_all(np.asarray(fitted), pool.y), "cross_fitted": honest, "holdout": holdout}
+
+
+def _gains_over_baselines(
+    pool: Pool, spec: BlendSpec, part: NDArray[np.int64], cross_fitted: Probs
+) -> list[dict[str, Any]]:
+    """The gain over what one would otherwise hand in: soft voting with a temperature, and greedy selection."""
+    if len(pool.names) < 2:
+        return []
+    baselines = [Candidate("soft", tempered=True), Candidate("greedy", {"metric": spec.metric, "rounds": 25})]
+    gains = []
+    for baseline in baselines:
+        theirs = cross_fit(baseline.make, pool.oof, pool.y, part)
+        gain = paired_gain(spec.metric, cross_fitted, baseline.label, theirs, pool.y, pool.groups, seed=spec.seed)
+        gains.append(gain.to_json())
+    return gains
 
 
 def _gain(pool: Pool, spec: BlendSpec, cross_fitted: Probs) -> dict[str, Any] | None:

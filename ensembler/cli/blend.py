@@ -104,8 +104,8 @@ def print_outcome(outcome: BlendOutcome) -> None:
         [metric, *(number((result.scores.get(column) or {}).get(metric)) for column in columns)] for metric in metrics
     ]
     print_table(f"scores of {result.name} on {outcome.n_rows} rows", ["metric", *columns], body)
-    gain = result.gain
-    if gain is not None:
+    gains = [result.gain] if result.gain is not None else []
+    for gain in [*gains, *result.details.get("gains", [])]:
         noise = "" if gain.get("beyond_noise", gain["low"] > 0) else "; no gain beyond noise"
         print(
             f"gain over {gain['over']} in {gain['metric']}: {gain['value']:.4f} "

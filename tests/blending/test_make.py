@@ -172,3 +172,28 @@ def test_a_temperature_may_follow_any_method():
     assert (
         result.scores["fitted"]["log_loss"] < make_blend(pool(), BlendSpec(method="soft")).scores["fitted"]["log_loss"]
     )
+
+
+def test_auto_says_what_it_gains_over_soft_voting_with_temperature_and_over_greedy():
+    gains = make_blend(pool(rows=1500), BlendSpec()).details["gains"]
+    assert [g["over"] for g in gains] == ["soft + temperature", "greedy"]
+    assert all(g["low"] <= g["value"] <= g["high"] for g in gains)
+
+
+def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
+    result = make_blend(pool(), BlendSpec(), budget=0.0)
+    assert list(result.details["candidates"]) == ["single"]
+    assert [w["code"] for w in result.warnings if w["code"] == "stopped_early"] == ["stopped_early"]
+
+    import ensembler.blending.automatic as automatic
+
+    real, calls = automatic.cross_fit, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(automatic, "cross_fit", interrupted)
+    assert list(make_blend(pool(), BlendSpec()).details["candidates"]) == ["single", "soft"]
