@@ -88,7 +88,7 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
         accuracy = float((probs.argmax(axis=1) == pool.y).mean())
         if spread < 1e-4:
             found.append(Finding("constant_member", name, f"member {name!r} says the same of every row"))
-        elif _is_inverted(probs, pool):
+        elif loss > prior and _is_inverted(probs, pool):
             found.append(
                 Finding(
                     "inverted_member",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from ensembler.blending.pool import Probs, Targets
 from ensembler.logits import softmax
@@ -15,6 +14,8 @@ _RANGE = (-3.0, 3.0)  # of log T
 
 def fit_temperature(probs: Probs, y: Targets) -> float:
     """The T > 0 that divides the log-probabilities `[rows, classes]` for the smallest log loss; never worse than 1."""
+    from scipy.optimize import minimize_scalar  # half a second that most blends do without
+
     logs = np.log(np.clip(probs, FLOOR, None, dtype=np.float64))
 
     def loss(log_t: float) -> float:

@@ -13,9 +13,9 @@ from ensembler.blending.make import BlendResult, make_blend
 from ensembler.blending.pool import Pool
 from ensembler.blending.spec import BlendSpec
 from ensembler.files import claim
+from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.pool import StorePool, read_pool
 from ensembler.pipeline.submission import write_submission
-from ensembler.pipeline.workspace import fingerprint
 from ensembler.predictions.blends import write_blend
 from ensembler.predictions.store import RunStore, check_name
 from ensembler.reporting.spec import SubmissionSpec

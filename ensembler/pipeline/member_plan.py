@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ensembler.errors import RequestError, StoreError
 from ensembler.logits import softmax
 from ensembler.metrics import score
-from ensembler.pipeline.workspace import MemberJob, Workspace, fingerprint
+from ensembler.pipeline.fingerprint import fingerprint
+from ensembler.pipeline.workspace import MemberJob, Workspace
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, weights_path
 from ensembler.predictions.members import MemberRecord, read_record
 from ensembler.predictions.store import cache_folder

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from ensembler.errors import StoreError
 from ensembler.files import claim, read_json, sha256_of, write_json
 from ensembler.pipeline.completion import member_scores
+from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.progress import FoldJob
-from ensembler.pipeline.workspace import Workspace, fingerprint
+from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.arrays import fill_array
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, write_finished_fold
 from ensembler.predictions.members import Member, checksums

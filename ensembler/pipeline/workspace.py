@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -241,11 +240,6 @@ def _compare_rows(recipe: Recipe, store: RunStore, samples: SampleSet) -> None:
 
 def _same(old: pd.Series[Any], new: pd.Series[Any]) -> bool:
     return bool((old.fillna("").astype(str).to_numpy() == new.fillna("").astype(str).to_numpy()).all())
-
-
-def fingerprint(content: Any) -> str:
-    """A short digest of plain values; equal values give equal digests in any process."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def check_run_is_trainable(store: RunStore) -> None:
