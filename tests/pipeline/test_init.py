@@ -1,0 +1,64 @@
+"""`ens init`: what it sees, and that what it writes loads."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ensembler.errors import DataError, RequestError
+from ensembler.pipeline.init import init_recipe, shipped_recipes
+from ensembler.recipe.load import Recipe
+
+
+def pictures(folder, names, mode="RGB"):
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(folder / name)
+
+
+def test_class_folders_with_train_and_test(tmp_path):
+    data = tmp_path / "pets"
+    pictures(data, [f"train/{c}/{i}.png" for c in ("cat", "dog") for i in range(6)], mode="L")
+    pictures(data, [f"test/{i}.png" for i in range(3)])
+    written = init_recipe(str(data), tmp_path / "pets.yaml")
+    recipe = Recipe.load(written.path).spec
+    assert recipe.name == "pets"
+    assert recipe.input.channels == 1
+    assert recipe.folds.count == 5
+    assert recipe.folds.holdout == 0  # there is a test part
+    assert any("test/ is the test part" in finding for finding in written.findings)
+
+
+def test_a_table_with_a_person_column_is_grouped_by_it(tmp_path):
+    rows = [{"image": f"im/{i}.png", "sex": "fm"[i % 2], "person": f"p{i // 3}"} for i in range(30)]
+    pictures(tmp_path, [row["image"] for row in rows])
+    pd.DataFrame(rows).to_csv(tmp_path / "photos.csv", index=False)
+    recipe = Recipe.load(init_recipe(str(tmp_path / "photos.csv"), tmp_path / "r.yaml").path).spec
+    assert recipe.data.group == "person"
+    assert recipe.data.path == "image"
+    assert recipe.folds.holdout == 0.1
+
+
+def test_a_recipe_is_never_overwritten_unasked(tmp_path):
+    out = tmp_path / "digits.yaml"
+    assert init_recipe("digits", out).path == out
+    with pytest.raises(RequestError, match="--force overwrites"):
+        init_recipe("digits", out)
+    assert init_recipe("digits", out, force=True).path == out
+
+
+def test_every_shipped_recipe_can_be_written(tmp_path):
+    assert {"digits", "fashion-mnist", "clothing"} <= set(shipped_recipes())
+
+
+def test_what_cannot_be_guessed_is_said(tmp_path):
+    with pytest.raises(RequestError, match="does not exist; name a folder of images, a CSV, or a shipped recipe"):
+        init_recipe(str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no class folders with images"):
+        init_recipe(str(tmp_path / "empty"))
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="no column of image paths"):
+        init_recipe(str(tmp_path / "t.csv"))
