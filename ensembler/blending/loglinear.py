@@ -95,8 +95,11 @@ def log_features(stack: Stack, inputs: str = "probs") -> NDArray[np.float32]:
     """Logits as they are (float32), or logarithms of probabilities `[members, rows, classes]`."""
     if inputs == "logits":
         return np.asarray(stack, np.float32)
-    logs = np.clip(stack, FLOOR, None).astype(np.float32)
-    return np.log(logs, out=logs)
+    logs = np.empty(stack.shape, np.float32)
+    for member, out in zip(stack, logs, strict=True):
+        np.maximum(member, np.float32(FLOOR), out=out, casting="same_kind")
+        np.log(out, out=out)
+    return logs
 
 
 @dataclass(frozen=True)

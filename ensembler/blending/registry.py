@@ -81,7 +81,9 @@ def check_stack(stack: Stack, y: Targets | None = None, *, inputs: str = "probs"
         raise RequestError(f"a stack is [members, samples, classes], given shape {list(stack.shape)}")
     if not np.issubdtype(stack.dtype, np.floating):
         raise RequestError(f"a stack holds floating-point numbers, given {stack.dtype}")
-    low, high = float(stack.min()), float(stack.max())
+    # Member by member: the second look finds the values in the processor's cache.
+    bounds = np.array([(member.min(), member.max()) for member in stack], np.float64)
+    low, high = float(bounds[:, 0].min()), float(bounds[:, 1].max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise RequestError("the stack holds NaN or infinite values")
     if inputs == "probs" and (low < 0 or high > 1 + 1e-3):

@@ -49,6 +49,7 @@ class _Guess:
     id_column: str | None = None
     group: str | None = None
     test: str | None = None
+    has_test_folder: bool = False
     template: str | None = None
     size: int = 64
     channels: int = 3
@@ -108,6 +109,7 @@ def _look_at_folder(path: Path) -> _Guess:
         )
     guess.findings.append(f"{sum(classes.values())} images in {len(classes)} class folders.")
     if train != path and "test" in names:
+        guess.has_test_folder = True
         guess.findings.append("test/ is the test part.")
     _look_at_counts(guess, pd.Series(classes))
     _look_at_images(guess, [f for f in sorted(train.rglob("*")) if _is_image(f)][:200])
@@ -232,7 +234,7 @@ def _text(guess: _Guess, name: str, target: Path) -> str:
     )
     if guess.small:
         data.append(f"  # too few images to split: {', '.join(guess.small)}; keep: [...] leaves classes out")
-    holdout = 0 if guess.test else 0.1
+    holdout = 0 if guess.test or guess.has_test_folder else 0.1
     template = f", template: {relative(guess.template)}" if guess.template else ""
     scheme = ", scheme: plain" if guess.small and not guess.group else ""
     return f"""\
