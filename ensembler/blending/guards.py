@@ -43,6 +43,7 @@ def look_at(pool: Pool) -> list[Finding]:
         *_leaks(pool),
         *_weak(pool, losses),
         *_duplicates(pool, losses),
+        *_other_folds(pool),
         *_pool_size(pool),
     ]
 
@@ -88,6 +89,8 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
         accuracy = float((probs.argmax(axis=1) == pool.y).mean())
         if spread < 1e-4:
             found.append(Finding("constant_member", name, f"member {name!r} says the same of every row"))
+        elif name in pool.votes_only:
+            continue  # votes have no log loss worth the name
         elif loss > prior and _is_inverted(probs, pool):
             found.append(
                 Finding(
@@ -132,6 +135,19 @@ def _duplicates(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
             Finding("duplicate_member", name, f"member {name!r} predicts the same as {first!r}; it adds nothing")
         )
     return found
+
+
+def _other_folds(pool: Pool) -> list[Finding]:
+    return [
+        Finding(
+            "other_folds",
+            name,
+            f"member {name!r} was trained on other folds than the run's; its rows are still out of fold, but a stack "
+            "mixes checkpoints that saw different rows: prefer one set of folds",
+        )
+        for name in pool.other_folds
+        if name in pool.names
+    ]
 
 
 def _pool_size(pool: Pool) -> list[Finding]:

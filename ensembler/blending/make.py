@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.automatic import Candidate, choose
+from ensembler.blending.calibration import Calibrated
+from ensembler.blending.cost import frontier
 from ensembler.blending.cross_fitting import cross_fit, fitting_parts
 from ensembler.blending.gain import paired_gain
 from ensembler.blending.guards import Finding, look_at, suspected
+from ensembler.blending.insight import member_worths
 from ensembler.blending.pool import Pool, Probs
+from ensembler.blending.pruning import prune
 from ensembler.blending.registry import BLEND_METHODS, BlendMethod, accepts
 from ensembler.blending.spec import BlendSpec
-from ensembler.blending.tempered import Tempered
-from ensembler.blending.voting import BestMember
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.metrics import check_metric, score_all
+from ensembler.metrics import check_metric, score, score_all
+from ensembler.metrics.calibration import reliability
 
 # Nothing is fitted in these: their cross-fitted predictions are the plain ones.
+# Methods that need no probabilities of a member, only its vote.
+TAKES_VOTES = ("hard", "stack")
+# In these a member of weight zero does not move the others.
+_LINEAR = ("simplex", "greedy", "weights", "single")
+_WORTH_SECONDS = (0.25, 30.0)  # for fitting blends without a member: usually, and when asked to explain
 UNFITTED = ("soft", "hard", "geometric", "power", "median", "trimmed_mean", "rank", "weights")
 
 
@@ -55,24 +63,38 @@ def make_blend(
     *,
     trust: Sequence[str] = (),
     budget: float | None = None,
+    explain: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> BlendResult:
     """Find the blend that `spec` asks for.
 
     `auto` leaves out members that look leaked unless they are in `trust`, and stops comparing after `budget` seconds.
+    `explain` takes the time to fit the blend without each member, and keeps reliability tables.
     """
     check_metric(spec.metric)
     began = time.perf_counter()
-    findings = look_at(pool)
+    pool, findings = _with_probabilities(pool, spec)
+    findings += look_at(pool)
     if spec.method == "auto":
         pool = _without_leaks(pool, findings, trust)
+    pool, left_out = _narrowed(pool, spec)
+    findings += left_out
     part = fitting_parts(pool.y, pool.folds, pool.groups, seed=spec.seed)
     details: dict[str, Any] = {}
     cross_fitted: Probs | None = None
     correction = 0.0
     if spec.method == "auto":
         out_of_time = (lambda: time.perf_counter() - began > budget) if budget is not None else (lambda: False)
-        choice = choose(pool, spec.metric, part, seed=spec.seed, out_of_time=out_of_time, progress=progress)
+        choice = choose(
+            pool,
+            spec.metric,
+            part,
+            seed=spec.seed,
+            after=spec.calibrate,
+            before=spec.calibrate_members,
+            out_of_time=out_of_time,
+            progress=progress,
+        )
         candidate, cross_fitted, correction = choice.candidate, choice.cross_fitted, choice.correction
         details = {
             "chosen": candidate.label,
@@ -90,9 +112,28 @@ def make_blend(
     seconds = time.perf_counter() - started
     fitted = method.predict_proba(pool.oof)
     if cross_fitted is None:
-        unfitted = candidate.method in UNFITTED and not candidate.tempered
+        unfitted = candidate.method in UNFITTED and candidate.after == candidate.before == "none"
         cross_fitted = fitted if unfitted else cross_fit(candidate.make, pool.oof, pool.y, part)
     test = _predict_test(method, pool)
+    solo = np.array([score(spec.metric, probs, pool.y) for probs in pool.oof])
+    details |= _learned(method)
+    details["members"] = [
+        worth.to_json()
+        for worth in member_worths(
+            pool,
+            spec.metric,
+            solo,
+            score(spec.metric, np.asarray(fitted), pool.y),
+            method.weights_,
+            lambda kept: _without(candidate, method, kept),
+            idle_is_worthless=candidate.method in _LINEAR and candidate.before == "none",
+            seconds=_WORTH_SECONDS[explain],
+        )
+    ]
+    if explain:
+        best = _best(spec.metric, solo)
+        tables = {"best member": pool.oof[best], "blend, fitted": fitted, "blend, cross-fitted": cross_fitted}
+        details["reliability"] = {name: reliability(np.asarray(p), pool.y) for name, p in tables.items()}
     return BlendResult(
         name=spec.name or spec.method,
         method=spec.method if spec.method == "auto" else candidate.method,
@@ -104,10 +145,63 @@ def make_blend(
         fitted_oof=np.asarray(fitted, np.float32),
         test=test,
         scores=_scores(pool, spec.metric, fitted, cross_fitted, test, correction),
-        gain=_gain(pool, spec, cross_fitted),
+        gain=_gain(pool, spec, cross_fitted, solo),
         warnings=tuple(finding.to_json() for finding in findings),
-        details={**details, **_learned(method)},
+        details=details,
     )
+
+
+def _with_probabilities(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding]]:
+    """The pool without members that only vote, unless the method takes votes."""
+    voters = [name for name in pool.names if name in pool.votes_only]
+    if not voters or spec.method in TAKES_VOTES:
+        return pool, []
+    wanted = set(spec.members or ())
+    if isinstance(spec.weights, dict):
+        wanted |= {name for name, weight in spec.weights.items() if weight > 0}
+    kept = [name for name in pool.names if name not in voters]
+    asked = [name for name in voters if name in wanted]
+    if asked or not kept:
+        raise RequestError(
+            f"member {(asked or voters)[0]!r} only votes and has no probabilities; --method hard or stack takes it"
+        )
+    message = "only votes: it has no probabilities to blend and is left out; --method hard or stack takes it"
+    return pool.choose(kept), [Finding("votes_only", name, f"member {name!r} {message}") for name in voters]
+
+
+def _narrowed(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding]]:
+    """The pool without near-duplicates and without members that cost too much, as far as `spec` asks."""
+    findings: list[Finding] = []
+    if spec.prune is not None:
+        pool, findings = prune(pool, spec.prune, spec.metric)
+    if spec.max_cost is not None:
+        bought = frontier(pool, pool.costs, spec.max_cost)[-1]
+        message = f"{', '.join(bought.members)} of {len(pool.names)} members fit {spec.max_cost:g} s a sample"
+        if len(bought.members) < len(pool.names):
+            findings.append(Finding("max_cost", None, f"{message} ({bought.seconds:.3g} s)"))
+        pool = pool.choose(bought.members)
+    return pool, findings
+
+
+def _without(candidate: Candidate, method: BlendMethod, kept: Sequence[int]) -> BlendMethod:
+    """The candidate's method for the members at `kept`; strengths stay as they were found."""
+    inner: Any = method.method if isinstance(method, Calibrated) else method
+    options = dict(candidate.options)
+    for option, learned in (("ridge", "ridge_"), ("shrinkage", "shrinkage_")):
+        if hasattr(inner, learned):
+            options[option] = getattr(inner, learned)
+    if candidate.method == "stack" and hasattr(inner, "pool_"):
+        options["ridge"] = inner.pool_.ridge_
+    if "weights" in options:
+        weights = [options["weights"][m] for m in kept]
+        options["weights"] = weights if sum(weights) > 0 else [1.0] * len(weights)
+    return replace(candidate, options=options).make()
+
+
+def _best(metric: str, values: NDArray[np.float64]) -> int:
+    worst = -np.inf if check_metric(metric).greater_is_better else np.inf
+    usable = np.where(np.isnan(values), worst, values)
+    return int(usable.argmax() if worst < 0 else usable.argmin())
 
 
 def _without_leaks(pool: Pool, findings: Sequence[Finding], trust: Sequence[str]) -> Pool:
@@ -122,9 +216,6 @@ def _without_leaks(pool: Pool, findings: Sequence[Finding], trust: Sequence[str]
 def _candidate(spec: BlendSpec, pool: Pool) -> Candidate:
     BLEND_METHODS.check(spec.method)
     options = dict(spec.options)
-    tempered = options.pop("temperature", None)
-    if tempered not in (None, True, False, "auto"):
-        raise RequestError(f"option temperature is {tempered!r}, expected true or false")
     for name, value in (("metric", spec.metric), ("seed", spec.seed)):
         if accepts(spec.method, name):
             options.setdefault(name, value)
@@ -132,7 +223,7 @@ def _candidate(spec: BlendSpec, pool: Pool) -> Candidate:
         options["metric"] = "log_loss"
     if spec.method == "weights":
         options["weights"] = _weights_in_order(spec, pool)
-    candidate = Candidate(spec.method, options, bool(tempered))
+    candidate = Candidate(spec.method, options, spec.calibrate, spec.calibrate_members)
     candidate.make()  # an option that is not there is said now
     return candidate
 
@@ -167,7 +258,7 @@ def _weights(method: BlendMethod, pool: Pool) -> dict[str, float] | None:
 
 def _learned(method: BlendMethod) -> dict[str, Any]:
     """What a method learned beside weights, as plain values."""
-    inner = method.method if isinstance(method, Tempered) else method
+    inner = method.method if isinstance(method, Calibrated) else method
     found: dict[str, Any] = {}
     for key, attribute in (
         ("gap", "gap_"),
@@ -207,7 +298,7 @@ def _gains_over_baselines(
     """The gain over what one would otherwise hand in: soft voting with a temperature, and greedy selection."""
     if len(pool.names) < 2:
         return []
-    baselines = [Candidate("soft", tempered=True), Candidate("greedy", {"metric": spec.metric, "rounds": 25})]
+    baselines = [Candidate("soft", after="temperature"), Candidate("greedy", {"metric": spec.metric, "rounds": 25})]
     gains = []
     for baseline in baselines:
         theirs = cross_fit(baseline.make, pool.oof, pool.y, part)
@@ -216,9 +307,9 @@ def _gains_over_baselines(
     return gains
 
 
-def _gain(pool: Pool, spec: BlendSpec, cross_fitted: Probs) -> dict[str, Any] | None:
+def _gain(pool: Pool, spec: BlendSpec, cross_fitted: Probs, solo: NDArray[np.float64]) -> dict[str, Any] | None:
     if len(pool.names) < 2:
         return None
-    best = int(BestMember(spec.metric).fit(pool.oof, pool.y).weights_.argmax())
+    best = _best(spec.metric, solo)
     gain = paired_gain(spec.metric, cross_fitted, pool.names[best], pool.oof[best], pool.y, pool.groups, seed=spec.seed)
     return gain.to_json()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ class Pool:
 
     `oof` is `[members, rows, classes]`, `y` and `folds` `[rows]` (the fold each row was left out in), `groups` `[rows]`
     or None. `test` holds for each member `[folds, test samples, classes]`, one entry a fold's checkpoint; `test_y` is
-    -1 where a test label is unknown. The caller has aligned everything by sample id and class name.
+    -1 where a test label is unknown. `votes_only` names members that give a class and no probabilities (their rows are
+    0 and 1), `other_folds` members whose folds are not `folds`, `costs` the seconds a sample takes by member, where
+    known. The caller has aligned everything by sample id and class name.
     """
 
     names: tuple[str, ...]
@@ -32,6 +34,9 @@ class Pool:
     groups: NDArray[np.int64] | None = None
     test: tuple[NDArray[np.floating], ...] | None = None
     test_y: Targets | None = None
+    votes_only: tuple[str, ...] = ()
+    other_folds: tuple[str, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         members, rows, classes = self.oof.shape

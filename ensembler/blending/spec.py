@@ -22,6 +22,18 @@ class BlendSpec(BaseModel):
     name: str | None = Field(None, description="What the blend is called (default: the method).")
     merge: Literal["mean", "logits", "geometric", "max"] = Field("mean", description="How a member's views are merged.")
     views: tuple[str, ...] | None = Field(None, min_length=1, description="Only these views (default: all there are).")
+    calibrate: Literal["none", "temperature", "vector"] = Field(
+        "none", description="What follows the blend: a temperature, or a scale and a bias for each class."
+    )
+    calibrate_members: Literal["none", "temperature", "vector"] = Field(
+        "none", description="The same for each member before it is blended."
+    )
+    prune: float | None = Field(
+        None, gt=0, lt=1, description="Leave out members nearer than this to a better one (mean total variation)."
+    )
+    max_cost: float | None = Field(
+        None, gt=0, description="Seconds a sample may take: only members that fit this together are blended."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the method, such as rounds: 50.")
     seed: int = Field(0, ge=0, description="Seed of the cross-fitting parts and of the bootstrap.")
 

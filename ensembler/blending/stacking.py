@@ -27,7 +27,8 @@ class ShrunkStack:
 
     The weights start at the fitted log-linear pool, and `shrinkage` over the number of rows multiplies half their
     squared distance from it (features scaled to deviation one); towards infinity the stack is that pool. "auto" chooses
-    it by cross-fitting over rows. With `probabilities` the probabilities stand as features beside their logarithms.
+    it by cross-fitting over rows; `ridge` is that of the pool. With `probabilities` the probabilities stand as features
+    beside their logarithms.
 
     `estimator` takes another classifier instead, fitted on the log-probabilities `[rows, members * classes]`:
     "gradient_boosting" (scikit-learn's HistGradientBoostingClassifier), `module:Class`, or an instance with `fit` and
@@ -39,12 +40,14 @@ class ShrunkStack:
     def __init__(
         self,
         shrinkage: float | str = "auto",
+        ridge: float | str = "auto",
         probabilities: bool = False,
         estimator: Any = None,
         seed: int = 0,
         max_iterations: int = 200,
     ) -> None:
         self.shrinkage = shrinkage
+        self.ridge = ridge
         self.probabilities = probabilities
         self.estimator = estimator
         self.seed = seed
@@ -60,7 +63,7 @@ class ShrunkStack:
         if self.shrinkage != "auto" and (isinstance(self.shrinkage, str) or not self.shrinkage >= 0):
             raise RequestError(f"shrinkage is {self.shrinkage!r}, expected auto or a number from 0")
         with one_thread():
-            self.pool_ = LogLinearPool(seed=self.seed).fit(stack, y)
+            self.pool_ = LogLinearPool(self.ridge, seed=self.seed).fit(stack, y)
             self._fit_shrunk(stack, y)
         return self
 

@@ -30,6 +30,27 @@ def command(
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; may stand several times."),
     ] = None,
+    calibrate: Annotated[
+        str | None, typer.Option("--calibrate", help="What follows the blend: none, temperature or vector.")
+    ] = None,
+    calibrate_members: Annotated[
+        str | None, typer.Option("--calibrate-members", help="The same for each member before it is blended.")
+    ] = None,
+    prune: Annotated[
+        float | None,
+        typer.Option("--prune", metavar="0.02", help="Leave out members nearer than this to a better one."),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option("--max-cost", metavar="SECONDS", help="What a sample may cost with all members of the blend."),
+    ] = None,
+    costs: Annotated[
+        str | None,
+        typer.Option("--costs", metavar="A=0.01,B=0.002", help="Seconds a sample by member, where not measured."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the course of the search, every member's worth, and reliability.")
+    ] = False,
     merge: Annotated[str | None, typer.Option("--merge", help="How views are merged (mean).")] = None,
     views: Annotated[str | None, typer.Option("--views", metavar="A,B", help="Only these views.")] = None,
     trust: Annotated[
@@ -50,7 +71,7 @@ def command(
 ) -> None:
     """Combine the members' predictions into one; nothing is trained and no image is read."""
     from ensembler.pipeline.blend import blend_run, submission_spec, submit_blend
-    from ensembler.pipeline.blend_request import blend_spec, seconds
+    from ensembler.pipeline.blend_request import blend_spec, parse_costs, seconds
     from ensembler.predictions.store import RunStore
 
     store = RunStore.open(run, artifacts)
@@ -63,6 +84,10 @@ def command(
         metric=metric,
         merge=merge,
         views=names(views),
+        calibrate=calibrate,
+        calibrate_members=calibrate_members,
+        prune=prune,
+        max_cost=max_cost,
         options=options or (),
     )
     with stoppable(f"`ens blend {run}`"), show_progress(quiet=quiet or json) as progress:
@@ -73,6 +98,8 @@ def command(
             trust=names(trust) or (),
             budget=None if budget is None else seconds(budget),
             on_progress=progress.step,
+            costs=None if costs is None else parse_costs(costs),
+            explain=explain,
         )
         submitted = submit and submit_blend(store, outcome.result.name, submission_spec(store))
         if not json:
@@ -82,6 +109,8 @@ def command(
         print_json({**outcome.to_json(), "submitted": submitted})
     else:
         print_outcome(outcome)
+        if explain:
+            print_explanation(outcome)
         if submitted:
             print(f"It is the submission now: {store.submission_path}")
         else:
@@ -94,10 +123,13 @@ def command(
 def print_outcome(outcome: BlendOutcome) -> None:
     """Print weights, the three scores and the gain of a blend."""
     result = outcome.result
-    weights = result.weights or {}
-    if weights:
-        rows = [[member, number(weight)] for member, weight in weights.items()]
-        print_table(f"{outcome.run}: blend {result.name} ({result.method})", ["member", "weight"], rows)
+    metric = result.gain["metric"] if result.gain else "score"
+    rows = [
+        [worth["member"], number(worth["weight"]), number(worth["solo"]), number(worth["marginal"])]
+        for worth in result.details["members"]
+    ]
+    title = f"{outcome.run}: blend {result.name} ({result.details.get('chosen', result.method)})"
+    print_table(title, ["member", "weight", f"{metric} alone", "worse without"], rows)
     columns = ["cross_fitted", "fitted", "holdout"]
     metrics = list(result.scores["cross_fitted"] or {})
     body = [
@@ -111,3 +143,27 @@ def print_outcome(outcome: BlendOutcome) -> None:
             f"gain over {gain['over']} in {gain['metric']}: {gain['value']:.4f} "
             f"({gain['low']:.4f} to {gain['high']:.4f}){noise}"
         )
+
+
+def print_explanation(outcome: BlendOutcome) -> None:
+    """Print what was compared, the picks of a search, and how far confidences can be trusted."""
+    result = outcome.result
+    if "candidates" in result.details:
+        rows = [[label, number(value)] for label, value in result.details["candidates"].items()]
+        print_table("families compared, cross-fitted", ["family", "score"], rows)
+    for key, title in (("ridge_scores", "ridge"), ("shrinkage_scores", "shrinkage")):
+        if result.details.get(key):
+            rows = [[f"{strength:.3g}", number(value, 5)] for strength, value in result.details[key].items()]
+            print_table(f"{title} tried, cross-fitted log loss", [title, "log loss"], rows)
+    if result.details.get("trajectory"):
+        rows = [
+            [str(i), result.members[member], number(value)]
+            for i, (member, value) in enumerate(result.details["trajectory"], start=1)
+        ]
+        print_table("rounds of the search", ["round", "added", "score"], rows[:30])
+    for name, table in result.details.get("reliability", {}).items():
+        rows = [
+            [f"{b['low']:.1f} to {b['high']:.1f}", str(b["n"]), number(b["confidence"]), number(b["accuracy"])]
+            for b in table
+        ]
+        print_table(f"reliability of {name}", ["confidence", "rows", "mean confidence", "accuracy"], rows)

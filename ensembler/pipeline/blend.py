@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from ensembler.blending.make import BlendResult, make_blend
 from ensembler.blending.pool import Pool
 from ensembler.blending.spec import BlendSpec
+from ensembler.errors import RequestError
 from ensembler.files import claim
 from ensembler.pipeline.fingerprint import fingerprint
-from ensembler.pipeline.pool import StorePool, read_pool
+from ensembler.pipeline.pool import BLEND_PREFIX, StorePool, read_pool
 from ensembler.pipeline.submission import write_submission
 from ensembler.predictions.blends import write_blend
 from ensembler.predictions.store import RunStore, check_name
@@ -61,20 +62,32 @@ def blend_run(
     budget: float | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
     target: str | None = None,
+    costs: Mapping[str, float] | None = None,
+    explain: bool = False,
 ) -> BlendOutcome:
     """Find the blend that `spec` asks for over the complete members and keep it as `blends/<name>/`."""
-    check_name("blend", spec.name or spec.method)
+    name = check_name("blend", spec.name or spec.method)
+    members = spec.members if members is None else members
+    if name in _blends_below(store, members or ()):
+        raise RequestError(f"blend {name!r} cannot be made of itself; --name gives the new blend another name")
     found = read_pool(
         store,
-        spec.members if members is None else members,
+        members,
         target=target,
         merge=spec.merge,
         views=views or spec.views,
         common_rows=common_rows,
+        costs=costs,
     )
-    result = make_blend(found.pool, spec, trust=tuple(trust), budget=budget, progress=on_progress)
+    result = make_blend(found.pool, spec, trust=tuple(trust), budget=budget, explain=explain, progress=on_progress)
     _keep(store, found, spec, result, views)
     return BlendOutcome(store.name, result, len(found.rows))
+
+
+def _blends_below(store: RunStore, members: Sequence[str]) -> set[str]:
+    """Names of the blends among `members`, and of those that they are made of."""
+    names = {name.removeprefix(BLEND_PREFIX) for name in members if name.startswith(BLEND_PREFIX)}
+    return names.union(*(_blends_below(store, store.blend(name).record.members) for name in names))
 
 
 def _keep(store: RunStore, found: StorePool, spec: BlendSpec, result: BlendResult, views: Sequence[str] | None) -> None:
@@ -114,9 +127,15 @@ def _storable(value: Any) -> Any:
 
 def blend_fingerprint(store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None) -> str:
     """A digest of everything a blend is made from: its options and its members' predictions."""
-    sums = {name: store.member(name).record.sha256 for name in members}
+    sums = {name: _sums(store, name) for name in members}
     predictions = {name: [s.get("oof.npy"), s.get("test.npy"), s.get("samples.csv")] for name, s in sums.items()}
     return fingerprint({"spec": spec.model_dump(mode="json"), "members": predictions, "views": list(views or [])})
+
+
+def _sums(store: RunStore, name: str) -> dict[str, str]:
+    if name.startswith(BLEND_PREFIX):
+        return store.blend(name.removeprefix(BLEND_PREFIX)).record.sha256
+    return store.member(name).record.sha256
 
 
 def is_current(store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None) -> bool:
@@ -161,6 +180,9 @@ def apply_blend(store: RunStore, name: str, test: Mapping[str, NDArray[np.floati
     extra = record.model_extra or {}
     spec = BlendSpec.model_validate(extra.get("spec") or {"method": record.method})
     found = read_pool(store, record.members, merge=spec.merge, views=extra.get("views") or spec.views, common_rows=True)
+    for inner in found.pool.names:
+        if inner.startswith(BLEND_PREFIX) and inner not in test:
+            test = {**test, inner: apply_blend(store, inner.removeprefix(BLEND_PREFIX), test)[None]}
     n_new = len(next(iter(test.values()))[0])
     pool: Pool = replace(found.pool, test=tuple(test[m] for m in found.pool.names), test_y=np.full(n_new, -1, np.int64))
     result = make_blend(pool, spec)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError, UnknownNameError, nearest
+from ensembler.pipeline.pool import BLEND_PREFIX
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.document import parse_value
 
@@ -36,6 +37,10 @@ def blend_spec(
     metric: str | None = None,
     merge: str | None = None,
     views: Sequence[str] | None = None,
+    calibrate: str | None = None,
+    calibrate_members: str | None = None,
+    prune: float | None = None,
+    max_cost: float | None = None,
     options: Sequence[str] = (),
 ) -> BlendSpec:
     """The blend that the command line asks for; what it does not say is the recipe's.
@@ -51,6 +56,7 @@ def blend_spec(
     given["members"] = None if members is None else list(members)
     given["views"] = None if views is None else list(views)
     given["method"] = method
+    given |= {"calibrate": calibrate, "calibrate_members": calibrate_members, "prune": prune, "max_cost": max_cost}
     if weights is not None:
         given["method"] = method or "weights"
         given["weights"] = parse_weights(weights, members or base.get("members") or store.complete_members)
@@ -73,7 +79,9 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _check_members(store: RunStore, members: Sequence[str] | None) -> None:
     for name in members or ():
-        if name not in store.complete_members:
+        if name.startswith(BLEND_PREFIX):
+            store.blend(name.removeprefix(BLEND_PREFIX))
+        elif name not in store.complete_members:
             raise UnknownNameError("member", name, store.complete_members)
 
 
@@ -104,6 +112,14 @@ def parse_weights(text: str, members: Sequence[str]) -> dict[str, float]:
     if len(parts) != len(members):
         raise RequestError(f"--weights has {len(parts)} values for {len(members)} members: {', '.join(members)}")
     return {name: _weight(value) for name, value in zip(members, parts, strict=True)}
+
+
+def parse_costs(text: str) -> dict[str, float]:
+    """Seconds a sample by member, in "a=0.01,b=0.002"."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(separator and key.strip() for key, separator, _ in pairs):
+        raise RequestError(f"--costs {text!r}: expected seconds by member, such as a=0.01,b=0.002")
+    return {key.strip(): _weight(value) for key, _, value in pairs}
 
 
 def _weight(text: str) -> float:

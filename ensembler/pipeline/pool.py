@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Pool
 from ensembler.errors import MissingFileError, RequestError
-from ensembler.predictions.members import Member
+from ensembler.predictions.blends import Blend
+from ensembler.predictions.members import Member, MemberRecord
 from ensembler.predictions.merging import Merge
 from ensembler.predictions.store import RunStore
+
+BLEND_PREFIX = "blend:"
+
+
+@dataclass(frozen=True)
+class BlendMember:
+    """A blend in the place of a member of another blend."""
+
+    blend: Blend
+    folds: NDArray[np.int64]
+
+    @property
+    def name(self) -> str:
+        """Its name in the pool."""
+        return f"{BLEND_PREFIX}{self.blend.record.name}"
+
+    @property
+    def record(self) -> Any:
+        """The blend's record; like a member's it has target and classes."""
+        return self.blend.record
+
+    def oof(self, classes: Sequence[str], merge: Merge, views: Sequence[str] | None) -> NDArray[np.floating]:
+        """Its cross-fitted probabilities `[train samples, classes]`; views were merged when it was made."""
+        return np.asarray(self.blend.oof)[:, [self.record.classes.index(name) for name in classes]]
+
+    def test(self, classes: Sequence[str], merge: Merge, views: Sequence[str] | None) -> NDArray[np.floating]:
+        """Its test probabilities `[1, test samples, classes]`: folds were averaged when it was made."""
+        return np.asarray(self.blend.test)[None][..., [self.record.classes.index(name) for name in classes]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +65,12 @@ def read_pool(
     merge: Merge = "mean",
     views: Sequence[str] | None = None,
     common_rows: bool = False,
+    costs: Mapping[str, float] | None = None,
 ) -> StorePool:
     """Read the complete members (all of the target's, or those named) as one pool.
+
+    A name `blend:NAME` stands for a blend of the run, its cross-fitted predictions being out of fold. `costs` are the
+    seconds a sample takes by member; what is not given is taken from the members' records.
 
     Rows that no member predicts (never validated, unlabelled) are left out. A row that only some predict is an
     error unless `common_rows`.
@@ -41,28 +78,32 @@ def read_pool(
     opened = _open_members(store, members, target)
     target = opened[0].record.target
     classes = store.classes(target)
+    record_of = {member.name: member.record for member in opened if isinstance(member, Member)}
     labels = store.samples.labels(target, classes, "train")
-    oof = [member.oof(classes, merge, views) for member in opened]
+    oof = _stacked([partial(member.oof, classes, merge, views) for member in opened])
     rows = _rows(store, opened, oof, labels, common_rows)
     test_labels = store.samples.labels(target, classes, "test")
     has_test = len(test_labels) > 0
     groups = store.samples.groups()
     pool = Pool(
         names=tuple(member.name for member in opened),
-        oof=np.stack([probs[rows] for probs in oof]),
+        oof=oof if len(rows) == oof.shape[1] else oof[:, rows],
         y=labels[rows],
         classes=classes,
         folds=opened[0].folds[rows],
         groups=None if groups is None else groups[rows],
         test=tuple(np.asarray(member.test(classes, merge, views)) for member in opened) if has_test else None,
         test_y=test_labels if has_test else None,
+        votes_only=tuple(name for name, record in record_of.items() if record.kind == "labels"),
+        other_folds=tuple(name for name, record in record_of.items() if _has_other_folds(record, opened[0], rows)),
+        costs={**_costs(store, record_of), **(costs or {})},
     )
     return StorePool(pool, rows, target)
 
 
-def _open_members(store: RunStore, members: Sequence[str] | None, target: str | None) -> list[Member]:
+def _open_members(store: RunStore, members: Sequence[str] | None, target: str | None) -> list[Member | BlendMember]:
     names = list(members) if members is not None else store.complete_members
-    opened = [store.member(name) for name in names]
+    opened = [_open(store, name) for name in names]
     if members is None and opened:
         wanted = target or _label_target(store)
         opened = [member for member in opened if member.record.target == wanted]
@@ -76,6 +117,57 @@ def _open_members(store: RunStore, members: Sequence[str] | None, target: str | 
     return opened
 
 
+def _open(store: RunStore, name: str) -> Member | BlendMember:
+    if not name.startswith(BLEND_PREFIX):
+        return store.member(name)
+    blend = store.blend(name.removeprefix(BLEND_PREFIX))
+    folds = _open(store, blend.record.members[0]).folds
+    return BlendMember(blend, folds)
+
+
+def _stacked(parts: Sequence[Callable[[], NDArray[np.floating]]]) -> NDArray[np.float32]:
+    """The arrays that `parts` make, one after the other, as one stack; on disk when memory would not hold it."""
+    first = parts[0]()
+    shape = (len(parts), *first.shape)
+    out: NDArray[np.float32]
+    if int(np.prod(shape)) * 4 > _memory_for_a_stack():
+        with tempfile.TemporaryFile() as file:  # unlinked already: gone with the process, however that ends
+            out = np.memmap(file, np.float32, "w+", shape=shape)
+    else:
+        out = np.empty(shape, np.float32)
+    out[0] = first
+    for i, part in enumerate(parts[1:], start=1):
+        out[i] = part()
+    return out
+
+
+def _memory_for_a_stack() -> int:
+    """Half of this machine's memory in bytes; `ENS_STACK_MEMORY` says otherwise."""
+    given = os.environ.get("ENS_STACK_MEMORY")
+    if given is not None:
+        if not given.isdecimal():
+            raise RequestError(f"ENS_STACK_MEMORY is {given!r}, expected a number of bytes")
+        return int(given)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _has_other_folds(record: MemberRecord, first: Member | BlendMember, rows: NDArray[np.int64]) -> bool:
+    if isinstance(first, Member) and record.fold_column != first.record.fold_column:
+        return True
+    # One fold in test.npy means that the folds were averaged before they came here.
+    return record.folds > 1 and record.folds != len(np.unique(first.folds[rows]))
+
+
+def _costs(store: RunStore, records: Mapping[str, MemberRecord]) -> dict[str, float]:
+    """Seconds that one new sample takes with all folds and views of a member, as measured when it predicted."""
+    n_train, n_test = len(store.samples.train), len(store.samples.test)
+    return {
+        name: record.seconds_by_phase["predicting"] * record.folds / (n_train + record.folds * n_test)
+        for name, record in records.items()
+        if record.seconds_by_phase.get("predicting")
+    }
+
+
 def _label_target(store: RunStore) -> str:
     targets = {store.member(name).record.target for name in store.complete_members}
     return next((t for t in store.samples.targets if t in targets), next(iter(targets)))
@@ -83,8 +175,8 @@ def _label_target(store: RunStore) -> str:
 
 def _rows(
     store: RunStore,
-    members: Sequence[Member],
-    oof: Sequence[NDArray[np.floating]],
+    members: Sequence[Member | BlendMember],
+    oof: NDArray[np.floating],
     labels: NDArray[np.int64],
     common_rows: bool,
 ) -> NDArray[np.int64]:

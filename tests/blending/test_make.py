@@ -8,7 +8,7 @@ from ensembler.blending.cross_fitting import fitting_parts
 from ensembler.blending.gain import paired_gain
 from ensembler.blending.guards import look_at, suspected
 from ensembler.blending.spec import BlendSpec
-from ensembler.blending.temperature import apply_temperature, fit_temperature
+from ensembler.blending.calibration import apply_temperature, fit_temperature
 from ensembler.blending.testing import invented_pool
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.metrics import score
@@ -157,7 +157,6 @@ def test_temperature_never_makes_the_fitted_rows_worse_and_finds_the_truth():
         ({"method": "weights", "weights": {"m9": 1}}, "unknown member in weights 'm9'"),
         ({"method": "weights", "weights": (1.0, 2.0)}, "2 weights for 4 members"),
         ({"method": "simplex", "options": {"metric": "accuracy"}}, "greedy takes any metric"),
-        ({"method": "soft", "options": {"temperature": "hot"}}, "expected true or false"),
         ({"method": "auto", "metric": "acc"}, "unknown metric"),
     ],
 )
@@ -167,7 +166,7 @@ def test_requests_that_make_no_sense_are_refused(given, message):
 
 
 def test_a_temperature_may_follow_any_method():
-    result = make_blend(pool(), BlendSpec(method="soft", options={"temperature": True}))
+    result = make_blend(pool(), BlendSpec(method="soft", calibrate="temperature"))
     assert result.temperature is not None
     assert (
         result.scores["fitted"]["log_loss"] < make_blend(pool(), BlendSpec(method="soft")).scores["fitted"]["log_loss"]

@@ -1,0 +1,94 @@
+"""What a blend costs at inference, and the best one that a budget of seconds allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.blending.pool import Pool
+from ensembler.blending.simplex import log_loss_optimum, true_class_column
+from ensembler.blending.threads import one_thread
+from ensembler.errors import RequestError
+
+_MOST = 30  # members in a choice
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Some members, the seconds a sample costs with all of them, and the log loss of their best linear pool.
+
+    The log loss is that on the fitted rows: it compares offers, it does not promise.
+    """
+
+    members: tuple[str, ...]
+    seconds: float
+    log_loss: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"members": list(self.members), "seconds": self.seconds, "log_loss": self.log_loss}
+
+
+def frontier(pool: Pool, costs: Mapping[str, float], most: float = np.inf) -> list[Offer]:
+    """The Pareto frontier of cost and log loss, the cheapest first; nothing on it costs more than `most` seconds.
+
+    Members are added one at a time, once by what they gain and once by what they gain for each second, and their
+    weights are found anew each time. RequestError for a member without a cost, or when none is cheap enough.
+    """
+    missing = [name for name in pool.names if name not in costs]
+    if missing:
+        raise RequestError(
+            f"member {missing[0]!r} has no known cost; --costs {missing[0]}=0.01 says its seconds a sample"
+        )
+    seconds = np.array([costs[name] for name in pool.names])
+    if not (np.isfinite(seconds).all() and (seconds >= 0).all()):
+        raise RequestError("costs are seconds for one sample: finite and not negative")
+    if seconds.min() > most:
+        cheapest = pool.names[int(seconds.argmin())]
+        raise RequestError(
+            f"no member costs at most {most:g} s a sample; the cheapest, {cheapest!r}, costs {seconds.min():g}"
+        )
+    with one_thread():
+        column = true_class_column(pool.oof, pool.y)
+        offers = [Offer((name,), float(s), _loss(q)) for name, s, q in zip(pool.names, seconds, column, strict=True)]
+        for by_second in (False, True):
+            offers += _grow(pool, column, seconds, most, by_second=by_second)
+    best: list[Offer] = []
+    for offer in sorted((o for o in offers if o.seconds <= most), key=lambda o: (o.seconds, o.log_loss)):
+        if not best or offer.log_loss < best[-1].log_loss - 1e-9:
+            best.append(offer)
+    return best
+
+
+def _grow(
+    pool: Pool, column: NDArray[np.float32], seconds: NDArray[np.float64], most: float, *, by_second: bool
+) -> list[Offer]:
+    chosen: list[int] = []
+    mix = np.ones(column.shape[1])  # before the first member every gain is its own log-likelihood
+    offers = []
+    while len(chosen) < min(_MOST, len(column)):
+        left = most - seconds[chosen].sum()
+        open_to = [m for m in range(len(column)) if m not in chosen and seconds[m] <= left]
+        if not open_to:
+            break
+        if chosen:
+            gains = np.array([np.log1p(column[m] / (len(chosen) * mix)).mean() for m in open_to])
+            gains -= np.log1p(1 / len(chosen))
+        else:
+            gains = np.array([np.exp(np.log(column[m]).mean()) for m in open_to])
+        worth = gains / np.maximum(seconds[open_to], 1e-9) if by_second and (gains > 0).all() else gains
+        chosen.append(open_to[int(worth.argmax())])
+        weights, _ = log_loss_optimum(np.ascontiguousarray(column[chosen]), 1e-5)
+        mix = weights @ column[chosen].astype(np.float64)
+        used = [m for m, w in zip(chosen, weights, strict=True) if w > 0]
+        names = tuple(pool.names[m] for m in sorted(used))
+        offers.append(Offer(names, float(seconds[used].sum()), _loss(mix)))
+    return offers
+
+
+def _loss(column: NDArray[np.floating]) -> float:
+    return float(-np.log(column).mean(dtype=np.float64))
