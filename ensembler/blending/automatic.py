@@ -129,15 +129,16 @@ def _first_near_best(metric: str, predictions: Sequence[Probs], values: Sequence
         if is_better(metric, value, values[best]):
             best = i
     losses = [row_losses(metric, probs, pool.y) for probs in predictions]
+    # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice.
+    errors = 1 if len(pool.y) >= 20 * len(pool.names) else 2
     for i, value in enumerate(values[:best]):
         ours, top = losses[i], losses[best]
         if ours is None or top is None:
             near = abs(value - values[best]) < 1e-3
         else:
             difference = _by_group(ours - top, pool.groups)
-            near = (
-                difference.mean() <= difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else True
-            )
+            error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.inf
+            near = difference.mean() <= errors * error
         if near:
             return i
     return best

@@ -133,6 +133,8 @@ def make_blend(
     if explain:
         best = _best(spec.metric, solo)
         tables = {"best member": pool.oof[best], "blend, fitted": fitted, "blend, cross-fitted": cross_fitted}
+        if len(pool.names) > 1 and all(name in pool.costs for name in pool.names):
+            details["frontier"] = [offer.to_json() for offer in frontier(pool, pool.costs)]
         details["reliability"] = {name: reliability(np.asarray(p), pool.y) for name, p in tables.items()}
     return BlendResult(
         name=spec.name or spec.method,

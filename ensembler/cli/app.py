@@ -13,6 +13,7 @@ import typer
 from ensembler.cli import (
     blend,
     demo_data,
+    diversity,
     doctor,
     evaluate,
     export,
@@ -43,6 +44,7 @@ app.command("kfold")(kfold.command)
 app.command("tta-predict")(tta_predict.command)
 app.command("blend")(blend.command)
 app.command("evaluate")(evaluate.command)
+app.command("diversity")(diversity.command)
 app.command("ls")(ls.command)
 app.command("submit")(submit.command)
 app.command("import")(import_.command)

@@ -161,6 +161,13 @@ def print_explanation(outcome: BlendOutcome) -> None:
             for i, (member, value) in enumerate(result.details["trajectory"], start=1)
         ]
         print_table("rounds of the search", ["round", "added", "score"], rows[:30])
+    if result.details.get("frontier"):
+        rows = [
+            [", ".join(offer["members"]), f"{offer['seconds']:.3g}", number(offer["log_loss"])]
+            for offer in result.details["frontier"]
+        ]
+        title = "score against inference time (log loss of the best linear pool, fitted rows)"
+        print_table(title, ["members", "s a sample", "log loss"], rows)
     for name, table in result.details.get("reliability", {}).items():
         rows = [
             [f"{b['low']:.1f} to {b['high']:.1f}", str(b["n"]), number(b["confidence"]), number(b["accuracy"])]

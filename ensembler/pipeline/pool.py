@@ -39,11 +39,11 @@ class BlendMember:
         """The blend's record; like a member's it has target and classes."""
         return self.blend.record
 
-    def oof(self, classes: Sequence[str], merge: Merge, views: Sequence[str] | None) -> NDArray[np.floating]:
+    def oof(self, classes: Sequence[str], _merge: Merge, _views: Sequence[str] | None) -> NDArray[np.floating]:
         """Its cross-fitted probabilities `[train samples, classes]`; views were merged when it was made."""
         return np.asarray(self.blend.oof)[:, [self.record.classes.index(name) for name in classes]]
 
-    def test(self, classes: Sequence[str], merge: Merge, views: Sequence[str] | None) -> NDArray[np.floating]:
+    def test(self, classes: Sequence[str], _merge: Merge, _views: Sequence[str] | None) -> NDArray[np.floating]:
         """Its test probabilities `[1, test samples, classes]`: folds were averaged when it was made."""
         return np.asarray(self.blend.test)[None][..., [self.record.classes.index(name) for name in classes]]
 

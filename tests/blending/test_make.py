@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from ensembler.blending import Pool, make_blend
+from ensembler.blending.calibration import apply_temperature, fit_temperature
 from ensembler.blending.cross_fitting import fitting_parts
 from ensembler.blending.gain import paired_gain
 from ensembler.blending.guards import look_at, suspected
 from ensembler.blending.spec import BlendSpec
-from ensembler.blending.calibration import apply_temperature, fit_temperature
 from ensembler.blending.testing import invented_pool
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.metrics import score
@@ -181,7 +181,7 @@ def test_auto_says_what_it_gains_over_soft_voting_with_temperature_and_over_gree
 
 def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
     result = make_blend(pool(), BlendSpec(), budget=0.0)
-    assert list(result.details["candidates"]) == ["single"]
+    assert list(result.details["candidates"]) == ["simplex"]
     assert [w["code"] for w in result.warnings if w["code"] == "stopped_early"] == ["stopped_early"]
 
     import ensembler.blending.automatic as automatic

@@ -23,7 +23,19 @@ def one_json(done):
 def test_help_and_version_answer(ens_here):
     assert "tta-predict" in ens_here("--help").stdout
     assert ens_here("--version").stdout.startswith("ens ")
-    for command in ("run", "kfold", "blend", "submit", "evaluate", "ls", "init", "doctor", "schema", "demo-data"):
+    for command in (
+        "run",
+        "kfold",
+        "blend",
+        "diversity",
+        "submit",
+        "evaluate",
+        "ls",
+        "init",
+        "doctor",
+        "schema",
+        "demo-data",
+    ):
         assert "--json" in ens_here(command, "--help").stdout
 
 

@@ -1,0 +1,114 @@
+"""Leaving members out: for what they repeat, cost, or cannot say."""
+
+import dataclasses
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from ensembler.blending import Pool, make_blend
+from ensembler.blending.cost import frontier
+from ensembler.blending.pruning import prune
+from ensembler.blending.simplex import log_loss_optimum, true_class_column
+from ensembler.blending.spec import BlendSpec
+from ensembler.blending.testing import invented_pool
+from ensembler.errors import RequestError
+
+NAMES = ("a", "b", "c", "d")
+
+
+def pool(seed=0, rows=500, **more):
+    stack, y = invented_pool(4, rows, 3, seed)
+    return Pool(NAMES, stack, y, ("x", "y", "z"), np.arange(rows) % 5, **more)
+
+
+def test_a_near_duplicate_of_a_better_member_is_left_out():
+    p = pool()
+    near = 0.98 * p.oof[0] + 0.02 / 3
+    p = dataclasses.replace(p, oof=np.concatenate([p.oof, near[None].astype(np.float32)]), names=(*NAMES, "a2"))
+    kept, findings = prune(p, 0.05, "log_loss")
+    assert len(kept.names) == 4
+    assert [f.code for f in findings] == ["pruned"]
+    assert {"a", "a2"} - set(kept.names) == {findings[0].member}
+    assert prune(p, 1e-6, "log_loss")[0].names == p.names
+    assert [w["code"] for w in make_blend(p, BlendSpec(method="soft", prune=0.05)).warnings].count("pruned") == 1
+
+
+def test_the_frontier_gets_better_as_it_gets_dearer_and_reaches_the_optimum():
+    p = pool()
+    offers = frontier(p, {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
+    assert [o.seconds for o in offers] == sorted(o.seconds for o in offers)
+    assert [o.log_loss for o in offers] == sorted((o.log_loss for o in offers), reverse=True)
+    column = true_class_column(p.oof, p.y)
+    weights, _ = log_loss_optimum(column)
+    assert offers[-1].log_loss == pytest.approx(-np.log(weights @ column).mean(), abs=1e-4)
+
+
+def test_a_budget_buys_nearly_the_best_members_it_can():
+    p, costs = pool(seed=3), {"a": 1.0, "b": 2.0, "c": 2.0, "d": 3.0}
+    column = true_class_column(p.oof, p.y)
+    best = np.inf
+    for n in (1, 2, 3):
+        for group in combinations(range(4), n):
+            if sum(costs[NAMES[i]] for i in group) <= 4.0:
+                q = np.ascontiguousarray(column[list(group)])
+                best = min(best, float(-np.log(log_loss_optimum(q)[0] @ q).mean()))
+    bought = frontier(p, costs, 4.0)[-1]
+    assert bought.seconds <= 4.0
+    assert bought.log_loss <= best + 0.02
+    result = make_blend(dataclasses.replace(p, costs=costs), BlendSpec(method="soft", max_cost=4.0))
+    assert result.members == bought.members
+
+
+def test_costs_that_are_missing_or_too_high_are_said():
+    with pytest.raises(RequestError, match="--costs b="):
+        frontier(pool(), {"a": 1.0})
+    with pytest.raises(RequestError, match="the cheapest, 'a', costs 1"):
+        frontier(pool(), dict.fromkeys(NAMES, 1.0), 0.5)
+
+
+def voting_pool():
+    p = pool()
+    votes = np.eye(3, dtype=np.float32)[p.oof[3].argmax(axis=1)]
+    return dataclasses.replace(p, oof=np.concatenate([p.oof[:3], votes[None]]), votes_only=("d",))
+
+
+def test_a_member_that_only_votes_joins_hard_votes_and_stacks_and_nothing_else():
+    p = voting_pool()
+    assert make_blend(p, BlendSpec(method="hard")).members == NAMES
+    assert make_blend(p, BlendSpec(method="stack")).members == NAMES
+    soft = make_blend(p, BlendSpec(method="soft"))
+    assert soft.members == ("a", "b", "c")
+    assert [(w["code"], w["member"]) for w in soft.warnings] == [("votes_only", "d")]
+    with pytest.raises(RequestError, match="'d' only votes"):
+        make_blend(p, BlendSpec(method="soft", members=("a", "d")))
+    with pytest.raises(RequestError, match="'d' only votes"):
+        make_blend(p, BlendSpec(weights={"a": 1, "d": 1}))
+
+
+def test_members_of_other_folds_are_named():
+    result = make_blend(pool(other_folds=("c",)), BlendSpec(method="soft"))
+    assert [(w["code"], w["member"]) for w in result.warnings] == [("other_folds", "c")]
+
+
+@pytest.mark.parametrize("method", ["soft", "greedy", "simplex", "loglinear", "stack", "auto"])
+def test_every_member_has_a_score_alone_and_a_worth_beside_the_others(method):
+    p = pool()
+    result = make_blend(p, BlendSpec(method=method), explain=True)
+    worths = {w["member"]: w for w in result.details["members"]}
+    assert set(worths) == set(NAMES)
+    assert all(w["marginal"] is not None for w in worths.values())
+    fitted = result.scores["fitted"]["log_loss"]
+    if method == "simplex":
+        rest = make_blend(p.choose(["b", "c", "d"]), BlendSpec(method="simplex"))
+        assert worths["a"]["marginal"] == pytest.approx(rest.scores["fitted"]["log_loss"] - fitted, abs=1e-6)
+        assert all(w["marginal"] >= -1e-6 for w in worths.values())
+    tables = result.details["reliability"]
+    assert sum(b["n"] for b in tables["blend, cross-fitted"]) == len(p.y)
+
+
+def test_weights_by_hand_have_worths_too():
+    result = make_blend(pool(), BlendSpec(weights={"a": 1, "b": 2}))
+    worths = {w["member"]: w["marginal"] for w in result.details["members"]}
+    assert worths["c"] == worths["d"] == 0
+    assert worths["a"] != 0

@@ -1,0 +1,74 @@
+"""`ens blend` and `ens diversity` on an invented run."""
+
+import json
+
+import pytest
+
+from ensembler.predictions.testing import write_fake_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_fake_run(tmp_path / "artifacts" / "fake", {"good": 2.0, "fair": 1.2, "poor": 0.6}, n_train=150)
+
+
+def test_explain_shows_the_search_the_worth_and_the_reliability(ens_here, run):
+    out = ens_here("blend", "fake", "--method", "greedy", "--explain", "--costs", "good=3,fair=2,poor=1").stdout
+    for words in (
+        "worse without",
+        "rounds of the search",
+        "reliability of best member",
+        "score against inference time",
+    ):
+        assert words in out
+    out = ens_here("blend", "fake", "--explain").stdout
+    assert "families compared" in out
+
+
+def test_weights_scores_alone_and_worths_stand_in_the_json(ens_here, run):
+    blend = json.loads(ens_here("blend", "fake", "--method", "simplex", "--json").stdout)
+    worths = {w["member"]: w for w in blend["details"]["members"]}
+    assert set(worths["good"]) == {"member", "weight", "solo", "marginal"}
+    assert worths["good"]["marginal"] > worths["poor"]["marginal"]
+
+
+def test_members_are_pruned_priced_and_calibrated_when_asked(ens_here, run):
+    one = json.loads(ens_here("blend", "fake", "--max-cost", "3", "--costs", "good=3,fair=2,poor=1", "--json").stdout)
+    assert one["members"] in (["good"], ["fair", "poor"])
+    two = json.loads(ens_here("blend", "fake", "--method", "soft", "--calibrate", "temperature", "--json").stdout)
+    assert two["temperature"] != 1
+    three = json.loads(ens_here("blend", "fake", "--method", "soft", "--prune", "0.9", "--json").stdout)
+    assert three["members"] == ["good"]
+    assert {w["code"] for w in three["warnings"]} >= {"pruned"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-cost", "1"], "--costs fair=0.01"),
+        (["--costs", "good"], "expected seconds by member"),
+        (["--calibrate", "hot"], "calibrate is 'hot'"),
+        (["--prune", "2"], "prune is 2.0"),
+        (["--members", "blend:none,good"], "unknown blend 'none'"),
+    ],
+)
+def test_a_wrong_request_is_one_clear_error(ens_here, run, arguments, message):
+    assert message in ens_here("blend", "fake", *arguments, expect=2).stderr
+
+
+def test_diversity_as_table_json_and_page(ens_here, run, tmp_path):
+    out = ens_here("diversity", "fake", "--html", "d.html").stdout
+    assert "disagreement" in out
+    assert "rows saved" in out
+    page = (tmp_path / "d.html").read_text()
+    assert page.count("<svg") == 3
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+    found = json.loads(ens_here("diversity", "fake", "--json").stdout)
+    assert len(found["disagreement"]) == 3
+    assert set(found["names"]) == {"good", "fair", "poor"}
+
+
+def test_diversity_of_one_member_is_refused(ens_here, run):
+    assert "differences need two" in ens_here("diversity", "fake", "--members", "good", expect=2).stderr

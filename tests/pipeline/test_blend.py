@@ -1,0 +1,71 @@
+"""Blends of a store: of blends, of priced members, of pools larger than memory."""
+
+import numpy as np
+import pytest
+
+from ensembler.blending.spec import BlendSpec
+from ensembler.errors import RequestError
+from ensembler.files import read_json, write_json
+from ensembler.pipeline.blend import apply_blend, blend_run
+from ensembler.pipeline.pool import read_pool
+from ensembler.predictions.store import RunStore
+
+
+def test_a_blend_may_be_a_member_of_another(fake_run):
+    inner = blend_run(fake_run, BlendSpec(method="soft"))
+    outer = blend_run(fake_run, BlendSpec(method="soft", name="outer", members=("a", "blend:soft")))
+    assert outer.result.members == ("a", "blend:soft")
+    a = fake_run.member("a").oof(fake_run.classes("label"))
+    assert np.allclose(outer.result.oof, (a + inner.result.oof) / 2, atol=1e-6)
+    assert fake_run.blend("outer").record.members == ("a", "blend:soft")
+
+
+def test_a_blend_cannot_be_made_of_itself(fake_run):
+    blend_run(fake_run, BlendSpec(method="soft"))
+    blend_run(fake_run, BlendSpec(method="geometric", members=("a", "blend:soft")))
+    with pytest.raises(RequestError, match="cannot be made of itself"):
+        blend_run(fake_run, BlendSpec(method="soft", members=("blend:geometric", "b")))
+
+
+def test_a_blend_of_blends_predicts_new_samples(fake_run):
+    blend_run(fake_run, BlendSpec(method="soft"))
+    outer = blend_run(fake_run, BlendSpec(method="soft", name="outer", members=("a", "blend:soft")))
+    classes = fake_run.classes("label")
+    test = {name: fake_run.member(name).test(classes) for name in ("a", "b")}
+    assert np.allclose(apply_blend(fake_run, "outer", test), outer.result.test, atol=1e-6)
+
+
+def test_a_pool_that_memory_cannot_hold_is_read_from_disk_with_the_same_result(fake_run, monkeypatch):
+    usual = read_pool(fake_run).pool
+    monkeypatch.setenv("ENS_STACK_MEMORY", "100")
+    mapped = read_pool(fake_run).pool
+    assert isinstance(mapped.oof, np.memmap)
+    assert np.array_equal(usual.oof, mapped.oof)
+    result = blend_run(fake_run, BlendSpec(method="auto")).result
+    monkeypatch.delenv("ENS_STACK_MEMORY")
+    assert np.array_equal(result.oof, blend_run(fake_run, BlendSpec(method="auto")).result.oof)
+    monkeypatch.setenv("ENS_STACK_MEMORY", "much")
+    with pytest.raises(RequestError, match="a number of bytes"):
+        read_pool(fake_run)
+
+
+def test_costs_come_from_what_predicting_took(fake_run):
+    path = fake_run.member("a").folder / "member.json"
+    write_json(path, {**read_json(path), "seconds_by_phase": {"predicting": 12.0}})
+    store = RunStore(fake_run.folder)
+    n_train, n_test, folds = len(store.samples.train), len(store.samples.test), 3
+    expected = 12.0 / (n_train + folds * n_test) * folds
+    assert read_pool(store).pool.costs == {"a": pytest.approx(expected)}
+    assert read_pool(store, costs={"b": 1.0}).pool.costs["b"] == 1.0
+    result = blend_run(store, BlendSpec(method="soft", max_cost=expected), costs={"b": 9.0}).result
+    assert result.members == ("a",)
+
+
+def test_a_member_of_another_number_of_folds_is_named(fake_run):
+    from ensembler.predictions.testing import write_fake_member
+
+    oof, test = fake_run.member("a").oof_logits, fake_run.member("a").test_logits
+    write_fake_member(
+        fake_run.folder, "odd", oof, np.concatenate([test, test]), fake_run.classes("label"), ("identity", "hflip")
+    )
+    assert read_pool(RunStore(fake_run.folder)).pool.other_folds == ("odd",)
