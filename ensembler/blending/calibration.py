@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Probs, Stack, Targets
-from ensembler.blending.registry import BlendMethod
+from ensembler.blending.registry import BlendMethod, check_stack
 from ensembler.logits import softmax
 
 Calibration = Literal["none", "temperature", "vector"]
@@ -76,7 +76,8 @@ class Calibrated:
         self.before = before
 
     def fit(self, stack: Stack, y: Targets) -> Self:
-        """Calibrate the members, fit the method, calibrate what comes out."""
+        """Calibrate the members, fit the method, calibrate what comes out; RequestError for what does not fit."""
+        stack = check_stack(stack, y)
         self.members_ = [_fit(self.before, probs, y) for probs in stack]
         stack = self._calibrate_members(stack)
         self.method.fit(stack, y)

@@ -108,7 +108,7 @@ def _saves(stack: NDArray[np.floating], y: NDArray[np.int64], wrong: NDArray[np.
 
 
 def _on_test(pool: Pool, oof: NDArray[np.float64], n_oof: int) -> tuple[NDArray[np.float64] | None, Sequence[str]]:
-    """Mean agreement with the others on test rows, one fold's checkpoints at a time, and who changes unlike the pool."""
+    """Mean agreement with the others on test rows, fold by fold, and the names of those that change unlike the pool."""
     if pool.test is None or pool.test[0].shape[1] == 0:
         return None, ()
     by_fold = []

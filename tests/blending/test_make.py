@@ -195,4 +195,4 @@ def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
         return real(*arguments)
 
     monkeypatch.setattr(automatic, "cross_fit", interrupted)
-    assert list(make_blend(pool(), BlendSpec()).details["candidates"]) == ["single", "soft"]
+    assert list(make_blend(pool(), BlendSpec()).details["candidates"]) == ["simplex", "simplex + temperature"]

@@ -79,7 +79,7 @@ def test_a_member_that_only_votes_joins_hard_votes_and_stacks_and_nothing_else()
     assert make_blend(p, BlendSpec(method="stack")).members == NAMES
     soft = make_blend(p, BlendSpec(method="soft"))
     assert soft.members == ("a", "b", "c")
-    assert [(w["code"], w["member"]) for w in soft.warnings] == [("votes_only", "d")]
+    assert [w["member"] for w in soft.warnings if w["code"] == "votes_only"] == ["d"]
     with pytest.raises(RequestError, match="'d' only votes"):
         make_blend(p, BlendSpec(method="soft", members=("a", "d")))
     with pytest.raises(RequestError, match="'d' only votes"):
@@ -88,7 +88,7 @@ def test_a_member_that_only_votes_joins_hard_votes_and_stacks_and_nothing_else()
 
 def test_members_of_other_folds_are_named():
     result = make_blend(pool(other_folds=("c",)), BlendSpec(method="soft"))
-    assert [(w["code"], w["member"]) for w in result.warnings] == [("other_folds", "c")]
+    assert [w["member"] for w in result.warnings if w["code"] == "other_folds"] == ["c"]
 
 
 @pytest.mark.parametrize("method", ["soft", "greedy", "simplex", "loglinear", "stack", "auto"])
