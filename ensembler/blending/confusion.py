@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ensembler.blending.pool import Stack, Targets
 
 _SLACK = 1e-6  # preferences are kept in float32
-_PAIRS = 200_000  # candidates and rows evaluated at a time
+_PAIRS = 16_000  # candidates and rows evaluated at a time: what fits the processor's cache
 
 Confusions = NDArray[np.float64]  # [candidates, true class, predicted class]
 
@@ -104,8 +104,11 @@ class ConfusionSearch:
         self.margin = self.total[at, top] - others.max(axis=1)
         changed = at if self.top is None else np.flatnonzero(top != self.top)
         self.top = top
-        for m, probs in enumerate(self.stack):
-            self.preference[m, changed] = self.best[m, changed] - probs[changed, top[changed]]
+        if len(changed) < len(at) // 10:
+            self.preference[:, changed] = self.best[:, changed] - self.stack[:, changed, top[changed]]
+        else:
+            for m, probs in enumerate(self.stack):
+                self.preference[m, changed] = self.best[m, changed] - probs[changed, top[changed]]
         self.strongest[changed] = self.preference[:, changed].max(axis=0)
 
 
