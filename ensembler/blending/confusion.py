@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ensembler.blending.pool import Stack, Targets
 
 _SLACK = 1e-6  # preferences are kept in float32
+_AWAKE = 2_000  # rows looked at together
 _PAIRS = 16_000  # candidates and rows evaluated at a time: what fits the processor's cache
 
 Confusions = NDArray[np.float64]  # [candidates, true class, predicted class]
@@ -54,7 +55,7 @@ class ConfusionSearch:
 
     Adding a member changes a row's class only if it prefers another class to the leading one by at least the running
     sum's margin. Rows whose margin exceeds what any member prefers are parked: nobody looks at them until the leading
-    class changes. Of the others only those candidates are evaluated that prefer strongly enough.
+    class changes. Where a member prefers most what stands second, the outcome is plain; the rest is evaluated.
     """
 
     def __init__(self, stack: Stack, y: Targets, metric: str) -> None:
@@ -63,36 +64,55 @@ class ConfusionSearch:
         self.y = np.asarray(y, np.int64)
         members, n, classes = stack.shape
         self.total = np.zeros((n, classes), np.float64)
+        # `[rows, members]` each, so that the candidates of a row lie together.
         self.best, self.choice = _leading_classes(stack)
-        self.preference = np.empty((members, n), np.float32)  # of its own best class over the leading one
+        self.preference = np.empty((n, members), np.float32)  # of its own best class over the leading one
         self.strongest = np.empty(n, np.float32)
-        self.top: NDArray[np.int64] | None = None  # the leading class of each row; None before the first round
+        self.top = np.zeros(n, np.int64)  # the leading class of each row, the one after it, and the margin between them
+        self.second = np.zeros(n, np.int64)
         self.margin = np.zeros(n)
+        self.rounds = 0
 
     def values(self) -> NDArray[np.float64]:
         """The score after adding each member `[members]`."""
         members, _, classes = self.stack.shape
-        if self.top is None:
-            cells = self.y * classes + self.choice
-            counts = np.stack([np.bincount(row, minlength=classes * classes) for row in cells])
-            return self.score(counts.reshape(members, classes, classes).astype(np.float64))
-        standing = np.bincount(self.y * classes + self.top, minlength=classes * classes)
-        confusions = np.tile(standing.astype(np.float64), (members, 1))
-        awake = np.flatnonzero(self.strongest >= self.margin - _SLACK)
-        who, where = np.nonzero(self.preference[:, awake] >= (self.margin[awake] - _SLACK).astype(np.float32))
-        rows = awake[where]
-        for start in range(0, len(rows), _PAIRS):
-            m, n = who[start : start + _PAIRS], rows[start : start + _PAIRS]
-            predicted = (self.total[n] + self.stack[m, n]).argmax(axis=1)
-            changed = predicted != self.top[n]
-            m, n, predicted = m[changed], n[changed], predicted[changed]
-            true = self.y[n] * classes
-            size = confusions.size
-            flat = m * classes * classes
-            gained = np.bincount(flat + true + predicted, minlength=size)
-            lost = np.bincount(flat + true + self.top[n], minlength=size)
-            confusions += (gained - lost).reshape(confusions.shape)
-        return self.score(confusions.reshape(members, classes, classes))
+        size = classes * classes
+        if self.rounds == 0:
+            counts = np.stack(
+                [np.bincount(self.y * classes + c, minlength=size).astype(np.float64) for c in self.choice.T], axis=1
+            )
+        else:
+            standing = np.bincount(self.y * classes + self.top, minlength=size)
+            counts = np.tile(standing[:, None].astype(np.float64), (1, members))
+            awake = np.flatnonzero(self.strongest >= self.margin - _SLACK)
+            for start in range(0, len(awake), _AWAKE):
+                counts += self._changes(awake[start : start + _AWAKE])
+        return self.score(counts.T.reshape(members, classes, classes))
+
+    def _changes(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What changes in the confusions `[cells, members]` on some rows when each member is added."""
+        from scipy.sparse import csr_array
+
+        members, _, classes = self.stack.shape
+        size, cells = classes * classes, self.y[rows] * classes
+        top, second = self.top[rows], self.second[rows]
+        excess = self.preference[rows] - self.margin[rows, None].astype(np.float32)
+        # Prefers the second class most of all, by more than the margin: it becomes the first.
+        plain = (self.choice[rows] == second[:, None].astype(self.choice.dtype)) & (excess > _SLACK)
+        at, ones = np.arange(len(rows)), np.ones(len(rows), np.float32)
+        moves = csr_array(
+            (np.concatenate([ones, -ones]), (np.concatenate([cells + second, cells + top]), np.tile(at, 2))),
+            shape=(size, len(rows)),
+        )
+        total = np.asarray(moves @ plain.astype(np.float32), np.float64)
+        where, m = np.nonzero((excess >= -_SLACK) & ~plain)
+        for start in range(0, len(m), _PAIRS):
+            w, who = where[start : start + _PAIRS], m[start : start + _PAIRS]
+            predicted = (self.total[rows[w]] + self.stack[who, rows[w]]).argmax(axis=1)
+            gained = np.bincount((cells[w] + predicted) * members + who, minlength=size * members)
+            lost = np.bincount((cells[w] + top[w]) * members + who, minlength=size * members)
+            total += (gained - lost).reshape(size, members)
+        return total
 
     def add(self, member: int) -> None:
         """Add a member to the running sum; members' preferences are renewed where the leading class changed."""
@@ -101,19 +121,19 @@ class ConfusionSearch:
         top = self.total.argmax(axis=1)
         others = self.total.copy()
         others[at, top] = -np.inf
-        self.margin = self.total[at, top] - others.max(axis=1)
-        changed = at if self.top is None else np.flatnonzero(top != self.top)
+        self.second = others.argmax(axis=1)
+        self.margin = self.total[at, top] - others[at, self.second]
+        changed = at if self.rounds == 0 else np.flatnonzero(top != self.top)
         self.top = top
-        if len(changed) < len(at) // 10:
-            self.preference[:, changed] = self.best[:, changed] - self.stack[:, changed, top[changed]]
-        else:
-            for m, probs in enumerate(self.stack):
-                self.preference[m, changed] = self.best[m, changed] - probs[changed, top[changed]]
-        self.strongest[changed] = self.preference[:, changed].max(axis=0)
+        self.rounds += 1
+        for start in range(0, len(changed), _AWAKE):
+            rows = changed[start : start + _AWAKE]
+            self.preference[rows] = self.best[rows] - self.stack[:, rows, top[rows]].T
+            self.strongest[rows] = self.preference[rows].max(axis=1)
 
 
 def _leading_classes(stack: Stack) -> tuple[NDArray[np.float32], NDArray[np.int8 | np.int16]]:
-    """Each member's largest probability and the class it belongs to, both `[members, rows]`; ties go to the first."""
+    """Each member's largest probability and the class it belongs to, both `[rows, members]`; ties go to the first."""
     members, n, classes = stack.shape
     best = np.empty((members, n), np.float32)
     choice = np.zeros((members, n), np.int8 if classes < 128 else np.int16)
@@ -124,4 +144,4 @@ def _leading_classes(stack: Stack) -> tuple[NDArray[np.float32], NDArray[np.int8
         for c in range(1, classes):
             choice[m][by_class[c] > best[m]] = c
             np.maximum(best[m], by_class[c], out=best[m])
-    return best, choice
+    return np.ascontiguousarray(best.T), np.ascontiguousarray(choice.T)
