@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ensembler.blending.automatic import Candidate, choose
 from ensembler.blending.calibration import Calibrated
-from ensembler.blending.cost import frontier
 from ensembler.blending.cross_fitting import cross_fit, fitting_parts
 from ensembler.blending.gain import paired_gain
 from ensembler.blending.guards import Finding, look_at, suspected
@@ -134,6 +133,8 @@ def make_blend(
         best = _best(spec.metric, solo)
         tables = {"best member": pool.oof[best], "blend, fitted": fitted, "blend, cross-fitted": cross_fitted}
         if len(pool.names) > 1 and all(name in pool.costs for name in pool.names):
+            from ensembler.blending.cost import frontier
+
             details["frontier"] = [offer.to_json() for offer in frontier(pool, pool.costs)]
         details["reliability"] = {name: reliability(np.asarray(p), pool.y) for name, p in tables.items()}
     return BlendResult(
@@ -177,6 +178,8 @@ def _narrowed(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding]]:
     if spec.prune is not None:
         pool, findings = prune(pool, spec.prune, spec.metric)
     if spec.max_cost is not None:
+        from ensembler.blending.cost import frontier
+
         bought = frontier(pool, pool.costs, spec.max_cost)[-1]
         message = f"{', '.join(bought.members)} of {len(pool.names)} members fit {spec.max_cost:g} s a sample"
         if len(bought.members) < len(pool.names):
