@@ -131,7 +131,8 @@ class RunStore:
 
     def member(self, name: str) -> Member:
         """Open a complete member; the error tells an unknown name from one that is not finished."""
-        if name in self.complete_members or (self.folder / "members" / name / ".next").exists():
+        folder = self.folder / "members" / name
+        if name == folder.name and ((folder / "member.json").exists() or (folder / ".next").exists()):
             return open_member(self.member_folder(name), self.samples, self.samples_sha256)
         if name in self.begun_members:
             raise MissingFileError(f"member {name!r} is not complete yet; `ens run {self.recipe_hint}` goes on with it")
