@@ -29,7 +29,7 @@ from ensembler.metrics.calibration import reliability
 TAKES_VOTES = ("hard", "stack")
 # In these a member of weight zero does not move the others.
 _LINEAR = ("simplex", "greedy", "weights", "single")
-_WORTH_SECONDS = (0.25, 30.0)  # for fitting blends without a member: usually, and when asked to explain
+_WORTH_SECONDS = (0.1, 30.0)  # for fitting blends without a member: usually, and when asked to explain
 UNFITTED = ("soft", "hard", "geometric", "power", "median", "trimmed_mean", "rank", "weights")
 
 
