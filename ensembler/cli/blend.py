@@ -139,6 +139,8 @@ def print_outcome(outcome: BlendOutcome) -> None:
     gains = [result.gain] if result.gain is not None else []
     for gain in [*gains, *result.details.get("gains", [])]:
         noise = "" if gain.get("beyond_noise", gain["low"] > 0) else "; no gain beyond noise"
+        if gain["high"] < 0:
+            noise = "; worse, beyond noise"
         print(
             f"gain over {gain['over']} in {gain['metric']}: {gain['value']:.4f} "
             f"({gain['low']:.4f} to {gain['high']:.4f}){noise}"

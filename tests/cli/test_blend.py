@@ -72,3 +72,7 @@ def test_diversity_as_table_json_and_page(ens_here, run, tmp_path):
 
 def test_diversity_of_one_member_is_refused(ens_here, run):
     assert "differences need two" in ens_here("diversity", "fake", "--members", "good", expect=2).stderr
+
+
+def test_a_blend_that_is_worse_than_a_member_is_called_worse(ens_here, run):
+    assert "worse, beyond noise" in ens_here("blend", "fake", "--weights", "good=1,poor=9").stdout
