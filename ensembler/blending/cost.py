@@ -68,7 +68,7 @@ def _grow(
     pool: Pool, column: NDArray[np.float32], seconds: NDArray[np.float64], most: float, *, by_second: bool
 ) -> list[Offer]:
     chosen: list[int] = []
-    mix = np.ones(column.shape[1])  # before the first member every gain is its own log-likelihood
+    mix = np.empty(0)  # of the members chosen so far
     offers = []
     while len(chosen) < min(_MOST, len(column)):
         left = most - seconds[chosen].sum()

@@ -24,12 +24,12 @@ from ensembler.errors import RequestError, UnknownNameError
 from ensembler.metrics import check_metric, score, score_all
 from ensembler.metrics.calibration import reliability
 
-# Nothing is fitted in these: their cross-fitted predictions are the plain ones.
 # Methods that need no probabilities of a member, only its vote.
 TAKES_VOTES = ("hard", "stack")
 # In these a member of weight zero does not move the others.
 _LINEAR = ("simplex", "greedy", "weights", "single")
 _WORTH_SECONDS = (0.1, 30.0)  # for fitting blends without a member: usually, and when asked to explain
+# Nothing is fitted in these: their cross-fitted predictions are the plain ones.
 UNFITTED = ("soft", "hard", "geometric", "power", "median", "trimmed_mean", "rank", "weights")
 
 
@@ -116,27 +116,9 @@ def make_blend(
     test = _predict_test(method, pool)
     solo = np.array([score(spec.metric, probs, pool.y) for probs in pool.oof])
     details |= _learned(method)
-    details["members"] = [
-        worth.to_json()
-        for worth in member_worths(
-            pool,
-            spec.metric,
-            solo,
-            score(spec.metric, np.asarray(fitted), pool.y),
-            method.weights_,
-            lambda kept: _without(candidate, method, kept),
-            idle_is_worthless=candidate.method in _LINEAR and candidate.before == "none",
-            seconds=_WORTH_SECONDS[explain],
-        )
-    ]
+    details["members"] = _worths(pool, spec, candidate, method, solo, fitted, explain=explain)
     if explain:
-        best = _best(spec.metric, solo)
-        tables = {"best member": pool.oof[best], "blend, fitted": fitted, "blend, cross-fitted": cross_fitted}
-        if len(pool.names) > 1 and all(name in pool.costs for name in pool.names):
-            from ensembler.blending.cost import frontier
-
-            details["frontier"] = [offer.to_json() for offer in frontier(pool, pool.costs)]
-        details["reliability"] = {name: reliability(np.asarray(p), pool.y) for name, p in tables.items()}
+        details |= _explanation(pool, solo, spec.metric, fitted, cross_fitted)
     return BlendResult(
         name=spec.name or spec.method,
         method=spec.method if spec.method == "auto" else candidate.method,
@@ -152,6 +134,43 @@ def make_blend(
         warnings=tuple(finding.to_json() for finding in findings),
         details=details,
     )
+
+
+def _worths(
+    pool: Pool,
+    spec: BlendSpec,
+    candidate: Candidate,
+    method: BlendMethod,
+    solo: NDArray[np.float64],
+    fitted: Probs,
+    *,
+    explain: bool,
+) -> list[dict[str, Any]]:
+    worths = member_worths(
+        pool,
+        spec.metric,
+        solo,
+        score(spec.metric, np.asarray(fitted), pool.y),
+        method.weights_,
+        lambda kept: _without(candidate, method, kept),
+        idle_is_worthless=candidate.method in _LINEAR and candidate.before == "none",
+        seconds=_WORTH_SECONDS[explain],
+    )
+    return [worth.to_json() for worth in worths]
+
+
+def _explanation(
+    pool: Pool, solo: NDArray[np.float64], metric: str, fitted: Probs, cross_fitted: Probs
+) -> dict[str, Any]:
+    """Reliability before and after, and what a cheaper blend would cost in score where costs are known."""
+    best = pool.oof[_best(metric, solo)]
+    tables = {"best member": best, "blend, fitted": fitted, "blend, cross-fitted": cross_fitted}
+    found: dict[str, Any] = {"reliability": {name: reliability(np.asarray(p), pool.y) for name, p in tables.items()}}
+    if len(pool.names) > 1 and all(name in pool.costs for name in pool.names):
+        from ensembler.blending.cost import frontier
+
+        found["frontier"] = [offer.to_json() for offer in frontier(pool, pool.costs)]
+    return found
 
 
 def _with_probabilities(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding]]:

@@ -185,6 +185,7 @@ def apply_blend(store: RunStore, name: str, test: Mapping[str, NDArray[np.floati
             test = {**test, inner: apply_blend(store, inner.removeprefix(BLEND_PREFIX), test)[None]}
     n_new = len(next(iter(test.values()))[0])
     pool: Pool = replace(found.pool, test=tuple(test[m] for m in found.pool.names), test_y=np.full(n_new, -1, np.int64))
-    result = make_blend(pool, spec)
+    # The record's members are what was left after pruning, costs and trust: nothing is left out a second time.
+    result = make_blend(pool, spec.model_copy(update={"prune": None, "max_cost": None}), trust=found.pool.names)
     assert result.test is not None
     return result.test

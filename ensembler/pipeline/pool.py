@@ -87,7 +87,7 @@ def read_pool(
     groups = store.samples.groups()
     pool = Pool(
         names=tuple(member.name for member in opened),
-        oof=oof if len(rows) == oof.shape[1] else oof[:, rows],
+        oof=_only(rows, oof),
         y=labels[rows],
         classes=classes,
         folds=opened[0].folds[rows],
@@ -139,6 +139,14 @@ def _stacked(parts: Sequence[Callable[[], NDArray[np.floating]]]) -> NDArray[np.
     for i, part in enumerate(parts[1:], start=1):
         out[i] = part()
     return out
+
+
+def _only(rows: NDArray[np.int64], stack: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The stack's rows at the rising positions `rows`, moved up in place: the stack may be larger than memory."""
+    if len(rows) < stack.shape[1]:
+        for probs in stack:
+            probs[: len(rows)] = probs[rows]
+    return stack[:, : len(rows)]
 
 
 def _memory_for_a_stack() -> int:

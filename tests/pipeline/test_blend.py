@@ -69,3 +69,37 @@ def test_a_member_of_another_number_of_folds_is_named(fake_run):
         fake_run.folder, "odd", oof, np.concatenate([test, test]), fake_run.classes("label"), ("identity", "hflip")
     )
     assert read_pool(RunStore(fake_run.folder)).pool.other_folds == ("odd",)
+
+
+def test_new_samples_are_predicted_by_the_members_a_budget_bought_and_a_leak_that_was_trusted(fake_run, monkeypatch):
+    classes = fake_run.classes("label")
+    bought = blend_run(fake_run, BlendSpec(method="soft", name="cheap", max_cost=1.0), costs={"a": 1.0, "b": 5.0})
+    assert bought.result.members == ("a",)
+    test = {"a": fake_run.member("a").test(classes)}
+    assert np.allclose(apply_blend(fake_run, "cheap", test), bought.result.test, atol=1e-6)
+
+    import ensembler.blending.make as make
+
+    monkeypatch.setattr(make, "suspected", lambda _: ["b"])
+    trusted = blend_run(fake_run, BlendSpec(name="trusted"), trust=("b",))
+    assert trusted.result.members == ("a", "b")
+    test = {name: fake_run.member(name).test(classes) for name in ("a", "b")}
+    assert np.allclose(apply_blend(fake_run, "trusted", test), trusted.result.test, atol=1e-6)
+
+
+def test_rows_that_a_member_lacks_are_left_out_of_mapped_pools_too(fake_run, monkeypatch):
+    from ensembler.predictions.testing import write_fake_member
+
+    oof = np.array(fake_run.member("a").oof_logits)
+    oof[:, 5:9] = np.nan
+    write_fake_member(fake_run.folder, "some", oof, fake_run.member("a").test_logits, classes=fake_run.classes("label"),
+                      views=("identity", "hflip"))  # fmt: skip
+    path = fake_run.folder / "members" / "some" / "member.json"
+    write_json(path, {**read_json(path), "partial": True})
+    store = RunStore(fake_run.folder)
+    usual = read_pool(store, common_rows=True)
+    assert set(range(60)) - set(usual.rows) == {5, 6, 7, 8}
+    whole = store.member("b").oof(store.classes("label"))
+    assert np.array_equal(usual.pool.choose(["b"]).oof[0], whole[usual.rows])
+    monkeypatch.setenv("ENS_STACK_MEMORY", "100")
+    assert np.array_equal(read_pool(store, common_rows=True).pool.oof, usual.pool.oof)
