@@ -227,7 +227,7 @@ def _check_groups(validated: pd.DataFrame, column: str) -> None:
 def _check_classes(train: pd.DataFrame, target: str, column: str, n_folds: int, scheme: str) -> None:
     for fold in range(n_folds):
         seen = set(train[target][train[column] != fold])
-        lost = sorted(set(train[target]) - seen)
+        lost = sorted(set(train[target].dropna()) - seen)
         if lost:
             table = pd.crosstab(train[target], train[column])
             counts = ", ".join(f"fold {f}: {int(table.loc[lost[0], f])}" for f in map(int, table.columns) if f >= 0)

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ensembler.composition import Composition
 from ensembler.data import built_in
 from ensembler.data.images import IMAGE_SUFFIXES, ChosenImages, FileImages, Images, JoinedImages
 from ensembler.data.spec import BUILT_IN_SOURCES, DataSpec, FoldSpec
 from ensembler.data.tables import TABLE_SUFFIXES, need_column, read_table
+from ensembler.data.targets import compose, derive, pattern_columns, stated_order, unwanted_rows
 from ensembler.errors import DataError, nearest
 
 _MOST = 8  # so many faults of one kind are named, the others counted
@@ -27,7 +29,8 @@ class SampleSet:
 
     `table` has a row for each sample: `id` (text, unique), `split` ("train" or "test"), `source` (as `split`), `path`,
     a column of label names for each target (None = unknown) and, when the recipe names them, `group` and `fold_given`.
-    Row i is image i. `classes` holds each target's class names in their order.
+    Row i is image i. `classes` holds each target's class names in their order. A composed class is the first target;
+    `train:NAME` beside a target holds the labels to train on where they differ; `weight` the sample weights.
     """
 
     table: pd.DataFrame
@@ -35,6 +38,7 @@ class SampleSet:
     classes: dict[str, tuple[str, ...]]
     images: Images
     left_out: tuple[str, ...] = field(default=())
+    composition: Composition | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ def read_samples(data: DataSpec, folds: FoldSpec) -> SampleSet:
     """
     train, test, classes = _read_source(data, folds)
     train = _keep(train, data)
+    unwanted = unwanted_rows(train.table, data)
+    if unwanted.any():
+        train = _choose(train, np.flatnonzero(~unwanted).tolist())
     if data.limit is not None:
         train = _limit(train, data.target_names[0], data.limit)
     if test is not None and data.test_limit is not None:
@@ -61,14 +68,21 @@ def read_samples(data: DataSpec, folds: FoldSpec) -> SampleSet:
     parts = [train] if test is None else [train, test]
     table = pd.concat([part.table for part in parts], ignore_index=True)
     _check_ids(table, data)
-    classes = {t: classes.get(t) or _class_order(train.table[t].dropna().unique()) for t in data.target_names}
+    classes = {
+        name: classes.get(name) or stated_order(spec) or _class_order(train.table[name].dropna().unique())
+        for name, spec in data.target_specs.items()
+    }
     if data.classes is not None:
         classes[data.target_names[0]] = data.classes
+    for name, spec in data.target_specs.items():
+        table[name] = table[name].astype(object).where(table[name].notna() & ~table[name].isin(spec.drop), None)
     _check_labels(table, train, classes)
-    for target in data.target_names:
-        table[target] = table[target].astype(object).where(table[target].notna(), None)
+    composition = None
+    if data.composition is not None:
+        table, composition = compose(table, data, classes, table["split"] == "train")
+        classes = {composition.name: composition.classes, **classes}
     images = parts[0].images if len(parts) == 1 else JoinedImages([part.images for part in parts])
-    return SampleSet(table, data.target_names, classes, images)
+    return SampleSet(table, data.label_names, classes, images, composition=composition)
 
 
 def drop_samples(samples: SampleSet, ids: Iterable[str]) -> SampleSet:
@@ -98,7 +112,9 @@ def _read_source(data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None, 
     if data.source in BUILT_IN_SOURCES:
         return _built_in(data)
     path = Path(data.source)
-    if path.is_dir():
+    if path.is_dir() and data.pattern is not None:
+        train, test = _folder_by_pattern(path, data, folds)
+    elif path.is_dir():
         train, test = _folder(path, data)
     elif path.suffix.lower() in TABLE_SUFFIXES:
         train, test = _manifest(path, data, folds)
@@ -151,6 +167,15 @@ def _folder(path: Path, data: DataSpec) -> tuple[_Part, _Part | None]:
     return _image_folder(path, path, data, "train"), None
 
 
+def _folder_by_pattern(path: Path, data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None]:
+    files = _image_files(path)
+    if not files:
+        raise DataError(f"{path} has no images ({', '.join(IMAGE_SUFFIXES)})")
+    table = pd.DataFrame({data.path: [str(file.relative_to(path)) for file in files]})
+    table = pattern_columns(table, data, path, needed=True)
+    return _table_parts(table, path, data.model_copy(update={"root": str(path)}), folds)
+
+
 def _image_folder(folder: Path, root: Path, data: DataSpec, split: str) -> _Part:
     target = data.target_names[0]
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -189,10 +214,15 @@ def _file_part(paths: list[Path], root: Path, split: str, columns: dict[str, lis
 
 
 def _manifest(path: Path, data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None]:
-    table = read_table(path, data)
+    table = pattern_columns(read_table(path, data), data, path, needed=True)
+    return _table_parts(table, path, data, folds)
+
+
+def _table_parts(table: pd.DataFrame, path: Path, data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None]:
     named: list[tuple[str, str | None]] = [("data.path", data.path)]
-    named += [("data.targets", target) for target in data.target_names]
+    named += [("data.targets", spec.column or target) for target, spec in data.target_specs.items()]
     named += [("data.group", data.group), ("data.split", data.split), ("folds.column", folds.column)]
+    named += [("data.weight", data.weight)]
     for key, column in named:
         if column is not None:
             need_column(table, column, key, path)
@@ -213,7 +243,7 @@ def _test_part(path: Path, data: DataSpec) -> _Part:
         return _test_folder(path, data)
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise DataError(f"{path} {'is neither a folder nor a table' if path.exists() else 'does not exist'}")
-    table = read_table(path, data)
+    table = pattern_columns(read_table(path, data), data, path, needed=False)
     need_column(table, data.path, "data.path", path)
     if data.group is not None and data.group in table:
         return _manifest_part(table, path, data, "test", None)
@@ -234,12 +264,16 @@ def _manifest_part(table: pd.DataFrame, path: Path, data: DataSpec, split: str, 
     problems: list[str] = []
     paths = _image_paths(table[data.path], rows, path, data, problems)
     out = pd.DataFrame({"id": _ids(table, data, path), "split": split, "source": split, "path": table[data.path]})
-    for target in data.target_names:
-        labels = table[target].str.strip() if target in table else pd.Series([""] * len(table))
-        if split == "train":
-            empty = np.flatnonzero(labels == "")
-            problems += _some(f"{path}: {target} is empty in", [f"row {rows[i]}" for i in empty])
-        out[target] = labels.astype(object).where(labels != "", None)
+    for target, spec in data.target_specs.items():
+        faults: list[str] = []
+        labels = derive(table, target, spec, rows, str(path), faults)
+        if split == "train" and data.unlabelled == "stop" and not faults:
+            empty = np.flatnonzero(labels[target].isna())
+            faults += _some(f"{path}: {spec.column or target} is empty in", [f"row {rows[i]}" for i in empty])
+        problems += faults
+        out = out.assign(**labels)
+    if data.weight is not None and split == "train":
+        out["weight"] = _sample_weights(table[data.weight], rows, path, data.weight, problems)
     if data.group is not None:
         groups = table[data.group].str.strip()
         problems += _some(f"{path}: {data.group} is empty in", [f"row {rows[i]}" for i in np.flatnonzero(groups == "")])
@@ -292,6 +326,13 @@ def _fold_numbers(
     faulty = [f"row {rows[i]} ({column[i]!r})" for i in np.flatnonzero(wrong).tolist()]
     problems += _some(f"{path}: {name} should be a fold number from 0 (or -1) in", faulty)
     return numbers.fillna(-1).astype(np.int64)
+
+
+def _sample_weights(column: pd.Series, rows: Sequence[int], path: Path, name: str, problems: list[str]) -> pd.Series:
+    numbers = pd.to_numeric(column.str.strip(), errors="coerce")
+    wrong = np.flatnonzero(numbers.isna() | (numbers < 0) | np.isinf(numbers))
+    problems += _some(f"{path}: {name} should be a weight from 0 in", [f"row {rows[i]}" for i in wrong.tolist()])
+    return numbers
 
 
 def _some(what: str, places: Sequence[str]) -> list[str]:

@@ -2,14 +2,81 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Scheme = Literal["stratified", "group", "stratified-group", "plain", "repeated", "single", "column"]
 BUILT_IN_SOURCES = ("digits", "fashion-mnist")
 # A preset's name, or a list of transforms: names, or a name with its arguments.
 AugmentSpec = str | tuple[str | dict[str, Any], ...] | dict[str, Any]
+
+
+class TargetSpec(BaseModel):
+    """Where the labels of a target come from, and how they are redrawn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    column: str | None = Field(
+        None, alias="from", description="The column, or field of data.pattern, it is read from (default: its name)."
+    )
+    bins: tuple[float, ...] | None = Field(
+        None, min_length=1, description="Edges that cut a number into classes; an edge belongs to the bin above it."
+    )
+    train_bins: tuple[float, ...] | None = Field(
+        None, min_length=1, description="Other edges for the labels that are trained on; scores keep to bins."
+    )
+    labels: tuple[str, ...] | None = Field(None, description="Names of the bins, one more than edges.")
+    map: dict[str, str] | None = Field(None, min_length=1, description="New names of values; equal names are merged.")
+    others: str | None = Field(
+        None, description="What a value that map does not list becomes: keep, or a name (default: an error)."
+    )
+    drop: tuple[str, ...] = Field((), description="Rows with these labels are left out, such as [Not sure, Skip].")
+    min_count: int | None = Field(None, ge=1, description="Classes with fewer train rows are left out.")
+    classes: tuple[str, ...] | None = Field(None, min_length=2, description="The classes in their order.")
+
+    @property
+    def bin_labels(self) -> tuple[str, ...]:
+        """Names of the bins in order, written as ranges when the recipe names none: <30, 30-60, >=60."""
+        if self.labels is not None or self.bins is None:
+            return self.labels or ()
+        edges = [f"{edge:g}" for edge in self.bins]
+        inner = [f"{low}-{high}" for low, high in pairwise(edges)]
+        return (f"<{edges[0]}", *inner, f">={edges[-1]}")
+
+    @model_validator(mode="after")
+    def _check(self) -> TargetSpec:
+        for name, edges in (("bins", self.bins), ("train_bins", self.train_bins)):
+            if edges is not None and list(edges) != sorted(set(edges)):
+                raise ValueError(f"{name} {list(edges)} should rise from edge to edge")
+        if self.train_bins is not None and len(self.train_bins) != len(self.bins or ()):
+            raise ValueError(f"train_bins {list(self.train_bins)} should have as many edges as bins")
+        if self.bins is not None and self.map is not None:
+            raise ValueError("bins and map both say what the labels are; keep one")
+        if self.labels is not None and (self.bins is None or len(set(self.labels)) != len(self.bins) + 1):
+            raise ValueError("labels names the bins: one more name than edges, none twice")
+        if self.others is not None and self.map is None:
+            raise ValueError("others says what becomes of values that map does not list; there is no map")
+        return self
+
+
+class ComposeSpec(BaseModel):
+    """A class made of several targets, such as mask x gender x age."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    of: tuple[str, ...] = Field(min_length=2, description="The targets; the last one turns fastest.")
+    name: str = Field("label", description="What the composed class is called.")
+    separator: str = Field("-", description="What stands between the parts of a class's name.")
+    numbers: bool = Field(False, description="Name classes 0, 1, 2, ... in the order of the combinations.")
+    exclude: tuple[dict[str, str], ...] = Field(
+        (), description="Combinations that cannot be, such as {mask: none, age: child}; parts left out mean any."
+    )
+    unseen: Literal["keep", "exclude"] = Field("keep", description="Combinations that no train row has.")
+    prior: Literal["none", "observed"] = Field(
+        "none", description="observed: the tasks' product is weighed by how often their classes occur together."
+    )
 
 
 class DataSpec(BaseModel):
@@ -23,7 +90,19 @@ class DataSpec(BaseModel):
         description="The folder that image paths start from (default: the manifest's), or that holds fashion-mnist.",
     )
     path: str = Field("path", description="The column of image paths.")
-    targets: str | tuple[str, ...] = Field("label", description="The column of labels, or several.")
+    pattern: str | None = Field(
+        None, description="Fields of the image path that count as columns, such as {person}_{gender}_{age:int}/."
+    )
+    targets: str | tuple[str, ...] | dict[str, TargetSpec] = Field(
+        "label", description="The column of labels, several, or targets by name with their bins or map."
+    )
+    compose: tuple[str, ...] | ComposeSpec | None = Field(
+        None, description="The targets that together make the class to predict, or that with options."
+    )
+    unlabelled: Literal["stop", "allow"] = Field(
+        "stop", description="What an empty label of a train row does: stop the run, or count as unknown in that task."
+    )
+    weight: str | None = Field(None, description="The column of sample weights for sampler: weights.")
     id: str | None = Field(None, description="The column of sample ids (default: a column called id, else the path).")
     group: str | None = Field(None, description="The column of groups: samples of one group stay on one side.")
     split: str | None = Field(None, description="The column that says train or test, for a manifest that holds both.")
@@ -45,16 +124,46 @@ class DataSpec(BaseModel):
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        """Names of the targets; the first one is the label."""
-        return (self.targets,) if isinstance(self.targets, str) else self.targets
+        """Names of the targets that are read; the first one is the label unless one is composed."""
+        return (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
+
+    @property
+    def target_specs(self) -> dict[str, TargetSpec]:
+        """Every target that is read with its options."""
+        given = self.targets if isinstance(self.targets, dict) else {}
+        return {name: given.get(name) or TargetSpec() for name in self.target_names}
+
+    @property
+    def composition(self) -> ComposeSpec | None:
+        """How the class is composed of targets; None when it is not."""
+        return ComposeSpec(of=self.compose) if isinstance(self.compose, tuple) else self.compose
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of everything that a member can predict, the label first."""
+        composed = self.composition
+        return self.target_names if composed is None else (composed.name, *self.target_names)
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _bare_names(cls, targets: Any) -> Any:
+        if isinstance(targets, dict):
+            return {name: {} if spec is None else spec for name, spec in targets.items()}
+        return targets
 
     @model_validator(mode="after")
     def _check(self) -> DataSpec:
-        names = self.target_names
-        if not names or len(set(names)) != len(names):
+        names = self.label_names
+        if not self.target_names or len(set(names)) != len(names):
             raise ValueError(f"targets {list(names)} should name at least one column, none twice")
+        if self.pattern is not None and "{" not in self.pattern:
+            raise ValueError(f"pattern {self.pattern!r} should hold fields, such as {{person}}_{{age:int}}/")
+        composed = self.composition
+        for name in (*composed.of, *(t for rule in composed.exclude for t in rule)) if composed else ():
+            if name not in self.target_names:
+                raise ValueError(f"compose names {name!r}, which is no target ({', '.join(self.target_names)})")
         for name in names:
-            if name in ("id", "split", "source", "fold", "group") or name.startswith("fold_r"):
+            if name in ("id", "split", "source", "fold", "group") or name.startswith(("fold_r", "train:")):
                 raise ValueError(f"targets: the name {name!r} is taken by a column of samples.csv; rename the column")
         return self
 

@@ -156,7 +156,7 @@ def resolved_yaml(spec: RecipeSpec) -> bytes:
 
 def dump_spec(spec: RecipeSpec) -> dict[str, Any]:
     """The specs as plain values."""
-    return spec.model_dump(mode="json", exclude_none=True)
+    return spec.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
 def write_lock(recipe: Recipe, store: RunStore, samples: SampleSet, left_out: Iterable[str] = ()) -> None:
@@ -167,6 +167,7 @@ def write_lock(recipe: Recipe, store: RunStore, samples: SampleSet, left_out: It
         "versions": {"python": platform.python_version(), **_versions()},
         "seed": recipe.spec.seed,
         "classes": {target: list(names) for target, names in samples.classes.items()},
+        "composition": None if samples.composition is None else samples.composition.to_json(),
         "members": list(recipe.spec.members),
         "left_out": sorted(left_out) or old.get("left_out", []),
         "data": data_fingerprint(samples),

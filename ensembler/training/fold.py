@@ -28,6 +28,8 @@ from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.devices import autocast_type, pick_device
 from ensembler.training.batches import BatchSource, epoch_batches, iterate
+from ensembler.training.losses import TaskLosses, build_loss
+from ensembler.training.sampling import draw_rows, epoch_size
 from ensembler.training.spec import MemberSpec
 from ensembler.training.state import read_state, write_state
 
@@ -60,7 +62,9 @@ class FoldData:
     """What a fold is trained on.
 
     `pixels` uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `train_rows` and `valid_rows`
-    positions among the images; `valid_rows` may be empty.
+    positions among the images; `valid_rows` may be empty. Of several tasks `targets` is `[images, tasks]`, `tasks` the
+    number of classes of each, and `classes` their sum. `balance` `[images]` are the labels that a sampler balances
+    (default: the targets), `weights` `[images]` those of sampler: weights; `names` the class names of each task.
     """
 
     pixels: NDArray[np.uint8]
@@ -68,6 +72,16 @@ class FoldData:
     train_rows: NDArray[np.int64]
     valid_rows: NDArray[np.int64]
     classes: int
+    tasks: tuple[int, ...] | None = None
+    balance: NDArray[np.int64] | None = None
+    weights: NDArray[np.float64] | None = None
+    names: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """What a sampler balances, `[train rows]`."""
+        labels = self.balance if self.balance is not None else self.targets
+        return (labels if labels.ndim == 1 else labels[:, 0])[self.train_rows]
 
 
 def train_fold(
@@ -142,7 +156,7 @@ class _Training:
         network = build_network(spec, classes=data.classes, size=size, channels=channels)
         network = network.to(device).to(memory_format=torch.channels_last)
         optimizer = _optimizer(spec, network)
-        updates = _updates_per_epoch(spec, len(data.train_rows))
+        updates = _updates_per_epoch(spec, epoch_size(spec.sampler, data.train_labels))
         return cls(
             spec,
             data,
@@ -154,7 +168,7 @@ class _Training:
             network,
             optimizer,
             _scheduler(spec, optimizer, updates),
-            _criterion(spec).to(device),
+            _criterion(spec, data).to(device),
             _mixup(spec, data.classes),
             _ema(spec, network),
             torch.amp.GradScaler(device.type, enabled=autocast_type(spec.amp, device) == torch.float16),
@@ -165,6 +179,9 @@ class _Training:
         """A fingerprint of what is trained, so that a state is never taken up by another training."""
         rows = hashlib.sha256(self.data.train_rows.tobytes() + self.data.targets.tobytes()).hexdigest()
         content = [self.spec.model_dump(mode="json"), self.seed, self.fold, rows, list(self.data.pixels.shape)]
+        for drawn_by in (self.data.balance, self.data.weights):
+            if drawn_by is not None:
+                content.append(hashlib.sha256(drawn_by.tobytes()).hexdigest())
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
@@ -182,7 +199,10 @@ class _Training:
         key = (self.seed, self.fold, epoch)
         _seed_all(sample_seed(*key))
         rng = np.random.default_rng(sample_seed(*key, "order"))
-        batches = epoch_batches(self.data.train_rows, self.spec.batch_size, rng)
+        data = self.data
+        weights = None if data.weights is None else data.weights[data.train_rows]
+        rows = draw_rows(data.train_rows, data.train_labels, self.spec.sampler, rng, weights)
+        batches = epoch_batches(rows, self.spec.batch_size, rng)
         source = BatchSource(self.data.pixels, self.data.targets, batches, self.augment, key)
         self._freeze(epoch <= self.spec.freeze_epochs)
         loss = self._train(source, epoch)
@@ -268,16 +288,22 @@ class _Training:
         if not len(rows):
             return None, None
         network = self._predictor.eval()
-        right, loss = 0, 0.0
+        sizes = list(self.data.tasks or (self.data.classes,))
+        # [tasks]: rows that are right, rows with a label, summed loss
+        right, known, loss = (np.zeros(len(sizes)) for _ in range(3))
         for start in range(0, len(rows), max(self.spec.batch_size, 64)):
             batch = rows[start : start + max(self.spec.batch_size, 64)]
             pixels = torch.from_numpy(self.data.pixels[batch]).permute(0, 3, 1, 2).to(self.device)
             targets = torch.from_numpy(self.data.targets[batch]).to(self.device)
             with _autocast(self.spec.amp, self.device):
                 logits = network(pixels).float()
-            right += int((logits.argmax(1) == targets).sum())
-            loss += float(nn.functional.cross_entropy(logits, targets, reduction="sum"))
-        return right / len(rows), loss / len(rows)
+            columns = targets.view(len(targets), -1)
+            for t, part in enumerate(logits.split(sizes, dim=1)):
+                right[t] += int((part.argmax(1) == columns[:, t]).sum())
+                known[t] += int((columns[:, t] >= 0).sum())
+                loss[t] += float(nn.functional.cross_entropy(part, columns[:, t], reduction="sum", ignore_index=-1))
+        known = np.maximum(known, 1)
+        return float((right / known).mean()), float((loss / known).sum())
 
     def _remember_best(self, record: EpochRecord) -> None:
         before = self.history[self.best_epoch - 1].valid_loss if self.best_epoch else None
@@ -380,14 +406,18 @@ def _scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates_per_e
     return scheduler
 
 
-def _criterion(spec: MemberSpec) -> nn.Module:
-    from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
-
-    mixes = spec.mixup > 0 or spec.cutmix > 0
-    if spec.loss == "bce":
-        return BinaryCrossEntropy(smoothing=0.0 if mixes else spec.smoothing)
-    soft: nn.Module = SoftTargetCrossEntropy()
-    return soft if mixes else nn.CrossEntropyLoss(label_smoothing=spec.smoothing)
+def _criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
+    targets = data.targets[data.train_rows].reshape(len(data.train_rows), -1)
+    sizes = data.tasks or (data.classes,)
+    losses = []
+    for t, size in enumerate(sizes):
+        known = targets[:, t][targets[:, t] >= 0]
+        counts = np.bincount(known, minlength=size).astype(np.int64)
+        losses.append(build_loss(spec, counts, None if data.names is None else data.names[t]))
+    if data.tasks is None:
+        return losses[0]
+    weights = [(spec.loss_weights or {}).get(name, 1.0) for name in spec.targets]
+    return TaskLosses(losses, sizes, weights)
 
 
 def _mixup(spec: MemberSpec, classes: int) -> Any:
