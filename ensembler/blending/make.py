@@ -64,11 +64,13 @@ def make_blend(
     budget: float | None = None,
     explain: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
+    part: NDArray[np.int64] | None = None,
 ) -> BlendResult:
     """Find the blend that `spec` asks for.
 
     `auto` leaves out members that look leaked unless they are in `trust`, and stops comparing after `budget` seconds.
-    `explain` takes the time to fit the blend without each member, and keeps reliability tables.
+    `explain` takes the time to fit the blend without each member, and keeps reliability tables. `part` `[rows]` are
+    the parts of cross-fitting, where blends that build on each other share them.
     """
     check_metric(spec.metric)
     began = time.perf_counter()
@@ -78,7 +80,8 @@ def make_blend(
         pool = _without_leaks(pool, findings, trust)
     pool, left_out = _narrowed(pool, spec)
     findings += left_out
-    part = fitting_parts(pool.y, pool.folds, pool.groups, seed=spec.seed)
+    if part is None:
+        part = fitting_parts(pool.y, pool.folds, pool.groups, seed=spec.seed)
     details: dict[str, Any] = {}
     cross_fitted: Probs | None = None
     correction = 0.0

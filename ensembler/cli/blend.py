@@ -24,6 +24,9 @@ def command(
         typer.Option("--weights", metavar="A=2,B=1", help="Weights by hand, by name or in the order of `ens ls RUN`."),
     ] = None,
     members: Members = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="Blend the members of this target alone (default: the label).")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What the blend is called (default: the method).")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="What the blend is chosen by (log_loss).")] = None,
     options: Annotated[
@@ -70,8 +73,11 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Combine the members' predictions into one; nothing is trained and no image is read."""
+    from functools import partial
+
     from ensembler.pipeline.blend import blend_run, submission_spec, submit_blend
     from ensembler.pipeline.blend_request import blend_spec, parse_costs, seconds
+    from ensembler.pipeline.compose import blend_label
     from ensembler.predictions.store import RunStore
 
     store = RunStore.open(run, artifacts)
@@ -91,7 +97,8 @@ def command(
         options=options or (),
     )
     with stoppable(f"`ens blend {run}`"), show_progress(quiet=quiet or json) as progress:
-        outcome = blend_run(
+        blend = blend_label if target is None else partial(blend_run, target=target)
+        outcome = blend(
             store,
             spec,
             common_rows=common_rows,
@@ -108,6 +115,8 @@ def command(
     if json:
         print_json({**outcome.to_json(), "submitted": submitted})
     else:
+        for stage in outcome.stages:
+            print_outcome(stage)
         print_outcome(outcome)
         if explain:
             print_explanation(outcome)
@@ -129,7 +138,10 @@ def print_outcome(outcome: BlendOutcome) -> None:
         for worth in result.details["members"]
     ]
     title = f"{outcome.run}: blend {result.name} ({result.details.get('chosen', result.method)})"
-    print_table(title, ["member", "weight", f"{metric} alone", "worse without"], rows)
+    if rows:
+        print_table(title, ["member", "weight", f"{metric} alone", "worse without"], rows)
+    else:
+        print(f"{title}: the product of {', '.join(result.details['tasks'].values())}")
     columns = ["cross_fitted", "fitted", "holdout"]
     metrics = list(result.scores["cross_fitted"] or {})
     body = [

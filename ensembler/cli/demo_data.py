@@ -10,13 +10,14 @@ import typer
 from ensembler.cli.options import Debug, Json, Quiet
 from ensembler.cli.terminal import print_json
 
-KINDS = ("shapes",)
+KINDS = ("shapes", "masks")
 
 
 def command(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to draw: shapes.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to draw: shapes or masks.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that is new or empty.")],
-    n: Annotated[int, typer.Option("--n", min=10, help="How many labelled images.")] = 2000,
+    n: Annotated[int, typer.Option("--n", min=10, help="Shapes: how many labelled images.")] = 2000,
+    persons: Annotated[int, typer.Option("--persons", min=12, help="Masks: how many labelled persons.")] = 300,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Equal seeds draw equal images.")] = 0,
     groups: Annotated[bool, typer.Option("--groups", help="Several images of one origin, as a group column.")] = False,
     odd: Annotated[bool, typer.Option("--odd", help="Add files of every kind, and a few broken ones.")] = False,
@@ -34,8 +35,12 @@ def command(
         raise RequestError(f"{out} is not an empty folder; name a new one, nothing is overwritten")
     check_training_installed("ens demo-data")
     from ensembler.data.demo import write_shapes
+    from ensembler.data.demo_masks import write_masks
 
-    written = write_shapes(out, n=n, seed=seed, groups=groups, odd=odd)
+    if kind == "masks":
+        written = write_masks(out, persons=persons, seed=seed)
+    else:
+        written = write_shapes(out, n=n, seed=seed, groups=groups, odd=odd)
     if json:
         print_json({"out": str(out), "kind": kind, "images": written, "recipe": str(out / "recipe.yaml")})
     else:

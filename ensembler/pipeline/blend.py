@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.make import BlendResult, make_blend
-from ensembler.blending.pool import Pool
 from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError
 from ensembler.files import claim
 from ensembler.pipeline.fingerprint import fingerprint
-from ensembler.pipeline.pool import BLEND_PREFIX, StorePool, read_pool
+from ensembler.pipeline.pool import BLEND_PREFIX, read_pool
 from ensembler.pipeline.submission import write_submission
 from ensembler.predictions.blends import write_blend
 from ensembler.predictions.store import RunStore, check_name
 from ensembler.reporting.spec import SubmissionSpec
+
+Asked = tuple[BlendSpec, Sequence[str]]  # the options and the members that a blend was asked for
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,13 @@ class BlendOutcome:
 
     run: str
     result: BlendResult
-    n_rows: int
-    submitted: bool = False
+    rows: NDArray[np.int64]  # positions among the train rows of those it was fitted on
+    stages: tuple[BlendOutcome, ...] = ()  # the blends it is made of, when it is made of several tasks
+
+    @property
+    def n_rows(self) -> int:
+        """On how many rows it was fitted."""
+        return len(self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens blend --json` prints."""
@@ -47,7 +53,8 @@ class BlendOutcome:
             "gain": r.gain,
             "warnings": list(r.warnings),
             "details": r.details,
-            "submitted": self.submitted,
+            "submitted": False,
+            **({"stages": [stage.to_json() for stage in self.stages]} if self.stages else {}),
         }
 
 
@@ -64,8 +71,14 @@ def blend_run(
     target: str | None = None,
     costs: Mapping[str, float] | None = None,
     explain: bool = False,
+    part: NDArray[np.int64] | None = None,
+    asked: Asked | None = None,
 ) -> BlendOutcome:
-    """Find the blend that `spec` asks for over the complete members and keep it as `blends/<name>/`."""
+    """Find the blend that `spec` asks for over the complete members of one target and keep it as `blends/<name>/`.
+
+    `part` `[train rows]` are parts of cross-fitting that several blends share; `asked` is what the
+    whole was asked to be made of, when this blend is its last stage (default: `spec` and its members).
+    """
     name = check_name("blend", spec.name or spec.method)
     members = spec.members if members is None else members
     if name in _blends_below(store, members or ()):
@@ -79,9 +92,19 @@ def blend_run(
         common_rows=common_rows,
         costs=costs,
     )
-    result = make_blend(found.pool, spec, trust=tuple(trust), budget=budget, explain=explain, progress=on_progress)
-    _keep(store, found, spec, result, views)
-    return BlendOutcome(store.name, result, len(found.rows))
+    result = make_blend(
+        found.pool,
+        spec,
+        trust=tuple(trust),
+        budget=budget,
+        explain=explain,
+        progress=on_progress,
+        part=None if part is None else part[found.rows],
+    )
+    outcome = BlendOutcome(store.name, result, found.rows)
+    asked = asked or (spec, found.pool.names)
+    keep_blend(store, outcome, found.target, found.pool.classes, spec, views, asked)
+    return outcome
 
 
 def _blends_below(store: RunStore, members: Sequence[str]) -> set[str]:
@@ -90,14 +113,23 @@ def _blends_below(store: RunStore, members: Sequence[str]) -> set[str]:
     return names.union(*(_blends_below(store, store.blend(name).record.members) for name in names))
 
 
-def _keep(store: RunStore, found: StorePool, spec: BlendSpec, result: BlendResult, views: Sequence[str] | None) -> None:
-    classes = found.pool.classes
+def keep_blend(
+    store: RunStore,
+    outcome: BlendOutcome,
+    target: str,
+    classes: Sequence[str],
+    spec: BlendSpec,
+    views: Sequence[str] | None,
+    asked: Asked,
+) -> None:
+    """Write a blend of `target` into the store; `asked` decides later whether it is still current."""
+    result = outcome.result
     oof = np.full((len(store.samples.train), len(classes)), np.nan, np.float32)
-    oof[found.rows] = result.oof
+    oof[outcome.rows] = result.oof
     test = np.empty((0, len(classes)), np.float32) if result.test is None else result.test
     record = {
         "name": result.name,
-        "target": found.target,
+        "target": target,
         "classes": list(classes),
         "method": result.method,
         "members": list(result.members),
@@ -109,7 +141,7 @@ def _keep(store: RunStore, found: StorePool, spec: BlendSpec, result: BlendResul
         "details": _storable(result.details),
         "spec": spec.model_dump(mode="json", exclude_none=True),
         "views": list(views) if views else None,
-        "fingerprint": blend_fingerprint(store, spec, found.pool.names, views),
+        "fingerprint": blend_fingerprint(store, *asked, views),
     }
     write_blend(store.blend_folder(result.name), store.lock_path, record, oof, test)
 
@@ -128,8 +160,13 @@ def _storable(value: Any) -> Any:
 def blend_fingerprint(store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None) -> str:
     """A digest of everything a blend is made from: its options and its members' predictions."""
     sums = {name: _sums(store, name) for name in members}
-    predictions = {name: [s.get("oof.npy"), s.get("test.npy"), s.get("samples.csv")] for name, s in sums.items()}
+    predictions = {name: _of_predictions(s) for name, s in sums.items()}
     return fingerprint({"spec": spec.model_dump(mode="json"), "members": predictions, "views": list(views or [])})
+
+
+def _of_predictions(sums: Mapping[str, str]) -> list[str | None]:
+    arrays = sorted(name for name in sums if name.startswith(("oof.", "test.")))
+    return [*(sums[name] for name in arrays), sums.get("samples.csv")]
 
 
 def _sums(store: RunStore, name: str) -> dict[str, str]:
@@ -166,26 +203,3 @@ def submission_spec(store: RunStore) -> SubmissionSpec:
     recipe = store.lock.get("recipe")
     given = recipe.get("submission") if isinstance(recipe, dict) else None
     return SubmissionSpec.model_validate(given or {})
-
-
-def apply_blend(store: RunStore, name: str, test: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:
-    """Probabilities of new samples by a blend of the store.
-
-    `test` holds, by member, the probabilities `[folds, samples, classes]` of the new samples, classes in the run's
-    order. The blend is fitted again on the same out-of-fold rows, which gives the same blend.
-    """
-    from dataclasses import replace
-
-    record = store.blend(name).record
-    extra = record.model_extra or {}
-    spec = BlendSpec.model_validate(extra.get("spec") or {"method": record.method})
-    found = read_pool(store, record.members, merge=spec.merge, views=extra.get("views") or spec.views, common_rows=True)
-    for inner in found.pool.names:
-        if inner.startswith(BLEND_PREFIX) and inner not in test:
-            test = {**test, inner: apply_blend(store, inner.removeprefix(BLEND_PREFIX), test)[None]}
-    n_new = len(next(iter(test.values()))[0])
-    pool: Pool = replace(found.pool, test=tuple(test[m] for m in found.pool.names), test_y=np.full(n_new, -1, np.int64))
-    # The record's members are what was left after pruning, costs and trust: nothing is left out a second time.
-    result = make_blend(pool, spec.model_copy(update={"prune": None, "max_cost": None}), trust=found.pool.names)
-    assert result.test is not None
-    return result.test

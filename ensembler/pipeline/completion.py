@@ -16,7 +16,7 @@ from ensembler.metrics import score_all
 from ensembler.pipeline.member_plan import RETRAINING, MemberPlan
 from ensembler.predictions.arrays import fill_array
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, weights_path
-from ensembler.predictions.members import FORMAT, checksums
+from ensembler.predictions.members import FORMAT, Member, array_file, checksums
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.publish import replacing
 
@@ -57,25 +57,52 @@ def complete_member(plan: MemberPlan, finished: Sequence[FinishedFold]) -> None:
 
 
 def _prepare(plan: MemberPlan, finished: Sequence[FinishedFold], prepared: Path) -> None:
-    store, n_views, n_classes = plan.workspace.store, len(plan.view_names), len(plan.classes)
-    shape = (n_views, len(store.samples.train), n_classes)
-    with fill_array(prepared / "oof.npy", shape, np.float32) as oof:
-        oof[:] = np.nan
-        for fold in finished:
-            oof[:, fold.rows] = fold.oof
-        scores = {"oof": member_scores(plan, oof, "train")}
-    test_shape = (len(finished), n_views, len(store.samples.test), n_classes)
-    with fill_array(prepared / "test.npy", test_shape, np.float32) as test:
-        for fold in finished:
-            test[fold.fold] = fold.test
-        scores["holdout"] = member_scores(plan, test, "test")
+    scores = write_logits(plan, prepared, finished)
     names = [weights_path(plan.folder, fold.fold).name for fold in finished]
     if plan.folder.name == RETRAINING:
         for name in names:
             shutil.copyfile(plan.folder / name, prepared / name)
-    sums = checksums(prepared, ["oof.npy", "test.npy"]) | _weights_checksums(plan.folder, finished)
+    sums = checksums(prepared, array_files(plan)) | _weights_checksums(plan.folder, finished)
     record = _record(plan, finished, scores, sums)
     write_json(prepared / "member.json", record)
+
+
+def array_files(plan: MemberPlan) -> list[str]:
+    """Names of the files of logits that a member has."""
+    tasks = plan.targets if len(plan.targets) > 1 else (None,)
+    return [array_file(part, task) for task in tasks for part in ("oof", "test")]
+
+
+def write_logits(
+    plan: MemberPlan, prepared: Path, finished: Sequence[FinishedFold], before: Member | None = None
+) -> dict[str, Any]:
+    """Write a member's logits into `prepared`, the views that it has had before first; return its scores by split.
+
+    The scores of a member of several tasks are by split and task.
+    """
+    oof_scores, holdout_scores = {}, {}
+    several = len(plan.targets) > 1
+    for target, part in plan.task_slices.items():
+        task, old = (target if several else None), (None if before is None else before.for_target(target))
+        n_old = 0 if old is None else len(old.record.views)
+        shape = (n_old + finished[0].oof.shape[0], len(plan.workspace.store.samples.train), part.stop - part.start)
+        with fill_array(prepared / array_file("oof", task), shape, np.float32) as oof:
+            if old is not None:
+                oof[:n_old] = old.oof_logits
+            oof[n_old:] = np.nan
+            for fold in finished:
+                oof[n_old:, fold.rows] = fold.oof[..., part]
+            oof_scores[target] = member_scores(plan, target, oof, "train")
+        test_shape = (len(finished), shape[0], len(plan.workspace.store.samples.test), shape[2])
+        with fill_array(prepared / array_file("test", task), test_shape, np.float32) as test:
+            if old is not None:
+                test[:, :n_old] = old.test_logits
+            for fold in finished:
+                test[fold.fold, n_old:] = fold.test[..., part]
+            holdout_scores[target] = member_scores(plan, target, test, "test")
+    if several:
+        return {"oof": oof_scores, "holdout": holdout_scores}
+    return {"oof": oof_scores[plan.targets[0]], "holdout": holdout_scores[plan.targets[0]]}
 
 
 def _weights_checksums(folder: Path, finished: Sequence[FinishedFold]) -> dict[str, str]:
@@ -99,8 +126,9 @@ def _record(
     return {
         "format": FORMAT,
         "name": plan.job.name,
-        "target": plan.target,
+        "target": plan.targets[0],
         "classes": list(plan.classes),
+        **_tasks(plan),
         "views": list(plan.view_names),
         "folds": len(finished),
         "kind": "logits",
@@ -117,12 +145,17 @@ def _record(
     }
 
 
-def member_scores(plan: MemberPlan, logits: NDArray[Any], split: str) -> dict[str, float] | None:
-    """Scores of a member over all its views: `oof.npy`'s array for "train", `test.npy`'s for "test".
+def _tasks(plan: MemberPlan) -> dict[str, Any]:
+    classes = plan.workspace.samples.classes
+    return {"tasks": {target: list(classes[target]) for target in plan.targets}} if len(plan.targets) > 1 else {}
+
+
+def member_scores(plan: MemberPlan, target: str, logits: NDArray[Any], split: str) -> dict[str, float] | None:
+    """Scores of a member in one target over all its views: `oof.npy`'s array for "train", `test.npy`'s for "test".
 
     None when no row of that split has a label (and, for "train", is validated by some fold).
     """
-    labels = plan.workspace.store.samples.labels(plan.target, plan.classes, split)
+    labels = plan.workspace.store.samples.labels(target, plan.workspace.samples.classes[target], split)
     known = labels >= 0
     if split == "train":
         known &= plan.fold_of_row >= 0

@@ -74,11 +74,16 @@ def evaluate(
     more = list(metrics or ())
     rows: list[ScoreRow] = []
     for name in names:
-        rows += _member_rows(store, store.member(name), merge, views, by_view, more)
+        member = store.member(name)
+        for target in member.targets:
+            rows += _member_rows(store, member.for_target(target), merge, views, by_view, more)
     for name in store.blends if members is None else ():
         rows += _blend_rows(store, store.blend(name), more)
-    target = rows[0].target if rows else store.samples.targets[0]
-    return Evaluation(store.name, store.classes(target), tuple(rows))
+    found = {row.target for row in rows}
+    label = next((t for t in store.samples.targets if t in found), store.samples.targets[0])
+    order = {target: i for i, target in enumerate(store.samples.targets)}
+    rows.sort(key=lambda row: (order.get(row.target, 0), row.kind == "blend"))
+    return Evaluation(store.name, store.classes(label), tuple(rows))
 
 
 def _member_rows(

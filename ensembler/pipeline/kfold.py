@@ -119,20 +119,13 @@ class Trainer:
     def _fit(self, plan: MemberPlan, fold: int) -> dict[str, Any]:
         from ensembler.data.augment import build_augment
         from ensembler.networks.checkpoint import save_checkpoint
-        from ensembler.training.fold import FoldData, train_fold
+        from ensembler.training.fold import train_fold
 
         ws, spec = self.workspace, plan.job.spec
         shape = {"classes": len(plan.classes), "size": plan.input.size, "channels": plan.input.channels}
-        data = FoldData(
-            plan.pixels,
-            plan.image_targets,
-            plan.rows_of_fold(fold, validation=False),
-            plan.rows_of_fold(fold, validation=True),
-            len(plan.classes),
-        )
         trained = train_fold(
             spec,
-            data,
+            plan.fold_data(fold),
             augment=build_augment(spec.augment or ws.spec.augment, plan.input.size, plan.input.channels),
             seed=plan.seed,
             fold=fold,
@@ -149,6 +142,7 @@ class Trainer:
             "member": plan.job.name,
             "fold": fold,
             "classes": list(plan.classes),
+            "tasks": {target: [part.start, part.stop] for target, part in plan.task_slices.items()},
             "seconds": trained.seconds,
             "chosen_epoch": trained.chosen_epoch,
             "history": [r.__dict__ for r in trained.history],

@@ -83,7 +83,8 @@ def list_run(store: RunStore, *, check: bool = False) -> RunListing:
 def _complete(store: RunStore, name: str, check: bool) -> MemberListing:
     member = store.member(name)
     if check:
-        _ = member.oof_logits, member.test_logits
+        for target in member.targets:
+            _ = member.for_target(target).oof_logits, member.for_target(target).test_logits
     r = member.record
     retraining = (member.folder / ".retrain").is_dir()
     state = "complete, training again" if retraining else "complete"

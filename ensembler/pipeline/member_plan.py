@@ -24,6 +24,7 @@ from ensembler.predictions.store import cache_folder
 if TYPE_CHECKING:
     from ensembler.data.spec import InputSpec
     from ensembler.inference.views import View
+    from ensembler.training.fold import FoldData
 
 RETRAINING = ".retrain"  # a member that is trained again with other options stays usable meanwhile
 
@@ -79,7 +80,7 @@ class MemberPlan:
             "augment": json.loads(json.dumps(self.job.spec.augment or spec.augment, default=_plain)),
             "input": self.input.model_dump(mode="json"),
             "seed": self.seed,
-            "target": self.target,
+            "target": self.targets[0] if len(self.targets) == 1 else list(self.targets),
             "fold_column": self.job.fold_column,
         }
 
@@ -94,14 +95,27 @@ class MemberPlan:
         return self.workspace.spec.seed if self.job.spec.seed is None else self.job.spec.seed
 
     @property
-    def target(self) -> str:
-        """The target it predicts: its own, else the recipe's first."""
-        return self.job.spec.target or self.workspace.samples.targets[0]
+    def targets(self) -> tuple[str, ...]:
+        """The targets it predicts: its own, else the recipe's label."""
+        return self.job.spec.targets or self.workspace.samples.targets[:1]
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the run's order."""
-        return self.workspace.samples.classes[self.target]
+        """Names of the logits in order: the classes, in the run's order; `task=class` when there are several tasks."""
+        classes = self.workspace.samples.classes
+        if len(self.targets) == 1:
+            return classes[self.targets[0]]
+        return tuple(f"{target}={name}" for target in self.targets for name in classes[target])
+
+    @property
+    def task_slices(self) -> dict[str, slice]:
+        """Which of its logits belong to each target."""
+        slices, start = {}, 0
+        for target in self.targets:
+            size = len(self.workspace.samples.classes[target])
+            slices[target] = slice(start, start + size)
+            start += size
+        return slices
 
     @cached_property
     def input(self) -> InputSpec:
@@ -156,19 +170,38 @@ class MemberPlan:
 
     @cached_property
     def image_targets(self) -> NDArray[np.int64]:
-        """Label of every image (-1 = unknown), in the images' order."""
-        store = self.workspace.store
-        train_images, _ = self.workspace.image_rows
-        targets = np.full(len(self.workspace.samples.table), -1, dtype=np.int64)
-        targets[train_images] = store.samples.labels(self.target, self.classes, "train")
-        return targets
+        """Labels of every image `[images, targets]` (-1 = unknown), as they are scored."""
+        return np.stack([self.workspace.image_labels(target) for target in self.targets], axis=1)
 
     def rows_of_fold(self, fold: int, *, validation: bool) -> NDArray[np.int64]:
         """Positions among the images of the rows a fold trains on, or of those it is validated on."""
         train_images, _ = self.workspace.image_rows
         inside = self.fold_of_row == fold
-        known = self.image_targets[train_images] >= 0
+        known = (self.image_targets[train_images] >= 0).any(axis=1)
         return train_images[(inside if validation else ~inside) & known]
+
+    def fold_data(self, fold: int) -> FoldData:
+        """What a fold is trained on; rows it is validated on keep the labels that are scored."""
+        from ensembler.training.fold import FoldData
+
+        ws, spec = self.workspace, self.job.spec
+        train, valid = (self.rows_of_fold(fold, validation=v) for v in (False, True))
+        targets = self.image_targets.copy()
+        targets[train] = np.stack([ws.image_labels(t, trained_on=True)[train] for t in self.targets], axis=1)
+        several = len(self.targets) > 1
+        balanced = spec.sampler_target or (ws.samples.targets[0] if several else self.targets[0])
+        classes = tuple(ws.samples.classes[target] for target in self.targets)
+        return FoldData(
+            self.pixels,
+            targets if several else targets[:, 0],
+            train,
+            valid,
+            len(self.classes),
+            tasks=tuple(map(len, classes)) if several else None,
+            balance=None if spec.sampler == "none" else ws.image_labels(balanced, trained_on=True),
+            weights=ws.image_weights if spec.sampler == "weights" else None,
+            names=classes,
+        )
 
     def state_path(self, fold: int) -> Path:
         """Where the training of a fold that is not over keeps its state."""
@@ -208,13 +241,19 @@ class MemberPlan:
 
     def describe(self, finished: FinishedFold) -> str:
         """The score of a finished fold in words."""
-        labels = self.workspace.store.samples.labels(self.target, self.classes, "train")[finished.rows]
-        known = labels >= 0
-        if not known.any():
-            return "no labelled validation rows"
-        probs = softmax(finished.oof).mean(axis=0)[known]
-        accuracy, loss = (score(name, probs, labels[known]) for name in ("accuracy", "log_loss"))
-        return f"accuracy {accuracy:.4f}, log loss {loss:.4f}"
+        texts = []
+        for target, part in self.task_slices.items():
+            classes = self.workspace.samples.classes[target]
+            labels = self.workspace.store.samples.labels(target, classes, "train")[finished.rows]
+            known = labels >= 0
+            of_target = f"{target}: " if len(self.targets) > 1 else ""
+            if not known.any():
+                texts.append(f"{of_target}no labelled validation rows")
+                continue
+            probs = softmax(finished.oof[..., part]).mean(axis=0)[known]
+            accuracy, loss = (score(name, probs, labels[known]) for name in ("accuracy", "log_loss"))
+            texts.append(f"{of_target}accuracy {accuracy:.4f}, log loss {loss:.4f}")
+        return "; ".join(texts)
 
 
 def _plain(value: Any) -> Any:

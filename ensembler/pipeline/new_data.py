@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ensembler.data.samples import read_unlabelled
 from ensembler.errors import MissingFileError
 from ensembler.files import write_bytes
-from ensembler.pipeline.blend import apply_blend, submission_spec
+from ensembler.pipeline.apply import apply_blend, members_below
+from ensembler.pipeline.blend import submission_spec
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.submission import submitted_blend
 from ensembler.pipeline.views import ViewPredictor
@@ -49,15 +50,18 @@ def predict_new(
     """
     store = workspace.store
     blend = None if members is not None else submitted_blend(store)
-    names = list(store.blend(blend).record.members) if blend else list(members or store.complete_members)
+    names = members_below(store, blend) if blend else list(members or store.complete_members)
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
     ids, probs_by_member = _predict(workspace, data, names, device)
-    classes = store.classes(store.member(names[0]).record.target)
     if blend is not None:
+        classes = store.blend(blend).record.classes
         probs = apply_blend(store, blend, probs_by_member)
     else:
-        probs = np.mean([folds.mean(axis=0) for folds in probs_by_member.values()], axis=0)
+        targets = {target for _, target in probs_by_member}
+        target = next(t for t in store.samples.targets if t in targets)
+        classes = store.classes(target)
+        probs = np.mean([p.mean(axis=0) for (_, t), p in probs_by_member.items() if t == target], axis=0)
     table = submission_table(ids, probs, classes, spec or _without_template(submission_spec(store)))
     path = out or store.folder / "predictions.csv"
     write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
@@ -70,14 +74,14 @@ def _without_template(spec: SubmissionSpec) -> SubmissionSpec:
 
 def _predict(
     workspace: Workspace, data: Path, names: Sequence[str], device: str
-) -> tuple[list[str], dict[str, NDArray[np.float32]]]:
+) -> tuple[list[str], dict[tuple[str, str], NDArray[np.float32]]]:
     from ensembler.data.pixels import prepare_pixels
     from ensembler.inference.views import expand_views
 
     ids, images = read_unlabelled(data, workspace.spec.data)
     predictor = ViewPredictor(workspace, device)
     store = workspace.store
-    probs: dict[str, NDArray[np.float32]] = {}
+    probs: dict[tuple[str, str], NDArray[np.float32]] = {}
     for job in workspace.select(names):
         plan = MemberPlan(workspace, job)
         member = store.member(job.name)
@@ -88,7 +92,8 @@ def _predict(
             on_progress=lambda done, total: workspace.progress.step("decoding images", done, total),
         )
         rows, views = np.arange(len(ids)), expand_views(member.record.views)
-        order = member.class_order(store.classes(member.record.target))
         folds = [predictor.predict(plan, member, f, pixels, rows, views) for f in range(member.record.folds)]
-        probs[job.name] = np.stack([merge_views(logits)[:, order] for logits in folds])
+        for target, part in plan.task_slices.items():
+            order = member.for_target(target).class_order(store.classes(target))
+            probs[job.name, target] = np.stack([merge_views(logits[..., part])[:, order] for logits in folds])
     return ids, probs

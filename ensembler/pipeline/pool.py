@@ -102,11 +102,11 @@ def read_pool(
 
 
 def _open_members(store: RunStore, members: Sequence[str] | None, target: str | None) -> list[Member | BlendMember]:
-    names = list(members) if members is not None else store.complete_members
-    opened = [_open(store, name) for name in names]
-    if members is None and opened:
-        wanted = target or _label_target(store)
-        opened = [member for member in opened if member.record.target == wanted]
+    if members is None:
+        label = target or _label_target(store)
+        opened: list[Member | BlendMember] = list(store.members_of(label)) if label else []
+    else:
+        opened = [_of_target(_open(store, name), target, store) for name in members]
     if not opened:
         begun = store.begun_members
         hint = f"; {', '.join(begun)} are not complete yet" if begun else ""
@@ -115,6 +115,14 @@ def _open_members(store: RunStore, members: Sequence[str] | None, target: str | 
     if len(targets) > 1:
         raise RequestError(f"members of several targets cannot be blended: {', '.join(sorted(targets))}")
     return opened
+
+
+def _of_target(member: Member | BlendMember, target: str | None, store: RunStore) -> Member | BlendMember:
+    """A member of several targets as one of `target`; without one, of the label or else its first."""
+    if isinstance(member, BlendMember) or not member.record.tasks:
+        return member
+    label = store.samples.targets[0]
+    return member.for_target(target or (label if label in member.targets else member.targets[0]))
 
 
 def _open(store: RunStore, name: str) -> Member | BlendMember:
@@ -176,9 +184,9 @@ def _costs(store: RunStore, records: Mapping[str, MemberRecord]) -> dict[str, fl
     }
 
 
-def _label_target(store: RunStore) -> str:
-    targets = {store.member(name).record.target for name in store.complete_members}
-    return next((t for t in store.samples.targets if t in targets), next(iter(targets)))
+def _label_target(store: RunStore) -> str | None:
+    targets = [target for name in store.complete_members for target in store.member(name).targets]
+    return next((t for t in store.samples.targets if t in targets), targets[0] if targets else None)
 
 
 def _rows(

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.pipeline.blend import BlendOutcome, blend_run, submission_spec, submit_blend
+from ensembler.pipeline.compose import blend_label
 from ensembler.pipeline.evaluate import Evaluation, evaluate
 from ensembler.pipeline.pool import read_pool
 from ensembler.predictions.blends import Blend
@@ -68,14 +69,19 @@ class Run:
         *,
         merge: Merge = "mean",
         views: Sequence[str] | None = None,
+        target: str | None = None,
     ) -> NDArray[np.floating]:
-        """Aligned probabilities `[members, samples, classes]`.
+        """Aligned probabilities `[members, samples, classes]` of the members of one target (default: the label).
 
         "oof": over the train rows, NaN where a member has no prediction; "test": over the test rows, each member's
         folds averaged.
         """
         opened = [self.store.member(name) for name in (members or self.store.complete_members)]
-        classes = self.classes(opened[0].record.target if opened else None)
+        if target is None:
+            named = {t for member in opened for t in member.targets}
+            target = next((t for t in self.store.samples.targets if t in named), None)
+        opened = [m.for_target(target) for m in opened if target in m.targets] if target else []
+        classes = self.classes(target)
         if split == "oof":
             return np.stack([member.oof(classes, merge, views) for member in opened])
         return np.stack([member.test(classes, merge, views).mean(axis=0) for member in opened])
@@ -90,10 +96,15 @@ class Run:
         return read_pool(self.store, members, **options).pool
 
     def blend(self, method: str = "auto", *, submit: bool = False, **options: Any) -> BlendOutcome:
-        """Make and keep a blend; `options` are the keys of `blend:` in a recipe (members, weights, name, ...)."""
+        """Make and keep a blend of the label; `options` are the keys of `blend:` in a recipe (members, weights, ...).
+
+        With `target` it is a blend of that target's members alone.
+        """
         from ensembler.blending.spec import BlendSpec
 
-        outcome = blend_run(self.store, BlendSpec.model_validate({"method": method, **options}))
+        target = options.pop("target", None)
+        spec = BlendSpec.model_validate({"method": method, **options})
+        outcome = blend_label(self.store, spec) if target is None else blend_run(self.store, spec, target=target)
         if submit:
             submit_blend(self.store, outcome.result.name, submission_spec(self.store))
         return outcome

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensembler.pipeline.blend import BlendOutcome, blend_run, is_current, submit_blend
+from ensembler.pipeline.blend import BlendOutcome, is_current, submit_blend
 from ensembler.pipeline.check import check_recipe
+from ensembler.pipeline.compose import blend_label
 from ensembler.pipeline.evaluate import Evaluation, evaluate
 from ensembler.pipeline.kfold import Failure, KFoldResult, Trainer
 from ensembler.pipeline.progress import Progress
@@ -44,10 +45,10 @@ def train_members(
     spec = workspace.spec
     label = workspace.samples.targets[0]
     check_submission(workspace.store, spec.submission, workspace.samples.classes[label])
-    of_label = [job.name for job in workspace.jobs if (job.spec.target or label) == label]
+    names = [job.name for job in workspace.jobs]
 
     def renew() -> None:
-        renew_submission(workspace.store, spec.submission, target=label, metric=spec.blend.metric, members=of_label)
+        renew_submission(workspace.store, spec.submission, target=label, metric=spec.blend.metric, members=names)
 
     trainer = Trainer(workspace, device, workers, on_fold=renew)
     return trainer.train(workspace.select(members), folds)
@@ -89,7 +90,8 @@ def run_recipe(
 def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:
     spec = workspace.spec.blend
     label = workspace.samples.targets[0]
-    named = [job.name for job in workspace.jobs if (job.spec.target or label) == label]
+    tasks = () if workspace.samples.composition is None else workspace.samples.composition.tasks
+    named = [job.name for job in workspace.jobs if {label, *tasks} & set(job.spec.targets or (label,))]
     wanted = [
         name
         for name in named
@@ -103,7 +105,7 @@ def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutc
     outcome = None
     if not is_current(store, spec, members, views):
         step = workspace.progress.step
-        outcome = blend_run(store, spec, members=members, views=views, target=label, on_progress=step)
+        outcome = blend_label(store, spec, members=members, views=views, on_progress=step)
         for warning in outcome.result.warnings:
             workspace.progress.warn(str(warning["message"]))
     submit_blend(store, name, workspace.spec.submission)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ensembler.errors import RequestError, StoreError
 from ensembler.files import claim, read_json, write_bytes, write_json
 from ensembler.metrics import is_better, score
+from ensembler.pipeline.task_product import compose_probs
 from ensembler.predictions.finished_folds import finished_folds, read_finished_fold
 from ensembler.predictions.members import Member
 from ensembler.predictions.merging import merge_views
@@ -99,8 +100,9 @@ def renew_submission(store: RunStore, spec: SubmissionSpec, *, target: str, metr
         return
     with claim(store.lock_path, wait=True):
         classes = store.classes(target)
-        finished = {name: _finished(store, name, target, classes) for name in members}
-        finished = {name: folds for name, folds in finished.items() if folds}
+        finished = _finished_of(store, members, target, classes)
+        if store.composition is not None and target == store.composition.name:
+            finished |= _finished_tasks(store, members)
         if not finished:
             return
         new: Composition = {name: sorted(folds) for name, folds in finished.items()}
@@ -145,10 +147,34 @@ def _oof_of(
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
+def _finished_of(
+    store: RunStore, members: list[str], target: str, classes: tuple[str, ...]
+) -> dict[str, dict[int, FoldProbs]]:
+    finished = {name: _finished(store, name, target, classes) for name in members}
+    return {name: folds for name, folds in finished.items() if folds}
+
+
+def _finished_tasks(store: RunStore, members: list[str]) -> dict[str, dict[int, FoldProbs]]:
+    """What the folds that are finished in every task make together, under one name."""
+    composition = store.composition
+    assert composition is not None
+    of_task = {task: _finished_of(store, members, task, store.classes(task)) for task in composition.tasks}
+    folds = {}
+    for fold in set.intersection(*({f for m in found.values() for f in m} for found in of_task.values())):
+        probs = {task: [m[fold] for m in found.values() if fold in m] for task, found in of_task.items()}
+        oof, test = (
+            compose_probs(store, {task: np.mean([getattr(p, part) for p in ps], axis=0) for task, ps in probs.items()})
+            for part in ("oof", "test")
+        )
+        folds[fold] = FoldProbs(next(iter(probs.values()))[0].rows, oof, test)
+    names = dict.fromkeys(name for found in of_task.values() for name in found)
+    return {" x ".join(names): folds} if folds else {}
+
+
 def _finished(store: RunStore, name: str, target: str, classes: tuple[str, ...]) -> dict[int, FoldProbs]:
     if name in store.complete_members:
         member = store.member(name)
-        return _folds_of(member, classes) if member.record.target == target else {}
+        return _folds_of(member.for_target(target), classes) if target in member.targets else {}
     folder = store.member_folder(name)
     if not folder.is_dir() or (folder / "failed.json").is_file():
         return {}
@@ -156,8 +182,10 @@ def _finished(store: RunStore, name: str, target: str, classes: tuple[str, ...])
     folds = {}
     for fold in finished_folds(folder, n_folds):
         finished = read_finished_fold(folder, fold)
-        if tuple(finished.record["classes"]) == classes:
-            folds[fold] = FoldProbs(finished.rows, merge_views(finished.oof), merge_views(finished.test))
+        part = dict(finished.record.get("tasks") or {}).get(target)
+        if part is not None:
+            logits = [array[..., slice(*part)] for array in (finished.oof, finished.test)]
+            folds[fold] = FoldProbs(finished.rows, merge_views(logits[0]), merge_views(logits[1]))
     return folds
 
 

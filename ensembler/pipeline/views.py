@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from ensembler.errors import StoreError
 from ensembler.files import claim, read_json, sha256_of, write_json
-from ensembler.pipeline.completion import member_scores
+from ensembler.pipeline.completion import array_files, write_logits
 from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.progress import FoldJob
 from ensembler.pipeline.workspace import Workspace
-from ensembler.predictions.arrays import fill_array
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, write_finished_fold
 from ensembler.predictions.members import Member, checksums
 from ensembler.predictions.publish import replacing
@@ -126,19 +125,7 @@ class ViewPredictor:
     ) -> None:
         store = self.workspace.store
         with replacing(plan.final_folder, store.lock_path) as prepared:
-            with fill_array(prepared / "oof.npy", _longer(member.oof_logits.shape, 0, len(views)), np.float32) as oof:
-                oof[: len(member.record.views)] = member.oof_logits
-                oof[len(member.record.views) :] = np.nan
-                for fold in finished:
-                    oof[len(member.record.views) :, fold.rows] = fold.oof
-                scores = {"oof": member_scores(plan, oof, "train")}
-            with fill_array(
-                prepared / "test.npy", _longer(member.test_logits.shape, 1, len(views)), np.float32
-            ) as test:
-                test[:, : len(member.record.views)] = member.test_logits
-                for fold in finished:
-                    test[fold.fold, len(member.record.views) :] = fold.test
-                scores["holdout"] = member_scores(plan, test, "test")
+            scores = write_logits(plan, prepared, finished, before=member)
             content = read_json(plan.final_folder / "member.json")
             seconds = sum(float(fold.record["seconds_predicting"]) for fold in finished)
             phases = dict(content.get("seconds_by_phase") or {})
@@ -147,7 +134,7 @@ class ViewPredictor:
                 "views": [*member.record.views, *(view.name for view in views)],
                 "scores": scores,
                 "seconds_by_phase": phases,
-                "sha256": {**content["sha256"], **checksums(prepared, ["oof.npy", "test.npy"])},
+                "sha256": {**content["sha256"], **checksums(prepared, array_files(plan))},
             }
             write_json(prepared / "member.json", content)
 
@@ -161,10 +148,6 @@ def checked_weights(member: Member, fold: int) -> Path:
     if sha256_of(path) != wanted:
         raise StoreError(f"{path} is not the file that member.json describes (its sha256 differs); restore it")
     return path
-
-
-def _longer(shape: tuple[int, ...], axis: int, more: int) -> tuple[int, ...]:
-    return tuple(n + more if i == axis else n for i, n in enumerate(shape))
 
 
 def predict_missing_views(workspace: Workspace, device: str) -> ViewsResult:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ensembler.data.folds import split_samples
 from ensembler.data.samples import SampleSet, drop_samples, read_samples
+from ensembler.data.targets import TRAIN_PREFIX
 from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
 from ensembler.files import claim, sweep, write_bytes, write_json
 from ensembler.pipeline.progress import Progress
@@ -89,6 +90,25 @@ class Workspace:
             for part in (self.store.samples.train, self.store.samples.test)
         ]
         return rows[0], rows[1]
+
+    def image_labels(self, target: str, *, trained_on: bool = False) -> NDArray[np.int64]:
+        """The label of every image `[images]`, -1 = unknown (as all test labels are), in the images' order.
+
+        `trained_on` asks for the labels to train on, where the recipe draws them otherwise than those it scores.
+        """
+        column = f"{TRAIN_PREFIX}{target}"
+        table = self.samples.table
+        names = table[column if trained_on and column in table else target]
+        index = {name: i for i, name in enumerate(self.samples.classes[target])}
+        labels = np.full(len(table), -1, dtype=np.int64)
+        rows, _ = self.image_rows
+        labels[rows] = [index[n] if isinstance(n, str) else -1 for n in names.to_numpy()[rows]]
+        return labels
+
+    @property
+    def image_weights(self) -> NDArray[np.float64]:
+        """The sample weight of every image `[images]`, 0 where there is none."""
+        return self.samples.table["weight"].fillna(0.0).to_numpy(np.float64)
 
 
 def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = None) -> Workspace:

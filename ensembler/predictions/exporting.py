@@ -28,12 +28,19 @@ class Exported:
 
 
 def export_predictions(
-    store: RunStore, out: Path, *, member: str | None = None, blend: str | None = None, format: str = "csv"
+    store: RunStore,
+    out: Path,
+    *,
+    member: str | None = None,
+    blend: str | None = None,
+    format: str = "csv",
+    target: str | None = None,
 ) -> Exported:
     """Write `<name>_oof` and `<name>_test` of a member (views merged, folds averaged) or a blend into the folder `out`.
 
     Tables have `id` and a column for each class, without rows that were never predicted; .npy files are float32
-    `[rows, classes]` in the order of samples.csv, such rows being NaN.
+    `[rows, classes]` in the order of samples.csv, such rows being NaN. Of a member of several targets `target` says
+    which (default: its first).
     """
     if format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)
@@ -41,6 +48,7 @@ def export_predictions(
         raise RequestError("name one of --member and --blend")
     if member is not None:
         opened = store.member(member)
+        opened = opened.for_target(target or opened.targets[0])
         classes = store.classes(opened.record.target)
         name, oof, test = member, opened.oof(classes), opened.test(classes).mean(axis=0)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,7 +24,10 @@ Kind = Literal["logits", "probs", "labels"]
 
 
 class MemberRecord(BaseModel):
-    """What `member.json` says; other keys are kept and ignored."""
+    """What `member.json` says; other keys are kept and ignored.
+
+    `tasks` has the classes of each target of a member that predicts several; `target` is then the first of them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -36,6 +39,7 @@ class MemberRecord(BaseModel):
     folds: int = Field(ge=1)
     sha256: dict[str, str]
     kind: Kind = "logits"
+    tasks: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     fold_column: str = "fold"
     scores: dict[str, Any] = Field(default_factory=dict)
     seconds: float | None = None
@@ -44,6 +48,11 @@ class MemberRecord(BaseModel):
 
 
 R = TypeVar("R", bound=BaseModel)
+
+
+def array_file(part: Literal["oof", "test"], task: str | None = None) -> str:
+    """The name of a file of logits: `oof.npy`, or `oof.<task>.npy` for one task of several."""
+    return f"{part}.npy" if task is None else f"{part}.{task}.npy"
 
 
 def read_record(path: Path, model: type[R]) -> R:
@@ -66,6 +75,23 @@ class Member:
     samples: SampleTable
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets it predicts."""
+        return tuple(self.record.tasks) or (self.record.target,)
+
+    def for_target(self, target: str) -> Member:
+        """The member as one that predicts `target` alone; UnknownNameError when it does not predict it."""
+        if target not in self.targets:
+            raise UnknownNameError(f"target of member {self.name!r}", target, self.targets)
+        if not self.record.tasks:
+            return self
+        scores = {
+            split: found.get(target) if isinstance(found, dict) else None for split, found in self.record.scores.items()
+        }
+        chosen = {"target": target, "classes": self.record.tasks[target], "scores": scores}
+        return replace(self, record=self.record.model_copy(update=chosen))
+
+    @property
     def name(self) -> str:
         """The member's name, which is also its folder's."""
         return self.record.name
@@ -75,10 +101,20 @@ class Member:
         """The fold `[train samples]` in which this member's checkpoints left each row out; -1 = none."""
         return self.samples.folds(self.record.fold_column)
 
+    @property
+    def oof_file(self) -> str:
+        """The name of the file of its out-of-fold logits."""
+        return array_file("oof", self.record.target if self.record.tasks else None)
+
+    @property
+    def test_file(self) -> str:
+        """The name of the file of its test logits."""
+        return array_file("test", self.record.target if self.record.tasks else None)
+
     @cached_property
     def oof_logits(self) -> NDArray[np.floating]:
         """Out-of-fold logits `[views, train samples, classes]`, memory-mapped; NaN rows = never validated."""
-        array = self._open("oof.npy", (len(self.record.views), len(self.samples.train), len(self.record.classes)))
+        array = self._open(self.oof_file, (len(self.record.views), len(self.samples.train), len(self.record.classes)))
         self._check_finite(array)
         return array
 
@@ -86,12 +122,12 @@ class Member:
     def test_logits(self) -> NDArray[np.floating]:
         """Test logits `[folds, views, test samples, classes]`, memory-mapped."""
         shape = (self.record.folds, len(self.record.views), len(self.samples.test), len(self.record.classes))
-        array = self._open("test.npy", shape)
+        array = self._open(self.test_file, shape)
         bad = ~np.isfinite(array).all(axis=(1, 2, 3))
         if bad.any():
             raise StoreError(
-                f"{self.folder / 'test.npy'}: fold {int(np.flatnonzero(bad)[0])} of member {self.name!r} holds values "
-                "that are not finite; the file was altered, or the fold must be trained again"
+                f"{self.folder / self.test_file}: fold {int(np.flatnonzero(bad)[0])} of member {self.name!r} holds "
+                "values that are not finite; the file was altered, or the fold must be trained again"
             )
         return array
 
@@ -139,7 +175,7 @@ class Member:
         bad = np.unique(self.folds[validated & ~finite])
         if len(bad):
             raise StoreError(
-                f"{self.folder / 'oof.npy'}: fold {int(bad[0])} of member {self.name!r} holds values that are not "
+                f"{self.folder / self.oof_file}: fold {int(bad[0])} of member {self.name!r} holds values that are not "
                 "finite; the file was altered, or the fold must be trained again"
             )
 

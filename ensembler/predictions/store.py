@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ensembler.composition import Composition
 from ensembler.errors import MissingFileError, MissingRunError, RequestError, UnknownNameError, nearest
 from ensembler.files import read_json, sha256_of
 from ensembler.predictions.blends import Blend, open_blend
@@ -160,10 +161,21 @@ class RunStore:
         if isinstance(locked, dict) and isinstance(locked.get(target), list):
             return tuple(str(name) for name in locked[target])
         for name in self.complete_members:
-            record = self.member(name).record
-            if record.target == target:
-                return record.classes
+            member = self.member(name)
+            if target in member.targets:
+                return member.for_target(target).record.classes
         raise MissingFileError(f"run {self.name!r} has no complete member of target {target!r} yet")
+
+    @property
+    def composition(self) -> Composition | None:
+        """How the label is composed of tasks; None when it is not."""
+        locked = self.lock.get("composition")
+        return Composition.from_json(locked) if isinstance(locked, dict) else None
+
+    def members_of(self, target: str, names: Iterable[str] | None = None) -> list[Member]:
+        """The complete members (among `names`, when given) that predict `target`, each as one of that target alone."""
+        opened = (self.member(name) for name in (self.complete_members if names is None else names))
+        return [member.for_target(target) for member in opened if target in member.targets]
 
     def _in_order(self, names: Iterable[str]) -> list[str]:
         locked = self.lock.get("members")

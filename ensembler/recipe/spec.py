@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ensembler.blending.spec import BlendSpec
 from ensembler.data.spec import AugmentSpec, DataSpec, FoldSpec, InputSpec
+from ensembler.errors import nearest
 from ensembler.inference.spec import ViewSpec
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.training.spec import MemberSpec
@@ -26,3 +27,14 @@ class RecipeSpec(BaseModel):
     members: dict[str, MemberSpec] = Field(min_length=1, description="The members, by name.")
     blend: BlendSpec = Field(default_factory=BlendSpec, description="How members become one prediction.")
     submission: SubmissionSpec = Field(default_factory=SubmissionSpec, description="The file that is handed in.")
+
+    @model_validator(mode="after")
+    def _check_targets(self) -> RecipeSpec:
+        known = self.data.label_names
+        for name, member in self.members.items():
+            for target in (*member.targets, *([member.sampler_target] if member.sampler_target else [])):
+                if target not in known:
+                    raise ValueError(f"members.{name} names target {target!r}; {nearest(target, known)}")
+            if member.sampler == "weights" and self.data.weight is None:
+                raise ValueError(f"members.{name}: sampler: weights needs data.weight, the column of weights")
+        return self

@@ -298,7 +298,7 @@ class _Training:
             with _autocast(self.spec.amp, self.device):
                 logits = network(pixels).float()
             columns = targets.view(len(targets), -1)
-            for t, part in enumerate(logits.split(sizes, dim=1)):
+            for t, part in enumerate(torch.split(logits, sizes, dim=1)):
                 right[t] += int((part.argmax(1) == columns[:, t]).sum())
                 known[t] += int((columns[:, t] >= 0).sum())
                 loss[t] += float(nn.functional.cross_entropy(part, columns[:, t], reduction="sum", ignore_index=-1))

@@ -60,6 +60,8 @@ def class_weights(spec: MemberSpec, counts: NDArray[np.int64], classes: Sequence
 class FocalLoss(nn.Module):
     """Cross entropy in which rows that are right already count less: (1 - p)^gamma (Lin et al., 2017), over softmax."""
 
+    weight: Tensor | None
+
     def __init__(self, gamma: float, weight: Tensor | None = None) -> None:
         super().__init__()
         self.gamma = gamma
@@ -71,7 +73,7 @@ class FocalLoss(nn.Module):
         losses = -((1 - logs.exp()) ** self.gamma) * logs
         if self.weight is None:
             return losses.mean()
-        weights: Tensor = self.weight[targets]
+        weights = self.weight[targets]
         return (weights * losses).sum() / weights.sum()
 
 
@@ -80,6 +82,8 @@ class BalancedSoftmax(nn.Module):
 
     The network learns what speaks for a class beyond how frequent it is; its plain logits suit balanced metrics.
     """
+
+    shift: Tensor
 
     def __init__(self, counts: NDArray[np.int64], tau: float, weight: Tensor | None, smoothing: float) -> None:
         super().__init__()
@@ -120,7 +124,7 @@ class TaskLosses(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of logits `[batch, all classes]` and labels `[batch, tasks]`."""
         total = logits.sum() * 0.0  # keeps the graph when a batch has no label at all
-        parts = logits.split(self.sizes, dim=1)
+        parts: tuple[Tensor, ...] = torch.split(logits, self.sizes, dim=1)
         for t, (loss, weight, part) in enumerate(zip(self.losses, self.weights, parts, strict=True)):
             known = targets[:, t] >= 0
             if bool(known.any()):

@@ -40,7 +40,7 @@ class MemberSpec(NetworkSpec):
     freeze_epochs: int = Field(0, ge=0, description="Epochs in which only the head learns.")
     loss: Literal["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1"] = Field(
         "cross_entropy",
-        description="Loss; bce is one-against-rest, balanced_softmax takes the classes' frequency out (logit adjustment).",
+        description="Loss; bce is one-against-rest, balanced_softmax adjusts logits by how frequent classes are.",
     )
     class_weights: Literal["none", "balanced", "effective"] | dict[str, float] = Field(
         "none", description="Weights of classes in the loss: by frequency, by effective number, or by name."
@@ -75,6 +75,14 @@ class MemberSpec(NetworkSpec):
         if mixes and (len(self.targets) > 1 or self.loss == "focal"):
             what = "several targets" if len(self.targets) > 1 else "loss: focal"
             raise ValueError(f"mixup and cutmix mix labels, which {what} cannot take; leave one out")
+        for option, unset, losses in (
+            ("smoothing", self.smoothing == 0, ("focal", "soft_f1")),
+            ("class_weights", self.class_weights == "none", ("soft_f1",)),
+        ):
+            if not unset and self.loss in losses:
+                raise ValueError(f"{option} has no meaning with loss: {self.loss}; leave one out")
+        if isinstance(self.class_weights, dict) and len(self.targets) > 1:
+            raise ValueError("class_weights by name are for one target; use balanced or effective for several")
         if len(set(self.targets)) != len(self.targets):
             raise ValueError(f"target {list(self.targets)} names one twice")
         odd = sorted(set(self.loss_weights or ()) - set(self.targets))

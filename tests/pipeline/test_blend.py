@@ -6,7 +6,8 @@ import pytest
 from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError
 from ensembler.files import read_json, write_json
-from ensembler.pipeline.blend import apply_blend, blend_run
+from ensembler.pipeline.apply import apply_blend
+from ensembler.pipeline.blend import blend_run
 from ensembler.pipeline.pool import read_pool
 from ensembler.predictions.store import RunStore
 
@@ -31,7 +32,7 @@ def test_a_blend_of_blends_predicts_new_samples(fake_run):
     blend_run(fake_run, BlendSpec(method="soft"))
     outer = blend_run(fake_run, BlendSpec(method="soft", name="outer", members=("a", "blend:soft")))
     classes = fake_run.classes("label")
-    test = {name: fake_run.member(name).test(classes) for name in ("a", "b")}
+    test = {(name, "label"): fake_run.member(name).test(classes) for name in ("a", "b")}
     assert np.allclose(apply_blend(fake_run, "outer", test), outer.result.test, atol=1e-6)
 
 
@@ -75,7 +76,7 @@ def test_new_samples_are_predicted_by_the_members_a_budget_bought_and_a_leak_tha
     classes = fake_run.classes("label")
     bought = blend_run(fake_run, BlendSpec(method="soft", name="cheap", max_cost=1.0), costs={"a": 1.0, "b": 5.0})
     assert bought.result.members == ("a",)
-    test = {"a": fake_run.member("a").test(classes)}
+    test = {("a", "label"): fake_run.member("a").test(classes)}
     assert np.allclose(apply_blend(fake_run, "cheap", test), bought.result.test, atol=1e-6)
 
     import ensembler.blending.make as make
@@ -83,7 +84,7 @@ def test_new_samples_are_predicted_by_the_members_a_budget_bought_and_a_leak_tha
     monkeypatch.setattr(make, "suspected", lambda _: ["b"])
     trusted = blend_run(fake_run, BlendSpec(name="trusted"), trust=("b",))
     assert trusted.result.members == ("a", "b")
-    test = {name: fake_run.member(name).test(classes) for name in ("a", "b")}
+    test = {(name, "label"): fake_run.member(name).test(classes) for name in ("a", "b")}
     assert np.allclose(apply_blend(fake_run, "trusted", test), trusted.result.test, atol=1e-6)
 
 

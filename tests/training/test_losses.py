@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from ensembler.errors import UnknownNameError
+from ensembler.training.losses import TaskLosses, build_loss, class_weights
+from ensembler.training.sampling import draw_rows, epoch_size
+from ensembler.training.spec import MemberSpec
+
+COUNTS = np.array([80, 15, 5])
+
+
+def spec(**options):
+    return MemberSpec(backbone="resnet18", **options)
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    return torch.randn(32, 3, requires_grad=True), torch.arange(32) % 3
+
+
+def test_focal_loss_without_gamma_is_cross_entropy(batch):
+    logits, y = batch
+    plain = torch.nn.functional.cross_entropy(logits, y)
+    assert torch.isclose(build_loss(spec(loss="focal", focal_gamma=0), COUNTS)(logits, y), plain)
+    assert build_loss(spec(loss="focal"), COUNTS)(logits, y) < plain
+
+
+def test_focal_loss_agrees_with_torchvision_on_two_classes(batch):
+    from torchvision.ops import sigmoid_focal_loss
+
+    logits, y = batch[0][:, :2], batch[1] % 2
+    ours = build_loss(spec(loss="focal", focal_gamma=2), COUNTS[:2])(logits, y)
+    theirs = sigmoid_focal_loss(logits[:, 1] - logits[:, 0], y.float(), alpha=-1, gamma=2, reduction="mean")
+    assert torch.isclose(ours, theirs, atol=1e-6)
+
+
+def test_balanced_softmax_is_cross_entropy_of_logits_plus_log_frequency(batch):
+    logits, y = batch
+    expected = torch.nn.functional.cross_entropy(logits + torch.tensor(COUNTS / 100).float().log(), y)
+    assert torch.isclose(build_loss(spec(loss="balanced_softmax"), COUNTS)(logits, y), expected)
+    none = build_loss(spec(loss="balanced_softmax", tau=0), COUNTS)(logits, y)
+    assert torch.isclose(none, torch.nn.functional.cross_entropy(logits, y))
+
+
+def test_soft_f1_of_certain_decisions_is_one_minus_macro_f1():
+    from sklearn.metrics import f1_score
+
+    y = torch.tensor([0, 0, 1, 1, 2, 2])
+    decided = torch.tensor([0, 1, 1, 1, 2, 0])
+    logits = 100.0 * torch.nn.functional.one_hot(decided, 3)
+    expected = 1 - f1_score(y, decided, average="macro")
+    assert float(build_loss(spec(loss="soft_f1"), COUNTS)(logits, y)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1"])
+def test_every_loss_gives_gradients(batch, loss):
+    logits, y = batch
+    build_loss(spec(loss=loss), COUNTS)(logits, y).backward()
+    assert logits.grad.isfinite().all()
+    assert (logits.grad != 0).any()
+
+
+def test_class_weights_average_to_one_over_the_rows_and_favour_rare_classes():
+    for kind in ("balanced", "effective"):
+        weights = class_weights(spec(class_weights=kind), COUNTS, None).numpy()
+        assert (weights * COUNTS).sum() / COUNTS.sum() == pytest.approx(1, abs=1e-5)
+        assert weights[0] < weights[1] < weights[2]
+    named = class_weights(spec(class_weights={"b": 3}), COUNTS, ("a", "b", "c"))
+    assert named.tolist() == [1, 3, 1]
+    with pytest.raises(UnknownNameError, match="did you mean 'b'"):
+        class_weights(spec(class_weights={"bb": 3}), COUNTS, ("a", "b", "c"))
+
+
+def test_an_unknown_label_of_one_task_does_not_count(batch):
+    logits, y = batch
+    both = torch.cat([logits, logits], dim=1)
+    entropy = torch.nn.CrossEntropyLoss()
+    losses = TaskLosses([entropy, entropy], [3, 3], [1.0, 2.0])
+    holes = torch.where(torch.arange(32) < 10, y, -1)
+    expected = entropy(logits, y) + 2 * entropy(logits[:10], y[:10])
+    assert torch.isclose(losses(both, torch.stack([y, holes], dim=1)), expected)
+    assert float(losses(both, torch.full((32, 2), -1)).detach()) == 0
+
+
+LABELS = np.repeat([0, 1, 2], COUNTS)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [
+        ("none", [80, 15, 5]),
+        ("balanced", [33.3, 33.3, 33.3]),
+        ("up", [80, 80, 80]),
+        ("down", [5, 5, 5]),
+        ("sqrt", list(100 * np.sqrt(COUNTS) / np.sqrt(COUNTS).sum())),
+    ],
+)
+def test_a_sampler_gives_every_class_its_share(sampler, expected):
+    rows = np.arange(1000, 1100)
+    drawn = draw_rows(rows, LABELS, sampler, np.random.default_rng(0))
+    assert len(drawn) == epoch_size(sampler, LABELS)
+    np.testing.assert_allclose(np.bincount(LABELS[drawn - 1000], minlength=3), expected, atol=1)
+
+
+def test_up_sampling_shows_every_row_and_repeats_evenly():
+    drawn = draw_rows(np.arange(100), LABELS, "up", np.random.default_rng(1))
+    for label in range(3):
+        times = np.bincount(drawn[LABELS[drawn] == label], minlength=100)[label == LABELS]
+        assert times.min() >= 1
+        assert times.max() - times.min() <= 1
+
+
+def test_sample_weights_of_zero_are_never_drawn_and_seeds_repeat():
+    weights = np.where(np.arange(100) % 2, 1.0, 0.0)
+    one, two = (draw_rows(np.arange(100), LABELS, "weights", np.random.default_rng(3), weights) for _ in range(2))
+    assert (one == two).all()
+    assert (one % 2 == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "focal", "mixup": 0.2}, "loss: focal cannot take"),
+        ({"loss": "focal", "smoothing": 0.1}, "smoothing has no meaning with loss: focal"),
+        ({"loss": "soft_f1", "class_weights": "balanced"}, "class_weights has no meaning"),
+        ({"target": ["a", "b"], "class_weights": {"x": 2}}, "are for one target"),
+        ({"target": ["a", "a"]}, "names one twice"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(ValidationError, match=message):
+        spec(**options)
