@@ -21,12 +21,13 @@ DRAWS = 200
 
 @dataclass(frozen=True)
 class Candidate:
-    """A family that `auto` compares: the method, its options, and what calibrates its output and its members."""
+    """A family that `auto` compares: the method, its options, and what follows it and its members."""
 
     method: str
     options: dict[str, Any] = field(default_factory=dict)
     after: Calibration = "none"
     before: Calibration = "none"
+    metric: str = "log_loss"
 
     @property
     def label(self) -> str:
@@ -39,7 +40,7 @@ class Candidate:
         method = create_blend(self.method, **self.options)
         if self.after == self.before == "none":
             return method
-        calibrated: BlendMethod = Calibrated(method, self.after, self.before)
+        calibrated: BlendMethod = Calibrated(method, self.after, self.before, self.metric)
         return calibrated
 
 
@@ -83,7 +84,7 @@ def candidates_for(
     if after == before == "none":
         return found
     kept = found if after == "none" else [c for c in found if c.after == "none"]
-    return [replace(c, after=c.after if after == "none" else after, before=before) for c in kept]
+    return [replace(c, after=c.after if after == "none" else after, before=before, metric=metric) for c in kept]
 
 
 def choose(

@@ -1,4 +1,4 @@
-"""Calibration after training: a temperature, or a scale and a bias for each class (Guo et al., 2017)."""
+"""What follows a prediction: a temperature, a scale and a bias for each class (Guo et al., 2017), or class biases."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.class_biases import apply_class_biases, fit_class_biases
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import BlendMethod, check_stack
 from ensembler.logits import softmax
 
-Calibration = Literal["none", "temperature", "vector"]
+Calibration = Literal["none", "temperature", "vector", "biases"]
 FLOOR = 1e-7
 _RANGE = (-3.0, 3.0)  # of log T
 
@@ -67,27 +68,40 @@ def apply_vector(probs: Probs, both: NDArray[np.float64]) -> NDArray[np.float64]
 class Calibrated:
     """A method between calibrations: of each member before it, of its probabilities after it.
 
-    Both are fitted on the rows the method is fitted on, and never make their log loss worse.
+    Both are fitted on the rows the method is fitted on: temperature and vector never make their log loss worse, biases
+    (which may) never their `metric`.
     """
 
-    def __init__(self, method: BlendMethod, after: Calibration = "temperature", before: Calibration = "none") -> None:
+    def __init__(
+        self,
+        method: BlendMethod,
+        after: Calibration = "temperature",
+        before: Calibration = "none",
+        metric: str = "log_loss",
+    ) -> None:
         self.method = method
         self.after = after
         self.before = before
+        self.metric = metric
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Calibrate the members, fit the method, calibrate what comes out; RequestError for what does not fit."""
         stack = check_stack(stack, y)
-        self.members_ = [_fit(self.before, probs, y) for probs in stack]
+        self.members_ = [_fit(self.before, probs, y, self.metric) for probs in stack]
         stack = self._calibrate_members(stack)
         self.method.fit(stack, y)
-        self.blend_ = _fit(self.after, self.method.predict_proba(stack), y)
+        self.blend_ = _fit(self.after, self.method.predict_proba(stack), y, self.metric)
         return self
 
     @property
     def weights_(self) -> Any:
         """The method's weights."""
         return self.method.weights_
+
+    @property
+    def biases_(self) -> NDArray[np.float64] | None:
+        """The biases `[classes]` of decisions, when it has them."""
+        return np.asarray(self.blend_) if self.after == "biases" else None
 
     @property
     def temperature_(self) -> float | None:
@@ -104,15 +118,19 @@ class Calibrated:
         return np.stack([_apply(self.before, p, found) for p, found in zip(stack, self.members_, strict=True)])
 
 
-def _fit(kind: Calibration, probs: Probs, y: Targets) -> Any:
+def _fit(kind: Calibration, probs: Probs, y: Targets, metric: str) -> Any:
     if kind == "none":
         return None
+    if kind == "biases":
+        return fit_class_biases(probs, y, metric)
     return fit_temperature(probs, y) if kind == "temperature" else fit_vector(probs, y)
 
 
 def _apply(kind: Calibration, probs: Probs, found: Any) -> Probs:
     if kind == "none":
         return probs
+    if kind == "biases":
+        return apply_class_biases(probs, found)
     return apply_temperature(probs, found) if kind == "temperature" else apply_vector(probs, found)
 
 

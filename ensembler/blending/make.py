@@ -250,7 +250,7 @@ def _candidate(spec: BlendSpec, pool: Pool) -> Candidate:
         options["metric"] = "log_loss"
     if spec.method == "weights":
         options["weights"] = _weights_in_order(spec, pool)
-    candidate = Candidate(spec.method, options, spec.calibrate, spec.calibrate_members)
+    candidate = Candidate(spec.method, options, spec.calibrate, spec.calibrate_members, spec.metric)
     candidate.make()  # an option that is not there is said now
     return candidate
 
@@ -298,6 +298,8 @@ def _learned(method: BlendMethod) -> dict[str, Any]:
         value = getattr(inner, attribute, None)
         if value is not None:
             found[key] = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(method, Calibrated) and method.biases_ is not None:
+        found["class_biases"] = method.biases_.tolist()
     picks = getattr(inner, "picks_", None)
     if picks:
         found["trajectory"] = [[pick.member, pick.value] for pick in picks]

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+DECISION_METRICS = ("f1_macro", "balanced_accuracy", "accuracy", "cohen_kappa")
+
 
 class BlendSpec(BaseModel):
     """How members become one prediction."""
@@ -22,8 +24,10 @@ class BlendSpec(BaseModel):
     name: str | None = Field(None, description="What the blend is called (default: the method).")
     merge: Literal["mean", "logits", "geometric", "max"] = Field("mean", description="How a member's views are merged.")
     views: tuple[str, ...] | None = Field(None, min_length=1, description="Only these views (default: all there are).")
-    calibrate: Literal["none", "temperature", "vector"] = Field(
-        "none", description="What follows the blend: a temperature, or a scale and a bias for each class."
+    calibrate: Literal["none", "temperature", "vector", "biases"] = Field(
+        "none",
+        description="What follows the blend: a temperature, a scale and a bias for each class, or biases that move the "
+        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, cohen_kappa).",
     )
     calibrate_members: Literal["none", "temperature", "vector"] = Field(
         "none", description="The same for each member before it is blended."
@@ -46,6 +50,10 @@ class BlendSpec(BaseModel):
         values = self.weights.values() if isinstance(self.weights, dict) else self.weights or (1.0,)
         if any(not math.isfinite(v) or v < 0 for v in values) or sum(values) == 0:
             raise ValueError(f"weights {self.weights} should be finite, not negative and not all zero")
+        if self.calibrate == "biases" and self.metric not in DECISION_METRICS:
+            raise ValueError(
+                f"calibrate: biases needs a metric of decisions; metric should be one of {', '.join(DECISION_METRICS)}"
+            )
         if self.members is not None and len(set(self.members)) != len(self.members):
             raise ValueError(f"members {list(self.members)} name one twice")
         return self

@@ -34,7 +34,7 @@ def command(
         typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; may stand several times."),
     ] = None,
     calibrate: Annotated[
-        str | None, typer.Option("--calibrate", help="What follows the blend: none, temperature or vector.")
+        str | None, typer.Option("--calibrate", help="What follows the blend: none, temperature, vector or biases.")
     ] = None,
     calibrate_members: Annotated[
         str | None, typer.Option("--calibrate-members", help="The same for each member before it is blended.")

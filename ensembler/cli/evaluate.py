@@ -23,6 +23,11 @@ def command(
         str, typer.Option("--merge", help="How views are merged: mean, logits, geometric or max.")
     ] = "mean",
     views: Annotated[str | None, typer.Option("--views", metavar="A,B", help="Only these views.")] = None,
+    target: Annotated[str | None, typer.Option("--target", help="Only members and blends of this target.")] = None,
+    per: Annotated[str, typer.Option("--per", help="Score each row, or each group as one: row or group.")] = "row",
+    reduce: Annotated[
+        str, typer.Option("--reduce", help="With --per group, what its rows become: mean, vote or max.")
+    ] = "mean",
     metrics: Annotated[str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to show.")] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -31,8 +36,8 @@ def command(
 ) -> None:
     """Show members and blends side by side, out of fold and on held-out rows."""
     from ensembler.metrics import check_metric
-    from ensembler.pipeline.evaluate import evaluate
-    from ensembler.predictions.merging import check_merge
+    from ensembler.pipeline.evaluate import check_per, evaluate
+    from ensembler.predictions.merging import check_merge, check_reduce
     from ensembler.predictions.store import RunStore
 
     shown = names(metrics) or SHOWN
@@ -40,7 +45,15 @@ def command(
         check_metric(name)
     store = RunStore.open(run, artifacts)
     result = evaluate(
-        store, members=names(members), merge=check_merge(merge), views=names(views), by_view=by_view, metrics=shown
+        store,
+        members=names(members),
+        merge=check_merge(merge),
+        views=names(views),
+        by_view=by_view,
+        target=target,
+        metrics=shown,
+        per=check_per(per),
+        reduce=check_reduce(reduce),
     )
     if json:
         print_json(result.to_json())

@@ -91,6 +91,8 @@ def _shared_parts(store: RunStore, composition: Composition, *, seed: int) -> ND
 def _stage_spec(spec: BlendSpec, name: str, members: Sequence[str]) -> BlendSpec:
     """The recipe's blend for one stage: weights by hand are those of its members, the plain mean when it has none."""
     changes: dict[str, Any] = {"name": name, "members": None}
+    if spec.calibrate == "biases" and not any(m.startswith(BLEND_PREFIX) for m in members):
+        changes["calibrate"] = "none"  # decisions are moved once, at the end
     if spec.weights is not None:
         if not isinstance(spec.weights, dict):
             raise RequestError("weights of a composed class go by name, such as --weights mask_a=2,mask_b=1")

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from ensembler.errors import MissingFileError
+from ensembler.errors import MissingFileError, RequestError, UnknownNameError
 from ensembler.metrics import score, score_all
 from ensembler.pipeline.submission import submitted_blend
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member
-from ensembler.predictions.merging import Merge
+from ensembler.predictions.merging import Merge, Reduce, merge_groups
 from ensembler.predictions.store import RunStore
 
 
@@ -52,6 +53,26 @@ class Evaluation:
         return {"run": self.run, "classes": list(self.classes), "rows": [row.to_json() for row in self.rows]}
 
 
+class MixedGroupsError(RequestError):
+    """The rows of one group have several labels of a target that is to be scored by group."""
+
+
+def check_per(name: str) -> Literal["row", "group"]:
+    """Return `name` as what is scored, or raise UnknownNameError."""
+    if name not in ("row", "group"):
+        raise UnknownNameError("--per", name, ("row", "group"))
+    return "group" if name == "group" else "row"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored: further metrics, and single rows or whole groups."""
+
+    metrics: tuple[str, ...] = ()
+    per: Literal["row", "group"] = "row"
+    reduce: Reduce = "mean"
+
+
 def evaluate(
     store: RunStore,
     *,
@@ -59,26 +80,44 @@ def evaluate(
     merge: Merge = "mean",
     views: Sequence[str] | None = None,
     by_view: bool = False,
+    target: str | None = None,
     metrics: Sequence[str] | None = None,
+    per: Literal["row", "group"] = "row",
+    reduce: Reduce = "mean",
 ) -> Evaluation:
     """Score the members (all, or those named) and the blends of a run.
 
     `metrics` names further scores beside the usual ones. A blend's OOF row is its cross-fitted score, corrected for the
-    choice among candidates where there was one; `fitted` beside it is the score on the rows it was fitted on.
+    choice among candidates where there was one; `fitted` beside it is the score on the rows it was fitted on. With
+    `per` "group" the rows of a group are reduced to one; RequestError when their labels differ.
     """
+    if per == "group" and "group" not in store.samples.table:
+        raise RequestError(f"run {store.name!r} has no groups to score by; name their column with data.group")
+    rule = Scoring(tuple(metrics or ()), per, reduce)
     names = list(members) if members is not None else store.complete_members
     if not names and not store.blends:
         raise MissingFileError(
             f"run {store.name!r} has no complete member yet; `ens ls {store.name}` shows what is there"
         )
-    more = list(metrics or ())
     rows: list[ScoreRow] = []
-    for name in names:
-        member = store.member(name)
-        for target in member.targets:
-            rows += _member_rows(store, member.for_target(target), merge, views, by_view, more)
-    for name in store.blends if members is None else ():
-        rows += _blend_rows(store, store.blend(name), more)
+    opened = [store.member(name) for name in names]
+    blends = [store.blend(name) for name in (store.blends if members is None else ())]
+    targets = dict.fromkeys([t for member in opened for t in member.targets] + [b.record.target for b in blends])
+    if target is not None and target not in targets:
+        raise UnknownNameError("target", target, list(targets))
+    mixed: MixedGroupsError | None = None
+    for each in targets if target is None else [target]:
+        try:
+            for member in opened:
+                if each in member.targets:
+                    rows += _member_rows(store, member.for_target(each), merge, views, by_view, rule)
+            for blend in blends:
+                if each == blend.record.target:
+                    rows += _blend_rows(store, blend, rule)
+        except MixedGroupsError as error:
+            mixed = error  # other targets may be shared by the rows of a group
+    if mixed is not None and not rows:
+        raise mixed
     found = {row.target for row in rows}
     label = next((t for t in store.samples.targets if t in found), store.samples.targets[0])
     order = {target: i for i, target in enumerate(store.samples.targets)}
@@ -87,12 +126,12 @@ def evaluate(
 
 
 def _member_rows(
-    store: RunStore, member: Member, merge: Merge, views: Sequence[str] | None, by_view: bool, more: Sequence[str]
+    store: RunStore, member: Member, merge: Merge, views: Sequence[str] | None, by_view: bool, rule: Scoring
 ) -> list[ScoreRow]:
-    rows = _scored_member(store, member, merge, views, None, more)
+    rows = _scored_member(store, member, merge, views, None, rule)
     if by_view:
         for view in views or member.record.views:
-            rows += _scored_member(store, member, merge, [view], view, more)
+            rows += _scored_member(store, member, merge, [view], view, rule)
     return rows
 
 
@@ -102,7 +141,7 @@ def _scored_member(
     merge: Merge,
     views: Sequence[str] | None,
     view: str | None,
-    more: Sequence[str],
+    rule: Scoring,
 ) -> list[ScoreRow]:
     target = member.record.target
     classes = store.classes(target)
@@ -113,34 +152,60 @@ def _scored_member(
     ]
     rows = []
     for split, probs in parts:
-        found = _scores(store, target, classes, split, probs, more)
+        found = _scores(store, target, classes, split, probs, rule)
         if found is not None:
             rows.append(ScoreRow("member", member.name, target, split, found[0], found[1], view=view))
     return rows
 
 
-def _blend_rows(store: RunStore, blend: Blend, more: Sequence[str]) -> list[ScoreRow]:
+def _blend_rows(store: RunStore, blend: Blend, rule: Scoring) -> list[ScoreRow]:
     target, classes = blend.record.target, blend.record.classes
     submitted = submitted_blend(store) == blend.record.name
     rows = []
     parts: list[tuple[Literal["oof", "holdout"], NDArray[Any]]] = [("oof", blend.oof), ("holdout", blend.test)]
     for split, probs in parts:
-        found = _scores(store, target, classes, split, np.asarray(probs), more)
+        found = _scores(store, target, classes, split, np.asarray(probs), rule)
         if found is not None:
-            fitted = blend.record.scores.get("fitted") if split == "oof" else None
-            if split == "oof":
+            kept = split == "oof" and rule.per == "row"
+            fitted = blend.record.scores.get("fitted") if kept else None
+            if kept:
                 found = (found[0], found[1] | (blend.record.scores.get("cross_fitted") or {}))
             rows.append(ScoreRow("blend", blend.record.name, target, split, *found, submitted=submitted, fitted=fitted))
     return rows
 
 
 def _scores(
-    store: RunStore, target: str, classes: tuple[str, ...], split: str, probs: NDArray[Any], more: Sequence[str]
+    store: RunStore, target: str, classes: tuple[str, ...], split: str, probs: NDArray[Any], rule: Scoring
 ) -> tuple[int, dict[str, float]] | None:
     labels = store.samples.labels(target, classes, "train" if split == "oof" else "test")
     known = (labels >= 0) & np.isfinite(probs).all(axis=1)
     if not known.any():
         return None
-    found = score_all(probs[known], labels[known])
-    found |= {name: score(name, probs[known], labels[known]) for name in more if name not in found}
-    return int(known.sum()), found
+    probs, labels = probs[known], labels[known]
+    if rule.per == "group":
+        probs, labels = _by_group(store, target, split, known, probs, labels, rule.reduce)
+    found = score_all(probs, labels)
+    found |= {name: score(name, probs, labels) for name in rule.metrics if name not in found}
+    return len(labels), found
+
+
+def _by_group(
+    store: RunStore,
+    target: str,
+    split: str,
+    known: NDArray[np.bool_],
+    probs: NDArray[Any],
+    labels: NDArray[np.int64],
+    reduce: Reduce,
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    rows = (store.samples.train if split == "oof" else store.samples.test)[known]
+    numbers, names = pd.factorize(rows["group"])
+    first = np.full(len(names), -1, np.int64)
+    first[numbers[::-1]] = labels[::-1]
+    differs = first[numbers] != labels
+    if differs.any():
+        raise MixedGroupsError(
+            f"the rows of group {names[numbers[differs][0]]!r} have several labels of {target!r}: they cannot be "
+            "scored as one; --target names a target that groups share"
+        )
+    return merge_groups(probs, numbers, reduce), first

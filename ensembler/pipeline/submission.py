@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, StoreError
@@ -16,7 +17,7 @@ from ensembler.metrics import is_better, score
 from ensembler.pipeline.task_product import compose_probs
 from ensembler.predictions.finished_folds import finished_folds, read_finished_fold
 from ensembler.predictions.members import Member
-from ensembler.predictions.merging import merge_views
+from ensembler.predictions.merging import merge_groups, merge_views
 from ensembler.predictions.store import RunStore
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submission import submission_table
@@ -35,13 +36,34 @@ class FoldProbs:
 
 def check_submission(store: RunStore, spec: SubmissionSpec, classes: tuple[str, ...]) -> None:
     """Raise RequestError now when the submission could not be written later: columns or template do not fit."""
-    ids = _submitted_ids(store)
-    if ids:
-        submission_table(ids, np.full((len(ids), len(classes)), 1 / len(classes)), classes, spec)
+    if _submitted_ids(store):
+        _table(store, spec, np.full((len(store.samples.test), len(classes)), 1 / len(classes)), classes)
 
 
 def _submitted_ids(store: RunStore) -> list[str]:
     return store.samples.test["id"][store.samples.to_submit].tolist()
+
+
+def _table(store: RunStore, spec: SubmissionSpec, test: NDArray[np.floating], classes: tuple[str, ...]) -> pd.DataFrame:
+    """The submission of probabilities `test` `[test samples, classes]`, a row for each sample or each group."""
+    ids, probs = _submitted_ids(store), np.asarray(test)[store.samples.to_submit]
+    if spec.per == "group":
+        names, numbers = _submitted_groups(store)
+        together = merge_groups(probs, numbers, spec.reduce)
+        ids, probs = (ids, together[numbers]) if spec.each else (names, together)
+    return submission_table(ids, probs, classes, spec)
+
+
+def _submitted_groups(store: RunStore) -> tuple[list[str], NDArray[np.int64]]:
+    """The groups of the submitted rows in the order in which they come, and each row's number among them."""
+    rows = store.samples.test[store.samples.to_submit]
+    if "group" not in rows or (rows["group"].fillna("") == "").any():
+        raise RequestError(
+            "submission.per: group needs the group of every submitted row; name the column with data.group, and see "
+            "that the table of data.test has it"
+        )
+    numbers, names = pd.factorize(rows["group"])
+    return [str(name) for name in names], np.asarray(numbers, np.int64)
 
 
 def write_submission(
@@ -55,10 +77,9 @@ def write_submission(
 
     Returns False, and writes nothing, when the run has no rows to submit.
     """
-    ids = _submitted_ids(store)
-    if not ids:
+    if not _submitted_ids(store):
         return False
-    table = submission_table(ids, np.asarray(test)[store.samples.to_submit], classes, spec)
+    table = _table(store, spec, test, classes)
     content = table.to_csv(index=False, lineterminator="\n").encode()
     digest = hashlib.sha256(content).hexdigest()
     versions = submission_versions(store)
@@ -205,4 +226,4 @@ def export_submission(store: RunStore, blend: str, spec: SubmissionSpec) -> tupl
     if not ids:
         raise RequestError(f"run {store.name!r} has no test rows to submit; add data.test or folds.holdout")
     classes = found.record.classes
-    return submission_table(ids, np.asarray(found.test)[store.samples.to_submit], classes, spec), classes
+    return _table(store, spec, np.asarray(found.test), classes), classes

@@ -1,4 +1,4 @@
-"""Merging the views of a prediction, after the fact and without a model."""
+"""Merging the views of a prediction, or the rows of a group, after the fact and without a model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ensembler.errors import UnknownNameError
 from ensembler.logits import softmax
 
 Merge = Literal["mean", "logits", "geometric", "max"]
+Reduce = Literal["mean", "vote", "max"]
 
 
 def check_merge(name: str) -> Merge:
@@ -18,6 +19,13 @@ def check_merge(name: str) -> Merge:
     if name not in get_args(Merge):
         raise UnknownNameError("merge of views", name, get_args(Merge))
     return cast(Merge, name)
+
+
+def check_reduce(name: str) -> Reduce:
+    """Return `name` as a way of making the rows of a group one, or raise UnknownNameError."""
+    if name not in get_args(Reduce):
+        raise UnknownNameError("reduce of groups", name, get_args(Reduce))
+    return cast(Reduce, name)
 
 
 def merge_views(logits: NDArray[np.floating], how: Merge = "mean", *, kind: str = "logits") -> NDArray[np.float32]:
@@ -40,3 +48,21 @@ def merge_views(logits: NDArray[np.floating], how: Merge = "mean", *, kind: str 
     if how in ("logits", "geometric"):
         return softmax(total / len(logits)).astype(np.float32)
     return (total / total.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def merge_groups(probs: NDArray[np.floating], groups: NDArray[np.integer], how: Reduce) -> NDArray[np.float64]:
+    """One row for each group `[groups, classes]`, by the group numbers `[rows]` 0, 1, 2, ...
+
+    mean: of its rows' probabilities; vote: the share of its rows that choose a class; max: its most confident row.
+    """
+    n_groups = int(groups.max()) + 1 if len(groups) else 0
+    out = np.zeros((n_groups, probs.shape[1]))
+    if how == "max":
+        # Written in rising confidence, the first of equals last, so that it is what stays.
+        order = np.lexsort((-np.arange(len(groups)), probs.max(axis=1)))
+        out[groups[order]] = probs[order]
+        return out
+    rows = np.eye(probs.shape[1])[probs.argmax(axis=1)] if how == "vote" else np.asarray(probs, np.float64)
+    np.add.at(out, groups, rows)
+    merged: NDArray[np.float64] = out / np.bincount(groups, minlength=n_groups)[:, None]
+    return merged

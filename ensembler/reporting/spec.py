@@ -20,6 +20,13 @@ class SubmissionSpec(BaseModel):
         min_length=1,
         description="Column names: the id's, then the label's; with probs the id's, then perhaps one for each class.",
     )
+    per: Literal["row", "group"] = Field(
+        "row", description="group: the images of one group are answered together, with a row for each group."
+    )
+    reduce: Literal["mean", "vote", "max"] = Field(
+        "mean", description="What the rows of a group become: their mean, their votes, or the most confident one."
+    )
+    each: bool = Field(False, description="With per: group, a row for each image, which has its group's answer.")
     template: str | None = Field(
         None,
         description="A sample submission (CSV): its ids, their order and its columns are matched or it is an error.",
@@ -31,4 +38,6 @@ class SubmissionSpec(BaseModel):
             raise ValueError(f"columns {list(self.columns)} name one column twice")
         if self.format == "labels" and len(self.columns) != 2:
             raise ValueError(f"labels need two columns (id and label), given {list(self.columns)}")
+        if self.per == "row" and (self.each or self.reduce != "mean"):
+            raise ValueError("reduce and each are used only with per: group")
         return self
