@@ -13,6 +13,7 @@ HEAVY = ("torch", "torchvision", "timm", "albumentations", "cv2", "torchensemble
 ROOMS = [
     "cli",
     "pipeline",
+    "audit",
     "training",
     "inference",
     "networks",
@@ -26,6 +27,7 @@ ROOMS = [
 MAY_IMPORT = {
     "cli": set(ROOMS),
     "pipeline": set(ROOMS) - {"cli"},
+    "audit": {"data", "networks", "metrics"},
     "training": {"data", "networks"},
     "inference": {"data", "networks", "predictions"},
     "networks": set(),

@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from ensembler.cli import (
+    audit,
     blend,
     demo_data,
     diversity,
@@ -40,6 +41,7 @@ app = typer.Typer(
 
 app.command("init")(init.command)
 app.command("run")(run.command)
+app.command("audit")(audit.command)
 app.command("kfold")(kfold.command)
 app.command("tta-predict")(tta_predict.command)
 app.command("blend")(blend.command)

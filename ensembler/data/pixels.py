@@ -59,7 +59,15 @@ def drop_broken(samples: SampleSet, broken: dict[int, str], policy: str) -> Samp
         return samples
     if policy == "stop":
         raise DataError(_describe(broken))
-    return drop_samples(samples, samples.table["id"].iloc[sorted(broken)].tolist())
+    kept = drop_samples(samples, samples.table["id"].iloc[sorted(broken)].tolist())
+    for target in samples.targets:
+        before, after = (set(s.table[target][s.table["split"] == "train"].dropna()) for s in (samples, kept))
+        if before - after:
+            raise DataError(
+                f"no image of class {sorted(before - after)[0]!r} of {target} can be read; mend them, or leave the "
+                "class out of the table"
+            )
+    return kept
 
 
 def _describe(broken: dict[int, str]) -> str:

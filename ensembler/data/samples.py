@@ -42,6 +42,15 @@ class SampleSet:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Something that a run refuses, with the files that it is about."""
+
+    code: str
+    message: str
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Part:
     """Samples of the train part or the test part, not checked against each other yet."""
 
@@ -50,13 +59,15 @@ class _Part:
     where: str
 
 
-def read_samples(data: DataSpec, folds: FoldSpec) -> SampleSet:
+def read_samples(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = None) -> SampleSet:
     """Read the samples that a recipe names, and check everything that needs no pixel.
+
+    With `faults` what can be read is read: rows that a run would refuse are left out and noted there.
 
     Raises DataError with every fault found: missing columns and images, ids that stand twice, labels that are empty or
     only in the test part, a single class, paths that leave their root.
     """
-    train, test, classes = _read_source(data, folds)
+    train, test, classes = _read_source(data, folds, faults)
     train = _keep(train, data)
     unwanted = unwanted_rows(train.table, data)
     if unwanted.any():
@@ -76,7 +87,7 @@ def read_samples(data: DataSpec, folds: FoldSpec) -> SampleSet:
         classes[data.target_names[0]] = data.classes
     for name, spec in data.target_specs.items():
         table[name] = table[name].astype(object).where(table[name].notna() & ~table[name].isin(spec.drop), None)
-    _check_labels(table, train, classes)
+    _check_labels(table, train, classes, faults)
     composition = None
     if data.composition is not None:
         table, composition = compose(table, data, classes, table["split"] == "train")
@@ -108,16 +119,18 @@ def read_unlabelled(source: Path, data: DataSpec) -> tuple[list[str], Images]:
     return ids, part.images
 
 
-def _read_source(data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None, dict[str, tuple[str, ...]]]:
+def _read_source(
+    data: DataSpec, folds: FoldSpec, faults: list[Fault] | None
+) -> tuple[_Part, _Part | None, dict[str, tuple[str, ...]]]:
     if data.source in BUILT_IN_SOURCES:
         return _built_in(data)
     path = Path(data.source)
     if path.is_dir() and data.pattern is not None:
-        train, test = _folder_by_pattern(path, data, folds)
+        train, test = _folder_by_pattern(path, data, folds, faults)
     elif path.is_dir():
         train, test = _folder(path, data)
     elif path.suffix.lower() in TABLE_SUFFIXES:
-        train, test = _manifest(path, data, folds)
+        train, test = _manifest(path, data, folds, faults)
     elif not path.exists():
         raise DataError(
             f"data.source {data.source} does not exist; expected a folder, a CSV or Parquet file, or one of "
@@ -128,7 +141,7 @@ def _read_source(data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None, 
     if data.test is not None:
         if test is not None:
             raise DataError("data.test is named, and data.source has a test part of its own; keep one")
-        test = _test_part(Path(data.test), data)
+        test = _test_part(Path(data.test), data, faults)
     return train, test, {}
 
 
@@ -167,13 +180,15 @@ def _folder(path: Path, data: DataSpec) -> tuple[_Part, _Part | None]:
     return _image_folder(path, path, data, "train"), None
 
 
-def _folder_by_pattern(path: Path, data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None]:
+def _folder_by_pattern(
+    path: Path, data: DataSpec, folds: FoldSpec, faults: list[Fault] | None
+) -> tuple[_Part, _Part | None]:
     files = _image_files(path)
     if not files:
         raise DataError(f"{path} has no images ({', '.join(IMAGE_SUFFIXES)})")
     table = pd.DataFrame({data.path: [str(file.relative_to(path)) for file in files]})
     table = pattern_columns(table, data, path, needed=True)
-    return _table_parts(table, path, data.model_copy(update={"root": str(path)}), folds)
+    return _table_parts(table, path, data.model_copy(update={"root": str(path)}), folds, faults)
 
 
 def _image_folder(folder: Path, root: Path, data: DataSpec, split: str) -> _Part:
@@ -213,12 +228,14 @@ def _file_part(paths: list[Path], root: Path, split: str, columns: dict[str, lis
 # --- manifests -------------------------------------------------------------------------------------------------------
 
 
-def _manifest(path: Path, data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None]:
+def _manifest(path: Path, data: DataSpec, folds: FoldSpec, faults: list[Fault] | None) -> tuple[_Part, _Part | None]:
     table = pattern_columns(read_table(path, data), data, path, needed=True)
-    return _table_parts(table, path, data, folds)
+    return _table_parts(table, path, data, folds, faults)
 
 
-def _table_parts(table: pd.DataFrame, path: Path, data: DataSpec, folds: FoldSpec) -> tuple[_Part, _Part | None]:
+def _table_parts(
+    table: pd.DataFrame, path: Path, data: DataSpec, folds: FoldSpec, faults: list[Fault] | None
+) -> tuple[_Part, _Part | None]:
     named: list[tuple[str, str | None]] = [("data.path", data.path)]
     named += [("data.targets", spec.column or target) for target, spec in data.target_specs.items()]
     named += [("data.group", data.group), ("data.split", data.split), ("folds.column", folds.column)]
@@ -227,18 +244,18 @@ def _table_parts(table: pd.DataFrame, path: Path, data: DataSpec, folds: FoldSpe
         if column is not None:
             need_column(table, column, key, path)
     if data.split is None:
-        return _manifest_part(table, path, data, "train", folds.column), None
+        return _manifest_part(table, path, data, "train", folds.column, faults), None
     values = table[data.split].str.strip().str.lower()
     strange = ~values.isin(["train", "test"])
     if strange.any():
         row = int(np.flatnonzero(strange)[0])
         raise DataError(f"{path} row {row + 2}: {data.split} is {table[data.split][row]!r}, expected train or test")
-    train = _manifest_part(table[values == "train"], path, data, "train", folds.column)
+    train = _manifest_part(table[values == "train"], path, data, "train", folds.column, faults)
     test = table[values == "test"]
-    return train, _manifest_part(test, path, data, "test", None) if len(test) else None
+    return train, _manifest_part(test, path, data, "test", None, faults) if len(test) else None
 
 
-def _test_part(path: Path, data: DataSpec) -> _Part:
+def _test_part(path: Path, data: DataSpec, faults: list[Fault] | None = None) -> _Part:
     if path.is_dir():
         return _test_folder(path, data)
     if path.suffix.lower() not in TABLE_SUFFIXES:
@@ -246,8 +263,8 @@ def _test_part(path: Path, data: DataSpec) -> _Part:
     table = pattern_columns(read_table(path, data), data, path, needed=False)
     need_column(table, data.path, "data.path", path)
     if data.group is not None and data.group in table:
-        return _manifest_part(table, path, data, "test", None)
-    return _manifest_part(table, path, data.model_copy(update={"group": None}), "test", None)
+        return _manifest_part(table, path, data, "test", None, faults)
+    return _manifest_part(table, path, data.model_copy(update={"group": None}), "test", None, faults)
 
 
 def _test_folder(path: Path, data: DataSpec) -> _Part:
@@ -258,19 +275,26 @@ def _test_folder(path: Path, data: DataSpec) -> _Part:
     return _file_part(files, path, "test", dict.fromkeys(data.target_names, unknown), str(path))
 
 
-def _manifest_part(table: pd.DataFrame, path: Path, data: DataSpec, split: str, fold_column: str | None) -> _Part:
+def _manifest_part(
+    table: pd.DataFrame,
+    path: Path,
+    data: DataSpec,
+    split: str,
+    fold_column: str | None,
+    faults: list[Fault] | None,
+) -> _Part:
     rows = [int(i) + 2 for i in table.index]  # as an editor numbers them, the header being row 1
     table = table.reset_index(drop=True)
     problems: list[str] = []
     paths = _image_paths(table[data.path], rows, path, data, problems)
     out = pd.DataFrame({"id": _ids(table, data, path), "split": split, "source": split, "path": table[data.path]})
     for target, spec in data.target_specs.items():
-        faults: list[str] = []
-        labels = derive(table, target, spec, rows, str(path), faults)
-        if split == "train" and data.unlabelled == "stop" and not faults:
+        wrong: list[str] = []
+        labels = derive(table, target, spec, rows, str(path), wrong)
+        if split == "train" and data.unlabelled == "stop" and not wrong:
             empty = np.flatnonzero(labels[target].isna())
-            faults += _some(f"{path}: {spec.column or target} is empty in", [f"row {rows[i]}" for i in empty])
-        problems += faults
+            wrong += _some(f"{path}: {spec.column or target} is empty in", [f"row {rows[i]}" for i in empty])
+        problems += wrong
         out = out.assign(**labels)
     if data.weight is not None and split == "train":
         out["weight"] = _sample_weights(table[data.weight], rows, path, data.weight, problems)
@@ -280,9 +304,30 @@ def _manifest_part(table: pd.DataFrame, path: Path, data: DataSpec, split: str, 
         out["group"] = groups
     if fold_column is not None:
         out["fold_given"] = _fold_numbers(table[fold_column], rows, path, fold_column, problems)
+    part = _Part(out, FileImages(paths), str(path))
+    if faults is not None:
+        return _without_faults(part, problems, faults)
     if problems:
         raise DataError("\n".join(problems))
-    return _Part(out, FileImages(paths), str(path))
+    return part
+
+
+def _without_faults(part: _Part, problems: Sequence[str], faults: list[Fault]) -> _Part:
+    """The part without rows whose image is not there or whose id stands twice; what is wrong is added to `faults`."""
+    assert isinstance(part.images, FileImages)
+    absent = np.array([not path.is_file() for path in part.images.paths], dtype=bool)
+    names = tuple(part.table["path"][absent])
+    for problem in problems:
+        code = "missing" if "there is no such image" in problem else "data"
+        faults.append(Fault(code, problem, names if code == "missing" else ()))
+    twice = part.table["id"].duplicated().to_numpy()
+    if twice.any():
+        message = f"{part.where}: {int(twice.sum())} ids stand twice; name a unique column with data.id"
+        faults.append(Fault("data", message, tuple(part.table["path"][twice])))
+    kept = np.flatnonzero(~absent & ~twice).tolist()
+    if not kept:
+        raise DataError(f"{part.where}: no row is left whose image can be found")
+    return _choose(part, kept)
 
 
 def _ids(table: pd.DataFrame, data: DataSpec, path: Path) -> pd.Series:
@@ -356,7 +401,9 @@ def _check_ids(table: pd.DataFrame, data: DataSpec) -> None:
         )
 
 
-def _check_labels(table: pd.DataFrame, train: _Part, classes: dict[str, tuple[str, ...]]) -> None:
+def _check_labels(
+    table: pd.DataFrame, train: _Part, classes: dict[str, tuple[str, ...]], faults: list[Fault] | None
+) -> None:
     problems = []
     for target, names in classes.items():
         found = set(train.table[target].dropna())
@@ -373,11 +420,19 @@ def _check_labels(table: pd.DataFrame, train: _Part, classes: dict[str, tuple[st
             problems.append(f"{train.where}: {target} has no label at all")
         only_test = sorted(set(table[target].dropna()) - found - set(strange), key=_natural)
         if only_test:
-            problems.append(
+            message = (
                 f"{target}: labels occur only in the test part: {', '.join(only_test[:_MOST])}; "
                 f"train rows have {nearest(only_test[0], sorted(found))}"
             )
-    if problems:
+            if faults is None:
+                problems.append(message)
+            else:
+                rows = table[target].isin(only_test)
+                faults.append(Fault("label_only_in_test", message, tuple(table["path"][rows])))
+                table.loc[rows, target] = None
+    if faults is not None:
+        faults += [Fault("data", problem) for problem in problems]
+    elif problems:
         raise DataError("\n".join(problems))
 
 

@@ -105,6 +105,9 @@ class DataSpec(BaseModel):
     weight: str | None = Field(None, description="The column of sample weights for sampler: weights.")
     id: str | None = Field(None, description="The column of sample ids (default: a column called id, else the path).")
     group: str | None = Field(None, description="The column of groups: samples of one group stay on one side.")
+    group_duplicates: bool = Field(
+        False, description="Images that are the same, or as good as the same, count as one group."
+    )
     split: str | None = Field(None, description="The column that says train or test, for a manifest that holds both.")
     test: str | None = Field(None, description="The test part: a folder or a manifest; its labels may be missing.")
     classes: tuple[str, ...] | None = Field(

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensembler.audit.findings import LIES
+from ensembler.files import write_json
+from ensembler.pipeline.audit import audit_samples
 from ensembler.pipeline.blend import BlendOutcome, is_current, submit_blend
 from ensembler.pipeline.check import check_recipe
 from ensembler.pipeline.compose import blend_label
@@ -70,6 +73,7 @@ def run_recipe(
     """
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress)
+    _audit(workspace)
     training = train_members(workspace, device=device, workers=workers, members=members, folds=folds)
     predict_missing_views(workspace, device)
     store = RunStore(workspace.store.folder)
@@ -85,6 +89,18 @@ def run_recipe(
         evaluation=evaluate(store) if done else None,
         submission=store.submission_path if store.submission_path.is_file() else None,
     )
+
+
+def _audit(workspace: Workspace) -> None:
+    """Look at the data once for a run, keep what was found as `audit.json`, and say what makes scores a lie."""
+    path = workspace.store.folder / "audit.json"
+    if path.is_file():
+        return
+    audit = audit_samples(workspace.spec, workspace.samples, workspace.artifacts, workspace.progress)
+    write_json(path, audit.to_json())
+    for finding in audit.findings:
+        if finding.severity != "note" and finding.code in LIES:
+            workspace.progress.warn(f"{finding.code}: {finding.message}; {finding.mend}")
 
 
 def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:

@@ -21,6 +21,7 @@ from ensembler.data.samples import SampleSet, drop_samples, read_samples
 from ensembler.data.targets import TRAIN_PREFIX
 from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
 from ensembler.files import claim, sweep, write_bytes, write_json
+from ensembler.pipeline.audit import with_duplicates_grouped
 from ensembler.pipeline.progress import Progress
 from ensembler.predictions.publish import finish_replacements
 from ensembler.predictions.samples import read_samples_csv, write_samples
@@ -121,6 +122,8 @@ def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = 
     samples = read_samples(recipe.spec.data, recipe.spec.folds)
     if not store.samples_path.is_file():
         samples = _without_broken(samples, recipe, artifacts, progress)
+    if recipe.spec.data.group_duplicates:
+        samples = with_duplicates_grouped(samples, artifacts, progress)
     store.folder.mkdir(parents=True, exist_ok=True)
     with claim(store.lock_path, wait=True):
         if store.samples_path.is_file():

@@ -1,0 +1,201 @@
+"""The checks of an audit: samples, splits and image facts in, findings out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ensembler.audit.columns import GroupLike
+from ensembler.audit.duplicates import Duplicates
+from ensembler.audit.facts import ImageFacts
+from ensembler.audit.findings import Finding
+from ensembler.data.samples import SampleSet
+
+RARE = 10  # train rows below which a class is called rare, whatever the folds
+IMBALANCE = 10.0
+TINY = 8  # pixels of the shorter side
+
+
+def counts(samples: SampleSet, folds: pd.Series | None, facts: ImageFacts) -> dict[str, Any]:
+    """How many rows there are by split, target and class, fold and group, and what the images are."""
+    table = samples.table
+    found: dict[str, Any] = {"images": len(table), "splits": table["split"].value_counts().to_dict(), "classes": {}}
+    for target in samples.targets:
+        crossed = pd.crosstab(table[target], table["split"])
+        found["classes"][target] = {
+            name: {split: int(crossed[split].get(name, 0)) for split in crossed} for name in samples.classes[target]
+        }
+    if folds is not None:
+        found["folds"] = {str(k): int(n) for k, n in folds[folds >= 0].value_counts().sort_index().items()}
+    if "group" in table:
+        sizes = table["group"].value_counts()
+        found["groups"] = {"number": len(sizes), "largest": int(sizes.iloc[0]), "single": int((sizes == 1).sum())}
+    shapes = Counter(zip(facts.width[facts.readable].tolist(), facts.height[facts.readable].tolist(), strict=True))
+    found["sizes"] = {f"{width}x{height}": n for (width, height), n in shapes.most_common(10)}
+    found["kinds"] = dict(Counter(facts.kind[facts.readable].tolist()).most_common())
+    return found
+
+
+def look_at_files(samples: SampleSet, facts: ImageFacts, *, on_broken: str) -> Iterator[Finding]:
+    """Images that are broken, empty, blank or tiny, and modes that are mixed."""
+    names = _names(samples)
+    empty = np.char.find(facts.fault, "empty") >= 0
+    stops = on_broken == "stop"
+    for code, rows, what in (
+        ("empty", empty, "have no byte in them"),
+        ("unreadable", ~facts.readable & ~empty, "cannot be read"),
+    ):
+        if rows.any():
+            reasons = Counter(facts.fault[rows].tolist()).most_common(1)[0][0]
+            message = f"{_files(int(rows.sum()))} {what} ({reasons})"
+            yield Finding(code, "error" if stops else "warning", message, "data: {on_broken: skip}", names(rows))
+    if facts.blank.any():
+        message = f"{_files(int(facts.blank.sum()))} show one colour and nothing else"
+        yield Finding("blank", "warning", message, "look at them, and leave them out of the table", names(facts.blank))
+    tiny = facts.readable & (np.minimum(facts.width, facts.height) < TINY)
+    if tiny.any():
+        message = f"{_files(int(tiny.sum()))} have a side of less than {TINY} pixels"
+        yield Finding("tiny", "warning", message, "look at them, and leave them out of the table", names(tiny))
+    colours = {kind.split()[-1] in ("L", "1", "I;16", "I", "F", "LA") for kind in facts.kind[facts.readable]}
+    if len(colours) > 1:
+        grey = np.array([kind.split()[-1:] in (["L"], ["1"], ["I;16"], ["I"], ["F"], ["LA"]) for kind in facts.kind])
+        message = f"{_files(int(grey.sum()))} are grey and the others in colour: a network may learn the difference"
+        yield Finding("mixed_modes", "note", message, "input: {channels: 1}", names(grey))
+
+
+def look_at_labels(samples: SampleSet, n_folds: int) -> Iterator[Finding]:
+    """Classes with few rows, far more rows of one class than of another, and labels that only train rows have."""
+    table = samples.table
+    train = table["split"] == "train"
+    for target in samples.targets:
+        sizes = table.loc[train, target].value_counts()
+        rare = sizes[sizes < max(RARE, n_folds)]
+        if len(rare):
+            shown = ", ".join(f"{name} ({n})" for name, n in rare.sort_values().head(8).items())
+            files = tuple(table.loc[train & table[target].isin(rare.index), "path"])
+            message = f"{target}: {len(rare)} classes have fewer than {max(RARE, n_folds)} train rows: {shown}"
+            mend = f"data: {{targets: {{{target}: {{min_count: {max(RARE, n_folds)}}}}}}}"
+            facts = {"target": target, "classes": list(rare.index)}
+            yield Finding("rare_class", "warning", message, mend, files, facts)
+        if len(sizes) > 1 and sizes.max() / sizes.min() >= IMBALANCE:
+            ratio = float(sizes.max() / sizes.min())
+            message = f"{target}: {sizes.idxmax()} has {ratio:.0f} times as many train rows as {sizes.idxmin()}"
+            mend = "defaults: {sampler: sqrt}, and a metric such as f1_macro beside the accuracy"
+            yield Finding("imbalance", "note", message, mend, (), {"target": target, "ratio": ratio})
+        known = table.loc[~train, target].dropna()
+        lacking = sorted(set(sizes.index) - set(known))
+        if len(known) and lacking:
+            message = f"{target}: no test row with a label is {', '.join(lacking[:8])}"
+            yield Finding("label_only_in_train", "note", message, "", (), {"target": target, "classes": lacking})
+
+
+def look_at_groups(samples: SampleSet, folds: pd.Series | None) -> Iterator[Finding]:
+    """Groups on both sides of train and test, or of a fold."""
+    table = samples.table
+    if "group" not in table:
+        return
+    of_test_part = table["source"] == "test"
+    both = set(table.loc[of_test_part, "group"].dropna()) & set(table.loc[~of_test_part, "group"].dropna())
+    if both:
+        files = tuple(table.loc[table["group"].isin(both), "path"])
+        message = f"{len(both)} groups lie in train and in test, such as {sorted(both)[0]!r}"
+        mend = "leave their rows out of one of the two, or do not trust scores on the test part"
+        yield Finding("group_leak", "warning", message, mend, files, {"across": "train and test"})
+    if folds is None:
+        return
+    validated = folds >= 0
+    pairs = pd.DataFrame({"group": table["group"][validated], "fold": folds[validated]}).drop_duplicates()
+    astride = pairs["group"].value_counts() > 1
+    if astride.any():
+        names = sorted(astride.index[astride])
+        files = tuple(table.loc[table["group"].isin(names), "path"])
+        message = f"{len(names)} groups lie in several folds, such as {names[0]!r}"
+        yield Finding("group_leak", "error", message, "folds: {scheme: stratified-group}", files, {"across": "folds"})
+
+
+def look_at_duplicates(samples: SampleSet, found: Duplicates, folds: pd.Series | None) -> Iterator[Finding]:
+    """Equal and nearly equal images: across folds, across train and test, and with labels that contradict."""
+    table = samples.table
+    split = table["source"].to_numpy()
+    fold = np.full(len(table), -1) if folds is None else folds.to_numpy()
+    paths = table["path"].to_numpy(dtype=object)
+    contradicting: list[tuple[int, ...]] = []
+    for code, sets, what in (
+        ("duplicate", found.exact, "the same image"),
+        ("near_duplicate", found.near, "as good as the same image"),
+    ):
+        if not sets:
+            continue
+        across_parts = [s for s in sets if len({split[i] for i in s}) > 1]
+        across_folds = [s for s in sets if len({fold[i] for i in s if fold[i] >= 0}) > 1]
+        leaks = sorted({*across_parts, *across_folds})
+        message = (
+            f"{len(sets)} times several files show {what}: {len(across_folds)} of them across folds, "
+            f"{len(across_parts)} across train and test"
+        )
+        yield Finding(
+            code,
+            "warning" if leaks else "note",
+            message,
+            "data: {group_duplicates: true}",
+            tuple(paths[i] for s in sets for i in s),
+            {
+                "sets": [[paths[i] for i in s] for s in sets],
+                "across_folds": len(across_folds),
+                "across_train_and_test": len(across_parts),
+            },
+        )
+        contradicting += [s for s in sets if _labels_differ(table, samples.targets, s)]
+    contradicting = sorted(set(contradicting))
+    if contradicting:
+        yield Finding(
+            "duplicate_other_label",
+            "warning",
+            f"{len(contradicting)} times files that show the same image have different labels",
+            "look at them, and leave the wrong ones out of the table",
+            tuple(dict.fromkeys(paths[i] for s in contradicting for i in s)),
+            {"sets": [[paths[i] for i in s] for s in contradicting]},
+        )
+
+
+def look_at_columns(found: Sequence[GroupLike], group: str | None) -> Iterator[Finding]:
+    """Columns and parts of paths that look like a group and are not used as one."""
+    for one in found:
+        how = "" if one.alike is None else f"; images that share a value look more alike in {one.alike:.0%} of pairs"
+        where = f"the paths' part {one.pattern!r}" if one.pattern else f"column {one.column!r}"
+        mend = f"data: {{group: {one.column}}}"
+        if one.pattern:
+            mend = f"data: {{pattern: '{one.pattern}', group: group}}"
+        sizes = f"{one.n_values} values, at most {one.largest} files each"
+        message = f"{where} looks like a group ({sizes}) and is not used as one{how}"
+        yield Finding(
+            "ungrouped_column",
+            "warning" if group is None else "note",
+            message,
+            mend,
+            (),
+            {"column": one.pattern or one.column, "values": one.n_values},
+        )
+
+
+def _labels_differ(table: pd.DataFrame, targets: Sequence[str], rows: Sequence[int]) -> bool:
+    some = table.iloc[list(rows)]
+    return any(len(some[target].dropna().unique()) > 1 for target in targets)
+
+
+def _files(n: int) -> str:
+    return "1 file" if n == 1 else f"{n} files"
+
+
+def _names(samples: SampleSet) -> Any:
+    paths = samples.table["path"].where(samples.table["path"] != "", samples.table["id"]).to_numpy(dtype=object)
+
+    def names(rows: NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(paths[rows])
+
+    return names

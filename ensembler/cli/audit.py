@@ -1,0 +1,79 @@
+"""`ens audit RECIPE`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ensembler.cli.options import Artifacts, Debug, Json, Overrides, Quiet, RecipeArgument
+from ensembler.cli.progress import show_progress
+from ensembler.cli.terminal import print_json, print_table
+
+if TYPE_CHECKING:
+    from ensembler.pipeline.audit import Audit
+
+
+def command(
+    recipe: RecipeArgument,
+    leak_test: Annotated[
+        bool, typer.Option("--leak-test", help="Score a cheap model under plain and under grouped folds.")
+    ] = False,
+    adversarial: Annotated[
+        bool, typer.Option("--adversarial", help="Ask a cheap model to tell train images from test images.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there is an error or a warning.")] = False,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    artifacts: Artifacts = None,
+) -> None:
+    """Say what is wrong with the data, in order of harm, and what mends it."""
+    from ensembler.pipeline.audit import audit_recipe
+    from ensembler.pipeline.check import check_training_installed
+    from ensembler.predictions.store import artifacts_folder
+    from ensembler.recipe.load import Recipe
+
+    loaded = Recipe.load(recipe, overrides or ())
+    check_training_installed("ens audit")
+    with show_progress(quiet=quiet or json) as progress:
+        audit = audit_recipe(
+            loaded.spec,
+            artifacts_folder(artifacts),
+            test_leak=leak_test,
+            adversarial=adversarial,
+            progress=progress,
+        )
+    if json:
+        print_json(audit.to_json())
+    else:
+        print_audit(audit)
+    if strict and not audit.is_clean:
+        raise typer.Exit(1)
+
+
+def print_audit(audit: Audit) -> None:
+    """Print counts, findings with what mends them, the probes, and the verdict."""
+    for target, classes in audit.counts.get("classes", {}).items():
+        splits = sorted({split for counted in classes.values() for split in counted}, reverse=True)
+        rows = [[name, *(str(counted.get(split, 0)) for split in splits)] for name, counted in classes.items()]
+        print_table(f"rows by class of {target}", ["class", *splits], rows)
+    for key in ("folds", "groups", "sizes", "kinds"):
+        if audit.counts.get(key):
+            print(f"{key}: " + ", ".join(f"{name} {n}" for name, n in audit.counts[key].items()))
+    for finding in audit.findings:
+        print(f"\n{finding.severity} {finding.code}: {finding.message}")
+        shown = ", ".join(finding.files[:5]) + (f" and {len(finding.files) - 5} more" if len(finding.files) > 5 else "")
+        if shown:
+            print(f"  files: {shown}")
+        if finding.mend:
+            print(f"  mend:  {finding.mend}")
+    if audit.leak is not None:
+        leak = audit.leak
+        print(f"\nleak test on {leak.n} rows, {leak.n_groups} groups by {leak.group}, accuracy of {leak.target}:")
+        print(f"  plain folds   {leak.plain}\n  grouped folds {leak.grouped}")
+        print(f"  {leak.plain.value:.2f} would have been {leak.grouped.value:.2f}")
+    if audit.adversarial is not None:
+        print(f"\nadversarial validation, AUC of train against test: {audit.adversarial}")
+    print(f"\n{audit.verdict}")

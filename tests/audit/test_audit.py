@@ -1,0 +1,248 @@
+import json
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ensembler import Recipe
+from ensembler.audit.facts import look_at_images
+from ensembler.data.demo import write_shapes
+from ensembler.data.demo_masks import write_masks
+from ensembler.data.images import FileImages
+from ensembler.pipeline.audit import audit_recipe
+
+RECIPE = """
+    name: audited
+    data: {source: train.csv, test: test.csv}
+    folds: {count: 3}
+    input: {size: 16}
+    members: {one: {backbone: resnet18}}
+"""
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    """A clean data set, and a function that spoils its tables, audits it, and gives the findings by code."""
+    write_shapes(tmp_path, n=90, seed=2)
+    (tmp_path / "recipe.yaml").write_text(textwrap.dedent(RECIPE))
+
+    def audit(train=lambda t: t, test=lambda t: t, overrides=(), **options):
+        for name, change in (("train", train), ("test", test)):
+            table = pd.read_csv(tmp_path / f"{name}.csv")
+            change(table).to_csv(tmp_path / f"{name}.csv", index=False)
+        spec = Recipe.load(tmp_path / "recipe.yaml", overrides).spec
+        found = audit_recipe(spec, tmp_path / "artifacts", **options)
+        return {finding.code: finding for finding in found.findings}, found
+
+    audit.folder = tmp_path
+    return audit
+
+
+def test_clean_data_have_no_error_and_no_warning(shapes):
+    findings, audit = shapes()
+    assert {f.severity for f in findings.values()} <= {"note"}
+    assert audit.is_clean
+    assert audit.verdict.startswith("Nothing stands in the way")
+    assert audit.counts["splits"] == {"train": 90, "test": 22}
+    assert sum(c["train"] for c in audit.counts["classes"]["label"].values()) == 90
+    assert audit.counts["kinds"] == {"PNG RGB": 112}
+
+
+def test_broken_empty_and_missing_images_are_listed_whole(shapes):
+    images = shapes.folder / "images"
+    (images / "00001.png").write_bytes(b"")
+    (images / "00002.png").write_bytes(b"no image")
+    for i in range(10, 22):
+        (images / f"{i:05d}.png").unlink()
+    findings, audit = shapes()
+    assert findings["empty"].files == ("images/00001.png",)
+    assert findings["unreadable"].files == ("images/00002.png",)
+    assert len(findings["missing"].files) == 12
+    assert findings["missing"].severity == "error"
+    assert audit.verdict.startswith("This run would be refused")
+    skipped, _ = shapes(overrides=["data.on_broken=skip"])
+    assert skipped["unreadable"].severity == "warning"
+
+
+def test_equal_images_are_found_by_bytes_and_by_pixels(shapes):
+    images = shapes.folder / "images"
+    (images / "00050.png").write_bytes((images / "00003.png").read_bytes())
+    Image.open(images / "00004.png").save(images / "00100.png", compress_level=1)  # other bytes, same pixels
+    findings, _ = shapes()
+    found = findings["duplicate"]
+    assert set(found.files) == {f"images/{n}.png" for n in ("00003", "00050", "00004", "00100")}
+    assert found.facts["across_train_and_test"] == 1
+    assert found.severity == "warning"
+
+
+def test_a_photograph_saved_again_is_a_near_duplicate(shapes):
+    images = shapes.folder / "images"
+    picture = Image.open(images / "00007.png")
+    picture.resize((96, 96)).save(images / "00060.png", "JPEG", quality=70)
+    findings, _ = shapes(train=lambda t: t.assign(label=t["label"].where(t.index != 60, t["label"][7])))
+    assert set(findings["near_duplicate"].files) == {"images/00007.png", "images/00060.png"}
+    assert "duplicate" not in findings
+
+
+def test_copies_with_other_labels_are_named(shapes):
+    images = shapes.folder / "images"
+    (images / "00051.png").write_bytes((images / "00003.png").read_bytes())
+    other = lambda t: t.assign(label=t["label"].where(t.index != 51, "ring" if t["label"][3] != "ring" else "cross"))  # noqa: E731
+    findings, _ = shapes(train=other)
+    assert set(findings["duplicate_other_label"].files) == {"images/00003.png", "images/00051.png"}
+
+
+def test_blank_images_are_blank_and_not_near_duplicates(shapes):
+    for i in range(5):
+        Image.new("RGB", (48, 48), (100 + i, 90, 80)).save(shapes.folder / "images" / f"{i:05d}.png")
+    findings, _ = shapes()
+    assert len(findings["blank"].files) == 5
+    assert "near_duplicate" not in findings
+
+
+def test_a_label_that_only_test_rows_have_is_an_error_with_its_files(shapes):
+    findings, _ = shapes(test=lambda t: t.assign(label=["hexagon", "ring"] * 11))
+    assert findings["label_only_in_test"].severity == "error"
+    assert len(findings["label_only_in_test"].files) == 11
+
+
+def test_too_few_rows_of_a_class_are_rare_and_stop_the_split(shapes):
+    findings, _ = shapes(train=lambda t: t.assign(label=["odd", *t["label"][1:]]))
+    assert findings["rare_class"].facts["classes"] == ["odd"]
+    assert findings["folds"].severity == "error"
+    assert findings["imbalance"].severity == "note"
+
+
+def test_a_group_in_train_and_in_test_is_a_leak(shapes):
+    people = [f"p{i // 6}" for i in range(90)]
+    findings, _ = shapes(
+        train=lambda t: t.assign(person=people), test=lambda t: t.assign(person="p3"), overrides=["data.group=person"]
+    )
+    assert findings["group_leak"].facts["across"] == "train and test"
+    assert len(findings["group_leak"].files) == 6 + 22
+
+
+def test_a_group_astride_given_folds_is_an_error(shapes):
+    spoil = lambda t: t.assign(person=[f"p{i // 6}" for i in range(90)], fold=np.arange(90) % 3)  # noqa: E731
+    findings, _ = shapes(train=spoil, overrides=["data.group=person", "folds={scheme: column, column: fold}"])
+    assert findings["group_leak"].severity == "error"
+    assert findings["group_leak"].facts["across"] == "folds"
+
+
+def test_a_column_called_like_a_group_is_named_and_measures_are_not(shapes):
+    rng = np.random.default_rng(0)
+    add = lambda t: t.assign(  # noqa: E731
+        patient_id=[f"x{i % 20}" for i in range(90)], width=rng.integers(20, 40, 90), shade=rng.random(90).round(3)
+    )
+    findings, audit = shapes(train=add)
+    assert [f.facts["column"] for f in audit.findings if f.code == "ungrouped_column"] == ["patient_id"]
+    assert "data: {group: patient_id}" in findings["ungrouped_column"].mend
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("masks")
+    write_masks(folder, persons=40)
+    return folder
+
+
+def test_persons_are_seen_in_columns_of_any_name_and_in_file_names(masks):
+    table = pd.read_csv(masks / "train.csv").rename(columns={"person": "abc"})
+    table.to_csv(masks / "renamed.csv", index=False)
+    spec = Recipe.load(masks / "recipe.yaml", ["data.source=" + str(masks / "renamed.csv"), "data.group=null"]).spec
+    columns = [f.facts["column"] for f in audit_recipe(spec, masks / "a").findings if f.code == "ungrouped_column"]
+    assert columns == ["abc"]
+    table.drop(columns="abc").to_csv(masks / "without.csv", index=False)
+    spec = Recipe.load(masks / "recipe.yaml", ["data.source=" + str(masks / "without.csv"), "data.group=null"]).spec
+    found = [f for f in audit_recipe(spec, masks / "a").findings if f.code == "ungrouped_column"]
+    assert [f.facts["column"] for f in found] == ["{group}-{number}"]
+    # The line that mends it is one that a recipe takes.
+    mended = Recipe.load(
+        masks / "recipe.yaml",
+        ["data.source=" + str(masks / "without.csv"), "data.pattern='{group}-{number}'", "data.group=group"],
+    ).spec
+    codes = [f.code for f in audit_recipe(mended, masks / "a").findings]
+    assert "ungrouped_column" not in codes
+    assert "data" not in codes
+
+
+def test_the_leak_test_tells_what_plain_folds_would_have_claimed(masks):
+    leak = audit_recipe(Recipe.load(masks / "recipe.yaml").spec, masks / "a", test_leak=True).leak
+    assert leak.plain.low > leak.grouped.high + 0.1
+    assert leak.n_groups == 40
+
+
+def test_adversarial_validation_tells_a_shift_from_none(shapes):
+    _, audit = shapes(adversarial=True)
+    assert audit.adversarial.low < 0.6
+    for i in range(90, 112):
+        path = shapes.folder / "images" / f"{i:05d}.png"
+        Image.fromarray(np.asarray(Image.open(path)) // 4).save(path)
+    findings, audit = shapes(adversarial=True)
+    assert "train_test_shift" in findings
+    assert audit.adversarial.value > 0.9
+
+
+def test_duplicates_become_groups_by_option(shapes):
+    from ensembler.pipeline.progress import Progress
+    from ensembler.pipeline.workspace import open_workspace
+
+    images = shapes.folder / "images"
+    (images / "00050.png").write_bytes((images / "00003.png").read_bytes())
+    recipe = Recipe.load(shapes.folder / "recipe.yaml", ["data.group_duplicates=true"])
+    workspace = open_workspace(recipe, shapes.folder / "artifacts", Progress())
+    rows = workspace.store.samples.table.set_index("id")
+    assert rows.loc["images/00003.png", "group"] == rows.loc["images/00050.png", "group"]
+    assert rows.loc["images/00003.png", "fold"] == rows.loc["images/00050.png", "fold"]
+    assert rows["group"].nunique() == len(rows) - 1
+    open_workspace(recipe, shapes.folder / "artifacts", Progress())  # the same groups at the next start
+    findings, _ = shapes(overrides=["data.group_duplicates=true"])
+    assert findings["duplicate"].facts["across_folds"] == 0
+
+
+def test_a_second_audit_looks_at_changed_files_only(shapes, monkeypatch):
+    shapes()
+    seen = []
+    monkeypatch.setattr("ensembler.audit.facts.perceptual_hash", lambda _: seen.append(1) or 0)
+    shapes()
+    assert not seen
+    path = shapes.folder / "images" / "00001.png"
+    path.write_bytes(path.read_bytes() + b" ")
+    shapes()
+    assert len(seen) == 1
+
+
+def test_a_damaged_cache_is_made_again(shapes):
+    paths = [shapes.folder / "images" / f"{i:05d}.png" for i in range(5)]
+    look_at_images(FileImages(paths), shapes.folder / "cache")
+    cached = next((shapes.folder / "cache").glob("audit-*.npz"))
+    cached.write_bytes(cached.read_bytes()[:100])
+    assert look_at_images(FileImages(paths), shapes.folder / "cache").readable.all()
+
+
+def test_a_class_whose_images_are_all_broken_stops_the_run_with_its_name(shapes):
+    from ensembler.errors import DataError
+    from ensembler.pipeline.progress import Progress
+    from ensembler.pipeline.workspace import open_workspace
+
+    table = pd.read_csv(shapes.folder / "train.csv")
+    for path in table.loc[table["label"] == "ring", "path"]:
+        (shapes.folder / path).write_bytes(b"no image")
+    recipe = Recipe.load(shapes.folder / "recipe.yaml", ["data.on_broken=skip"])
+    with pytest.raises(DataError, match="no image of class 'ring' of label can be read"):
+        open_workspace(recipe, shapes.folder / "artifacts", Progress())
+
+
+def test_the_command_prints_one_object_and_strict_is_an_exit_code(ens, tmp_path):
+    write_shapes(tmp_path / "d", n=60, seed=1)
+    done = ens("audit", "d/recipe.yaml", "--json")
+    content = json.loads(done.stdout)
+    assert {"findings", "counts"} <= set(content)
+    (tmp_path / "d" / "images" / "00000.png").write_bytes(b"")
+    done = ens("audit", "d/recipe.yaml", "--strict", expect=1)
+    assert "error empty" in done.stdout
+    finding = json.loads(ens("audit", "d/recipe.yaml", "--json").stdout)["findings"][0]
+    assert {"code", "severity", "message", "mend", "files"} <= set(finding)
+    ens("audit", "d/missing.yaml", expect=2)
