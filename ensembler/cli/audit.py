@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,10 @@ def command(
     adversarial: Annotated[
         bool, typer.Option("--adversarial", help="Ask a cheap model to tell train images from test images.")
     ] = False,
+    preview: Annotated[
+        Path | None,
+        typer.Option("--preview", metavar="PNG", help="Draw prepared and augmented images as the networks see them."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there is an error or a warning.")] = False,
     overrides: Overrides = None,
     json: Json = False,
@@ -45,10 +50,16 @@ def command(
             adversarial=adversarial,
             progress=progress,
         )
+    if preview is not None:
+        from ensembler.pipeline.preview import write_preview
+
+        write_preview(loaded.spec, artifacts_folder(artifacts), preview)
     if json:
-        print_json(audit.to_json())
+        print_json({**audit.to_json(), "preview": None if preview is None else str(preview)})
     else:
         print_audit(audit)
+        if preview is not None:
+            print(f"Images as the networks see them: {preview}")
     if strict and not audit.is_clean:
         raise typer.Exit(1)
 

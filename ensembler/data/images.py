@@ -255,8 +255,8 @@ def fit_to_input(image: NDArray[np.uint8], size: int, channels: int, resize: str
         top, left = (height - side) // 2, (width - side) // 2
         image = image[top : top + side, left : left + side]
         height = width = side
-    if resize == "fit":
-        return _fit(image, size, channels)
+    if resize in ("fit", "pad"):
+        return _fit(image, size, channels, edges=resize == "pad")
     return _scale(image, size, size).reshape(size, size, channels)
 
 
@@ -270,12 +270,16 @@ def _scale(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return np.asarray(cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=how), np.uint8)
 
 
-def _fit(image: NDArray[np.uint8], size: int, channels: int) -> NDArray[np.uint8]:
+def _fit(image: NDArray[np.uint8], size: int, channels: int, *, edges: bool) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     factor = size / max(height, width)
     inner_height, inner_width = max(1, round(height * factor)), max(1, round(width * factor))
     scaled = _scale(image, inner_height, inner_width).reshape(inner_height, inner_width, channels)
-    out = np.zeros((size, size, channels), np.uint8)
     top, left = (size - inner_height) // 2, (size - inner_width) // 2
+    if edges:
+        rows = np.clip(np.arange(size) - top, 0, inner_height - 1)
+        columns = np.clip(np.arange(size) - left, 0, inner_width - 1)
+        return np.ascontiguousarray(scaled[rows][:, columns])
+    out = np.zeros((size, size, channels), np.uint8)
     out[top : top + inner_height, left : left + inner_width] = scaled
     return out

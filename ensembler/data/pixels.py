@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.images import Images, fit_to_input
+from ensembler.data.prepare import build_steps, prepare
 from ensembler.data.samples import SampleSet, drop_samples
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError
@@ -96,7 +97,9 @@ def _prepare(images: Images, spec: InputSpec, cache: Path, on_progress: OnProgre
 
 
 def _key(images: Images, spec: InputSpec) -> str:
-    digest = hashlib.sha256(json.dumps([_VERSION, spec.model_dump(mode="json")], sort_keys=True).encode())
+    # Steps that are not there leave the key as it was before there were any.
+    options = spec.model_dump(mode="json", exclude=set() if spec.prepare else {"prepare"})
+    digest = hashlib.sha256(json.dumps([_VERSION, options], sort_keys=True).encode())
     for i in range(len(images)):
         try:
             digest.update(images.fingerprint(i).encode() + b"\n")
@@ -139,14 +142,16 @@ def _fill(
 
     cv2.setNumThreads(0)  # one image a thread: OpenCV's own threads would only get in the way
 
-    def prepare(i: int) -> None:
+    steps = build_steps(spec.prepare)
+
+    def fill(i: int) -> None:
         try:
-            array[i] = fit_to_input(images.read(i), spec.size, spec.channels, spec.resize)
+            array[i] = fit_to_input(prepare(images.read(i), steps), spec.size, spec.channels, spec.resize)
         except DataError as error:
             broken[i] = str(error)
 
     n = len(images)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for done, _ in enumerate(pool.map(prepare, range(n), chunksize=1), start=1):
+        for done, _ in enumerate(pool.map(fill, range(n), chunksize=1), start=1):
             if on_progress is not None and (done % 50 == 0 or done == n):
                 on_progress(done, n)

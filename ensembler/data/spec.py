@@ -209,6 +209,13 @@ class InputSpec(BaseModel):
 
     size: int = Field(64, ge=8, le=2048, description="Height and width in pixels.")
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey.")
-    resize: Literal["stretch", "fit", "crop"] = Field(
-        "stretch", description="stretch to the square, fit inside it with a border, or crop its centre."
+    resize: Literal["stretch", "fit", "pad", "crop"] = Field(
+        "stretch",
+        description="stretch to the square, fit inside it with a black border, pad it with its own edges, or crop its "
+        "centre.",
+    )
+    prepare: tuple[str | dict[str, Any], ...] = Field(
+        (),
+        description="Steps before that, in order: center_crop, crop, clahe, grey, grabcut, rembg, with an argument as "
+        "{center_crop: 0.8}, or module:function.",
     )

@@ -20,6 +20,7 @@ def check_recipe(recipe: Recipe) -> None:
     """Raise RecipeError with every name in the recipe that torch, timm or albumentations do not know."""
     check_training_installed(f"recipe {recipe.path.name}")
     from ensembler.data.augment import check_augment
+    from ensembler.data.prepare import build_steps
     from ensembler.inference.views import expand_views
     from ensembler.training.check import check_member
 
@@ -28,6 +29,7 @@ def check_recipe(recipe: Recipe) -> None:
     checks: list[tuple[str, Callable[[], object]]] = [
         ("augment", partial(check_augment, spec.augment)),
         ("views", partial(expand_views, spec.views)),
+        ("input.prepare", partial(build_steps, spec.input.prepare)),
     ]
     for name, member in spec.members.items():
         checks.append(
