@@ -26,3 +26,14 @@ def log_softmax(logits: Logits) -> NDArray[np.float64]:
 def log_probs(probs: Probs, floor: float = 1e-7) -> NDArray[np.float64]:
     """Logarithms of probabilities; zeros are raised to `floor` first, so that every value is finite."""
     return np.log(np.clip(probs, floor, None, dtype=np.float64))
+
+
+def log_mean_probs(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The logarithm of the mean over the first axis of `softmax(logits)`, float32 `[...]`; rows of NaN stay NaN.
+
+    Of `logits` `[members, ..., classes]`; softmax of the result is the mean of the probabilities, without underflow.
+    """
+    logs = log_softmax(logits)
+    highest = logs.max(axis=0)
+    mean: NDArray[np.float32] = (highest + np.log(np.exp(logs - highest).mean(axis=0))).astype(np.float32)
+    return mean

@@ -19,7 +19,7 @@ from ensembler.inference.views import GROUPS, view_names
 from ensembler.metrics import metric_names
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.reporting.spec import SubmissionSpec
-from ensembler.training.spec import MemberSpec
+from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 
 DOCS = Path(__file__).parents[1] / "docs"
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
@@ -28,6 +28,8 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("folds", FoldSpec),
     ("input", InputSpec),
     ("members.NAME, and defaults", MemberSpec),
+    ("members.NAME with a method of torchensemble", EnsembleSpec),
+    ("members.NAME with method: soup", SoupSpec),
     ("views: one of your own", CustomView),
     ("blend", BlendSpec),
     ("submission", SubmissionSpec),
@@ -84,7 +86,7 @@ def recipe_page() -> str:
         ]
         for name, field in model.model_fields.items():
             lines.append(
-                f"| `{name}` | {type_name(field.annotation)} | {default_of(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
+                f"| `{field.alias or name}` | {type_name(field.annotation)} | {default_of(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
             )
     lines += ["", "## Names", ""]
     lines.append(

@@ -12,6 +12,7 @@ import typer
 
 from ensembler.cli import (
     audit,
+    bag,
     blend,
     demo_data,
     diversity,
@@ -43,6 +44,7 @@ app.command("init")(init.command)
 app.command("run")(run.command)
 app.command("audit")(audit.command)
 app.command("kfold")(kfold.command)
+app.command("bag")(bag.command)
 app.command("tta-predict")(tta_predict.command)
 app.command("blend")(blend.command)
 app.command("evaluate")(evaluate.command)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from ensembler.cli.options import (
@@ -21,6 +23,20 @@ from ensembler.cli.options import (
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
 
+METHODS = {
+    "kfold": ("kfold", "soup"),
+    "bag": (
+        "fusion",
+        "voting",
+        "bagging",
+        "gradient_boosting",
+        "soft_gradient_boosting",
+        "snapshot",
+        "adversarial_training",
+        "fast_geometric",
+    ),
+}
+
 
 def command(
     recipe: RecipeArgument,
@@ -28,22 +44,41 @@ def command(
     members: Members = None,
     folds: Folds = None,
     device: Device = "auto",
-    workers: Workers = 0,
+    workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
     """Train the K-fold members; each fold's logits are kept as it finishes."""
+    train_and_report(
+        "kfold", recipe, overrides, members, folds, device, workers, json=json, quiet=quiet, artifacts=artifacts
+    )
+
+
+def train_and_report(
+    name: str,
+    recipe: Path,
+    overrides: list[str] | None,
+    members: str | None,
+    folds: str | None,
+    device: str,
+    workers: int | None,
+    *,
+    json: bool,
+    quiet: bool,
+    artifacts: Path | None,
+) -> None:
+    """Train the members that `ens NAME` is for, and say what is there then."""
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import artifacts_folder
     from ensembler.recipe import Recipe
 
     loaded = Recipe.load(recipe, overrides or ())
-    check_training_installed("ens kfold")
+    check_training_installed(f"ens {name}")
     from ensembler.pipeline.run_recipe import kfold_recipe
 
-    with stoppable(f"`ens kfold {recipe}`"), show_progress(quiet=quiet) as progress:
+    with stoppable(f"`ens {name} {recipe}`"), show_progress(quiet=quiet) as progress:
         result = kfold_recipe(
             loaded,
             artifacts_folder(artifacts),
@@ -52,6 +87,7 @@ def command(
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,
+            methods=METHODS[name],
         )
     if json:
         print_json(

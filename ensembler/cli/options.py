@@ -22,7 +22,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; may stand several times."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that augment images beside the main one.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Processes that augment images (default: none on a CPU, up to 8 for a GPU)."),
+]
 Members = Annotated[str | None, typer.Option("--members", metavar="A,B", help="Only these members.")]
 Folds = Annotated[str | None, typer.Option("--folds", metavar="0,2", help="Only these folds.")]
 

@@ -63,7 +63,8 @@ class _Pace:
 
 def _epoch_text(epoch: Epoch) -> str:
     score = "" if epoch.score is None else f", accuracy {epoch.score:.4f}"
-    return f"{epoch.member} fold {epoch.fold}: epoch {epoch.epoch}/{epoch.epochs}, loss {epoch.loss:.4f}{score}"
+    loss = "" if epoch.loss is None else f", loss {epoch.loss:.4f}"
+    return f"{epoch.member} fold {epoch.fold}: epoch {epoch.epoch}/{epoch.epochs}{loss}{score}"
 
 
 class PlainProgress(Warnings):

@@ -28,7 +28,7 @@ def command(
     members: Members = None,
     folds: Folds = None,
     device: Device = "auto",
-    workers: Workers = 0,
+    workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

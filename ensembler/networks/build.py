@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,27 @@ class Normalised(nn.Module):
         """Logits `[batch, classes]` of pixels 0..255 `[batch, channels, height, width]`."""
         logits: Tensor = self.network((pixels.float() - self.mean) / self.std)
         return logits
+
+
+class SumOfNetworks(nn.Module):
+    """Networks whose weighted sum, and nothing else, predicts (boosting); gives log-probabilities."""
+
+    def __init__(self, networks: Sequence[nn.Module], factor: float) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.factor = factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Log-probabilities `[batch, classes]`."""
+        return torch.log_softmax(self.factor * sum(network(images).float() for network in self.networks), dim=1)
+
+
+def sum_networks(networks: Sequence[Normalised], factor: float) -> Normalised:
+    """One network that gives the log-probabilities of `factor` times the sum of the networks' logits."""
+    first = networks[0]
+    one = Normalised(SumOfNetworks([network.network for network in networks], factor), (0.0,), (1.0,))
+    one.mean, one.std = first.mean, first.std
+    return one
 
 
 def check_backbone(name: str) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from ensembler.errors import EnsemblerError, MissingFileError, StoreError
 from ensembler.files import write_bytes
-from ensembler.networks.build import Normalised, build_network
+from ensembler.networks.build import Normalised, SumOfNetworks, build_network, sum_networks
 from ensembler.networks.devices import pick_device
 from ensembler.networks.spec import NetworkSpec
 
@@ -25,7 +25,8 @@ def save_checkpoint(
 ) -> None:
     """Write weights and description, whole or not at all.
 
-    `shape` holds classes, size and channels; `description` is kept as it is and read by `read_description`.
+    `shape` holds classes, size and channels; `description` is kept as it is and read by `read_description`. A network
+    made by `sum_networks` is kept with all that it sums.
     """
     # It starts from its own weights from now on, whatever the training started from.
     built_from = spec.model_copy(update={"pretrained": False, "checkpoint": None})
@@ -33,12 +34,18 @@ def save_checkpoint(
         "format": FORMAT,
         "network": {k: v for k, v in built_from.model_dump(mode="json").items() if k in NetworkSpec.model_fields},
         "shape": dict(shape),
+        **_sum_of(network),
         **description,
     }
     weights = {k: v.detach().cpu().contiguous() for k, v in network.network.state_dict().items()}
     # Two names may share one tensor; the file keeps a copy of each.
     weights = {k: v.clone() for k, v in weights.items()}
     write_bytes(path, save(weights, metadata={"ensembler": json.dumps(header)}))
+
+
+def _sum_of(network: Normalised) -> dict[str, Any]:
+    inner = network.network
+    return {"sum_of": len(inner.networks), "factor": inner.factor} if isinstance(inner, SumOfNetworks) else {}
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -60,7 +67,8 @@ def load_checkpoint(path: Path, device: str = "auto") -> Normalised:
     header = read_description(path)
     try:
         spec = NetworkSpec.model_validate(header["network"])
-        network = build_network(spec, **header["shape"])
+        networks = [build_network(spec, **header["shape"]) for _ in range(header.get("sum_of", 1))]
+        network = sum_networks(networks, float(header["factor"])) if "sum_of" in header else networks[0]
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         network.network.load_state_dict(weights)

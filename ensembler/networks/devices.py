@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 import torch
 
 from ensembler.errors import RequestError
@@ -44,6 +47,19 @@ def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
     if device.type == "cpu" and _cpu_has_bf16():
         return torch.bfloat16
     return None
+
+
+def loader_processes(device: torch.device) -> int:
+    """How many processes should prepare batches beside the one that computes.
+
+    None on a CPU, where they would take the cores that compute; up to eight where a device computes.
+    """
+    return 0 if device.type == "cpu" else min(8, max(1, len(os.sched_getaffinity(0)) - 1))
+
+
+def autocast(dtype: torch.dtype | None, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Compute in `dtype` while the block runs; None changes nothing."""
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def _cpu_has_bf16() -> bool:

@@ -59,7 +59,7 @@ def blend_spec(
     given |= {"calibrate": calibrate, "calibrate_members": calibrate_members, "prune": prune, "max_cost": max_cost}
     if weights is not None:
         given["method"] = method or "weights"
-        known = list(members or base.get("members") or store.complete_members)
+        known = list(members or base.get("members") or store.pool_members)
         given["weights"] = parse_weights(weights, known if store.composition is None else [*known, "composed"])
     if options:
         given["options"] = {**base.get("options", {}), **dict(_option(option) for option in options)}

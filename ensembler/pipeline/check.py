@@ -7,7 +7,9 @@ from functools import partial
 from importlib.util import find_spec
 
 from ensembler.errors import MissingExtraError, RecipeError, RequestError
+from ensembler.pipeline.jobs import member_jobs
 from ensembler.recipe.load import Recipe
+from ensembler.training.spec import SoupSpec
 
 
 def check_training_installed(what: str) -> None:
@@ -31,7 +33,10 @@ def check_recipe(recipe: Recipe) -> None:
         ("views", partial(expand_views, spec.views)),
         ("input.prepare", partial(build_steps, spec.input.prepare)),
     ]
+    checks.append(("members", partial(member_jobs, spec.members)))
     for name, member in spec.members.items():
+        if isinstance(member, SoupSpec):
+            continue
         checks.append(
             (f"members.{name}", partial(check_member, member, size=spec.input.size, channels=spec.input.channels))
         )

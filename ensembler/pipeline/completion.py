@@ -19,6 +19,7 @@ from ensembler.predictions.finished_folds import FinishedFold, fold_path, weight
 from ensembler.predictions.members import FORMAT, Member, array_file, checksums
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.publish import replacing
+from ensembler.training.spec import MemberSpec
 
 FAILED = "failed.json"
 
@@ -136,9 +137,13 @@ def _record(
         "scores": scores,
         "seconds": sum(training),
         "seconds_by_phase": {"training": sum(training), "predicting": sum(predicting)},
-        "chosen_by": plan.job.spec.choose,
+        "chosen_by": plan.job.spec.choose if isinstance(plan.job.spec, MemberSpec) else "last",
+        "training": plan.job.training,
+        "weights": plan.job.weights,
+        **({"values": "log_probabilities"} if plan.job.weights == "sum" else {}),
         "chosen_epochs": [fold.record["chosen_epoch"] for fold in finished],
         "history": [fold.record["history"] for fold in finished],
+        **({"weights_of": [fold.record["made_of"] for fold in finished]} if "made_of" in finished[0].record else {}),
         "fingerprint": plan.fingerprint,
         "options": plan.options,
         "sha256": {**sums, "samples.csv": plan.workspace.store.samples_sha256},

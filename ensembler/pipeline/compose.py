@@ -33,7 +33,7 @@ def blend_label(
     """
     composition = store.composition
     names = members if members is not None else spec.members
-    names = list(names) if names is not None else store.complete_members
+    names = list(names) if names is not None else store.pool_members
     if composition is None or any(name.startswith(BLEND_PREFIX) for name in names):
         return blend_run(store, spec, members=members, trust=trust, **options)
     of_task = {task: [m.name for m in store.members_of(task, names)] for task in composition.tasks}

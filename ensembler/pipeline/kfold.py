@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import EnsemblerError, RequestError, TrainingError
 from ensembler.files import claim, sha256_of, write_json
+from ensembler.pipeline.assembly import assemble_members
 from ensembler.pipeline.completion import FAILED, complete_member, drop_stale
+from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.progress import Epoch, FoldJob
-from ensembler.pipeline.workspace import MemberJob, Workspace
+from ensembler.pipeline.soup import Kitchen
+from ensembler.pipeline.trainings import Training, group_trainings
+from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.finished_folds import FinishedFold, read_finished_fold, weights_path, write_finished_fold
+from ensembler.training.spec import EnsembleSpec, SoupSpec
+
+if TYPE_CHECKING:
+    from ensembler.training.fold import TrainedFold
 
 
 @dataclass(frozen=True)
@@ -54,26 +62,27 @@ class Trainer:
 
     workspace: Workspace
     device: str = "auto"
-    workers: int = 0
+    workers: int | None = None
     on_fold: Callable[[], None] | None = None
     trained: list[FoldJob] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    kitchens: dict[str, Kitchen] = field(default_factory=dict)
 
     def train(self, jobs: Sequence[MemberJob], folds: Sequence[int] | None = None) -> KFoldResult:
         """Train the missing folds of `jobs` (only `folds` when given) and complete the members that have them all."""
-        plans = [MemberPlan(self.workspace, job) for job in jobs]
+        plans = [MemberPlan(self.workspace, job) for job in jobs if not job.parts]
         for plan in plans:
             plan.check_folds(folds)
             drop_stale(plan)
-        missing = {plan.job.name: plan.missing(folds) for plan in plans}
-        self.workspace.progress.plan(
-            [FoldJob(p.job.name, f, p.job.spec.epochs) for p in plans for f in missing[p.job.name]]
-        )
-        self._train_unclaimed(plans, missing)
+        trainings = group_trainings(plans)
+        missing = {training.name: training.missing(folds) for training in trainings}
+        self.workspace.progress.plan([t.fold_job(fold) for t in trainings for fold in missing[t.name]])
+        self._train_unclaimed(trainings, missing)
         for plan in plans:
             self._complete(plan)
+        assemble_members(self.workspace, jobs)
         done = set(self.workspace.store.complete_members)
-        names = [plan.job.name for plan in plans]
+        names = [job.name for job in jobs]
         return KFoldResult(
             run=self.workspace.store.name,
             complete=tuple(n for n in names if n in done),
@@ -82,119 +91,156 @@ class Trainer:
             failures=tuple(self.failures),
         )
 
-    def _train_unclaimed(self, plans: Sequence[MemberPlan], missing: dict[str, list[int]]) -> None:
+    def _train_unclaimed(self, trainings: Sequence[Training], missing: dict[str, list[int]]) -> None:
         # First whatever nobody else works on; then wait for the others' folds, and take over those of the dead.
         for wait in (False, True):
-            for plan in plans:
-                for fold in missing[plan.job.name]:
-                    if not self._has_failed(plan):
-                        self._train_one(plan, fold, wait=wait)
+            for training in trainings:
+                for fold in missing[training.name]:
+                    if not self._has_failed(training.name):
+                        self._train_one(training, fold, wait=wait)
 
-    def _train_one(self, plan: MemberPlan, fold: int, *, wait: bool) -> None:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        with claim(plan.folder / f".fold{fold}.lock", wait=wait) as ours:
-            if not ours or plan.is_finished(fold) or plan.is_complete:
+    def _train_one(self, training: Training, fold: int, *, wait: bool) -> None:
+        lacking = training.lacks(fold)
+        if lacking:
+            if wait:
+                self.workspace.progress.note(f"{training.name} fold {fold} waits for {lacking}")
+            return
+        training.folder.mkdir(parents=True, exist_ok=True)
+        with claim(training.folder / f".fold{fold}.lock", wait=wait) as ours:
+            if not ours or not training.unfinished(fold):
                 return
             try:
-                self._finish(plan, fold)
+                self._finish(training, fold)
             except (KeyboardInterrupt, OSError, RequestError):
                 raise
             except Exception as error:
-                self._fail(plan, fold, error)
+                self._fail(training, fold, error)
                 return
         if self.on_fold is not None:
             self.on_fold()
 
-    def _finish(self, plan: MemberPlan, fold: int) -> None:
-        job = FoldJob(plan.job.name, fold, plan.job.spec.epochs)
-        description = plan.trained_weights(fold)
-        if description is None:
-            description = self._fit(plan, fold)
-            self.trained.append(job)
-        finished = self._predict(plan, fold, description)
-        write_finished_fold(plan.folder, finished)
-        plan.state_path(fold).unlink(missing_ok=True)
-        self.workspace.progress.fold_done(job, plan.describe(finished))
+    def _finish(self, training: Training, fold: int) -> None:
+        plans = training.unfinished(fold)
+        descriptions = {plan.job.name: plan.trained_weights(fold) for plan in plans}
+        untrained = [plan for plan in plans if descriptions[plan.job.name] is None]
+        if untrained:
+            descriptions |= self._fit(training, untrained, fold)
+            self.trained.append(training.fold_job(fold))
+        for plan, finished in self._predict(plans, fold, descriptions):
+            write_finished_fold(plan.folder, finished)
+            training.progress_done(plan, fold, finished)
+        training.state_path(fold).unlink(missing_ok=True)
 
-    def _fit(self, plan: MemberPlan, fold: int) -> dict[str, Any]:
-        from ensembler.data.augment import build_augment
+    def _fit(self, training: Training, plans: Sequence[MemberPlan], fold: int) -> dict[str, dict[str, Any] | None]:
+        """Train a fold and write the weights of `plans`; their descriptions by member."""
         from ensembler.networks.checkpoint import save_checkpoint
+
+        trained = self._train(training, plans, fold)
+        descriptions: dict[str, dict[str, Any] | None] = {}
+        for plan in plans:
+            shape = {"classes": len(plan.classes), "size": plan.input.size, "channels": plan.input.channels}
+            description = {
+                "fingerprint": plan.fingerprint,
+                "member": plan.job.name,
+                "fold": fold,
+                "classes": list(plan.classes),
+                "tasks": {target: [part.start, part.stop] for target, part in plan.task_slices.items()},
+                "seconds": trained.seconds / len(plans),
+                "chosen_epoch": trained.chosen_epoch,
+                "history": [r.__dict__ for r in trained.history],
+                **({"made_of": list(trained.made_of)} if trained.made_of else {}),
+            }
+            network = trained.networks[plan.job.weights]
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(weights_path(plan.folder, fold), network, plan.job.base, shape, description)
+            descriptions[plan.job.name] = description
+        return descriptions
+
+    def _train(self, training: Training, plans: Sequence[MemberPlan], fold: int) -> TrainedFold:
+        from ensembler.data.augment import build_augment
+        from ensembler.training.ensembles import train_ensemble
         from ensembler.training.fold import train_fold
 
-        ws, spec = self.workspace, plan.job.spec
-        shape = {"classes": len(plan.classes), "size": plan.input.size, "channels": plan.input.channels}
-        trained = train_fold(
-            spec,
-            plan.fold_data(fold),
-            augment=build_augment(spec.augment or ws.spec.augment, plan.input.size, plan.input.channels),
-            seed=plan.seed,
-            fold=fold,
-            device=self.device,
-            workers=self.workers,
-            state_path=plan.state_path(fold),
-            on_epoch=lambda r: ws.progress.epoch(
-                Epoch(plan.job.name, fold, r.epoch, r.epochs, r.loss, r.score, r.seconds)
+        first, progress = training.plans[0], self.workspace.progress
+        spec, base = first.job.spec, first.job.base
+        if isinstance(spec, SoupSpec):
+            kitchen = self.kitchens.setdefault(training.name, Kitchen(first, spec, self.device))
+            return kitchen.cook(fold)
+        options: dict[str, Any] = {
+            "augment": build_augment(
+                base.augment or self.workspace.spec.augment, first.input.size, first.input.channels
             ),
-            on_note=lambda text: ws.progress.note(f"{plan.job.name} fold {fold}: {text}"),
-        )
-        description = {
-            "fingerprint": plan.fingerprint,
-            "member": plan.job.name,
+            "seed": first.seed,
             "fold": fold,
-            "classes": list(plan.classes),
-            "tasks": {target: [part.start, part.stop] for target, part in plan.task_slices.items()},
-            "seconds": trained.seconds,
-            "chosen_epoch": trained.chosen_epoch,
-            "history": [r.__dict__ for r in trained.history],
+            "device": self.device,
+            "on_epoch": lambda r: progress.epoch(
+                Epoch(training.name, fold, r.epoch, r.epochs, r.loss, r.score, r.seconds)
+            ),
         }
-        save_checkpoint(weights_path(plan.folder, fold), trained.network, spec, shape, description)
-        return description
+        if isinstance(spec, EnsembleSpec):
+            return train_ensemble(spec, first.fold_data(fold), **options)
+        return train_fold(
+            spec,
+            first.fold_data(fold),
+            weights=[plan.job.weights for plan in plans],
+            workers=self.workers,
+            state_path=training.state_path(fold),
+            on_note=lambda text: progress.note(f"{training.name} fold {fold}: {text}"),
+            **options,
+        )
 
-    def _predict(self, plan: MemberPlan, fold: int, description: dict[str, Any]) -> FinishedFold:
+    def _predict(
+        self, plans: Sequence[MemberPlan], fold: int, descriptions: Mapping[str, dict[str, Any] | None]
+    ) -> Iterator[tuple[MemberPlan, FinishedFold]]:
+        """The logits of the networks of one training, all from one pass over the pixels."""
         from ensembler.inference.predict import predict_logits
         from ensembler.networks.checkpoint import load_checkpoint
 
-        path = weights_path(plan.folder, fold)
-        began = time.perf_counter()
-        # Always from the file: a run that was interrupted here and one that was not see the same network.
-        network = load_checkpoint(path, self.device)
-        valid = plan.validated_in(fold)
+        first, began = plans[0], time.perf_counter()
+        # Always from the files: a run that was interrupted here and one that was not see the same networks.
+        networks = [load_checkpoint(weights_path(plan.folder, fold), self.device) for plan in plans]
+        valid = first.validated_in(fold)
         train_images, test_images = self.workspace.image_rows
-        rows = np.concatenate([train_images[valid], test_images])
         logits = predict_logits(
-            [network],
-            plan.pixels,
-            rows,
-            plan.views,
-            classes=len(plan.classes),
+            networks,
+            first.pixels,
+            np.concatenate([train_images[valid], test_images]),
+            first.views,
+            classes=len(first.classes),
             device=self.device,
-            batch_size=plan.prediction_batch,
-            amp=plan.job.spec.amp,
-        )[0]
-        _check_logits(logits, plan, description)
-        record = {
-            **description,
-            "views": list(plan.view_names),
-            "weights_sha256": sha256_of(path),
-            "samples_sha256": self.workspace.store.samples_sha256,
-            "seconds_predicting": time.perf_counter() - began,
-        }
-        return FinishedFold(fold, valid, logits[:, : len(valid)], logits[:, len(valid) :], record)
+            batch_size=first.prediction_batch,
+            amp=first.job.base.amp,
+        )
+        seconds = (time.perf_counter() - began) / len(plans)
+        for plan, of_member in zip(plans, logits, strict=True):
+            description = descriptions[plan.job.name]
+            assert description is not None
+            _check_logits(of_member, plan, description)
+            record = {
+                **description,
+                "views": list(plan.view_names),
+                "weights_sha256": sha256_of(weights_path(plan.folder, fold)),
+                "samples_sha256": self.workspace.store.samples_sha256,
+                "seconds_predicting": seconds,
+            }
+            yield plan, FinishedFold(fold, valid, of_member[:, : len(valid)], of_member[:, len(valid) :], record)
 
-    def _fail(self, plan: MemberPlan, fold: int, error: Exception) -> None:
+    def _fail(self, training: Training, fold: int, error: Exception) -> None:
         detail = str(error) if isinstance(error, EnsemblerError) else f"{type(error).__name__}: {error}"
-        failure = Failure(plan.job.name, fold, f"member {plan.job.name!r} fold {fold}: {detail}")
-        if not isinstance(error, EnsemblerError):
-            (plan.folder / "failed.log").write_text(traceback.format_exc())
-        write_json(plan.folder / FAILED, {"fold": fold, "message": detail, "fingerprint": plan.fingerprint})
+        failure = Failure(training.name, fold, f"member {training.name!r} fold {fold}: {detail}")
+        for plan in training.plans:
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            if not isinstance(error, EnsemblerError):
+                (plan.folder / "failed.log").write_text(traceback.format_exc())
+            write_json(plan.folder / FAILED, {"fold": fold, "message": detail, "fingerprint": plan.fingerprint})
         self.failures.append(failure)
         self.workspace.progress.warn(f"{failure.message}; the other members go on")
 
-    def _has_failed(self, plan: MemberPlan) -> bool:
-        return any(failure.member == plan.job.name for failure in self.failures)
+    def _has_failed(self, training: str) -> bool:
+        return any(failure.member == training for failure in self.failures)
 
     def _complete(self, plan: MemberPlan) -> None:
-        if plan.is_complete or self._has_failed(plan):
+        if plan.is_complete or self._has_failed(plan.job.training):
             return
         folds = range(plan.n_folds)
         if all(plan.is_finished(fold) for fold in folds):
@@ -206,5 +252,5 @@ def _check_logits(logits: NDArray[np.float32], plan: MemberPlan, description: di
         history = description.get("history") or [{}]
         raise TrainingError(
             f"the network's logits are not finite after epoch {history[-1].get('epoch')} "
-            f"(learning rate {plan.job.spec.lr:g}); a lower lr or clip_grad helps"
+            f"(learning rate {plan.job.base.lr:g}); a lower lr or clip_grad helps"
         )

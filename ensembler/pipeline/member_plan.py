@@ -16,10 +16,12 @@ from ensembler.errors import RequestError, StoreError
 from ensembler.logits import softmax
 from ensembler.metrics import score
 from ensembler.pipeline.fingerprint import fingerprint
-from ensembler.pipeline.workspace import MemberJob, Workspace
+from ensembler.pipeline.jobs import MemberJob
+from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, weights_path
 from ensembler.predictions.members import MemberRecord, read_record
 from ensembler.predictions.store import cache_folder
+from ensembler.training.spec import EMA_DECAY, MemberSpec, SoupSpec
 
 if TYPE_CHECKING:
     from ensembler.data.spec import InputSpec
@@ -73,16 +75,32 @@ class MemberPlan:
     @cached_property
     def options(self) -> dict[str, Any]:
         """Everything that decides what the trained network is, as plain values."""
-        spec = self.workspace.spec
-        member = self.job.spec.model_dump(mode="json", exclude={"augment"})
+        spec, base = self.workspace.spec, self.job.base
         return {
-            **member,
-            "augment": json.loads(json.dumps(self.job.spec.augment or spec.augment, default=_plain)),
+            **self._member_options,
+            "augment": json.loads(json.dumps(base.augment or spec.augment, default=_plain)),
             "input": self.input.model_dump(mode="json"),
             "seed": self.seed,
             "target": self.targets[0] if len(self.targets) == 1 else list(self.targets),
             "fold_column": self.job.fold_column,
         }
+
+    @property
+    def _member_options(self) -> dict[str, Any]:
+        spec = self.job.spec
+        if isinstance(spec, SoupSpec):
+            return {"method": "soup", "take": spec.take, "of": {p.job.name: p.fingerprint for p in self.ingredients}}
+        # What only says which members there are, or how fast they are made, does not make this one another.
+        options = spec.model_dump(mode="json", exclude={"augment", "seeds", "as_", "also", "compile"})
+        if isinstance(spec, MemberSpec):
+            options["ema"] = (spec.ema or EMA_DECAY) if self.job.weights == "ema" else None
+        return {**options, "weights": self.job.weights}
+
+    @cached_property
+    def ingredients(self) -> tuple[MemberPlan, ...]:
+        """The members whose weights a soup averages."""
+        by_name = {job.name: job for job in self.workspace.jobs}
+        return tuple(MemberPlan(self.workspace, by_name[name]) for name in self.job.ingredients)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -91,13 +109,14 @@ class MemberPlan:
 
     @property
     def seed(self) -> int:
-        """The member's seed, else the recipe's."""
-        return self.workspace.spec.seed if self.job.spec.seed is None else self.job.spec.seed
+        """The member's seed, else the recipe's; of several seeds one after the other."""
+        own = self.job.base.seed
+        return (self.workspace.spec.seed if own is None else own) + self.job.nth_seed
 
     @property
     def targets(self) -> tuple[str, ...]:
         """The targets it predicts: its own, else the recipe's label."""
-        return self.job.spec.targets or self.workspace.samples.targets[:1]
+        return self.job.base.targets or self.workspace.samples.targets[:1]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -120,7 +139,7 @@ class MemberPlan:
     @cached_property
     def input(self) -> InputSpec:
         """What its networks see: the recipe's input, with the member's own size when it names one."""
-        own = self.job.spec.size
+        own = self.job.base.size
         given = self.workspace.spec.input
         return given if own is None else given.model_copy(update={"size": own})
 
@@ -152,7 +171,7 @@ class MemberPlan:
     @property
     def prediction_batch(self) -> int:
         """Images predicted at once."""
-        return max(self.job.spec.batch_size, 64)
+        return max(self.job.base.batch_size, 64)
 
     @cached_property
     def fold_of_row(self) -> NDArray[np.int64]:
@@ -189,7 +208,9 @@ class MemberPlan:
         targets = self.image_targets.copy()
         targets[train] = np.stack([ws.image_labels(t, trained_on=True)[train] for t in self.targets], axis=1)
         several = len(self.targets) > 1
-        balanced = spec.sampler_target or (ws.samples.targets[0] if several else self.targets[0])
+        sampler = spec.sampler if isinstance(spec, MemberSpec) else "none"
+        named = spec.sampler_target if isinstance(spec, MemberSpec) else None
+        balanced = named or (ws.samples.targets[0] if several else self.targets[0])
         classes = tuple(ws.samples.classes[target] for target in self.targets)
         return FoldData(
             self.pixels,
@@ -198,14 +219,10 @@ class MemberPlan:
             valid,
             len(self.classes),
             tasks=tuple(map(len, classes)) if several else None,
-            balance=None if spec.sampler == "none" else ws.image_labels(balanced, trained_on=True),
-            weights=ws.image_weights if spec.sampler == "weights" else None,
+            balance=None if sampler == "none" else ws.image_labels(balanced, trained_on=True),
+            weights=ws.image_weights if sampler == "weights" else None,
             names=classes,
         )
-
-    def state_path(self, fold: int) -> Path:
-        """Where the training of a fold that is not over keeps its state."""
-        return self.folder / f"fold{fold}.state"
 
     def check_folds(self, folds: Sequence[int] | None) -> None:
         """Raise RequestError for a fold that the member does not have."""

@@ -50,7 +50,7 @@ def predict_new(
     """
     store = workspace.store
     blend = None if members is not None else submitted_blend(store)
-    names = members_below(store, blend) if blend else list(members or store.complete_members)
+    names = members_below(store, blend) if blend else list(members or store.pool_members)
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
     ids, probs_by_member = _predict(workspace, data, names, device)

@@ -15,6 +15,7 @@ from ensembler.errors import RequestError
 from ensembler.files import write_bytes
 from ensembler.predictions.store import cache_folder
 from ensembler.recipe.spec import RecipeSpec
+from ensembler.training.spec import SoupSpec
 
 ROWS = 8
 TILE = 96
@@ -32,7 +33,8 @@ def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
     rows = _some_rows(samples.table[samples.targets[0]].to_numpy(dtype=object))
     chosen = ChosenImages(samples.images, rows)
     pixels = prepare_pixels(chosen, spec.input, cache_folder(artifacts))
-    ways = {str(a): a for a in [spec.augment, *(m.augment for m in spec.members.values() if m.augment is not None)]}
+    own = [m.augment for m in spec.members.values() if not isinstance(m, SoupSpec) and m.augment is not None]
+    ways = {str(a): a for a in [spec.augment, *own]}
     augments = [build_augment(way, spec.input.size, spec.input.channels) for way in ways.values()]
     lines = []
     for i in range(len(rows)):

@@ -17,13 +17,13 @@ class FoldJob:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One finished epoch; `score` is the validation accuracy when the epoch was validated."""
+    """One finished epoch; `loss` when the training tells it, `score` is the validation accuracy when there is one."""
 
     member: str
     fold: int
     epoch: int
     epochs: int
-    loss: float
+    loss: float | None
     score: float | None
     seconds: float
 

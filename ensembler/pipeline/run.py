@@ -76,7 +76,7 @@ class Run:
         "oof": over the train rows, NaN where a member has no prediction; "test": over the test rows, each member's
         folds averaged.
         """
-        opened = [self.store.member(name) for name in (members or self.store.complete_members)]
+        opened = [self.store.member(name) for name in (members or self.store.pool_members)]
         if target is None:
             named = {t for member in opened for t in member.targets}
             target = next((t for t in self.store.samples.targets if t in named), None)

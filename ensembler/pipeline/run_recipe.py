@@ -13,6 +13,7 @@ from ensembler.pipeline.blend import BlendOutcome, is_current, submit_blend
 from ensembler.pipeline.check import check_recipe
 from ensembler.pipeline.compose import blend_label
 from ensembler.pipeline.evaluate import Evaluation, evaluate
+from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.kfold import Failure, KFoldResult, Trainer
 from ensembler.pipeline.progress import Progress
 from ensembler.pipeline.submission import check_submission, renew_submission
@@ -40,21 +41,34 @@ def train_members(
     workspace: Workspace,
     *,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
+    methods: Sequence[str] | None = None,
 ) -> KFoldResult:
-    """Train the missing folds, renewing the submission after each."""
+    """Train the missing folds, renewing the submission after each.
+
+    `methods` are the kinds of members that are trained (default: all).
+    """
     spec = workspace.spec
     label = workspace.samples.targets[0]
     check_submission(workspace.store, spec.submission, workspace.samples.classes[label])
-    names = [job.name for job in workspace.jobs]
 
     def renew() -> None:
-        renew_submission(workspace.store, spec.submission, target=label, metric=spec.blend.metric, members=names)
+        store = RunStore(workspace.store.folder)
+        done = set(store.complete_members)
+        # A member that is the mean of others is counted through them until it is there.
+        names = [j.name for j in workspace.jobs if j.in_pool or not _whole_of(workspace, j.name) & done]
+        renew_submission(store, spec.submission, target=label, metric=spec.blend.metric, members=names)
 
     trainer = Trainer(workspace, device, workers, on_fold=renew)
-    return trainer.train(workspace.select(members), folds)
+    jobs = [job for job in workspace.select(members) if methods is None or job.spec.method in methods]
+    return trainer.train(jobs, folds)
+
+
+def _whole_of(workspace: Workspace, name: str) -> set[str]:
+    """The members that `name` is a part of."""
+    return {job.name for job in workspace.jobs if name in job.parts}
 
 
 def run_recipe(
@@ -62,7 +76,7 @@ def run_recipe(
     artifacts: Path,
     *,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     progress: Progress | None = None,
@@ -107,11 +121,11 @@ def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutc
     spec = workspace.spec.blend
     label = workspace.samples.targets[0]
     tasks = () if workspace.samples.composition is None else workspace.samples.composition.tasks
-    named = [job.name for job in workspace.jobs if {label, *tasks} & set(job.spec.targets or (label,))]
+    fitting = [job for job in workspace.jobs if {label, *tasks} & set(job.base.targets or (label,))]
     wanted = [
-        name
-        for name in named
-        if spec.members is None or name.rpartition("-r")[0] in spec.members or name in spec.members
+        job.name
+        for job in fitting
+        if (job.in_pool if spec.members is None else job.name in spec.members or _is_named(job, spec.members))
     ]
     members = [name for name in wanted if name in store.complete_members]
     if not members:
@@ -128,6 +142,11 @@ def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutc
     return name, outcome
 
 
+def _is_named(job: MemberJob, names: Sequence[str]) -> bool:
+    """Whether a member of the pool is meant by the name of its recipe entry."""
+    return job.in_pool and job.is_called(names)
+
+
 def _views(workspace: Workspace, store: RunStore, members: Sequence[str]) -> tuple[str, ...] | None:
     """The recipe's views when a member has more of them; None for all there are."""
     from ensembler.inference.views import expand_views
@@ -141,12 +160,13 @@ def kfold_recipe(
     artifacts: Path,
     *,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     progress: Progress | None = None,
+    methods: Sequence[str] | None = None,
 ) -> KFoldResult:
-    """Train what is missing of the recipe's K-fold members (or of those named) and keep their logits."""
+    """Train what is missing of the recipe's members (or of those named, or of some `methods`) and keep their logits."""
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress)
-    return train_members(workspace, device=device, workers=workers, members=members, folds=folds)
+    return train_members(workspace, device=device, workers=workers, members=members, folds=folds, methods=methods)

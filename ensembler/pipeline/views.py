@@ -111,7 +111,7 @@ class ViewPredictor:
             rows,
             views,
             classes=len(plan.classes),
-            amp=plan.job.spec.amp,
+            amp=plan.job.base.amp,
             device=self.device,
             batch_size=plan.prediction_batch,
             on_batch=lambda done, total: progress.step(f"predicting {plan.job.name} fold {fold}", done, total),

@@ -22,25 +22,16 @@ from ensembler.data.targets import TRAIN_PREFIX
 from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
 from ensembler.files import claim, sweep, write_bytes, write_json
 from ensembler.pipeline.audit import with_duplicates_grouped
+from ensembler.pipeline.jobs import MemberJob, member_jobs
 from ensembler.pipeline.progress import Progress
 from ensembler.predictions.publish import finish_replacements
 from ensembler.predictions.samples import read_samples_csv, write_samples
 from ensembler.predictions.store import RunStore, cache_folder, check_name
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.training.spec import MemberSpec
 
 _LOCATIONS = {"source", "root", "test", "allow_outside"}  # where data lie may change; what they are may not
 _PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "torchvision", "timm", "albumentations")
-
-
-@dataclass(frozen=True)
-class MemberJob:
-    """One member to train: a recipe entry, or one repeat of it."""
-
-    name: str
-    spec: MemberSpec
-    fold_column: str
 
 
 @dataclass(frozen=True)
@@ -60,27 +51,27 @@ class Workspace:
 
     @cached_property
     def jobs(self) -> tuple[MemberJob, ...]:
-        """The members of the recipe in its order; a repeated split makes one of each repeat."""
-        repeats = [c for c in self.store.samples.table.columns if c.startswith("fold_r")]
-        jobs = []
-        for name, member in self.spec.members.items():
-            if repeats:
-                columns = ["fold", *repeats]
-                jobs += [MemberJob(f"{name}-r{i + 1}", member, column) for i, column in enumerate(columns)]
-            else:
-                jobs.append(MemberJob(name, member, "fold"))
-        return tuple(jobs)
+        """The members that the recipe makes, in its order, soups last."""
+        return member_jobs(self.spec.members, fold_repeats(self.store.samples.table))
 
     def select(self, members: Iterable[str] | None) -> tuple[MemberJob, ...]:
-        """The jobs of the named recipe entries (or of single repeats), all of them for None."""
+        """The jobs of the members named (by their own names, or those of recipe entries), all of them for None.
+
+        With a member that is the mean of others come those others.
+        """
         if members is None:
             return self.jobs
         wanted = list(members)
-        known = {job.name for job in self.jobs} | set(self.spec.members)
         for name in wanted:
-            if name not in known:
-                raise UnknownNameError("member", name, list(self.spec.members))
-        return tuple(j for j in self.jobs if j.name in wanted or j.name.rpartition("-r")[0] in wanted)
+            if not any(job.is_called([name]) for job in self.jobs):
+                raise UnknownNameError("member", name, [*self.spec.members, *(job.name for job in self.jobs)])
+        parts = {part for job in self.jobs if job.is_called(wanted) for part in job.parts}
+        return tuple(job for job in self.jobs if job.is_called(wanted) or job.name in parts)
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """Names of the members that go into the blend."""
+        return tuple(job.name for job in self.jobs if job.in_pool)
 
     @cached_property
     def image_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -154,7 +145,7 @@ def _create(recipe: Recipe, store: RunStore, samples: SampleSet, progress: Progr
     split = split_samples(samples, recipe.spec.folds)
     for note in split.notes:
         progress.note(note)
-    write_lock(recipe, store, samples, left_out=samples.left_out)
+    write_lock(recipe, store, samples, split.table, left_out=samples.left_out)
     write_recipe(recipe, store)
     write_samples(store.samples_path, split.table)  # last: now the run exists
 
@@ -182,8 +173,14 @@ def dump_spec(spec: RecipeSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
-def write_lock(recipe: Recipe, store: RunStore, samples: SampleSet, left_out: Iterable[str] = ()) -> None:
-    """Write versions, seeds, classes, the data's fingerprint and the resolved recipe into the run."""
+def write_lock(
+    recipe: Recipe, store: RunStore, samples: SampleSet, table: pd.DataFrame, left_out: Iterable[str] = ()
+) -> None:
+    """Write versions, seeds, classes, the data's fingerprint and the resolved recipe into the run.
+
+    `table` is the run's samples.csv, whose fold columns say how often the split is repeated.
+    """
+    jobs = member_jobs(recipe.spec.members, fold_repeats(table))
     old = store.lock if store.recipe_lock_path.is_file() else {}
     content = {
         "format": 1,
@@ -191,7 +188,8 @@ def write_lock(recipe: Recipe, store: RunStore, samples: SampleSet, left_out: It
         "seed": recipe.spec.seed,
         "classes": {target: list(names) for target, names in samples.classes.items()},
         "composition": None if samples.composition is None else samples.composition.to_json(),
-        "members": list(recipe.spec.members),
+        "members": [job.name for job in jobs],
+        "part_of": {part: job.name for job in jobs for part in job.parts},
         "left_out": sorted(left_out) or old.get("left_out", []),
         "data": data_fingerprint(samples),
         "choices": old.get("choices", {}),
@@ -199,6 +197,11 @@ def write_lock(recipe: Recipe, store: RunStore, samples: SampleSet, left_out: It
     }
     if content != old:
         write_json(store.recipe_lock_path, content)
+
+
+def fold_repeats(table: pd.DataFrame) -> list[str]:
+    """The fold columns of a repeated split beside the first."""
+    return [column for column in table.columns if column.startswith("fold_r")]
 
 
 def _versions() -> dict[str, str]:
@@ -226,7 +229,7 @@ def _compare(recipe: Recipe, store: RunStore, samples: SampleSet) -> SampleSet:
     if isinstance(left_out, list) and left_out:
         samples = drop_samples(samples, [str(sample) for sample in left_out])
     _compare_rows(recipe, store, samples)
-    write_lock(recipe, store, samples)
+    write_lock(recipe, store, samples, store.samples.table)
     write_recipe(recipe, store)
     return samples
 

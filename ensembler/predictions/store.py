@@ -119,6 +119,14 @@ class RunStore:
         return self._in_order(p.parent.name for p in self.folder.glob("members/*/member.json"))
 
     @property
+    def pool_members(self) -> list[str]:
+        """The complete members less those that a complete member of the recipe is the mean of."""
+        complete = self.complete_members
+        locked = self.lock.get("part_of")
+        whole_of = locked if isinstance(locked, dict) else {}
+        return [name for name in complete if whole_of.get(name) not in complete]
+
+    @property
     def begun_members(self) -> list[str]:
         """Names of the members that have a folder but are not complete."""
         done = set(self.complete_members)
@@ -173,8 +181,8 @@ class RunStore:
         return Composition.from_json(locked) if isinstance(locked, dict) else None
 
     def members_of(self, target: str, names: Iterable[str] | None = None) -> list[Member]:
-        """The complete members (among `names`, when given) that predict `target`, each as one of that target alone."""
-        opened = (self.member(name) for name in (self.complete_members if names is None else names))
+        """The members of the pool (or those of `names`) that predict `target`, each as one of that target alone."""
+        opened = (self.member(name) for name in (self.pool_members if names is None else names))
         return [member.for_target(target) for member in opened if target in member.targets]
 
     def _in_order(self, names: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from ensembler.errors import RecipeError, RequestError, nearest
 from ensembler.predictions.store import check_name
 from ensembler.recipe.document import Document, Place, parse_value, read_document
 from ensembler.recipe.spec import RecipeSpec
+from ensembler.training.spec import any_has_option, has_option, spec_of
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 _BUILT_IN_SOURCES = ("digits", "fashion-mnist")
@@ -153,10 +154,13 @@ def _with_defaults(name: str, member: Any, defaults: dict[str, Any], origins: di
         member = {}
     if not isinstance(member, dict):
         return member
-    for key in defaults.keys() - member.keys():
+    # A member takes of the defaults what its method knows; what no method knows is an error to be reported.
+    fitting = spec_of({**defaults, **member})
+    shared = {k: v for k, v in defaults.items() if has_option(fitting, k) or not any_has_option(k)}
+    for key in shared.keys() - member.keys():
         if ("defaults", key) in origins:
             origins[("members", name, key)] = origins[("defaults", key)]
-    return {**defaults, **member}
+    return {**shared, **member}
 
 
 def _validate(content: dict[str, Any], document: Document) -> RecipeSpec:
@@ -190,7 +194,7 @@ def _explain(fault: Any, content: Any, document: Document) -> str:
     dotted = ".".join(str(part) for part in place)
     where = document.where(place)
     if fault["type"] == "extra_forbidden":
-        options = _options_at(place[:-1])
+        options = _options_at(place[:-1], content)
         return f"{where}: {dotted} is not an option; {nearest(str(place[-1]), options, most=40)}"
     if fault["type"] == "missing":
         return f"{where}: {dotted} is missing"
@@ -217,11 +221,14 @@ def _place_in(content: Any, loc: Sequence[str | int]) -> Place:
     return tuple(place)
 
 
-def _options_at(place: Place) -> list[str]:
+def _options_at(place: Place, content: Any) -> list[str]:
     model: type[BaseModel] | None = RecipeSpec
-    for part in place:
+    for depth, part in enumerate(place):
         if model is None:
             return []
+        if depth == 1 and place[0] == "members":
+            model = spec_of(content["members"][part])
+            continue
         if isinstance(part, str) and part in model.model_fields:
             model = _model_in(model.model_fields[part].annotation) or model
     options = [f.alias or name for name, f in (model.model_fields if model else {}).items()]

@@ -9,7 +9,7 @@ from ensembler.data.spec import AugmentSpec, DataSpec, FoldSpec, InputSpec
 from ensembler.errors import nearest
 from ensembler.inference.spec import ViewSpec
 from ensembler.reporting.spec import SubmissionSpec
-from ensembler.training.spec import MemberSpec
+from ensembler.training.spec import AnyMemberSpec, MemberSpec, SoupSpec
 
 
 class RecipeSpec(BaseModel):
@@ -24,7 +24,7 @@ class RecipeSpec(BaseModel):
     input: InputSpec = Field(default_factory=InputSpec, description="What the networks see.")
     augment: AugmentSpec = Field("light", description="Augmentation of every member without its own.")
     views: tuple[ViewSpec, ...] = Field(("identity",), min_length=1, description="Views of test-time augmentation.")
-    members: dict[str, MemberSpec] = Field(min_length=1, description="The members, by name.")
+    members: dict[str, AnyMemberSpec] = Field(min_length=1, description="The members, by name.")
     blend: BlendSpec = Field(default_factory=BlendSpec, description="How members become one prediction.")
     submission: SubmissionSpec = Field(default_factory=SubmissionSpec, description="The file that is handed in.")
 
@@ -32,9 +32,12 @@ class RecipeSpec(BaseModel):
     def _check_targets(self) -> RecipeSpec:
         known = self.data.label_names
         for name, member in self.members.items():
-            for target in (*member.targets, *([member.sampler_target] if member.sampler_target else [])):
+            if isinstance(member, SoupSpec):
+                continue
+            balanced = member.sampler_target if isinstance(member, MemberSpec) else None
+            for target in (*member.targets, *([balanced] if balanced else [])):
                 if target not in known:
                     raise ValueError(f"members.{name} names target {target!r}; {nearest(target, known)}")
-            if member.sampler == "weights" and self.data.weight is None:
+            if isinstance(member, MemberSpec) and member.sampler == "weights" and self.data.weight is None:
                 raise ValueError(f"members.{name}: sampler: weights needs data.weight, the column of weights")
         return self

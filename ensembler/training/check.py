@@ -6,17 +6,22 @@ from pathlib import Path
 
 from ensembler.errors import DataError, UnknownNameError
 from ensembler.networks.build import check_network
-from ensembler.training.spec import MemberSpec
+from ensembler.training.spec import EnsembleSpec, TrainingSpec
 
 SCHEDULES = ("cosine", "tanh", "step", "multistep", "plateau", "poly", "none")
 
 
-def check_member(spec: MemberSpec, *, size: int, channels: int) -> None:
+def check_member(spec: TrainingSpec, *, size: int, channels: int) -> None:
     """Raise RequestError for a name that timm does not know, a size that the network cannot take, a missing file."""
     from timm.optim import list_optimizers
 
     check_network(spec, size=spec.size or size, channels=channels)
-    optimizers = [str(name) for name in list_optimizers()]
+    if isinstance(spec, EnsembleSpec):
+        from ensembler.training.ensembles import OPTIMIZERS
+
+        optimizers = list(OPTIMIZERS)
+    else:
+        optimizers = [str(name) for name in list_optimizers()]
     if spec.opt.lower() not in optimizers:
         raise UnknownNameError("optimizer (opt)", spec.opt, optimizers)
     if spec.sched not in SCHEDULES:

@@ -6,14 +6,12 @@ bits as one that was not.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import json
 import math
-import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,21 +24,27 @@ from torch import Tensor, nn
 from ensembler.data.augment import Augment, sample_seed
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network
-from ensembler.networks.devices import autocast_type, pick_device
+from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device
+from ensembler.training.averages import FurtherWeights
 from ensembler.training.batches import BatchSource, epoch_batches, iterate
 from ensembler.training.losses import TaskLosses, build_loss
+from ensembler.training.randomness import only_deterministic, own_randomness, seed_all
 from ensembler.training.sampling import draw_rows, epoch_size
-from ensembler.training.spec import MemberSpec
+from ensembler.training.spec import EMA_DECAY, MemberSpec
 from ensembler.training.state import read_state, write_state
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of a fold; `score` is the accuracy and `valid_loss` the log loss on the validation rows."""
+    """One epoch of a fold.
+
+    `loss` is that on the train rows when it is known, `score` and `valid_loss` are accuracy and log loss on the
+    validation rows.
+    """
 
     epoch: int
     epochs: int
-    loss: float
+    loss: float | None
     lr: float
     seconds: float
     score: float | None = None
@@ -49,12 +53,21 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class TrainedFold:
-    """A trained network in evaluation mode and how it came about."""
+    """What a training left, in evaluation mode, and how it came about.
 
-    network: Normalised
+    `networks` by name: last (or ema), and what else was asked for: averages, snapshots, estimators of an ensemble.
+    """
+
+    networks: Mapping[str, Normalised]
     history: tuple[EpochRecord, ...]
     chosen_epoch: int
     seconds: float
+    made_of: tuple[str, ...] = ()  # the members whose weights a soup averages
+
+    @property
+    def network(self) -> Normalised:
+        """The first of its networks."""
+        return next(iter(self.networks.values()))
 
 
 @dataclass(frozen=True)
@@ -88,26 +101,30 @@ def train_fold(
     spec: MemberSpec,
     data: FoldData,
     *,
+    weights: Sequence[str] = (),
     augment: Augment | None = None,
     seed: int = 0,
     fold: int = 0,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     state_path: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> TrainedFold:
     """Train the network of `spec` on the train rows.
 
-    With `state_path` the state is kept after every epoch and taken up again. Raises TrainingError when the loss is not
+    `weights` names the networks that are wanted of the training (default: the member's own, `spec.primary`). With
+    `state_path` the state is kept after every epoch and taken up again. Raises TrainingError when the loss is not
     finite, with epoch and learning rate.
     """
     if len(data.train_rows) < 2:
         raise RequestError(f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from")
     chosen_device = pick_device(device)
-    with _own_randomness(chosen_device), _algorithms(spec.deterministic):
-        _seed_all(sample_seed(seed, "build", fold))
-        training = _Training.build(spec, data, augment, seed, fold, chosen_device, workers)
+    with own_randomness(chosen_device), only_deterministic(spec.deterministic):
+        seed_all(sample_seed(seed, "build", fold))
+        wanted = tuple(weights) or (spec.primary,)
+        processes = loader_processes(chosen_device) if workers is None else workers
+        training = _Training.build(spec, data, wanted, augment, seed, fold, chosen_device, processes)
         if state_path is not None:
             training.resume(state_path, on_note)
         while not training.is_over:
@@ -125,6 +142,7 @@ class _Training:
 
     spec: MemberSpec
     data: FoldData
+    wanted: tuple[str, ...]
     augment: Augment | None
     seed: int
     fold: int
@@ -136,6 +154,7 @@ class _Training:
     criterion: nn.Module
     mixup: Any
     ema: Any
+    further: FurtherWeights
     scaler: Any
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
@@ -146,6 +165,7 @@ class _Training:
         cls,
         spec: MemberSpec,
         data: FoldData,
+        wanted: tuple[str, ...],
         augment: Augment | None,
         seed: int,
         fold: int,
@@ -160,6 +180,7 @@ class _Training:
         return cls(
             spec,
             data,
+            wanted,
             augment,
             seed,
             fold,
@@ -170,7 +191,8 @@ class _Training:
             _scheduler(spec, optimizer, updates),
             _criterion(spec, data).to(device),
             _mixup(spec, data.classes),
-            _ema(spec, network),
+            _ema(spec, network) if "ema" in wanted else None,
+            FurtherWeights(spec, wanted, network),
             torch.amp.GradScaler(device.type, enabled=autocast_type(spec.amp, device) == torch.float16),
         )
 
@@ -178,7 +200,8 @@ class _Training:
     def job(self) -> str:
         """A fingerprint of what is trained, so that a state is never taken up by another training."""
         rows = hashlib.sha256(self.data.train_rows.tobytes() + self.data.targets.tobytes()).hexdigest()
-        content = [self.spec.model_dump(mode="json"), self.seed, self.fold, rows, list(self.data.pixels.shape)]
+        spec = self.spec.model_dump(mode="json", exclude={"seeds", "as_", "also"})
+        content = [spec, self.wanted, self.seed, self.fold, rows, list(self.data.pixels.shape)]
         for drawn_by in (self.data.balance, self.data.weights):
             if drawn_by is not None:
                 content.append(hashlib.sha256(drawn_by.tobytes()).hexdigest())
@@ -197,7 +220,7 @@ class _Training:
         epoch = len(self.history) + 1
         began = time.perf_counter()
         key = (self.seed, self.fold, epoch)
-        _seed_all(sample_seed(*key))
+        seed_all(sample_seed(*key))
         rng = np.random.default_rng(sample_seed(*key, "order"))
         data = self.data
         weights = None if data.weights is None else data.weights[data.train_rows]
@@ -206,6 +229,7 @@ class _Training:
         source = BatchSource(self.data.pixels, self.data.targets, batches, self.augment, key)
         self._freeze(epoch <= self.spec.freeze_epochs)
         loss = self._train(source, epoch)
+        self.further.after_epoch(epoch, self.network)
         score, valid_loss = self._validate()
         record = EpochRecord(
             epoch, self.spec.epochs, loss, self._lr, time.perf_counter() - began, score=score, valid_loss=valid_loss
@@ -220,7 +244,7 @@ class _Training:
 
     @property
     def _predictor(self) -> nn.Module:
-        return self.network if self.ema is None else self.ema.module
+        return self.ema.module if self.ema is not None and self.spec.primary == "ema" else self.network
 
     def _freeze(self, frozen: bool) -> None:
         if not self.spec.freeze_epochs:
@@ -237,8 +261,7 @@ class _Training:
         steps = len(source)
         total, seen = torch.zeros((), device=self.device), 0
         updates = (epoch - 1) * math.ceil(steps / self.spec.accumulate)
-        if self.scheduler is not None:
-            self.scheduler.step_update(updates)
+        self._schedule(updates, epoch)
         for step, (pixels, targets) in enumerate(iterate(source, self.workers, self.device)):
             first = step - step % self.spec.accumulate
             in_group = min(self.spec.accumulate, steps - first)
@@ -248,7 +271,7 @@ class _Training:
             seen += len(targets)
             if step - first == in_group - 1:
                 updates += 1
-                self._update(updates)
+                self._update(updates, epoch)
             if step % 20 == 0 or step == steps - 1:
                 self._check_finite(total, epoch)
         if self.scheduler is not None:
@@ -257,13 +280,21 @@ class _Training:
 
     def _loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
         images, soft = _mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
-        with _autocast(self.spec.amp, self.device):
+        with autocast(autocast_type(self.spec.amp, self.device), self.device):
             logits = self.network(images)
         # The loss is summed in float32, whatever the network computed in.
         loss: Tensor = self.criterion(logits.float(), soft)
         return loss
 
-    def _update(self, updates: int) -> None:
+    def _schedule(self, updates: int, epoch: int) -> None:
+        """Set the learning rate after so many updates."""
+        if self.spec.swa_lr is not None and epoch >= self.spec.averaged_from("swa"):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.spec.swa_lr * group.get("lr_scale", 1.0)
+        elif self.scheduler is not None:
+            self.scheduler.step_update(updates)
+
+    def _update(self, updates: int, epoch: int) -> None:
         if self.spec.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip_grad)
@@ -272,8 +303,7 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.network, step=updates)
-        if self.scheduler is not None:
-            self.scheduler.step_update(updates)
+        self._schedule(updates, epoch)
 
     def _check_finite(self, total: Tensor, epoch: int) -> None:
         if not bool(torch.isfinite(total)):
@@ -295,7 +325,7 @@ class _Training:
             batch = rows[start : start + max(self.spec.batch_size, 64)]
             pixels = torch.from_numpy(self.data.pixels[batch]).permute(0, 3, 1, 2).to(self.device)
             targets = torch.from_numpy(self.data.targets[batch]).to(self.device)
-            with _autocast(self.spec.amp, self.device):
+            with autocast(autocast_type(self.spec.amp, self.device), self.device):
                 logits = network(pixels).float()
             columns = targets.view(len(targets), -1)
             for t, part in enumerate(torch.split(logits, sizes, dim=1)):
@@ -315,17 +345,24 @@ class _Training:
             self.best = {k: v.detach().cpu().clone() for k, v in self._predictor.state_dict().items()}
 
     def result(self) -> TrainedFold:
-        """The network of the chosen epoch."""
-        network = copy.deepcopy(self._predictor)
+        """The wanted networks; the member's own is that of the chosen epoch."""
         chosen = len(self.history)
+        found: dict[str, nn.Module] = {self.spec.primary: copy.deepcopy(self._predictor)}
         if self.spec.choose == "best" and self.best is not None:
-            network.load_state_dict(self.best)
+            found[self.spec.primary].load_state_dict(self.best)
             chosen = self.best_epoch
-        for parameter in network.parameters():
-            parameter.requires_grad_(True)
+        if self.ema is not None:
+            found.setdefault("ema", self.ema.module)
+        data = self.data
+        seed_all(sample_seed(self.seed, self.fold, "batch norms"))
+        found |= self.further.networks(self.network, data.pixels, data.train_rows, self.spec.batch_size)
+        networks: dict[str, Normalised] = {}
+        for name in self.wanted:
+            network = found[name].eval()
+            assert isinstance(network, Normalised)
+            networks[name] = network.requires_grad_(True)
         seconds = sum(record.seconds for record in self.history)
-        assert isinstance(network, Normalised)
-        return TrainedFold(network.eval(), tuple(self.history), chosen, seconds)
+        return TrainedFold(networks, tuple(self.history), chosen, seconds)
 
     def keep(self, path: Path) -> None:
         """Write the state that `resume` takes up."""
@@ -334,6 +371,7 @@ class _Training:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "further": self.further.state(),
             "scaler": self.scaler.state_dict(),
             "history": [asdict(record) for record in self.history],
             "best": self.best,
@@ -352,6 +390,7 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
+        self.further.load(state["further"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.best, self.best_epoch = state["best"], state["best_epoch"]
@@ -393,10 +432,13 @@ def _scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates_per_e
 
     if spec.sched == "none":
         return None
+    cycles = spec.cycles if spec.snapshots == "cyclic" else 1
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched=spec.sched,
-        num_epochs=spec.epochs,
+        num_epochs=spec.epochs // cycles,
+        cycle_limit=cycles,
+        cycle_decay=1.0,
         warmup_epochs=spec.warmup_epochs,
         warmup_lr=spec.lr / 100,
         min_lr=spec.min_lr,
@@ -423,7 +465,7 @@ def _criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
 def _mixup(spec: MemberSpec, classes: int) -> Any:
     from timm.data import Mixup
 
-    if spec.mixup <= 0 and spec.cutmix <= 0:
+    if not spec.mixes:
         return None
     return Mixup(mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=spec.smoothing, num_classes=classes)
 
@@ -444,43 +486,4 @@ def _mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def _ema(spec: MemberSpec, network: Normalised) -> Any:
     from timm.utils import ModelEmaV3
 
-    return None if spec.ema is None else ModelEmaV3(network, decay=spec.ema, use_warmup=True)
-
-
-def _autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManager[None]:
-    dtype = autocast_type(amp, device)
-    if dtype is None:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
-
-
-# --- randomness ------------------------------------------------------------------------------------------------------
-
-
-def _seed_all(seed: int) -> None:
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 timm's Mixup draws from numpy's global generator
-    random.seed(seed)
-
-
-@contextlib.contextmanager
-def _own_randomness(device: torch.device) -> Iterator[None]:
-    """Give the block global generators of its own: what the caller had is put back."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    cuda = [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=cuda):
-            yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
-
-
-@contextlib.contextmanager
-def _algorithms(deterministic: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(deterministic or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
+    return ModelEmaV3(network, decay=spec.ema or EMA_DECAY, use_warmup=True)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ensembler.errors import UnknownNameError
-from ensembler.training.spec import MemberSpec
+from ensembler.training.spec import TrainingSpec
 
 BETA = 0.999  # of the effective number of samples
 
 
-def build_loss(spec: MemberSpec, counts: NDArray[np.int64], classes: Sequence[str] | None = None) -> nn.Module:
+def build_loss(spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequence[str] | None = None) -> nn.Module:
     """The loss of one task from logits `[batch, classes]` and labels `[batch]` (or soft labels when images are mixed).
 
     `counts` `[classes]` are the train rows of each class. Raises UnknownNameError for a class that `class_weights`
@@ -23,7 +23,7 @@ def build_loss(spec: MemberSpec, counts: NDArray[np.int64], classes: Sequence[st
     """
     from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
-    mixes = spec.mixup > 0 or spec.cutmix > 0
+    mixes = spec.mixes
     weights = class_weights(spec, counts, classes)
     if spec.loss == "bce":
         return BinaryCrossEntropy(smoothing=0.0 if mixes else spec.smoothing, weight=weights)
@@ -39,7 +39,7 @@ def build_loss(spec: MemberSpec, counts: NDArray[np.int64], classes: Sequence[st
     return nn.CrossEntropyLoss(weight=weights, label_smoothing=0.0 if mixes else spec.smoothing)
 
 
-def class_weights(spec: MemberSpec, counts: NDArray[np.int64], classes: Sequence[str] | None) -> Tensor | None:
+def class_weights(spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequence[str] | None) -> Tensor | None:
     """The weight of each class `[classes]`, on average 1 over the train rows; None when all weigh the same.
 
     balanced is 1 / n; effective is (1 - b) / (1 - b^n) with b = 0.999 (Cui et al., 2019).

@@ -1,0 +1,23 @@
+"""`ens bag RECIPE`."""
+
+from __future__ import annotations
+
+from ensembler.cli.kfold import train_and_report
+from ensembler.cli.options import Artifacts, Debug, Device, Folds, Json, Members, Overrides, Quiet, RecipeArgument
+
+
+def command(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    members: Members = None,
+    folds: Folds = None,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    artifacts: Artifacts = None,
+) -> None:
+    """Train the members that torchensemble makes (bagging, voting, snapshot, ...), an ensemble for each fold."""
+    train_and_report(
+        "bag", recipe, overrides, members, folds, device, None, json=json, quiet=quiet, artifacts=artifacts
+    )

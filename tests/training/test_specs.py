@@ -1,0 +1,84 @@
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from ensembler.errors import RecipeError
+from ensembler.recipe import Recipe
+from ensembler.training.spec import AnyMemberSpec, EnsembleSpec, MemberSpec
+
+ANY = TypeAdapter(AnyMemberSpec)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "baging"}, "'baging' is no method; did you mean 'bagging'"),
+        ({"method": "bagging", "epsilon": 0.1}, "epsilon is an option of adversarial_training, not of bagging"),
+        ({"method": "gradient_boosting", "as": "estimators"}, "terms of a sum"),
+        ({"method": "gradient_boosting", "loss": "focal"}, "fits residuals by least squares"),
+        ({"method": "snapshot", "epochs": 10, "estimators": 3}, "a multiple of estimators 3"),
+        ({"method": "fast_geometric", "cycle": 1}, "greater than or equal to 2"),
+        ({"method": "voting", "target": ["a", "b"]}, "trains for one target"),
+        ({"method": "voting", "sched": "step"}, "cosine or none"),
+        ({"also": ["emma"]}, "expected ema, swa, or last_3"),
+        ({"also": ["last_30"]}, "averages 2 to 10 epochs"),
+        ({"also": ["swa"], "patience": 3}, "patience ends the training"),
+        ({"swa_lr": 0.1}, "swa_lr is for also"),
+        ({"snapshots": "cyclic", "epochs": 10}, "a multiple of cycles 3"),
+        ({"snapshots": "cyclic", "epochs": 9, "ema": 0.9}, "goes without"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, message):
+    with pytest.raises(ValidationError, match=message):
+        ANY.validate_python({"backbone": "resnet18", **options})
+
+
+def test_the_passes_of_a_method_are_counted():
+    passes = {
+        method: EnsembleSpec(method=method, backbone="x", epochs=6, estimators=3).passes
+        for method in ("fusion", "voting", "soft_gradient_boosting", "fast_geometric")
+    }
+    assert passes == {"fusion": 6, "voting": 18, "soft_gradient_boosting": 6, "fast_geometric": 6 + 2 * 4 + 2}
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text):
+        path = tmp_path / "r.yaml"
+        path.write_text("data: {source: digits}\n" + text)
+        return Recipe.load(path).spec
+
+    return load
+
+
+def test_a_member_takes_of_the_defaults_what_its_method_knows(load):
+    spec = load(
+        "defaults: {backbone: resnet18, mixup: 0.2, lr: 0.01, estimators: 3}\n"
+        "members: {a: {}, b: {method: bagging}, s: {method: soup, of: [a, b]}}\n"
+    )
+    assert isinstance(spec.members["a"], MemberSpec)
+    assert spec.members["a"].mixup == 0.2
+    assert spec.members["b"].lr == 0.01
+    assert spec.members["b"].estimators == 3
+
+
+def test_a_misspelt_default_is_still_an_error(load):
+    with pytest.raises(RecipeError, match=r"mixupp is not an option; did you mean 'mixup'"):
+        load("defaults: {backbone: resnet18, mixupp: 0.2}\nmembers: {a: {}}\n")
+
+
+def test_an_option_of_another_method_names_those_of_this_one(load):
+    with pytest.raises(
+        RecipeError, match=r"line 2: members\.b\.estimatorz is not an option; did you mean 'estimators'"
+    ):
+        load("members: {b: {backbone: resnet18, method: bagging, estimatorz: 3}}\n")
+
+
+def test_a_resolved_recipe_is_read_again(load, tmp_path):
+    from ensembler.pipeline.workspace import resolved_yaml
+
+    spec = load(
+        "members: {b: {backbone: resnet18, method: voting, as: estimators}, c: {backbone: resnet18, seeds: 2}}\n"
+    )
+    (tmp_path / "recipe.yaml").write_bytes(resolved_yaml(spec))
+    again = Recipe.load(tmp_path / "recipe.yaml").spec
+    assert again.members == spec.members
