@@ -6,11 +6,11 @@ import hashlib
 import io
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,10 @@ from ensembler.predictions.store import RunStore, cache_folder, check_name
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.spec import RecipeSpec
 
+if TYPE_CHECKING:
+    from ensembler.data.pixels import Pixels
+    from ensembler.data.spec import InputSpec
+
 _LOCATIONS = {"source", "root", "test", "allow_outside"}  # where data lie may change; what they are may not
 _PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "torchvision", "timm", "albumentations")
 
@@ -43,6 +47,7 @@ class Workspace:
     samples: SampleSet
     artifacts: Path
     progress: Progress
+    _pixels: dict[str, Pixels] = field(default_factory=dict, repr=False)
 
     @property
     def spec(self) -> RecipeSpec:
@@ -96,6 +101,21 @@ class Workspace:
         rows, _ = self.image_rows
         labels[rows] = [index[n] if isinstance(n, str) else -1 for n in names.to_numpy()[rows]]
         return labels
+
+    def pixels(self, spec: InputSpec) -> Pixels:
+        """All images, prepared for an input: `[images, size, size, channels]`, memory-mapped where they fit."""
+        from ensembler.data.pixels import prepare_pixels
+
+        key = spec.model_dump_json()
+        if key not in self._pixels:
+            self._pixels[key] = prepare_pixels(
+                self.samples.images,
+                spec,
+                cache_folder(self.artifacts),
+                on_progress=lambda done, total: self.progress.step("decoding images", done, total),
+                on_note=self.progress.note,
+            )
+        return self._pixels[key]
 
     @property
     def image_weights(self) -> NDArray[np.float64]:

@@ -12,17 +12,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ensembler.data.augment import Augment, sample_seed
+from ensembler.data.pixels import Pixels
 
 
 @dataclass(frozen=True)
 class BatchSource(Dataset[tuple[Tensor, Tensor]]):
     """The batches of one epoch by position; each can be made alone, by any process.
 
-    `pixels` is uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches` positions among the
+    `pixels` are uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches` positions among the
     images. A sample's augmentation depends on `key` (run seed, fold, epoch) and its position alone.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     targets: NDArray[np.int64]
     batches: Sequence[NDArray[np.int64]]
     augment: Augment | None
@@ -33,10 +34,12 @@ class BatchSource(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rows = self.batches[index]
-        if self.augment is None:
-            images = self.pixels[rows]
-        else:
-            images = np.stack([self.augment(self.pixels[r], sample_seed(*self.key, int(r))) for r in rows])
+        images = self.pixels[rows]
+        if self.augment is not None:
+            augmented = [
+                self.augment(image, sample_seed(*self.key, int(row))) for image, row in zip(images, rows, strict=True)
+            ]
+            images = np.stack(augmented)
         # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
         return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.targets[rows])
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ensembler.data.augment import Augment, sample_seed
+from ensembler.data.pixels import Pixels
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device
@@ -80,7 +81,7 @@ class FoldData:
     (default: the targets), `weights` `[images]` those of sampler: weights; `names` the class names of each task.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     targets: NDArray[np.int64]
     train_rows: NDArray[np.int64]
     valid_rows: NDArray[np.int64]
