@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.cores import available_cores
 from ensembler.data.images import Images, checksum, fit_to_input
 from ensembler.errors import DataError
 from ensembler.files import write_aside
@@ -119,7 +119,7 @@ def _look(images: Images, todo: list[int], arrays: dict[str, Any], on_progress: 
         for name, value in _facts(images, i).items():
             arrays[name][i] = value
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for done, _ in enumerate(pool.map(look, todo), start=1):
             if on_progress is not None and (done % 50 == 0 or done == len(todo)):
                 on_progress(done, len(todo))

@@ -11,6 +11,7 @@ from ensembler.cli.options import (
     Debug,
     Device,
     Folds,
+    Jobs,
     Json,
     Members,
     Overrides,
@@ -45,6 +46,7 @@ def command(
     folds: Folds = None,
     device: Device = "auto",
     workers: Workers = None,
+    jobs: Jobs = 1,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -52,7 +54,7 @@ def command(
 ) -> None:
     """Train the K-fold members; each fold's logits are kept as it finishes."""
     train_and_report(
-        "kfold", recipe, overrides, members, folds, device, workers, json=json, quiet=quiet, artifacts=artifacts
+        "kfold", recipe, overrides, members, folds, device, workers, jobs, json=json, quiet=quiet, artifacts=artifacts
     )
 
 
@@ -64,6 +66,7 @@ def train_and_report(
     folds: str | None,
     device: str,
     workers: int | None,
+    jobs: int,
     *,
     json: bool,
     quiet: bool,
@@ -84,6 +87,7 @@ def train_and_report(
             artifacts_folder(artifacts),
             device=device,
             workers=workers,
+            processes=jobs,
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,

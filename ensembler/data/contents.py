@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.cores import available_cores
 from ensembler.data.images import Images
 from ensembler.errors import DataError
 from ensembler.files import write_aside
@@ -33,7 +33,7 @@ def content_checksums(images: Images, cache: Path) -> NDArray[np.str_]:
         found[same] = old["content"][same]
     todo = np.flatnonzero(found == "").tolist()
     if todo:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             found[todo] = list(pool.map(lambda i: _of(images.content, images, i), todo))
         cache.mkdir(parents=True, exist_ok=True)
         with write_aside(path, durable=False) as file:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.cores import available_cores
 from ensembler.data.contents import content_checksums
 from ensembler.data.images import Images, fit_to_input
 from ensembler.data.prepare import build_steps, prepare
@@ -65,7 +66,7 @@ class FilePixels:
         if isinstance(rows, (int, np.integer)):
             return self._prepare(int(rows))
         chosen = np.arange(len(self.images))[rows]
-        with ThreadPoolExecutor(_cores()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             found = list(pool.map(self._prepare, chosen.tolist()))
         return np.stack(found) if found else np.zeros((0, *self.shape[1:]), np.uint8)
 
@@ -242,12 +243,8 @@ def _fill(files: FilePixels, array: NDArray[np.uint8] | None, on_progress: OnPro
             array[i] = pixels
 
     n = len(files.images)
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for done, _ in enumerate(pool.map(fill, range(n), chunksize=1), start=1):
             if on_progress is not None and (done % 50 == 0 or done == n):
                 on_progress(done, n)
     return broken
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

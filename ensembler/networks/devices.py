@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 
 import torch
 
+from ensembler.cores import available_cores
 from ensembler.errors import RequestError
 
 
@@ -54,7 +54,7 @@ def loader_processes(device: torch.device) -> int:
 
     None on a CPU, where they would take the cores that compute; up to eight where a device computes.
     """
-    return 0 if device.type == "cpu" else min(8, max(1, len(os.sched_getaffinity(0)) - 1))
+    return 0 if device.type == "cpu" else min(8, max(1, available_cores() - 1))
 
 
 def autocast(dtype: torch.dtype | None, device: torch.device) -> contextlib.AbstractContextManager[object]:

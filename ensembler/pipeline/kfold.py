@@ -22,6 +22,7 @@ from ensembler.pipeline.assembly import assemble_members
 from ensembler.pipeline.completion import FAILED, complete_member, drop_stale
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
+from ensembler.pipeline.parallel import train_in_processes
 from ensembler.pipeline.progress import Epoch, FoldJob
 from ensembler.pipeline.soup import Kitchen
 from ensembler.pipeline.trainings import Training, group_trainings
@@ -57,12 +58,14 @@ class KFoldResult:
 class Trainer:
     """Trains what is missing of a workspace's members.
 
-    `on_fold` is called after each finished fold of this process, for instance to renew the submission.
+    With `processes` above one, so many folds are trained at once. `on_fold` is called after each finished fold of this
+    process (or of those it started), for instance to renew the submission.
     """
 
     workspace: Workspace
     device: str = "auto"
     workers: int | None = None
+    processes: int = 1
     on_fold: Callable[[], None] | None = None
     trained: list[FoldJob] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -77,6 +80,10 @@ class Trainer:
         trainings = group_trainings(plans)
         missing = {training.name: training.missing(folds) for training in trainings}
         self.workspace.progress.plan([t.fold_job(fold) for t in trainings for fold in missing[t.name]])
+        n = min(self.processes, sum(map(len, missing.values())))
+        if n > 1:
+            self._train_in_processes(n, jobs, folds)
+        # What processes that died have left, or everything.
         self._train_unclaimed(trainings, missing)
         for plan in plans:
             self._complete(plan)
@@ -90,6 +97,13 @@ class Trainer:
             trained=tuple(self.trained),
             failures=tuple(self.failures),
         )
+
+    def _train_in_processes(self, n: int, jobs: Sequence[MemberJob], folds: Sequence[int] | None) -> None:
+        names = [job.name for job in jobs]
+        options: dict[str, Any] = {"device": self.device, "workers": self.workers, "on_fold": self.on_fold}
+        shared = train_in_processes(n, self.workspace, names, folds, **options)
+        self.trained.extend(shared.trained)
+        self.failures.extend(shared.failures)
 
     def _train_unclaimed(self, trainings: Sequence[Training], missing: dict[str, list[int]]) -> None:
         # First whatever nobody else works on; then wait for the others' folds, and take over those of the dead.

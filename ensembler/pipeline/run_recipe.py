@@ -42,13 +42,14 @@ def train_members(
     *,
     device: str = "auto",
     workers: int | None = None,
+    processes: int = 1,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     methods: Sequence[str] | None = None,
 ) -> KFoldResult:
     """Train the missing folds, renewing the submission after each.
 
-    `methods` are the kinds of members that are trained (default: all).
+    `methods` are the kinds of members that are trained (default: all), `processes` how many folds at once.
     """
     spec = workspace.spec
     label = workspace.samples.targets[0]
@@ -61,7 +62,7 @@ def train_members(
         names = [j.name for j in workspace.jobs if j.in_pool or not _whole_of(workspace, j.name) & done]
         renew_submission(store, spec.submission, target=label, metric=spec.blend.metric, members=names)
 
-    trainer = Trainer(workspace, device, workers, on_fold=renew)
+    trainer = Trainer(workspace, device, workers, processes, on_fold=renew)
     jobs = [job for job in workspace.select(members) if methods is None or job.spec.method in methods]
     return trainer.train(jobs, folds)
 
@@ -77,6 +78,7 @@ def run_recipe(
     *,
     device: str = "auto",
     workers: int | None = None,
+    processes: int = 1,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     progress: Progress | None = None,
@@ -88,7 +90,9 @@ def run_recipe(
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress)
     _audit(workspace)
-    training = train_members(workspace, device=device, workers=workers, members=members, folds=folds)
+    training = train_members(
+        workspace, device=device, workers=workers, processes=processes, members=members, folds=folds
+    )
     predict_missing_views(workspace, device)
     store = RunStore(workspace.store.folder)
     name, outcome = _blend(workspace, store)
@@ -161,6 +165,7 @@ def kfold_recipe(
     *,
     device: str = "auto",
     workers: int | None = None,
+    processes: int = 1,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     progress: Progress | None = None,
@@ -169,4 +174,12 @@ def kfold_recipe(
     """Train what is missing of the recipe's members (or of those named, or of some `methods`) and keep their logits."""
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress)
-    return train_members(workspace, device=device, workers=workers, members=members, folds=folds, methods=methods)
+    return train_members(
+        workspace,
+        device=device,
+        workers=workers,
+        processes=processes,
+        members=members,
+        folds=folds,
+        methods=methods,
+    )
