@@ -26,7 +26,7 @@ from ensembler.pipeline.parallel import train_in_processes
 from ensembler.pipeline.progress import Epoch, FoldJob
 from ensembler.pipeline.soup import Kitchen
 from ensembler.pipeline.trainings import Training, group_trainings
-from ensembler.pipeline.workspace import Workspace
+from ensembler.pipeline.workspace import Workspace, keep_choice, kept_choice
 from ensembler.predictions.finished_folds import FinishedFold, read_finished_fold, weights_path, write_finished_fold
 from ensembler.training.spec import EnsembleSpec, SoupSpec
 
@@ -193,6 +193,7 @@ class Trainer:
         }
         if isinstance(spec, EnsembleSpec):
             return train_ensemble(spec, first.fold_data(fold), **options)
+        store, choice = self.workspace.store, kept_choice(self.workspace.store, "compile", training.name)
         return train_fold(
             spec,
             first.fold_data(fold),
@@ -200,6 +201,8 @@ class Trainer:
             workers=self.workers,
             state_path=training.state_path(fold),
             on_note=lambda text: progress.note(f"{training.name} fold {fold}: {text}"),
+            compiled=None if choice is None else choice["compiled"],
+            on_compile_choice=lambda c: bool(keep_choice(store, "compile", training.name, c.to_json())["compiled"]),
             **options,
         )
 

@@ -123,6 +123,29 @@ class Workspace:
         return self.samples.table["weight"].fillna(0.0).to_numpy(np.float64)
 
 
+def kept_choice(store: RunStore, what: str, name: str) -> Any:
+    """What was once chosen by a measurement, such as the engine that predicts a member; None = nothing yet."""
+    choices = store.lock.get("choices")
+    of_kind = choices.get(what) if isinstance(choices, dict) else None
+    return of_kind.get(name) if isinstance(of_kind, dict) else None
+
+
+def keep_choice(store: RunStore, what: str, name: str, choice: Any) -> Any:
+    """Keep a choice in `recipe.lock.json` for resuming and for other processes; return the one that counts.
+
+    That is the first one kept: a process that measured at the same time may have chosen otherwise.
+    """
+    with claim(store.lock_path, wait=True):
+        first = kept_choice(store, what, name)
+        if first is not None:
+            return first
+        lock = dict(store.lock)
+        choices = dict(lock["choices"]) if isinstance(lock.get("choices"), dict) else {}  # type: ignore[call-overload]
+        choices[what] = {**choices.get(what, {}), name: choice}
+        write_json(store.recipe_lock_path, {**lock, "choices": choices})
+    return choice
+
+
 def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = None) -> Workspace:
     """Make the recipe's run, or open it when it is there; what killed processes left is cleaned up.
 

@@ -28,6 +28,7 @@ from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device
 from ensembler.training.averages import FurtherWeights
 from ensembler.training.batches import BatchSource, epoch_batches, iterate
+from ensembler.training.compiling import CompileChoice, choose, compiled
 from ensembler.training.losses import TaskLosses, build_loss
 from ensembler.training.randomness import only_deterministic, own_randomness, seed_all
 from ensembler.training.sampling import draw_rows, epoch_size
@@ -111,12 +112,15 @@ def train_fold(
     state_path: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    compiled: bool | None = None,
+    on_compile_choice: Callable[[CompileChoice], bool] | None = None,
 ) -> TrainedFold:
     """Train the network of `spec` on the train rows.
 
     `weights` names the networks that are wanted of the training (default: the member's own, `spec.primary`). With
-    `state_path` the state is kept after every epoch and taken up again. Raises TrainingError when the loss is not
-    finite, with epoch and learning rate.
+    `state_path` the state is kept after every epoch and taken up again. With `compile: auto`, `compiled` is what was
+    chosen before; None has it measured, and `on_compile_choice` says what counts. Raises TrainingError when the loss
+    is not finite, with epoch and learning rate.
     """
     if len(data.train_rows) < 2:
         raise RequestError(f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from")
@@ -128,6 +132,8 @@ def train_fold(
         training = _Training.build(spec, data, wanted, augment, seed, fold, chosen_device, processes)
         if state_path is not None:
             training.resume(state_path, on_note)
+        if not training.is_over:
+            training.compile(compiled, on_compile_choice, on_note)
         while not training.is_over:
             record = training.run_epoch()
             if state_path is not None:
@@ -160,6 +166,7 @@ class _Training:
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
     best_epoch: int = 0
+    compiled: nn.Module | None = None  # the same network, for whole batches
 
     @classmethod
     def build(
@@ -201,7 +208,7 @@ class _Training:
     def job(self) -> str:
         """A fingerprint of what is trained, so that a state is never taken up by another training."""
         rows = hashlib.sha256(self.data.train_rows.tobytes() + self.data.targets.tobytes()).hexdigest()
-        spec = self.spec.model_dump(mode="json", exclude={"seeds", "as_", "also"})
+        spec = self.spec.model_dump(mode="json", exclude={"seeds", "as_", "also", "compile"})
         content = [spec, self.wanted, self.seed, self.fold, rows, list(self.data.pixels.shape)]
         for drawn_by in (self.data.balance, self.data.weights):
             if drawn_by is not None:
@@ -216,18 +223,40 @@ class _Training:
             return True
         return done >= self.spec.epochs
 
+    def compile(
+        self,
+        chosen: bool | None,
+        on_choice: Callable[[CompileChoice], bool] | None,
+        on_note: Callable[[str], None] | None,
+    ) -> None:
+        """Compile the network when the member says so, or when a measurement does (unless it was `chosen` before)."""
+        wanted = self.spec.compile == "on" or (self.spec.compile == "auto" and chosen)
+        if self.spec.compile == "auto" and chosen is None:
+            source = self._source(len(self.history) + 1)
+            pixels, targets = next(iterate(source, 0, self.device))
+            self.network.train()
+            steps = len(source) * (self.spec.epochs - len(self.history))
+            choice = choose(self.network, lambda n: self._loss(pixels, targets, n), steps, self.device)
+            wanted = choice.compiled if on_choice is None else on_choice(choice)
+            if on_note is not None:
+                on_note(choice.text)
+        if wanted:
+            self.compiled = compiled(self.network)
+
+    def _source(self, epoch: int) -> BatchSource:
+        key, data = (self.seed, self.fold, epoch), self.data
+        rng = np.random.default_rng(sample_seed(*key, "order"))
+        weights = None if data.weights is None else data.weights[data.train_rows]
+        rows = draw_rows(data.train_rows, data.train_labels, self.spec.sampler, rng, weights)
+        batches = epoch_batches(rows, self.spec.batch_size, rng)
+        return BatchSource(data.pixels, data.targets, batches, self.augment, key)
+
     def run_epoch(self) -> EpochRecord:
         """Train and validate one epoch."""
         epoch = len(self.history) + 1
         began = time.perf_counter()
-        key = (self.seed, self.fold, epoch)
-        seed_all(sample_seed(*key))
-        rng = np.random.default_rng(sample_seed(*key, "order"))
-        data = self.data
-        weights = None if data.weights is None else data.weights[data.train_rows]
-        rows = draw_rows(data.train_rows, data.train_labels, self.spec.sampler, rng, weights)
-        batches = epoch_batches(rows, self.spec.batch_size, rng)
-        source = BatchSource(self.data.pixels, self.data.targets, batches, self.augment, key)
+        seed_all(sample_seed(self.seed, self.fold, epoch))
+        source = self._source(epoch)
         self._freeze(epoch <= self.spec.freeze_epochs)
         loss = self._train(source, epoch)
         self.further.after_epoch(epoch, self.network)
@@ -266,7 +295,10 @@ class _Training:
         for step, (pixels, targets) in enumerate(iterate(source, self.workers, self.device)):
             first = step - step % self.spec.accumulate
             in_group = min(self.spec.accumulate, steps - first)
-            loss = self._loss(pixels, targets)
+            # Another batch size would be compiled anew, so the last batch of an epoch goes through the plain network.
+            whole = len(targets) == self.spec.batch_size
+            network = self.compiled if whole and self.compiled is not None else self.network
+            loss = self._loss(pixels, targets, network)
             self.scaler.scale(loss / in_group).backward()
             total += loss.detach() * len(targets)
             seen += len(targets)
@@ -279,10 +311,10 @@ class _Training:
             self.scheduler.step(epoch)
         return float(total) / seen
 
-    def _loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
+    def _loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
         images, soft = _mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
         with autocast(autocast_type(self.spec.amp, self.device), self.device):
-            logits = self.network(images)
+            logits = network(images)
         # The loss is summed in float32, whatever the network computed in.
         loss: Tensor = self.criterion(logits.float(), soft)
         return loss
