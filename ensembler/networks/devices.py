@@ -57,6 +57,14 @@ def loader_processes(device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(8, max(1, available_cores() - 1))
 
 
+def use_available_cores() -> None:
+    """Let torch compute with no more threads than the process has cores.
+
+    In a container with a quota it would start one for each core of the machine, and they would get in each other's way.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
+
+
 def autocast(dtype: torch.dtype | None, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Compute in `dtype` while the block runs; None changes nothing."""
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

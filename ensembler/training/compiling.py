@@ -7,6 +7,7 @@ takes it from there.
 from __future__ import annotations
 
 import copy
+import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -80,6 +81,8 @@ class _Compiled(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        # Compiling for a CPU, torch warns that there is no GPU.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         self._call = torch.compile(network)
 
     def forward(self, images: Tensor) -> Tensor:
