@@ -32,7 +32,8 @@ from ensembler.data.augment import build_augment
 from ensembler.data.images import FileImages
 from ensembler.data.pixels import prepare_pixels
 from ensembler.data.spec import InputSpec
-from ensembler.training.fold import FoldData, train_fold
+from ensembler.training.fold import train_fold
+from ensembler.training.fold_data import FoldData
 from ensembler.training.spec import MemberSpec
 
 AUGMENT = [{"HorizontalFlip": {"p": 0.5}}]

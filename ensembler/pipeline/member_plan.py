@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ensembler.data.pixels import Pixels
     from ensembler.data.spec import InputSpec
     from ensembler.inference.views import View
-    from ensembler.training.fold import FoldData
+    from ensembler.training.fold_data import FoldData
 
 RETRAINING = ".retrain"  # a member that is trained again with other options stays usable meanwhile
 
@@ -193,7 +193,7 @@ class MemberPlan:
 
     def fold_data(self, fold: int) -> FoldData:
         """What a fold is trained on; rows it is validated on keep the labels that are scored."""
-        from ensembler.training.fold import FoldData
+        from ensembler.training.fold_data import FoldData
 
         ws, spec = self.workspace, self.job.spec
         train, valid = (self.rows_of_fold(fold, validation=v) for v in (False, True))

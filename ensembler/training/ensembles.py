@@ -37,7 +37,8 @@ from ensembler.data.augment import Augment, sample_seed
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network, sum_networks
 from ensembler.networks.devices import autocast, autocast_type, pick_device
-from ensembler.training.fold import EpochRecord, FoldData, TrainedFold
+from ensembler.training.fold import EpochRecord, TrainedFold
+from ensembler.training.fold_data import FoldData
 from ensembler.training.losses import build_loss
 from ensembler.training.randomness import own_randomness, seed_all
 from ensembler.training.spec import EnsembleSpec

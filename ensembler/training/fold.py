@@ -18,21 +18,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ensembler.data.augment import Augment, sample_seed
-from ensembler.data.pixels import Pixels
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device
 from ensembler.training.averages import FurtherWeights
 from ensembler.training.batches import BatchSource, epoch_batches, iterate
 from ensembler.training.compiling import CompileChoice, choose, compiled
-from ensembler.training.losses import TaskLosses, build_loss
+from ensembler.training.fold_data import FoldData
+from ensembler.training.parts import (
+    build_criterion,
+    build_ema,
+    build_mixup,
+    build_optimizer,
+    build_scheduler,
+    mix,
+    updates_per_epoch,
+)
 from ensembler.training.randomness import only_deterministic, own_randomness, seed_all
 from ensembler.training.sampling import draw_rows, epoch_size
-from ensembler.training.spec import EMA_DECAY, MemberSpec
+from ensembler.training.spec import MemberSpec
 from ensembler.training.state import read_state, write_state
 
 
@@ -70,33 +77,6 @@ class TrainedFold:
     def network(self) -> Normalised:
         """The first of its networks."""
         return next(iter(self.networks.values()))
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """What a fold is trained on.
-
-    `pixels` uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `train_rows` and `valid_rows`
-    positions among the images; `valid_rows` may be empty. Of several tasks `targets` is `[images, tasks]`, `tasks` the
-    number of classes of each, and `classes` their sum. `balance` `[images]` are the labels that a sampler balances
-    (default: the targets), `weights` `[images]` those of sampler: weights; `names` the class names of each task.
-    """
-
-    pixels: Pixels
-    targets: NDArray[np.int64]
-    train_rows: NDArray[np.int64]
-    valid_rows: NDArray[np.int64]
-    classes: int
-    tasks: tuple[int, ...] | None = None
-    balance: NDArray[np.int64] | None = None
-    weights: NDArray[np.float64] | None = None
-    names: tuple[tuple[str, ...], ...] | None = None
-
-    @property
-    def train_labels(self) -> NDArray[np.int64]:
-        """What a sampler balances, `[train rows]`."""
-        labels = self.balance if self.balance is not None else self.targets
-        return (labels if labels.ndim == 1 else labels[:, 0])[self.train_rows]
 
 
 def train_fold(
@@ -183,8 +163,8 @@ class _Training:
         _, size, _, channels = data.pixels.shape
         network = build_network(spec, classes=data.classes, size=size, channels=channels)
         network = network.to(device).to(memory_format=torch.channels_last)
-        optimizer = _optimizer(spec, network)
-        updates = _updates_per_epoch(spec, epoch_size(spec.sampler, data.train_labels))
+        optimizer = build_optimizer(spec, network)
+        updates = updates_per_epoch(spec, epoch_size(spec.sampler, data.train_labels))
         return cls(
             spec,
             data,
@@ -196,10 +176,10 @@ class _Training:
             workers,
             network,
             optimizer,
-            _scheduler(spec, optimizer, updates),
-            _criterion(spec, data).to(device),
-            _mixup(spec, data.classes),
-            _ema(spec, network) if "ema" in wanted else None,
+            build_scheduler(spec, optimizer, updates),
+            build_criterion(spec, data).to(device),
+            build_mixup(spec, data.classes),
+            build_ema(spec, network) if "ema" in wanted else None,
             FurtherWeights(spec, wanted, network),
             torch.amp.GradScaler(device.type, enabled=autocast_type(spec.amp, device) == torch.float16),
         )
@@ -312,7 +292,7 @@ class _Training:
         return float(total) / seen
 
     def _loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
-        images, soft = _mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
+        images, soft = mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
         with autocast(autocast_type(self.spec.amp, self.device), self.device):
             logits = network(images)
         # The loss is summed in float32, whatever the network computed in.
@@ -434,89 +414,3 @@ class _Training:
 def _head(backbone: Any) -> tuple[nn.Module, ...]:
     head = backbone.get_classifier() if hasattr(backbone, "get_classifier") else list(backbone.children())[-1]
     return head if isinstance(head, tuple) else (head,)
-
-
-# --- the parts, all timm's -------------------------------------------------------------------------------------------
-
-
-def _optimizer(spec: MemberSpec, network: Normalised) -> torch.optim.Optimizer:
-    from timm.optim import create_optimizer_v2
-
-    options: dict[str, Any] = {"opt": spec.opt, "lr": spec.lr, "weight_decay": spec.weight_decay}
-    if spec.momentum is not None:
-        options["momentum"] = spec.momentum
-    if spec.layer_decay is not None:
-        options["layer_decay"] = spec.layer_decay
-    if spec.opt.lower() in ("adamw", "adam"):
-        options["fused"] = True  # one pass over the weights instead of a dozen
-    optimizer: torch.optim.Optimizer = create_optimizer_v2(network.network, **options)
-    return optimizer
-
-
-def _updates_per_epoch(spec: MemberSpec, n_rows: int) -> int:
-    steps = math.ceil(n_rows / spec.batch_size)
-    if n_rows > spec.batch_size and n_rows % spec.batch_size == 1:
-        steps -= 1  # a last batch of one joins the one before
-    return math.ceil(steps / spec.accumulate)
-
-
-def _scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Any:
-    from timm.scheduler import create_scheduler_v2
-
-    if spec.sched == "none":
-        return None
-    cycles = spec.cycles if spec.snapshots == "cyclic" else 1
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=spec.sched,
-        num_epochs=spec.epochs // cycles,
-        cycle_limit=cycles,
-        cycle_decay=1.0,
-        warmup_epochs=spec.warmup_epochs,
-        warmup_lr=spec.lr / 100,
-        min_lr=spec.min_lr,
-        step_on_epochs=False,
-        updates_per_epoch=updates_per_epoch,
-    )
-    return scheduler
-
-
-def _criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
-    targets = data.targets[data.train_rows].reshape(len(data.train_rows), -1)
-    sizes = data.tasks or (data.classes,)
-    losses = []
-    for t, size in enumerate(sizes):
-        known = targets[:, t][targets[:, t] >= 0]
-        counts = np.bincount(known, minlength=size).astype(np.int64)
-        losses.append(build_loss(spec, counts, None if data.names is None else data.names[t]))
-    if data.tasks is None:
-        return losses[0]
-    weights = [(spec.loss_weights or {}).get(name, 1.0) for name in spec.targets]
-    return TaskLosses(losses, sizes, weights)
-
-
-def _mixup(spec: MemberSpec, classes: int) -> Any:
-    from timm.data import Mixup
-
-    if not spec.mixes:
-        return None
-    return Mixup(mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=spec.smoothing, num_classes=classes)
-
-
-def _mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    # timm mixes pairs: of an odd batch the last image stays as it is.
-    even = len(images) - len(images) % 2
-    if even == len(images):
-        mixed: tuple[Tensor, Tensor] = mixup(images, targets)
-        return mixed
-    hot = nn.functional.one_hot(targets[even:], mixup.num_classes).to(images.dtype)
-    if not even:
-        return images, hot
-    first, soft = mixup(images[:even], targets[:even])
-    return torch.cat([first, images[even:]]), torch.cat([soft, hot.to(soft.dtype)])
-
-
-def _ema(spec: MemberSpec, network: Normalised) -> Any:
-    from timm.utils import ModelEmaV3
-
-    return ModelEmaV3(network, decay=spec.ema or EMA_DECAY, use_warmup=True)

@@ -4,7 +4,8 @@ import torch
 
 from ensembler.errors import TrainingError
 from ensembler.training import compiling
-from ensembler.training.fold import FoldData, train_fold
+from ensembler.training.fold import train_fold
+from ensembler.training.fold_data import FoldData
 from ensembler.training.spec import MemberSpec
 
 AUTO = MemberSpec(
