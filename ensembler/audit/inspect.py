@@ -79,7 +79,9 @@ def look_at_labels(samples: SampleSet, n_folds: int) -> Iterator[Finding]:
             shown = ", ".join(f"{name} ({n})" for name, n in rare.sort_values().head(8).items())
             files = tuple(table.loc[train & table[target].isin(rare.index), "path"])
             message = f"{target}: {len(rare)} classes have fewer than {max(RARE, n_folds)} train rows: {shown}"
-            mend = f"data: {{targets: {{{target}: {{min_count: {max(RARE, n_folds)}}}}}}}"
+            is_composed = samples.composition is not None and target == samples.composition.name
+            place = "compose" if is_composed else f"targets: {{{target}"
+            mend = f"data: {{{place}: {{min_count: {max(RARE, n_folds)}}}}}" + "}" * (not is_composed)
             facts = {"target": target, "classes": list(rare.index)}
             yield Finding("rare_class", "warning", message, mend, files, facts)
         if len(sizes) > 1 and sizes.max() / sizes.min() >= IMBALANCE:
