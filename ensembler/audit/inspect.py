@@ -170,19 +170,23 @@ def look_at_columns(found: Sequence[GroupLike], group: str | None) -> Iterator[F
     for one in found:
         how = "" if one.alike is None else f"; images that share a value look more alike in {one.alike:.0%} of pairs"
         where = f"the paths' part {one.pattern!r}" if one.pattern else f"column {one.column!r}"
-        mend = f"data: {{group: {one.column}}}"
-        if one.pattern:
-            mend = f"data: {{pattern: '{one.pattern}', group: group}}"
         sizes = f"{one.n_values} values, at most {one.largest} files each"
         message = f"{where} looks like a group ({sizes}) and is not used as one{how}"
         yield Finding(
             "ungrouped_column",
             "warning" if group is None else "note",
             message,
-            mend,
+            line_that_groups(one),
             (),
             {"column": one.pattern or one.column, "values": one.n_values},
         )
+
+
+def line_that_groups(one: GroupLike) -> str:
+    """The recipe line that makes a group of what looks like one."""
+    if one.pattern:
+        return f"data: {{pattern: '{one.pattern}', group: group}}"
+    return f"data: {{group: {one.column}}}"
 
 
 def _labels_differ(table: pd.DataFrame, targets: Sequence[str], rows: Sequence[int]) -> bool:
