@@ -79,7 +79,9 @@ def look_at_labels(samples: SampleSet, n_folds: int) -> Iterator[Finding]:
             shown = ", ".join(f"{name} ({n})" for name, n in rare.sort_values().head(8).items())
             files = tuple(table.loc[train & table[target].isin(rare.index), "path"])
             message = f"{target}: {len(rare)} classes have fewer than {max(RARE, n_folds)} train rows: {shown}"
-            mend = f"data: {{targets: {{{target}: {{min_count: {max(RARE, n_folds)}}}}}}}"
+            is_composed = samples.composition is not None and target == samples.composition.name
+            place = "compose" if is_composed else f"targets: {{{target}"
+            mend = f"data: {{{place}: {{min_count: {max(RARE, n_folds)}}}}}" + "}" * (not is_composed)
             facts = {"target": target, "classes": list(rare.index)}
             yield Finding("rare_class", "warning", message, mend, files, facts)
         if len(sizes) > 1 and sizes.max() / sizes.min() >= IMBALANCE:
@@ -168,19 +170,23 @@ def look_at_columns(found: Sequence[GroupLike], group: str | None) -> Iterator[F
     for one in found:
         how = "" if one.alike is None else f"; images that share a value look more alike in {one.alike:.0%} of pairs"
         where = f"the paths' part {one.pattern!r}" if one.pattern else f"column {one.column!r}"
-        mend = f"data: {{group: {one.column}}}"
-        if one.pattern:
-            mend = f"data: {{pattern: '{one.pattern}', group: group}}"
         sizes = f"{one.n_values} values, at most {one.largest} files each"
         message = f"{where} looks like a group ({sizes}) and is not used as one{how}"
         yield Finding(
             "ungrouped_column",
             "warning" if group is None else "note",
             message,
-            mend,
+            line_that_groups(one),
             (),
             {"column": one.pattern or one.column, "values": one.n_values},
         )
+
+
+def line_that_groups(one: GroupLike) -> str:
+    """The recipe line that makes a group of what looks like one."""
+    if one.pattern:
+        return f"data: {{pattern: '{one.pattern}', group: group}}"
+    return f"data: {{group: {one.column}}}"
 
 
 def _labels_differ(table: pd.DataFrame, targets: Sequence[str], rows: Sequence[int]) -> bool:

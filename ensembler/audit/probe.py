@@ -105,6 +105,13 @@ def _some_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.flatnonzero(np.isin(groups, kept if len(kept) else names[:1]))
 
 
+def part_of_groups(groups: NDArray[np.int64], n_rows: int) -> NDArray[np.bool_]:
+    """Rows `[rows]` of some whole groups, drawn with a fixed seed: about `n_rows`, at most half of all."""
+    names = np.random.default_rng(0).permutation(np.unique(groups))
+    sizes = np.cumsum(np.bincount(groups)[names])
+    return np.isin(groups, names[sizes <= min(n_rows, len(groups) // 2)])
+
+
 def _over_groups(value: Callable[[NDArray[np.int64]], float], groups: NDArray[np.int64]) -> Estimate:
     """The value over all rows with the interval of a bootstrap that draws whole groups."""
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from ensembler.cli import (
+    ablate,
     audit,
     bag,
     blend,
@@ -48,6 +49,7 @@ app.command("bag")(bag.command)
 app.command("tta-predict")(tta_predict.command)
 app.command("blend")(blend.command)
 app.command("evaluate")(evaluate.command)
+app.command("ablate")(ablate.command)
 app.command("diversity")(diversity.command)
 app.command("ls")(ls.command)
 app.command("submit")(submit.command)

@@ -87,4 +87,7 @@ def print_audit(audit: Audit) -> None:
         print(f"  {leak.plain.value:.2f} would have been {leak.grouped.value:.2f}")
     if audit.adversarial is not None:
         print(f"\nadversarial validation, AUC of train against test: {audit.adversarial}")
+        if audit.adversarial_null is not None:
+            print(f"  some train groups against the others: {audit.adversarial_null}; test groups are not known,")
+            print("  so a model may know them again, and only what lies above that is a shift")
     print(f"\n{audit.verdict}")

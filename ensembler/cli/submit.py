@@ -19,6 +19,12 @@ def command(
     template: Annotated[
         Path | None, typer.Option("--template", metavar="FILE", help="A sample submission to match exactly.")
     ] = None,
+    per: Annotated[
+        str | None, typer.Option("--per", help="A row for each image, or one for each group: row or group.")
+    ] = None,
+    reduce: Annotated[
+        str | None, typer.Option("--reduce", help="With --per group, what its rows become: mean, vote or max.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of the run's submission.csv.")
     ] = None,
@@ -32,7 +38,16 @@ def command(
     from ensembler.predictions.store import RunStore
 
     store = RunStore.open(run, artifacts)
-    result = hand_in(store, blend, format=format, columns=names(columns), template=template, out=out)
+    result = hand_in(
+        store,
+        blend,
+        format=format,
+        columns=names(columns),
+        template=template,
+        per=per,
+        reduce=reduce,
+        out=out,
+    )
     if json:
         print_json({**result.__dict__, "path": str(result.path)})
     else:

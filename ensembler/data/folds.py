@@ -233,7 +233,7 @@ def _check_classes(train: pd.DataFrame, target: str, column: str, n_folds: int, 
             counts = ", ".join(f"fold {f}: {int(table.loc[lost[0], f])}" for f in map(int, table.columns) if f >= 0)
             raise DataError(
                 f"scheme {scheme}: all rows of class {lost[0]!r} lie in fold {fold} ({counts}): its checkpoint never "
-                "sees the class; lower folds.count, change folds.seed, or leave the class out with data.keep"
+                "sees the class; lower folds.count, change folds.seed, or leave rare classes out with min_count"
             )
 
 

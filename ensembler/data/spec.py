@@ -74,6 +74,9 @@ class ComposeSpec(BaseModel):
         (), description="Combinations that cannot be, such as {mask: none, age: child}; parts left out mean any."
     )
     unseen: Literal["keep", "exclude"] = Field("keep", description="Combinations that no train row has.")
+    min_count: int | None = Field(
+        None, ge=1, description="Combinations with fewer train rows are left out, rows and classes."
+    )
     prior: Literal["none", "observed"] = Field(
         "none", description="observed: the tasks' product is weighed by how often their classes occur together."
     )

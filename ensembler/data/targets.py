@@ -132,6 +132,12 @@ def unwanted_rows(table: pd.DataFrame, data: DataSpec) -> np.ndarray:
         if spec.min_count is not None:
             counts = labels[~out].value_counts()
             out |= labels.isin(counts.index[counts < spec.min_count]).to_numpy()
+    composed = data.composition
+    if composed is not None and composed.min_count is not None:
+        kept = table.loc[~out, list(composed.of)]
+        sizes = kept.groupby(list(composed.of)).size()  # rows with an unknown part make no class and stay
+        rare = sizes.index[sizes < composed.min_count]
+        out |= pd.MultiIndex.from_frame(table[list(composed.of)]).isin(rare)
     return out
 
 
@@ -163,14 +169,15 @@ def compose(
     table[spec.name] = pd.Series(_composed(table, composition, ""), dtype=object)
     if any(TRAIN_PREFIX + task in table for task in spec.of):
         table[TRAIN_PREFIX + spec.name] = pd.Series(_composed(table, composition, TRAIN_PREFIX), dtype=object)
-    if spec.unseen == "exclude":
+    if spec.unseen == "exclude" or spec.min_count is not None:
         train = table[spec.name][np.asarray(list(train_rows), dtype=bool)]
         seen = set(train.dropna())
         composition = composition.without([name for name in composition.classes if name not in seen])
         strange = sorted(set(table[spec.name].dropna()) - seen)
         if strange:
             raise DataError(
-                f"{strange[0]!r} occurs only in the test part; compose: {{unseen: keep}} keeps such classes"
+                f"{strange[0]!r} occurs only in the test part; compose: {{unseen: keep}} without min_count keeps "
+                "such classes"
             )
     return table, composition
 

@@ -16,7 +16,7 @@ from ensembler.audit.columns import GroupLike, group_like_columns, group_like_na
 from ensembler.audit.duplicates import find_duplicates, group_duplicates
 from ensembler.audit.facts import ImageFacts, look_at_images
 from ensembler.audit.findings import Finding, in_order_of_harm
-from ensembler.audit.probe import Estimate, LeakTest, adversarial_validation, leak_test
+from ensembler.audit.probe import Estimate, LeakTest, adversarial_validation, leak_test, part_of_groups
 from ensembler.data.folds import split_samples
 from ensembler.data.samples import Fault, SampleSet, drop_samples, read_samples
 from ensembler.data.spec import BUILT_IN_SOURCES
@@ -37,6 +37,7 @@ class Audit:
     counts: dict[str, Any]
     leak: LeakTest | None = None
     adversarial: Estimate | None = None
+    adversarial_null: Estimate | None = None  # some train groups against the others, where test groups are unknown
 
     @property
     def is_clean(self) -> bool:
@@ -62,6 +63,7 @@ class Audit:
             "verdict": self.verdict,
             "leak_test": None if self.leak is None else self.leak.to_json(),
             "adversarial": None if self.adversarial is None else self.adversarial.__dict__,
+            "adversarial_null": None if self.adversarial_null is None else self.adversarial_null.__dict__,
         }
 
 
@@ -165,8 +167,8 @@ def _audit(
     columns = _group_likes(spec, samples, facts)
     findings += inspect.look_at_columns([one for one, _ in columns], spec.data.group)
     leak = _leak_test(samples, facts, columns, findings, progress) if test_leak else None
-    shift = _adversarial(samples, facts, findings) if adversarial else None
-    return Audit(in_order_of_harm(findings), inspect.counts(samples, folds, facts), leak, shift)
+    shift, null = _adversarial(samples, facts, columns, findings) if adversarial else (None, None)
+    return Audit(in_order_of_harm(findings), inspect.counts(samples, folds, facts), leak, shift, null)
 
 
 def _group_likes(spec: RecipeSpec, samples: SampleSet, facts: ImageFacts) -> list[tuple[GroupLike, pd.Series[Any]]]:
@@ -220,25 +222,41 @@ def _leak_test(
         return None
     if found.plain.low > found.grouped.value and "group" not in table:
         message = f"with plain folds a cheap model scores {found.plain}, with folds by {name} {found.grouped}"
-        findings.append(Finding("group_leak", "warning", message, "name the group", (), {"across": "folds"}))
+        mend = inspect.line_that_groups(columns[0][0])
+        findings.append(Finding("group_leak", "warning", message, mend, (), {"across": "folds"}))
     return found
 
 
-def _adversarial(samples: SampleSet, facts: ImageFacts, findings: list[Finding]) -> Estimate | None:
+def _adversarial(
+    samples: SampleSet, facts: ImageFacts, columns: Sequence[tuple[GroupLike, pd.Series[Any]]], findings: list[Finding]
+) -> tuple[Estimate | None, Estimate | None]:
+    """How well train is told from test, and, where only train has groups, how well some groups from the others."""
     test = (samples.table["source"] == "test").to_numpy()
     if not test.any():
-        return None
-    groups: list[NDArray[np.int64] | None] = [None, None]
-    if "group" in samples.table and samples.table["group"].notna().all():
-        groups = [np.asarray(pd.factorize(samples.table["group"][part])[0], np.int64) for part in (~test, test)]
+        return None, None
+    of_train, of_test = (_group_numbers(samples.table[part]) for part in (~test, test))
+    if of_train is None and columns:
+        of_train = np.asarray(pd.factorize(columns[0][1])[0], np.int64)
+    train_images, null = facts.thumb[~test], None
     try:
-        found = adversarial_validation(facts.thumb[~test], facts.thumb[test], *groups)
+        if of_train is not None and of_test is None:
+            # Images of one test group may lie on both sides of a split and give it away: so would those of train
+            # groups whose names are not told.
+            some = part_of_groups(of_train, int(test.sum()))
+            null = adversarial_validation(train_images[~some], train_images[some], of_train[~some])
+        found = adversarial_validation(train_images, facts.thumb[test], of_train, of_test)
     except DataError:
-        return None  # too few rows to tell
-    if found.low > _SHIFTED:
+        return None, null  # too few rows to tell
+    if found.low > max(_SHIFTED, 0.0 if null is None else null.high):
         message = f"a cheap model tells train from test images: AUC {found}; OOF scores may not hold on the test part"
         mend = (
             "look at both parts side by side; augment towards the test part, or set aside train rows that look like it"
         )
         findings.append(Finding("train_test_shift", "warning", message, mend, (), {"auc": found.value}))
-    return found
+    return found, null
+
+
+def _group_numbers(table: pd.DataFrame) -> NDArray[np.int64] | None:
+    if "group" not in table or table["group"].isna().any():
+        return None
+    return np.asarray(pd.factorize(table["group"])[0], np.int64)

@@ -36,11 +36,15 @@ def hand_in(
     format: str | None = None,
     columns: Sequence[str] | None = None,
     template: Path | None = None,
+    per: str | None = None,
+    reduce: str | None = None,
     out: Path | None = None,
 ) -> HandedIn:
     """Write a blend (the submitted one when none is named) as the submission, or to `out`."""
     name = blend or submitted_blend(store) or _only_blend(store)
-    spec = changed_spec(submission_spec(store), format=format, columns=columns, template=template)
+    spec = changed_spec(
+        submission_spec(store), format=format, columns=columns, template=template, per=per, reduce=reduce
+    )
     table, _ = export_submission(store, name, spec)
     path = out or store.submission_path
     if out is None:
@@ -59,10 +63,22 @@ def _only_blend(store: RunStore) -> str:
 
 
 def changed_spec(
-    spec: SubmissionSpec, *, format: str | None, columns: Sequence[str] | None, template: Path | None
+    spec: SubmissionSpec,
+    *,
+    format: str | None,
+    columns: Sequence[str] | None,
+    template: Path | None,
+    per: str | None = None,
+    reduce: str | None = None,
 ) -> SubmissionSpec:
     """The recipe's submission options with those of the command line over them."""
-    changes: dict[str, Any] = {"format": format, "columns": columns, "template": template and str(template)}
+    changes: dict[str, Any] = {
+        "format": format,
+        "columns": columns,
+        "template": template and str(template),
+        "per": per,
+        "reduce": reduce,
+    }
     given = {key: value for key, value in changes.items() if value is not None}
     if template is not None and columns is None:
         header = [str(c) for c in read_template(template).columns]

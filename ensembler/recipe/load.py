@@ -17,7 +17,7 @@ from ensembler.errors import RecipeError, RequestError, nearest
 from ensembler.predictions.store import check_name
 from ensembler.recipe.document import Document, Place, parse_value, read_document
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.training.spec import any_has_option, has_option, spec_of
+from ensembler.training.spec import MEMBER_SPECS, any_has_option, has_option, spec_of
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 _BUILT_IN_SOURCES = ("digits", "fashion-mnist")
@@ -53,6 +53,11 @@ class Recipe:
         document = _share_defaults(_expand(document))
         content = {"name": path.stem if path.name != "recipe.yaml" else path.resolve().parent.name, **document.content}
         return cls(_validate(content, document), path)
+
+    @classmethod
+    def check(cls, content: Mapping[str, Any], path: Path, origins: Mapping[Place, str]) -> Recipe:
+        """Check a recipe that a command put together; `origins` say what to name in an error about a place in it."""
+        return cls(_validate(dict(content), Document(dict(content), path, origins)), path)
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Document:
@@ -211,6 +216,8 @@ def _place_in(content: Any, loc: Sequence[str | int]) -> Place:
     place: list[str | int] = []
     value = content
     for i, part in enumerate(loc):
+        if i == 2 and loc[0] == "members" and part in MEMBER_SPECS:
+            continue
         inside_mapping = isinstance(value, dict) and part in value
         inside_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
         if inside_mapping or inside_list:

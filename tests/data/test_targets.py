@@ -198,3 +198,14 @@ def test_a_target_that_contradicts_itself_is_refused(spec, message):
 def test_compose_names_targets_only():
     with pytest.raises(ValidationError, match="compose names 'agee', which is no target"):
         DataSpec.model_validate({"source": "x", "targets": ["age", "mask"], "compose": ["agee", "mask"]})
+
+
+def test_rare_combinations_can_be_left_out_rows_and_classes(read):
+    parts = {"mask": {}, "gender": {}}
+    everything = read(lambda t: t[:-2], targets=parts, compose={"of": ["mask", "gender"]})
+    sizes = everything.table["label"].value_counts()
+    assert sizes.sort_values().index[0] == "wrong-female"
+    kept = read(lambda t: t[:-2], targets=parts, compose={"of": ["mask", "gender"], "min_count": 3})
+    assert set(kept.classes["label"]) == set(kept.table["label"]) == set(sizes.index) - {"wrong-female"}
+    assert len(kept.table) == len(everything.table) - sizes["wrong-female"]
+    assert kept.classes["mask"] == everything.classes["mask"]

@@ -7,6 +7,7 @@ from ensembler.errors import RequestError
 from ensembler.pipeline.blend import submit_blend
 from ensembler.pipeline.compose import blend_label
 from ensembler.pipeline.evaluate import evaluate
+from ensembler.pipeline.hand_in import hand_in
 from ensembler.predictions.merging import merge_groups, merge_views
 from ensembler.predictions.store import RunStore
 from ensembler.reporting.spec import SubmissionSpec
@@ -45,6 +46,11 @@ def test_a_submission_has_a_row_for_each_group_or_the_groups_answer_in_each_row(
     each, _ = submission.export_submission(store, "soft", spec.model_copy(update={"each": True}))
     assert each["label"].tolist() == [expected[g] for g in groups]
     assert submit_blend(store, "soft", spec)
+    asked = {"per": "group", "columns": ("who", "label")}
+    assert hand_in(store, "soft", out=store.folder / "by_group.csv", **asked).rows == len(expected)
+    assert pd.read_csv(store.folder / "by_group.csv").equals(table)
+    with pytest.raises(RequestError, match="--reduce some"):
+        hand_in(store, "soft", reduce="some", **asked)
 
 
 def test_without_groups_a_submission_by_group_is_refused(fake_run):

@@ -1,0 +1,109 @@
+"""`ens ablate RECIPE`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ensembler.cli.options import Artifacts, Debug, Device, Json, Overrides, Quiet, RecipeArgument, Workers, names
+from ensembler.cli.progress import show_progress
+from ensembler.cli.terminal import duration, number, print_json, print_table, stoppable
+
+if TYPE_CHECKING:
+    from ensembler.pipeline.ablate import Ablation
+
+
+def command(
+    recipe: RecipeArgument,
+    axis: Annotated[
+        list[str],
+        typer.Option(
+            "--axis",
+            metavar="OPTION=A,B",
+            help="A member option and values to try, such as augment=none,light; several axes make every combination.",
+        ),
+    ],
+    member: Annotated[
+        str | None, typer.Option("--member", metavar="NAME", help="The member to vary (default: the recipe's first).")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help="How many folds to split into (default: the recipe's).")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of every variant.")] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, max=100, help="Train every variant with so many seeds, and average scores.")
+    ] = 1,
+    metrics: Annotated[str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to compare.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The run of the variants (default: RECIPE-ablate-OPTION).")
+    ] = None,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    artifacts: Artifacts = None,
+) -> None:
+    """Train variants of a member on the same folds and seeds, and say which differences are more than noise."""
+    from ensembler.pipeline.check import check_training_installed
+    from ensembler.predictions.store import artifacts_folder
+    from ensembler.recipe import Recipe
+
+    loaded = Recipe.load(recipe, overrides or ())
+    check_training_installed("ens ablate")
+    from ensembler.pipeline.ablate import Axis, ablate_recipe
+
+    with stoppable(f"the same `ens ablate {recipe}`"), show_progress(quiet=quiet) as progress:
+        result = ablate_recipe(
+            loaded,
+            [Axis.parse(given) for given in axis],
+            artifacts_folder(artifacts),
+            member=member,
+            folds=folds,
+            epochs=epochs,
+            seeds=seeds,
+            metrics=names(metrics),
+            name=name,
+            device=device,
+            workers=workers,
+            progress=progress,
+        )
+        for warning in result.warnings:
+            progress.warn(warning)
+    if json:
+        print_json(result.to_json())
+    else:
+        print_ablation(result)
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def print_ablation(ablation: Ablation) -> None:
+    """Print scores, gains over the first variant with their joint intervals, and what the intervals stand for."""
+    first, *others = ablation.variants
+    rows = [
+        [v.name, *(number(v.scores[metric]) for metric in ablation.metrics), duration(v.seconds)]
+        for v in ablation.variants
+    ]
+    of = f"{ablation.target}, {ablation.n} rows out of fold, {ablation.folds} folds"
+    print_table(f"{ablation.run}: {of}", ["variant", *ablation.metrics, "training"], rows)
+    rows = []
+    for variant in others:
+        for metric, gain in (variant.gains or {}).items():
+            interval = f"{gain.joint_low:+.4f} to {gain.joint_high:+.4f}"
+            rows.append([variant.name, metric, f"{gain.value:+.4f}", interval, gain.verdict])
+    title = f"gain over {first.name} (positive is better)"
+    print_table(title, ["variant", "metric", "gain", "95 % interval", ""], rows)
+    units = "rows" if ablation.n_groups is None else f"whole groups ({ablation.n_groups})"
+    print(f"Paired bootstrap over {units}; {_together(ablation.n_comparisons)}.")
+    if ablation.seeds == 1:
+        print("One seed each: another seed moves a score too, which no interval here knows; --seeds 3 counts it in.")
+    print(f"Logits of all variants are kept: `ens blend {ablation.run}` blends them.")
+
+
+def _together(n_comparisons: int) -> str:
+    if n_comparisons == 1:
+        return "one comparison for each metric"
+    return f"the intervals of a metric hold for its {n_comparisons} comparisons together, and are wider for it"
