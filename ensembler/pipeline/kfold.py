@@ -31,6 +31,7 @@ from ensembler.predictions.finished_folds import FinishedFold, read_finished_fol
 from ensembler.training.spec import EnsembleSpec, SoupSpec
 
 if TYPE_CHECKING:
+    from ensembler.training.compiling import CompileChoice
     from ensembler.training.fold import TrainedFold
 
 
@@ -196,7 +197,7 @@ class Trainer:
         }
         if isinstance(spec, EnsembleSpec):
             return train_ensemble(spec, first.fold_data(fold), **options)
-        store, choice = self.workspace.store, kept_choice(self.workspace.store, "compile", training.name)
+        choice = kept_choice(self.workspace.store, "compile", training.name, first.fingerprint)
         return train_fold(
             spec,
             first.fold_data(fold),
@@ -205,9 +206,14 @@ class Trainer:
             state_path=training.state_path(fold),
             on_note=lambda text: progress.note(f"{training.name} fold {fold}: {text}"),
             compiled=None if choice is None else choice["compiled"],
-            on_compile_choice=lambda c: bool(keep_choice(store, "compile", training.name, c.to_json())["compiled"]),
+            on_compile_choice=lambda measured: self._keep_compile_choice(training, measured),
             **options,
         )
+
+    def _keep_compile_choice(self, training: Training, measured: CompileChoice) -> bool:
+        made_for = training.plans[0].fingerprint
+        kept = keep_choice(self.workspace.store, "compile", training.name, made_for, measured.to_json())
+        return bool(kept["compiled"])
 
     def _predict(
         self, plans: Sequence[MemberPlan], fold: int, descriptions: Mapping[str, dict[str, Any] | None]

@@ -123,27 +123,32 @@ class Workspace:
         return self.samples.table["weight"].fillna(0.0).to_numpy(np.float64)
 
 
-def kept_choice(store: RunStore, what: str, name: str) -> Any:
-    """What was once chosen by a measurement, such as the engine that predicts a member; None = nothing yet."""
+def kept_choice(store: RunStore, what: str, name: str, made_for: str) -> dict[str, Any] | None:
+    """What was once chosen by a measurement, such as whether a training is compiled; None = nothing yet.
+
+    `made_for` is a fingerprint of what was measured: a choice made for something else is none.
+    """
     choices = store.lock.get("choices")
     of_kind = choices.get(what) if isinstance(choices, dict) else None
-    return of_kind.get(name) if isinstance(of_kind, dict) else None
+    found = of_kind.get(name) if isinstance(of_kind, dict) else None
+    return found if isinstance(found, dict) and found.get("for") == made_for else None
 
 
-def keep_choice(store: RunStore, what: str, name: str, choice: Any) -> Any:
+def keep_choice(store: RunStore, what: str, name: str, made_for: str, choice: Mapping[str, Any]) -> dict[str, Any]:
     """Keep a choice in `recipe.lock.json` for resuming and for other processes; return the one that counts.
 
     That is the first one kept: a process that measured at the same time may have chosen otherwise.
     """
     with claim(store.lock_path, wait=True):
-        first = kept_choice(store, what, name)
+        first = kept_choice(store, what, name, made_for)
         if first is not None:
             return first
-        lock = dict(store.lock)
-        choices = dict(lock["choices"]) if isinstance(lock.get("choices"), dict) else {}  # type: ignore[call-overload]
-        choices[what] = {**choices.get(what, {}), name: choice}
-        write_json(store.recipe_lock_path, {**lock, "choices": choices})
-    return choice
+        lock, kept = dict(store.lock), {**choice, "for": made_for}
+        choices = lock.get("choices")
+        known = dict(choices) if isinstance(choices, dict) else {}
+        known[what] = {**known.get(what, {}), name: kept}
+        write_json(store.recipe_lock_path, {**lock, "choices": known})
+    return kept
 
 
 def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = None) -> Workspace:
