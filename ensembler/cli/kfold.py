@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import typer
 
@@ -23,20 +24,6 @@ from ensembler.cli.options import (
 )
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
-
-METHODS = {
-    "kfold": ("kfold", "soup"),
-    "bag": (
-        "fusion",
-        "voting",
-        "bagging",
-        "gradient_boosting",
-        "soft_gradient_boosting",
-        "snapshot",
-        "adversarial_training",
-        "fast_geometric",
-    ),
-}
 
 
 def command(
@@ -76,7 +63,9 @@ def train_and_report(
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import artifacts_folder
     from ensembler.recipe import Recipe
+    from ensembler.training.spec import EnsembleMethod
 
+    methods = {"kfold": ("kfold", "soup"), "bag": get_args(EnsembleMethod)}
     loaded = Recipe.load(recipe, overrides or ())
     check_training_installed(f"ens {name}")
     from ensembler.pipeline.run_recipe import kfold_recipe
@@ -91,7 +80,7 @@ def train_and_report(
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,
-            methods=METHODS[name],
+            methods=methods[name],
         )
     if json:
         print_json(

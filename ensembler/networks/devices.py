@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from ensembler.cores import available_cores
 from ensembler.errors import RequestError
+from ensembler.networks.depthwise import learn_depthwise_in_float32
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -47,6 +52,13 @@ def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
     if device.type == "cpu" and _cpu_has_bf16():
         return torch.bfloat16
     return None
+
+
+def place_for_training(network: Network, amp: str, device: torch.device) -> Network:
+    """Move a network to where it is trained, in the form in which it learns fastest there."""
+    if device.type == "cpu" and autocast_type(amp, device) == torch.bfloat16:
+        learn_depthwise_in_float32(network)
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def loader_processes(device: torch.device) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensembler.audit.findings import LIES
+from ensembler.errors import RequestError
 from ensembler.files import write_json
 from ensembler.pipeline.audit import audit_samples
 from ensembler.pipeline.blend import BlendOutcome, is_current, submit_blend
@@ -64,6 +65,12 @@ def train_members(
 
     trainer = Trainer(workspace, device, workers, processes, on_fold=renew)
     jobs = [job for job in workspace.select(members) if methods is None or job.spec.method in methods]
+    if methods is not None and not jobs:
+        there = sorted({job.spec.method for job in workspace.select(members)})
+        raise RequestError(
+            f"no member here has one of the methods {', '.join(methods)}; there is {', '.join(there)}, which `ens run` "
+            "trains, or `ens kfold` (kfold, soup) or `ens bag` (the others)"
+        )
     return trainer.train(jobs, folds)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ensembler.data.augment import Augment, sample_seed
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network
-from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device
+from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device, place_for_training
 from ensembler.training.averages import FurtherWeights
 from ensembler.training.batches import BatchSource, epoch_batches, iterate
 from ensembler.training.compiling import CompileChoice, choose, compiled
@@ -162,7 +162,7 @@ class _Training:
     ) -> _Training:
         _, size, _, channels = data.pixels.shape
         network = build_network(spec, classes=data.classes, size=size, channels=channels)
-        network = network.to(device).to(memory_format=torch.channels_last)
+        network = place_for_training(network, spec.amp, device)
         optimizer = build_optimizer(spec, network)
         updates = updates_per_epoch(spec, epoch_size(spec.sampler, data.train_labels))
         return cls(
