@@ -51,7 +51,6 @@ class GreedySelection:
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Select members; RequestError for options that make no sense."""
-        stack = check_stack(stack, y)
         check_metric(self.metric)
         if self.rounds < 1 or (self.max_members is not None and self.max_members < 1):
             raise RequestError(f"rounds {self.rounds} and max_members {self.max_members} should be at least 1")
@@ -60,7 +59,7 @@ class GreedySelection:
                 self.picks_ = _select_for_log_loss(true_class_column(stack, y), self.rounds, self.max_members)
                 better = np.argmin
             else:
-                self.picks_ = _select_by_score(stack, y, self.metric, self.rounds, self.max_members)
+                self.picks_ = _select_by_score(check_stack(stack, y), y, self.metric, self.rounds, self.max_members)
                 better = np.argmax if check_metric(self.metric).greater_is_better else np.argmin
         kept = 1 + int(better([pick.value for pick in self.picks_]))
         counts = np.bincount([pick.member for pick in self.picks_[:kept]], minlength=len(stack))
