@@ -200,3 +200,11 @@ def test_tasks_that_do_not_fit_are_refused(made, override, message, monkeypatch)
         return
     with pytest.raises(RequestError, match=r"class in class_weights 'wrn'.*did you mean 'worn'"):
         kfold_recipe(Recipe.load(made / "recipe.yaml", ["name=w", override]), made / "artifacts", members=["mask"])
+
+
+def test_a_weighed_class_that_is_not_there_is_named_before_anything_is_trained(made, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(made)
+    recipe = Recipe.load(made / "recipe.yaml", ["members.direct={class_weights: {worn-male-yong: 2}}"])
+    with pytest.raises(RequestError, match=r"members\.direct\.class_weights .* did you mean 'worn-male-young'"):
+        run_recipe(recipe, tmp_path)
+    assert not list((tmp_path / "masks" / "members").glob("*/fold*"))
