@@ -49,6 +49,11 @@ class GreedySelection:
     weights_: Any = field(default=None, init=False, repr=False)
     picks_: list[Pick] = field(default_factory=list, init=False, repr=False)
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether member after member is enough: searching other metrics than log loss jumps between rows."""
+        return self.metric == "log_loss"
+
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Select members; RequestError for options that make no sense."""
         check_metric(self.metric)
@@ -68,7 +73,7 @@ class GreedySelection:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(check_stack(stack), self.weights_)
+        return linear_pool(stack, self.weights_)
 
 
 def _select_for_log_loss(q: NDArray[np.float32], rounds: int, max_members: int | None) -> list[Pick]:
@@ -77,7 +82,7 @@ def _select_for_log_loss(q: NDArray[np.float32], rounds: int, max_members: int |
     Adding candidate j to the running sum S gains mean log(1 + q_j / S), which can only fall as S grows (the objective
     is monotone submodular), so the gain of an earlier round is an upper bound.
     """
-    losses = -np.log(q).mean(axis=1, dtype=np.float64)
+    losses = np.array([-np.log(probs).mean(dtype=np.float64) for probs in q])
     first = int(losses.argmin())
     total = q[first].astype(np.float64)
     picks = [Pick(first, float(losses[first]))]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
-from ensembler.blending.pool import Probs, Stack, Targets
+from ensembler.blending.pool import Probs, Stack, StackPart, Targets
 from ensembler.errors import RequestError, nearest
 from ensembler.registry import Registry
 
@@ -84,7 +84,8 @@ def check_stack(stack: Stack, y: Targets | None = None, *, inputs: str = "probs"
 
 def check_shape(stack: Stack, y: Targets | None = None) -> Stack:
     """The part of `check_stack` that reads no value of the stack: its axes and type, and the labels."""
-    stack = np.asarray(stack)
+    given: Any = stack
+    stack = cast(Stack, given if isinstance(given, StackPart) else np.asarray(given))
     if stack.ndim != 3 or 0 in stack.shape:
         raise RequestError(f"a stack is [members, samples, classes], given shape {list(stack.shape)}")
     if not np.issubdtype(stack.dtype, np.floating):

@@ -44,6 +44,8 @@ class SimplexWeights:
     the excess is at most max g - 1 (log loss; q are probabilities of the true class).
     """
 
+    takes_parts = True
+
     def __init__(self, metric: str = "log_loss", tolerance: float = 1e-6) -> None:
         self.metric = metric
         self.tolerance = tolerance
@@ -61,7 +63,7 @@ class SimplexWeights:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(check_stack(stack), self.weights_)
+        return linear_pool(stack, self.weights_)
 
 
 def log_loss_optimum(
@@ -162,7 +164,7 @@ def _newton_step(
 def _brier_optimum(stack: Stack, y: Targets) -> tuple[NDArray[np.float64], float]:
     """The quadratic programme of the Brier score over the simplex; the gap is that of Frank and Wolfe."""
     members, rows, _ = stack.shape
-    flat = stack.reshape(members, -1).astype(np.float64)
+    flat = np.asarray(stack).reshape(members, -1).astype(np.float64)
     gram = flat @ flat.T / rows
     linear = true_class_column(stack, y).astype(np.float64).mean(axis=1)
 
