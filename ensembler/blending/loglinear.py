@@ -269,7 +269,6 @@ class LogLinearProblem:
         self, ridge: float, weight: NDArray[np.float32], theta: NDArray[np.float64], factor: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """L-BFGS on all rows in coordinates in which the subsample's Hessian is the identity."""
-
         first_value, first_gradient = self._value(theta, ridge, weight)
         # L-BFGS begins with a step of length one: in units of this one that is the Newton step.
         unit = max(float(np.linalg.norm(solve_triangular(factor, first_gradient, lower=True))), 1e-12)
