@@ -99,7 +99,7 @@ def test_rembg_itself_takes_weights_whose_checksum_it_does_not_know(home, disc):
     (home / "u2netp.onnx").write_bytes(BRIGHT)
     out = prepare(disc, build_steps(["rembg"]))
     assert out[30, 40].min() > 180  # the model scales its mask by the brightest pixel of a blurred image
-    assert np.abs(out[5, 5].astype(int) - 127).max() < 4
+    assert np.abs(out[5, 5].astype(int) - 127).max() < 30
     (home / "u2netp.onnx").write_bytes(b"no network")
     with pytest.raises(RequestError, match="cannot be read"):
         build_steps(["rembg"])
