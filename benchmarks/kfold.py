@@ -1,13 +1,23 @@
-"""One fold of `ens` against the loop a good engineer writes by hand: same backbone, files, augmentation and epochs.
+"""Training by `ens` against the loop a good engineer writes by hand, timm's train.py, and a loop that reads no images.
 
-The plain loop: a Dataset that opens each JPEG with Pillow, albumentations, a DataLoader, float32, AdamW, cosine. Both sides train
-and validate; they take turns, and ratios of images per second are of neighbouring runs. Images are drawn at --side pixels.
+Same backbone, JPEG files, augmentation (a flip), optimizer and epochs. The sides take turns; a ratio is of neighbouring runs. Every
+side trains and validates, `ens` decodes anew in every repeat, and timm's start-up is not counted.
+
+    plain      a Dataset that opens each JPEG with Pillow, albumentations, a DataLoader, float32, AdamW, cosine
+    timm       its train.py in float32, given by --timm-train (it is in timm's repository, not in its package)
+    synthetic  the same steps as `ens` takes, on one batch that lies in memory: the most that any loader could reach
+
+With --job the sides train 5 folds of --members members, where the plain loop decodes every image 5 x members times an epoch.
 """
 
 import argparse
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import albumentations as A
@@ -22,47 +32,70 @@ from ensembler.data.augment import build_augment
 from ensembler.data.images import FileImages
 from ensembler.data.pixels import prepare_pixels
 from ensembler.data.spec import InputSpec
-from ensembler.training.fold import FoldData, train_fold
+from ensembler.training.fold import train_fold
+from ensembler.training.fold_data import FoldData
 from ensembler.training.spec import MemberSpec
 
 AUGMENT = [{"HorizontalFlip": {"p": 0.5}}]
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all sides train."""
+
+    folder: Path
+    paths: list[Path]
+    y: np.ndarray
+    backbone: str
+    size: int
+    epochs: int
+    batch: int
+    amp: str
+
+    def split(self, fold=0):
+        rows = np.arange(len(self.paths))
+        return rows[rows % 5 != fold], rows[rows % 5 == fold]
 
 
 def draw(folder: Path, n: int, side: int) -> tuple[list[Path], np.ndarray]:
+    """JPEG files as an ImageFolder holds them, split as fold 0 is."""
     rng = np.random.default_rng(0)
-    paths, y = [], rng.integers(0, 10, n)
+    paths, y = [], rng.integers(0, CLASSES, n)
     for i in range(n):
         small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         small[:, : 1 + y[i] % 8] //= 3
         image = Image.fromarray(small).resize((side, side), Image.BICUBIC)
         noisy = np.clip(np.asarray(image) + rng.normal(0, 12, (side, side, 3)), 0, 255).astype(np.uint8)
-        paths.append(folder / f"{i}.jpg")
+        paths.append(folder / ("train" if i % 5 else "val") / f"class{y[i]}" / f"{i}.jpg")
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noisy).save(paths[-1], quality=85)
     return paths, y
 
 
 class Files(Dataset):
-    def __init__(self, paths, y, size, train):
+    def __init__(self, task, rows, train):
         flip = [A.HorizontalFlip(p=0.5)] if train else []
-        self.paths, self.y = paths, y
-        self.transform = A.Compose([A.Resize(size, size), *flip, A.Normalize(), A.pytorch.ToTensorV2()])
+        self.task, self.rows = task, rows
+        self.transform = A.Compose([A.Resize(task.size, task.size), *flip, A.Normalize(), A.pytorch.ToTensorV2()])
 
     def __len__(self):
-        return len(self.paths)
+        return len(self.rows)
 
     def __getitem__(self, i):
-        image = np.asarray(Image.open(self.paths[i]).convert("RGB"))
-        return self.transform(image=image)["image"], self.y[i]
+        image = np.asarray(Image.open(self.task.paths[self.rows[i]]).convert("RGB"))
+        return self.transform(image=image)["image"], self.task.y[self.rows[i]]
 
 
-def plain(paths, y, split, backbone, size, epochs, batch):
-    torch.manual_seed(0)
-    train = DataLoader(Files(paths[:split], y[:split], size, True), batch, shuffle=True)
-    valid = DataLoader(Files(paths[split:], y[split:], size, False), batch)
-    model = timm.create_model(backbone, num_classes=10)
+def plain(task, fold=0, seed=0):
+    torch.manual_seed(seed)
+    rows, held_out = task.split(fold)
+    train = DataLoader(Files(task, rows, True), task.batch, shuffle=True)
+    valid = DataLoader(Files(task, held_out, False), task.batch)
+    model = timm.create_model(task.backbone, num_classes=CLASSES)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(train))
-    for _ in range(epochs):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, task.epochs * len(train))
+    for _ in range(task.epochs):
         model.train()
         for x, t in train:
             loss = torch.nn.functional.cross_entropy(model(x), t)
@@ -73,43 +106,124 @@ def plain(paths, y, split, backbone, size, epochs, batch):
         model.eval()
         with torch.inference_mode():
             losses = [torch.nn.functional.cross_entropy(model(x), t, reduction="sum") for x, t in valid]
-    return float(sum(losses)) / (len(paths) - split)
+    return float(sum(losses)) / len(held_out)
 
 
-def ours(paths, y, split, backbone, size, epochs, batch, cache):
-    pixels = prepare_pixels(FileImages(paths), InputSpec(size=size), cache)
-    rows = np.arange(len(paths))
-    data = FoldData(pixels, y.astype(np.int64), rows[:split], rows[split:], 10)
-    spec = MemberSpec(backbone=backbone, epochs=epochs, batch_size=batch)
-    return train_fold(spec, data, augment=build_augment(AUGMENT, size, 3)).history[-1].valid_loss
+def ours(task, cache, fold=0, seed=0):
+    pixels = prepare_pixels(FileImages(task.paths), InputSpec(size=task.size), cache)
+    rows, held_out = task.split(fold)
+    data = FoldData(pixels, task.y.astype(np.int64), rows, held_out, CLASSES)
+    spec = MemberSpec(backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp)
+    augment = build_augment(AUGMENT, task.size, 3)
+    return train_fold(spec, data, augment=augment, seed=seed).history[-1].valid_loss
+
+
+def synthetic(task):
+    """The steps of `ens`, validation included, on batches that are there already."""
+    rows, held_out = task.split()
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (task.batch, task.size, task.size, 3), dtype=np.uint8)
+
+    class Always(np.ndarray):
+        def __getitem__(self, chosen):
+            return pixels[: len(chosen)]
+
+    there = np.zeros((len(task.paths), *pixels.shape[1:]), np.uint8).view(Always)
+    data = FoldData(there, task.y.astype(np.int64), rows, held_out, CLASSES)
+    spec = MemberSpec(backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp)
+    return train_fold(spec, data).history[-1].valid_loss
+
+
+def timm_train(task, script):
+    """Seconds from the first step to the end, as train.py runs it; its log loss of validation."""
+    options = {
+        "model": task.backbone, "device": "cpu", "num-classes": CLASSES, "img-size": task.size, "batch-size": task.batch,
+        "epochs": task.epochs, "opt": "adamw", "lr": 1e-3, "weight-decay": 0.01, "sched": "cosine", "warmup-epochs": 0,
+        "smoothing": 0, "hflip": 0.5, "color-jitter": 0, "crop-pct": 1, "workers": 2,
+    }  # fmt: skip
+    command = [sys.executable, str(script), str(task.folder), "--scale", "1", "1", "--ratio", "1", "1"]
+    command += [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    with tempfile.TemporaryDirectory() as out:
+        process = subprocess.Popen(
+            [*command, "--output", out], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        began, losses, lines = None, [], []
+        for line in process.stdout:
+            lines.append(line)
+            if began is None and line.lstrip().startswith("Train: 0"):
+                began = time.perf_counter()
+            losses += [float(loss) for loss in re.findall(r"Test: .*Loss: +[\d.]+ \( *([\d.]+)\)", line)]
+        if process.wait() or began is None:
+            raise SystemExit("".join(lines[-20:]))
+    return time.perf_counter() - began, losses[-1] if losses else float("nan")
+
+
+def timed(side, *given):
+    began = time.perf_counter()
+    loss = side(*given)
+    return time.perf_counter() - began, loss
+
+
+def compare(task, repeats, script):
+    ratios, losses = {}, {}
+    first = replace(task, paths=task.paths[: 5 * task.batch], epochs=1)
+    plain(first), ours(first, task.folder / "first")  # imports and first steps are nobody's
+    for i in range(repeats):
+        seconds = {}
+        # A cache of its own each time: decoding is part of what is timed.
+        sides = {"plain": (plain,), "ens": (ours, task.folder / f"cache{i}"), "synthetic": (synthetic,)}
+        for name, (side, *given) in sides.items():
+            seconds[name], loss = timed(side, task, *given)
+            losses.setdefault(name, []).append(loss)
+        if script is not None:
+            seconds["timm"], loss = timm_train(task, script)
+            losses.setdefault("timm", []).append(loss)
+        rate = len(task.split()[0]) * task.epochs / seconds["ens"]
+        print(", ".join(f"{k} {v:.1f} s" for k, v in seconds.items()), f"({rate:.0f} images/s)", flush=True)
+        for name in set(seconds) - {"ens"}:
+            ratios.setdefault(name, []).append(seconds[name] / seconds["ens"])
+    for name, found in ratios.items():
+        print(f"ens against {name}: {statistics.median(found):.2f} x ({min(found):.2f} to {max(found):.2f})")
+    told = {k: statistics.median(v) for k, v in losses.items() if k != "synthetic"}
+    print("validation log loss, median:", ", ".join(f"{k} {v:.3f}" for k, v in told.items()))
+
+
+def compare_jobs(task, repeats, members):
+    jobs = [(fold, seed) for seed in range(members) for fold in range(5)]
+    ratios = []
+    for i in range(repeats):
+        cache = task.folder / f"cache{i}"
+        seconds, losses = {}, {}
+        for name, side in (("plain", plain), ("ens", lambda t, f, s, cache=cache: ours(t, cache, f, s))):
+            began = time.perf_counter()
+            losses[name] = float(np.mean([side(task, fold, seed) for fold, seed in jobs]))
+            seconds[name] = time.perf_counter() - began
+        ratios.append(seconds["plain"] / seconds["ens"])
+        print(", ".join(f"{k} {v:.1f} s (log loss {losses[k]:.3f})" for k, v in seconds.items()), flush=True)
+    print(f"{len(jobs)} trainings, ens against plain: {statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--size", type=int, default=64, help="what the network sees, in pixels")
+    parser.add_argument("--side", type=int, default=128, help="the files, in pixels")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--amp", default="auto", help="precision of ens: auto, off, bf16")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--timm-train", type=Path, metavar="TRAIN.PY")
+    parser.add_argument("--job", action="store_true", help="5 folds of --members members")
+    parser.add_argument("--members", type=int, default=3)
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         paths, y = draw(Path(name), a.images, a.side)
-        split = int(0.8 * a.images)
-        job = (paths, y, split, a.backbone, a.size, a.epochs, 64)
-        ratios = []
-        for i in range(a.repeats):
-            began = time.perf_counter()
-            loss_plain = plain(*job)
-            middle = time.perf_counter()
-            # A cache of its own each time: decoding is part of what is timed.
-            loss_ours = ours(*job, Path(name) / f"cache{i}")
-            end = time.perf_counter()
-            ratios.append((middle - began) / (end - middle))
-            rate = split * a.epochs / (end - middle)
-            print(f"plain {middle - began:.1f} s (loss {loss_plain:.3f}), ens {end - middle:.1f} s (loss {loss_ours:.3f}, "
-                  f"{rate:.0f} images/s): {ratios[-1]:.2f} x", flush=True)  # fmt: skip
-    print(f"median {statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})")
+        task = Task(Path(name), paths, y, a.backbone, a.size, a.epochs, a.batch, a.amp)
+        if a.job:
+            compare_jobs(task, a.repeats, a.members)
+        else:
+            compare(task, a.repeats, a.timm_train)
 
 
 if __name__ == "__main__":

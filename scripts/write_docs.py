@@ -97,7 +97,10 @@ def recipe_page() -> str:
     lines.append(
         "  transforms (`Name` or `Name: {arguments}`), with `torchvision: [...]` for torchvision's v2 transforms; or"
     )
-    lines.append("  albumentations' own serialised form.")
+    lines.append(
+        "  albumentations' own serialised form. `augment: {torchvision: [...], on: device}` augments where the network"
+    )
+    lines.append("  computes, for GPUs that processors cannot feed.")
     lines.append(f"- **Views**: {', '.join(f'`{n}`' for n in view_names())}.")
     groups = "; ".join(f"`{name}` is {', '.join(members)}" for name, members in GROUPS.items() if name != "ten_crop")
     lines.append(f"  {groups}; `ten_crop` adds their mirror images. Numbers may be any: `scale_0.8`, `shift_left_0.1`.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.images import Images, fit_to_input
+from ensembler.cores import available_cores
+from ensembler.data.images import Images, checksum, fit_to_input
 from ensembler.errors import DataError
 from ensembler.files import write_aside
 
@@ -119,7 +119,7 @@ def _look(images: Images, todo: list[int], arrays: dict[str, Any], on_progress: 
         for name, value in _facts(images, i).items():
             arrays[name][i] = value
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for done, _ in enumerate(pool.map(look, todo), start=1):
             if on_progress is not None and (done % 50 == 0 or done == len(todo)):
                 on_progress(done, len(todo))
@@ -132,22 +132,18 @@ def _facts(images: Images, i: int) -> dict[str, Any]:
         image = images.read(i)
     except DataError as error:
         text = str(error).removeprefix(f"{path}: ")
-        return {"fault": text[:160], "content": _digest(path.read_bytes()) if in_file else ""}
+        return {"fault": text[:160], "content": checksum(path.read_bytes()) if in_file else ""}
     thumb = fit_to_input(image, THUMB, 3, "stretch")
     return {
         "width": image.shape[1],
         "height": image.shape[0],
         "kind": _kind(path) if in_file else f"array {'RGB' if image.ndim == 3 else 'L'}",
-        "content": _digest(path.read_bytes()) if in_file else "",
-        "pixels": _digest(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()),
+        "content": checksum(path.read_bytes()) if in_file else "",
+        "pixels": checksum(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()),
         "phash": perceptual_hash(image),
         "spread": float(image.reshape(image.shape[0] * image.shape[1], -1).std(axis=0).max()),
         "thumb": thumb,
     }
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _kind(path: Path) -> str:

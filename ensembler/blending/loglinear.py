@@ -17,10 +17,11 @@ from scipy.optimize import minimize
 
 from ensembler.blending.cross_fitting import fitting_parts
 from ensembler.blending.pool import Probs, Stack, Targets
-from ensembler.blending.registry import check_stack
+from ensembler.blending.registry import check_shape, check_stack, check_values
 from ensembler.blending.threads import one_thread
 from ensembler.errors import RequestError
 from ensembler.logits import softmax
+from ensembler.memory import room
 
 FLOOR = 1e-7
 _SEARCH_ROWS = 4000  # enough to choose a ridge on; the fit itself takes all rows
@@ -36,6 +37,8 @@ class LogLinearPool:
     `[classes]`, `ridge_`, and `ridge_scores_` (cross-fitted log loss of each ridge tried).
     """
 
+    takes_parts = True
+
     def __init__(
         self, ridge: float | str = "auto", nonnegative: bool = False, inputs: str = "probs", seed: int = 0
     ) -> None:
@@ -46,7 +49,7 @@ class LogLinearPool:
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Fit weights and biases."""
-        stack = check_stack(stack, y, inputs=self.inputs)
+        stack = check_shape(stack, y)
         if self.ridge != "auto" and (isinstance(self.ridge, str) or self.ridge < 0):
             raise RequestError(f"ridge is {self.ridge!r}, expected auto or a number from 0")
         with one_thread():
@@ -84,19 +87,21 @@ class LogLinearPool:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        stack = check_stack(stack, inputs=self.inputs)
+        stack = check_shape(stack)
         z = np.zeros(stack.shape[1:], np.float64)
         for values, weight in zip(stack, self.weights_, strict=True):
+            check_values(values, self.inputs)
             z += weight * (values if self.inputs == "logits" else np.log(np.clip(values, FLOOR, None)))
         return softmax(z + self.bias_)
 
 
 def log_features(stack: Stack, inputs: str = "probs") -> NDArray[np.float32]:
-    """Logits as they are (float32), or logarithms of probabilities `[members, rows, classes]`."""
+    """Logits as they are (float32), or logarithms of probabilities `[members, rows, classes]`; checks the values."""
     if inputs == "logits":
-        return np.asarray(stack, np.float32)
-    logs = np.empty(stack.shape, np.float32)
+        return np.asarray(check_stack(stack, inputs="logits"), np.float32)
+    logs = room(stack.shape)
     for member, out in zip(stack, logs, strict=True):
+        check_values(member)
         np.maximum(member, np.float32(FLOOR), out=out, casting="same_kind")
         np.log(out, out=out)
     return logs

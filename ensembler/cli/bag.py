@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ensembler.cli.kfold import train_and_report
-from ensembler.cli.options import Artifacts, Debug, Device, Folds, Json, Members, Overrides, Quiet, RecipeArgument
+from ensembler.cli.options import Artifacts, Debug, Device, Folds, Jobs, Json, Members, Overrides, Quiet, RecipeArgument
 
 
 def command(
@@ -12,6 +12,7 @@ def command(
     members: Members = None,
     folds: Folds = None,
     device: Device = "auto",
+    jobs: Jobs = 1,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -19,5 +20,5 @@ def command(
 ) -> None:
     """Train the members that torchensemble makes (bagging, voting, snapshot, ...), an ensemble for each fold."""
     train_and_report(
-        "bag", recipe, overrides, members, folds, device, None, json=json, quiet=quiet, artifacts=artifacts
+        "bag", recipe, overrides, members, folds, device, None, jobs, json=json, quiet=quiet, artifacts=artifacts
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import typer
 
@@ -11,6 +12,7 @@ from ensembler.cli.options import (
     Debug,
     Device,
     Folds,
+    Jobs,
     Json,
     Members,
     Overrides,
@@ -23,20 +25,6 @@ from ensembler.cli.options import (
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
 
-METHODS = {
-    "kfold": ("kfold", "soup"),
-    "bag": (
-        "fusion",
-        "voting",
-        "bagging",
-        "gradient_boosting",
-        "soft_gradient_boosting",
-        "snapshot",
-        "adversarial_training",
-        "fast_geometric",
-    ),
-}
-
 
 def command(
     recipe: RecipeArgument,
@@ -45,6 +33,7 @@ def command(
     folds: Folds = None,
     device: Device = "auto",
     workers: Workers = None,
+    jobs: Jobs = 1,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -52,7 +41,7 @@ def command(
 ) -> None:
     """Train the K-fold members; each fold's logits are kept as it finishes."""
     train_and_report(
-        "kfold", recipe, overrides, members, folds, device, workers, json=json, quiet=quiet, artifacts=artifacts
+        "kfold", recipe, overrides, members, folds, device, workers, jobs, json=json, quiet=quiet, artifacts=artifacts
     )
 
 
@@ -64,6 +53,7 @@ def train_and_report(
     folds: str | None,
     device: str,
     workers: int | None,
+    jobs: int,
     *,
     json: bool,
     quiet: bool,
@@ -73,7 +63,9 @@ def train_and_report(
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import artifacts_folder
     from ensembler.recipe import Recipe
+    from ensembler.training.spec import EnsembleMethod
 
+    methods = {"kfold": ("kfold", "soup"), "bag": get_args(EnsembleMethod)}
     loaded = Recipe.load(recipe, overrides or ())
     check_training_installed(f"ens {name}")
     from ensembler.pipeline.run_recipe import kfold_recipe
@@ -84,10 +76,11 @@ def train_and_report(
             artifacts_folder(artifacts),
             device=device,
             workers=workers,
+            processes=jobs,
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,
-            methods=METHODS[name],
+            methods=methods[name],
         )
     if json:
         print_json(

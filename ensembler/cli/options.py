@@ -26,6 +26,10 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=0, help="Processes that augment images (default: none on a CPU, up to 8 for a GPU)."),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option("--jobs", min=1, metavar="N", help="Folds trained at once, for small networks that leave cores idle."),
+]
 Members = Annotated[str | None, typer.Option("--members", metavar="A,B", help="Only these members.")]
 Folds = Annotated[str | None, typer.Option("--folds", metavar="0,2", help="Only these folds.")]
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.spec import AugmentSpec
 from ensembler.errors import RequestError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # albumentations asks the network for a newer version when it is imported; nothing here talks to the network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -81,7 +84,8 @@ def build_augment(spec: AugmentSpec, size: int, channels: int) -> Augment | None
     """Build an augmentation of `[size, size, channels]` images; None when there is nothing to do.
 
     `spec` is a preset's name, a list of albumentations transforms (`Name` or `{Name: {arguments}}`) with
-    `{torchvision: [...]}` for torchvision's v2 transforms, or albumentations' own serialised form.
+    `{torchvision: [...]}` for torchvision's v2 transforms, or albumentations' own serialised form. By
+    `{torchvision: [...], on: device}` whole batches are augmented where the network computes.
     """
     if isinstance(spec, str):
         if spec in POLICIES:
@@ -91,10 +95,20 @@ def build_augment(spec: AugmentSpec, size: int, channels: int) -> Augment | None
         steps = [step for step in PRESETS[spec] if channels == 3 or not _COLOUR_ONLY & set(step)]
         return AlbumentationsAugment(steps, size, channels) if steps else None
     if isinstance(spec, Mapping):
-        if set(spec) == {"torchvision"}:
-            return TorchvisionAugment(_listed(spec["torchvision"]), size, channels)
+        if "torchvision" in spec:
+            return _on_device(spec, size, channels)
         return AlbumentationsAugment(spec, size, channels)
     return _chain(list(spec), size, channels)
+
+
+def _on_device(spec: Mapping[str, Any], size: int, channels: int) -> Augment:
+    where = spec.get("on", "cpu")
+    odd = sorted(set(spec) - {"torchvision", "on"})
+    if odd or where not in ("cpu", "device"):
+        given = f"{odd[0]!r}" if odd else f"on: {where!r}"
+        raise RequestError(f"augment: {given}; expected {{torchvision: [...]}}, with on: device or on: cpu if you like")
+    kind = DeviceAugment if where == "device" else TorchvisionAugment
+    return kind(_listed(spec["torchvision"]), size, channels)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -263,11 +277,32 @@ class TorchvisionAugment:
         import torch
 
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        # torchvision draws from torch's global generator: give it a stream of its own for this image.
-        with torch.random.fork_rng(devices=[]):
+        return _back_to_input(self._draw(pixels, seed).permute(1, 2, 0).numpy(), self.size, self.channels)
+
+    def _draw(self, pixels: Tensor, seed: int) -> Tensor:
+        import torch
+
+        # torchvision draws from torch's global generators: give it streams of its own for this image.
+        with torch.random.fork_rng(devices=[pixels.device] if pixels.is_cuda else []):
             torch.manual_seed(seed)
-            out = self.pipeline(pixels)
-        return _back_to_input(out.permute(1, 2, 0).numpy(), self.size, self.channels)
+            out: Tensor = self.pipeline(pixels)
+        return out
+
+
+class DeviceAugment(TorchvisionAugment):
+    """A pipeline of torchvision's v2 transforms that augments batches where they lie, as one image would be."""
+
+    def on_batch(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Augment uint8 images `[n, channels, height, width]` on their device, each with its own seed."""
+        import torch
+
+        drawn = [self._draw(image, seed) for image, seed in zip(pixels, seeds, strict=True)]
+        if any(image.shape != pixels.shape[1:] or image.dtype != torch.uint8 for image in drawn):
+            raise RequestError(
+                f"augment: with on: device transforms keep uint8 images of {tuple(pixels.shape[1:])}; these give "
+                f"{drawn[0].dtype} of {tuple(drawn[0].shape)}; leave on: device out"
+            )
+        return torch.stack(drawn).contiguous(memory_format=torch.channels_last)
 
 
 def _torchvision(step: Any, size: int) -> Any:

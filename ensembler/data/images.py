@@ -28,7 +28,11 @@ class Images(Protocol):
         ...
 
     def fingerprint(self, index: int) -> str:
-        """A cheap key of an image's content: it changes when the file does."""
+        """A cheap sign of an image's content: it changes when the file does."""
+        ...
+
+    def content(self, index: int) -> str:
+        """A checksum of an image's content, wherever it lies and whatever it is called."""
         ...
 
     def read(self, index: int) -> NDArray[np.uint8]:
@@ -55,6 +59,10 @@ class FileImages:
         status = path.stat()
         return f"{path}|{status.st_size}|{status.st_mtime_ns}"
 
+    def content(self, index: int) -> str:
+        """The checksum of the file's bytes."""
+        return checksum(self.paths[index].read_bytes())
+
     def read(self, index: int) -> NDArray[np.uint8]:
         """Decode the file."""
         return decode(self.paths[index])
@@ -75,8 +83,12 @@ class ArrayImages:
         return f"{self.label}[{index}]"
 
     def fingerprint(self, index: int) -> str:
-        """The sha1 of the pixels."""
-        return hashlib.sha1(np.ascontiguousarray(self.array[index]).tobytes(), usedforsecurity=False).hexdigest()
+        """The checksum of the pixels."""
+        return checksum(np.ascontiguousarray(self.array[index]).tobytes())
+
+    def content(self, index: int) -> str:
+        """The checksum of the pixels."""
+        return self.fingerprint(index)
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Return the pixels."""
@@ -100,6 +112,10 @@ class ChosenImages:
     def fingerprint(self, index: int) -> str:
         """As the others have it."""
         return self.images.fingerprint(self.positions[index])
+
+    def content(self, index: int) -> str:
+        """As the others have it."""
+        return self.images.content(self.positions[index])
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """As the others read it."""
@@ -132,10 +148,20 @@ class JoinedImages:
         part, i = self._find(index)
         return part.fingerprint(i)
 
+    def content(self, index: int) -> str:
+        """As its source has it."""
+        part, i = self._find(index)
+        return part.content(i)
+
     def read(self, index: int) -> NDArray[np.uint8]:
         """As its source reads it."""
         part, i = self._find(index)
         return part.read(i)
+
+
+def checksum(content: bytes) -> str:
+    """128 bits that tell one content from another, in hexadecimal."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def decode(path: Path) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Pixels prepared once: every image decoded, scaled and kept as uint8 in one memory-mapped file.
 
 All members, folds, epochs and processes read the same file; it is keyed by the images' content and the input they are
-prepared for, so it is never stale, and deleting it costs time only.
+prepared for, so it is never stale, and deleting it costs time only. Where it would not fit, images are decoded
+whenever they are asked for.
 """
 
 from __future__ import annotations
@@ -9,44 +10,109 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.cores import available_cores
+from ensembler.data.contents import content_checksums
 from ensembler.data.images import Images, fit_to_input
 from ensembler.data.prepare import build_steps, prepare
 from ensembler.data.samples import SampleSet, drop_samples
 from ensembler.data.spec import InputSpec
-from ensembler.errors import DataError
+from ensembler.errors import DataError, RequestError
 from ensembler.files import claim, sweep, write_aside
 
-_VERSION = 1
+_VERSION = 2
+_KEPT_FREE = 1 << 30  # bytes of the disk that the cache leaves to others
 OnProgress = Callable[[int, int], None]
+OnNote = Callable[[str], None]
+
+
+class Pixels(Protocol):
+    """Prepared images by position, uint8 `[images, size, size, channels]`: an array, or files behind one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(images, size, size, channels)`."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
+        """One image for a position, several for an array of positions."""
+        ...
+
+
+@dataclass(frozen=True)
+class FilePixels:
+    """Images prepared anew each time they are asked for, several at once."""
+
+    images: Images
+    spec: InputSpec
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(images, size, size, channels)`."""
+        return (len(self.images), self.spec.size, self.spec.size, self.spec.channels)
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
+        """One image for a position, several for an array of positions or a slice."""
+        if isinstance(rows, (int, np.integer)):
+            return self._prepare(int(rows))
+        chosen = np.arange(len(self.images))[rows]
+        with ThreadPoolExecutor(available_cores()) as pool:
+            found = list(pool.map(self._prepare, chosen.tolist()))
+        return np.stack(found) if found else np.zeros((0, *self.shape[1:]), np.uint8)
+
+    def _prepare(self, i: int) -> NDArray[np.uint8]:
+        image = prepare(self.images.read(i), self._steps)
+        return fit_to_input(image, self.spec.size, self.spec.channels, self.spec.resize)
+
+    @cached_property
+    def _steps(self) -> Sequence[Any]:
+        import cv2
+
+        cv2.setNumThreads(0)  # one image a thread: OpenCV's own threads would only get in the way
+        return build_steps(self.spec.prepare)
 
 
 @dataclass(frozen=True)
 class PreparedPixels:
-    """Prepared images `[images, size, size, channels]`, and by position what is wrong with those that are broken."""
+    """Prepared images, and by position what is wrong with those that are broken."""
 
-    array: NDArray[np.uint8]
+    pixels: Pixels
     broken: dict[int, str]
 
 
 def prepare_pixels(
-    images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None = None
-) -> NDArray[np.uint8]:
+    images: Images,
+    spec: InputSpec,
+    cache: Path,
+    on_progress: OnProgress | None = None,
+    on_note: OnNote | None = None,
+) -> Pixels:
     """Return all images prepared, uint8 `[images, size, size, channels]`, memory-mapped from the cache.
 
-    Raises DataError naming every image that is broken.
+    A cache may grow to `ENS_CACHE_GB` gigabytes (default: what the disk has, less one); images that do not fit are
+    read from their files whenever they are asked for, and `on_note` hears of it. Raises DataError naming every image
+    that is broken.
     """
     prepared = _prepare(images, spec, cache, on_progress)
     if prepared.broken:
         raise DataError(_describe(prepared.broken))
-    return prepared.array
+    if on_note is not None and isinstance(prepared.pixels, FilePixels):
+        on_note(
+            f"{len(images)} prepared images take {_bytes(prepared.pixels.shape) / 1e9:.2f} GB and {cache} has room for "
+            f"{_room(cache) / 1e9:.2f}: they are read from their files every time, which is slower; ENS_CACHE_GB sets "
+            "the room, ENS_CACHE another folder"
+        )
+    return prepared.pixels
 
 
 def find_broken(images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None = None) -> dict[int, str]:
@@ -79,79 +145,106 @@ def _describe(broken: dict[int, str]) -> str:
 
 
 def _prepare(images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None) -> PreparedPixels:
-    key = _key(images, spec)
+    key = _key(images, spec, cache)
     shape = (len(images), spec.size, spec.size, spec.channels)
     path = cache / f"pixels-{spec.size}x{spec.channels}-{key}.npy"
-    cached = _open(path, shape)
-    if cached is None:
+    found = _open(path, images, spec)
+    if found is None:
         cache.mkdir(parents=True, exist_ok=True)
         # Two processes that start together decode once: the second waits and finds the file.
         with claim(path.with_suffix(".lock"), wait=True):
             sweep(cache)
-            cached = _open(path, shape)
-            if cached is None:
-                _build(images, spec, path, shape, on_progress)
-                cached = _open(path, shape)
-    assert cached is not None
-    return cached
+            found = _open(path, images, spec)
+            if found is None:
+                if _bytes(shape) <= _room(cache):
+                    _build(images, spec, path, shape, on_progress)
+                else:
+                    _write_broken(path, _fill(FilePixels(images, spec), None, on_progress))
+                found = _open(path, images, spec)
+    assert found is not None
+    return found
 
 
-def _key(images: Images, spec: InputSpec) -> str:
+def _bytes(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _room(cache: Path) -> int:
+    """By how many bytes the cache may grow."""
+    given = os.environ.get("ENS_CACHE_GB")
+    there = cache if cache.is_dir() else next(p for p in cache.resolve().parents if p.is_dir())
+    free = max(0, shutil.disk_usage(there).free - _KEPT_FREE)
+    if given is None:
+        return free
+    try:
+        budget = float(given)
+    except ValueError:
+        budget = -1.0
+    if not 0 <= budget < float("inf"):
+        raise RequestError(f"ENS_CACHE_GB={given!r}: expected gigabytes, such as 20, or 0 to keep no pixels")
+    taken = sum(path.stat().st_size for path in cache.glob("pixels-*.npy"))
+    return max(0, min(free, int(budget * 1e9) - taken))
+
+
+def _key(images: Images, spec: InputSpec, cache: Path) -> str:
     # Steps that are not there leave the key as it was before there were any.
     options = spec.model_dump(mode="json", exclude=set() if spec.prepare else {"prepare"})
     digest = hashlib.sha256(json.dumps([_VERSION, options], sort_keys=True).encode())
-    for i in range(len(images)):
-        try:
-            digest.update(images.fingerprint(i).encode() + b"\n")
-        except OSError as error:
-            raise DataError(f"{images.name(i)}: cannot be read ({error.strerror})") from error
+    digest.update("\n".join(content_checksums(images, cache)).encode())
     return digest.hexdigest()[:24]
 
 
-def _open(path: Path, shape: tuple[int, ...]) -> PreparedPixels | None:
+def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | None:
+    files = FilePixels(images, spec)
     try:
+        content = json.loads(path.with_suffix(".json").read_text())
+        # Broken images are called by the names they have here.
+        broken = {int(i): f"{images.name(int(i))}: {text}" for i, text in content["broken"].items()}
+        if not path.is_file() and _bytes(files.shape) > _room(path.parent):
+            return PreparedPixels(files, broken)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        broken = json.loads(path.with_suffix(".json").read_text())["broken"]
     except (FileNotFoundError, ValueError, KeyError, EOFError):
         return None  # not there, or not whole: it is built again
-    if array.shape != shape or array.dtype != np.uint8:
+    if array.shape != files.shape or array.dtype != np.uint8:
         return None
-    return PreparedPixels(array, {int(i): text for i, text in broken.items()})
+    return PreparedPixels(array, broken)
 
 
 def _build(images: Images, spec: InputSpec, path: Path, shape: tuple[int, ...], on_progress: OnProgress | None) -> None:
-    broken: dict[int, str] = {}
     with write_aside(path) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
         # Reserve the room now: a full disk is an error here, not a crash when a page is written.
-        os.posix_fallocate(file.fileno(), 0, offset + int(np.prod(shape)))
+        os.posix_fallocate(file.fileno(), 0, offset + _bytes(shape))
         array = np.memmap(file.name, dtype=np.uint8, mode="r+", offset=offset, shape=shape)
-        _fill(images, spec, array, broken, on_progress)
+        broken = _fill(FilePixels(images, spec), array, on_progress)
         array.flush()
         del array
+    _write_broken(path, broken)
+
+
+def _write_broken(path: Path, broken: Mapping[int, str]) -> None:
     with write_aside(path.with_suffix(".json")) as file:
         file.write(json.dumps({"broken": broken}).encode())
 
 
-def _fill(
-    images: Images, spec: InputSpec, array: NDArray[np.uint8], broken: dict[int, str], on_progress: OnProgress | None
-) -> None:
-    import cv2
-
-    cv2.setNumThreads(0)  # one image a thread: OpenCV's own threads would only get in the way
-
-    steps = build_steps(spec.prepare)
+def _fill(files: FilePixels, array: NDArray[np.uint8] | None, on_progress: OnProgress | None) -> dict[int, str]:
+    """Prepare every image, into `array` when there is one; what is wrong with those that are broken."""
+    broken: dict[int, str] = {}
 
     def fill(i: int) -> None:
         try:
-            array[i] = fit_to_input(prepare(images.read(i), steps), spec.size, spec.channels, spec.resize)
+            pixels = files[i]
         except DataError as error:
-            broken[i] = str(error)
+            broken[i] = str(error).removeprefix(f"{files.images.name(i)}: ")
+            return
+        if array is not None:
+            array[i] = pixels
 
-    n = len(images)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    n = len(files.images)
+    with ThreadPoolExecutor(available_cores()) as pool:
         for done, _ in enumerate(pool.map(fill, range(n), chunksize=1), start=1):
             if on_progress is not None and (done % 50 == 0 or done == n):
                 on_progress(done, n)
+    return broken

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ensembler.data.pixels import Pixels
 from ensembler.inference.views import View
 from ensembler.networks.devices import autocast_type, pick_device
 
 
 def predict_logits(
     networks: Sequence[nn.Module],
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     rows: NDArray[np.int64],
     views: Sequence[View],
     *,

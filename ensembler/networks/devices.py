@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
+from typing import TypeVar
 
 import torch
+from torch import nn
 
+from ensembler.cores import available_cores
 from ensembler.errors import RequestError
+from ensembler.networks.depthwise import learn_depthwise_in_float32
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -49,12 +54,27 @@ def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
     return None
 
 
+def place_for_training(network: Network, amp: str, device: torch.device) -> Network:
+    """Move a network to where it is trained, in the form in which it learns fastest there."""
+    if device.type == "cpu" and autocast_type(amp, device) == torch.bfloat16:
+        learn_depthwise_in_float32(network)
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
 def loader_processes(device: torch.device) -> int:
     """How many processes should prepare batches beside the one that computes.
 
     None on a CPU, where they would take the cores that compute; up to eight where a device computes.
     """
-    return 0 if device.type == "cpu" else min(8, max(1, len(os.sched_getaffinity(0)) - 1))
+    return 0 if device.type == "cpu" else min(8, max(1, available_cores() - 1))
+
+
+def use_available_cores() -> None:
+    """Let torch compute with no more threads than the process has cores.
+
+    In a container with a quota it would start one for each core of the machine, and they would get in each other's way.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
 def autocast(dtype: torch.dtype | None, device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Any
+
+from ensembler.cores import available_cores
 
 EXTRAS = {
     "train": (
@@ -69,7 +70,7 @@ def examine() -> Diagnosis:
         version=__version__,
         python=platform.python_version(),
         processor=platform.processor() or platform.machine(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=available_cores(),
         devices=devices,
         packages={name: version for name in names if (version := _version(name))},
         extras=extras,

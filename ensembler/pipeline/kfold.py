@@ -22,14 +22,16 @@ from ensembler.pipeline.assembly import assemble_members
 from ensembler.pipeline.completion import FAILED, complete_member, drop_stale
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
+from ensembler.pipeline.parallel import train_in_processes
 from ensembler.pipeline.progress import Epoch, FoldJob
 from ensembler.pipeline.soup import Kitchen
 from ensembler.pipeline.trainings import Training, group_trainings
-from ensembler.pipeline.workspace import Workspace
+from ensembler.pipeline.workspace import Workspace, keep_choice, kept_choice
 from ensembler.predictions.finished_folds import FinishedFold, read_finished_fold, weights_path, write_finished_fold
 from ensembler.training.spec import EnsembleSpec, SoupSpec
 
 if TYPE_CHECKING:
+    from ensembler.training.compiling import CompileChoice
     from ensembler.training.fold import TrainedFold
 
 
@@ -57,12 +59,14 @@ class KFoldResult:
 class Trainer:
     """Trains what is missing of a workspace's members.
 
-    `on_fold` is called after each finished fold of this process, for instance to renew the submission.
+    With `processes` above one, so many folds are trained at once. `on_fold` is called after each finished fold of this
+    process (or of those it started), for instance to renew the submission.
     """
 
     workspace: Workspace
     device: str = "auto"
     workers: int | None = None
+    processes: int = 1
     on_fold: Callable[[], None] | None = None
     trained: list[FoldJob] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -70,6 +74,9 @@ class Trainer:
 
     def train(self, jobs: Sequence[MemberJob], folds: Sequence[int] | None = None) -> KFoldResult:
         """Train the missing folds of `jobs` (only `folds` when given) and complete the members that have them all."""
+        from ensembler.networks.devices import use_available_cores
+
+        use_available_cores()
         plans = [MemberPlan(self.workspace, job) for job in jobs if not job.parts]
         for plan in plans:
             plan.check_folds(folds)
@@ -78,6 +85,10 @@ class Trainer:
         trainings = group_trainings(plans)
         missing = {training.name: training.missing(folds) for training in trainings}
         self.workspace.progress.plan([t.fold_job(fold) for t in trainings for fold in missing[t.name]])
+        n = min(self.processes, sum(map(len, missing.values())))
+        if n > 1:
+            self._train_in_processes(n, jobs, folds)
+        # What processes that died have left, or everything.
         self._train_unclaimed(trainings, missing)
         for plan in plans:
             self._complete(plan)
@@ -91,6 +102,13 @@ class Trainer:
             trained=tuple(self.trained),
             failures=tuple(self.failures),
         )
+
+    def _train_in_processes(self, n: int, jobs: Sequence[MemberJob], folds: Sequence[int] | None) -> None:
+        names = [job.name for job in jobs]
+        options: dict[str, Any] = {"device": self.device, "workers": self.workers, "on_fold": self.on_fold}
+        shared = train_in_processes(n, self.workspace, names, folds, **options)
+        self.trained.extend(shared.trained)
+        self.failures.extend(shared.failures)
 
     def _train_unclaimed(self, trainings: Sequence[Training], missing: dict[str, list[int]]) -> None:
         # First whatever nobody else works on; then wait for the others' folds, and take over those of the dead.
@@ -180,6 +198,7 @@ class Trainer:
         }
         if isinstance(spec, EnsembleSpec):
             return train_ensemble(spec, first.fold_data(fold), **options)
+        choice = kept_choice(self.workspace.store, "compile", training.name, first.fingerprint)
         return train_fold(
             spec,
             first.fold_data(fold),
@@ -187,8 +206,15 @@ class Trainer:
             workers=self.workers,
             state_path=training.state_path(fold),
             on_note=lambda text: progress.note(f"{training.name} fold {fold}: {text}"),
+            compiled=None if choice is None else choice["compiled"],
+            on_compile_choice=lambda measured: self._keep_compile_choice(training, measured),
             **options,
         )
+
+    def _keep_compile_choice(self, training: Training, measured: CompileChoice) -> bool:
+        made_for = training.plans[0].fingerprint
+        kept = keep_choice(self.workspace.store, "compile", training.name, made_for, measured.to_json())
+        return bool(kept["compiled"])
 
     def _predict(
         self, plans: Sequence[MemberPlan], fold: int, descriptions: Mapping[str, dict[str, Any] | None]

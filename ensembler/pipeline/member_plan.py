@@ -20,13 +20,13 @@ from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, weights_path
 from ensembler.predictions.members import MemberRecord, read_record
-from ensembler.predictions.store import cache_folder
 from ensembler.training.spec import EMA_DECAY, MemberSpec, SoupSpec
 
 if TYPE_CHECKING:
+    from ensembler.data.pixels import Pixels
     from ensembler.data.spec import InputSpec
     from ensembler.inference.views import View
-    from ensembler.training.fold import FoldData
+    from ensembler.training.fold_data import FoldData
 
 RETRAINING = ".retrain"  # a member that is trained again with other options stays usable meanwhile
 
@@ -143,18 +143,10 @@ class MemberPlan:
         given = self.workspace.spec.input
         return given if own is None else given.model_copy(update={"size": own})
 
-    @cached_property
-    def pixels(self) -> NDArray[np.uint8]:
-        """All images, prepared: `[images, size, size, channels]`, memory-mapped."""
-        from ensembler.data.pixels import prepare_pixels
-
-        ws = self.workspace
-        return prepare_pixels(
-            ws.samples.images,
-            self.input,
-            cache_folder(ws.artifacts),
-            on_progress=lambda done, total: ws.progress.step("decoding images", done, total),
-        )
+    @property
+    def pixels(self) -> Pixels:
+        """All images, prepared: `[images, size, size, channels]`, memory-mapped where they fit."""
+        return self.workspace.pixels(self.input)
 
     @cached_property
     def views(self) -> tuple[View, ...]:
@@ -201,7 +193,7 @@ class MemberPlan:
 
     def fold_data(self, fold: int) -> FoldData:
         """What a fold is trained on; rows it is validated on keep the labels that are scored."""
-        from ensembler.training.fold import FoldData
+        from ensembler.training.fold_data import FoldData
 
         ws, spec = self.workspace, self.job.spec
         train, valid = (self.rows_of_fold(fold, validation=v) for v in (False, True))

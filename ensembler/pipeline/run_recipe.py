@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensembler.audit.findings import LIES
+from ensembler.errors import RequestError
 from ensembler.files import write_json
 from ensembler.pipeline.audit import audit_samples
 from ensembler.pipeline.blend import BlendOutcome, is_current, submit_blend
@@ -42,13 +43,14 @@ def train_members(
     *,
     device: str = "auto",
     workers: int | None = None,
+    processes: int = 1,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     methods: Sequence[str] | None = None,
 ) -> KFoldResult:
     """Train the missing folds, renewing the submission after each.
 
-    `methods` are the kinds of members that are trained (default: all).
+    `methods` are the kinds of members that are trained (default: all), `processes` how many folds at once.
     """
     spec = workspace.spec
     label = workspace.samples.targets[0]
@@ -61,8 +63,14 @@ def train_members(
         names = [j.name for j in workspace.jobs if j.in_pool or not _whole_of(workspace, j.name) & done]
         renew_submission(store, spec.submission, target=label, metric=spec.blend.metric, members=names)
 
-    trainer = Trainer(workspace, device, workers, on_fold=renew)
+    trainer = Trainer(workspace, device, workers, processes, on_fold=renew)
     jobs = [job for job in workspace.select(members) if methods is None or job.spec.method in methods]
+    if methods is not None and not jobs:
+        there = sorted({job.spec.method for job in workspace.select(members)})
+        raise RequestError(
+            f"no member here has one of the methods {', '.join(methods)}; there is {', '.join(there)}, which `ens run` "
+            "trains, or `ens kfold` (kfold, soup) or `ens bag` (the others)"
+        )
     return trainer.train(jobs, folds)
 
 
@@ -77,6 +85,7 @@ def run_recipe(
     *,
     device: str = "auto",
     workers: int | None = None,
+    processes: int = 1,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     progress: Progress | None = None,
@@ -88,7 +97,9 @@ def run_recipe(
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress)
     _audit(workspace)
-    training = train_members(workspace, device=device, workers=workers, members=members, folds=folds)
+    training = train_members(
+        workspace, device=device, workers=workers, processes=processes, members=members, folds=folds
+    )
     predict_missing_views(workspace, device)
     store = RunStore(workspace.store.folder)
     name, outcome = _blend(workspace, store)
@@ -161,6 +172,7 @@ def kfold_recipe(
     *,
     device: str = "auto",
     workers: int | None = None,
+    processes: int = 1,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     progress: Progress | None = None,
@@ -169,4 +181,12 @@ def kfold_recipe(
     """Train what is missing of the recipe's members (or of those named, or of some `methods`) and keep their logits."""
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress)
-    return train_members(workspace, device=device, workers=workers, members=members, folds=folds, methods=methods)
+    return train_members(
+        workspace,
+        device=device,
+        workers=workers,
+        processes=processes,
+        members=members,
+        folds=folds,
+        methods=methods,
+    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.data.pixels import Pixels
 from ensembler.errors import StoreError
 from ensembler.files import claim, read_json, sha256_of, write_json
 from ensembler.pipeline.completion import array_files, write_logits
@@ -95,7 +96,7 @@ class ViewPredictor:
         plan: MemberPlan,
         member: Member,
         fold: int,
-        pixels: NDArray[np.uint8],
+        pixels: Pixels,
         rows: NDArray[np.int64],
         views: Sequence[View],
     ) -> NDArray[np.float32]:

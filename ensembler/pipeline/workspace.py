@@ -6,11 +6,11 @@ import hashlib
 import io
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,10 @@ from ensembler.predictions.store import RunStore, cache_folder, check_name
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.spec import RecipeSpec
 
+if TYPE_CHECKING:
+    from ensembler.data.pixels import Pixels
+    from ensembler.data.spec import InputSpec
+
 _LOCATIONS = {"source", "root", "test", "allow_outside"}  # where data lie may change; what they are may not
 _PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "torchvision", "timm", "albumentations")
 
@@ -43,6 +47,7 @@ class Workspace:
     samples: SampleSet
     artifacts: Path
     progress: Progress
+    _pixels: dict[str, Pixels] = field(default_factory=dict, repr=False)
 
     @property
     def spec(self) -> RecipeSpec:
@@ -97,10 +102,53 @@ class Workspace:
         labels[rows] = [index[n] if isinstance(n, str) else -1 for n in names.to_numpy()[rows]]
         return labels
 
+    def pixels(self, spec: InputSpec) -> Pixels:
+        """All images, prepared for an input: `[images, size, size, channels]`, memory-mapped where they fit."""
+        from ensembler.data.pixels import prepare_pixels
+
+        key = spec.model_dump_json()
+        if key not in self._pixels:
+            self._pixels[key] = prepare_pixels(
+                self.samples.images,
+                spec,
+                cache_folder(self.artifacts),
+                on_progress=lambda done, total: self.progress.step("decoding images", done, total),
+                on_note=self.progress.note,
+            )
+        return self._pixels[key]
+
     @property
     def image_weights(self) -> NDArray[np.float64]:
         """The sample weight of every image `[images]`, 0 where there is none."""
         return self.samples.table["weight"].fillna(0.0).to_numpy(np.float64)
+
+
+def kept_choice(store: RunStore, what: str, name: str, made_for: str) -> dict[str, Any] | None:
+    """What was once chosen by a measurement, such as whether a training is compiled; None = nothing yet.
+
+    `made_for` is a fingerprint of what was measured: a choice made for something else is none.
+    """
+    choices = store.lock.get("choices")
+    of_kind = choices.get(what) if isinstance(choices, dict) else None
+    found = of_kind.get(name) if isinstance(of_kind, dict) else None
+    return found if isinstance(found, dict) and found.get("for") == made_for else None
+
+
+def keep_choice(store: RunStore, what: str, name: str, made_for: str, choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a choice in `recipe.lock.json` for resuming and for other processes; return the one that counts.
+
+    That is the first one kept: a process that measured at the same time may have chosen otherwise.
+    """
+    with claim(store.lock_path, wait=True):
+        first = kept_choice(store, what, name, made_for)
+        if first is not None:
+            return first
+        lock, kept = dict(store.lock), {**choice, "for": made_for}
+        choices = lock.get("choices")
+        known = dict(choices) if isinstance(choices, dict) else {}
+        known[what] = {**known.get(what, {}), name: kept}
+        write_json(store.recipe_lock_path, {**lock, "choices": known})
+    return kept
 
 
 def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = None) -> Workspace:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
+from ensembler.data.pixels import Pixels
 from ensembler.training.spec import MemberSpec
 
 
@@ -48,7 +49,7 @@ class FurtherWeights:
         self.snapshots = state["snapshots"]
 
     def networks(
-        self, network: nn.Module, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int
+        self, network: nn.Module, pixels: Pixels, rows: NDArray[np.int64], batch_size: int
     ) -> dict[str, nn.Module]:
         """The networks by name, `network` giving their form; `rows` are the train rows among `pixels`."""
         found: dict[str, nn.Module] = {}
@@ -61,7 +62,7 @@ class FurtherWeights:
         return found
 
 
-def renew_batch_norms(network: nn.Module, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int) -> None:
+def renew_batch_norms(network: nn.Module, pixels: Pixels, rows: NDArray[np.int64], batch_size: int) -> None:
     """Take the statistics of `network`'s batch norms anew, in one pass over the plain pixels of the train rows."""
     device = next(network.parameters()).device
     batches = np.array_split(rows, max(1, len(rows) // max(batch_size, 2)))  # none of a single image

@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ensembler.data.augment import Augment, sample_seed
+from ensembler.data.augment import Augment, DeviceAugment, sample_seed
+from ensembler.data.pixels import Pixels
 
 
 @dataclass(frozen=True)
 class BatchSource(Dataset[tuple[Tensor, Tensor]]):
     """The batches of one epoch by position; each can be made alone, by any process.
 
-    `pixels` is uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches` positions among the
+    `pixels` are uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches` positions among the
     images. A sample's augmentation depends on `key` (run seed, fold, epoch) and its position alone.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     targets: NDArray[np.int64]
     batches: Sequence[NDArray[np.int64]]
     augment: Augment | None
@@ -31,12 +32,16 @@ class BatchSource(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.batches)
 
+    def seeds(self, index: int) -> list[int]:
+        """The seed of every image in a batch."""
+        return [sample_seed(*self.key, int(row)) for row in self.batches[index]]
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rows = self.batches[index]
-        if self.augment is None:
-            images = self.pixels[rows]
-        else:
-            images = np.stack([self.augment(self.pixels[r], sample_seed(*self.key, int(r))) for r in rows])
+        images = self.pixels[rows]
+        if self.augment is not None and not isinstance(self.augment, DeviceAugment):
+            augmented = [self.augment(image, seed) for image, seed in zip(images, self.seeds(index), strict=True)]
+            images = np.stack(augmented)
         # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
         return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.targets[rows])
 
@@ -60,5 +65,8 @@ def iterate(source: BatchSource, workers: int, device: torch.device) -> Iterator
         own = torch.Generator()
         pin = device.type == "cuda"
         batches = iter(DataLoader(source, batch_size=None, num_workers=workers, pin_memory=pin, generator=own))
-    for pixels, targets in batches:
-        yield pixels.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+    for i, (pixels, targets) in enumerate(batches):
+        on_device = pixels.to(device, non_blocking=True)
+        if isinstance(source.augment, DeviceAugment):
+            on_device = source.augment.on_batch(on_device, source.seeds(i))
+        yield on_device, targets.to(device, non_blocking=True)

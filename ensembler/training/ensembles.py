@@ -36,8 +36,9 @@ from torch.utils.data import DataLoader, Dataset
 from ensembler.data.augment import Augment, sample_seed
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network, sum_networks
-from ensembler.networks.devices import autocast, autocast_type, pick_device
-from ensembler.training.fold import EpochRecord, FoldData, TrainedFold
+from ensembler.networks.devices import autocast, autocast_type, pick_device, place_for_training
+from ensembler.training.fold import EpochRecord, TrainedFold
+from ensembler.training.fold_data import FoldData
 from ensembler.training.losses import build_loss
 from ensembler.training.randomness import own_randomness, seed_all
 from ensembler.training.spec import EnsembleSpec
@@ -123,7 +124,7 @@ def _build(spec: EnsembleSpec, data: FoldData, device: torch.device, watch: _Wat
 
         def __init__(self) -> None:
             network = build_network(spec, classes=data.classes, size=size, channels=channels)
-            super().__init__(network.to(memory_format=torch.channels_last), spec.amp, device)
+            super().__init__(place_for_training(network, spec.amp, device), spec.amp, device)
 
     arguments: dict[str, Any] = {"estimator": Estimator, "n_estimators": spec.estimators, "cuda": False}
     if spec.is_sum:

@@ -18,19 +18,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ensembler.data.augment import Augment, sample_seed
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network
-from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device
+from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device, place_for_training
 from ensembler.training.averages import FurtherWeights
 from ensembler.training.batches import BatchSource, epoch_batches, iterate
-from ensembler.training.losses import TaskLosses, build_loss
+from ensembler.training.compiling import CompileChoice, choose, compiled
+from ensembler.training.fold_data import FoldData
+from ensembler.training.parts import (
+    build_criterion,
+    build_ema,
+    build_mixup,
+    build_optimizer,
+    build_scheduler,
+    mix,
+    updates_per_epoch,
+)
 from ensembler.training.randomness import only_deterministic, own_randomness, seed_all
 from ensembler.training.sampling import draw_rows, epoch_size
-from ensembler.training.spec import EMA_DECAY, MemberSpec
+from ensembler.training.spec import MemberSpec
 from ensembler.training.state import read_state, write_state
 
 
@@ -70,33 +79,6 @@ class TrainedFold:
         return next(iter(self.networks.values()))
 
 
-@dataclass(frozen=True)
-class FoldData:
-    """What a fold is trained on.
-
-    `pixels` uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `train_rows` and `valid_rows`
-    positions among the images; `valid_rows` may be empty. Of several tasks `targets` is `[images, tasks]`, `tasks` the
-    number of classes of each, and `classes` their sum. `balance` `[images]` are the labels that a sampler balances
-    (default: the targets), `weights` `[images]` those of sampler: weights; `names` the class names of each task.
-    """
-
-    pixels: NDArray[np.uint8]
-    targets: NDArray[np.int64]
-    train_rows: NDArray[np.int64]
-    valid_rows: NDArray[np.int64]
-    classes: int
-    tasks: tuple[int, ...] | None = None
-    balance: NDArray[np.int64] | None = None
-    weights: NDArray[np.float64] | None = None
-    names: tuple[tuple[str, ...], ...] | None = None
-
-    @property
-    def train_labels(self) -> NDArray[np.int64]:
-        """What a sampler balances, `[train rows]`."""
-        labels = self.balance if self.balance is not None else self.targets
-        return (labels if labels.ndim == 1 else labels[:, 0])[self.train_rows]
-
-
 def train_fold(
     spec: MemberSpec,
     data: FoldData,
@@ -110,12 +92,15 @@ def train_fold(
     state_path: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    compiled: bool | None = None,
+    on_compile_choice: Callable[[CompileChoice], bool] | None = None,
 ) -> TrainedFold:
     """Train the network of `spec` on the train rows.
 
     `weights` names the networks that are wanted of the training (default: the member's own, `spec.primary`). With
-    `state_path` the state is kept after every epoch and taken up again. Raises TrainingError when the loss is not
-    finite, with epoch and learning rate.
+    `state_path` the state is kept after every epoch and taken up again. With `compile: auto`, `compiled` is what was
+    chosen before; None has it measured, and `on_compile_choice` says what counts. Raises TrainingError when the loss
+    is not finite, with epoch and learning rate.
     """
     if len(data.train_rows) < 2:
         raise RequestError(f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from")
@@ -127,6 +112,8 @@ def train_fold(
         training = _Training.build(spec, data, wanted, augment, seed, fold, chosen_device, processes)
         if state_path is not None:
             training.resume(state_path, on_note)
+        if not training.is_over:
+            training.compile(compiled, on_compile_choice, on_note)
         while not training.is_over:
             record = training.run_epoch()
             if state_path is not None:
@@ -159,6 +146,7 @@ class _Training:
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
     best_epoch: int = 0
+    compiled: nn.Module | None = None  # the same network, for whole batches
 
     @classmethod
     def build(
@@ -174,9 +162,9 @@ class _Training:
     ) -> _Training:
         _, size, _, channels = data.pixels.shape
         network = build_network(spec, classes=data.classes, size=size, channels=channels)
-        network = network.to(device).to(memory_format=torch.channels_last)
-        optimizer = _optimizer(spec, network)
-        updates = _updates_per_epoch(spec, epoch_size(spec.sampler, data.train_labels))
+        network = place_for_training(network, spec.amp, device)
+        optimizer = build_optimizer(spec, network)
+        updates = updates_per_epoch(spec, epoch_size(spec.sampler, data.train_labels))
         return cls(
             spec,
             data,
@@ -188,10 +176,10 @@ class _Training:
             workers,
             network,
             optimizer,
-            _scheduler(spec, optimizer, updates),
-            _criterion(spec, data).to(device),
-            _mixup(spec, data.classes),
-            _ema(spec, network) if "ema" in wanted else None,
+            build_scheduler(spec, optimizer, updates),
+            build_criterion(spec, data).to(device),
+            build_mixup(spec, data.classes),
+            build_ema(spec, network) if "ema" in wanted else None,
             FurtherWeights(spec, wanted, network),
             torch.amp.GradScaler(device.type, enabled=autocast_type(spec.amp, device) == torch.float16),
         )
@@ -200,7 +188,7 @@ class _Training:
     def job(self) -> str:
         """A fingerprint of what is trained, so that a state is never taken up by another training."""
         rows = hashlib.sha256(self.data.train_rows.tobytes() + self.data.targets.tobytes()).hexdigest()
-        spec = self.spec.model_dump(mode="json", exclude={"seeds", "as_", "also"})
+        spec = self.spec.model_dump(mode="json", exclude={"seeds", "as_", "also", "compile"})
         content = [spec, self.wanted, self.seed, self.fold, rows, list(self.data.pixels.shape)]
         for drawn_by in (self.data.balance, self.data.weights):
             if drawn_by is not None:
@@ -215,18 +203,40 @@ class _Training:
             return True
         return done >= self.spec.epochs
 
+    def compile(
+        self,
+        chosen: bool | None,
+        on_choice: Callable[[CompileChoice], bool] | None,
+        on_note: Callable[[str], None] | None,
+    ) -> None:
+        """Compile the network when the member says so, or when a measurement does (unless it was `chosen` before)."""
+        wanted = self.spec.compile == "on" or (self.spec.compile == "auto" and chosen)
+        if self.spec.compile == "auto" and chosen is None:
+            source = self._source(len(self.history) + 1)
+            pixels, targets = next(iterate(source, 0, self.device))
+            self.network.train()
+            steps = len(source) * (self.spec.epochs - len(self.history))
+            choice = choose(self.network, lambda n: self._loss(pixels, targets, n), steps, self.device)
+            wanted = choice.compiled if on_choice is None else on_choice(choice)
+            if on_note is not None:
+                on_note(choice.text)
+        if wanted:
+            self.compiled = compiled(self.network)
+
+    def _source(self, epoch: int) -> BatchSource:
+        key, data = (self.seed, self.fold, epoch), self.data
+        rng = np.random.default_rng(sample_seed(*key, "order"))
+        weights = None if data.weights is None else data.weights[data.train_rows]
+        rows = draw_rows(data.train_rows, data.train_labels, self.spec.sampler, rng, weights)
+        batches = epoch_batches(rows, self.spec.batch_size, rng)
+        return BatchSource(data.pixels, data.targets, batches, self.augment, key)
+
     def run_epoch(self) -> EpochRecord:
         """Train and validate one epoch."""
         epoch = len(self.history) + 1
         began = time.perf_counter()
-        key = (self.seed, self.fold, epoch)
-        seed_all(sample_seed(*key))
-        rng = np.random.default_rng(sample_seed(*key, "order"))
-        data = self.data
-        weights = None if data.weights is None else data.weights[data.train_rows]
-        rows = draw_rows(data.train_rows, data.train_labels, self.spec.sampler, rng, weights)
-        batches = epoch_batches(rows, self.spec.batch_size, rng)
-        source = BatchSource(self.data.pixels, self.data.targets, batches, self.augment, key)
+        seed_all(sample_seed(self.seed, self.fold, epoch))
+        source = self._source(epoch)
         self._freeze(epoch <= self.spec.freeze_epochs)
         loss = self._train(source, epoch)
         self.further.after_epoch(epoch, self.network)
@@ -265,7 +275,10 @@ class _Training:
         for step, (pixels, targets) in enumerate(iterate(source, self.workers, self.device)):
             first = step - step % self.spec.accumulate
             in_group = min(self.spec.accumulate, steps - first)
-            loss = self._loss(pixels, targets)
+            # Another batch size would be compiled anew, so the last batch of an epoch goes through the plain network.
+            whole = len(targets) == self.spec.batch_size
+            network = self.compiled if whole and self.compiled is not None else self.network
+            loss = self._loss(pixels, targets, network)
             self.scaler.scale(loss / in_group).backward()
             total += loss.detach() * len(targets)
             seen += len(targets)
@@ -278,10 +291,10 @@ class _Training:
             self.scheduler.step(epoch)
         return float(total) / seen
 
-    def _loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        images, soft = _mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
+    def _loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
+        images, soft = mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
         with autocast(autocast_type(self.spec.amp, self.device), self.device):
-            logits = self.network(images)
+            logits = network(images)
         # The loss is summed in float32, whatever the network computed in.
         loss: Tensor = self.criterion(logits.float(), soft)
         return loss
@@ -401,89 +414,3 @@ class _Training:
 def _head(backbone: Any) -> tuple[nn.Module, ...]:
     head = backbone.get_classifier() if hasattr(backbone, "get_classifier") else list(backbone.children())[-1]
     return head if isinstance(head, tuple) else (head,)
-
-
-# --- the parts, all timm's -------------------------------------------------------------------------------------------
-
-
-def _optimizer(spec: MemberSpec, network: Normalised) -> torch.optim.Optimizer:
-    from timm.optim import create_optimizer_v2
-
-    options: dict[str, Any] = {"opt": spec.opt, "lr": spec.lr, "weight_decay": spec.weight_decay}
-    if spec.momentum is not None:
-        options["momentum"] = spec.momentum
-    if spec.layer_decay is not None:
-        options["layer_decay"] = spec.layer_decay
-    if spec.opt.lower() in ("adamw", "adam"):
-        options["fused"] = True  # one pass over the weights instead of a dozen
-    optimizer: torch.optim.Optimizer = create_optimizer_v2(network.network, **options)
-    return optimizer
-
-
-def _updates_per_epoch(spec: MemberSpec, n_rows: int) -> int:
-    steps = math.ceil(n_rows / spec.batch_size)
-    if n_rows > spec.batch_size and n_rows % spec.batch_size == 1:
-        steps -= 1  # a last batch of one joins the one before
-    return math.ceil(steps / spec.accumulate)
-
-
-def _scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Any:
-    from timm.scheduler import create_scheduler_v2
-
-    if spec.sched == "none":
-        return None
-    cycles = spec.cycles if spec.snapshots == "cyclic" else 1
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=spec.sched,
-        num_epochs=spec.epochs // cycles,
-        cycle_limit=cycles,
-        cycle_decay=1.0,
-        warmup_epochs=spec.warmup_epochs,
-        warmup_lr=spec.lr / 100,
-        min_lr=spec.min_lr,
-        step_on_epochs=False,
-        updates_per_epoch=updates_per_epoch,
-    )
-    return scheduler
-
-
-def _criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
-    targets = data.targets[data.train_rows].reshape(len(data.train_rows), -1)
-    sizes = data.tasks or (data.classes,)
-    losses = []
-    for t, size in enumerate(sizes):
-        known = targets[:, t][targets[:, t] >= 0]
-        counts = np.bincount(known, minlength=size).astype(np.int64)
-        losses.append(build_loss(spec, counts, None if data.names is None else data.names[t]))
-    if data.tasks is None:
-        return losses[0]
-    weights = [(spec.loss_weights or {}).get(name, 1.0) for name in spec.targets]
-    return TaskLosses(losses, sizes, weights)
-
-
-def _mixup(spec: MemberSpec, classes: int) -> Any:
-    from timm.data import Mixup
-
-    if not spec.mixes:
-        return None
-    return Mixup(mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=spec.smoothing, num_classes=classes)
-
-
-def _mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    # timm mixes pairs: of an odd batch the last image stays as it is.
-    even = len(images) - len(images) % 2
-    if even == len(images):
-        mixed: tuple[Tensor, Tensor] = mixup(images, targets)
-        return mixed
-    hot = nn.functional.one_hot(targets[even:], mixup.num_classes).to(images.dtype)
-    if not even:
-        return images, hot
-    first, soft = mixup(images[:even], targets[:even])
-    return torch.cat([first, images[even:]]), torch.cat([soft, hot.to(soft.dtype)])
-
-
-def _ema(spec: MemberSpec, network: Normalised) -> Any:
-    from timm.utils import ModelEmaV3
-
-    return ModelEmaV3(network, decay=spec.ema or EMA_DECAY, use_warmup=True)

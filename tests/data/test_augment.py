@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
 from ensembler.data.augment import POLICIES, PRESETS, build_augment, check_augment, sample_seed
 from ensembler.errors import RequestError
-from ensembler.training.batches import BatchSource
+from ensembler.training.batches import BatchSource, iterate
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
 
@@ -65,3 +66,35 @@ def test_no_two_samples_or_epochs_share_a_stream():
     one, two = (BatchSource(pixels, np.zeros(6, int), rows, augment, (0, 0, e))[0][0].numpy() for e in (1, 2))
     assert len({image.tobytes() for image in one}) > 3
     assert not np.array_equal(one, two)
+
+
+def test_batches_augmented_on_the_device_are_those_augmented_image_by_image():
+    steps = [{"RandomRotation": {"degrees": 20}}, {"RandomHorizontalFlip": {"p": 0.5}}, "RandAugment"]
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (9, 24, 24, 3), dtype=np.uint8)
+    rows = [np.array([3, 1, 8, 0]), np.array([7, 2])]
+    batches = []
+    for spec in ({"torchvision": steps}, {"torchvision": steps, "on": "device"}):
+        source = BatchSource(pixels, np.arange(9), rows, build_augment(spec, 24, 3), (0, 0, 1))
+        batches.append([(x.numpy(), y.tolist()) for x, y in iterate(source, 0, torch.device("cpu"))])
+    for (one, labels), (other, same_labels) in zip(*batches, strict=True):
+        assert labels == same_labels
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"torchvision": [], "on": "gpu"}, "on: 'gpu'"),
+        ({"torchvision": [], "where": "device"}, "'where'"),
+    ],
+)
+def test_where_to_augment_is_checked(spec, message):
+    with pytest.raises(RequestError, match=message):
+        check_augment(spec)
+
+
+def test_transforms_on_the_device_keep_the_form_of_images():
+    augment = build_augment({"torchvision": [{"Resize": {"size": [12, 12]}}], "on": "device"}, 24, 3)
+    with pytest.raises(RequestError, match="on: device"):
+        augment.on_batch(torch.zeros(2, 3, 24, 24, dtype=torch.uint8), [1, 2])

@@ -7,7 +7,7 @@ from PIL import Image
 from ensembler.data.images import FileImages
 from ensembler.data.pixels import find_broken, prepare_pixels
 from ensembler.data.spec import InputSpec
-from ensembler.errors import DataError
+from ensembler.errors import DataError, RequestError
 
 SPEC = InputSpec(size=8)
 
@@ -33,6 +33,9 @@ class Counting:
     def fingerprint(self, index):
         return self.images.fingerprint(index)
 
+    def content(self, index):
+        return self.images.content(index)
+
     def read(self, index):
         self.reads += 1
         return self.images.read(index)
@@ -56,6 +59,46 @@ def test_a_changed_file_or_input_is_prepared_again(images, tmp_path):
     assert prepare_pixels(counting, SPEC, tmp_path / "cache")[0, 0, 0, 0] == 200
     prepare_pixels(counting, InputSpec(size=8, channels=1), tmp_path / "cache")
     assert counting.reads == 18
+
+
+def test_the_same_images_elsewhere_share_the_cache(images, tmp_path):
+    counting = Counting(images)
+    prepare_pixels(counting, SPEC, tmp_path / "cache")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in images.paths:
+        path.rename(moved / path.name)
+    prepare_pixels(Counting(FileImages([moved / path.name for path in images.paths])), SPEC, tmp_path / "cache")
+    assert counting.reads == 6
+    assert len(list((tmp_path / "cache").glob("pixels-*.npy"))) == 1
+
+
+def test_pixels_that_do_not_fit_are_read_from_their_files_with_a_note(images, tmp_path, monkeypatch):
+    kept = prepare_pixels(images, SPEC, tmp_path / "cache")
+    monkeypatch.setenv("ENS_CACHE_GB", "0.000001")
+    notes = []
+    read = prepare_pixels(images, SPEC, tmp_path / "other", on_note=notes.append)
+    assert not list((tmp_path / "other").glob("*.npy"))
+    assert "ENS_CACHE_GB" in notes[0]
+    assert read.shape == kept.shape
+    np.testing.assert_array_equal(read[np.array([4, 0])], kept[[4, 0]])
+    np.testing.assert_array_equal(read[2], kept[2])
+    np.testing.assert_array_equal(read[1:3], kept[1:3])
+
+
+def test_broken_images_are_found_when_nothing_is_kept(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("ENS_CACHE_GB", "0")
+    images.paths[3].write_bytes(b"x")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"3\.png"):
+            prepare_pixels(images, SPEC, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("given", ["much", "-1", "inf"])
+def test_a_room_that_is_no_number_is_refused(images, tmp_path, monkeypatch, given):
+    monkeypatch.setenv("ENS_CACHE_GB", given)
+    with pytest.raises(RequestError, match="ENS_CACHE_GB"):
+        prepare_pixels(images, SPEC, tmp_path / "cache")
 
 
 def test_a_damaged_cache_is_built_again(images, tmp_path):

@@ -243,3 +243,23 @@ def test_altered_weights_are_refused_before_they_predict(recipe):
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"fold1\.safetensors is not the file that member\.json describes"):
         run(recipe, "views=[identity, hflip, rot90]")
+
+
+def test_what_a_measurement_chose_is_kept_and_taken_again(recipe, monkeypatch):
+    from ensembler.training import compiling
+
+    overrides = ["members.narrow.compile=auto", "members.narrow.epochs=1"]
+    kfold_recipe(Recipe.load(recipe, overrides), recipe.parent / "artifacts", members=["narrow"], folds=[0])
+    lock = json.loads((recipe.parent / "artifacts" / "shapes" / "recipe.lock.json").read_text())
+    assert lock["choices"]["compile"]["narrow"]["compiled"] is False
+
+    def again(*given):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(compiling, "_seconds_a_step", again)
+    result = kfold_recipe(Recipe.load(recipe, overrides), recipe.parent / "artifacts", members=["narrow"])
+    assert result.complete == ("narrow",)
+    # A choice for other networks does not count for these.
+    changed = Recipe.load(recipe, [*overrides, "members.narrow.batch_size=8"])
+    result = kfold_recipe(changed, recipe.parent / "artifacts", members=["narrow"], folds=[0])
+    assert "measured again" in result.failures[0].message

@@ -5,8 +5,12 @@ import pytest
 import torch
 
 from ensembler.data.augment import build_augment
+from ensembler.data.images import ArrayImages
+from ensembler.data.pixels import FilePixels, prepare_pixels
+from ensembler.data.spec import InputSpec
 from ensembler.errors import RequestError, TrainingError
-from ensembler.training.fold import FoldData, train_fold
+from ensembler.training.fold import train_fold
+from ensembler.training.fold_data import FoldData
 from ensembler.training.spec import MemberSpec
 
 TINY = {"backbone": f"{__name__}:tiny", "epochs": 3, "batch_size": 8, "lr": 0.01, "amp": "off"}
@@ -47,6 +51,17 @@ def test_a_fold_learns_what_is_there_to_learn(data):
     assert trained.history[-1].score == 1.0
     assert trained.history[-1].loss < trained.history[0].loss
     assert trained.chosen_epoch == 12
+
+
+def test_pixels_read_from_files_train_the_same_bits_as_kept_ones(data, tmp_path):
+    spec, size = MemberSpec(**{**TINY, "epochs": 1}), InputSpec(size=12)
+    images = ArrayImages(data.pixels, "drawn")
+    kept = prepare_pixels(images, size, tmp_path)
+    trained = [
+        train_fold(spec, dataclasses.replace(data, pixels=pixels), augment=build_augment("light", 12, 3))
+        for pixels in (kept, FilePixels(images, size))
+    ]
+    assert same(*map(weights, trained))
 
 
 class Stop(Exception):

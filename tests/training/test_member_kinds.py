@@ -11,7 +11,8 @@ from ensembler.errors import TrainingError
 from ensembler.networks.build import sum_networks
 from ensembler.networks.checkpoint import load_checkpoint, save_checkpoint
 from ensembler.training.ensembles import CLASSES, train_ensemble
-from ensembler.training.fold import FoldData, train_fold
+from ensembler.training.fold import train_fold
+from ensembler.training.fold_data import FoldData
 from ensembler.training.soup import average_weights
 from ensembler.training.spec import EnsembleSpec, MemberSpec
 

@@ -1,0 +1,37 @@
+"""What a fold is trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.data.pixels import Pixels
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What a fold is trained on.
+
+    `pixels` uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `train_rows` and `valid_rows`
+    positions among the images; `valid_rows` may be empty. Of several tasks `targets` is `[images, tasks]`, `tasks` the
+    number of classes of each, and `classes` their sum. `balance` `[images]` are the labels that a sampler balances
+    (default: the targets), `weights` `[images]` those of sampler: weights; `names` the class names of each task.
+    """
+
+    pixels: Pixels
+    targets: NDArray[np.int64]
+    train_rows: NDArray[np.int64]
+    valid_rows: NDArray[np.int64]
+    classes: int
+    tasks: tuple[int, ...] | None = None
+    balance: NDArray[np.int64] | None = None
+    weights: NDArray[np.float64] | None = None
+    names: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """What a sampler balances, `[train rows]`."""
+        labels = self.balance if self.balance is not None else self.targets
+        return (labels if labels.ndim == 1 else labels[:, 0])[self.train_rows]

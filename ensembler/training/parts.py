@@ -1,0 +1,107 @@
+"""The parts of a training that timm makes: optimizer, schedule, mixing of images, averaged weights; and the loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ensembler.networks.build import Normalised
+from ensembler.training.fold_data import FoldData
+from ensembler.training.losses import TaskLosses, build_loss
+from ensembler.training.spec import EMA_DECAY, MemberSpec
+
+
+def build_optimizer(spec: MemberSpec, network: Normalised) -> torch.optim.Optimizer:
+    """The member's optimizer over the network's weights, biases and norms without decay."""
+    from timm.optim import create_optimizer_v2
+
+    options: dict[str, Any] = {"opt": spec.opt, "lr": spec.lr, "weight_decay": spec.weight_decay}
+    if spec.momentum is not None:
+        options["momentum"] = spec.momentum
+    if spec.layer_decay is not None:
+        options["layer_decay"] = spec.layer_decay
+    if spec.opt.lower() in ("adamw", "adam"):
+        options["fused"] = True  # one pass over the weights instead of a dozen
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(network.network, **options)
+    return optimizer
+
+
+def updates_per_epoch(spec: MemberSpec, n_rows: int) -> int:
+    """How often the optimizer moves in an epoch of `n_rows` rows."""
+    steps = math.ceil(n_rows / spec.batch_size)
+    if n_rows > spec.batch_size and n_rows % spec.batch_size == 1:
+        steps -= 1  # a last batch of one joins the one before
+    return math.ceil(steps / spec.accumulate)
+
+
+def build_scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates: int) -> Any:
+    """The schedule of the learning rate, `updates` to an epoch; None for a constant one."""
+    from timm.scheduler import create_scheduler_v2
+
+    if spec.sched == "none":
+        return None
+    cycles = spec.cycles if spec.snapshots == "cyclic" else 1
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=spec.sched,
+        num_epochs=spec.epochs // cycles,
+        cycle_limit=cycles,
+        cycle_decay=1.0,
+        warmup_epochs=spec.warmup_epochs,
+        warmup_lr=spec.lr / 100,
+        min_lr=spec.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=updates,
+    )
+    return scheduler
+
+
+def build_criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
+    """The loss of the member over the tasks of `data`."""
+    targets = data.targets[data.train_rows].reshape(len(data.train_rows), -1)
+    sizes = data.tasks or (data.classes,)
+    losses = []
+    for t, size in enumerate(sizes):
+        known = targets[:, t][targets[:, t] >= 0]
+        counts = np.bincount(known, minlength=size).astype(np.int64)
+        losses.append(build_loss(spec, counts, None if data.names is None else data.names[t]))
+    if data.tasks is None:
+        return losses[0]
+    weights = [(spec.loss_weights or {}).get(name, 1.0) for name in spec.targets]
+    return TaskLosses(losses, sizes, weights)
+
+
+def build_mixup(spec: MemberSpec, classes: int) -> Any:
+    """What mixes the images of a batch and their labels; None when nothing is mixed."""
+    from timm.data import Mixup
+
+    if not spec.mixes:
+        return None
+    return Mixup(mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=spec.smoothing, num_classes=classes)
+
+
+def mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix a batch `[n, channels, height, width]`; the labels `[n]` become shares `[n, classes]`.
+
+    timm mixes pairs: of an odd batch the last image stays as it is.
+    """
+    even = len(images) - len(images) % 2
+    if even == len(images):
+        mixed: tuple[Tensor, Tensor] = mixup(images, targets)
+        return mixed
+    hot = nn.functional.one_hot(targets[even:], mixup.num_classes).to(images.dtype)
+    if not even:
+        return images, hot
+    first, soft = mixup(images[:even], targets[:even])
+    return torch.cat([first, images[even:]]), torch.cat([soft, hot.to(soft.dtype)])
+
+
+def build_ema(spec: MemberSpec, network: Normalised) -> Any:
+    """The moving average of the network's weights, with its decay rising at the start."""
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(network, decay=spec.ema or EMA_DECAY, use_warmup=True)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+
+from ensembler.errors import TrainingError
+from ensembler.training import compiling
+from ensembler.training.fold import train_fold
+from ensembler.training.fold_data import FoldData
+from ensembler.training.spec import MemberSpec
+
+AUTO = MemberSpec(
+    backbone=f"{__name__}:tiny", epochs=2, batch_size=8, lr=0.01, amp="off", compile="auto", checkpoint=None
+)
+
+
+def tiny(num_classes, in_chans):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(in_chans * 64, num_classes), torch.nn.Dropout(0.1))
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (30, 8, 8, 3), dtype=np.uint8)
+    return FoldData(pixels, np.arange(30) % 2, np.arange(20), np.arange(20, 30), 2)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Compiling without a code generator: the graph is captured and run as it is."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: real(network, backend="eager"))
+
+
+def test_a_short_training_is_not_even_measured(data):
+    notes, choices = [], []
+    train_fold(AUTO, data, device="cpu", on_note=notes.append, on_compile_choice=lambda c: choices.append(c) or False)
+    assert choices[0].compiled is False
+    assert choices[0].compiling is None
+    assert notes == ["not compiled: the training is too short to pay for it"]
+
+
+def test_steps_are_measured_both_ways_and_the_kept_choice_counts(data, quick, monkeypatch):
+    monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
+    choices = []
+    plain = train_fold(AUTO, data, device="cpu", compiled=False)
+    measured = train_fold(AUTO, data, device="cpu", on_compile_choice=lambda c: choices.append(c) or True)
+    assert choices[0].step > 0
+    assert choices[0].compiling > 0
+    kept = train_fold(AUTO, data, device="cpu", compiled=True)
+    on = train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
+    # Measuring leaves no trace in the training, and this compiler changes no bits.
+    for trained in (measured, kept, on):
+        for name, value in plain.network.state_dict().items():
+            torch.testing.assert_close(trained.network.state_dict()[name], value)
+
+
+def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(data, monkeypatch):
+    def backend(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: real(network, backend=backend))
+    monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
+    notes = []
+    train_fold(AUTO, data, device="cpu", on_note=notes.append)
+    assert notes == ["not compiled: torch cannot compile the network here"]
+    with pytest.raises(TrainingError, match="compile: off"):
+        train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
