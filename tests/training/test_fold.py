@@ -131,7 +131,7 @@ def test_an_error_of_the_augmentation_arrives_as_it_is(data, workers):
     def wrong(image, seed):
         raise RequestError("leave Normalize out")
 
-    with pytest.raises(RequestError, match="^leave Normalize out$"):
+    with pytest.raises(RequestError, match=r"^leave Normalize out$"):
         train_fold(MemberSpec(**TINY), data, augment=wrong, workers=workers)
 
 
