@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Pool
-from ensembler.errors import MissingFileError, RequestError
+from ensembler.errors import MissingFileError, RequestError, UnknownNameError
 from ensembler.memory import room
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member, MemberRecord
@@ -106,6 +106,8 @@ def _open_members(store: RunStore, members: Sequence[str] | None, target: str | 
         opened: list[Member | BlendMember] = list(store.members_of(label)) if label else []
     else:
         opened = [_of_target(_open(store, name), target, store) for name in members]
+    if not opened and target is not None and target not in store.samples.targets:
+        raise UnknownNameError("target", target, store.samples.targets)
     if not opened:
         begun = store.begun_members
         hint = f"; {', '.join(begun)} are not complete yet" if begun else ""
@@ -118,7 +120,7 @@ def _open_members(store: RunStore, members: Sequence[str] | None, target: str | 
 
 def _of_target(member: Member | BlendMember, target: str | None, store: RunStore) -> Member | BlendMember:
     """A member of several targets as one of `target`; without one, of the label or else its first."""
-    if isinstance(member, BlendMember) or not member.record.tasks:
+    if isinstance(member, BlendMember) or (target is None and not member.record.tasks):
         return member
     label = store.samples.targets[0]
     return member.for_target(target or (label if label in member.targets else member.targets[0]))
