@@ -100,11 +100,9 @@ class GreedySelection:
 
     def _select_by_score(self, stack: Stack, y: Targets) -> None:
         losses = -np.log(true_class_column(stack, y)).mean(axis=1, dtype=np.float64)
-        metric = self.metric
-        scores: Any = (
-            ConfusionSearch(stack, y, metric) if metric in CONFUSION_SCORES else _PlainSearch(stack, y, metric)
-        )
-        sign = 1 if check_metric(metric).greater_is_better else -1
+        kind: Any = ConfusionSearch if self.metric in CONFUSION_SCORES else _PlainSearch
+        scores = kind(stack, y, self.metric)
+        sign = 1 if check_metric(self.metric).greater_is_better else -1
         picks: list[Pick] = []
         used: set[int] = set()
 

@@ -110,6 +110,9 @@ def make_blend(
             findings.append(Finding("stopped_early", None, f"the search was stopped; only {compared} were compared"))
     else:
         candidate = _candidate(spec, pool, budget)
+    tell = progress or (lambda _what, _done, _total: None)
+    fits = 1 if cross_fitted is not None or _is_unfitted(candidate) else 1 + PARTS
+    tell(f"fitting {candidate.label}", 0, fits)
     started = time.perf_counter()
     method = candidate.make().fit(pool.oof, pool.y)
     seconds = time.perf_counter() - started
@@ -117,8 +120,11 @@ def make_blend(
         findings.append(Finding("stopped_early", None, "the search was stopped; this is the best it had found"))
     fitted = method.predict_proba(pool.oof)
     if cross_fitted is None:
-        unfitted = candidate.method in UNFITTED and candidate.after == candidate.before == "none"
-        cross_fitted = fitted if unfitted else cross_fit(candidate.make, pool.oof, pool.y, part)
+        cross_fitted = fitted
+        if not _is_unfitted(candidate):
+            label = f"cross-fitting {candidate.label}"
+            cross_fitted = cross_fit(candidate.make, pool.oof, pool.y, part, lambda done: tell(label, 1 + done, fits))
+    tell("fitting", fits, fits)
     test = _predict_test(method, pool)
     solo = np.array([score(spec.metric, probs, pool.y) for probs in pool.oof])
     details |= _learned(method)
@@ -140,6 +146,10 @@ def make_blend(
         warnings=tuple(finding.to_json() for finding in findings),
         details=details,
     )
+
+
+def _is_unfitted(candidate: Candidate) -> bool:
+    return candidate.method in UNFITTED and candidate.after == candidate.before == "none"
 
 
 def _worths(

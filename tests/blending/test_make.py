@@ -225,3 +225,11 @@ def test_ctrl_c_ends_a_search_after_its_first_round_only():
     assert done == [0, 1, 2]
     with pytest.raises(KeyboardInterrupt):
         search(interrupted_at(0)[1], 10)
+
+
+def test_progress_counts_the_fit_and_the_parts_of_cross_fitting():
+    told = []
+    make_blend(pool(), BlendSpec(method="greedy"), progress=lambda what, done, total: told.append((what, done, total)))
+    assert told[0] == ("fitting greedy", 0, 6)
+    assert [done for what, done, _ in told if what == "cross-fitting greedy"] == [1, 2, 3, 4, 5]
+    assert told[-1][1:] == (6, 6)
