@@ -69,7 +69,7 @@ def cross_fit(
     stack: Stack,
     y: Targets,
     part: NDArray[np.int64],
-    on_part: Callable[[int], None] = lambda done: None,
+    on_part: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.float64]:
     """Probabilities `[rows, classes]`, each row's by a blend fitted on the other parts."""
     out = np.empty(stack.shape[1:], np.float64)
