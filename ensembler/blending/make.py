@@ -288,9 +288,8 @@ def _predict_test(method: BlendMethod, pool: Pool) -> NDArray[np.float32] | None
         return None
     if pool.test[0].shape[1] == 0:
         return np.empty((0, len(pool.classes)), np.float32)
-    stacks = pool.test_stacks()
-    total = sum(np.asarray(method.predict_proba(stack), np.float64) for stack in stacks)
-    return np.asarray(total / len(stacks), np.float32)
+    folds = [np.asarray(method.predict_proba(stack), np.float64) for stack in pool.test_stacks()]
+    return np.asarray(sum(folds) / len(folds), np.float32)
 
 
 def _weights(method: BlendMethod, pool: Pool) -> dict[str, float] | None:

@@ -42,6 +42,8 @@ def test_a_pool_that_memory_cannot_hold_is_read_from_disk_with_the_same_result(f
     mapped = read_pool(fake_run).pool
     assert isinstance(mapped.oof, np.memmap)
     assert np.array_equal(usual.oof, mapped.oof)
+    assert all(isinstance(test, np.memmap) for test in mapped.test)
+    assert all(np.array_equal(*pair) for pair in zip(usual.test, mapped.test, strict=True))
     result = blend_run(fake_run, BlendSpec(method="auto")).result
     monkeypatch.delenv("ENS_STACK_MEMORY")
     assert np.array_equal(result.oof, blend_run(fake_run, BlendSpec(method="auto")).result.oof)
