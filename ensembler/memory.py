@@ -13,8 +13,11 @@ from ensembler.errors import RequestError
 
 def room(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """An array float32 of `shape` to be filled: in memory, or mapped from a temporary file when that is too large."""
-    if int(np.prod(shape)) * 4 <= most_in_memory():
-        return np.empty(shape, np.float32)
+    return np.empty(shape, np.float32) if int(np.prod(shape)) * 4 <= most_in_memory() else on_disk(shape)
+
+
+def on_disk(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An array float32 of `shape` to be filled, mapped from a temporary file."""
     with tempfile.TemporaryFile() as file:  # unlinked already: gone with the process, however that ends
         return np.memmap(file, np.float32, "w+", shape=shape)
 

@@ -11,7 +11,7 @@ from ensembler.blending.pool import Stack, Targets
 
 _SLACK = 1e-6  # preferences are kept in float32
 _AWAKE = 2_000  # rows looked at together
-_PAIRS = 16_000  # candidates and rows evaluated at a time: what fits the processor's cache
+_VALUES = 160_000  # probabilities of candidates and rows evaluated at a time: what fits the processor's cache
 
 Confusions = NDArray[np.float64]  # [candidates, true class, predicted class]
 
@@ -85,8 +85,9 @@ class ConfusionSearch:
             standing = np.bincount(self.y * classes + self.top, minlength=size)
             counts = np.tile(standing[:, None].astype(np.float64), (1, members))
             awake = np.flatnonzero(self.strongest >= self.margin - _SLACK)
-            for start in range(0, len(awake), _AWAKE):
-                counts += self._changes(awake[start : start + _AWAKE])
+            together = max(_AWAKE, size)  # what is counted has a cell for each pair of classes: not for few rows
+            for start in range(0, len(awake), together):
+                counts += self._changes(awake[start : start + together])
         return self.score(counts.T.reshape(members, classes, classes))
 
     def _changes(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -106,12 +107,14 @@ class ConfusionSearch:
         )
         total = np.asarray(moves @ plain.astype(np.float32), np.float64)
         where, m = np.nonzero((excess >= -_SLACK) & ~plain)
-        for start in range(0, len(m), _PAIRS):
-            w, who = where[start : start + _PAIRS], m[start : start + _PAIRS]
-            predicted = (self.total[rows[w]] + self.stack[who, rows[w]]).argmax(axis=1)
-            gained = np.bincount((cells[w] + predicted) * members + who, minlength=size * members)
-            lost = np.bincount((cells[w] + top[w]) * members + who, minlength=size * members)
-            total += (gained - lost).reshape(size, members)
+        predicted = np.empty(len(m), np.int64)
+        at_once = max(1, _VALUES // classes)
+        for start in range(0, len(m), at_once):
+            w, who = where[start : start + at_once], m[start : start + at_once]
+            predicted[start : start + at_once] = (self.total[rows[w]] + self.stack[who, rows[w]]).argmax(axis=1)
+        if len(m):
+            total += np.bincount((cells[where] + predicted) * members + m, minlength=size * members).reshape(size, -1)
+            total -= np.bincount((cells[where] + top[where]) * members + m, minlength=size * members).reshape(size, -1)
         return total
 
     def add(self, member: int) -> None:

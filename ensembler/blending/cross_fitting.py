@@ -65,11 +65,16 @@ def splits(part: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray
 
 
 def cross_fit(
-    make: Callable[[], BlendMethod], stack: Stack, y: Targets, part: NDArray[np.int64]
+    make: Callable[[], BlendMethod],
+    stack: Stack,
+    y: Targets,
+    part: NDArray[np.int64],
+    on_part: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.float64]:
     """Probabilities `[rows, classes]`, each row's by a blend fitted on the other parts."""
     out = np.empty(stack.shape[1:], np.float64)
-    for fit_rows, score_rows in splits(part):
+    for done, (fit_rows, score_rows) in enumerate(splits(part)):
+        on_part(done)
         method = make()
         method.fit(StackPart(stack, rows=fit_rows).for_method(method), y[fit_rows])
         out[score_rows] = method.predict_proba(StackPart(stack, rows=score_rows).for_method(method))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ensembler.blending.confusion import CONFUSION_SCORES, ConfusionSearch
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
+from ensembler.blending.stopping import search
 from ensembler.blending.threads import one_thread
 from ensembler.blending.true_class import true_class_column
 from ensembler.blending.voting import linear_pool
@@ -40,14 +41,17 @@ class GreedySelection:
     Log loss is searched lazily and exactly: an old gain bounds the new one from above. Functions of the confusion
     matrix look only at rows that some candidate can still change. Other metrics are evaluated plainly. Ties go to
     members already used, then to the better log loss, then to the first. `max_members` bounds the number of
-    different members.
+    different members. A search of more than `time_limit` seconds, or one that Ctrl-C meets, ends with the rounds it has
+    (`stopped_early_`).
     """
 
     metric: str = "log_loss"
     rounds: int = 100
     max_members: int | None = None
+    time_limit: float | None = None
     weights_: Any = field(default=None, init=False, repr=False)
     picks_: list[Pick] = field(default_factory=list, init=False, repr=False)
+    stopped_early_: bool = field(default=False, init=False, repr=False)
 
     @property
     def takes_parts(self) -> bool:
@@ -61,40 +65,66 @@ class GreedySelection:
             raise RequestError(f"rounds {self.rounds} and max_members {self.max_members} should be at least 1")
         with one_thread():
             if self.metric == "log_loss":
-                self.picks_ = _select_for_log_loss(true_class_column(stack, y), self.rounds, self.max_members)
+                self._select_for_log_loss(true_class_column(stack, y))
                 better = np.argmin
             else:
-                self.picks_ = _select_by_score(check_stack(stack, y), y, self.metric, self.rounds, self.max_members)
+                self._select_by_score(check_stack(stack, y), y)
                 better = np.argmax if check_metric(self.metric).greater_is_better else np.argmin
         kept = 1 + int(better([pick.value for pick in self.picks_]))
         counts = np.bincount([pick.member for pick in self.picks_[:kept]], minlength=len(stack))
         self.weights_ = counts / kept
         return self
 
+    def _select_for_log_loss(self, q: NDArray[np.float32]) -> None:
+        """Picks over `q` `[members, rows]`, the probabilities of the true class.
+
+        Adding candidate j to the running sum S gains mean log(1 + q_j / S), which can only fall as S grows (the
+        objective is monotone submodular), so the gain of an earlier round is an upper bound.
+        """
+        losses = np.array([-np.log(probs).mean(dtype=np.float64) for probs in q])
+        total = np.zeros(q.shape[1], np.float64)
+        bounds = np.full(len(q), np.inf)
+        picks: list[Pick] = []
+        used: set[int] = set()
+
+        def add_one(step: int) -> bool:
+            allowed = None if self.max_members is None or len(used) < self.max_members else used
+            best = int(losses.argmin()) if step == 0 else _best_gain(q, total, bounds, used, losses, allowed)
+            np.add(total, q[best], out=total)
+            used.add(best)
+            picks.append(Pick(best, float(-np.log(total).mean() + np.log(step + 1))))
+            return True
+
+        self.stopped_early_ = search(add_one, self.rounds, self.time_limit)
+        self.picks_ = picks
+
+    def _select_by_score(self, stack: Stack, y: Targets) -> None:
+        losses = -np.log(true_class_column(stack, y)).mean(axis=1, dtype=np.float64)
+        kind: Any = ConfusionSearch if self.metric in CONFUSION_SCORES else _PlainSearch
+        scores = kind(stack, y, self.metric)
+        sign = 1 if check_metric(self.metric).greater_is_better else -1
+        picks: list[Pick] = []
+        used: set[int] = set()
+
+        def add_one(_: int) -> bool:
+            values = sign * scores.values()
+            candidates = np.arange(len(stack))
+            if self.max_members is not None and len(used) >= self.max_members:
+                candidates = np.array(sorted(used))
+            top = values[candidates].max()
+            tied = [int(j) for j in candidates if values[j] >= top - 1e-12]
+            best = min(tied, key=lambda j: (j not in used, losses[j], j))
+            scores.add(best)
+            used.add(best)
+            picks.append(Pick(best, float(sign * values[best])))
+            return True
+
+        self.stopped_early_ = search(add_one, self.rounds, self.time_limit)
+        self.picks_ = picks
+
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
         return linear_pool(stack, self.weights_)
-
-
-def _select_for_log_loss(q: NDArray[np.float32], rounds: int, max_members: int | None) -> list[Pick]:
-    """Picks over `q` `[members, rows]`, the probabilities of the true class.
-
-    Adding candidate j to the running sum S gains mean log(1 + q_j / S), which can only fall as S grows (the objective
-    is monotone submodular), so the gain of an earlier round is an upper bound.
-    """
-    losses = np.array([-np.log(probs).mean(dtype=np.float64) for probs in q])
-    first = int(losses.argmin())
-    total = q[first].astype(np.float64)
-    picks = [Pick(first, float(losses[first]))]
-    used = {first}
-    bounds = np.full(len(q), np.inf)
-    for step in range(1, rounds):
-        allowed = None if max_members is None or len(used) < max_members else used
-        best = _best_gain(q, total, bounds, used, losses, allowed)
-        total += q[best]
-        used.add(best)
-        picks.append(Pick(best, float(-np.log(total).mean() + np.log(step + 1))))
-    return picks
 
 
 def _best_gain(
@@ -137,26 +167,6 @@ def _gain(q: NDArray[np.float32], inverse: NDArray[np.float32]) -> float:
     product = (product[0] * product[1]) * (product[2] * product[3])
     rest = np.log(ratio[whole:]).sum(dtype=np.float64)
     return float((np.log(product).sum(dtype=np.float64) + rest) / len(q))
-
-
-def _select_by_score(stack: Stack, y: Targets, metric: str, rounds: int, max_members: int | None) -> list[Pick]:
-    losses = -np.log(true_class_column(stack, y)).mean(axis=1, dtype=np.float64)
-    search: Any = ConfusionSearch(stack, y, metric) if metric in CONFUSION_SCORES else _PlainSearch(stack, y, metric)
-    used: set[int] = set()
-    picks: list[Pick] = []
-    sign = 1 if check_metric(metric).greater_is_better else -1
-    for _ in range(rounds):
-        values = sign * search.values()
-        candidates = np.arange(len(stack))
-        if max_members is not None and len(used) >= max_members:
-            candidates = np.array(sorted(used))
-        top = values[candidates].max()
-        tied = [int(j) for j in candidates if values[j] >= top - 1e-12]
-        best = min(tied, key=lambda j: (j not in used, losses[j], j))
-        search.add(best)
-        used.add(best)
-        picks.append(Pick(best, float(sign * values[best])))
-    return picks
 
 
 class _PlainSearch:

@@ -85,7 +85,7 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
     prior = float(-np.log(np.clip(shares[pool.y], FLOOR, None)).mean())
     found = []
     for name, probs, loss in zip(pool.names, pool.oof, losses, strict=True):
-        spread = float(np.ptp(probs.astype(np.float64), axis=0).max())
+        spread = float(np.ptp(probs, axis=0).max())
         accuracy = float((probs.argmax(axis=1) == pool.y).mean())
         if spread < 1e-4:
             found.append(Finding("constant_member", name, f"member {name!r} says the same of every row"))

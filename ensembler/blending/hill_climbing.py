@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Self
 
 import numpy as np
 
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
+from ensembler.blending.stopping import search
 from ensembler.blending.voting import BestMember
 from ensembler.metrics import check_metric, is_better, score
 
@@ -16,16 +18,23 @@ class HillClimbing:
     """Weights for any metric, found by adding or taking away steps of single members from the best one on.
 
     The step halves from `step` to `smallest`. With `negative`, a weight may fall below zero; probabilities that do are
-    cut there. The weights sum to one.
+    cut there. The weights sum to one. A search of more than `time_limit` seconds, or one that Ctrl-C meets, ends where
+    it is (`stopped_early_`).
     """
 
     def __init__(
-        self, metric: str = "log_loss", step: float = 0.2, smallest: float = 0.02, negative: bool = False
+        self,
+        metric: str = "log_loss",
+        step: float = 0.2,
+        smallest: float = 0.02,
+        negative: bool = False,
+        time_limit: float | None = None,
     ) -> None:
         self.metric = metric
         self.step = step
         self.smallest = smallest
         self.negative = negative
+        self.time_limit = time_limit
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Climb."""
@@ -34,21 +43,26 @@ class HillClimbing:
         weights = BestMember(self.metric).fit(stack, y).weights_
         total = _mix(stack, weights)
         value = score(self.metric, _probs(total), y)
-        step = self.step
-        while step >= self.smallest:
-            moved = False
-            for m in range(len(stack)):
-                for change in (step, -step):
-                    if weights[m] + change < 0 and not self.negative:
-                        continue
-                    trial = total + change * stack[m]
-                    trial_value = score(self.metric, _probs(trial), y)
-                    if is_better(self.metric, trial_value, value):
-                        weights = weights.copy()
-                        weights[m] += change
-                        total, value, moved = trial, trial_value, True
-            if not moved:
-                step /= 2
+        step, moved = self.step, False
+
+        def try_one(trial_of: int) -> bool:
+            nonlocal weights, total, value, step, moved
+            m = trial_of % len(stack)
+            for change in (step, -step):
+                if weights[m] + change < 0 and not self.negative:
+                    continue
+                trial = total + change * stack[m]
+                trial_value = score(self.metric, _probs(trial), y)
+                if is_better(self.metric, trial_value, value):
+                    weights = weights.copy()
+                    weights[m] += change
+                    total, value, moved = trial, trial_value, True
+            if m == len(stack) - 1:
+                step = step if moved else step / 2
+                moved = False
+            return step >= self.smallest
+
+        self.stopped_early_ = search(try_one, sys.maxsize, self.time_limit)
         self.weights_ = weights / weights.sum() if weights.sum() > 0 else weights
         return self
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.automatic import Candidate, choose
 from ensembler.blending.calibration import Calibrated
-from ensembler.blending.cross_fitting import cross_fit, fitting_parts
+from ensembler.blending.cross_fitting import PARTS, cross_fit, fitting_parts
 from ensembler.blending.gain import paired_gain
 from ensembler.blending.guards import Finding, look_at, suspected
 from ensembler.blending.insight import member_worths
@@ -68,9 +68,10 @@ def make_blend(
 ) -> BlendResult:
     """Find the blend that `spec` asks for.
 
-    `auto` leaves out members that look leaked unless they are in `trust`, and stops comparing after `budget` seconds.
-    `explain` takes the time to fit the blend without each member, and keeps reliability tables. `part` `[rows]` are
-    the parts of cross-fitting, where blends that build on each other share them.
+    `auto` leaves out members that look leaked unless they are in `trust`, and stops comparing after `budget` seconds;
+    a greedy or hill-climbing search shares them with its cross-fitting. `explain` takes the time to fit the blend
+    without each member, and keeps reliability tables. `part` `[rows]` are the parts of cross-fitting, where blends that
+    build on each other share them.
     """
     check_metric(spec.metric)
     began = time.perf_counter()
@@ -108,14 +109,22 @@ def make_blend(
             compared = ", ".join(choice.scores)
             findings.append(Finding("stopped_early", None, f"the search was stopped; only {compared} were compared"))
     else:
-        candidate = _candidate(spec, pool)
+        candidate = _candidate(spec, pool, budget)
+    tell = progress or (lambda _what, _done, _total: None)
+    fits = 1 if cross_fitted is not None or _is_unfitted(candidate) else 1 + PARTS
+    tell(f"fitting {candidate.label}", 0, fits)
     started = time.perf_counter()
     method = candidate.make().fit(pool.oof, pool.y)
     seconds = time.perf_counter() - started
+    if getattr(method.method if isinstance(method, Calibrated) else method, "stopped_early_", False):
+        findings.append(Finding("stopped_early", None, "the search was stopped; this is the best it had found"))
     fitted = method.predict_proba(pool.oof)
     if cross_fitted is None:
-        unfitted = candidate.method in UNFITTED and candidate.after == candidate.before == "none"
-        cross_fitted = fitted if unfitted else cross_fit(candidate.make, pool.oof, pool.y, part)
+        cross_fitted = fitted
+        if not _is_unfitted(candidate):
+            label = f"cross-fitting {candidate.label}"
+            cross_fitted = cross_fit(candidate.make, pool.oof, pool.y, part, lambda done: tell(label, 1 + done, fits))
+    tell("fitting", fits, fits)
     test = _predict_test(method, pool)
     solo = np.array([score(spec.metric, probs, pool.y) for probs in pool.oof])
     details |= _learned(method)
@@ -137,6 +146,10 @@ def make_blend(
         warnings=tuple(finding.to_json() for finding in findings),
         details=details,
     )
+
+
+def _is_unfitted(candidate: Candidate) -> bool:
+    return candidate.method in UNFITTED and candidate.after == candidate.before == "none"
 
 
 def _worths(
@@ -240,7 +253,7 @@ def _without_leaks(pool: Pool, findings: Sequence[Finding], trust: Sequence[str]
     return pool.choose(kept) if out and kept else pool
 
 
-def _candidate(spec: BlendSpec, pool: Pool) -> Candidate:
+def _candidate(spec: BlendSpec, pool: Pool, budget: float | None) -> Candidate:
     BLEND_METHODS.check(spec.method)
     options = dict(spec.options)
     for name, value in (("metric", spec.metric), ("seed", spec.seed)):
@@ -248,6 +261,8 @@ def _candidate(spec: BlendSpec, pool: Pool) -> Candidate:
             options.setdefault(name, value)
     if spec.method == "simplex" and options.get("metric") not in ("log_loss", "brier") and "metric" not in spec.options:
         options["metric"] = "log_loss"
+    if budget is not None and accepts(spec.method, "time_limit"):
+        options.setdefault("time_limit", budget / (1 + PARTS))  # one search is the blend, the others its honest score
     if spec.method == "weights":
         options["weights"] = _weights_in_order(spec, pool)
     candidate = Candidate(spec.method, options, spec.calibrate, spec.calibrate_members, spec.metric)
@@ -273,9 +288,8 @@ def _predict_test(method: BlendMethod, pool: Pool) -> NDArray[np.float32] | None
         return None
     if pool.test[0].shape[1] == 0:
         return np.empty((0, len(pool.classes)), np.float32)
-    stacks = pool.test_stacks()
-    total = sum(np.asarray(method.predict_proba(stack), np.float64) for stack in stacks)
-    return np.asarray(total / len(stacks), np.float32)
+    folds = [np.asarray(method.predict_proba(stack), np.float64) for stack in pool.test_stacks()]
+    return np.asarray(sum(folds) / len(folds), np.float32)
 
 
 def _weights(method: BlendMethod, pool: Pool) -> dict[str, float] | None:

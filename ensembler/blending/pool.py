@@ -104,10 +104,13 @@ class Pool:
         test = None if self.test is None else tuple(self.test[i] for i in at)
         return replace(self, names=tuple(names), oof=np.asarray(StackPart(self.oof, at)), test=test)
 
-    def test_stacks(self) -> list[Stack]:
+    def test_stacks(self) -> Iterator[Stack]:
         """Stacks of the test samples: one for each fold when all members have the same folds, else one of averages."""
         assert self.test is not None
         counts = {len(t) for t in self.test}
-        if len(counts) == 1:
-            return [np.stack([t[fold] for t in self.test]) for fold in range(counts.pop())]
-        return [np.stack([t.mean(axis=0) for t in self.test])]
+        folds: list[int | None] = list(range(counts.pop())) if len(counts) == 1 else [None]
+        for fold in folds:
+            stack = room((len(self.test), *self.test[0].shape[1:]))
+            for test, out in zip(self.test, stack, strict=True):
+                out[:] = test.mean(axis=0) if fold is None else test[fold]
+            yield stack

@@ -29,9 +29,14 @@ def invented_pool(
 
 
 class BlendContract:
-    """The contract. `contains_members` says that every single member is in the family, so that a fit can only gain."""
+    """The contract.
+
+    `contains_members` says that every single member is in the family, so that a fit can only gain, and
+    `keeps_a_lone_member` that a pool of one member gives that member.
+    """
 
     contains_members = False
+    keeps_a_lone_member = True
     metric = "log_loss"
     tolerance = 2e-3  # how far a fit may move for want of convergence, not of correctness
 
@@ -54,6 +59,18 @@ class BlendContract:
     def test_the_order_of_members_does_not_matter(self, method: BlendMethod) -> None:
         stack, y = invented_pool()
         assert np.allclose(self.fit(method, stack, y), self.fit(method, stack[::-1], y), atol=self.tolerance)
+
+    def test_the_order_of_rows_does_not_matter(self, method: BlendMethod) -> None:
+        stack, y = invented_pool()
+        order = np.random.default_rng(1).permutation(len(y))
+        mixed = self.fit(method, stack[:, order], y[order])
+        assert np.allclose(self.fit(method, stack, y)[order], mixed, atol=self.tolerance)
+
+    def test_one_member_alone_gives_that_member(self, method: BlendMethod) -> None:
+        if not self.keeps_a_lone_member:
+            return
+        stack, y = invented_pool()
+        assert np.allclose(self.fit(method, stack[:1], y), stack[0], atol=1e-5)
 
     def test_inputs_are_left_alone(self, method: BlendMethod) -> None:
         stack, y = invented_pool()

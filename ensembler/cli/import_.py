@@ -72,5 +72,6 @@ def command(
         return
     for note in result.notes:
         print(f"note: {note}")
-    print(f"{len(result.members)} members, {result.train_rows} train rows, {result.test_rows} test rows in {target}.")
+    members_in = "1 member" if len(result.members) == 1 else f"{len(result.members)} members"
+    print(f"{members_in}, {result.train_rows} train rows, {result.test_rows} test rows in {target}.")
     print(f"Next: `ens blend {run}`")

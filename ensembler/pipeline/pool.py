@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Pool
-from ensembler.errors import MissingFileError, RequestError
-from ensembler.memory import room
+from ensembler.errors import MissingFileError, RequestError, UnknownNameError
+from ensembler.memory import most_in_memory, on_disk, room
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member, MemberRecord
 from ensembler.predictions.merging import Merge
@@ -91,7 +91,7 @@ def read_pool(
         classes=classes,
         folds=opened[0].folds[rows],
         groups=None if groups is None else groups[rows],
-        test=tuple(np.asarray(member.test(classes, merge, views)) for member in opened) if has_test else None,
+        test=_kept(partial(member.test, classes, merge, views) for member in opened) if has_test else None,
         test_y=test_labels if has_test else None,
         votes_only=tuple(name for name, record in record_of.items() if record.kind == "labels"),
         other_folds=tuple(name for name, record in record_of.items() if _has_other_folds(record, opened[0], rows)),
@@ -106,6 +106,8 @@ def _open_members(store: RunStore, members: Sequence[str] | None, target: str | 
         opened: list[Member | BlendMember] = list(store.members_of(label)) if label else []
     else:
         opened = [_of_target(_open(store, name), target, store) for name in members]
+    if not opened and target is not None and target not in store.samples.targets:
+        raise UnknownNameError("target", target, store.samples.targets)
     if not opened:
         begun = store.begun_members
         hint = f"; {', '.join(begun)} are not complete yet" if begun else ""
@@ -118,7 +120,7 @@ def _open_members(store: RunStore, members: Sequence[str] | None, target: str | 
 
 def _of_target(member: Member | BlendMember, target: str | None, store: RunStore) -> Member | BlendMember:
     """A member of several targets as one of `target`; without one, of the label or else its first."""
-    if isinstance(member, BlendMember) or not member.record.tasks:
+    if isinstance(member, BlendMember) or (target is None and not member.record.tasks):
         return member
     label = store.samples.targets[0]
     return member.for_target(target or (label if label in member.targets else member.targets[0]))
@@ -140,6 +142,19 @@ def _stacked(parts: Sequence[Callable[[], NDArray[np.floating]]]) -> NDArray[np.
     for i, part in enumerate(parts[1:], start=1):
         out[i] = part()
     return out
+
+
+def _kept(parts: Iterable[Callable[[], NDArray[np.floating]]]) -> tuple[NDArray[np.floating], ...]:
+    """The arrays that `parts` make; those that no longer fit into memory beside the earlier ones lie on disk."""
+    kept: list[NDArray[np.floating]] = []
+    for part in parts:
+        array = np.asarray(part())
+        if sum(a.nbytes for a in kept) + array.nbytes > most_in_memory() and array.size:
+            mapped = on_disk(array.shape)
+            mapped[:] = array
+            array = mapped
+        kept.append(array)
+    return tuple(kept)
 
 
 def _only(rows: NDArray[np.int64], stack: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from ensembler.files import write_json
 from ensembler.predictions.arrays import write_array
 from ensembler.predictions.members import FORMAT, Kind, checksums
 from ensembler.predictions.publish import replacing
-from ensembler.predictions.samples import write_samples
+from ensembler.predictions.samples import folds_astride, write_samples
 from ensembler.predictions.store import RunStore, check_name
 
 ROUNDING = 0.02  # by how much a row of probabilities may miss the sum 1 before it is an error
@@ -153,6 +153,12 @@ def _samples(
         )
     train = _read_rows(labels, need_label=True)
     train = train.assign(split="train", fold=_folds(train, labels))
+    astride = folds_astride(train)
+    if astride is not None:
+        raise RequestError(
+            f"{labels}: group {astride!r} lies in several folds, so its rows are not out of fold; without the column "
+            "'fold' or 'group' they are taken as they are"
+        )
     parts = [train]
     if test_labels is not None or test_ids is not None:
         path = test_labels or test_ids

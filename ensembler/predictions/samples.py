@@ -124,14 +124,17 @@ def _check_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise StoreError(f"{path} row {row + 2}: split is {table['split'][row]!r}, expected train or test")
-    if "group" in table:
-        _check_groups(path, table)
+    astride = folds_astride(table)
+    if astride is not None:
+        raise StoreError(f"{path}: group {astride!r} lies in several folds; groups never straddle")
     return table
 
 
-def _check_groups(path: Path, table: pd.DataFrame) -> None:
+def folds_astride(table: pd.DataFrame) -> str | None:
+    """The first group whose validated train rows lie in more than one fold, if any does."""
+    if "group" not in table:
+        return None
     validated = table[(table["split"] == "train") & (table["fold"] >= 0)]
-    folds_of_group = validated.groupby("group")["fold"].nunique()
-    astride = folds_of_group[folds_of_group > 1]
-    if len(astride):
-        raise StoreError(f"{path}: group {astride.index[0]!r} lies in {astride.iloc[0]} folds; groups never straddle")
+    folds = validated.groupby("group")["fold"].nunique()
+    astride = folds[folds > 1]
+    return None if astride.empty else str(astride.index[0])

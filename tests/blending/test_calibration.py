@@ -10,6 +10,7 @@ from ensembler.metrics import score
 
 
 class TestCalibrated(BlendContract):
+    keeps_a_lone_member = False
     contains_members = False
 
     @pytest.fixture(params=["temperature", "vector"])

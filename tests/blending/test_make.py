@@ -9,6 +9,7 @@ from ensembler.blending.cross_fitting import fitting_parts
 from ensembler.blending.gain import paired_gain
 from ensembler.blending.guards import look_at, suspected
 from ensembler.blending.spec import BlendSpec
+from ensembler.blending.stopping import search
 from ensembler.blending.testing import invented_pool
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.metrics import score
@@ -196,3 +197,39 @@ def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
 
     monkeypatch.setattr(automatic, "cross_fit", interrupted)
     assert list(make_blend(pool(), BlendSpec()).details["candidates"]) == ["simplex", "simplex + temperature"]
+
+
+@pytest.mark.parametrize("method", ["greedy", "hill_climb"])
+def test_a_search_without_time_keeps_its_first_round_and_says_so(method):
+    result = make_blend(pool(), BlendSpec(method=method, metric="accuracy"), budget=0.0)
+    assert sum(weight > 0 for weight in result.weights.values()) <= 2
+    assert [w["code"] for w in result.warnings if w["code"] == "stopped_early"] == ["stopped_early"]
+    usual = make_blend(pool(), BlendSpec(method=method, metric="accuracy"))
+    assert "stopped_early" not in [w["code"] for w in usual.warnings]
+
+
+def test_ctrl_c_ends_a_search_after_its_first_round_only():
+    def interrupted_at(round_):
+        done = []
+
+        def step(i):
+            if i == round_:
+                raise KeyboardInterrupt
+            done.append(i)
+            return True
+
+        return done, step
+
+    done, step = interrupted_at(3)
+    assert search(step, 10)
+    assert done == [0, 1, 2]
+    with pytest.raises(KeyboardInterrupt):
+        search(interrupted_at(0)[1], 10)
+
+
+def test_progress_counts_the_fit_and_the_parts_of_cross_fitting():
+    told = []
+    make_blend(pool(), BlendSpec(method="greedy"), progress=lambda what, done, total: told.append((what, done, total)))
+    assert told[0] == ("fitting greedy", 0, 6)
+    assert [done for what, done, _ in told if what == "cross-fitting greedy"] == [1, 2, 3, 4, 5]
+    assert told[-1][1:] == (6, 6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ensembler.blending.spec import BlendSpec
-from ensembler.errors import RequestError
+from ensembler.errors import RequestError, UnknownNameError
 from ensembler.files import read_json, write_json
 from ensembler.pipeline.apply import apply_blend
 from ensembler.pipeline.blend import blend_run
@@ -42,12 +42,21 @@ def test_a_pool_that_memory_cannot_hold_is_read_from_disk_with_the_same_result(f
     mapped = read_pool(fake_run).pool
     assert isinstance(mapped.oof, np.memmap)
     assert np.array_equal(usual.oof, mapped.oof)
+    assert all(isinstance(test, np.memmap) for test in mapped.test)
+    assert all(np.array_equal(*pair) for pair in zip(usual.test, mapped.test, strict=True))
     result = blend_run(fake_run, BlendSpec(method="auto")).result
     monkeypatch.delenv("ENS_STACK_MEMORY")
     assert np.array_equal(result.oof, blend_run(fake_run, BlendSpec(method="auto")).result.oof)
     monkeypatch.setenv("ENS_STACK_MEMORY", "much")
     with pytest.raises(RequestError, match="a number of bytes"):
         read_pool(fake_run)
+
+
+def test_a_target_that_is_not_there_is_an_error_whether_members_are_named_or_not(fake_run):
+    with pytest.raises(UnknownNameError, match="unknown target 'lable'"):
+        read_pool(fake_run, target="lable")
+    with pytest.raises(UnknownNameError, match="unknown target of member 'a' 'lable'"):
+        read_pool(fake_run, ["a"], target="lable")
 
 
 def test_costs_come_from_what_predicting_took(fake_run):

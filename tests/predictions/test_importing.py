@@ -99,6 +99,17 @@ def test_labels_may_be_indices_and_labelled_test_rows_are_the_holdout(files):
     assert store.samples.labels("label", CLASSES, "test").tolist() == [0, 1, 2, 0, 1]
 
 
+def test_groups_that_lie_in_several_folds_are_refused_before_anything_is_written(files):
+    table = pd.read_csv(files / "labels.csv").assign(group="one")
+    table.to_csv(files / "grouped.csv", index=False)
+    with pytest.raises(RequestError, match="group 'one' lies in several folds"):
+        bring(files, npy(files, test=False), labels=files / "grouped.csv")
+    assert not (files / "artifacts" / "run").exists()
+    table.drop(columns="fold").to_csv(files / "grouped.csv", index=False)
+    bring(files, npy(files, test=False), labels=files / "grouped.csv")
+    assert RunStore(files / "artifacts" / "run").samples.groups() is not None
+
+
 def test_a_folder_of_files_comes_in_at_once(files):
     found = find_members(files, "{name}_oof.npy", "{name}_test.npy")
     assert [(m.name, m.test is not None) for m in found] == [("a", True)]
