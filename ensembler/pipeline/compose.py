@@ -41,7 +41,8 @@ def blend_label(
     lacking = [task for task, found in of_task.items() if not found]
     if lacking and not direct:
         raise MissingFileError(
-            f"no complete member predicts {composition.name!r}, and of its tasks {', '.join(lacking)} has none either"
+            f"no complete member predicts {composition.name!r}, and of its tasks {', '.join(lacking)} has none either; "
+            "--target TASK blends the members of one task"
         )
     if lacking:
         return blend_run(store, spec, members=direct, target=composition.name, trust=trust, **options)
