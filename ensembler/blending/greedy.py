@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ensembler.blending.confusion import CONFUSION_SCORES, ConfusionSearch
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
-from ensembler.blending.simplex import true_class_column
 from ensembler.blending.threads import one_thread
+from ensembler.blending.true_class import true_class_column
 from ensembler.blending.voting import linear_pool
 from ensembler.errors import RequestError
 from ensembler.metrics import check_metric, score

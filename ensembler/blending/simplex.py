@@ -10,31 +10,16 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize, nnls
 
 from ensembler.blending.pool import Probs, Stack, Targets
-from ensembler.blending.registry import check_shape, check_stack, check_values
+from ensembler.blending.registry import check_stack
 from ensembler.blending.threads import one_thread
+from ensembler.blending.true_class import true_class_column
 from ensembler.blending.voting import linear_pool
 from ensembler.errors import RequestError
-from ensembler.metrics.probabilities import FLOOR
 
 _COARSE = 8  # the support is looked for on every 8th row first
 _ENOUGH = 2_000  # rows on which a support is found well enough to start from
 _NEWCOMERS = 8  # members that join the support in a round
 _BLOCK = 4096  # rows summed in float32 before they are summed in float64
-
-
-def true_class_column(stack: Stack, y: Targets) -> NDArray[np.float32]:
-    """Probabilities of the true class, float32 `[members, rows]`: all that a linear pool's log loss depends on.
-
-    Checks the stack on the way, as `check_stack` does: it may be larger than memory and is read once, in its order.
-    """
-    stack, y = check_shape(stack, y), np.asarray(y)
-    column = np.empty(stack.shape[:2], np.float32)
-    at = np.arange(stack.shape[1]) * stack.shape[2] + y
-    for probs, out in zip(stack, column, strict=True):
-        check_values(probs)
-        out[:] = probs.reshape(-1)[at]
-        np.maximum(out, np.float32(FLOOR), out=out)
-    return column
 
 
 class SimplexWeights:

@@ -145,7 +145,7 @@ def _describe(broken: dict[int, str]) -> str:
 
 
 def _prepare(images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None) -> PreparedPixels:
-    key = _key(images, spec, cache)
+    key = pixels_key(images, spec, cache)
     shape = (len(images), spec.size, spec.size, spec.channels)
     path = cache / f"pixels-{spec.size}x{spec.channels}-{key}.npy"
     found = _open(path, images, spec)
@@ -186,7 +186,8 @@ def _room(cache: Path) -> int:
     return max(0, min(free, int(budget * 1e9) - taken))
 
 
-def _key(images: Images, spec: InputSpec, cache: Path) -> str:
+def pixels_key(images: Images, spec: InputSpec, cache: Path) -> str:
+    """A digest of the images' content and of how they are prepared: equal keys are equal pixels."""
     # Steps that are not there leave the key as it was before there were any.
     options = spec.model_dump(mode="json", exclude=set() if spec.prepare else {"prepare"})
     digest = hashlib.sha256(json.dumps([_VERSION, options], sort_keys=True).encode())

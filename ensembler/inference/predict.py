@@ -1,18 +1,22 @@
-"""One pass over the pixels for all networks and views."""
+"""Batches of pixels through views and networks."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ensembler.data.pixels import Pixels
 from ensembler.inference.views import View
-from ensembler.networks.devices import autocast_type, pick_device
+from ensembler.networks.devices import autocast, autocast_type, pick_device
+
+BATCH = 64  # images predicted at once, the same for all members, so that they can share a pass
+
+# Logits float32 [images, classes] of uint8 pixels [images, channels, height, width], on the device it was made for.
+Predictor = Callable[[Tensor], NDArray[np.float32]]
 
 
 def predict_logits(
@@ -23,7 +27,7 @@ def predict_logits(
     *,
     classes: int,
     device: str = "auto",
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     amp: str = "auto",
     out: NDArray[np.float32] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
@@ -33,26 +37,36 @@ def predict_logits(
     Each batch is read once and each view of it made once; every network then sees it. `out` may be a memory-mapped
     array of that shape to fill. Values that are not finite are returned as they are: the caller judges them.
     """
-    on_device = pick_device(device)
     if out is None:
         out = np.empty((len(networks), len(views), len(rows), classes), np.float32)
-    for network in networks:
-        network.eval().to(on_device)
+    predictors = [eager(network, amp, device) for network in networks]
     for start in range(0, len(rows), batch_size):
         batch = pixels[rows[start : start + batch_size]]
         for v, view in enumerate(views):
-            out[:, v, start : start + len(batch)] = _forward(networks, view(batch), on_device, amp)
+            for n, logits in enumerate(predict_batch(predictors, view(batch), device)):
+                out[n, v, start : start + len(batch)] = logits
         if on_batch is not None:
             on_batch(min(start + batch_size, len(rows)), len(rows))
     return out
 
 
-@torch.inference_mode()
-def _forward(
-    networks: Sequence[nn.Module], batch: NDArray[np.uint8], device: torch.device, amp: str
-) -> NDArray[np.float32]:
-    images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(device, non_blocking=True)
-    dtype = autocast_type(amp, device)
-    context = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-    with context:
-        return np.stack([network(images).float().cpu().numpy() for network in networks])
+def predict_batch(predictors: Sequence[Predictor], batch: NDArray[np.uint8], device: str) -> list[NDArray[np.float32]]:
+    """The logits `[images, classes]` of each predictor for one view of a batch `[images, height, width, channels]`."""
+    # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
+    images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(pick_device(device), non_blocking=True)
+    return [predictor(images) for predictor in predictors]
+
+
+def eager(network: nn.Module, amp: str, device: str) -> Predictor:
+    """The network as it is, under autocast where `amp` asks for it."""
+    on_device = pick_device(device)
+    dtype = autocast_type(amp, on_device)
+    network = network.eval().to(on_device)
+
+    @torch.inference_mode()
+    def predict(images: Tensor) -> NDArray[np.float32]:
+        with autocast(dtype, on_device):
+            logits: NDArray[np.float32] = network(images).float().cpu().numpy()
+        return logits
+
+    return predict

@@ -83,8 +83,13 @@ def _mean_of(
                 stack: NDArray[Any] = np.stack(
                     [source[(*fold, m.view_index(view))] for source, m in zip(sources, parts, strict=True)]
                 )
-                out[(*fold, v)] = stack.mean(axis=0) if _averages_logits(plan) else log_mean_probs(stack)
+                out[(*fold, v)] = mean_of_parts(plan, stack)
         return member_scores(plan, target, out, "train" if part == "oof" else "test")
+
+
+def mean_of_parts(plan: MemberPlan, logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What a member of parts predicts, by the logits of its parts `[parts, ..., classes]`."""
+    return logits.mean(axis=0) if _averages_logits(plan) else log_mean_probs(logits)
 
 
 def _averages_logits(plan: MemberPlan) -> bool:

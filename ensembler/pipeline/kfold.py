@@ -235,7 +235,6 @@ class Trainer:
             first.views,
             classes=len(first.classes),
             device=self.device,
-            batch_size=first.prediction_batch,
             amp=first.job.base.amp,
         )
         seconds = (time.perf_counter() - began) / len(plans)

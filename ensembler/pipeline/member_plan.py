@@ -160,11 +160,6 @@ class MemberPlan:
         """Names of the views, as the store keeps them."""
         return tuple(view.name for view in self.views)
 
-    @property
-    def prediction_batch(self) -> int:
-        """Images predicted at once."""
-        return max(self.job.base.batch_size, 64)
-
     @cached_property
     def fold_of_row(self) -> NDArray[np.int64]:
         """The fold each train row is validated in; -1 = never."""

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.samples import read_unlabelled
 from ensembler.errors import MissingFileError
-from ensembler.files import write_bytes
+from ensembler.files import claim, write_bytes
 from ensembler.pipeline.apply import apply_blend, members_below
+from ensembler.pipeline.assembly import mean_of_parts
 from ensembler.pipeline.blend import submission_spec
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.submission import submitted_blend
-from ensembler.pipeline.views import ViewPredictor
+from ensembler.pipeline.views import Rows, Task, ViewPredictor, group_tasks
 from ensembler.pipeline.workspace import Workspace
+from ensembler.predictions.arrays import release
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.store import cache_folder
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submission import submission_table
+
+if TYPE_CHECKING:
+    from ensembler.inference.chunks import ChunkedLogits
+
+BLOCK = 512  # rows merged at once
 
 
 @dataclass(frozen=True)
@@ -75,25 +86,74 @@ def _without_template(spec: SubmissionSpec) -> SubmissionSpec:
 def _predict(
     workspace: Workspace, data: Path, names: Sequence[str], device: str
 ) -> tuple[list[str], dict[tuple[str, str], NDArray[np.float32]]]:
-    from ensembler.data.pixels import prepare_pixels
+    """Ids, and by member and target probabilities `[folds, samples, classes]`: one pass for each kind of input.
+
+    A member that is the mean of others is that of their predictions.
+    """
+    from ensembler.data.pixels import pixels_key, prepare_pixels
     from ensembler.inference.views import expand_views
 
     ids, images = read_unlabelled(data, workspace.spec.data)
-    predictor = ViewPredictor(workspace, device)
-    store = workspace.store
-    probs: dict[tuple[str, str], NDArray[np.float32]] = {}
-    for job in workspace.select(names):
-        plan = MemberPlan(workspace, job)
-        member = store.member(job.name)
-        pixels = prepare_pixels(
-            images,
-            plan.input,
-            cache_folder(workspace.artifacts),
-            on_progress=lambda done, total: workspace.progress.step("decoding images", done, total),
-        )
-        rows, views = np.arange(len(ids)), expand_views(member.record.views)
-        folds = [predictor.predict(plan, member, f, pixels, rows, views) for f in range(member.record.folds)]
-        for target, part in plan.task_slices.items():
-            order = member.for_target(target).class_order(store.classes(target))
-            probs[job.name, target] = np.stack([merge_views(logits[..., part])[:, order] for logits in folds])
+    predictor, store, cache = ViewPredictor(workspace, device), workspace.store, cache_folder(workspace.artifacts)
+    jobs = workspace.select(names)
+    tasks = [
+        Task(MemberPlan(workspace, job), member, expand_views(member.record.views))
+        for job in jobs
+        if not job.parts and (member := store.member(job.name))
+    ]
+    logits: dict[str, list[ChunkedLogits]] = {}
+    with ExitStack() as folders:
+        for group in group_tasks(tasks):
+            spec = group[0].plan.input
+            pixels = prepare_pixels(
+                images,
+                spec,
+                cache,
+                on_progress=lambda done, total: workspace.progress.step("decoding images", done, total),
+                on_note=workspace.progress.note,
+            )
+            key, rows = pixels_key(images, spec, cache), np.arange(len(ids), dtype=np.int64)
+            asked: Rows = {task.name: [(rows,)] * task.member.record.folds for task in group}
+            kept = {task.name: folders.enter_context(_folder(predictor, task, key)) for task in group}
+            logits |= predictor.predict(group, pixels, asked, kept)
+        probs: dict[tuple[str, str], NDArray[np.float32]] = {}
+        for job in jobs:
+            if job.name in names:
+                probs |= _probs(MemberPlan(workspace, job), logits)
     return ids, probs
+
+
+@contextmanager
+def _folder(predictor: ViewPredictor, task: Task, pixels: str) -> Iterator[Path]:
+    """Where a member's logits of new images are kept; an interrupted prediction goes on from there."""
+    folder = task.plan.final_folder / f".new-{predictor.key(task, pixels)}"
+    with claim(task.plan.final_folder / ".new.lock", wait=True):
+        yield folder
+        for found in task.plan.final_folder.glob(".new-*"):
+            shutil.rmtree(found)
+
+
+def _probs(
+    plan: MemberPlan, logits: Mapping[str, Sequence[ChunkedLogits]]
+) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Probabilities of a member by target, from its logits or from those of its parts, block by block."""
+    store, of = plan.workspace.store, plan.job.parts or (plan.job.name,)
+    members = [store.member(name) for name in of]
+    shared = [v for v in members[0].record.views if all(v in member.record.views for member in members)]
+    n_folds, n = len(logits[of[0]]), logits[of[0]][0].array.shape[1]
+    probs: dict[tuple[str, str], NDArray[np.float32]] = {}
+    for target, part in plan.task_slices.items():
+        order = members[0].for_target(target).class_order(store.classes(target))
+        out = np.empty((n_folds, n, len(order)), np.float32)
+        for fold, start in itertools.product(range(n_folds), range(0, n, BLOCK)):
+            rows = slice(start, start + BLOCK)
+            found = [
+                logits[member.name][fold].array[[member.view_index(view) for view in shared], rows, part]
+                for member in members
+            ]
+            one = mean_of_parts(plan, np.stack(found)) if plan.job.parts else found[0]
+            out[fold, rows] = merge_views(one)[:, order]
+            for member in members:
+                release(logits[member.name][fold].array)
+        probs[plan.job.name, target] = out
+    return probs

@@ -70,7 +70,6 @@ class Kitchen:
                 expand_views(["identity"]),
                 classes=len(plan.classes),
                 device=self.device,
-                batch_size=plan.prediction_batch,
                 amp=plan.job.base.amp,
             )[0, 0]
             total = 0.0
@@ -93,5 +92,5 @@ class Kitchen:
             return networks[0]
         soup = average_weights(networks)
         rows = self.plan.rows_of_fold(fold, validation=False)
-        renew_batch_norms(soup, self.plan.pixels, rows, self.plan.prediction_batch)
+        renew_batch_norms(soup, self.plan.pixels, rows, max(64, self.plan.job.base.batch_size))
         return soup.eval()

@@ -1,10 +1,10 @@
-"""`ens tta-predict`: more views for finished members, and predictions for new images."""
+"""`ens tta-predict`: more views for finished members, all from one pass over the pixels."""
 
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,20 +12,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.pixels import Pixels
+from ensembler.data.pixels import Pixels, pixels_key
 from ensembler.errors import StoreError
 from ensembler.files import claim, read_json, sha256_of, write_json
+from ensembler.pipeline.assembly import assemble_members
 from ensembler.pipeline.completion import array_files, write_logits
 from ensembler.pipeline.fingerprint import fingerprint
+from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
-from ensembler.pipeline.progress import FoldJob
 from ensembler.pipeline.workspace import Workspace
-from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, write_finished_fold
+from ensembler.predictions.finished_folds import FinishedFold
 from ensembler.predictions.members import Member, checksums
 from ensembler.predictions.publish import replacing
+from ensembler.predictions.store import cache_folder
 
 if TYPE_CHECKING:
+    from ensembler.inference.chunks import ChunkedLogits
+    from ensembler.inference.one_pass import Asked
     from ensembler.inference.views import View
+
+# By member and fold the positions of the images that a checkpoint sees, in parts.
+Rows = dict[str, list[tuple[NDArray[np.int64], ...]]]
+MAX_WEIGHTS = 2 << 30  # bytes of checkpoints held at once; more members than that take another pass
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,25 @@ class ViewsResult:
 
 
 @dataclass(frozen=True)
+class Task:
+    """Views that a complete member is to predict, with all its checkpoints."""
+
+    plan: MemberPlan
+    member: Member
+    views: tuple[View, ...]
+
+    @property
+    def name(self) -> str:
+        """The member's name."""
+        return self.member.name
+
+    @property
+    def size(self) -> int:
+        """Bytes of its checkpoints."""
+        return sum(weights_file(self.member, fold).stat().st_size for fold in range(self.member.record.folds))
+
+
+@dataclass(frozen=True)
 class ViewPredictor:
     """Predicts with the checkpoints of complete members."""
 
@@ -45,94 +72,116 @@ class ViewPredictor:
     device: str = "auto"
 
     def add_views(self, views: Sequence[View], members: Sequence[str] | None = None) -> ViewsResult:
-        """Compute the views that complete members lack; those they have stay as they are."""
-        added: dict[str, tuple[str, ...]] = {}
-        now: dict[str, tuple[str, ...]] = {}
-        for job in self.workspace.select(members):
-            plan = MemberPlan(self.workspace, job)
-            if job.name not in self.workspace.store.complete_members:
-                continue
-            member = self.workspace.store.member(job.name)
-            new = [view for view in views if view.name not in member.record.views]
-            if new:
-                self._extend(plan, member, new)
-                added[job.name] = tuple(view.name for view in new)
-            now[job.name] = (*member.record.views, *added.get(job.name, ()))
-        return ViewsResult(self.workspace.store.name, now, added)
+        """Compute the views that complete members lack; those they have stay as they are.
 
-    def _extend(self, plan: MemberPlan, member: Member, views: Sequence[View]) -> None:
-        key = fingerprint([[view.name for view in views], member.record.sha256])
-        aside = plan.final_folder / f".views-{key}"
-        aside.mkdir(exist_ok=True)
-        with claim(aside / ".lock", wait=True):
-            if member.folder.joinpath("member.json").is_file() and self._already(plan, views):
-                shutil.rmtree(aside, ignore_errors=True)
-                return
-            finished = [self._fold(plan, member, fold, views, aside) for fold in range(member.record.folds)]
-            self._replace(plan, member, finished, views)
-            shutil.rmtree(aside, ignore_errors=True)
+        Members of the same input share one pass over its pixels. A member that is the mean of others gets the views
+        that all of them have.
+        """
+        store, jobs = self.workspace.store, self.workspace.select(members)
+        before = {job.name: store.member(job.name).record.views for job in jobs if job.name in store.complete_members}
+        trained = [job for job in jobs if job.name in before and not job.parts]
+        for group in group_tasks([task for job in trained if (task := self._task(job, views)) is not None]):
+            self._extend(group)
+        assemble_members(self.workspace, self.workspace.jobs)
+        now = {name: store.member(name).record.views for name in before}
+        added = {name: tuple(v for v in now[name] if v not in before[name]) for name in before}
+        return ViewsResult(store.name, now, {name: new for name, new in added.items() if new})
 
-    def _already(self, plan: MemberPlan, views: Sequence[View]) -> bool:
-        record = self.workspace.store.member(plan.job.name).record
-        return {view.name for view in views} <= set(record.views)
+    def _task(self, job: MemberJob, views: Sequence[View]) -> Task | None:
+        member = self.workspace.store.member(job.name)
+        new = tuple(view for view in views if view.name not in member.record.views)
+        return Task(MemberPlan(self.workspace, job), member, new) if new else None
 
-    def _fold(self, plan: MemberPlan, member: Member, fold: int, views: Sequence[View], aside: Path) -> FinishedFold:
-        if fold_path(aside, fold).is_file():
-            return read_finished_fold(aside, fold)
-        began = time.perf_counter()
-        train_images, test_images = self.workspace.image_rows
-        valid = np.flatnonzero(member.folds == fold).astype(np.int64)
-        rows = np.concatenate([train_images[valid], test_images])
-        logits = self.predict(plan, member, fold, plan.pixels, rows, views)
-        record = {"views": [view.name for view in views], "seconds_predicting": time.perf_counter() - began}
-        finished = FinishedFold(fold, valid, logits[:, : len(valid)], logits[:, len(valid) :], record)
-        write_finished_fold(aside, finished)
-        names = ", ".join(view.name for view in views)
-        self.workspace.progress.fold_done(FoldJob(plan.job.name, fold, 0), f"views {names}")
-        return finished
+    def _extend(self, tasks: Sequence[Task]) -> None:
+        ws, first = self.workspace, tasks[0].plan
+        key = pixels_key(ws.samples.images, first.input, cache_folder(ws.artifacts))
+        with ExitStack() as claims:
+            # In the order of the recipe in every process, so that two of them never wait for each other.
+            for task in tasks:
+                claims.enter_context(claim(task.plan.final_folder / ".views.lock", wait=True))
+            # Another process may have done the work while this one waited.
+            left = [again for t in tasks if (again := self._task(t.plan.job, t.views)) is not None]
+            train_images, test_images = ws.image_rows
+            rows: Rows = {
+                t.name: [(train_images[t.member.folds == fold], test_images) for fold in range(t.member.record.folds)]
+                for t in left
+            }
+            folders = {t.name: t.plan.final_folder / f".views-{self.key(t, key)}" for t in left}
+            logits = self.predict(left, first.pixels, rows, folders)
+            for task in left:
+                self._replace(task, logits[task.name])
+                for folder in task.plan.final_folder.glob(".views-*"):
+                    shutil.rmtree(folder)
+
+    def key(self, task: Task, pixels: str) -> str:
+        """A digest of all that decides what is predicted: other weights, images or views begin anew."""
+        from ensembler.networks.devices import pick_device
+
+        custom = [v.model_dump(mode="json") for v in self.workspace.spec.views if not isinstance(v, str)]
+        names, record = [view.name for view in task.views], task.member.record
+        how = [task.plan.job.base.amp, pick_device(self.device).type]
+        return fingerprint([names, [c for c in custom if c["name"] in names], record.sha256, pixels, how])
 
     def predict(
         self,
-        plan: MemberPlan,
-        member: Member,
-        fold: int,
+        tasks: Sequence[Task],
         pixels: Pixels,
-        rows: NDArray[np.int64],
-        views: Sequence[View],
-    ) -> NDArray[np.float32]:
-        """Logits `[views, rows, classes]` of one checkpoint; its file is checked first."""
-        from ensembler.inference.predict import predict_logits
-        from ensembler.networks.checkpoint import load_checkpoint
+        rows: Rows,
+        folders: dict[str, Path],
+    ) -> dict[str, list[ChunkedLogits]]:
+        """Logits of the tasks' members, fold by fold, kept in their `folders`; weights are checked before."""
+        from ensembler.inference.one_pass import Asked, run_pass
+        from ensembler.networks.devices import use_available_cores
 
-        network = load_checkpoint(checked_weights(member, fold), self.device)
-        progress = self.workspace.progress
-        logits = predict_logits(
-            [network],
+        use_available_cores()
+        asked = [
+            Asked(
+                name=f"member {task.name!r} fold {fold}",
+                path=checked_weights(task.member, fold),
+                classes=len(task.plan.classes),
+                views=task.views,
+                rows=rows[task.name][fold],
+                out=folders[task.name] / f"fold{fold}.npy",
+                amp=task.plan.job.base.amp,
+            )
+            for task in tasks
+            for fold in range(task.member.record.folds)
+        ]
+        what = f"predicting {', '.join(task.name for task in tasks)}"
+        found = run_pass(
+            asked,
             pixels,
-            rows,
-            views,
-            classes=len(plan.classes),
-            amp=plan.job.base.amp,
+            self._load,
             device=self.device,
-            batch_size=plan.prediction_batch,
-            on_batch=lambda done, total: progress.step(f"predicting {plan.job.name} fold {fold}", done, total),
-        )[0]
-        if not np.isfinite(logits).all():
-            raise StoreError(f"member {member.name!r} fold {fold}: its network gives logits that are not finite")
+            on_rows=lambda done, total: self.workspace.progress.step(what, done, total),
+        )
+        logits: dict[str, list[ChunkedLogits]] = {}
+        in_order: Iterator[ChunkedLogits] = iter(found)
+        for task in tasks:
+            logits[task.name] = [next(in_order) for _ in range(task.member.record.folds)]
         return logits
 
-    def _replace(
-        self, plan: MemberPlan, member: Member, finished: Sequence[FinishedFold], views: Sequence[View]
-    ) -> None:
-        store = self.workspace.store
+    def _load(self, asked: Sequence[Asked]) -> list[Callable[..., NDArray[np.float32]]]:
+        from ensembler.inference.predict import eager
+        from ensembler.networks.checkpoint import load_checkpoint
+
+        return [eager(load_checkpoint(one.path, self.device), one.amp, self.device) for one in asked]
+
+    def _replace(self, task: Task, logits: Sequence[ChunkedLogits]) -> None:
+        store, plan, names = self.workspace.store, task.plan, [view.name for view in task.views]
+        finished = []
+        for fold, found in enumerate(logits):
+            valid = np.flatnonzero(task.member.folds == fold).astype(np.int64)
+            oof, test = found.array[:, : len(valid)], found.array[:, len(valid) :]
+            finished.append(FinishedFold(fold, valid, oof, test, {"views": names}))
         with replacing(plan.final_folder, store.lock_path) as prepared:
-            scores = write_logits(plan, prepared, finished, before=member)
+            scores = write_logits(plan, prepared, finished, before=task.member)
             content = read_json(plan.final_folder / "member.json")
-            seconds = sum(float(fold.record["seconds_predicting"]) for fold in finished)
             phases = dict(content.get("seconds_by_phase") or {})
+            seconds = sum(sum(found.seconds.values()) for found in logits)
             phases["predicting"] = float(phases.get("predicting") or 0) + seconds
             content |= {
-                "views": [*member.record.views, *(view.name for view in views)],
+                "views": [*task.member.record.views, *names],
                 "scores": scores,
                 "seconds_by_phase": phases,
                 "sha256": {**content["sha256"], **checksums(prepared, array_files(plan))},
@@ -140,13 +189,31 @@ class ViewPredictor:
             write_json(prepared / "member.json", content)
 
 
+def group_tasks(tasks: Sequence[Task]) -> list[list[Task]]:
+    """The tasks that share a pass: of one input, as many as fit into memory."""
+    groups: list[list[Task]] = []
+    for task in tasks:
+        for group in groups:
+            if group[0].plan.input == task.plan.input and sum(t.size for t in group) + task.size <= MAX_WEIGHTS:
+                group.append(task)
+                break
+        else:
+            groups.append([task])
+    return groups
+
+
+def weights_file(member: Member, fold: int) -> Path:
+    """Where the weights of a fold lie; StoreError when the member keeps none."""
+    path = member.folder / f"fold{fold}.safetensors"
+    if path.name not in member.record.sha256 or not path.is_file():
+        raise StoreError(f"member {member.name!r} keeps no weights of fold {fold} ({path.name}); it cannot predict")
+    return path
+
+
 def checked_weights(member: Member, fold: int) -> Path:
     """The weights of a fold, when they are the file that `member.json` describes."""
-    path = member.folder / f"fold{fold}.safetensors"
-    wanted = member.record.sha256.get(path.name)
-    if wanted is None:
-        raise StoreError(f"member {member.name!r} keeps no weights of fold {fold} ({path.name}); it cannot predict")
-    if sha256_of(path) != wanted:
+    path = weights_file(member, fold)
+    if sha256_of(path) != member.record.sha256[path.name]:
         raise StoreError(f"{path} is not the file that member.json describes (its sha256 differs); restore it")
     return path
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,12 +35,35 @@ def fill_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator
     with write_aside(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
-        file.truncate(offset + int(np.prod(shape)) * np.dtype(dtype).itemsize)
         file.flush()
+        # Reserve the room now: a full disk is an error here, not a crash when a page is written.
+        os.posix_fallocate(file.fileno(), 0, offset + int(np.prod(shape)) * np.dtype(dtype).itemsize)
         array = np.memmap(file.name, dtype=dtype, mode="r+", offset=offset, shape=shape)
         yield array
         array.flush()
         del array
+
+
+def reserve_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Map the `.npy` file `path` of exactly `shape` for writing; zeros when it is not there or something else."""
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    try:
+        found = np.load(path, mmap_mode="r+", allow_pickle=False)
+        if found.shape == shape and found.dtype == np.dtype(dtype) and found.flags.c_contiguous:
+            return found
+    except (FileNotFoundError, ValueError, EOFError):
+        pass  # not there, or cut short: it is begun again
+    with fill_array(path, shape, dtype):
+        pass
+    return np.load(path, mmap_mode="r+", allow_pickle=False)
+
+
+def release(array: Any) -> None:
+    """Give back the memory of a mapped array's pages; what they hold stays in the file. Other arrays are left alone."""
+    mapped = getattr(array, "_mmap", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_array(

@@ -7,9 +7,10 @@ from scipy.optimize import minimize
 from ensembler.blending import BLEND_METHODS, create_blend
 from ensembler.blending.greedy import GreedySelection
 from ensembler.blending.loglinear import LogLinearPool
-from ensembler.blending.simplex import SimplexWeights, log_loss_optimum, true_class_column
+from ensembler.blending.simplex import SimplexWeights, log_loss_optimum
 from ensembler.blending.stacking import ShrunkStack
 from ensembler.blending.testing import BlendContract, invented_pool
+from ensembler.blending.true_class import true_class_column
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.logits import softmax
 from ensembler.metrics import score

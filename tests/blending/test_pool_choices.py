@@ -10,9 +10,10 @@ from ensembler.blending import Pool, create_blend, make_blend
 from ensembler.blending.cost import frontier
 from ensembler.blending.pool import StackPart
 from ensembler.blending.pruning import prune
-from ensembler.blending.simplex import log_loss_optimum, true_class_column
+from ensembler.blending.simplex import log_loss_optimum
 from ensembler.blending.spec import BlendSpec
 from ensembler.blending.testing import invented_pool
+from ensembler.blending.true_class import true_class_column
 from ensembler.errors import RequestError
 
 NAMES = ("a", "b", "c", "d")

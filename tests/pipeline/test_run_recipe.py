@@ -263,3 +263,49 @@ def test_what_a_measurement_chose_is_kept_and_taken_again(recipe, monkeypatch):
     changed = Recipe.load(recipe, [*overrides, "members.narrow.batch_size=8"])
     result = kfold_recipe(changed, recipe.parent / "artifacts", members=["narrow"], folds=[0])
     assert "measured again" in result.failures[0].message
+
+
+def test_views_that_were_interrupted_go_on_and_end_in_the_same_bytes(recipe, monkeypatch):
+    from ensembler.inference import one_pass
+
+    more = "views=[identity, hflip, rot90]"
+    whole = run(recipe, "name=whole")
+    run(recipe, "name=whole", more)
+    cut = run(recipe, "name=cut")
+    calls, predict = [], one_pass.predict_batch
+
+    def stop_at_the_third(predictors, *rest):
+        calls.append(len(predictors))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict(predictors, *rest)
+
+    monkeypatch.setattr(one_pass, "predict_batch", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, "name=cut", more)
+    run(recipe, "name=cut", more)
+    # Both members in each batch: the batches of three folds (a view each) and then, for six networks, the test images.
+    assert sorted(calls) == [2, 2, 2, 2, 6]
+    assert digests(cut.folder / "members") == digests(whole.folder / "members")
+    assert not list(cut.folder.glob("members/*/.*"))
+
+
+def test_a_member_of_seeds_is_given_more_views_and_predicts_new_images_as_the_mean_of_its_parts(recipe):
+    from ensembler.pipeline.new_data import predict_new
+    from ensembler.pipeline.workspace import workspace_of_run
+    from ensembler.predictions.store import RunStore
+
+    overrides = ["members.narrow.seeds=2", "members.narrow.as=ensemble"]
+    result = run(recipe, *overrides, members=["narrow"])
+    run(recipe, *overrides, "views=[identity, hflip, vflip]", members=["narrow"])
+    store = RunStore(result.folder)
+    member = store.member("narrow")
+    assert member.record.views == ("identity", "hflip", "vflip")
+    workspace = workspace_of_run(store)
+    new = predict_new(workspace, recipe.parent / "shapes" / "test.csv", members=["narrow"])
+    classes = store.classes("label")
+    found = pd.read_csv(new.out).set_index("id")
+    asked = member.samples.test["id"].isin(found.index).to_numpy()
+    stored = member.test(classes).mean(axis=0)[asked]
+    labels = [classes[i] for i in stored.argmax(axis=1)]
+    assert found.loc[member.samples.test["id"][asked], found.columns[-1]].tolist() == labels

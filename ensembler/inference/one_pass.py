@@ -1,0 +1,115 @@
+"""One pass over the pixels for many checkpoints: each image is read once, each view of it made once.
+
+What is predicted goes to mapped files chunk by chunk (`ensembler.inference.chunks`): memory does not grow with the
+number of images, and a pass that was ended goes on with the chunks that are missing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.data.pixels import Pixels
+from ensembler.errors import StoreError
+from ensembler.inference.chunks import ChunkedLogits
+from ensembler.inference.predict import BATCH, Predictor, predict_batch
+from ensembler.inference.views import View
+from ensembler.predictions.arrays import release
+
+OnRows = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of one checkpoint: which views of which images, and where its logits are kept.
+
+    `rows` are positions among the images, in parts (those it validates, the test images); checkpoints that share a part
+    meet it in one go.
+    """
+
+    name: str
+    path: Path
+    classes: int
+    views: tuple[View, ...]
+    rows: tuple[NDArray[np.int64], ...]
+    out: Path
+    amp: str = "auto"
+
+
+Load = Callable[[Sequence[Asked]], Sequence[Predictor]]
+
+
+def run_pass(
+    asked: Sequence[Asked], pixels: Pixels, load: Load, *, device: str = "auto", on_rows: OnRows | None = None
+) -> list[ChunkedLogits]:
+    """The logits of each checkpoint, its parts one after the other; `load` is called for what is not whole yet.
+
+    Raises StoreError for logits that are not finite.
+    """
+    logits = [ChunkedLogits.open(a.out, len(a.views), tuple(len(part) for part in a.rows), a.classes) for a in asked]
+    missing = [i for i, found in enumerate(logits) if not found.is_whole]
+    if not missing:
+        return logits
+    predictors = dict(zip(missing, load([asked[i] for i in missing]), strict=True))
+    chunks = _missing_chunks(asked, logits)
+    total, done = sum(len(chunk.rows) for chunk in chunks), 0
+    for chunk in chunks:
+        began = time.perf_counter()
+        _predict_chunk(chunk, asked, logits, predictors, pixels, device)
+        seconds, n_views = time.perf_counter() - began, sum(len(asked[i].views) for i in chunk.starts)
+        for i, start in chunk.starts.items():
+            logits[i].keep(start, seconds * len(asked[i].views) / n_views)
+        release(pixels)
+        done += len(chunk.rows)
+        if on_rows is not None:
+            on_rows(done, total)
+    return logits
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Images to read, and for whom: the place of their first row in the logits of each checkpoint."""
+
+    rows: NDArray[np.int64]
+    starts: dict[int, int]
+
+
+def _missing_chunks(asked: Sequence[Asked], logits: Sequence[ChunkedLogits]) -> list[_Chunk]:
+    chunks: dict[bytes, _Chunk] = {}
+    for i, (one, found) in enumerate(zip(asked, logits, strict=True)):
+        rows = np.concatenate(one.rows)
+        for start, stop in found.starts.items():
+            if start not in found.seconds:
+                of_chunk = rows[start:stop]
+                chunks.setdefault(of_chunk.tobytes(), _Chunk(of_chunk, {})).starts[i] = start
+    return list(chunks.values())
+
+
+def _predict_chunk(
+    chunk: _Chunk,
+    asked: Sequence[Asked],
+    logits: Sequence[ChunkedLogits],
+    predictors: Mapping[int, Predictor],
+    pixels: Pixels,
+    device: str,
+) -> None:
+    views = {view.name: view for i in chunk.starts for view in asked[i].views}
+    wanted = {name: [i for i in chunk.starts if name in _names(asked[i])] for name in views}
+    for at in range(0, len(chunk.rows), BATCH):
+        batch = pixels[chunk.rows[at : at + BATCH]]
+        for name, view in views.items():
+            found = predict_batch([predictors[i] for i in wanted[name]], view(batch), device)
+            for i, of_view in zip(wanted[name], found, strict=True):
+                if not np.isfinite(of_view).all():
+                    raise StoreError(f"{asked[i].name}: its network gives logits that are not finite")
+                first = chunk.starts[i] + at
+                logits[i].array[_names(asked[i]).index(name), first : first + len(batch)] = of_view
+
+
+def _names(asked: Asked) -> tuple[str, ...]:
+    return tuple(view.name for view in asked.views)
