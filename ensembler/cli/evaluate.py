@@ -98,6 +98,12 @@ def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -
         best = [i for i, row in enumerate(rows) if row.submitted]
         body = [[_label(row), *(number(row.metrics.get(name)) for name in metrics), str(row.n)] for row in rows]
         print_table(f"{evaluation.run}: {title}", [_heading(rows), *metrics, "rows"], body, best=best)
+    if evaluation.flattered:
+        names = ", ".join(evaluation.flattered)
+        print(
+            f"Out-of-fold scores of {names} flatter: their epochs were chosen by the rows they "
+            "are scored on (choose: best, patience)."
+        )
 
 
 def print_gains(over: str, rows: Sequence[tuple[str, Difference]], n_groups: int | None) -> None:

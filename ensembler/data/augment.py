@@ -76,8 +76,10 @@ def sample_seed(*parts: int | str) -> int:
 
 
 def check_augment(spec: AugmentSpec) -> None:
-    """Raise RequestError when the augmentation names a preset, transform or argument that is not there."""
-    build_augment(spec, size=32, channels=3)
+    """Raise RequestError when the augmentation names what is not there, or does not give images."""
+    augment = build_augment(spec, size=32, channels=3)
+    if augment is not None:
+        augment(np.zeros((32, 32, 3), np.uint8), 0)
 
 
 def build_augment(spec: AugmentSpec, size: int, channels: int) -> Augment | None:

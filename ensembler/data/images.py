@@ -54,10 +54,10 @@ class FileImages:
         return str(self.paths[index])
 
     def fingerprint(self, index: int) -> str:
-        """Path, size and time of change."""
+        """Path, size and times of change: of the content, and of the file itself, which no copying tool sets back."""
         path = self.paths[index]
         status = path.stat()
-        return f"{path}|{status.st_size}|{status.st_mtime_ns}"
+        return f"{path}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
 
     def content(self, index: int) -> str:
         """The checksum of the file's bytes."""
@@ -252,8 +252,9 @@ def _to_uint8(image: Any) -> NDArray[np.uint8]:
 
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
         values = np.asarray(image).astype(np.int64)
-        # Mode I holds 16 bits in nearly every file; Pillow's own conversion would clip them to white.
-        scale = 257 if values.max(initial=0) > 255 else 1
+        # Mode I holds 16 bits in nearly every file; Pillow's own conversion would clip them to white. Of one that
+        # does not say how many bits it has, small values can only mean 8.
+        scale = 257 if image.mode != "I" or values.max(initial=0) > 255 else 1
         return np.clip(np.round(values / scale), 0, 255).astype(np.uint8)
     if image.mode == "F":
         values = np.asarray(image)

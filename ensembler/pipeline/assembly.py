@@ -111,6 +111,7 @@ def _record(plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]) -> 
         "kind": "logits",
         "values": "logits" if _averages_logits(plan) else "log_probabilities",
         "made_of": [part.name for part in parts],
+        "chosen_by": (first.model_extra or {}).get("chosen_by", "last"),
         "fold_column": first.fold_column,
         "seconds": sum(part.record.seconds or 0.0 for part in parts),
         "seconds_by_phase": {k: sum(p.record.seconds_by_phase.get(k, 0.0) for p in parts) for k in sorted(phases)},

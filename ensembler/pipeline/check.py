@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
+from ensembler.data.spec import FoldSpec
 from ensembler.errors import MissingExtraError, RecipeError, RequestError
 from ensembler.pipeline.jobs import member_jobs
 from ensembler.recipe.load import Recipe
@@ -36,6 +37,7 @@ def check_recipe(recipe: Recipe) -> None:
     checks.append(("members", partial(member_jobs, spec.members)))
     for name, member in spec.members.items():
         if isinstance(member, SoupSpec):
+            checks.append((f"members.{name}", partial(_check_soup, member, spec.folds)))
             continue
         checks.append(
             (f"members.{name}", partial(check_member, member, size=spec.input.size, channels=spec.input.channels))
@@ -49,3 +51,10 @@ def check_recipe(recipe: Recipe) -> None:
             problems.append(f"{recipe.path.name}: {place}: {error}")
     if problems:
         raise RecipeError(problems)
+
+
+def _check_soup(spec: SoupSpec, folds: FoldSpec) -> None:
+    if spec.take == "greedy" and folds.scheme == "single":
+        raise RequestError(
+            "take: greedy chooses by the rows of other folds, and there is one; take: uniform averages all"
+        )

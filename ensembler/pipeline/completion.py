@@ -137,7 +137,7 @@ def _record(
         "scores": scores,
         "seconds": sum(training),
         "seconds_by_phase": {"training": sum(training), "predicting": sum(predicting)},
-        "chosen_by": plan.job.spec.choose if isinstance(plan.job.spec, MemberSpec) else "last",
+        "chosen_by": _chosen_by(plan),
         "training": plan.job.training,
         "weights": plan.job.weights,
         **({"values": "log_probabilities"} if plan.job.weights == "sum" else {}),
@@ -148,6 +148,14 @@ def _record(
         "options": plan.options,
         "sha256": {**sums, "samples.csv": plan.workspace.store.samples_sha256},
     }
+
+
+def _chosen_by(plan: MemberPlan) -> str:
+    """What chose the epoch that predicts; best and patience look at the rows that the member is scored on."""
+    spec = plan.job.spec
+    if not isinstance(spec, MemberSpec):
+        return "last"
+    return "patience" if spec.choose == "last" and spec.patience is not None else spec.choose
 
 
 def _tasks(plan: MemberPlan) -> dict[str, Any]:

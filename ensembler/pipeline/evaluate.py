@@ -42,15 +42,17 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All scores of a run."""
+    """All scores of a run; `flattered` names members whose training was chosen by the rows they are scored on."""
 
     run: str
     classes: tuple[str, ...]
     rows: tuple[ScoreRow, ...] = field(default_factory=tuple)
+    flattered: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens evaluate --json` prints."""
-        return {"run": self.run, "classes": list(self.classes), "rows": [row.to_json() for row in self.rows]}
+        rows = [row.to_json() for row in self.rows]
+        return {"run": self.run, "classes": list(self.classes), "rows": rows, "flattered": list(self.flattered)}
 
 
 class MixedGroupsError(RequestError):
@@ -122,7 +124,8 @@ def evaluate(
     label = next((t for t in store.samples.targets if t in found), store.samples.targets[0])
     order = {target: i for i, target in enumerate(store.samples.targets)}
     rows.sort(key=lambda row: (order.get(row.target, 0), row.kind == "blend"))
-    return Evaluation(store.name, store.classes(label), tuple(rows))
+    flattered = tuple(m.name for m in opened if (m.record.model_extra or {}).get("chosen_by", "last") != "last")
+    return Evaluation(store.name, store.classes(label), tuple(rows), flattered)
 
 
 def _member_rows(

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.errors import EnsemblerError, RequestError, TrainingError
-from ensembler.files import claim, sha256_of, write_json
+from ensembler.errors import DiskFullError, EnsemblerError, TrainingError
+from ensembler.files import claim, read_json, sha256_of, write_json
 from ensembler.pipeline.assembly import assemble_members
 from ensembler.pipeline.completion import FAILED, complete_member, drop_stale
 from ensembler.pipeline.jobs import MemberJob
@@ -60,7 +60,8 @@ class Trainer:
     """Trains what is missing of a workspace's members.
 
     With `processes` above one, so many folds are trained at once. `on_fold` is called after each finished fold of this
-    process (or of those it started), for instance to renew the submission.
+    process (or of those it started), for instance to renew the submission. A trainer that `helps` another one leaves
+    to that one what is to be dropped or tried again.
     """
 
     workspace: Workspace
@@ -68,6 +69,7 @@ class Trainer:
     workers: int | None = None
     processes: int = 1
     on_fold: Callable[[], None] | None = None
+    helps: bool = False
     trained: list[FoldJob] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     kitchens: dict[str, Kitchen] = field(default_factory=dict)
@@ -90,8 +92,11 @@ class Trainer:
             self._train_in_processes(n, jobs, folds)
         # What processes that died have left, or everything.
         self._train_unclaimed(trainings, missing)
-        for plan in plans:
-            self._complete(plan)
+        for training in trainings:
+            for plan in training.plans:
+                if not plan.is_complete and not self._has_failed(training):
+                    self._complete(training, plan)
+            training.tidy()
         assemble_members(self.workspace, jobs)
         done = set(self.workspace.store.complete_members)
         names = [job.name for job in jobs]
@@ -115,8 +120,7 @@ class Trainer:
         for wait in (False, True):
             for training in trainings:
                 for fold in missing[training.name]:
-                    if not self._has_failed(training.name):
-                        self._train_one(training, fold, wait=wait)
+                    self._train_one(training, fold, wait=wait)
 
     def _train_one(self, training: Training, fold: int, *, wait: bool) -> None:
         lacking = training.lacks(fold)
@@ -126,13 +130,13 @@ class Trainer:
             return
         training.folder.mkdir(parents=True, exist_ok=True)
         with claim(training.folder / f".fold{fold}.lock", wait=wait) as ours:
-            if not ours or not training.unfinished(fold):
+            if not ours or self._has_failed(training) or not training.unfinished(fold):
                 return
             try:
                 self._finish(training, fold)
-            except (KeyboardInterrupt, OSError, RequestError):
-                raise
             except Exception as error:
+                if _concerns_all(error):
+                    raise
                 self._fail(training, fold, error)
                 return
         if self.on_fold is not None:
@@ -140,23 +144,22 @@ class Trainer:
 
     def _finish(self, training: Training, fold: int) -> None:
         plans = training.unfinished(fold)
-        descriptions = {plan.job.name: plan.trained_weights(fold) for plan in plans}
-        untrained = [plan for plan in plans if descriptions[plan.job.name] is None]
-        if untrained:
-            descriptions |= self._fit(training, untrained, fold)
+        if not all(plan.trained_weights(fold) for plan in plans):
+            self._fit(training, fold)
             self.trained.append(training.fold_job(fold))
-        for plan, finished in self._predict(plans, fold, descriptions):
+        for plan, finished in self._predict(plans, fold):
             write_finished_fold(plan.folder, finished)
             training.progress_done(plan, fold, finished)
         training.state_path(fold).unlink(missing_ok=True)
 
-    def _fit(self, training: Training, plans: Sequence[MemberPlan], fold: int) -> dict[str, dict[str, Any] | None]:
-        """Train a fold and write the weights of `plans`; their descriptions by member."""
+    def _fit(self, training: Training, fold: int) -> None:
+        """Train a fold and write the weights of every member that comes of it and lacks them."""
         from ensembler.networks.checkpoint import save_checkpoint
 
-        trained = self._train(training, plans, fold)
-        descriptions: dict[str, dict[str, Any] | None] = {}
-        for plan in plans:
+        trained = self._train(training, fold)
+        for plan in training.all_plans:
+            if plan.trained_weights(fold):
+                continue
             shape = {"classes": len(plan.classes), "size": plan.input.size, "channels": plan.input.channels}
             description = {
                 "fingerprint": plan.fingerprint,
@@ -164,23 +167,21 @@ class Trainer:
                 "fold": fold,
                 "classes": list(plan.classes),
                 "tasks": {target: [part.start, part.stop] for target, part in plan.task_slices.items()},
-                "seconds": trained.seconds / len(plans),
+                "seconds": trained.seconds / len(training.all_plans),
                 "chosen_epoch": trained.chosen_epoch,
-                "history": [r.__dict__ for r in trained.history],
+                "history": [record.to_json() for record in trained.history],
                 **({"made_of": list(trained.made_of)} if trained.made_of else {}),
             }
             network = trained.networks[plan.job.weights]
             plan.folder.mkdir(parents=True, exist_ok=True)
             save_checkpoint(weights_path(plan.folder, fold), network, plan.job.base, shape, description)
-            descriptions[plan.job.name] = description
-        return descriptions
 
-    def _train(self, training: Training, plans: Sequence[MemberPlan], fold: int) -> TrainedFold:
+    def _train(self, training: Training, fold: int) -> TrainedFold:
         from ensembler.data.augment import build_augment
         from ensembler.training.ensembles import train_ensemble
         from ensembler.training.fold import train_fold
 
-        first, progress = training.plans[0], self.workspace.progress
+        first, progress = training.all_plans[0], self.workspace.progress
         spec, base = first.job.spec, first.job.base
         if isinstance(spec, SoupSpec):
             kitchen = self.kitchens.setdefault(training.name, Kitchen(first, spec, self.device))
@@ -198,11 +199,12 @@ class Trainer:
         }
         if isinstance(spec, EnsembleSpec):
             return train_ensemble(spec, first.fold_data(fold), **options)
-        choice = kept_choice(self.workspace.store, "compile", training.name, first.fingerprint)
+        choice = kept_choice(self.workspace.store, "compile", training.name, training.fingerprint)
         return train_fold(
             spec,
             first.fold_data(fold),
-            weights=[plan.job.weights for plan in plans],
+            weights=[plan.job.weights for plan in training.all_plans],
+            identity=training.fingerprint,
             workers=self.workers,
             state_path=training.state_path(fold),
             on_note=lambda text: progress.note(f"{training.name} fold {fold}: {text}"),
@@ -212,13 +214,11 @@ class Trainer:
         )
 
     def _keep_compile_choice(self, training: Training, measured: CompileChoice) -> bool:
-        made_for = training.plans[0].fingerprint
-        kept = keep_choice(self.workspace.store, "compile", training.name, made_for, measured.to_json())
+        store, made_for = self.workspace.store, training.fingerprint
+        kept = keep_choice(store, "compile", training.name, made_for, measured.to_json())
         return bool(kept["compiled"])
 
-    def _predict(
-        self, plans: Sequence[MemberPlan], fold: int, descriptions: Mapping[str, dict[str, Any] | None]
-    ) -> Iterator[tuple[MemberPlan, FinishedFold]]:
+    def _predict(self, plans: Sequence[MemberPlan], fold: int) -> Iterator[tuple[MemberPlan, FinishedFold]]:
         """The logits of the networks of one training, all from one pass over the pixels."""
         from ensembler.inference.predict import predict_logits
         from ensembler.networks.checkpoint import load_checkpoint
@@ -239,7 +239,7 @@ class Trainer:
         )
         seconds = (time.perf_counter() - began) / len(plans)
         for plan, of_member in zip(plans, logits, strict=True):
-            description = descriptions[plan.job.name]
+            description = plan.trained_weights(fold)
             assert description is not None
             _check_logits(of_member, plan, description)
             record = {
@@ -253,7 +253,7 @@ class Trainer:
 
     def _fail(self, training: Training, fold: int, error: Exception) -> None:
         detail = str(error) if isinstance(error, EnsemblerError) else f"{type(error).__name__}: {error}"
-        failure = Failure(training.name, fold, f"member {training.name!r} fold {fold}: {detail}")
+        failure = _failure(training, fold, detail)
         for plan in training.plans:
             plan.folder.mkdir(parents=True, exist_ok=True)
             if not isinstance(error, EnsemblerError):
@@ -262,15 +262,38 @@ class Trainer:
         self.failures.append(failure)
         self.workspace.progress.warn(f"{failure.message}; the other members go on")
 
-    def _has_failed(self, training: str) -> bool:
-        return any(failure.member == training for failure in self.failures)
+    def _has_failed(self, training: Training) -> bool:
+        """Whether a fold of it failed here, or in another process that shares the run."""
+        if any(failure.member == training.name for failure in self.failures):
+            return True
+        for plan in training.plans:
+            path = plan.folder / FAILED
+            told = read_json(path) if path.is_file() else {}
+            if told.get("fingerprint") == plan.fingerprint:
+                self.failures.append(_failure(training, int(told["fold"]), str(told["message"])))
+                return True
+        return False
 
-    def _complete(self, plan: MemberPlan) -> None:
-        if plan.is_complete or self._has_failed(plan.job.training):
-            return
+    def _complete(self, training: Training, plan: MemberPlan) -> None:
         folds = range(plan.n_folds)
-        if all(plan.is_finished(fold) for fold in folds):
-            complete_member(plan, [read_finished_fold(plan.folder, fold) for fold in folds])
+        try:
+            if all(plan.is_finished(fold) for fold in folds):
+                complete_member(plan, [read_finished_fold(plan.folder, fold) for fold in folds])
+        except Exception as error:
+            if plan.is_complete:  # another process was faster, and has removed what was being read
+                return
+            if _concerns_all(error):
+                raise
+            self._fail(training, plan.n_folds - 1, error)
+
+
+def _failure(training: Training, fold: int, detail: str) -> Failure:
+    return Failure(training.name, fold, f"member {training.name!r} fold {fold}: {detail}")
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Whether an error stops the whole run, as that of a disk does, and not one member alone."""
+    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and not isinstance(error, EnsemblerError))
 
 
 def _check_logits(logits: NDArray[np.float32], plan: MemberPlan, description: dict[str, Any]) -> None:

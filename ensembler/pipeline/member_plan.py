@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, StoreError, UnknownNameError
+from ensembler.files import sha256_of
 from ensembler.logits import softmax
 from ensembler.metrics import score
 from ensembler.pipeline.fingerprint import fingerprint
@@ -92,6 +93,8 @@ class MemberPlan:
             return {"method": "soup", "take": spec.take, "of": {p.job.name: p.fingerprint for p in self.ingredients}}
         # What only says which members there are, or how fast they are made, does not make this one another.
         options = spec.model_dump(mode="json", exclude={"augment", "seeds", "as_", "also", "compile"})
+        if spec.checkpoint is not None:  # what is in the file counts, not where it lies
+            options["checkpoint"] = sha256_of(Path(spec.checkpoint))
         if isinstance(spec, MemberSpec):
             options["ema"] = (spec.ema or EMA_DECAY) if self.job.weights == "ema" else None
         return {**options, "weights": self.job.weights}
@@ -231,9 +234,15 @@ class MemberPlan:
 
     def is_finished(self, fold: int) -> bool:
         """Whether the logits of a fold are there, made with these options and views."""
-        if not fold_path(self.folder, fold).is_file():
+        path = fold_path(self.folder, fold)
+        if not path.is_file():
             return False
-        record = read_finished_fold(self.folder, fold).record
+        try:
+            record = read_finished_fold(self.folder, fold).record
+        except StoreError:
+            if path.is_file():
+                raise
+            return False  # another process has completed the member meanwhile
         return record["fingerprint"] == self.fingerprint and tuple(record["views"]) == self.view_names
 
     def trained_weights(self, fold: int) -> dict[str, Any] | None:

@@ -161,7 +161,7 @@ def _work(share: Share, mouth: Connection) -> None:
     torch.set_num_threads(share.threads)
     try:
         workspace = open_workspace(share.recipe, share.artifacts, Sender(mouth))
-        trainer = Trainer(workspace, share.device, share.workers)
+        trainer = Trainer(workspace, share.device, share.workers, helps=True)
         result = trainer.train([job for job in workspace.jobs if job.name in share.members], share.folds)
         mouth.send(("result", (result.trained, result.failures)))
     except KeyboardInterrupt:

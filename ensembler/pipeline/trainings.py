@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +15,34 @@ from ensembler.training.spec import EnsembleSpec, SoupSpec
 
 @dataclass(frozen=True)
 class Training:
-    """The plans of members that one training makes."""
+    """The members that one training makes: `plans` are those asked for, `all_plans` all that come from it.
+
+    Whoever asks for whichever of them, the training is the same one, with one claim and one state for each fold.
+    """
 
     name: str
     plans: tuple[MemberPlan, ...]
+    all_plans: tuple[MemberPlan, ...]
 
     @property
     def folder(self) -> Path:
-        """Where its claims and its state lie: with the first of its members that is not complete."""
-        return next((plan for plan in self.plans if not plan.is_complete), self.plans[0]).folder
+        """Where its claims and states lie while it lasts."""
+        return self.plans[0].workspace.store.folder / ".training" / self.name
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of everything that decides what it makes."""
+        return self.all_plans[0].fingerprint
 
     def state_path(self, fold: int) -> Path:
         """Where the training of a fold that is not over keeps its state."""
         return self.folder / f"fold{fold}.state"
+
+    def tidy(self) -> None:
+        """Remove its folder when nothing is in it any more."""
+        for folder in (self.folder, self.folder.parent):
+            with contextlib.suppress(OSError):  # not empty, or already gone
+                folder.rmdir()
 
     def missing(self, folds: Sequence[int] | None) -> list[int]:
         """Folds that some member still lacks."""
@@ -64,8 +80,15 @@ class Training:
 
 
 def group_trainings(plans: Sequence[MemberPlan]) -> list[Training]:
-    """The plans by training, in order."""
-    grouped: dict[str, list[MemberPlan]] = {}
+    """The trainings of the plans, in order."""
+    asked: dict[str, list[MemberPlan]] = {}
     for plan in plans:
-        grouped.setdefault(plan.job.training, []).append(plan)
-    return [Training(name, tuple(members)) for name, members in grouped.items()]
+        asked.setdefault(plan.job.training, []).append(plan)
+    return [Training(name, tuple(members), _all_plans(name, members)) for name, members in asked.items()]
+
+
+def _all_plans(name: str, asked: Sequence[MemberPlan]) -> tuple[MemberPlan, ...]:
+    by_name = {plan.job.name: plan for plan in asked}
+    workspace = asked[0].workspace
+    jobs = [job for job in workspace.jobs if job.training == name and not job.parts]
+    return tuple(by_name.get(job.name) or MemberPlan(workspace, job) for job in jobs)

@@ -166,9 +166,9 @@ def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = 
     store.folder.mkdir(parents=True, exist_ok=True)
     with claim(store.lock_path, wait=True):
         if store.samples_path.is_file():
-            samples = _compare(recipe, store, samples)
+            samples = _compare(recipe, store, samples, artifacts)
         else:
-            _create(recipe, store, samples, progress)
+            _create(recipe, store, samples, artifacts, progress)
     sweep(store.folder)
     finish_replacements(store.folder, store.lock_path)
     return Workspace(recipe, RunStore(store.folder), samples, artifacts, progress)
@@ -189,11 +189,12 @@ def _without_broken(samples: SampleSet, recipe: Recipe, artifacts: Path, progres
     return kept
 
 
-def _create(recipe: Recipe, store: RunStore, samples: SampleSet, progress: Progress) -> None:
+def _create(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path, progress: Progress) -> None:
     split = split_samples(samples, recipe.spec.folds)
     for note in split.notes:
         progress.note(note)
-    write_lock(recipe, store, samples, split.table, left_out=samples.left_out)
+    images = images_fingerprint(samples, artifacts)
+    write_lock(recipe, store, samples, split.table, images, left_out=samples.left_out)
     write_recipe(recipe, store)
     write_samples(store.samples_path, split.table)  # last: now the run exists
 
@@ -222,9 +223,14 @@ def dump_spec(spec: RecipeSpec) -> dict[str, Any]:
 
 
 def write_lock(
-    recipe: Recipe, store: RunStore, samples: SampleSet, table: pd.DataFrame, left_out: Iterable[str] = ()
+    recipe: Recipe,
+    store: RunStore,
+    samples: SampleSet,
+    table: pd.DataFrame,
+    images: str,
+    left_out: Iterable[str] = (),
 ) -> None:
-    """Write versions, seeds, classes, the data's fingerprint and the resolved recipe into the run.
+    """Write versions, seeds, classes, fingerprints of table and images, and the resolved recipe into the run.
 
     `table` is the run's samples.csv, whose fold columns say how often the split is repeated.
     """
@@ -240,6 +246,7 @@ def write_lock(
         "part_of": {part: job.name for job in jobs for part in job.parts},
         "left_out": sorted(left_out) or old.get("left_out", []),
         "data": data_fingerprint(samples),
+        "images": images,
         "choices": old.get("choices", {}),
         "recipe": dump_spec(recipe.spec),
     }
@@ -263,12 +270,20 @@ def _versions() -> dict[str, str]:
 
 
 def data_fingerprint(samples: SampleSet) -> str:
-    """A digest of ids, labels and groups in their order."""
+    """A digest of ids, labels, groups and weights in their order."""
     table = samples.table.drop(columns=["path"], errors="ignore")
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
-def _compare(recipe: Recipe, store: RunStore, samples: SampleSet) -> SampleSet:
+def images_fingerprint(samples: SampleSet, artifacts: Path) -> str:
+    """A digest of what the images show, wherever they lie."""
+    from ensembler.data.contents import content_checksums
+
+    checksums = content_checksums(samples.images, cache_folder(artifacts))
+    return hashlib.sha256("\n".join(checksums).encode()).hexdigest()
+
+
+def _compare(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path) -> SampleSet:
     lock = store.lock
     old = lock.get("recipe")
     if isinstance(old, dict):
@@ -277,7 +292,9 @@ def _compare(recipe: Recipe, store: RunStore, samples: SampleSet) -> SampleSet:
     if isinstance(left_out, list) and left_out:
         samples = drop_samples(samples, [str(sample) for sample in left_out])
     _compare_rows(recipe, store, samples)
-    write_lock(recipe, store, samples, store.samples.table)
+    images = images_fingerprint(samples, artifacts)
+    _compare_fingerprints(store, {"data": data_fingerprint(samples), "images": images})
+    write_lock(recipe, store, samples, store.samples.table, images)
     write_recipe(recipe, store)
     return samples
 
@@ -311,6 +328,17 @@ def _compare_rows(recipe: Recipe, store: RunStore, samples: SampleSet) -> None:
     for column in old.columns:
         if column not in new or not _same(old[column], new[column]):
             raise ChangedRecipeError(f"the data of run {store.name!r} have changed in {column!r}; {advice}")
+
+
+def _compare_fingerprints(store: RunStore, now: Mapping[str, str]) -> None:
+    """Raise ChangedRecipeError for changes that samples.csv does not show: weights, labels to train on, images."""
+    names = {"data": "weights or labels to train on", "images": "what its images show"}
+    for key, digest in now.items():
+        if store.lock.get(key, digest) != digest:
+            raise ChangedRecipeError(
+                f"the data of run {store.name!r} have changed in {names[key]}; give this recipe another name "
+                f"(name: or --set name=...), or remove {store.folder}"
+            )
 
 
 def _same(old: pd.Series[Any], new: pd.Series[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,14 +14,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from ensembler.data.augment import Augment, DeviceAugment, sample_seed
 from ensembler.data.pixels import Pixels
+from ensembler.errors import EnsemblerError
 
 
 @dataclass(frozen=True)
-class BatchSource(Dataset[tuple[Tensor, Tensor]]):
+class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
     """The batches of one epoch by position; each can be made alone, by any process.
 
     `pixels` are uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches` positions among the
-    images. A sample's augmentation depends on `key` (run seed, fold, epoch) and its position alone.
+    images. A sample's augmentation depends on `key` (run seed, fold, epoch), its position, and how often it was drawn
+    before in the epoch.
     """
 
     pixels: Pixels
@@ -34,9 +37,30 @@ class BatchSource(Dataset[tuple[Tensor, Tensor]]):
 
     def seeds(self, index: int) -> list[int]:
         """The seed of every image in a batch."""
-        return [sample_seed(*self.key, int(row)) for row in self.batches[index]]
+        again = self._drawn_before[index]
+        return [
+            sample_seed(*self.key, int(row), *([int(n)] if n else []))
+            for row, n in zip(self.batches[index], again, strict=True)
+        ]
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def _drawn_before(self) -> list[NDArray[np.int64]]:
+        """How often each row of each batch came before in the epoch."""
+        rows = np.concatenate(self.batches)
+        order = np.argsort(rows, kind="stable")
+        first = np.flatnonzero(np.diff(rows[order], prepend=-1))  # where each row's draws begin, in order of rows
+        before = np.empty(len(rows), dtype=np.int64)
+        before[order] = np.arange(len(rows)) - np.repeat(first, np.diff(first, append=len(rows)))
+        return np.split(before, np.cumsum([len(batch) for batch in self.batches])[:-1])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | EnsemblerError:
+        # An error is handed over as it is: raised in a loader's process it would arrive as a traceback in a string.
+        try:
+            return self._make(index)
+        except EnsemblerError as error:
+            return error
+
+    def _make(self, index: int) -> tuple[Tensor, Tensor]:
         rows = self.batches[index]
         images = self.pixels[rows]
         if self.augment is not None and not isinstance(self.augment, DeviceAugment):
@@ -50,7 +74,7 @@ def epoch_batches(rows: NDArray[np.int64], batch_size: int, rng: np.random.Gener
     """Shuffle `rows` into batches; a last batch of one joins the one before, for batch norm cannot learn from one."""
     order = rng.permutation(rows)
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
         last = batches.pop()
         batches[-1] = np.concatenate([batches[-1], last])
     return batches
@@ -59,13 +83,16 @@ def epoch_batches(rows: NDArray[np.int64], batch_size: int, rng: np.random.Gener
 def iterate(source: BatchSource, workers: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches in order on `device`, made by this process or by `workers` others."""
     if workers == 0:
-        batches: Iterator[tuple[Tensor, Tensor]] = (source[i] for i in range(len(source)))
+        batches: Iterator[tuple[Tensor, Tensor] | EnsemblerError] = (source[i] for i in range(len(source)))
     else:
         # A generator of its own: the loader would draw from the global one, and dropout would see it.
         own = torch.Generator()
         pin = device.type == "cuda"
         batches = iter(DataLoader(source, batch_size=None, num_workers=workers, pin_memory=pin, generator=own))
-    for i, (pixels, targets) in enumerate(batches):
+    for i, made in enumerate(batches):
+        if isinstance(made, EnsemblerError):
+            raise made
+        pixels, targets = made
         on_device = pixels.to(device, non_blocking=True)
         if isinstance(source.augment, DeviceAugment):
             on_device = source.augment.on_batch(on_device, source.seeds(i))

@@ -8,7 +8,7 @@ from ensembler.errors import DataError, UnknownNameError
 from ensembler.networks.build import check_network
 from ensembler.training.spec import EnsembleSpec, TrainingSpec
 
-SCHEDULES = ("cosine", "tanh", "step", "multistep", "plateau", "poly", "none")
+SCHEDULES = ("cosine", "tanh", "poly", "step", "none")
 
 
 def check_member(spec: TrainingSpec, *, size: int, channels: int) -> None:

@@ -47,8 +47,8 @@ from ensembler.training.state import read_state, write_state
 class EpochRecord:
     """One epoch of a fold.
 
-    `loss` is that on the train rows when it is known, `score` and `valid_loss` are accuracy and log loss on the
-    validation rows.
+    `loss` is that on the train rows when it is known, `lr` the learning rate at the epoch's first step, `score` and
+    `valid_loss` are accuracy and log loss on the validation rows.
     """
 
     epoch: int
@@ -58,6 +58,10 @@ class EpochRecord:
     seconds: float
     score: float | None = None
     valid_loss: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; a figure that is not finite becomes None."""
+        return {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def train_fold(
     data: FoldData,
     *,
     weights: Sequence[str] = (),
+    identity: str = "",
     augment: Augment | None = None,
     seed: int = 0,
     fold: int = 0,
@@ -98,7 +103,8 @@ def train_fold(
     """Train the network of `spec` on the train rows.
 
     `weights` names the networks that are wanted of the training (default: the member's own, `spec.primary`). With
-    `state_path` the state is kept after every epoch and taken up again. With `compile: auto`, `compiled` is what was
+    `state_path` the state is kept after every epoch and taken up again by a training of the same spec, rows and
+    `identity`, a digest of whatever else counts, such as the augmentation. With `compile: auto`, `compiled` is what was
     chosen before; None has it measured, and `on_compile_choice` says what counts. Raises TrainingError when the loss
     is not finite, with epoch and learning rate.
     """
@@ -109,7 +115,7 @@ def train_fold(
         seed_all(sample_seed(seed, "build", fold))
         wanted = tuple(weights) or (spec.primary,)
         processes = loader_processes(chosen_device) if workers is None else workers
-        training = _Training.build(spec, data, wanted, augment, seed, fold, chosen_device, processes)
+        training = _Training.build(spec, data, wanted, identity, augment, seed, fold, chosen_device, processes)
         if state_path is not None:
             training.resume(state_path, on_note)
         if not training.is_over:
@@ -130,6 +136,7 @@ class _Training:
     spec: MemberSpec
     data: FoldData
     wanted: tuple[str, ...]
+    identity: str
     augment: Augment | None
     seed: int
     fold: int
@@ -154,6 +161,7 @@ class _Training:
         spec: MemberSpec,
         data: FoldData,
         wanted: tuple[str, ...],
+        identity: str,
         augment: Augment | None,
         seed: int,
         fold: int,
@@ -169,6 +177,7 @@ class _Training:
             spec,
             data,
             wanted,
+            identity,
             augment,
             seed,
             fold,
@@ -189,7 +198,7 @@ class _Training:
         """A fingerprint of what is trained, so that a state is never taken up by another training."""
         rows = hashlib.sha256(self.data.train_rows.tobytes() + self.data.targets.tobytes()).hexdigest()
         spec = self.spec.model_dump(mode="json", exclude={"seeds", "as_", "also", "compile"})
-        content = [spec, self.wanted, self.seed, self.fold, rows, list(self.data.pixels.shape)]
+        content = [spec, self.wanted, self.identity, self.seed, self.fold, rows, list(self.data.pixels.shape)]
         for drawn_by in (self.data.balance, self.data.weights):
             if drawn_by is not None:
                 content.append(hashlib.sha256(drawn_by.tobytes()).hexdigest())
@@ -238,11 +247,11 @@ class _Training:
         seed_all(sample_seed(self.seed, self.fold, epoch))
         source = self._source(epoch)
         self._freeze(epoch <= self.spec.freeze_epochs)
-        loss = self._train(source, epoch)
+        loss, lr = self._train(source, epoch)
         self.further.after_epoch(epoch, self.network)
         score, valid_loss = self._validate()
         record = EpochRecord(
-            epoch, self.spec.epochs, loss, self._lr, time.perf_counter() - began, score=score, valid_loss=valid_loss
+            epoch, self.spec.epochs, loss, lr, time.perf_counter() - began, score=score, valid_loss=valid_loss
         )
         self.history.append(record)
         self._remember_best(record)
@@ -266,12 +275,14 @@ class _Training:
             for parameter in part.parameters():
                 parameter.requires_grad_(True)
 
-    def _train(self, source: BatchSource, epoch: int) -> float:
+    def _train(self, source: BatchSource, epoch: int) -> tuple[float, float]:
+        """Take the steps of an epoch; the mean loss, and the learning rate of the first step."""
         self.network.train()
         steps = len(source)
         total, seen = torch.zeros((), device=self.device), 0
         updates = (epoch - 1) * math.ceil(steps / self.spec.accumulate)
         self._schedule(updates, epoch)
+        lr = self._lr
         for step, (pixels, targets) in enumerate(iterate(source, self.workers, self.device)):
             first = step - step % self.spec.accumulate
             in_group = min(self.spec.accumulate, steps - first)
@@ -289,7 +300,7 @@ class _Training:
                 self._check_finite(total, epoch)
         if self.scheduler is not None:
             self.scheduler.step(epoch)
-        return float(total) / seen
+        return float(total) / seen, lr
 
     def _loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
         images, soft = mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)

@@ -26,11 +26,11 @@ def build_loss(spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequence[
     mixes = spec.mixes
     weights = class_weights(spec, counts, classes)
     if spec.loss == "bce":
-        return BinaryCrossEntropy(smoothing=0.0 if mixes else spec.smoothing, weight=weights)
+        return BinaryCrossEntropy(smoothing=0.0 if mixes else spec.smoothing, pos_weight=weights)
     if spec.loss == "focal":
         return FocalLoss(spec.focal_gamma, weights)
     if spec.loss == "balanced_softmax":
-        return BalancedSoftmax(counts, spec.tau, weights, spec.smoothing)
+        return BalancedSoftmax(counts, spec.tau, weights, 0.0 if mixes else spec.smoothing)
     if spec.loss == "soft_f1":
         return SoftF1()
     if mixes and weights is None:

@@ -51,6 +51,8 @@ def build_scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates:
         num_epochs=spec.epochs // cycles,
         cycle_limit=cycles,
         cycle_decay=1.0,
+        decay_epochs=spec.decay_epochs or max(1, spec.epochs // 3),
+        decay_rate=spec.decay_rate if spec.sched == "step" else 1.0,  # of poly it is the power: a straight line
         warmup_epochs=spec.warmup_epochs,
         warmup_lr=spec.lr / 100,
         min_lr=spec.min_lr,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.errors import RequestError
 from ensembler.training.losses import BETA
 from ensembler.training.spec import Sampler
 
 
 def epoch_size(sampler: Sampler, labels: NDArray[np.int64]) -> int:
-    """How many rows an epoch has, of train rows with these `labels` `[rows]`."""
-    counts = np.unique(labels, return_counts=True)[1]
+    """How many rows an epoch has, of train rows with these `labels` `[rows]` (-1 = unknown)."""
+    counts = np.unique(labels[labels >= 0], return_counts=True)[1]
+    unknown = int((labels < 0).sum())
     if sampler == "up":
-        return int(counts.max() * len(counts))
+        return int(counts.max() * len(counts)) + unknown
     if sampler == "down":
-        return int(counts.min() * len(counts))
+        return int(counts.min() * len(counts)) + unknown
     return len(labels)
 
 
@@ -30,20 +32,26 @@ def draw_rows(
 
     balanced, sqrt and effective keep the epoch's length and draw a row with probability 1/n, 1/sqrt(n) or 1/(effective
     n) of its class; up repeats rows until every class has as many as the largest, down keeps as many as the smallest.
+    Rows without a label (-1) are no class: they are drawn with the mean chance, or once. Raises RequestError when no
+    row has a weight.
     """
     if sampler == "none":
         return rows
-    _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    known = labels >= 0
+    _, index, counts = np.unique(labels[known], return_inverse=True, return_counts=True)
     if sampler in ("up", "down"):
         size = int(counts.max() if sampler == "up" else counts.min())
-        return np.concatenate([_resize(rows[index == c], size, rng) for c in range(len(counts))])
+        drawn = [_resize(rows[known][index == c], size, rng) for c in range(len(counts))]
+        return np.concatenate([*drawn, rows[~known]])
     if sampler == "weights":
         assert weights is not None
-        chances = weights
-    else:
-        n = counts.astype(np.float64)
-        per_class = {"balanced": 1 / n, "sqrt": n**-0.5, "effective": (1 - BETA) / (1 - BETA**n)}[sampler]
-        chances = per_class[index]
+        if not weights.sum() > 0:
+            raise RequestError("sampler: weights: the weights of the train rows sum to 0; give some of them a weight")
+        return _systematic(rows, weights, rng)
+    n = counts.astype(np.float64)
+    per_class = {"balanced": 1 / n, "sqrt": n**-0.5, "effective": (1 - BETA) / (1 - BETA**n)}[sampler]
+    chances = np.full(len(rows), (per_class * n).sum() / n.sum())
+    chances[known] = per_class[index]
     return _systematic(rows, chances, rng)
 
 

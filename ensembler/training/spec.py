@@ -47,7 +47,9 @@ class TrainingSpec(NetworkSpec):
     lr: float = Field(1e-3, gt=0, description="Learning rate at its peak.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay; none on biases and norms.")
     momentum: float | None = Field(None, ge=0, lt=1, description="Momentum, for optimizers that have one.")
-    sched: str = Field("cosine", description="Learning-rate schedule, by timm's name, or none.")
+    sched: str = Field(
+        "cosine", description="Learning-rate schedule: cosine, tanh, poly (a straight line), step or none."
+    )
     min_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the schedule.")
     loss: Literal["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1"] = Field(
         "cross_entropy",
@@ -101,6 +103,10 @@ class MemberSpec(TrainingSpec):
     )
     accumulate: int = Field(1, ge=1, description="Steps whose gradients are summed before the optimizer moves.")
     layer_decay: float | None = Field(None, gt=0, le=1, description="Each layer's lr is this times the next one's.")
+    decay_epochs: int | None = Field(
+        None, ge=1, description="sched: step: epochs between two falls (default: a third)."
+    )
+    decay_rate: float = Field(0.1, gt=0, lt=1, description="sched: step: the factor of a fall.")
     warmup_epochs: int = Field(0, ge=0, description="Epochs in which the learning rate rises.")
     clip_grad: float | None = Field(None, gt=0, description="Largest norm of the gradient.")
     freeze_epochs: int = Field(0, ge=0, description="Epochs in which only the head learns.")
@@ -109,7 +115,9 @@ class MemberSpec(TrainingSpec):
         description="Rows of an epoch: balanced draws classes equally often, sqrt and effective less so; up repeats, "
         "down leaves out; weights uses data.weight.",
     )
-    sampler_target: str | None = Field(None, description="The target whose classes are balanced (default: its own).")
+    sampler_target: str | None = Field(
+        None, description="The target whose classes are balanced (default: its own; the label when it has several)."
+    )
     mixup: float = Field(0.0, ge=0, description="Mixup alpha; 0 = none.")
     cutmix: float = Field(0.0, ge=0, description="CutMix alpha; 0 = none.")
     ema: float | None = Field(None, gt=0, lt=1, description="Decay of averaged weights (EMA), which then predict.")
@@ -135,7 +143,11 @@ class MemberSpec(TrainingSpec):
     choose: Literal["last", "best"] = Field(
         "last", description="The epoch that predicts; best looks at the validation fold and flatters its scores."
     )
-    patience: int | None = Field(None, ge=1, description="Stop after so many epochs without a better validation loss.")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after so many epochs without a better validation loss, which flatters scores as best does.",
+    )
     compile: Literal["off", "on", "auto"] = Field(
         "off", description="torch.compile; auto measures at the start whether it pays before the training ends."
     )
@@ -161,7 +173,7 @@ class MemberSpec(TrainingSpec):
     def averaged_from(self, weights: str) -> int:
         """The first epoch whose weights are in the average called `weights` (swa, last_3)."""
         found = AVERAGE.match(weights)
-        n_epochs = int(found["epochs"]) if found else max(1, self.epochs // 4)
+        n_epochs = int(found["epochs"]) if found else max(2, self.epochs // 4)
         return self.epochs - n_epochs + 1
 
     @model_validator(mode="after")
@@ -186,6 +198,8 @@ class MemberSpec(TrainingSpec):
                 raise ValueError(f"also: {name!r}; expected ema, swa, or last_3 for any number of epochs")
             if found and not 2 <= int(found["epochs"]) <= self.epochs:
                 raise ValueError(f"also: {name!r} averages 2 to {self.epochs} epochs")
+        if "swa" in self.also and self.epochs < 2:
+            raise ValueError("also: [swa] averages at least 2 epochs")
         if len(set(self.also)) != len(self.also):
             raise ValueError(f"also: {list(self.also)} names one twice")
         if self.swa_lr is not None and "swa" not in self.also:
@@ -281,6 +295,10 @@ class EnsembleSpec(TrainingSpec):
             raise ValueError(f"lr_clip {list(self.lr_clip)} should be a lower and a higher learning rate")
         if self.sched not in ("cosine", "none"):
             raise ValueError(f"sched: {self.sched!r}; torchensemble's methods take cosine or none")
+        if self.amp == "fp16":
+            raise ValueError("amp: fp16 needs a scaler, which torchensemble does not have; take auto, bf16 or off")
+        if self.method == "snapshot" and (self._says("sched") or self._says("min_lr")):
+            raise ValueError("snapshot has a schedule of its own; leave sched and min_lr out (lr_clip bounds the rate)")
         return self
 
 

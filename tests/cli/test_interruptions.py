@@ -66,7 +66,7 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits_and_leaves_nothing
     whole = ens.folder / "artifacts" / "whole"
     folder = ens.folder / "artifacts" / "shapes"
     moments = [
-        lambda: (folder / "members" / "one" / "fold0.state").exists(),
+        lambda: (folder / ".training" / "one" / "fold0.state").exists(),
         lambda: (folder / "members" / "one" / "fold1.safetensors").exists(),
         lambda: (folder / "members" / "two").exists(),
     ]
@@ -88,7 +88,7 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits_and_leaves_nothing
 def test_ctrl_c_ends_soon_with_one_line_on_how_to_go_on(ens, recipe):
     process = ens.start("run", recipe, "--quiet")
     folder = ens.folder / "artifacts" / "shapes"
-    wait_for(lambda: (folder / "members" / "one" / "fold0.state").exists(), process)
+    wait_for(lambda: (folder / ".training" / "one" / "fold0.state").exists(), process)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)

@@ -37,6 +37,11 @@ def test_sixteen_bits_are_scaled_not_clipped(save):
     assert np.array_equal(decode(save(Image.fromarray(grey), "x.png")), PIXELS[..., 0])
 
 
+def test_dark_sixteen_bit_images_stay_dark(save):
+    values = np.full((4, 4), 200, np.uint16)
+    assert decode(save(Image.fromarray(values), "dark.png")).max() <= 1
+
+
 def test_grey_stays_grey_and_palettes_and_cmyk_become_colour(save):
     assert decode(save(Image.fromarray(PIXELS[..., 0]), "g.png")).ndim == 2
     assert decode(save(Image.fromarray(PIXELS).convert("P"), "p.png")).shape == (24, 32, 3)

@@ -61,6 +61,18 @@ def test_a_changed_file_or_input_is_prepared_again(images, tmp_path):
     assert counting.reads == 18
 
 
+def test_other_content_of_the_same_size_and_time_is_noticed(images, tmp_path):
+    path, cache = images.paths[0], tmp_path / "cache"
+    Image.new("RGB", (16, 12)).save(path.with_suffix(".bmp"))
+    bmp = FileImages([path.with_suffix(".bmp")])
+    times = bmp.paths[0].stat()
+    assert prepare_pixels(bmp, SPEC, cache)[0, 0, 0, 0] == 0
+    Image.new("RGB", (16, 12), (200, 0, 0)).save(bmp.paths[0])
+    os.utime(bmp.paths[0], ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert bmp.paths[0].stat().st_size == times.st_size
+    assert prepare_pixels(bmp, SPEC, cache)[0, 0, 0, 0] == 200
+
+
 def test_the_same_images_elsewhere_share_the_cache(images, tmp_path):
     counting = Counting(images)
     prepare_pixels(counting, SPEC, tmp_path / "cache")

@@ -36,6 +36,7 @@ def test_folds_trained_at_once_are_those_trained_one_by_one(recipe, monkeypatch)
     assert together.complete == ("narrow", "wide")
     assert {failure.member for failure in together.failures} == {"odd"}
     assert len(together.trained) == 6
+    assert len([warning for warning in heard.warnings if "'odd'" in warning]) == 1  # it fails in one process, once
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

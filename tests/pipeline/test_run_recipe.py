@@ -309,3 +309,130 @@ def test_a_member_of_seeds_is_given_more_views_and_predicts_new_images_as_the_me
     stored = member.test(classes).mean(axis=0)[asked]
     labels = [classes[i] for i in stored.argmax(axis=1)]
     assert found.loc[member.samples.test["id"][asked], found.columns[-1]].tolist() == labels
+
+
+class Interrupt(Notes):
+    """Ends the process, as it were, after so many epochs."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def epoch(self, epoch):
+        super().epoch(epoch)
+        if self.epochs == self.after:
+            raise KeyboardInterrupt
+
+
+def test_a_half_trained_fold_does_not_go_on_under_another_recipe(recipe):
+    narrow = {"members": ["narrow"], "device": "cpu"}
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, progress=Interrupt(1), **narrow)
+    changed = ("augment=heavy", "input.resize=crop")
+    notes = Notes()
+    run(recipe, *changed, progress=notes, **narrow)
+    assert not [note for note in notes.notes if "goes on" in note]
+    run(recipe, *changed, "name=clean", **narrow)
+    logits = [Run.open(n, recipe.parent / "artifacts").members["narrow"].oof_logits for n in ("shapes", "clean")]
+    assert np.array_equal(*logits)
+
+
+def test_whichever_member_of_a_training_is_asked_for_its_state_is_shared(recipe):
+    also = "members.narrow.also=[ema]"
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, also, members=["narrow-ema"], device="cpu", progress=Interrupt(1))
+    notes = Notes()
+    run(recipe, also, members=["narrow"], device="cpu", progress=notes)
+    assert "narrow fold 0: goes on after epoch 1" in notes.notes
+    # The weights of the other member came of the same training: nothing is left to train.
+    assert run(recipe, also, members=["narrow-ema"], device="cpu").trained == 0
+    assert {"narrow", "narrow-ema"} <= set(Run.open("shapes", recipe.parent / "artifacts").members)
+    assert not (recipe.parent / "artifacts" / "shapes" / ".training").exists()
+
+
+def test_images_that_show_something_else_are_another_run(recipe):
+    from PIL import Image, ImageOps
+
+    run(recipe, members=["narrow"], folds=[0], device="cpu")
+    for path in (recipe.parent / "shapes").rglob("*.png"):
+        ImageOps.invert(Image.open(path).convert("RGB")).save(path)
+    with pytest.raises(ChangedRecipeError, match="what its images show"):
+        run(recipe, members=["narrow"], device="cpu")
+
+
+def test_changed_sample_weights_are_another_run(recipe):
+    table = pd.read_csv(recipe.parent / "shapes" / "train.csv")
+    table.assign(weight=1.0).to_csv(recipe.parent / "shapes" / "train.csv", index=False)
+    weighed = ("data.weight=weight", "members.narrow.sampler=weights")
+    run(recipe, *weighed, members=["narrow"], folds=[0], device="cpu")
+    table.assign(weight=np.arange(len(table)) % 2 + 0.5).to_csv(recipe.parent / "shapes" / "train.csv", index=False)
+    with pytest.raises(ChangedRecipeError, match="weights"):
+        run(recipe, *weighed, members=["narrow"], device="cpu")
+
+
+def test_a_starting_checkpoint_counts_by_its_content(recipe):
+    run(recipe, members=["narrow"], folds=[0], device="cpu")
+    weights = recipe.parent / "artifacts" / "shapes" / "members" / "narrow" / "fold0.safetensors"
+    options = {"members": ["narrow"], "folds": [0], "device": "cpu"}
+    starts = [recipe.parent / name for name in ("start.safetensors", "moved.safetensors")]
+    for start in starts:
+        start.write_bytes(weights.read_bytes())
+    assert run(recipe, "name=b", f"members.narrow.checkpoint={starts[0]}", **options).trained == 1
+    assert run(recipe, "name=b", f"members.narrow.checkpoint={starts[1]}", **options).trained == 0
+    run(recipe, "name=c", "members.narrow.epochs=1", **options)
+    starts[1].write_bytes((recipe.parent / "artifacts/c/members/narrow/fold0.safetensors").read_bytes())
+    assert run(recipe, "name=b", f"members.narrow.checkpoint={starts[1]}", **options).trained == 1
+
+
+def test_one_members_wrong_request_leaves_the_others_alone(recipe):
+    (recipe.parent / "tinynets.py").open("a").write("\ndef picky(num_classes, in_chans):\n    raise ValueError('no')\n")
+    result = run(recipe, "members.narrow.backbone=tinynets:picky", "members.narrow.model_args={}", device="cpu")
+    assert {failure.member for failure in result.failures} == {"narrow"}
+    assert list(Run.open("shapes", recipe.parent / "artifacts").members) == ["wide"]
+    assert result.submission is not None
+
+
+def test_a_member_that_cannot_be_completed_leaves_the_others_alone(recipe, monkeypatch):
+    from ensembler.pipeline import kfold
+
+    real = kfold.complete_member
+
+    def broken(plan, finished):
+        if plan.job.name == "narrow":
+            raise ValueError("out of range")
+        real(plan, finished)
+
+    monkeypatch.setattr(kfold, "complete_member", broken)
+    result = run(recipe, device="cpu")
+    assert [failure.member for failure in result.failures] == ["narrow"]
+    assert list(Run.open("shapes", recipe.parent / "artifacts").members) == ["wide"]
+
+
+def test_a_process_that_finishes_second_finds_the_member_complete(recipe, monkeypatch):
+    from ensembler.pipeline import kfold
+
+    real, completed = kfold.read_finished_fold, []
+
+    def late(folder, fold):
+        if not completed and folder.name == "narrow":
+            completed.append(True)
+            run(recipe, members=["narrow"], device="cpu")  # another process completes it now
+        return real(folder, fold)
+
+    monkeypatch.setattr(kfold, "read_finished_fold", late)
+    result = run(recipe, device="cpu")
+    assert completed
+    assert not result.failures
+    assert set(Run.open("shapes", recipe.parent / "artifacts").members) == {"narrow", "wide"}
+
+
+def test_scores_that_flatter_are_marked(recipe):
+    result = run(recipe, "members.narrow.choose=best", "members.wide.patience=1", device="cpu")
+    assert result.evaluation.flattered == ("narrow", "wide")
+    assert run(recipe, "name=plain", members=["narrow"], device="cpu").evaluation.flattered == ()
+
+
+def test_a_greedy_soup_needs_other_folds(recipe):
+    soup = "members.soup={method: soup, of: [narrow], take: greedy}"
+    with pytest.raises(RecipeError, match="take: uniform"):
+        run(recipe, soup, "folds={scheme: single, holdout: 0.2}")

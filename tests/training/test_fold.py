@@ -9,7 +9,8 @@ from ensembler.data.images import ArrayImages
 from ensembler.data.pixels import FilePixels, prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.errors import RequestError, TrainingError
-from ensembler.training.fold import train_fold
+from ensembler.training.batches import BatchSource, iterate
+from ensembler.training.fold import EpochRecord, train_fold
 from ensembler.training.fold_data import FoldData
 from ensembler.training.spec import MemberSpec
 
@@ -97,6 +98,48 @@ def test_an_interrupted_fold_ends_with_the_same_bits(data, tmp_path, options, af
     assert notes == [f"goes on after epoch {after}"]
     assert same(weights(whole), weights(resumed))
     assert [r.loss for r in whole.history] == [r.loss for r in resumed.history]
+
+
+@pytest.mark.parametrize("sched", ["cosine", "tanh", "poly", "step"])
+def test_every_schedule_lowers_the_rate_within_the_epochs_there_are(data, sched):
+    spec = MemberSpec(**{**TINY, "epochs": 6}, sched=sched)
+    rates = [record.lr for record in train_fold(spec, data).history]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.005
+
+
+def test_a_figure_that_is_not_finite_is_none_in_a_record():
+    record = EpochRecord(1, 2, 0.5, 0.1, 1.0, score=0.5, valid_loss=float("nan"))
+    assert record.to_json()["valid_loss"] is None
+    assert record.to_json()["loss"] == 0.5
+
+
+def test_a_row_drawn_again_in_an_epoch_is_augmented_anew_with_any_number_of_loaders(data):
+    rows = [np.array([3, 3, 5]), np.array([3, 5, 7])]
+    source = BatchSource(data.pixels, data.targets, rows, build_augment("heavy", 12, 3), (0, 0, 1))
+    seeds = [source.seeds(0), source.seeds(1)]
+    assert len({*seeds[0], *seeds[1]}) == 6
+    plain = BatchSource(data.pixels, data.targets, [np.array([3, 5])], None, (0, 0, 1))
+    assert plain.seeds(0) == [seeds[0][0], seeds[0][2]]
+    for (one, _), (other, _) in zip(*(iterate(source, n, torch.device("cpu")) for n in (0, 1)), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_the_augmentation_arrives_as_it_is(data, workers):
+    def wrong(image, seed):
+        raise RequestError("leave Normalize out")
+
+    with pytest.raises(RequestError, match=r"^leave Normalize out$"):
+        train_fold(MemberSpec(**TINY), data, augment=wrong, workers=workers)
+
+
+def test_a_state_of_another_identity_is_not_taken_up(data, tmp_path):
+    notes = []
+    for identity in ("a", "b"):
+        train_fold(MemberSpec(**TINY), data, identity=identity, state_path=tmp_path / "state", on_note=notes.append)
+    assert notes == ["the state on disk is damaged or of another training; the fold starts again"]
 
 
 def test_a_damaged_or_foreign_state_starts_the_fold_again_and_says_so(data, tmp_path):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ensembler.errors import UnknownNameError
+from ensembler.errors import RequestError, UnknownNameError
 from ensembler.training.losses import TaskLosses, build_loss, class_weights
 from ensembler.training.sampling import draw_rows, epoch_size
 from ensembler.training.spec import MemberSpec
@@ -133,3 +133,33 @@ def test_sample_weights_of_zero_are_never_drawn_and_seeds_repeat():
 def test_options_that_contradict_each_other_are_refused(options, message):
     with pytest.raises(ValidationError, match=message):
         spec(**options)
+
+
+@pytest.mark.parametrize("sampler", ["balanced", "sqrt", "effective", "up", "down"])
+def test_rows_without_a_label_are_no_class(sampler):
+    labels = np.array([-1] * 4 + [0] * 40 + [1] * 10)
+    drawn = labels[draw_rows(np.arange(54), labels, sampler, np.random.default_rng(0))]
+    assert len(drawn) == epoch_size(sampler, labels)
+    assert 3 <= (drawn == -1).sum() <= 5
+    assert (drawn == 1).sum() >= 9
+
+
+def test_weights_that_are_all_zero_are_refused():
+    with pytest.raises(RequestError, match="sum to 0"):
+        draw_rows(np.arange(3), np.zeros(3, int), "weights", np.random.default_rng(0), np.zeros(3))
+
+
+def test_class_weights_of_bce_weigh_the_rows_of_a_class_and_not_its_column():
+    spec = MemberSpec(backbone="resnet18", loss="bce", class_weights="balanced")
+    loss = build_loss(spec, np.array([90, 10]))
+    logits = torch.zeros(1, 2)
+    common, rare = (float(loss(logits, torch.tensor([y]))) for y in (0, 1))
+    assert rare > 2 * common
+
+
+def test_mixed_labels_are_not_smoothed_again():
+    spec = MemberSpec(backbone="resnet18", loss="balanced_softmax", smoothing=0.2, mixup=0.4)
+    plain = MemberSpec(backbone="resnet18", loss="balanced_softmax", mixup=0.4)
+    logits, soft = torch.randn(4, 2), torch.softmax(torch.randn(4, 2), dim=1)
+    counts = np.array([5, 3])
+    assert torch.equal(build_loss(spec, counts)(logits, soft), build_loss(plain, counts)(logits, soft))
