@@ -94,4 +94,4 @@ def print_ablation(ablation: Ablation) -> None:
     print_gains(first.name, gains, ablation.n_groups)
     if ablation.seeds == 1:
         print("One seed each: another seed moves a score too, which no interval here knows; --seeds 3 counts it in.")
-    print(f"Logits of all variants are kept: `ens blend {ablation.run}` blends them.")
+    print(f"Logits of all variants are kept: `ens blend {ablation.run} --target {ablation.target}` blends them.")

@@ -220,5 +220,5 @@ class InputSpec(BaseModel):
     prepare: tuple[str | dict[str, Any], ...] = Field(
         (),
         description="Steps before that, in order: center_crop, crop, clahe, grey, grabcut, rembg, with an argument as "
-        "{center_crop: 0.8}, or module:function.",
+        "{center_crop: 0.8}, or module:function. rembg needs its extra, and weights in U2NET_HOME or ~/.rembg.",
     )

@@ -41,7 +41,8 @@ def blend_label(
     lacking = [task for task, found in of_task.items() if not found]
     if lacking and not direct:
         raise MissingFileError(
-            f"no complete member predicts {composition.name!r}, and of its tasks {', '.join(lacking)} has none either"
+            f"no complete member predicts {composition.name!r}, and of its tasks {', '.join(lacking)} has none either; "
+            "--target TASK blends the members of one task"
         )
     if lacking:
         return blend_run(store, spec, members=direct, target=composition.name, trust=trust, **options)
@@ -51,7 +52,7 @@ def blend_label(
     stages = {
         task: blend_run(
             store,
-            _stage_spec(spec, f"{name}.{task}", found),
+            stage_spec(spec, f"{name}.{task}", found),
             members=found,
             target=task,
             trust=[m for m in trust if m in found],
@@ -68,7 +69,7 @@ def blend_label(
     last = [*direct, f"{BLEND_PREFIX}{composed.result.name}"]
     final = blend_run(
         store,
-        _stage_spec(spec, name, last),
+        stage_spec(spec, name, last),
         members=last,
         target=composition.name,
         trust=[m for m in trust if m in last],
@@ -88,7 +89,7 @@ def _shared_parts(store: RunStore, composition: Composition, *, seed: int) -> ND
     return fitting_parts(labels + 1, store.samples.folds() + 1, store.samples.groups(), seed=seed)
 
 
-def _stage_spec(spec: BlendSpec, name: str, members: Sequence[str]) -> BlendSpec:
+def stage_spec(spec: BlendSpec, name: str, members: Sequence[str]) -> BlendSpec:
     """The recipe's blend for one stage: weights by hand are those of its members, the plain mean when it has none."""
     changes: dict[str, Any] = {"name": name, "members": None}
     if spec.calibrate == "biases" and not any(m.startswith(BLEND_PREFIX) for m in members):

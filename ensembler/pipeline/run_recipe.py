@@ -10,9 +10,9 @@ from ensembler.audit.findings import LIES
 from ensembler.errors import RequestError
 from ensembler.files import write_json
 from ensembler.pipeline.audit import audit_samples
-from ensembler.pipeline.blend import BlendOutcome, is_current, submit_blend
+from ensembler.pipeline.blend import BlendOutcome, blend_run, is_current, submit_blend
 from ensembler.pipeline.check import check_recipe
-from ensembler.pipeline.compose import blend_label
+from ensembler.pipeline.compose import blend_label, stage_spec
 from ensembler.pipeline.evaluate import Evaluation, evaluate
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.kfold import Failure, KFoldResult, Trainer
@@ -129,16 +129,17 @@ def _audit(workspace: Workspace) -> None:
 
 
 def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:
+    """The blend of the label, which is submitted, and one for each further target that is no task of it."""
     spec = workspace.spec.blend
-    label = workspace.samples.targets[0]
+    label, *others = workspace.samples.targets
     tasks = () if workspace.samples.composition is None else workspace.samples.composition.tasks
-    fitting = [job for job in workspace.jobs if {label, *tasks} & set(job.base.targets or (label,))]
-    wanted = [
-        job.name
-        for job in fitting
-        if (job.in_pool if spec.members is None else job.name in spec.members or _is_named(job, spec.members))
-    ]
-    members = [name for name in wanted if name in store.complete_members]
+    for target in others:
+        if target not in tasks and (members := _wanted(workspace, store, (target,))):
+            stage = stage_spec(spec, f"{spec.name or spec.method}.{target}", members)
+            views = _views(workspace, store, members)
+            if not is_current(store, stage, members, views):
+                _warn(workspace, blend_run(store, stage, members=members, target=target, views=views))
+    members = _wanted(workspace, store, (label, *tasks))
     if not members:
         return None, None
     views = _views(workspace, store, members)
@@ -147,10 +148,24 @@ def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutc
     if not is_current(store, spec, members, views):
         step = workspace.progress.step
         outcome = blend_label(store, spec, members=members, views=views, on_progress=step)
-        for warning in outcome.result.warnings:
-            workspace.progress.warn(str(warning["message"]))
+        _warn(workspace, outcome)
     submit_blend(store, name, workspace.spec.submission)
     return name, outcome
+
+
+def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> list[str]:
+    """The complete members that the recipe's blend takes for any of `targets`."""
+    named, label = workspace.spec.blend.members, workspace.samples.targets[0]
+    fitting = [job for job in workspace.jobs if set(targets) & set(job.base.targets or (label,))]
+    wanted = [
+        job.name for job in fitting if (job.in_pool if named is None else job.name in named or _is_named(job, named))
+    ]
+    return [name for name in wanted if name in store.complete_members]
+
+
+def _warn(workspace: Workspace, outcome: BlendOutcome) -> None:
+    for warning in outcome.result.warnings:
+        workspace.progress.warn(str(warning["message"]))
 
 
 def _is_named(job: MemberJob, names: Sequence[str]) -> bool:

@@ -107,3 +107,16 @@ def test_a_variant_of_several_members_is_refused_before_anything_is_trained(reci
 def test_a_comma_inside_brackets_divides_nothing():
     axis = Axis.parse("augment=[HorizontalFlip, VerticalFlip],none")
     assert axis.values == (["HorizontalFlip", "VerticalFlip"], "none")
+
+
+def test_the_command_prints_a_table_or_one_object(recipe, ens_here):
+    ablate(recipe, "lr=0.01,0.02")
+    asked = ("ablate", recipe, "--axis", "lr=0.01,0.02", "--folds", 2, "--epochs", 1)
+    found = json.loads(ens_here(*asked, "--json").stdout)
+    assert [v["name"] for v in found["variants"]] == ["lr-0.01", "lr-0.02"]
+    assert found["variants"][0]["gains"] is None
+    assert {"value", "joint_low", "joint_high", "verdict"} <= set(found["variants"][1]["gains"]["log_loss"])
+    printed = ens_here(*asked, "--quiet").stdout
+    assert "gain over lr-0.01" in printed
+    assert "one comparison for each metric" in printed
+    assert "did you mean 'augment'" in ens_here("ablate", recipe, "--axis", "agument=a,b", expect=2).stderr

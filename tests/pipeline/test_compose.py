@@ -202,3 +202,21 @@ def test_a_weighed_class_that_is_not_there_is_named_before_anything_is_trained(m
     with pytest.raises(RequestError, match=r"members\.direct\.class_weights .* did you mean 'worn-male-young'"):
         run_recipe(recipe, tmp_path)
     assert not list((tmp_path / "masks" / "members").glob("*/fold*"))
+
+
+def test_targets_that_compose_nothing_have_a_blend_each_and_the_first_is_submitted(made, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(made)
+    overrides = ["data.compose=null", "views=[identity]"]
+    members = {"mask": "{target: mask}", "both": "{target: [gender, age], loss: bce}", "direct": "{target: gender}"}
+    recipe = Recipe.load(made / "recipe.yaml", [*overrides, *(f"members.{n}={m}" for n, m in members.items())])
+    assert run_recipe(recipe, tmp_path).blend == "soft"
+    store = RunStore(tmp_path / "masks")
+    assert {name: store.blend(name).record.members for name in store.blends} == {
+        "soft": ("mask",),
+        "soft.gender": ("both", "direct"),
+        "soft.age": ("both",),
+    }
+    stamps = {name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns for name in store.blends}
+    run_recipe(recipe, tmp_path)
+    assert stamps == {name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns for name in store.blends}
+    assert set(pd.read_csv(store.submission_path)["label"]) <= {"worn", "wrong", "none"}
