@@ -3,7 +3,7 @@
 The peer is the loop of ttach's README: a Dataset that opens each file with Pillow, albumentations, a DataLoader, float32,
 `ClassificationTTAWrapper(model, flip_transform())`, once for each checkpoint. Both sides decode anew each time, take turns,
 and end with logits of every image; ratios are of neighbouring runs. `forward` is the engine alone on batches in memory.
-`--memory` measures instead the peak memory of a pass over many images, each in a process of its own.
+`--cpu` counts the CPU seconds of one thread, for a machine that has other work too; `--memory` measures instead the peak memory of a pass over many images, each in a process of its own.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from ensembler.networks.build import build_network
 from ensembler.networks.checkpoint import load_checkpoint, save_checkpoint
 from ensembler.networks.spec import NetworkSpec
 
+clock = time.perf_counter
 VIEWS = ["identity", "hflip", "vflip", "rot180"]  # ttach's flip_transform
 CLASSES = 10
 
@@ -106,17 +107,17 @@ def peer(files, weights, size, workers):
 
 
 def ours(files, weights, size, engine, folder, notes):
-    began = time.perf_counter()
+    began = clock()
     pixels = prepare_pixels(FileImages(files), InputSpec(size=size), folder)
-    decoded = time.perf_counter()
+    decoded = clock()
     rows, preparing = np.arange(len(files)), []
     views = expand_views(VIEWS)
     asked = [Asked(p.stem, p, CLASSES, views, (rows,), folder / f"{p.stem}.npy") for p in weights]
 
     def load(missing):
-        start = time.perf_counter()
+        start = clock()
         made = [predictor(one.path, pixels, engine, notes) for one in missing]
-        preparing.append(time.perf_counter() - start)
+        preparing.append(clock() - start)
         return made
 
     logits = run_pass(asked, pixels, load, device="cpu")
@@ -139,12 +140,12 @@ def forward(pixels, weights, engine, notes):
     """Seconds of the engine alone, on batches that are in memory."""
     predictors = [predictor(path, pixels, engine, notes) for path in weights]
     batches = [as_images(pixels[i : i + BATCH], "cpu") for i in range(0, len(pixels), BATCH)]
-    began = time.perf_counter()
+    began = clock()
     for batch in batches:
         for _ in VIEWS:
             for predict in predictors:
                 predict(batch)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def compare(a, folder: Path) -> None:
@@ -158,14 +159,14 @@ def compare(a, folder: Path) -> None:
     }
     parts = {e: [] for e in a.engines}
     for repeat in range(a.repeats):
-        began = time.perf_counter()
+        began = clock()
         peer(files, weights, a.size, a.workers)
-        times["ttach"].append(time.perf_counter() - began)
+        times["ttach"].append(clock() - began)
         for engine in a.engines:
             cache = folder / f"{engine}{repeat}"
-            began = time.perf_counter()
+            began = clock()
             found, of = ours(files, weights, a.size, engine, cache, notes)
-            times[engine].append(time.perf_counter() - began)
+            times[engine].append(clock() - began)
             parts[engine].append(of)
             pixels = np.load(next(cache.glob("pixels-*.npy")), mmap_mode="r")
             times[f"{engine}, forward"].append(forward(pixels, weights, engine, notes))
@@ -237,12 +238,17 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["default", "openvino"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="of the peer's DataLoader")
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds of one thread instead of time passed")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.one:
         one_memory(int(a.one[0]), int(a.one[1]), Path(a.one[2]))
         return
+    if a.cpu:
+        global clock
+        clock = time.process_time
+        torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         (memory if a.memory else compare)(a, Path(name))
 
