@@ -139,7 +139,7 @@ def predictor(path, pixels, engine, notes):
 def forward(pixels, weights, engine, notes):
     """Seconds of the engine alone, on batches that are in memory."""
     predictors = [predictor(path, pixels, engine, notes) for path in weights]
-    batches = [as_images(pixels[i : i + BATCH], "cpu") for i in range(0, len(pixels), BATCH)]
+    batches = [as_images(np.array(pixels[i : i + BATCH]), "cpu") for i in range(0, len(pixels), BATCH)]
     began = clock()
     for batch in batches:
         for _ in VIEWS:
@@ -173,7 +173,7 @@ def compare(a, folder: Path) -> None:
         print({name: round(seconds[-1], 2) for name, seconds in times.items()}, flush=True)
         for engine in a.engines:
             print(" ", engine, {k: round(v, 2) for k, v in parts[engine][-1].items()}, flush=True)
-    sample = as_images(pixels[:BATCH], "cpu")
+    sample = as_images(np.array(pixels[:BATCH]), "cpu")
     reference = plain(load_checkpoint(weights[0], "cpu"), "cpu")(sample)
     for engine in a.engines:
         of_engine = predictor(weights[0], pixels, engine, notes)(sample)

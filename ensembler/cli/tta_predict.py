@@ -43,13 +43,13 @@ def command(
         raise RequestError("--data and --views do not go together: new images are predicted with the views of the run")
     store = RunStore.open(run, artifacts)
     check_training_installed("ens tta-predict")
-    from ensembler.inference.engines.registry import check_engine
+    from ensembler.inference.engines.registry import check_engine, check_installed
     from ensembler.inference.views import expand_views
     from ensembler.pipeline.new_data import predict_new
     from ensembler.pipeline.views import ViewPredictor, predict_missing_views
     from ensembler.pipeline.workspace import workspace_of_run
 
-    check_engine(engine or "default")
+    check_installed(check_engine(engine or "default"))
     wanted = expand_views(names(views) or ()) if views else None
     with stoppable(f"the same `ens tta-predict {run}`"), show_progress(quiet=quiet) as progress:
         workspace = workspace_of_run(store, progress)

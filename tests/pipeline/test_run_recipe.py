@@ -335,6 +335,16 @@ def test_an_engine_is_measured_once_for_a_run_and_used_again(recipe, monkeypatch
     assert digests(run(recipe, "name=default").folder / "members") == before
 
 
+def test_a_recipe_whose_engine_is_not_installed_is_refused_before_anything_is_trained(recipe, monkeypatch):
+    from ensembler.errors import MissingExtraError
+    from ensembler.inference.engines import registry
+
+    monkeypatch.setattr(registry, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="needs the extra 'openvino'"):
+        run(recipe, "inference.engine=openvino")
+    assert not (recipe.parent / "artifacts").exists()
+
+
 def test_auto_measures_what_is_installed(recipe):
     result = run(recipe, "inference.engine=auto", members=["narrow"], folds=[0])
     kept = json.loads((result.folder / "recipe.lock.json").read_text())["choices"]["engine"]["narrow"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from ensembler.errors import RequestError
 from ensembler.inference.engines.eager import plain
-from ensembler.inference.engines.registry import DEFAULT, ENGINES
+from ensembler.inference.engines.registry import DEFAULT, ENGINES, NEEDS, is_installed
 from ensembler.inference.predict import BATCH, Predictor, as_images
 from ensembler.logits import softmax
 from ensembler.networks.devices import pick_device
@@ -22,7 +21,6 @@ from ensembler.networks.devices import pick_device
 CHECKED = 16  # images on which an engine is compared with float32
 TOLERANCE = 0.02  # the largest difference of a probability: bfloat16 keeps 8 bits, and most networks stay below 0.005
 COMPILE_FROM = 600.0  # seconds of computing below which compiling is not tried: it alone takes most of a minute
-_PACKAGES = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime", "onnxscript")}
 OnNote = Callable[[str], None]
 
 
@@ -121,8 +119,7 @@ def fastest(
 def _candidates(device: str) -> Sequence[str]:
     if pick_device(device).type != "cpu":
         return (DEFAULT, "compile")
-    installed = [name for name, needs in _PACKAGES.items() if all(find_spec(package) for package in needs)]
-    return (DEFAULT, *installed, "compile")
+    return (DEFAULT, *filter(is_installed, NEEDS), "compile")
 
 
 def _timed(predictor: Predictor, sample: Tensor) -> float:

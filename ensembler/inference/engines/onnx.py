@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import logging
 import warnings
-from importlib.util import find_spec
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensembler.cores import available_cores
-from ensembler.errors import MissingExtraError, RequestError
+from ensembler.errors import RequestError
+from ensembler.inference.engines.registry import check_installed
 from ensembler.inference.predict import Predictor
 from ensembler.networks.devices import pick_device
 
 
 def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:  # noqa: ARG001
     """The network exported to ONNX; `amp` has no say, for ONNX Runtime computes in float32 on processors."""
-    if any(find_spec(package) is None for package in ("onnx", "onnxruntime", "onnxscript")):
-        raise MissingExtraError("engine: onnx", "onnx")
+    check_installed("onnx")
     if pick_device(device).type != "cpu":
         raise RequestError(f"engine onnx computes on the CPU, not on {device!r}; add --device cpu")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()
+    options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(_export(network.eval().cpu(), sample), options, ["CPUExecutionProvider"])
     name = session.get_inputs()[0].name

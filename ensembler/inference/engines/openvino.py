@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from importlib.util import find_spec
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensembler.cores import available_cores
-from ensembler.errors import MissingExtraError, RequestError
+from ensembler.errors import RequestError
+from ensembler.inference.engines.registry import check_installed
 from ensembler.inference.predict import Predictor
 from ensembler.networks.devices import autocast_type, pick_device
 
 
 def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:
     """The network converted, with bfloat16 where `amp` allows and the processor has it."""
-    if find_spec("openvino") is None:
-        raise MissingExtraError("engine: openvino", "openvino")
+    check_installed("openvino")
     if pick_device(device).type != "cpu":
         raise RequestError(f"engine openvino computes on the CPU, not on {device!r}; add --device cpu")
     import openvino
@@ -29,7 +27,7 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
         model = openvino.convert_model(network.eval().cpu(), example_input=sample[:2])
     model.reshape([-1, *sample.shape[1:]])
     precision = "bf16" if autocast_type(amp, torch.device("cpu")) == torch.bfloat16 else "f32"
-    hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": available_cores()}
+    hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = openvino.Core().compile_model(model, "CPU", hints)
 
     def predict(images: Tensor) -> NDArray[np.float32]:

@@ -6,7 +6,9 @@ is a batch of uint8 pixels as the predictor will get them. Other packages add th
 
 from __future__ import annotations
 
-from ensembler.errors import UnknownNameError
+from importlib.util import find_spec
+
+from ensembler.errors import MissingExtraError, UnknownNameError
 from ensembler.registry import Registry
 
 ENGINES = Registry(
@@ -19,6 +21,8 @@ ENGINES = Registry(
         "onnx": "ensembler.inference.engines.onnx:prepare",
     },
 )
+# What an engine needs besides the extra `train`; the extra that brings it has the engine's name.
+NEEDS = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime", "onnxscript")}
 # The default depends on hardware and recipe alone, so that equal seeds give equal bits; `auto` measures once for a run.
 DEFAULT, AUTO = "eager", "auto"
 
@@ -28,3 +32,14 @@ def check_engine(name: str) -> str:
     if name not in ("default", AUTO) and name not in ENGINES:
         raise UnknownNameError("engine", name, ["default", AUTO, *ENGINES.names])
     return name
+
+
+def is_installed(name: str) -> bool:
+    """Whether the packages are there that an engine needs."""
+    return all(find_spec(package) is not None for package in NEEDS.get(name, ()))
+
+
+def check_installed(name: str) -> None:
+    """Raise MissingExtraError with the extra that an engine needs."""
+    if not is_installed(name):
+        raise MissingExtraError(f"engine: {name}", name)
