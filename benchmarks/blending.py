@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from ensembler.blending import create_blend
-from ensembler.blending.simplex import true_class_column
+from ensembler.blending.true_class import true_class_column
 from ensembler.logits import softmax
 from ensembler.metrics import score
 
@@ -49,13 +49,13 @@ def generated(members: int, rows: int, classes: int) -> tuple[np.ndarray, np.nda
     return stack, np.where(wrong, rng.integers(0, classes, rows), truth)
 
 
-def slsqp(stack: np.ndarray, y: np.ndarray, ftol: float = 1e-6) -> np.ndarray:
-    q = true_class_column(stack, y)
+def slsqp(stack: np.ndarray, y: np.ndarray, ftol: float = 1e-6, kind: type = np.float32) -> np.ndarray:
+    q = true_class_column(stack, y).astype(kind)
     start = np.full(len(q), 1 / len(q))
     total = {"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like}
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
-        mix = w.astype(np.float32) @ q
+        mix = w.astype(kind) @ q
         return float(-np.log(mix).mean()), -(q @ (1 / mix)).astype(float) / len(mix)
 
     found = minimize(
@@ -105,12 +105,12 @@ def main() -> None:
             print(
                 f"{label:22s} {seconds[label]:8.3f} s   log loss {loss:.5f}  {getattr(fitted, 'gap_', '')}", flush=True
             )
-        for ftol in (1e-6, 1e-8, 1e-10):
-            took, weights = timed(lambda f=ftol: slsqp(stack, y, f), a.repeats)
+        for kind, ftol in [(np.float32, 1e-6), (np.float32, 1e-8), (np.float32, 1e-10), (np.float64, 1e-10)]:
+            took, weights = timed(lambda k=kind, f=ftol: slsqp(stack, y, f, k), a.repeats)
             loss = -np.log(weights @ true_class_column(stack, y)).mean()
             found = gap(stack, y, weights)
             print(
-                f"SLSQP ftol {ftol:<11g} {took:8.3f} s   log loss {loss:.5f}   gap {found:.1e}   simplex is {took / seconds['simplex 1e-05']:.1f} x",
+                f"SLSQP {kind.__name__} {ftol:<8g} {took:8.3f} s   log loss {loss:.5f}   gap {found:.1e}   simplex is {took / seconds['simplex 1e-05']:.1f} x",
                 flush=True,
             )
     if a.autogluon:

@@ -13,7 +13,7 @@ from ensembler.blending.registry import BLEND_METHODS
 from ensembler.blending.spec import BlendSpec
 from ensembler.cli.app import app
 from ensembler.data.augment import POLICIES, PRESETS
-from ensembler.data.spec import DataSpec, FoldSpec, InputSpec
+from ensembler.data.spec import ComposeSpec, DataSpec, FoldSpec, InputSpec, TargetSpec
 from ensembler.inference.spec import CustomView, InferenceSpec
 from ensembler.inference.views import GROUPS, view_names
 from ensembler.metrics import metric_names
@@ -25,6 +25,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("The recipe", RecipeSpec),
     ("data", DataSpec),
+    ("data.targets.NAME", TargetSpec),
+    ("data.compose", ComposeSpec),
     ("folds", FoldSpec),
     ("input", InputSpec),
     ("members.NAME, and defaults", MemberSpec),

@@ -62,6 +62,11 @@ def test_the_command_line_loads_neither_numpy_nor_pandas_nor_scikit_learn():
     assert not modules_after("import ensembler.cli.app") & {"numpy", "pandas", "sklearn", "scipy", "pydantic"}
 
 
+def test_weights_and_greedy_selection_start_without_scipy():
+    code = "import ensembler.pipeline.blend, ensembler.blending.greedy, ensembler.blending.voting"
+    assert not modules_after(code) & {"scipy", "sklearn"}
+
+
 def test_importing_the_package_loads_nothing_heavy():
     assert not modules_after("import ensembler") & {"numpy", "pandas", "pydantic", *HEAVY}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from ensembler.data.samples import SampleSet
 # Measured on re-encoded and scaled copies of real photographs against pairs of different ones (docs/audit.md).
 MOST_BITS = 8  # of 64 that two hashes may differ in
 LEAST_CORRELATION = 0.995  # of two thumbnails
-MOST_DIFFERENCE = 3.5  # mean grey levels between two thumbnails
+MOST_DIFFERENCE = 25.0  # mean grey levels between two thumbnails: a copy may be brighter
 _BLOCK = 256
 
 
@@ -55,20 +56,32 @@ def _near_pairs(facts: ImageFacts, rows: NDArray[np.int64]) -> Iterator[tuple[in
     small = facts.thumb[rows].reshape(len(rows), -1).astype(np.float32)
     centred = small - small.mean(axis=1, keepdims=True)
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
-    for start in range(0, len(rows), _BLOCK):
-        block = hashes[start : start + _BLOCK]
-        # A billion pairs take seconds: cheaper than an index, and exact.
-        apart = np.bitwise_count(block[:, None] ^ hashes[None, start:])
-        left, right = np.nonzero(apart <= MOST_BITS)
-        left, right = left + start, right + start
-        later = right > left
-        left, right = left[later], right[later]
+    for left, right in _close_hashes(hashes):
         correlation = np.einsum("nd,nd->n", centred[left], centred[right])
         close = np.flatnonzero(correlation >= LEAST_CORRELATION)
         for at in close.tolist():
             a, b = int(left[at]), int(right[at])
             if np.abs(small[a] - small[b]).mean() <= MOST_DIFFERENCE:
                 yield int(rows[a]), int(rows[b])
+
+
+def _close_hashes(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """All pairs of positions whose hashes differ in few bits, some of them several times.
+
+    Two hashes that differ in 8 bits agree in one of 9 parts, so only those that share a part are compared.
+    """
+    edges = np.linspace(0, 64, MOST_BITS + 2).astype(int).tolist()
+    for low, high in pairwise(edges):
+        part = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        order = np.argsort(part, kind="stable")
+        for same in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
+            for start in range(0, len(same), _BLOCK):
+                block, others = same[start : start + _BLOCK], same[start:]
+                apart = np.bitwise_count(hashes[block][:, None] ^ hashes[others][None])
+                a, b = np.nonzero(apart <= MOST_BITS)
+                later = b > a
+                if later.any():
+                    yield block[a[later]], others[b[later]]
 
 
 def _components(pairs: list[tuple[int, int]]) -> list[list[int]]:

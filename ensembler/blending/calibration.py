@@ -86,12 +86,18 @@ class Calibrated:
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Calibrate the members, fit the method, calibrate what comes out; RequestError for what does not fit."""
-        stack = check_stack(stack, y)
-        self.members_ = [_fit(self.before, probs, y, self.metric) for probs in stack]
-        stack = self._calibrate_members(stack)
+        if self.before != "none":
+            stack = check_stack(stack, y)
+            self.members_ = [_fit(self.before, probs, y, self.metric) for probs in stack]
+            stack = self._calibrate_members(stack)
         self.method.fit(stack, y)
         self.blend_ = _fit(self.after, self.method.predict_proba(stack), y, self.metric)
         return self
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether member after member is enough."""
+        return self.before == "none" and getattr(self.method, "takes_parts", False)
 
     @property
     def weights_(self) -> Any:

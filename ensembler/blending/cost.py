@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Pool
-from ensembler.blending.simplex import log_loss_optimum, true_class_column
+from ensembler.blending.simplex import log_loss_optimum
 from ensembler.blending.threads import one_thread
+from ensembler.blending.true_class import true_class_column
 from ensembler.errors import RequestError
 
 _MOST = 30  # members in a choice

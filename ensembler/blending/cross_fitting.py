@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.pool import Stack, Targets
+from ensembler.blending.pool import Stack, StackPart, Targets
 from ensembler.blending.registry import BlendMethod
 
 PARTS = 5
@@ -70,6 +70,7 @@ def cross_fit(
     """Probabilities `[rows, classes]`, each row's by a blend fitted on the other parts."""
     out = np.empty(stack.shape[1:], np.float64)
     for fit_rows, score_rows in splits(part):
-        method = make().fit(stack[:, fit_rows], y[fit_rows])
-        out[score_rows] = method.predict_proba(stack[:, score_rows])
+        method = make()
+        method.fit(StackPart(stack, rows=fit_rows).for_method(method), y[fit_rows])
+        out[score_rows] = method.predict_proba(StackPart(stack, rows=score_rows).for_method(method))
     return out

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ensembler.blending.confusion import CONFUSION_SCORES, ConfusionSearch
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
-from ensembler.blending.simplex import true_class_column
 from ensembler.blending.threads import one_thread
+from ensembler.blending.true_class import true_class_column
 from ensembler.blending.voting import linear_pool
 from ensembler.errors import RequestError
 from ensembler.metrics import check_metric, score
@@ -49,9 +49,13 @@ class GreedySelection:
     weights_: Any = field(default=None, init=False, repr=False)
     picks_: list[Pick] = field(default_factory=list, init=False, repr=False)
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether member after member is enough: searching other metrics than log loss jumps between rows."""
+        return self.metric == "log_loss"
+
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Select members; RequestError for options that make no sense."""
-        stack = check_stack(stack, y)
         check_metric(self.metric)
         if self.rounds < 1 or (self.max_members is not None and self.max_members < 1):
             raise RequestError(f"rounds {self.rounds} and max_members {self.max_members} should be at least 1")
@@ -60,7 +64,7 @@ class GreedySelection:
                 self.picks_ = _select_for_log_loss(true_class_column(stack, y), self.rounds, self.max_members)
                 better = np.argmin
             else:
-                self.picks_ = _select_by_score(stack, y, self.metric, self.rounds, self.max_members)
+                self.picks_ = _select_by_score(check_stack(stack, y), y, self.metric, self.rounds, self.max_members)
                 better = np.argmax if check_metric(self.metric).greater_is_better else np.argmin
         kept = 1 + int(better([pick.value for pick in self.picks_]))
         counts = np.bincount([pick.member for pick in self.picks_[:kept]], minlength=len(stack))
@@ -69,7 +73,7 @@ class GreedySelection:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(check_stack(stack), self.weights_)
+        return linear_pool(stack, self.weights_)
 
 
 def _select_for_log_loss(q: NDArray[np.float32], rounds: int, max_members: int | None) -> list[Pick]:
@@ -78,7 +82,7 @@ def _select_for_log_loss(q: NDArray[np.float32], rounds: int, max_members: int |
     Adding candidate j to the running sum S gains mean log(1 + q_j / S), which can only fall as S grows (the objective
     is monotone submodular), so the gain of an earlier round is an upper bound.
     """
-    losses = -np.log(q).mean(axis=1, dtype=np.float64)
+    losses = np.array([-np.log(probs).mean(dtype=np.float64) for probs in q])
     first = int(losses.argmin())
     total = q[first].astype(np.float64)
     picks = [Pick(first, float(losses[first]))]

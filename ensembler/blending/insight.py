@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.pool import Pool
+from ensembler.blending.pool import Pool, StackPart
 from ensembler.blending.registry import BlendMethod
 from ensembler.metrics import check_metric, score
 
@@ -60,8 +60,9 @@ def member_worths(
         if started - began + longest > seconds:
             break
         rest = [i for i in range(len(pool.names)) if i != m]
-        stack = pool.oof[rest]
-        probs = without(rest).fit(stack, pool.y).predict_proba(stack)
+        method = without(rest)
+        stack = StackPart(pool.oof, rest).for_method(method)
+        probs = method.fit(stack, pool.y).predict_proba(stack)
         marginal[int(m)] = sign * (score(metric, probs, pool.y) - value)
         longest = max(longest, time.perf_counter() - started)
     return [

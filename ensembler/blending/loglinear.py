@@ -17,13 +17,15 @@ from scipy.optimize import minimize
 
 from ensembler.blending.cross_fitting import fitting_parts
 from ensembler.blending.pool import Probs, Stack, Targets
-from ensembler.blending.registry import check_stack
+from ensembler.blending.registry import check_shape, check_stack, check_values
 from ensembler.blending.threads import one_thread
 from ensembler.errors import RequestError
 from ensembler.logits import softmax
+from ensembler.memory import room
 
 FLOOR = 1e-7
 _SEARCH_ROWS = 4000  # enough to choose a ridge on; the fit itself takes all rows
+_BLOCK_BYTES = 2**22
 RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # tried as multiples of 1 / rows
 
 
@@ -36,6 +38,8 @@ class LogLinearPool:
     `[classes]`, `ridge_`, and `ridge_scores_` (cross-fitted log loss of each ridge tried).
     """
 
+    takes_parts = True
+
     def __init__(
         self, ridge: float | str = "auto", nonnegative: bool = False, inputs: str = "probs", seed: int = 0
     ) -> None:
@@ -46,7 +50,7 @@ class LogLinearPool:
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Fit weights and biases."""
-        stack = check_stack(stack, y, inputs=self.inputs)
+        stack = check_shape(stack, y)
         if self.ridge != "auto" and (isinstance(self.ridge, str) or self.ridge < 0):
             raise RequestError(f"ridge is {self.ridge!r}, expected auto or a number from 0")
         with one_thread():
@@ -84,19 +88,21 @@ class LogLinearPool:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        stack = check_stack(stack, inputs=self.inputs)
+        stack = check_shape(stack)
         z = np.zeros(stack.shape[1:], np.float64)
         for values, weight in zip(stack, self.weights_, strict=True):
+            check_values(values, self.inputs)
             z += weight * (values if self.inputs == "logits" else np.log(np.clip(values, FLOOR, None)))
         return softmax(z + self.bias_)
 
 
 def log_features(stack: Stack, inputs: str = "probs") -> NDArray[np.float32]:
-    """Logits as they are (float32), or logarithms of probabilities `[members, rows, classes]`."""
+    """Logits as they are (float32), or logarithms of probabilities `[members, rows, classes]`; checks the values."""
     if inputs == "logits":
-        return np.asarray(stack, np.float32)
-    logs = np.empty(stack.shape, np.float32)
+        return np.asarray(check_stack(stack, inputs="logits"), np.float32)
+    logs = room(stack.shape)
     for member, out in zip(stack, logs, strict=True):
+        check_values(member)
         np.maximum(member, np.float32(FLOOR), out=out, casting="same_kind")
         np.log(out, out=out)
     return logs
@@ -115,8 +121,11 @@ class LogLinearProblem:
     def of(cls, features: NDArray[np.float32], y: Targets, nonnegative: bool = False) -> LogLinearProblem:
         """The problem of these features, which are scaled by their deviation within rows."""
         step = max(1, features.shape[1] // 5000)
-        sample = features[:, ::step]
-        deviation = np.sqrt(sample.var(axis=2, dtype=np.float64).mean(axis=1))
+        deviation = np.empty(len(features))
+        for m, member in enumerate(features):
+            sample = member[::step]
+            centred = sample - sample.mean(axis=1, keepdims=True)
+            deviation[m] = np.sqrt(np.square(centred, out=centred).mean(dtype=np.float64))
         return cls(features, y, np.maximum(deviation, 1e-6), nonnegative)
 
     def part(self, most: int, seed: int) -> LogLinearProblem:
@@ -143,14 +152,13 @@ class LogLinearProblem:
         theta = self.start if start is None else start
         if self.nonnegative:
             return self._bounded(ridge, weight, theta)
-        sample = self._sample(weight)
-        is_all = len(sample) == int((weight > 0).sum())
-        # What follows on all rows starts from the subsample's optimum: no need to find that to the last digit.
-        steps, enough = (25 if start is None else 3), (1e-8 if is_all else 1e-5)
-        theta, factor = self._newton(ridge, sample, theta, steps, enough)
-        if is_all:
-            return theta
-        return self._polish(ridge, weight, theta, factor)
+        sample, n = self._sample(weight), int((weight > 0).sum())
+        if len(sample) == n:
+            return self._newton(ridge, sample, theta, 25 if start is None else 3, 1e-8)[0]
+        # What follows on all rows starts near the subsample's optimum: no need to find that to the last digit. Fewer
+        # rows need the same prior, which is a larger share of their mean.
+        near, factor = self._newton(ridge * n / len(sample), sample, theta, 25 if start is None else 3, 1e-2)
+        return self._polish(ridge, weight, near, factor)
 
     def loss_on(self, theta: NDArray[np.float64], rows: NDArray[np.bool_]) -> float:
         """The summed log loss on the rows of a mask, without penalty."""
@@ -181,17 +189,25 @@ class LogLinearProblem:
     def _value(
         self, theta: NDArray[np.float64], ridge: float, weight: NDArray[np.float32]
     ) -> tuple[float, NDArray[np.float64]]:
-        members = len(self.features)
-        z = self._logits(theta, slice(None))
-        z -= z.max(axis=1, keepdims=True)
-        at = np.arange(len(z))
-        true = z[at, self.y].astype(np.float64)
-        np.exp(z, out=z)
-        total = z.sum(axis=1)
-        loss = float((np.log(total, dtype=np.float64) - true) @ weight)
-        z *= (weight / total)[:, None]
-        z[at, self.y] -= weight
-        gradient = np.concatenate([self.features.reshape(members, -1) @ z.ravel(), z.sum(axis=0)]).astype(np.float64)
+        members, rows, classes = self.features.shape
+        weights, bias = theta[:members].astype(np.float32), theta[members:].astype(np.float32)
+        loss, gradient = 0.0, np.zeros(len(theta))
+        # A block stays in the processor's cache between the logits and the gradient: the features are read once.
+        size = max(1, _BLOCK_BYTES // (4 * members * classes))
+        for start in range(0, rows, size):
+            block = self.features[:, start : start + size].reshape(members, -1)
+            y, share = self.y[start : start + size], weight[start : start + size]
+            z = (weights @ block).reshape(-1, classes) + bias
+            z -= z.max(axis=1, keepdims=True)
+            at = np.arange(len(z))
+            true = z[at, y].astype(np.float64)
+            np.exp(z, out=z)
+            total = z.sum(axis=1)
+            loss += float((np.log(total, dtype=np.float64) - true) @ share)
+            z *= (share / total)[:, None]
+            z[at, y] -= share
+            gradient[:members] += block @ z.ravel()
+            gradient[members:] += z.sum(axis=0)
         penalty, penalty_gradient = self._penalty(theta, ridge)
         return loss + penalty, gradient + penalty_gradient
 
@@ -225,19 +241,24 @@ class LogLinearProblem:
         return theta, np.tril(factor)
 
     def _hessian(self, theta: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
-        members, n, classes = self.features.shape
-        probs = softmax(self._logits(theta, slice(None))).astype(np.float32)
-        root = np.sqrt(probs)
-        # Columns of A are features centred by their mean under p, times sqrt(p): A'A is the Hessian.
-        mean = np.einsum("mnc,nc->mn", self.features, probs)
-        a = (self.features - mean[:, :, None]) * root
-        a = a.reshape(members, -1)
-        ww = (a @ a.T).astype(np.float64) / n
-        eye = (np.eye(classes, dtype=np.float32)[None] - probs[:, :, None]) * root[:, None, :]
-        b = eye.transpose(1, 0, 2).reshape(classes, -1)
-        wb = (a @ b.T).astype(np.float64) / n
-        bb = (b @ b.T).astype(np.float64) / n
-        hessian = np.block([[ww, wb], [wb.T, bb]])
+        members, rows, classes = self.features.shape
+        hessian = np.zeros((len(theta), len(theta)))
+        size = max(1, _BLOCK_BYTES // (8 * members * classes))
+        for start in range(0, rows, size):
+            block = self.features[:, start : start + size]
+            z = theta[:members].astype(np.float32) @ block.reshape(members, -1)
+            probs = softmax(z.reshape(-1, classes) + theta[members:]).astype(np.float32)
+            root = np.sqrt(probs)
+            # Columns of A are the derivatives of the logits, features first and biases last, centred by their mean
+            # under p and times sqrt(p): A A' is the Hessian.
+            a = np.empty((len(theta), len(probs), classes), np.float32)
+            mean = np.einsum("mnc,nc->mn", block, probs)
+            np.subtract(block, mean[:, :, None], out=a[:members])
+            a[members:] = np.eye(classes, dtype=np.float32)[:, None, :] - probs.T[:, :, None]
+            a *= root
+            flat = a.reshape(len(theta), -1)
+            hessian += flat @ flat.T
+        hessian /= rows
         penalty = np.concatenate([ridge * self.scale**2, np.full(classes, ridge)])
         # Biases are free up to a constant: a little on the diagonal keeps the factor.
         jitter = 1e-7 * max(float(np.trace(hessian)) / len(hessian), 1e-3)
@@ -248,15 +269,20 @@ class LogLinearProblem:
         self, ridge: float, weight: NDArray[np.float32], theta: NDArray[np.float64], factor: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """L-BFGS on all rows in coordinates in which the subsample's Hessian is the identity."""
+        first_value, first_gradient = self._value(theta, ridge, weight)
+        # L-BFGS begins with a step of length one: in units of this one that is the Newton step.
+        unit = max(float(np.linalg.norm(solve_triangular(factor, first_gradient, lower=True))), 1e-12)
 
         def value(u: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            loss, gradient = self._value(solve_triangular(factor, u, lower=True, trans="T"), ridge, weight)
-            return loss, solve_triangular(factor, gradient, lower=True)
+            loss, gradient = first_value, first_gradient
+            if not np.array_equal(u, start):
+                loss, gradient = self._value(solve_triangular(factor, unit * u, lower=True, trans="T"), ridge, weight)
+            return loss, unit * solve_triangular(factor, gradient, lower=True)
 
-        found = minimize(
-            value, factor.T @ theta, jac=True, method="L-BFGS-B", options={"gtol": 2e-5, "ftol": 1e-9, "maxiter": 60}
-        )
-        return np.asarray(solve_triangular(factor, found.x, lower=True, trans="T"))
+        start = factor.T @ theta / unit
+        options = {"gtol": 2e-5 * unit, "ftol": 1e-9, "maxiter": 60}
+        found = minimize(value, start, jac=True, method="L-BFGS-B", options=options)
+        return np.asarray(solve_triangular(factor, unit * found.x, lower=True, trans="T"))
 
     def _bounded(self, ridge: float, weight: NDArray[np.float32], theta: NDArray[np.float64]) -> NDArray[np.float64]:
         members, _, classes = self.features.shape

@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, UnknownNameError
+from ensembler.memory import room
 
 Stack = NDArray[np.floating]  # [members, samples, classes]: probabilities, one order of samples for all members
 Targets = NDArray[np.int64]  # [samples]: indices into the ordered class names
 Probs = NDArray[np.floating]  # [samples, classes]: rows sum to 1
+
+
+class StackPart:
+    """Some members and rows of a stack, each member copied when it is walked over: the stack may be larger than memory.
+
+    It has a stack's shape, type and length, gives member after member, and becomes an array by `np.asarray`. Methods
+    that need no more than that say so by `takes_parts = True`.
+    """
+
+    ndim = 3
+
+    def __init__(
+        self, stack: Stack, members: Sequence[int] | None = None, rows: NDArray[np.int64] | None = None
+    ) -> None:
+        self.stack = stack
+        self.members = range(len(stack)) if members is None else members
+        self.rows = rows
+        n_rows = stack.shape[1] if rows is None else len(rows)
+        self.shape = (len(self.members), n_rows, stack.shape[2])
+        self.dtype = stack.dtype
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, member: int) -> Probs:
+        probs = self.stack[self.members[member]]
+        return probs if self.rows is None else probs[self.rows]
+
+    def __iter__(self) -> Iterator[Probs]:
+        return (self[m] for m in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        whole = room(self.shape) if self.dtype == np.float32 else np.empty(self.shape, self.dtype)
+        for member, out in zip(self, whole, strict=True):
+            out[:] = member
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+    def for_method(self, method: object) -> Stack:
+        """Itself for a method that takes parts, else the array."""
+        part: Any = self if getattr(method, "takes_parts", False) else np.asarray(self)
+        return part
 
 
 @dataclass(frozen=True)
@@ -55,9 +98,11 @@ class Pool:
         unknown = [name for name in names if name not in self.names]
         if unknown:
             raise UnknownNameError("member", unknown[0], self.names)
+        if tuple(names) == self.names:
+            return self
         at = [self.names.index(name) for name in names]
         test = None if self.test is None else tuple(self.test[i] for i in at)
-        return replace(self, names=tuple(names), oof=self.oof[at], test=test)
+        return replace(self, names=tuple(names), oof=np.asarray(StackPart(self.oof, at)), test=test)
 
     def test_stacks(self) -> list[Stack]:
         """Stacks of the test samples: one for each fold when all members have the same folds, else one of averages."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
-from ensembler.blending.pool import Probs, Stack, Targets
+from ensembler.blending.pool import Probs, Stack, StackPart, Targets
 from ensembler.errors import RequestError, nearest
 from ensembler.registry import Registry
 
@@ -76,23 +76,34 @@ def check_stack(stack: Stack, y: Targets | None = None, *, inputs: str = "probs"
 
     The sums of rows are not looked at: the store did that.
     """
-    stack = np.asarray(stack)
+    stack = check_shape(stack, y)
+    for member in stack:
+        check_values(member, inputs)
+    return stack
+
+
+def check_shape(stack: Stack, y: Targets | None = None) -> Stack:
+    """The part of `check_stack` that reads no value of the stack: its axes and type, and the labels."""
+    given: Any = stack
+    stack = cast(Stack, given if isinstance(given, StackPart) else np.asarray(given))
     if stack.ndim != 3 or 0 in stack.shape:
         raise RequestError(f"a stack is [members, samples, classes], given shape {list(stack.shape)}")
     if not np.issubdtype(stack.dtype, np.floating):
         raise RequestError(f"a stack holds floating-point numbers, given {stack.dtype}")
-    # Member by member: the second look finds the values in the processor's cache.
-    bounds = np.array([(member.min(), member.max()) for member in stack], np.float64)
-    low, high = float(bounds[:, 0].min()), float(bounds[:, 1].max())
+    if y is not None:
+        _check_labels(stack, np.asarray(y))
+    return stack
+
+
+def check_values(member: Probs, inputs: str = "probs") -> None:
+    """The other part, for one member: what is read next from it is in the processor's cache."""
+    low, high = float(member.min()), float(member.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise RequestError("the stack holds NaN or infinite values")
     if inputs == "probs" and (low < 0 or high > 1 + 1e-3):
         raise RequestError(
             f"the stack holds {low if low < 0 else high:g}, outside 0..1; say inputs='logits' if these are logits"
         )
-    if y is not None:
-        _check_labels(stack, np.asarray(y))
-    return stack
 
 
 def _check_labels(stack: Stack, y: Targets) -> None:

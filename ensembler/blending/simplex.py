@@ -12,21 +12,14 @@ from scipy.optimize import minimize, nnls
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
 from ensembler.blending.threads import one_thread
+from ensembler.blending.true_class import true_class_column
 from ensembler.blending.voting import linear_pool
 from ensembler.errors import RequestError
-from ensembler.metrics.probabilities import FLOOR
 
 _COARSE = 8  # the support is looked for on every 8th row first
+_ENOUGH = 2_000  # rows on which a support is found well enough to start from
 _NEWCOMERS = 8  # members that join the support in a round
-
-
-def true_class_column(stack: Stack, y: Targets) -> NDArray[np.float32]:
-    """Probabilities of the true class, float32 `[members, rows]`: all that a linear pool's log loss depends on."""
-    column = np.empty(stack.shape[:2], np.float32)
-    rows = np.arange(stack.shape[1])
-    for m, probs in enumerate(stack):
-        column[m] = probs[rows, y]
-    return np.clip(column, np.float32(FLOOR), None, out=column)
+_BLOCK = 4096  # rows summed in float32 before they are summed in float64
 
 
 class SimplexWeights:
@@ -36,104 +29,127 @@ class SimplexWeights:
     the excess is at most max g - 1 (log loss; q are probabilities of the true class).
     """
 
+    takes_parts = True
+
     def __init__(self, metric: str = "log_loss", tolerance: float = 1e-6) -> None:
         self.metric = metric
         self.tolerance = tolerance
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Find the weights; RequestError for a metric other than log_loss and brier."""
-        stack = check_stack(stack, y)
         if self.metric not in ("log_loss", "brier"):
             raise RequestError(f"simplex is for log_loss or brier, not {self.metric!r}; greedy takes any metric")
         with one_thread():
             if self.metric == "log_loss":
                 self.weights_, self.gap_ = log_loss_optimum(true_class_column(stack, y), self.tolerance)
             else:
-                self.weights_, self.gap_ = _brier_optimum(stack, y)
+                self.weights_, self.gap_ = _brier_optimum(check_stack(stack, y), y)
         return self
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(check_stack(stack), self.weights_)
+        return linear_pool(stack, self.weights_)
 
 
 def log_loss_optimum(
-    column: NDArray[np.float32], tolerance: float = 1e-6, rounds: int = 60
+    column: NDArray[np.float32], tolerance: float = 1e-6, rounds: int = 200
 ) -> tuple[NDArray[np.float64], float]:
-    """Weights `[members]` that minimise -mean log(w q) for `column` q `[members, rows]`, and the certified gap."""
+    """Weights `[members]` that minimise -mean log(w q) for `column` q `[members, rows]`, and the certified gap.
+
+    Each round takes one gradient over all rows and members, which certifies the weights and names the members that
+    should join, then one Newton step over the members with weight.
+    """
     members, rows = column.shape
     if members == 1:
         return np.ones(1), 0.0
-    if rows > 2000 * _COARSE:
+    if rows >= _COARSE * _ENOUGH:
         # Which members matter shows on an eighth of the rows.
-        weights, _ = log_loss_optimum(np.ascontiguousarray(column[:, ::_COARSE]), max(tolerance, 1e-5), rounds)
+        weights, _ = log_loss_optimum(np.ascontiguousarray(column[:, ::_COARSE]), max(tolerance, 1e-3), rounds)
     else:
         weights = np.zeros(members)
         weights[int(np.log(column).mean(axis=1).argmax())] = 1.0
-    gap = np.inf
     best, best_gap = weights, np.inf
     for _ in range(rounds):
-        gradient = _gains(column, weights)
-        gap = float(gradient.max() - 1)
+        support = np.flatnonzero(weights)
+        mix = _mixed(weights[support], column[support])
+        gains = _gains(column, mix)
+        gap = float(gains.max() - 1)
         if gap < best_gap:
             best, best_gap = weights, gap
         if gap <= tolerance:
             break
-        newcomers = np.argsort(-gradient)[:_NEWCOMERS]
-        support = np.union1d(np.flatnonzero(weights > 0), newcomers[gradient[newcomers] > 1])
+        newcomers = np.argsort(-gains)[:_NEWCOMERS]
+        support = np.union1d(support, newcomers[gains[newcomers] > 1])
+        moved = _newton_step(column[support], mix, weights[support], gains[support])
+        if moved is None:
+            break
         weights = np.zeros(members)
-        weights[support] = _newton(column[support].astype(np.float64), best[support])
+        weights[support] = moved
     return best, max(best_gap, 0.0)
 
 
-def _gains(column: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    support = np.flatnonzero(weights)
-    mix = weights[support] @ column[support]
-    # Sums in blocks of rows: float32 alone would limit the certificate to about 1e-5.
+# Products of float32 are summed in float32 within a block and in float64 over blocks: float32 alone would limit the
+# certificate to about 1e-5, float64 alone would take twice the time.
+
+
+def _mixed(weights: NDArray[np.float64], q: NDArray[np.float32]) -> NDArray[np.float64]:
+    mix = np.empty(q.shape[1])
+    for start in range(0, len(mix), _BLOCK):
+        np.matmul(weights, q[:, start : start + _BLOCK], out=mix[start : start + _BLOCK])
+    return mix
+
+
+def _gains(column: NDArray[np.float32], mix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of q_m / mix for each member `[members]`."""
     inverse = (1.0 / mix).astype(np.float32)
     total = np.zeros(len(column))
-    for start in range(0, len(inverse), 4096):
-        total += column[:, start : start + 4096] @ inverse[start : start + 4096]
+    for start in range(0, len(inverse), _BLOCK):
+        total += column[:, start : start + _BLOCK] @ inverse[start : start + _BLOCK]
     return total / len(inverse)
 
 
-def _newton(q: NDArray[np.float64], weights: NDArray[np.float64], steps: int = 50) -> NDArray[np.float64]:
-    """Minimise sum(w) - mean log(w q) over w >= 0, whose optimum sums to one, by Newton steps with non-negative QPs."""
-    w = np.maximum(weights, 0)
-    if w.sum() == 0:
-        w = np.full(len(q), 1 / len(q))
-    mix = w @ q
-    value = float(w.sum() - np.log(mix).mean())
-    for _ in range(steps):
-        ratio = q / mix
-        hessian = ratio @ ratio.T / q.shape[1]
-        hessian[np.diag_indices_from(hessian)] *= 1 + 1e-10
-        hessian[np.diag_indices_from(hessian)] += 1e-12
-        gradient = 1 - ratio.mean(axis=1)
-        factor = cholesky(hessian, lower=True)
-        target = solve_triangular(factor, hessian @ w - gradient, lower=True)
-        step = nnls(factor.T, target)[0] - w
-        size, slope = 1.0, float(gradient @ step)
-        if slope > -1e-13:
-            break
-        while size > 1e-6:
-            trial = w + size * step
-            trial_mix = trial @ q
-            if (trial_mix > 0).all():
-                trial_value = float(trial.sum() - np.log(trial_mix).mean())
-                if trial_value <= value + 1e-4 * size * slope:
-                    break
-            size /= 2
-        else:
-            break
-        w, mix, value = trial, trial_mix, trial_value
-    return w / w.sum()
+def _hessian(q: NDArray[np.float32], mix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of q_l q_m / mix^2 `[members, members]`, its diagonal raised by what rounding may have taken."""
+    inverse = (1.0 / mix).astype(np.float32)
+    total = np.zeros((len(q), len(q)))
+    for start in range(0, len(inverse), _BLOCK):
+        ratio = q[:, start : start + _BLOCK] * inverse[start : start + _BLOCK]
+        total += ratio @ ratio.T
+    total /= len(inverse)
+    total[np.diag_indices_from(total)] *= 1 + 1e-6
+    return total
+
+
+def _newton_step(
+    q: NDArray[np.float32], mix: NDArray[np.float64], w: NDArray[np.float64], gains: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """One step of minimising sum(w) - mean log(w q) over w >= 0, whose optimum sums to one; None where none helps.
+
+    `mix` is w q and `gains` are the means of q / mix. The step is the non-negative minimum of the quadratic that
+    gradient and Hessian make, shortened until the loss falls.
+    """
+    hessian = _hessian(q, mix)
+    factor = cholesky(hessian, lower=True)
+    target = solve_triangular(factor, hessian @ w - (1 - gains), lower=True)
+    step = nnls(factor.T, target)[0] - w
+    slope = float((1 - gains) @ step)
+    if slope > -1e-13:
+        return None
+    change = _mixed(step, q)
+    value, size = float(w.sum() - np.log(mix).mean()), 1.0
+    while size > 1e-6:
+        trial = mix + size * change
+        if (trial > 0).all() and (w + size * step).sum() - np.log(trial).mean() <= value + 1e-4 * size * slope:
+            found = np.maximum(w + size * step, 0)
+            return np.asarray(found / found.sum())
+        size /= 2
+    return None
 
 
 def _brier_optimum(stack: Stack, y: Targets) -> tuple[NDArray[np.float64], float]:
     """The quadratic programme of the Brier score over the simplex; the gap is that of Frank and Wolfe."""
     members, rows, _ = stack.shape
-    flat = stack.reshape(members, -1).astype(np.float64)
+    flat = np.asarray(stack).reshape(members, -1).astype(np.float64)
     gram = flat @ flat.T / rows
     linear = true_class_column(stack, y).astype(np.float64).mean(axis=1)
 

@@ -9,23 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Probs, Stack, Targets
-from ensembler.blending.registry import check_stack
+from ensembler.blending.registry import check_shape, check_stack, check_values
 from ensembler.errors import RequestError
 from ensembler.metrics import is_better, score
 
 
 def linear_pool(stack: Stack, weights: NDArray[np.float64]) -> Probs:
     """The weighted mean of probabilities float64 `[samples, classes]`; members of weight zero are not read."""
+    stack = check_shape(stack)
+    if len(stack) != len(weights):
+        raise RequestError(f"{len(weights)} weights for {len(stack)} members")
     total = np.zeros(stack.shape[1:], np.float64)
-    for probs, weight in zip(stack, weights, strict=True):
-        if weight:
-            total += weight * probs
+    for m in np.flatnonzero(weights):
+        probs = stack[m]
+        check_values(probs)
+        total += weights[m] * probs
     total /= total.sum(axis=1, keepdims=True)
     return total
 
 
 class SoftVote:
     """The mean of the members' probabilities, every member counting the same."""
+
+    takes_parts = True
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Learn nothing but the number of members."""
@@ -35,11 +41,13 @@ class SoftVote:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(check_stack(stack), self.weights_)
+        return linear_pool(stack, self.weights_)
 
 
 class WeightedVote:
     """The weighted mean of the members' probabilities, weights given by hand, in the members' order."""
+
+    takes_parts = True
 
     def __init__(self, weights: Sequence[float]) -> None:
         self.weights = weights
@@ -57,11 +65,13 @@ class WeightedVote:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(check_stack(stack), self.weights_)
+        return linear_pool(stack, self.weights_)
 
 
 class BestMember:
     """The one member that scores best on the fitted rows; ties go to the first."""
+
+    takes_parts = True
 
     def __init__(self, metric: str = "log_loss") -> None:
         self.metric = metric
@@ -69,8 +79,8 @@ class BestMember:
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Find the best member."""
         stack = check_stack(stack, y)
-        best, best_value = 0, score(self.metric, stack[0], y)
-        for i, probs in enumerate(stack[1:], start=1):
+        best, best_value = 0, np.nan
+        for i, probs in enumerate(stack):
             value = score(self.metric, probs, y)
             if is_better(self.metric, value, best_value) or (np.isnan(best_value) and not np.isnan(value)):
                 best, best_value = i, value
@@ -79,7 +89,7 @@ class BestMember:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """That member's probabilities `[samples, classes]`."""
-        return linear_pool(check_stack(stack), self.weights_)
+        return linear_pool(stack, self.weights_)
 
 
 class HardVote:

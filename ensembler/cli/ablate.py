@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ensembler.cli.evaluate import print_gains
 from ensembler.cli.options import Artifacts, Debug, Device, Json, Overrides, Quiet, RecipeArgument, Workers, names
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import duration, number, print_json, print_table, stoppable
@@ -89,21 +90,8 @@ def print_ablation(ablation: Ablation) -> None:
     ]
     of = f"{ablation.target}, {ablation.n} rows out of fold, {ablation.folds} folds"
     print_table(f"{ablation.run}: {of}", ["variant", *ablation.metrics, "training"], rows)
-    rows = []
-    for variant in others:
-        for metric, gain in (variant.gains or {}).items():
-            interval = f"{gain.joint_low:+.4f} to {gain.joint_high:+.4f}"
-            rows.append([variant.name, metric, f"{gain.value:+.4f}", interval, gain.verdict])
-    title = f"gain over {first.name} (positive is better)"
-    print_table(title, ["variant", "metric", "gain", "95 % interval", ""], rows)
-    units = "rows" if ablation.n_groups is None else f"whole groups ({ablation.n_groups})"
-    print(f"Paired bootstrap over {units}; {_together(ablation.n_comparisons)}.")
+    gains = [(variant.name, gain) for variant in others for gain in (variant.gains or {}).values()]
+    print_gains(first.name, gains, ablation.n_groups)
     if ablation.seeds == 1:
         print("One seed each: another seed moves a score too, which no interval here knows; --seeds 3 counts it in.")
     print(f"Logits of all variants are kept: `ens blend {ablation.run}` blends them.")
-
-
-def _together(n_comparisons: int) -> str:
-    if n_comparisons == 1:
-        return "one comparison for each metric"
-    return f"the intervals of a metric hold for its {n_comparisons} comparisons together, and are wider for it"

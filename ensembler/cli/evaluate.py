@@ -8,8 +8,12 @@ import typer
 
 from ensembler.cli.options import Artifacts, Debug, Json, Members, Quiet, RunArgument, names
 from ensembler.cli.terminal import number, print_json, print_table
+from ensembler.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ensembler.blending.comparison import Difference
     from ensembler.pipeline.evaluate import Evaluation, ScoreRow
 
 SHOWN = ("accuracy", "f1_macro", "log_loss", "ece")
@@ -28,6 +32,9 @@ def command(
     reduce: Annotated[
         str, typer.Option("--reduce", help="With --per group, what its rows become: mean, vote or max.")
     ] = "mean",
+    over: Annotated[
+        str | None, typer.Option("--over", metavar="NAME", help="Also show how much better than this one each is.")
+    ] = None,
     metrics: Annotated[str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to show.")] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -55,10 +62,27 @@ def command(
         per=check_per(per),
         reduce=check_reduce(reduce),
     )
+    gains = None
+    if over is not None:
+        from ensembler.pipeline.paired import gains_over
+
+        if per == "group" or by_view:
+            raise RequestError("--over compares rows; leave out --per group and --by-view")
+        gains = gains_over(
+            store,
+            over,
+            members=names(members),
+            target=target,
+            merge=check_merge(merge),
+            views=names(views),
+            metrics=[name for name in shown if name != "ece"] if metrics is None else shown,
+        )
     if json:
-        print_json(result.to_json())
+        print_json(result.to_json() | ({} if gains is None else {"gains": gains.to_json()}))
     else:
         print_evaluation(result, shown)
+        if gains is not None:
+            print_gains(gains.over, gains.rows, gains.n_groups)
 
 
 def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -> None:
@@ -74,6 +98,20 @@ def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -
         best = [i for i, row in enumerate(rows) if row.submitted]
         body = [[_label(row), *(number(row.metrics.get(name)) for name in metrics), str(row.n)] for row in rows]
         print_table(f"{evaluation.run}: {title}", [_heading(rows), *metrics, "rows"], body, best=best)
+
+
+def print_gains(over: str, rows: Sequence[tuple[str, Difference]], n_groups: int | None) -> None:
+    """Print gains over one prediction with the intervals that hold for all comparisons together."""
+    body = [
+        [name, d.metric, f"{d.value:+.4f}", f"{d.joint_low:+.4f} to {d.joint_high:+.4f}", d.verdict] for name, d in rows
+    ]
+    print_table(f"gain over {over} (positive is better)", ["name", "metric", "gain", "95 % interval", ""], body)
+    n_comparisons = len({name for name, _ in rows})
+    units = "rows" if n_groups is None else f"whole groups ({n_groups})"
+    together = "one comparison for each metric"
+    if n_comparisons > 1:
+        together = f"the intervals of a metric hold for its {n_comparisons} comparisons together, and are wider for it"
+    print(f"Paired bootstrap over {units}; {together}.")
 
 
 def _heading(rows: list[ScoreRow]) -> str:

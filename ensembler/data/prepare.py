@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.errors import MissingExtraError, RequestError, UnknownNameError
+from ensembler.errors import RequestError, UnknownNameError
 from ensembler.registry import load_place
 
 Step = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -157,23 +155,9 @@ def without_background(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
 
 
 def _rembg(argument: Any) -> Step:
-    model = "u2netp" if argument is None else str(argument)
-    folder = Path(os.environ.get("U2NET_HOME") or Path.home() / ".u2net")
-    if not (folder / f"{model}.onnx").is_file():
-        raise RequestError(f"prepare step rembg needs {folder / f'{model}.onnx'}; nothing is downloaded during a run")
-    try:
-        from rembg import new_session, remove
-    except ImportError as error:
-        raise MissingExtraError("prepare step rembg", "rembg") from error
-    session = new_session(model)
+    from ensembler.data.background import rembg_step
 
-    def step(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        colour = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
-        cut = np.asarray(remove(colour, session=session))
-        alpha = cut[:, :, 3:].astype(np.float32) / 255
-        return np.asarray(np.round(alpha * cut[:, :, :3] + (1 - alpha) * 127), np.uint8)
-
-    return step
+    return rembg_step("u2netp" if argument is None else str(argument))
 
 
 STEPS: dict[str, Callable[[Any], Step]] = {

@@ -411,9 +411,11 @@ def _check_labels(
         strange = sorted(found - set(names), key=_natural)
         if strange:
             problems.append(
-                f"{train.where}: {target} has labels that data.classes does not name: {', '.join(strange[:_MOST])}; "
-                "name them, or keep only some classes with data.keep"
+                f"{train.where}: {target} has labels that its classes do not name: {', '.join(strange[:_MOST])}; "
+                "name them, or leave their rows out (data.keep, or drop of the target)"
             )
+            if faults is not None:
+                table.loc[table[target].isin(strange), target] = None
         if len(found) == 1:
             problems.append(f"{train.where}: {target} has the one class {next(iter(found))!r}; two are needed to learn")
         elif not found:

@@ -81,6 +81,7 @@ class Trainer:
         plans = [MemberPlan(self.workspace, job) for job in jobs if not job.parts]
         for plan in plans:
             plan.check_folds(folds)
+            plan.check_classes()
             drop_stale(plan)
         trainings = group_trainings(plans)
         missing = {training.name: training.missing(folds) for training in trainings}

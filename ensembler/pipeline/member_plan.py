@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.errors import RequestError, StoreError
+from ensembler.errors import RequestError, StoreError, UnknownNameError
 from ensembler.logits import softmax
 from ensembler.metrics import score
 from ensembler.pipeline.fingerprint import fingerprint
@@ -216,6 +216,13 @@ class MemberPlan:
         wrong = [f for f in folds or () if f >= self.n_folds]
         if wrong:
             raise RequestError(f"--folds {wrong[0]}: member {self.job.name!r} has folds 0 to {self.n_folds - 1}")
+
+    def check_classes(self) -> None:
+        """Raise UnknownNameError for a class that the member weighs and its target does not have."""
+        weights = self.job.base.class_weights
+        for name in weights if isinstance(weights, dict) else ():
+            if name not in self.classes:
+                raise UnknownNameError(f"class in members.{self.job.entry}.class_weights", name, self.classes)
 
     def missing(self, folds: Sequence[int] | None) -> list[int]:
         """Folds still to be finished."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.pool import Pool
 from ensembler.errors import MissingFileError, RequestError
+from ensembler.memory import room
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member, MemberRecord
 from ensembler.predictions.merging import Merge
@@ -134,15 +133,9 @@ def _open(store: RunStore, name: str) -> Member | BlendMember:
 
 
 def _stacked(parts: Sequence[Callable[[], NDArray[np.floating]]]) -> NDArray[np.float32]:
-    """The arrays that `parts` make, one after the other, as one stack; on disk when memory would not hold it."""
+    """The arrays that `parts` make, one after the other, as one stack."""
     first = parts[0]()
-    shape = (len(parts), *first.shape)
-    out: NDArray[np.float32]
-    if int(np.prod(shape)) * 4 > _memory_for_a_stack():
-        with tempfile.TemporaryFile() as file:  # unlinked already: gone with the process, however that ends
-            out = np.memmap(file, np.float32, "w+", shape=shape)
-    else:
-        out = np.empty(shape, np.float32)
+    out = room((len(parts), *first.shape))
     out[0] = first
     for i, part in enumerate(parts[1:], start=1):
         out[i] = part()
@@ -155,16 +148,6 @@ def _only(rows: NDArray[np.int64], stack: NDArray[np.float32]) -> NDArray[np.flo
         for probs in stack:
             probs[: len(rows)] = probs[rows]
     return stack[:, : len(rows)]
-
-
-def _memory_for_a_stack() -> int:
-    """Half of this machine's memory in bytes; `ENS_STACK_MEMORY` says otherwise."""
-    given = os.environ.get("ENS_STACK_MEMORY")
-    if given is not None:
-        if not given.isdecimal():
-            raise RequestError(f"ENS_STACK_MEMORY is {given!r}, expected a number of bytes")
-        return int(given)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _has_other_folds(record: MemberRecord, first: Member | BlendMember, rows: NDArray[np.int64]) -> bool:

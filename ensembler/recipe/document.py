@@ -84,7 +84,9 @@ def parse_value(text: str) -> Any:
     try:
         root = yaml.compose(text)
     except YAMLError as error:
-        raise RequestError(f"--set value {text!r} is not YAML") from error
+        raise RequestError(
+            f"--set value {text!r} is not YAML; text that begins with {{ or holds ': ' stands in quotes"
+        ) from error
     return None if root is None else _Builder(Path("--set"), yaml).build(root, ())
 
 

@@ -173,7 +173,7 @@ def _validate(content: dict[str, Any], document: Document) -> RecipeSpec:
     try:
         spec = RecipeSpec.model_validate(content)
     except ValidationError as error:
-        for fault in error.errors():
+        for fault in _telling(error.errors(), content):
             problems.append(_explain(fault, content, document))
         raise RecipeError(list(dict.fromkeys(problems))) from error
     if problems:
@@ -194,8 +194,24 @@ def _name_problems(content: dict[str, Any], document: Document) -> list[str]:
     return problems
 
 
-def _explain(fault: Any, content: Any, document: Document) -> str:
+def _telling(faults: Sequence[Any], content: Any) -> list[Any]:
+    """The faults without those of a type that was not meant: where a mapping's own faults are known, it is no text."""
+    places = [_place_of(fault, content) for fault in faults]
+    deeper = {place[:end] for place in places for end in range(len(place))}
+    return [
+        fault
+        for fault, place in zip(faults, places, strict=True)
+        if not (fault["type"].endswith("_type") and place in deeper)
+    ]
+
+
+def _place_of(fault: Any, content: Any) -> Place:
     place = _place_in(content, fault["loc"])
+    return (*place, fault["loc"][-1]) if fault["type"] == "missing" else place
+
+
+def _explain(fault: Any, content: Any, document: Document) -> str:
+    place = _place_of(fault, content)
     dotted = ".".join(str(part) for part in place)
     where = document.where(place)
     if fault["type"] == "extra_forbidden":
@@ -222,7 +238,7 @@ def _place_in(content: Any, loc: Sequence[str | int]) -> Place:
         inside_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
         if inside_mapping or inside_list:
             value = value[part]
-        elif i < len(loc) - 1 or not isinstance(value, dict):
+        else:
             continue
         place.append(part)
     return tuple(place)

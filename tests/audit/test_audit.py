@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ensembler import Recipe
+from ensembler.audit.duplicates import MOST_BITS, _close_hashes
 from ensembler.audit.facts import look_at_images
 from ensembler.data.demo import write_shapes
 from ensembler.data.demo_masks import write_masks
@@ -84,6 +85,23 @@ def test_a_photograph_saved_again_is_a_near_duplicate(shapes):
     findings, _ = shapes(train=lambda t: t.assign(label=t["label"].where(t.index != 60, t["label"][7])))
     assert set(findings["near_duplicate"].files) == {"images/00007.png", "images/00060.png"}
     assert "duplicate" not in findings
+
+
+def test_all_close_hashes_are_found_and_no_others():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**63, 300, dtype=np.uint64)
+    for i in range(0, 300, 3):  # a neighbour up to 12 bits away
+        bits = rng.choice(64, int(rng.integers(1, 13)), replace=False).astype(np.uint64)
+        hashes[i + 1] = hashes[i] ^ np.bitwise_or.reduce(np.uint64(1) << bits)
+    apart = np.bitwise_count(hashes[:, None] ^ hashes[None])
+    expected = {(a, b) for a, b in np.argwhere(apart <= MOST_BITS).tolist() if a < b}
+    found = {
+        tuple(sorted(pair))
+        for left, right in _close_hashes(hashes)
+        for pair in zip(left.tolist(), right.tolist(), strict=True)
+    }
+    assert len(expected) > 40
+    assert found == expected
 
 
 def test_copies_with_other_labels_are_named(shapes):

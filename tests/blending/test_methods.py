@@ -7,9 +7,10 @@ from scipy.optimize import minimize
 from ensembler.blending import BLEND_METHODS, create_blend
 from ensembler.blending.greedy import GreedySelection
 from ensembler.blending.loglinear import LogLinearPool
-from ensembler.blending.simplex import SimplexWeights, true_class_column
+from ensembler.blending.simplex import SimplexWeights, log_loss_optimum
 from ensembler.blending.stacking import ShrunkStack
 from ensembler.blending.testing import BlendContract, invented_pool
+from ensembler.blending.true_class import true_class_column
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.logits import softmax
 from ensembler.metrics import score
@@ -131,6 +132,16 @@ class TestSimplexWeights(BlendContract):
         assert (fitted.weights_ >= 0).all()
         assert loss <= slow.fun + 1e-6
         assert loss - slow.fun <= fitted.gap_ + 1e-6
+
+    def test_its_certificate_holds_on_many_rows_with_members_that_are_nearly_the_same(self):
+        rng = np.random.default_rng(0)
+        q = np.clip(rng.beta(2, 1, (6, 20_000)), 1e-7, 1).astype(np.float32)
+        near = np.clip(q * (1 + 1e-5 * rng.normal(size=q.shape)), 1e-7, 1).astype(np.float32)
+        column = np.concatenate([q, near, q[:2]])
+        weights, gap = log_loss_optimum(column, 1e-6)
+        exact = column.astype(np.float64)
+        assert gap <= 1e-6
+        assert (exact / (weights @ exact)).mean(axis=1).max() - 1 <= gap + 1e-7
 
     def test_a_duplicated_member_changes_nothing(self, method):
         stack, y = invented_pool()

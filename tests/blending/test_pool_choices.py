@@ -6,12 +6,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ensembler.blending import Pool, make_blend
+from ensembler.blending import Pool, create_blend, make_blend
 from ensembler.blending.cost import frontier
+from ensembler.blending.pool import StackPart
 from ensembler.blending.pruning import prune
-from ensembler.blending.simplex import log_loss_optimum, true_class_column
+from ensembler.blending.simplex import log_loss_optimum
 from ensembler.blending.spec import BlendSpec
 from ensembler.blending.testing import invented_pool
+from ensembler.blending.true_class import true_class_column
 from ensembler.errors import RequestError
 
 NAMES = ("a", "b", "c", "d")
@@ -112,3 +114,27 @@ def test_weights_by_hand_have_worths_too():
     worths = {w["member"]: w["marginal"] for w in result.details["members"]}
     assert worths["c"] == worths["d"] == 0
     assert worths["a"] != 0
+
+
+@pytest.mark.parametrize("name", ["soft", "single", "simplex", "greedy", "loglinear"])
+def test_a_method_that_takes_parts_walks_over_the_members_and_finds_the_same(name, monkeypatch):
+    stack, y = invented_pool(4, 300, 3)
+    members, rows = [2, 0, 3], np.arange(0, 300, 2)
+    plain = create_blend(name).fit(stack[members][:, rows], y[rows])
+    expected = plain.predict_proba(stack[members])
+
+    def refuse(*_):
+        raise AssertionError("the whole part was copied")
+
+    monkeypatch.setattr(StackPart, "__array__", refuse)
+    method = create_blend(name)
+    method.fit(StackPart(stack, members, rows).for_method(method), y[rows])
+    np.testing.assert_array_equal(method.weights_, plain.weights_)
+    np.testing.assert_array_equal(method.predict_proba(StackPart(stack, members)), expected)
+
+
+def test_a_part_becomes_the_array_it_stands_for():
+    stack, _ = invented_pool(4, 50, 3)
+    part = StackPart(stack, [3, 1], np.array([4, 0, 9]))
+    np.testing.assert_array_equal(np.asarray(part), stack[[3, 1]][:, [4, 0, 9]])
+    assert part.shape == np.asarray(part).shape

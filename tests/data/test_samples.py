@@ -100,7 +100,7 @@ def test_a_parquet_manifest_reads_the_same(manifest, tmp_path):
         (lambda t: t.assign(label="a"), {}, "has the one class 'a'; two are needed"),
         (lambda t: t.assign(label=t["label"].where(t.index != 0, "A")), {}, "'A' and 'a'.*make them one"),
         (lambda t: t, {"keep": ("a", "c")}, "data.keep names 'c', which no row has"),
-        (lambda t: t, {"classes": ("a", "b")}, "labels that data.classes does not name: 9, 10"),
+        (lambda t: t, {"classes": ("a", "b")}, "labels that its classes do not name: 9, 10"),
         (lambda t: t.head(0), {}, "has a header and no rows"),
     ],
 )  # fmt: skip

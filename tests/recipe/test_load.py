@@ -126,3 +126,16 @@ def test_the_schema_knows_every_key(recipe):
     schema = recipe_schema()
     assert {"data", "members", "defaults", "extends", "views"} <= set(schema["properties"])
     assert "epochs" in schema["properties"]["defaults"]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.targets={age: {expr: age > 3}}", "data.targets.age.expr is not an option; choose from from, bins"),
+        ("data.targets={age: {bins: [60, 30]}}", "data.targets.age: bins [60.0, 30.0] should rise from edge to edge"),
+        ("data.compose={}", "data.compose.of is missing"),
+    ],
+)
+def test_where_a_value_may_have_several_forms_only_the_one_that_was_meant_is_explained(recipe, override, message):
+    (found,) = problems(recipe(GOOD.replace("targets: label", "targets: [a, b]")), override)
+    assert message in found
