@@ -14,7 +14,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.cli.app import app
 from ensembler.data.augment import POLICIES, PRESETS
 from ensembler.data.spec import ComposeSpec, DataSpec, FoldSpec, InputSpec, TargetSpec
-from ensembler.inference.spec import CustomView
+from ensembler.inference.spec import CustomView, InferenceSpec
 from ensembler.inference.views import GROUPS, view_names
 from ensembler.metrics import metric_names
 from ensembler.recipe.spec import RecipeSpec
@@ -33,6 +33,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("members.NAME with a method of torchensemble", EnsembleSpec),
     ("members.NAME with method: soup", SoupSpec),
     ("views: one of your own", CustomView),
+    ("inference", InferenceSpec),
     ("blend", BlendSpec),
     ("submission", SubmissionSpec),
 ]

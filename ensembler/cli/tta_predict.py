@@ -24,6 +24,10 @@ def command(
         Path | None, typer.Option("--out", metavar="FILE", help="Where predictions for --data go (predictions.csv).")
     ] = None,
     members: Members = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", help="default, auto, eager, compile, openvino or onnx (else the recipe's)."),
+    ] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -39,16 +43,18 @@ def command(
         raise RequestError("--data and --views do not go together: new images are predicted with the views of the run")
     store = RunStore.open(run, artifacts)
     check_training_installed("ens tta-predict")
+    from ensembler.inference.engines.registry import check_engine, check_installed
     from ensembler.inference.views import expand_views
     from ensembler.pipeline.new_data import predict_new
     from ensembler.pipeline.views import ViewPredictor, predict_missing_views
     from ensembler.pipeline.workspace import workspace_of_run
 
+    check_installed(check_engine(engine or "default"))
     wanted = expand_views(names(views) or ()) if views else None
     with stoppable(f"the same `ens tta-predict {run}`"), show_progress(quiet=quiet) as progress:
         workspace = workspace_of_run(store, progress)
         if data is not None:
-            new = predict_new(workspace, data, out, device=device, members=names(members))
+            new = predict_new(workspace, data, out, device=device, engine=engine, members=names(members))
             if json:
                 print_json({**new.__dict__, "out": str(new.out)})
             else:
@@ -56,9 +62,9 @@ def command(
                 print(f"{new.rows} predictions by {made} are in {new.out}.")
             return
         if wanted is None:
-            result = predict_missing_views(workspace, device)
+            result = predict_missing_views(workspace, device, engine)
         else:
-            result = ViewPredictor(workspace, device).add_views(wanted, names(members))
+            result = ViewPredictor(workspace, device, engine).add_views(wanted, names(members))
     if json:
         print_json({"run": result.run, "views": result.views, "added": result.added})
         return

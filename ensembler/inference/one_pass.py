@@ -38,7 +38,6 @@ class Asked:
     views: tuple[View, ...]
     rows: tuple[NDArray[np.int64], ...]
     out: Path
-    amp: str = "auto"
 
 
 Load = Callable[[Sequence[Asked]], Sequence[Predictor]]

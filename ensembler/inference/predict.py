@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,16 +12,16 @@ from torch import Tensor, nn
 
 from ensembler.data.pixels import Pixels
 from ensembler.inference.views import View
-from ensembler.networks.devices import autocast, autocast_type, pick_device
+from ensembler.networks.devices import pick_device
 
 BATCH = 64  # images predicted at once, the same for all members, so that they can share a pass
 
-# Logits float32 [images, classes] of uint8 pixels [images, channels, height, width], on the device it was made for.
+# Logits float32 [images, classes] of uint8 pixels [images, channels, height, width] on the device.
 Predictor = Callable[[Tensor], NDArray[np.float32]]
 
 
 def predict_logits(
-    networks: Sequence[nn.Module],
+    networks: Sequence[nn.Module | Predictor],
     pixels: Pixels,
     rows: NDArray[np.int64],
     views: Sequence[View],
@@ -34,12 +35,19 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Logits float32 `[networks, views, rows, classes]` of the images at `rows`.
 
-    Each batch is read once and each view of it made once; every network then sees it. `out` may be a memory-mapped
-    array of that shape to fill. Values that are not finite are returned as they are: the caller judges them.
+    Each batch is read once and each view of it made once; every network then sees it, as it is or as an engine has made
+    it ready. `out` may be a memory-mapped array of that shape to fill. Values that are not finite are returned as they
+    are: the caller judges them.
     """
+    from ensembler.inference.engines import eager
+
     if out is None:
         out = np.empty((len(networks), len(views), len(rows), classes), np.float32)
-    predictors = [eager(network, amp, device) for network in networks]
+    sample = as_images(pixels[rows[:2]], device)
+    predictors = [
+        eager.prepare(copy.deepcopy(network), sample, amp, device) if isinstance(network, nn.Module) else network
+        for network in networks
+    ]
     for start in range(0, len(rows), batch_size):
         batch = pixels[rows[start : start + batch_size]]
         for v, view in enumerate(views):
@@ -52,21 +60,11 @@ def predict_logits(
 
 def predict_batch(predictors: Sequence[Predictor], batch: NDArray[np.uint8], device: str) -> list[NDArray[np.float32]]:
     """The logits `[images, classes]` of each predictor for one view of a batch `[images, height, width, channels]`."""
-    # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
-    images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(pick_device(device), non_blocking=True)
+    images = as_images(batch, device)
     return [predictor(images) for predictor in predictors]
 
 
-def eager(network: nn.Module, amp: str, device: str) -> Predictor:
-    """The network as it is, under autocast where `amp` asks for it."""
-    on_device = pick_device(device)
-    dtype = autocast_type(amp, on_device)
-    network = network.eval().to(on_device)
-
-    @torch.inference_mode()
-    def predict(images: Tensor) -> NDArray[np.float32]:
-        with autocast(dtype, on_device):
-            logits: NDArray[np.float32] = network(images).float().cpu().numpy()
-        return logits
-
-    return predict
+def as_images(batch: NDArray[np.uint8], device: str) -> Tensor:
+    """A batch `[images, height, width, channels]` as predictors take it, `[images, channels, height, width]`."""
+    # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
+    return torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).to(pick_device(device), non_blocking=True)

@@ -1,10 +1,12 @@
-"""What a recipe may say about views."""
+"""What a recipe may say about views and about what computes predictions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ensembler.inference.engines.registry import check_engine
 
 
 class CustomView(BaseModel):
@@ -21,3 +23,20 @@ class CustomView(BaseModel):
 
 
 ViewSpec = str | CustomView
+
+
+class InferenceSpec(BaseModel):
+    """How predictions are computed; it changes how long they take, not which members there are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str = Field(
+        "default",
+        description="eager, compile, openvino or onnx; default depends on hardware and recipe alone, auto measures "
+        "once and keeps the choice in recipe.lock.json.",
+    )
+
+    @field_validator("engine")
+    @classmethod
+    def _check_engine(cls, name: str) -> str:
+        return check_engine(name)

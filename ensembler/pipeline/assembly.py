@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 
 from ensembler.files import write_json
 from ensembler.logits import log_mean_probs
-from ensembler.pipeline.completion import array_files, member_scores
+from ensembler.pipeline.completion import BLOCK, array_files, member_scores
 from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.workspace import Workspace
-from ensembler.predictions.arrays import fill_array
+from ensembler.predictions.arrays import fill_array, release
 from ensembler.predictions.members import FORMAT, Member, MemberRecord, array_file, checksums, read_record
 from ensembler.predictions.publish import replacing
 from ensembler.predictions.store import RunStore
@@ -78,12 +79,14 @@ def _mean_of(
     axis = sources[0].ndim - 3  # of the views
     shape = (*sources[0].shape[:axis], len(views), *sources[0].shape[axis + 1 :])
     with fill_array(path, shape, np.float32) as out:
-        for v, view in enumerate(views):
-            for fold in np.ndindex(shape[:axis]):
-                stack: NDArray[Any] = np.stack(
-                    [source[(*fold, m.view_index(view))] for source, m in zip(sources, parts, strict=True)]
-                )
-                out[(*fold, v)] = mean_of_parts(plan, stack)
+        # Block by block: the parts of a large member do not all fit into memory.
+        blocks = [slice(start, start + BLOCK) for start in range(0, shape[-2], BLOCK)]
+        for (v, view), fold, rows in itertools.product(enumerate(views), np.ndindex(shape[:axis]), blocks):
+            stack: NDArray[Any] = np.stack(
+                [source[(*fold, m.view_index(view), rows)] for source, m in zip(sources, parts, strict=True)]
+            )
+            out[(*fold, v, rows)] = mean_of_parts(plan, stack)
+            release(out, *sources)
         return member_scores(plan, target, out, "train" if part == "oof" else "test")
 
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from ensembler.data.spec import FoldSpec
 from ensembler.errors import MissingExtraError, RecipeError, RequestError
+from ensembler.inference.engines.registry import check_installed
 from ensembler.pipeline.jobs import member_jobs
 from ensembler.recipe.load import Recipe
 from ensembler.training.spec import SoupSpec
@@ -22,6 +23,7 @@ def check_training_installed(what: str) -> None:
 def check_recipe(recipe: Recipe) -> None:
     """Raise RecipeError with every name in the recipe that torch, timm or albumentations do not know."""
     check_training_installed(f"recipe {recipe.path.name}")
+    check_installed(recipe.spec.inference.engine)
     from ensembler.data.augment import check_augment
     from ensembler.data.prepare import build_steps
     from ensembler.inference.views import expand_views

@@ -14,7 +14,7 @@ from ensembler.errors import StoreError
 from ensembler.files import read_json, write_json
 from ensembler.metrics import score_all
 from ensembler.pipeline.member_plan import RETRAINING, MemberPlan
-from ensembler.predictions.arrays import fill_array
+from ensembler.predictions.arrays import fill_array, release
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, weights_path
 from ensembler.predictions.members import FORMAT, Member, array_file, checksums
 from ensembler.predictions.merging import merge_views
@@ -22,6 +22,7 @@ from ensembler.predictions.publish import replacing
 from ensembler.training.spec import MemberSpec
 
 FAILED = "failed.json"
+BLOCK = 4096  # rows merged at once
 
 
 def drop_stale(plan: MemberPlan) -> None:
@@ -89,21 +90,30 @@ def write_logits(
         shape = (n_old + finished[0].oof.shape[0], len(plan.workspace.store.samples.train), part.stop - part.start)
         with fill_array(prepared / array_file("oof", task), shape, np.float32) as oof:
             if old is not None:
-                oof[:n_old] = old.oof_logits
+                _copy(old.oof_logits, oof[:n_old])
             oof[n_old:] = np.nan
             for fold in finished:
-                oof[n_old:, fold.rows] = fold.oof[..., part]
+                for v, view in enumerate(fold.oof):
+                    oof[n_old + v, fold.rows] = view[:, part]
+                    release(oof, fold.oof)
             oof_scores[target] = member_scores(plan, target, oof, "train")
         test_shape = (len(finished), shape[0], len(plan.workspace.store.samples.test), shape[2])
         with fill_array(prepared / array_file("test", task), test_shape, np.float32) as test:
             if old is not None:
-                test[:, :n_old] = old.test_logits
+                _copy(old.test_logits, test[:, :n_old])
             for fold in finished:
-                test[fold.fold, n_old:] = fold.test[..., part]
+                _copy(fold.test[..., part], test[fold.fold, n_old:])
             holdout_scores[target] = member_scores(plan, target, test, "test")
     if several:
         return {"oof": oof_scores, "holdout": holdout_scores}
     return {"oof": oof_scores[plan.targets[0]], "holdout": holdout_scores[plan.targets[0]]}
+
+
+def _copy(source: NDArray[Any], into: NDArray[Any]) -> None:
+    """Copy logits view by view: a member's may be more than memory holds."""
+    for view in np.ndindex(source.shape[:-2]):
+        into[view] = source[view]
+        release(source, into)
 
 
 def _weights_checksums(folder: Path, finished: Sequence[FinishedFold]) -> dict[str, str]:
@@ -174,9 +184,14 @@ def member_scores(plan: MemberPlan, target: str, logits: NDArray[Any], split: st
         known &= plan.fold_of_row >= 0
     if not known.any():
         return None
-    networks = [logits] if split == "train" else logits
-    probs = np.stack([merge_views(views[:, known]) for views in networks]).mean(axis=0, dtype=np.float64)
-    return score_all(probs, labels[known])
+    networks, rows = [logits] if split == "train" else logits, np.flatnonzero(known)
+    probs = np.zeros((len(rows), logits.shape[-1]))
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, start + BLOCK)
+        for views in networks:
+            probs[block] += merge_views(views[:, rows[block]])
+        release(logits)
+    return score_all(probs / len(networks), labels[known])
 
 
 def forget_work(plan: MemberPlan) -> None:

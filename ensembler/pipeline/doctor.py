@@ -24,6 +24,8 @@ EXTRAS = {
         },
     ),
     "parquet": ("Parquet tables", {"pyarrow": "pyarrow"}),
+    "openvino": ("the engine openvino", {"openvino": "openvino"}),
+    "onnx": ("the engine onnx", {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"}),
     "report": ("plots", {"matplotlib": "matplotlib"}),
 }
 _CORE = ("numpy", "pandas", "scipy", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors", "typer")

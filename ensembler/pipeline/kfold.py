@@ -20,6 +20,7 @@ from ensembler.errors import DiskFullError, EnsemblerError, TrainingError
 from ensembler.files import claim, read_json, sha256_of, write_json
 from ensembler.pipeline.assembly import assemble_members
 from ensembler.pipeline.completion import FAILED, complete_member, drop_stale
+from ensembler.pipeline.engines import Engines
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.parallel import train_in_processes
@@ -221,21 +222,23 @@ class Trainer:
     def _predict(self, plans: Sequence[MemberPlan], fold: int) -> Iterator[tuple[MemberPlan, FinishedFold]]:
         """The logits of the networks of one training, all from one pass over the pixels."""
         from ensembler.inference.predict import predict_logits
-        from ensembler.networks.checkpoint import load_checkpoint
 
         first, began = plans[0], time.perf_counter()
-        # Always from the files: a run that was interrupted here and one that was not see the same networks.
-        networks = [load_checkpoint(weights_path(plan.folder, fold), self.device) for plan in plans]
         valid = first.validated_in(fold)
         train_images, test_images = self.workspace.image_rows
+        rows, pixels = np.concatenate([train_images[valid], test_images]), first.pixels
+        # Always from the files: a run that was interrupted here and one that was not see the same networks.
+        engines = Engines(self.workspace, self.device)
         logits = predict_logits(
-            networks,
-            first.pixels,
-            np.concatenate([train_images[valid], test_images]),
+            [
+                engines.predictor(p, weights_path(p.folder, fold), pixels, rows, f"{p.job.name} fold {fold}")
+                for p in plans
+            ],
+            pixels,
+            rows,
             first.views,
             classes=len(first.classes),
             device=self.device,
-            amp=first.job.base.amp,
         )
         seconds = (time.perf_counter() - began) / len(plans)
         for plan, of_member in zip(plans, logits, strict=True):

@@ -52,6 +52,7 @@ def predict_new(
     out: Path | None = None,
     *,
     device: str = "auto",
+    engine: str | None = None,
     members: Sequence[str] | None = None,
     spec: SubmissionSpec | None = None,
 ) -> NewPredictions:
@@ -64,7 +65,7 @@ def predict_new(
     names = members_below(store, blend) if blend else list(members or store.pool_members)
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
-    ids, probs_by_member = _predict(workspace, data, names, device)
+    ids, probs_by_member = _predict(workspace, data, names, ViewPredictor(workspace, device, engine))
     if blend is not None:
         classes = store.blend(blend).record.classes
         probs = apply_blend(store, blend, probs_by_member)
@@ -84,7 +85,7 @@ def _without_template(spec: SubmissionSpec) -> SubmissionSpec:
 
 
 def _predict(
-    workspace: Workspace, data: Path, names: Sequence[str], device: str
+    workspace: Workspace, data: Path, names: Sequence[str], predictor: ViewPredictor
 ) -> tuple[list[str], dict[tuple[str, str], NDArray[np.float32]]]:
     """Ids, and by member and target probabilities `[folds, samples, classes]`: one pass for each kind of input.
 
@@ -94,7 +95,7 @@ def _predict(
     from ensembler.inference.views import expand_views
 
     ids, images = read_unlabelled(data, workspace.spec.data)
-    predictor, store, cache = ViewPredictor(workspace, device), workspace.store, cache_folder(workspace.artifacts)
+    store, cache = workspace.store, cache_folder(workspace.artifacts)
     jobs = workspace.select(names)
     tasks = [
         Task(MemberPlan(workspace, job), member, expand_views(member.record.views))
@@ -114,7 +115,7 @@ def _predict(
             )
             key, rows = pixels_key(images, spec, cache), np.arange(len(ids), dtype=np.int64)
             asked: Rows = {task.name: [(rows,)] * task.member.record.folds for task in group}
-            kept = {task.name: folders.enter_context(_folder(predictor, task, key)) for task in group}
+            kept = {task.name: folders.enter_context(_folder(task, predictor.key(task, pixels, key))) for task in group}
             logits |= predictor.predict(group, pixels, asked, kept)
         probs: dict[tuple[str, str], NDArray[np.float32]] = {}
         for job in jobs:
@@ -124,9 +125,9 @@ def _predict(
 
 
 @contextmanager
-def _folder(predictor: ViewPredictor, task: Task, pixels: str) -> Iterator[Path]:
+def _folder(task: Task, key: str) -> Iterator[Path]:
     """Where a member's logits of new images are kept; an interrupted prediction goes on from there."""
-    folder = task.plan.final_folder / f".new-{predictor.key(task, pixels)}"
+    folder = task.plan.final_folder / f".new-{key}"
     with claim(task.plan.final_folder / ".new.lock", wait=True):
         yield folder
         for found in task.plan.final_folder.glob(".new-*"):

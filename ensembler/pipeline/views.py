@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from ensembler.errors import StoreError
 from ensembler.files import claim, read_json, sha256_of, write_json
 from ensembler.pipeline.assembly import assemble_members
 from ensembler.pipeline.completion import array_files, write_logits
+from ensembler.pipeline.engines import Engines
 from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
@@ -29,6 +30,7 @@ from ensembler.predictions.store import cache_folder
 if TYPE_CHECKING:
     from ensembler.inference.chunks import ChunkedLogits
     from ensembler.inference.one_pass import Asked
+    from ensembler.inference.predict import Predictor
     from ensembler.inference.views import View
 
 # By member and fold the positions of the images that a checkpoint sees, in parts.
@@ -70,6 +72,12 @@ class ViewPredictor:
 
     workspace: Workspace
     device: str = "auto"
+    engine: str | None = None
+
+    @property
+    def engines(self) -> Engines:
+        """What computes."""
+        return Engines(self.workspace, self.device, self.engine)
 
     def add_views(self, views: Sequence[View], members: Sequence[str] | None = None) -> ViewsResult:
         """Compute the views that complete members lack; those they have stay as they are.
@@ -106,21 +114,23 @@ class ViewPredictor:
                 t.name: [(train_images[t.member.folds == fold], test_images) for fold in range(t.member.record.folds)]
                 for t in left
             }
-            folders = {t.name: t.plan.final_folder / f".views-{self.key(t, key)}" for t in left}
-            logits = self.predict(left, first.pixels, rows, folders)
+            pixels = first.pixels
+            folders = {t.name: t.plan.final_folder / f".views-{self.key(t, pixels, key)}" for t in left}
+            logits = self.predict(left, pixels, rows, folders)
             for task in left:
                 self._replace(task, logits[task.name])
                 for folder in task.plan.final_folder.glob(".views-*"):
                     shutil.rmtree(folder)
 
-    def key(self, task: Task, pixels: str) -> str:
+    def key(self, task: Task, pixels: Pixels, pixels_key: str) -> str:
         """A digest of all that decides what is predicted: other weights, images or views begin anew."""
         from ensembler.networks.devices import pick_device
 
         custom = [v.model_dump(mode="json") for v in self.workspace.spec.views if not isinstance(v, str)]
         names, record = [view.name for view in task.views], task.member.record
-        how = [task.plan.job.base.amp, pick_device(self.device).type]
-        return fingerprint([names, [c for c in custom if c["name"] in names], record.sha256, pixels, how])
+        engine = self.engines.of(task.plan, weights_file(task.member, 0), pixels)
+        how = [task.plan.job.base.amp, pick_device(self.device).type, engine]
+        return fingerprint([names, [c for c in custom if c["name"] in names], record.sha256, pixels_key, how])
 
     def predict(
         self,
@@ -142,16 +152,23 @@ class ViewPredictor:
                 views=task.views,
                 rows=rows[task.name][fold],
                 out=folders[task.name] / f"fold{fold}.npy",
-                amp=task.plan.job.base.amp,
             )
             for task in tasks
             for fold in range(task.member.record.folds)
         ]
         what = f"predicting {', '.join(task.name for task in tasks)}"
+        plans = {folders[task.name]: task.plan for task in tasks}
+
+        def load(missing: Sequence[Asked]) -> list[Predictor]:
+            return [
+                self.engines.predictor(plans[one.out.parent], one.path, pixels, np.concatenate(one.rows), one.name)
+                for one in missing
+            ]
+
         found = run_pass(
             asked,
             pixels,
-            self._load,
+            load,
             device=self.device,
             on_rows=lambda done, total: self.workspace.progress.step(what, done, total),
         )
@@ -160,12 +177,6 @@ class ViewPredictor:
         for task in tasks:
             logits[task.name] = [next(in_order) for _ in range(task.member.record.folds)]
         return logits
-
-    def _load(self, asked: Sequence[Asked]) -> list[Callable[..., NDArray[np.float32]]]:
-        from ensembler.inference.predict import eager
-        from ensembler.networks.checkpoint import load_checkpoint
-
-        return [eager(load_checkpoint(one.path, self.device), one.amp, self.device) for one in asked]
 
     def _replace(self, task: Task, logits: Sequence[ChunkedLogits]) -> None:
         store, plan, names = self.workspace.store, task.plan, [view.name for view in task.views]
@@ -218,8 +229,8 @@ def checked_weights(member: Member, fold: int) -> Path:
     return path
 
 
-def predict_missing_views(workspace: Workspace, device: str) -> ViewsResult:
+def predict_missing_views(workspace: Workspace, device: str, engine: str | None = None) -> ViewsResult:
     """Compute the views of the recipe that complete members lack."""
     from ensembler.inference.views import expand_views
 
-    return ViewPredictor(workspace, device).add_views(expand_views(workspace.spec.views))
+    return ViewPredictor(workspace, device, engine).add_views(expand_views(workspace.spec.views))

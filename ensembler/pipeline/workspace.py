@@ -140,6 +140,7 @@ def keep_choice(store: RunStore, what: str, name: str, made_for: str, choice: Ma
     That is the first one kept: a process that measured at the same time may have chosen otherwise.
     """
     with claim(store.lock_path, wait=True):
+        store = RunStore(store.folder)  # as it is now, not as it was when it was opened
         first = kept_choice(store, what, name, made_for)
         if first is not None:
             return first

@@ -59,11 +59,21 @@ def reserve_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArr
     return np.load(path, mmap_mode="r+", allow_pickle=False)
 
 
-def release(array: Any) -> None:
-    """Give back the memory of a mapped array's pages; what they hold stays in the file. Other arrays are left alone."""
-    mapped = getattr(array, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+def release(*arrays: Any) -> None:
+    """Give back the memory of mapped arrays' pages; what they hold stays in the files. Others are left alone."""
+    for array in arrays:
+        mapped = getattr(array, "_mmap", None)
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def is_finite(array: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which rows `[..., rows]` of an array `[..., rows, classes]` are finite, found piece by piece."""
+    found = np.empty(array.shape[:-1], bool)
+    for piece in np.ndindex(array.shape[:-2]):
+        found[piece] = np.isfinite(array[piece]).all(axis=-1)
+        release(array)
+    return found
 
 
 def open_array(

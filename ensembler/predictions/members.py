@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ensembler.errors import MissingFileError, StoreError, UnknownNameError
 from ensembler.files import read_json, sha256_of
-from ensembler.predictions.arrays import open_array
+from ensembler.predictions.arrays import is_finite, open_array
 from ensembler.predictions.merging import Merge, merge_views
 from ensembler.predictions.samples import SampleTable
 
@@ -123,7 +123,7 @@ class Member:
         """Test logits `[folds, views, test samples, classes]`, memory-mapped."""
         shape = (self.record.folds, len(self.record.views), len(self.samples.test), len(self.record.classes))
         array = self._open(self.test_file, shape)
-        bad = ~np.isfinite(array).all(axis=(1, 2, 3))
+        bad = ~is_finite(array).all(axis=(1, 2))
         if bad.any():
             raise StoreError(
                 f"{self.folder / self.test_file}: fold {int(np.flatnonzero(bad)[0])} of member {self.name!r} holds "
@@ -171,7 +171,7 @@ class Member:
         if (self.record.model_extra or {}).get("partial"):
             return  # imported with rows missing, and said so
         validated = self.folds >= 0
-        finite = np.isfinite(oof).all(axis=(0, 2))
+        finite = is_finite(oof).all(axis=0)
         bad = np.unique(self.folds[validated & ~finite])
         if len(bad):
             raise StoreError(

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ensembler.blending.spec import BlendSpec
 from ensembler.data.spec import AugmentSpec, DataSpec, FoldSpec, InputSpec
 from ensembler.errors import nearest
-from ensembler.inference.spec import ViewSpec
+from ensembler.inference.spec import InferenceSpec, ViewSpec
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.training.spec import AnyMemberSpec, MemberSpec, SoupSpec
 
@@ -24,6 +24,7 @@ class RecipeSpec(BaseModel):
     input: InputSpec = Field(default_factory=InputSpec, description="What the networks see.")
     augment: AugmentSpec = Field("light", description="Augmentation of every member without its own.")
     views: tuple[ViewSpec, ...] = Field(("identity",), min_length=1, description="Views of test-time augmentation.")
+    inference: InferenceSpec = Field(default_factory=InferenceSpec, description="How predictions are computed.")
     members: dict[str, AnyMemberSpec] = Field(min_length=1, description="The members, by name.")
     blend: BlendSpec = Field(default_factory=BlendSpec, description="How members become one prediction.")
     submission: SubmissionSpec = Field(default_factory=SubmissionSpec, description="The file that is handed in.")

@@ -156,3 +156,8 @@ def test_an_altered_file_is_named_and_nothing_is_computed_from_it(ens_here, run,
     for command in (["evaluate", "fake"], ["blend", "fake", "--method", "soft"]):
         done = ens_here(*command, expect=1)
         assert name in done.stderr
+
+
+def test_an_unknown_engine_is_refused_before_anything_is_read(ens_here, run):
+    done = ens_here("tta-predict", "fake", "--engine", "openvin", expect=2)
+    assert "unknown engine 'openvin'; did you mean 'openvino'?" in done.stderr

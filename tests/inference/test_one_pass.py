@@ -11,8 +11,9 @@ import torch
 from ensembler.errors import StoreError
 from ensembler.inference import chunks, one_pass
 from ensembler.inference.chunks import ChunkedLogits
+from ensembler.inference.engines.eager import plain
 from ensembler.inference.one_pass import Asked, run_pass
-from ensembler.inference.predict import eager, predict_logits
+from ensembler.inference.predict import predict_logits
 from ensembler.inference.views import expand_views
 
 
@@ -47,7 +48,7 @@ NETWORKS = {name: network(seed) for seed, name in enumerate(["a0", "a1", "b0", "
 
 
 def load(asked):
-    return [eager(NETWORKS[one.name], "off", "cpu") for one in asked]
+    return [plain(NETWORKS[one.name], "cpu") for one in asked]
 
 
 def ask(folder, n=150, views=None):
@@ -56,7 +57,7 @@ def ask(folder, n=150, views=None):
     folds = {"0": rows[::2], "1": rows[1::2]}
     chosen = views or {}
     return [
-        Asked(name, folder, 3, chosen.get(name, VIEWS), (folds[name[1]], test), folder / f"{name}.npy", "off")
+        Asked(name, folder, 3, chosen.get(name, VIEWS), (folds[name[1]], test), folder / f"{name}.npy")
         for name in NETWORKS
     ]
 
@@ -151,16 +152,16 @@ def test_logits_that_are_not_finite_name_their_checkpoint(tmp_path):
 
 
 def broken_b0(one):
-    good = eager(NETWORKS[one.name], "off", "cpu")
+    good = plain(NETWORKS[one.name], "cpu")
     return (lambda images: good(images) * np.nan) if one.name == "b0" else good
 
 
 def test_memory_does_not_grow_with_the_number_of_images_or_classes(tmp_path):
     def peak(n, classes):
         pixels = CountedPixels(n)
-        asked = [Asked("wide", tmp_path, classes, VIEWS, (np.arange(n),), tmp_path / f"{n}-{classes}.npy", "off")]
+        asked = [Asked("wide", tmp_path, classes, VIEWS, (np.arange(n),), tmp_path / f"{n}-{classes}.npy")]
         tracemalloc.start()
-        run_pass(asked, pixels, lambda _: [eager(network(0, classes), "off", "cpu")], device="cpu")
+        run_pass(asked, pixels, lambda _: [plain(network(0, classes), "cpu")], device="cpu")
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return used

@@ -436,3 +436,44 @@ def test_a_greedy_soup_needs_other_folds(recipe):
     soup = "members.soup={method: soup, of: [narrow], take: greedy}"
     with pytest.raises(RecipeError, match="take: uniform"):
         run(recipe, soup, "folds={scheme: single, holdout: 0.2}")
+
+
+def test_an_engine_is_measured_once_for_a_run_and_used_again(recipe, monkeypatch):
+    from ensembler.inference.engines import choose
+    from ensembler.inference.engines.choose import EngineChoice
+
+    measured = []
+
+    def measure(*given, **options):
+        measured.append(options["networks"])
+        return EngineChoice("eager", {"eager": 0.1}, {"eager": 0.01})
+
+    monkeypatch.setattr(choose, "fastest", measure)
+    notes = Notes()
+    first = run(recipe, "inference.engine=auto", progress=notes)
+    assert measured == [3, 3]
+    assert "narrow predicts by eager (ms a batch: eager 10)" in notes.notes
+    kept = json.loads((first.folder / "recipe.lock.json").read_text())["choices"]["engine"]
+    assert {name: choice["engine"] for name, choice in kept.items()} == {"narrow": "eager", "wide": "eager"}
+    before = digests(first.folder / "members")
+    run(recipe, "inference.engine=auto", "views=[identity, hflip, rot90]")
+    assert measured == [3, 3]
+    assert run(recipe, "inference.engine=default", "views=[identity, hflip, rot90]").trained == 0
+    assert digests(run(recipe, "name=default").folder / "members") == before
+
+
+def test_a_recipe_whose_engine_is_not_installed_is_refused_before_anything_is_trained(recipe, monkeypatch):
+    from ensembler.errors import MissingExtraError
+    from ensembler.inference.engines import registry
+
+    monkeypatch.setattr(registry, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="needs the extra 'openvino'"):
+        run(recipe, "inference.engine=openvino")
+    assert not (recipe.parent / "artifacts").exists()
+
+
+def test_auto_measures_what_is_installed(recipe):
+    result = run(recipe, "inference.engine=auto", members=["narrow"], folds=[0])
+    kept = json.loads((result.folder / "recipe.lock.json").read_text())["choices"]["engine"]["narrow"]
+    assert kept["engine"] in kept["seconds_a_batch"]
+    assert all(seconds > 0 for seconds in kept["seconds_a_batch"].values())

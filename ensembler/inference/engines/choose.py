@@ -1,0 +1,128 @@
+"""Which engine computes: asked for by name or measured; always compared with float32 before it is trusted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ensembler.errors import RequestError
+from ensembler.inference.engines.eager import plain
+from ensembler.inference.engines.registry import DEFAULT, ENGINES, NEEDS, is_installed
+from ensembler.inference.predict import BATCH, Predictor, as_images
+from ensembler.logits import softmax
+from ensembler.networks.devices import pick_device
+
+CHECKED = 16  # images on which an engine is compared with float32
+TOLERANCE = 0.02  # the largest difference of a probability: bfloat16 keeps 8 bits, and most networks stay below 0.005
+COMPILE_FROM = 600.0  # seconds of computing below which compiling is not tried: it alone takes most of a minute
+OnNote = Callable[[str], None]
+
+
+def ready(
+    engine: str,
+    load: Callable[[], nn.Module],
+    pixels: NDArray[np.uint8],
+    *,
+    amp: str,
+    device: str,
+    name: str,
+    on_note: OnNote,
+) -> Predictor:
+    """The network that `load` gives, computed by an engine, when that agrees with float32 on `pixels`.
+
+    Otherwise by float32 eager, and `on_note` hears why. The largest difference allowed is TOLERANCE in a probability.
+    """
+    sample, network = as_images(pixels, device), load()
+    reference = plain(network, device)(sample)
+    try:
+        predictor = ENGINES.load(_named(engine))(network, sample, amp, device)
+        gap = _gap(predictor(sample), reference)
+    except RequestError:
+        raise
+    except Exception as error:
+        first = "".join(str(error).strip().splitlines()[:1]) or type(error).__name__
+        on_note(f"{name}: engine {_named(engine)} cannot compute it ({first}); plain float32 does")
+        return plain(load(), device)
+    if gap <= TOLERANCE:
+        return predictor
+    on_note(f"{name}: engine {_named(engine)} is off by {gap:.3f} in a probability; plain float32 computes instead")
+    return plain(load(), device)
+
+
+def _named(engine: str) -> str:
+    return DEFAULT if engine == "default" else engine
+
+
+def _gap(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    # A network whose float32 logits are not finite is for the caller to judge.
+    known = np.isfinite(reference).all(axis=1)
+    if not known.any():
+        return 0.0
+    gap = np.abs(softmax(logits[known]) - softmax(reference[known])).max()
+    return float(gap) if np.isfinite(gap) else float("inf")
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """The engine chosen by a measurement: seconds that each takes to get ready, and for a batch."""
+
+    engine: str
+    preparing: dict[str, float]
+    batch: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `recipe.lock.json` keeps it."""
+        preparing, batch = ({n: round(s, 4) for n, s in times.items()} for times in (self.preparing, self.batch))
+        return {"engine": self.engine, "seconds_preparing": preparing, "seconds_a_batch": batch}
+
+
+def fastest(
+    load: Callable[[], nn.Module],
+    pixels: NDArray[np.uint8],
+    batches: int,
+    *,
+    networks: int,
+    amp: str,
+    device: str,
+    repeats: int = 3,
+) -> EngineChoice:
+    """Measure the engines that are installed on a batch of `pixels` and take the one that is done first.
+
+    `batches` are to be computed in all, by `networks` networks that each have to be made ready.
+    """
+    sample = as_images(np.resize(pixels, (BATCH, *pixels.shape[1:])), device)
+    preparing: dict[str, float] = {}
+    batch: dict[str, float] = {}
+    for name in _candidates(device):
+        if name == "compile" and batch[DEFAULT] * batches < COMPILE_FROM:
+            continue
+        began = time.perf_counter()
+        try:
+            predictor = ENGINES.load(name)(load(), sample, amp, device)
+            predictor(sample)
+        except Exception:  # it cannot compute this network here: it is no candidate, and `ready` will say so if asked
+            if name == DEFAULT:
+                raise
+            continue
+        preparing[name] = time.perf_counter() - began
+        batch[name] = min(_timed(predictor, sample) for _ in range(repeats))
+    total = {name: networks * preparing[name] + batches * batch[name] for name in batch}
+    return EngineChoice(min(total, key=total.__getitem__), preparing, batch)
+
+
+def _candidates(device: str) -> Sequence[str]:
+    if pick_device(device).type != "cpu":
+        return (DEFAULT, "compile")
+    return (DEFAULT, *filter(is_installed, NEEDS), "compile")
+
+
+def _timed(predictor: Predictor, sample: Tensor) -> float:
+    began = time.perf_counter()
+    predictor(sample)
+    return time.perf_counter() - began

@@ -1,0 +1,112 @@
+"""Torch as it is, in the form in which it computes fastest: batch norms folded, 16-bit weights on processors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.fx
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ensembler.inference.predict import Predictor
+from ensembler.networks.build import Normalised
+from ensembler.networks.devices import autocast, autocast_type, pick_device
+
+
+def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:
+    """The network with its batch norms folded, in the precision that `amp` asks for.
+
+    On a processor that computes in bfloat16 weights are kept in it: autocast would convert them for every batch.
+    """
+    on_device = pick_device(device)
+    dtype = autocast_type(amp, on_device)
+    network = fold_batch_norms(network.eval()).to(on_device)
+    under_autocast = as_predictor(network, dtype, on_device)
+    if dtype is None or on_device.type != "cpu" or not isinstance(network, Normalised):
+        return under_autocast
+    reduced = as_predictor(_Reduced(copy.deepcopy(network), dtype), None, on_device)
+    try:
+        reduced(sample)
+    except RuntimeError:  # a network of one's own that makes float32 tensors as it goes: autocast sees to those
+        return under_autocast
+    return reduced
+
+
+def plain(network: nn.Module, device: str) -> Predictor:
+    """The network as it is, in float32: what every engine is compared with."""
+    return as_predictor(network.eval().to(pick_device(device)), None, pick_device(device))
+
+
+def as_predictor(network: Callable[[Tensor], Tensor], dtype: torch.dtype | None, device: torch.device) -> Predictor:
+    """A network as a function from pixels to logits, under autocast to `dtype`."""
+
+    @torch.inference_mode()
+    def predict(images: Tensor) -> NDArray[np.float32]:
+        with autocast(dtype, device):
+            logits: NDArray[np.float32] = network(images).float().cpu().numpy()
+        return logits
+
+    return predict
+
+
+class _Reduced(nn.Module):
+    """A normalised network with 16-bit weights; pixels are normalised in float32 before."""
+
+    def __init__(self, network: Normalised, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.mean, self.std, self.dtype = network.mean, network.std, dtype
+        self.network = network.network.to(dtype).to(memory_format=torch.channels_last)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.network(((pixels.float() - self.mean) / self.std).to(self.dtype))
+        return logits
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """Fold batch norms into the convolutions before them, in place; what cannot be followed stays as it is.
+
+    The modules are found by tracing the network, and called as before: only their weights change.
+    """
+    from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+    for convolution, norm in _pairs(network):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        weight, bias = fuse_conv_bn_weights(
+            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        convolution.weight, convolution.bias = weight, bias
+        parent, _, name = _names(network)[norm].rpartition(".")
+        setattr(network.get_submodule(parent), name, nn.Identity())
+    return network
+
+
+def _names(network: nn.Module) -> dict[nn.Module, str]:
+    return {module: name for name, module in network.named_modules()}
+
+
+def _pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    try:
+        nodes = list(torch.fx.Tracer().trace(network).nodes)
+    except Exception:  # a network may do anything in its forward; one that cannot be traced is not folded
+        return []
+    called = [node.target for node in nodes if node.op == "call_module"]
+    used = [node.target for node in nodes if node.op == "get_attr"]
+    modules, pairs = dict(network.named_modules(remove_duplicate=False)), []
+    for node in nodes:
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, torch.fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        first, second = modules[str(before.target)], modules[str(node.target)]
+        # Exactly these classes: one that derives from them may do more than they do.
+        if type(first) is not nn.Conv2d or type(second) is not nn.BatchNorm2d or second.running_mean is None:
+            continue
+        once = called.count(before.target) == 1 and called.count(node.target) == 1
+        looked_at = any(str(name).startswith((f"{before.target}.", f"{node.target}.")) for name in used)
+        alone = sum(m is first for m in modules.values()) == 1 and sum(m is second for m in modules.values()) == 1
+        if once and alone and not looked_at:
+            pairs.append((first, second))
+    return pairs

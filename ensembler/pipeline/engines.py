@@ -1,0 +1,81 @@
+"""Which engine computes a member's predictions: the recipe's, the command's, or one measured once for the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.cores import available_cores
+from ensembler.data.pixels import Pixels
+from ensembler.inference.engines.registry import AUTO, DEFAULT, check_engine
+from ensembler.pipeline.fingerprint import fingerprint
+from ensembler.pipeline.member_plan import MemberPlan
+from ensembler.pipeline.workspace import Workspace, keep_choice, kept_choice
+from ensembler.predictions.store import RunStore
+
+if TYPE_CHECKING:
+    from ensembler.inference.predict import Predictor
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Makes checkpoints ready to predict; `engine` given here comes before the recipe's."""
+
+    workspace: Workspace
+    device: str = "auto"
+    engine: str | None = None
+
+    def predictor(
+        self, plan: MemberPlan, weights: Path, pixels: Pixels, rows: NDArray[np.int64], name: str
+    ) -> Predictor:
+        """The network in `weights` by the engine of its member, compared with float32 on the first of its `rows`."""
+        from ensembler.inference.engines.choose import CHECKED, ready
+        from ensembler.networks.checkpoint import load_checkpoint
+
+        return ready(
+            self.of(plan, weights, pixels),
+            lambda: load_checkpoint(weights, self.device),
+            pixels[rows[:CHECKED]],
+            amp=plan.job.base.amp,
+            device=self.device,
+            name=name,
+            on_note=self.workspace.progress.note,
+        )
+
+    def of(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> str:
+        """The name of a member's engine; the first that asks for `auto` measures it with the network in `weights`."""
+        wanted = check_engine(self.engine or self.workspace.spec.inference.engine)
+        if wanted != AUTO:
+            return DEFAULT if wanted == "default" else wanted
+        base, input_ = plan.job.base, plan.input
+        network = base.model_dump(mode="json", include={"backbone", "model_args", "amp"})
+        shape = [input_.size, input_.channels, len(plan.classes), plan.job.spec.method]
+        made_for = fingerprint([network, shape, self.device, available_cores()])
+        store = RunStore(self.workspace.store.folder)  # as it is now: another process may have chosen
+        kept = kept_choice(store, "engine", plan.job.entry, made_for)
+        if kept is None:
+            kept = keep_choice(store, "engine", plan.job.entry, made_for, self._measure(plan, weights, pixels))
+        return str(kept["engine"])
+
+    def _measure(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> dict[str, object]:
+        from ensembler.inference.engines.choose import fastest
+        from ensembler.inference.predict import BATCH
+        from ensembler.networks.checkpoint import load_checkpoint
+
+        train, test = self.workspace.image_rows
+        images = len(plan.views) * (len(train) + plan.n_folds * len(test))
+        choice = fastest(
+            lambda: load_checkpoint(weights, self.device),
+            pixels[np.arange(min(BATCH, pixels.shape[0]))],
+            max(1, images // BATCH),
+            networks=plan.n_folds,
+            amp=plan.job.base.amp,
+            device=self.device,
+        )
+        times = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in choice.batch.items())
+        self.workspace.progress.note(f"{plan.job.name} predicts by {choice.engine} (ms a batch: {times})")
+        return choice.to_json()
