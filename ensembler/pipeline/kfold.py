@@ -84,7 +84,8 @@ class Trainer:
         for plan in plans:
             plan.check_folds(folds)
             plan.check_classes()
-            drop_stale(plan)
+            if not self.helps:
+                drop_stale(plan)
         trainings = group_trainings(plans)
         missing = {training.name: training.missing(folds) for training in trainings}
         self.workspace.progress.plan([t.fold_job(fold) for t in trainings for fold in missing[t.name]])
