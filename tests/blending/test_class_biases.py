@@ -13,6 +13,7 @@ from ensembler.metrics import score
 
 
 class TestWithBiases(BlendContract):
+    keeps_a_lone_member = False
     contains_members = False
 
     @pytest.fixture
