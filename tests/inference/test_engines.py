@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -171,6 +173,20 @@ def test_a_missing_extra_is_named_and_the_request_is_wrong(engine, monkeypatch):
         get_ready(engine)
     assert isinstance(caught.value, RequestError)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.skipif(not registry.is_installed("openvino"), reason="the extra openvino is not installed")
+def test_openvino_finds_nothing_to_report_its_use_with():
+    code = (
+        "import torch; from ensembler.inference.engines import openvino\n"
+        "images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)\n"
+        "network = torch.nn.Flatten().eval()\n"
+        "openvino.prepare(network, images, 'off', 'cpu')(images)\n"
+        "from openvino.tools.ovc import convert_impl, telemetry_utils\n"
+        "print(convert_impl.tm.__name__, telemetry_utils.tm.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == 2 * ["openvino.tools.ovc.telemetry_stub"]
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest_name():

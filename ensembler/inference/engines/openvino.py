@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
@@ -20,6 +21,8 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
     check_installed("openvino")
     if pick_device(device).type != "cpu":
         raise RequestError(f"engine openvino computes on the CPU, not on {device!r}; add --device cpu")
+    # Its converter reports every use to its makers where it finds this package; nothing is sent from here.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
 
     with warnings.catch_warnings(), torch.inference_mode():
