@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from ensembler.errors import StoreError
 from ensembler.files import write_bytes
+from ensembler.predictions.arrays import release
+
+_MOST_HEADER = 100_000_000  # bytes, as safetensors has it
 
 
 @dataclass(frozen=True)
@@ -59,29 +62,42 @@ def write_finished_fold(folder: Path, finished: FinishedFold) -> None:
 
 
 def read_finished_fold(folder: Path, fold: int) -> FinishedFold:
-    """Read a finished fold; StoreError when the file is altered or cut short."""
-    from safetensors import SafetensorError, safe_open
-
+    """Read a finished fold, its logits mapped from the file; StoreError when that is altered or cut short."""
     path = fold_path(folder, fold)
     mend = "remove it and the fold will be predicted again"
     try:
-        with safe_open(path, "numpy") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in ("rows", "oof", "test")}
-        record = json.loads(header["record"])
+        told, arrays = _map(path)
+        record = json.loads(told["record"])
         digest = _digest(arrays, record)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} cannot be read ({error}); {mend}") from error
-    if header.get("sha256") != digest:
+    if told.get("sha256") != digest:
         raise StoreError(f"{path} was altered (its checksum differs); {mend}")
     return FinishedFold(fold, arrays["rows"], arrays["oof"], arrays["test"], record)
+
+
+def _map(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """What a safetensors file says of itself, and its arrays mapped: all folds may be more than memory holds."""
+    with path.open("rb") as file:
+        n = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(n, _MOST_HEADER)))
+    types = {"rows": np.int64, "oof": np.float32, "test": np.float32}
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, dtype in types.items():
+        shape, (begin, end) = tuple(header[name]["shape"]), header[name]["data_offsets"]
+        if end == begin:
+            arrays[name] = np.zeros(shape, dtype)
+        else:
+            arrays[name] = np.memmap(path, dtype, "r", 8 + n + begin, shape)
+    return header["__metadata__"], arrays
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]], record: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(dict(record), sort_keys=True).encode())
     for name in sorted(arrays):
         digest.update(f"{name}{arrays[name].shape}{arrays[name].dtype}".encode())
-        digest.update(arrays[name].tobytes())
+        digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+        release(arrays[name])
     return digest.hexdigest()
 
 
