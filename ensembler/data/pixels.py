@@ -145,6 +145,7 @@ def _describe(broken: dict[int, str]) -> str:
 
 
 def _prepare(images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None) -> PreparedPixels:
+    _budget()  # a wrong one is an error even when nothing has to be built
     key = pixels_key(images, spec, cache)
     shape = (len(images), spec.size, spec.size, spec.channels)
     path = cache / f"pixels-{spec.size}x{spec.channels}-{key}.npy"
@@ -171,19 +172,27 @@ def _bytes(shape: tuple[int, ...]) -> int:
 
 def _room(cache: Path) -> int:
     """By how many bytes the cache may grow."""
-    given = os.environ.get("ENS_CACHE_GB")
+    budget = _budget()
     there = cache if cache.is_dir() else next(p for p in cache.resolve().parents if p.is_dir())
     free = max(0, shutil.disk_usage(there).free - _KEPT_FREE)
-    if given is None:
+    if budget is None:
         return free
+    taken = sum(path.stat().st_size for path in cache.glob("pixels-*.npy"))
+    return max(0, min(free, int(budget * 1e9) - taken))
+
+
+def _budget() -> float | None:
+    """The gigabytes that `ENS_CACHE_GB` allows all prepared pixels together; None when it says nothing."""
+    given = os.environ.get("ENS_CACHE_GB")
+    if given is None:
+        return None
     try:
         budget = float(given)
     except ValueError:
         budget = -1.0
     if not 0 <= budget < float("inf"):
         raise RequestError(f"ENS_CACHE_GB={given!r}: expected gigabytes, such as 20, or 0 to keep no pixels")
-    taken = sum(path.stat().st_size for path in cache.glob("pixels-*.npy"))
-    return max(0, min(free, int(budget * 1e9) - taken))
+    return budget
 
 
 def pixels_key(images: Images, spec: InputSpec, cache: Path) -> str:

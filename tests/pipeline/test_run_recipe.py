@@ -385,7 +385,8 @@ def test_a_starting_checkpoint_counts_by_its_content(recipe):
 
 
 def test_one_members_wrong_request_leaves_the_others_alone(recipe):
-    (recipe.parent / "tinynets.py").open("a").write("\ndef picky(num_classes, in_chans):\n    raise ValueError('no')\n")
+    networks = recipe.parent / "tinynets.py"
+    networks.write_text(networks.read_text() + "\ndef picky(num_classes, in_chans):\n    raise ValueError('no')\n")
     result = run(recipe, "members.narrow.backbone=tinynets:picky", "members.narrow.model_args={}", device="cpu")
     assert {failure.member for failure in result.failures} == {"narrow"}
     assert list(Run.open("shapes", recipe.parent / "artifacts").members) == ["wide"]
