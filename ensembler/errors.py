@@ -2,7 +2,8 @@
 
 EnsemblerError                  exit code 1: the work failed
 ├── StoreError                  a file of a run is altered, short or does not fit the others
-│   └── MissingFileError        a file or array that was never made (also FileNotFoundError)
+│   ├── MissingFileError        a file or array that was never made (also FileNotFoundError)
+│   └── NotFiniteError          logits of a network that are not finite
 ├── TrainingError               a network could not be trained (loss not finite, ...)
 ├── DiskFullError               no room left; what is finished is safe (also OSError)
 └── RequestError                exit code 2: the request was wrong (also ValueError)
@@ -35,6 +36,14 @@ class MissingFileError(StoreError, FileNotFoundError):
 
 class TrainingError(EnsemblerError):
     """A network could not be trained."""
+
+
+class NotFiniteError(StoreError):
+    """The network called `network` gives logits that are not finite."""
+
+    def __init__(self, network: str) -> None:
+        super().__init__(f"{network}: its network gives logits that are not finite")
+        self.network = network
 
 
 class DiskFullError(EnsemblerError, OSError):

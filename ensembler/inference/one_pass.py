@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.pixels import Pixels
-from ensembler.errors import StoreError
+from ensembler.errors import NotFiniteError
 from ensembler.inference.chunks import ChunkedLogits
 from ensembler.inference.predict import BATCH, Predictor, predict_batch
 from ensembler.inference.views import View
@@ -48,7 +48,7 @@ def run_pass(
 ) -> list[ChunkedLogits]:
     """The logits of each checkpoint, its parts one after the other; `load` is called for what is not whole yet.
 
-    Raises StoreError for logits that are not finite.
+    Raises NotFiniteError for logits that are not finite.
     """
     logits = [ChunkedLogits.open(a.out, len(a.views), tuple(len(part) for part in a.rows), a.classes) for a in asked]
     missing = [i for i, found in enumerate(logits) if not found.is_whole]
@@ -105,7 +105,7 @@ def _predict_chunk(
             found = predict_batch([predictors[i] for i in wanted[name]], view(batch), device)
             for i, of_view in zip(wanted[name], found, strict=True):
                 if not np.isfinite(of_view).all():
-                    raise StoreError(f"{asked[i].name}: its network gives logits that are not finite")
+                    raise NotFiniteError(asked[i].name)
                 first = chunk.starts[i] + at
                 logits[i].array[_names(asked[i]).index(name), first : first + len(batch)] = of_view
 

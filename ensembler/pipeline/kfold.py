@@ -7,16 +7,14 @@ several processes share the folds of a run by claiming them one at a time.
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ensembler.errors import DiskFullError, EnsemblerError, TrainingError
+from ensembler.errors import DiskFullError, EnsemblerError, NotFiniteError, TrainingError
 from ensembler.files import claim, read_json, sha256_of, write_json
 from ensembler.pipeline.assembly import assemble_members
 from ensembler.pipeline.completion import FAILED, complete_member, drop_stale
@@ -32,6 +30,7 @@ from ensembler.predictions.finished_folds import FinishedFold, read_finished_fol
 from ensembler.training.spec import EnsembleSpec, SoupSpec
 
 if TYPE_CHECKING:
+    from ensembler.inference.predict import Predictor
     from ensembler.training.compiling import CompileChoice
     from ensembler.training.fold import TrainedFold
 
@@ -149,10 +148,11 @@ class Trainer:
         if not all(plan.trained_weights(fold) for plan in plans):
             self._fit(training, fold)
             self.trained.append(training.fold_job(fold))
-        for plan, finished in self._predict(plans, fold):
+        for plan, finished in self._predict(training, plans, fold):
             write_finished_fold(plan.folder, finished)
             training.progress_done(plan, fold, finished)
         training.state_path(fold).unlink(missing_ok=True)
+        training.drop_predicted(fold)
 
     def _fit(self, training: Training, fold: int) -> None:
         """Train a fold and write the weights of every member that comes of it and lacks them."""
@@ -220,40 +220,53 @@ class Trainer:
         kept = keep_choice(store, "compile", training.name, made_for, measured.to_json())
         return bool(kept["compiled"])
 
-    def _predict(self, plans: Sequence[MemberPlan], fold: int) -> Iterator[tuple[MemberPlan, FinishedFold]]:
-        """The logits of the networks of one training, all from one pass over the pixels."""
-        from ensembler.inference.predict import predict_logits
+    def _predict(
+        self, training: Training, plans: Sequence[MemberPlan], fold: int
+    ) -> Iterator[tuple[MemberPlan, FinishedFold]]:
+        """The logits of the networks of one training, all from one pass over the pixels; whole chunks outlive us."""
+        from ensembler.inference.one_pass import Asked, run_pass
 
-        first, began = plans[0], time.perf_counter()
-        valid = first.validated_in(fold)
-        train_images, test_images = self.workspace.image_rows
-        rows, pixels = np.concatenate([train_images[valid], test_images]), first.pixels
+        ws, first = self.workspace, plans[0]
+        valid, pixels = first.validated_in(fold), first.pixels
+        train_images, test_images = ws.image_rows
         # Always from the files: a run that was interrupted here and one that was not see the same networks.
-        engines = Engines(self.workspace, self.device)
-        logits = predict_logits(
-            [
-                engines.predictor(p, weights_path(p.folder, fold), pixels, rows, f"{p.job.name} fold {fold}")
-                for p in plans
-            ],
-            pixels,
-            rows,
-            first.views,
-            classes=len(first.classes),
-            device=self.device,
-        )
-        seconds = (time.perf_counter() - began) / len(plans)
-        for plan, of_member in zip(plans, logits, strict=True):
+        weights = {plan.job.name: weights_path(plan.folder, fold) for plan in plans}
+        sums = {name: sha256_of(path) for name, path in weights.items()}
+        engines = Engines(ws, self.device)
+        asked = [
+            Asked(
+                name=plan.job.name,
+                path=weights[plan.job.name],
+                classes=len(plan.classes),
+                views=plan.views,
+                rows=(train_images[valid], test_images),
+                out=training.predicted_path(plan, fold, [sums[plan.job.name], engines.of(plan, path, pixels)]),
+            )
+            for plan, path in zip(plans, weights.values(), strict=True)
+        ]
+        plan_of = {plan.job.name: plan for plan in plans}
+
+        def load(missing: Sequence[Asked]) -> list[Predictor]:
+            return [
+                engines.predictor(plan_of[a.name], a.path, pixels, np.concatenate(a.rows), f"{a.name} fold {fold}")
+                for a in missing
+            ]
+
+        try:
+            logits = run_pass(asked, pixels, load, device=self.device)
+        except NotFiniteError as error:
+            raise _not_finite(plan_of[error.network], fold) from error
+        for plan, found in zip(plans, logits, strict=True):
             description = plan.trained_weights(fold)
             assert description is not None
-            _check_logits(of_member, plan, description)
             record = {
                 **description,
                 "views": list(plan.view_names),
-                "weights_sha256": sha256_of(weights_path(plan.folder, fold)),
-                "samples_sha256": self.workspace.store.samples_sha256,
-                "seconds_predicting": seconds,
+                "weights_sha256": sums[plan.job.name],
+                "samples_sha256": ws.store.samples_sha256,
+                "seconds_predicting": sum(found.seconds.values()),
             }
-            yield plan, FinishedFold(fold, valid, of_member[:, : len(valid)], of_member[:, len(valid) :], record)
+            yield plan, FinishedFold(fold, valid, found.array[:, : len(valid)], found.array[:, len(valid) :], record)
 
     def _fail(self, training: Training, fold: int, error: Exception) -> None:
         detail = str(error) if isinstance(error, EnsemblerError) else f"{type(error).__name__}: {error}"
@@ -300,10 +313,9 @@ def _concerns_all(error: Exception) -> bool:
     return isinstance(error, DiskFullError) or (isinstance(error, OSError) and not isinstance(error, EnsemblerError))
 
 
-def _check_logits(logits: NDArray[np.float32], plan: MemberPlan, description: dict[str, Any]) -> None:
-    if not np.isfinite(logits).all():
-        history = description.get("history") or [{}]
-        raise TrainingError(
-            f"the network's logits are not finite after epoch {history[-1].get('epoch')} "
-            f"(learning rate {plan.job.base.lr:g}); a lower lr or clip_grad helps"
-        )
+def _not_finite(plan: MemberPlan, fold: int) -> TrainingError:
+    history = (plan.trained_weights(fold) or {}).get("history") or [{}]
+    return TrainingError(
+        f"the network's logits are not finite after epoch {history[-1].get('epoch')} "
+        f"(learning rate {plan.job.base.lr:g}); a lower lr or clip_grad helps"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.progress import FoldJob
 from ensembler.predictions.finished_folds import FinishedFold
@@ -37,6 +38,18 @@ class Training:
     def state_path(self, fold: int) -> Path:
         """Where the training of a fold that is not over keeps its state."""
         return self.folder / f"fold{fold}.state"
+
+    def predicted_path(self, plan: MemberPlan, fold: int, made_with: Sequence[str]) -> Path:
+        """Where the logits of a member's fold gather; `made_with` says what counts beside views and images."""
+        views = [v if isinstance(v, str) else v.model_dump(mode="json") for v in plan.workspace.spec.views]
+        images = plan.workspace.store.lock.get("images")
+        key = fingerprint([plan.fingerprint, views, images, *made_with])
+        return self.folder / f".fold{fold}-{plan.job.name}-{key[:16]}.npy"
+
+    def drop_predicted(self, fold: int) -> None:
+        """Remove what has been gathered for a fold, now that it is finished."""
+        for path in self.folder.glob(f".fold{fold}-*"):
+            path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Remove its folder when nothing is in it any more."""

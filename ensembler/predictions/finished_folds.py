@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import StoreError
-from ensembler.files import write_bytes
+from ensembler.files import write_aside
 from ensembler.predictions.arrays import release
 
+_TYPES = {"rows": "I64", "oof": "F32", "test": "F32"}
+_PIECE = 65536  # rows
 _MOST_HEADER = 100_000_000  # bytes, as safetensors has it
 
 
@@ -50,15 +52,20 @@ def weights_path(folder: Path, fold: int) -> Path:
 
 def write_finished_fold(folder: Path, finished: FinishedFold) -> None:
     """Write the file that makes the fold a finished one."""
-    from safetensors.numpy import save
-
-    arrays: dict[str, NDArray[Any]] = {
-        "rows": np.ascontiguousarray(finished.rows),
-        "oof": np.ascontiguousarray(finished.oof),
-        "test": np.ascontiguousarray(finished.test),
-    }
-    header = {"record": json.dumps(dict(finished.record)), "sha256": _digest(arrays, finished.record)}
-    write_bytes(fold_path(folder, finished.fold), save(arrays, metadata=header))
+    arrays: dict[str, NDArray[Any]] = {"rows": finished.rows, "oof": finished.oof, "test": finished.test}
+    told = {"record": json.dumps(dict(finished.record)), "sha256": _digest(arrays, finished.record)}
+    header: dict[str, Any] = {"__metadata__": told}
+    end = 0
+    for name, array in arrays.items():
+        header[name] = {"dtype": _TYPES[name], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # as safetensors aligns it
+    with write_aside(fold_path(folder, finished.fold)) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            for piece in _pieces(array):
+                file.write(piece)
 
 
 def read_finished_fold(folder: Path, fold: int) -> FinishedFold:
@@ -96,9 +103,19 @@ def _digest(arrays: Mapping[str, NDArray[Any]], record: Mapping[str, Any]) -> st
     digest = hashlib.sha256(json.dumps(dict(record), sort_keys=True).encode())
     for name in sorted(arrays):
         digest.update(f"{name}{arrays[name].shape}{arrays[name].dtype}".encode())
-        digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
-        release(arrays[name])
+        for piece in _pieces(arrays[name]):
+            digest.update(piece)
     return digest.hexdigest()
+
+
+def _pieces(array: NDArray[Any]) -> Iterator[memoryview]:
+    """The bytes of an array that may be mapped and larger than memory, piece by piece."""
+    views = array if array.ndim > 1 else array[None]
+    for view in views:
+        for start in range(0, len(view), _PIECE):
+            piece = np.ascontiguousarray(view[start : start + _PIECE])
+            yield piece.reshape(-1).view(np.uint8).data
+        release(array)
 
 
 def finished_folds(folder: Path, folds: int) -> list[int]:

@@ -478,3 +478,31 @@ def test_auto_measures_what_is_installed(recipe):
     kept = json.loads((result.folder / "recipe.lock.json").read_text())["choices"]["engine"]["narrow"]
     assert kept["engine"] in kept["seconds_a_batch"]
     assert all(seconds > 0 for seconds in kept["seconds_a_batch"].values())
+
+
+def test_a_fold_stopped_while_it_predicts_goes_on_with_the_chunks_that_are_missing(recipe, monkeypatch):
+    from ensembler.inference import chunks, one_pass
+
+    monkeypatch.setattr(chunks, "CHUNK", 8)
+    run(recipe, "name=whole")
+    predicted, left = [], [3]
+    predict = one_pass._predict_chunk
+
+    def stop(chunk, *args):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        predicted.append(chunk.rows.tolist())
+        predict(chunk, *args)
+
+    monkeypatch.setattr(one_pass, "_predict_chunk", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe)
+    artifacts = recipe.parent / "artifacts"
+    assert list(artifacts.glob("shapes/.training/narrow/.fold0-narrow-*.npy"))
+    left[0] = 1000
+    run(recipe)
+    of_first_fold = predicted[: next(i for i, rows in enumerate(predicted) if rows in predicted[:i])]
+    assert len(of_first_fold) == 2 + 4 + 2  # its own, once each, and those that only the second fold validates
+    assert digests(artifacts / "shapes" / "members") == digests(artifacts / "whole" / "members")
+    assert not list(artifacts.glob("shapes/.training"))
