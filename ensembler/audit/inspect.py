@@ -26,7 +26,8 @@ def counts(samples: SampleSet, folds: pd.Series | None, facts: ImageFacts) -> di
     table = samples.table
     found: dict[str, Any] = {"images": len(table), "splits": table["split"].value_counts().to_dict(), "classes": {}}
     for target in samples.targets:
-        crossed = pd.crosstab(table[target], table["split"])
+        labels = samples.labels_below(target)
+        crossed = pd.crosstab(labels.to_numpy(), table["split"][labels.index].to_numpy())
         found["classes"][target] = {
             name: {split: int(crossed[split].get(name, 0)) for split in crossed} for name in samples.classes[target]
         }
@@ -73,11 +74,13 @@ def look_at_labels(samples: SampleSet, n_folds: int) -> Iterator[Finding]:
     table = samples.table
     train = table["split"] == "train"
     for target in samples.targets:
-        sizes = table.loc[train, target].value_counts()
+        labels = samples.labels_below(target)
+        of_train = labels[train[labels.index]]
+        sizes = of_train.value_counts()
         rare = sizes[sizes < max(RARE, n_folds)]
         if len(rare):
             shown = ", ".join(f"{name} ({n})" for name, n in rare.sort_values().head(8).items())
-            files = tuple(table.loc[train & table[target].isin(rare.index), "path"])
+            files = tuple(table.loc[of_train.index[of_train.isin(rare.index)].unique(), "path"])
             message = f"{target}: {len(rare)} classes have fewer than {max(RARE, n_folds)} train rows: {shown}"
             is_composed = samples.composition is not None and target == samples.composition.name
             place = "compose" if is_composed else f"targets: {{{target}"
@@ -89,7 +92,7 @@ def look_at_labels(samples: SampleSet, n_folds: int) -> Iterator[Finding]:
             message = f"{target}: {sizes.idxmax()} has {ratio:.0f} times as many train rows as {sizes.idxmin()}"
             mend = "defaults: {sampler: sqrt}, and a metric such as f1_macro beside the accuracy"
             yield Finding("imbalance", "note", message, mend, (), {"target": target, "ratio": ratio})
-        known = table.loc[~train, target].dropna()
+        known = labels[~train[labels.index]]
         lacking = sorted(set(sizes.index) - set(known))
         if len(known) and lacking:
             message = f"{target}: no test row with a label is {', '.join(lacking[:8])}"

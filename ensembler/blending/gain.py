@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Probs, Targets
-from ensembler.metrics import check_metric, score
+from ensembler.metrics import check_metric, multi_label, score
 from ensembler.metrics.probabilities import FLOOR
 
 DRAWS = 500
@@ -39,6 +39,8 @@ class Gain:
 
 def row_losses(metric: str, probs: Probs, y: Targets) -> NDArray[np.float64] | None:
     """The loss of each row when the metric is a mean over rows (lower is better), else None."""
+    if y.ndim == 2:
+        return multi_label.row_losses(metric, probs, y)
     true_class = probs[np.arange(len(y)), y].astype(np.float64)
     if metric == "log_loss":
         return -np.log(np.clip(true_class, FLOOR, None))

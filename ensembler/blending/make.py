@@ -66,14 +66,19 @@ def make_blend(
     progress: Callable[[str, int, int], None] | None = None,
     part: NDArray[np.int64] | None = None,
 ) -> BlendResult:
-    """Find the blend that `spec` asks for.
+    """Find the blend that `spec` asks for, over rows with one label each or with several at once.
 
     `auto` leaves out members that look leaked unless they are in `trust`, and stops comparing after `budget` seconds;
     a greedy or hill-climbing search shares them with its cross-fitting. `explain` takes the time to fit the blend
     without each member, and keeps reliability tables. `part` `[rows]` are the parts of cross-fitting, where blends that
     build on each other share them.
     """
-    check_metric(spec.metric)
+    if pool.y.ndim == 2:
+        from ensembler.blending.multi_label import blend_label_sets
+
+        asked: dict[str, Any] = {"trust": trust, "budget": budget, "explain": explain, "progress": progress}
+        return blend_label_sets(pool, spec, part=part, **asked)
+    check_metric(spec.metric, several=False)
     began = time.perf_counter()
     pool, findings = _with_probabilities(pool, spec)
     findings += look_at(pool)
@@ -179,7 +184,7 @@ def _explanation(
     pool: Pool, solo: NDArray[np.float64], metric: str, fitted: Probs, cross_fitted: Probs
 ) -> dict[str, Any]:
     """Reliability before and after, and what a cheaper blend would cost in score where costs are known."""
-    best = pool.oof[_best(metric, solo)]
+    best = pool.oof[best_by(metric, solo)]
     tables = {"best member": best, "blend, fitted": fitted, "blend, cross-fitted": cross_fitted}
     found: dict[str, Any] = {"reliability": {name: reliability(np.asarray(p), pool.y) for name, p in tables.items()}}
     if len(pool.names) > 1 and all(name in pool.costs for name in pool.names):
@@ -238,7 +243,8 @@ def _without(candidate: Candidate, method: BlendMethod, kept: Sequence[int]) -> 
     return replace(candidate, options=options).make()
 
 
-def _best(metric: str, values: NDArray[np.float64]) -> int:
+def best_by(metric: str, values: NDArray[np.float64]) -> int:
+    """The position of the best of `values` of a metric; NaN is worst."""
     worst = -np.inf if check_metric(metric).greater_is_better else np.inf
     usable = np.where(np.isnan(values), worst, values)
     return int(usable.argmax() if worst < 0 else usable.argmin())
@@ -353,6 +359,6 @@ def _gains_over_baselines(
 def _gain(pool: Pool, spec: BlendSpec, cross_fitted: Probs, solo: NDArray[np.float64]) -> dict[str, Any] | None:
     if len(pool.names) < 2:
         return None
-    best = _best(spec.metric, solo)
+    best = best_by(spec.metric, solo)
     gain = paired_gain(spec.metric, cross_fitted, pool.names[best], pool.oof[best], pool.y, pool.groups, seed=spec.seed)
     return gain.to_json()

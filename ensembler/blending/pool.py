@@ -66,7 +66,8 @@ class Pool:
     or None. `test` holds for each member `[folds, test samples, classes]`, one entry a fold's checkpoint; `test_y` is
     -1 where a test label is unknown. `votes_only` names members that give a class and no probabilities (their rows are
     0 and 1), `other_folds` members whose folds are not `folds`, `costs` the seconds a sample takes by member, where
-    known. The caller has aligned everything by sample id and class name.
+    known. The caller has aligned everything by sample id and class name. Of a multi-label target `y` and `test_y` are
+    0 or 1 `[rows, classes]` (-1 = unknown), and rows of probabilities sum to anything.
     """
 
     names: tuple[str, ...]

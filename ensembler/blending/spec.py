@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DECISION_METRICS = ("f1_macro", "balanced_accuracy", "accuracy", "cohen_kappa")
+LABEL_SET_DECISIONS = ("f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss")  # of several labels at once
 
 
 class BlendSpec(BaseModel):
@@ -27,7 +28,8 @@ class BlendSpec(BaseModel):
     calibrate: Literal["none", "temperature", "vector", "biases"] = Field(
         "none",
         description="What follows the blend: a temperature, a scale and a bias for each class, or biases that move the "
-        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, cohen_kappa).",
+        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, cohen_kappa): of a multi-label target a "
+        "threshold for each label.",
     )
     calibrate_members: Literal["none", "temperature", "vector"] = Field(
         "none", description="The same for each member before it is blended."
@@ -50,9 +52,10 @@ class BlendSpec(BaseModel):
         values = self.weights.values() if isinstance(self.weights, dict) else self.weights or (1.0,)
         if any(not math.isfinite(v) or v < 0 for v in values) or sum(values) == 0:
             raise ValueError(f"weights {self.weights} should be finite, not negative and not all zero")
-        if self.calibrate == "biases" and self.metric not in DECISION_METRICS:
+        decisions = tuple(dict.fromkeys((*DECISION_METRICS, *LABEL_SET_DECISIONS)))
+        if self.calibrate == "biases" and self.metric not in decisions:
             raise ValueError(
-                f"calibrate: biases needs a metric of decisions; metric should be one of {', '.join(DECISION_METRICS)}"
+                f"calibrate: biases needs a metric of decisions; metric should be one of {', '.join(decisions)}"
             )
         if self.members is not None and len(set(self.members)) != len(self.members):
             raise ValueError(f"members {list(self.members)} name one twice")

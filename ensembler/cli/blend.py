@@ -132,7 +132,7 @@ def command(
 def print_outcome(outcome: BlendOutcome) -> None:
     """Print weights, the three scores and the gain of a blend."""
     result = outcome.result
-    metric = result.gain["metric"] if result.gain else "score"
+    metric = result.details.get("searched_by") or (result.gain["metric"] if result.gain else "score")
     rows = [
         [worth["member"], number(worth["weight"]), number(worth["solo"]), number(worth["marginal"])]
         for worth in result.details["members"]

@@ -30,6 +30,13 @@ def command(
     classes: Annotated[
         str | None, typer.Option("--classes", metavar="A,B", help="Names of the classes in the order of columns.")
     ] = None,
+    multi_label: Annotated[
+        str | None,
+        typer.Option("--multi-label", metavar="SEP", help="Labels are sets: what stands between labels, such as ' '."),
+    ] = None,
+    no_label: Annotated[
+        str | None, typer.Option("--no-label", help="With --multi-label, what is written for none of the labels.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="DIR", help="Import every member whose files lie here.")
     ] = None,
@@ -45,12 +52,15 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Make members out of predictions of any other tool."""
-    from ensembler.errors import UnknownNameError
+    from ensembler.errors import RequestError, UnknownNameError
+    from ensembler.label_sets import SetFormat
     from ensembler.predictions.importing import find_members, import_predictions, parse_member
     from ensembler.predictions.store import artifacts_folder, check_name
 
     if kind not in ("probs", "logits", "labels"):
         raise UnknownNameError("kind", kind, ("probs", "logits", "labels"))
+    if no_label is not None and not multi_label:
+        raise RequestError("--no-label goes with --multi-label SEP")
     members = [parse_member(text) for text in member or ()]
     if folder is not None:
         members += find_members(folder, oof_pattern, test_pattern)
@@ -66,6 +76,7 @@ def command(
         classes=names(classes),
         by_position=by_position,
         partial=partial,
+        set_format=SetFormat(multi_label, no_label) if multi_label else None,
     )
     if json:
         print_json({**result.__dict__, "folder": str(target)})

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ensembler.data.samples import SampleSet
 from ensembler.data.spec import FoldSpec, Scheme
 from ensembler.errors import DataError
+from ensembler.label_sets import indicators, labels_in, strata
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,56 @@ class SplitResult:
 def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
     """Split the samples as the recipe says; the same samples and seed give the same split.
 
-    Raises DataError with the counts when the classes or groups do not allow it.
+    A sample with several labels at once is stratified by the rarest of them. Raises DataError with the counts when the
+    classes or groups do not allow it.
     """
     table = samples.table.copy()
     target = samples.targets[0]
+    multi_label = target in samples.set_formats
+    if multi_label:
+        _stratify_sets(table, samples, folds.count)
     scheme = folds.scheme or ("stratified-group" if "group" in table else "stratified")
     if scheme in ("group", "stratified-group") and "group" not in table:
         raise DataError(f"folds.scheme: {scheme} needs groups; name their column with data.group")
     if folds.holdout > 0:
         table = _hold_out(table, target, folds)
+        if multi_label:
+            _stratify_sets(table, samples, folds.count)
     train = np.flatnonzero(table["split"] == "train")
     notes: list[str] = []
     for column, numbers in _fold_columns(table.iloc[train], target, scheme, folds, notes):
         table[column] = -1
         table.iloc[train, list(table.columns).index(column)] = numbers
         check_folds(table, target, column, scheme)
+        if multi_label:
+            _check_sets(table.assign(**{target: samples.table[target]}), target, column, scheme)
+    if multi_label:
+        table[target] = samples.table[target]
     order = np.argsort(_part_of(table), kind="stable")
     fold_columns = [c for c in table.columns if c == "fold" or str(c).startswith("fold_r")]
     columns = ["id", "split", "source", *fold_columns, *samples.targets, *(["group"] if "group" in table else [])]
     return SplitResult(table.iloc[order][columns].reset_index(drop=True), tuple(notes))
+
+
+def _stratify_sets(table: pd.DataFrame, samples: SampleSet, at_least: int) -> None:
+    """Put what a train row is stratified by in the place of its set of labels."""
+    target, train = samples.targets[0], (table["split"] == "train").to_numpy()
+    table.loc[train, target] = strata(samples.table.loc[train, target].tolist(), at_least)
+
+
+def _check_sets(table: pd.DataFrame, target: str, column: str, scheme: str) -> None:
+    """Raise DataError for a label whose train rows all lie in one fold, or that no train row has."""
+    train = table[table["split"] == "train"]
+    names = sorted(labels_in(table.loc[table["source"] == "train", target]))
+    rows = pd.DataFrame(indicators(train[target], names) > 0, columns=names)
+    for name in names:
+        folds = train[column].to_numpy()[rows[name].to_numpy()]
+        if len(folds) == 0 or (folds[0] >= 0 and (folds == folds[0]).all()):
+            where = f"all {len(folds)} rows of {name!r} lie in fold {folds[0]}" if len(folds) else f"no row of {name!r}"
+            raise DataError(
+                f"scheme {scheme}: {where}{'' if len(folds) else ' is left to train on'}: there is a checkpoint that "
+                "never sees the label; lower folds.count, change folds.seed, or leave rare labels out with min_count"
+            )
 
 
 def _part_of(table: pd.DataFrame) -> NDArray[np.int64]:
@@ -137,7 +169,7 @@ def _split(
         "plain": KFold(folds.count, shuffle=True, random_state=seed),
     }
     groups = train["group"] if scheme == "group" else None
-    return _numbers(splitters[scheme].split(labels, labels, groups), len(train))
+    return _numbers(_quiet(splitters[scheme].split(labels, labels, groups)), len(train))
 
 
 def _stratified_groups(

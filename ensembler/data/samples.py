@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,18 @@ from ensembler.data import built_in
 from ensembler.data.images import IMAGE_SUFFIXES, ChosenImages, FileImages, Images, JoinedImages
 from ensembler.data.spec import BUILT_IN_SOURCES, DataSpec, FoldSpec
 from ensembler.data.tables import TABLE_SUFFIXES, need_column, read_table
-from ensembler.data.targets import compose, derive, pattern_columns, stated_order, unwanted_rows
+from ensembler.data.targets import (
+    compose,
+    derive,
+    has_label,
+    label_names,
+    pattern_columns,
+    stated_order,
+    unwanted_labels,
+    unwanted_rows,
+)
 from ensembler.errors import DataError, nearest
+from ensembler.label_sets import SetFormat, read_set, without_labels
 
 _MOST = 8  # so many faults of one kind are named, the others counted
 
@@ -30,7 +40,8 @@ class SampleSet:
     `table` has a row for each sample: `id` (text, unique), `split` ("train" or "test"), `source` (as `split`), `path`,
     a column of label names for each target (None = unknown) and, when the recipe names them, `group` and `fold_given`.
     Row i is image i. `classes` holds each target's class names in their order. A composed class is the first target;
-    `train:NAME` beside a target holds the labels to train on where they differ; `weight` the sample weights.
+    `train:NAME` beside a target holds the labels to train on where they differ; `weight` the sample weights. The
+    targets in `set_formats` are multi-label: their column holds sets of labels.
     """
 
     table: pd.DataFrame
@@ -39,6 +50,14 @@ class SampleSet:
     images: Images
     left_out: tuple[str, ...] = field(default=())
     composition: Composition | None = None
+    set_formats: dict[str, SetFormat] = field(default_factory=dict)
+
+    def labels_below(self, target: str) -> pd.Series:
+        """The labels of a target with their rows as index; a row with several at once comes as often as it has any."""
+        labels = self.table[target]
+        if target in self.set_formats:
+            labels = labels.map(read_set).explode()
+        return labels.dropna()
 
 
 @dataclass(frozen=True)
@@ -77,23 +96,29 @@ def read_samples(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = N
     if test is not None and data.test_limit is not None:
         test = _choose(test, _drawn(len(test.table), data.test_limit))
     parts = [train] if test is None else [train, test]
+    for name, gone in unwanted_labels(train.table, data).items():
+        for part in parts:
+            part.table[name] = [without_labels(text, gone) for text in part.table[name]]
     table = pd.concat([part.table for part in parts], ignore_index=True)
     _check_ids(table, data)
+    sets = data.set_formats
     classes = {
-        name: classes.get(name) or stated_order(spec) or _class_order(train.table[name].dropna().unique())
+        name: classes.get(name)
+        or stated_order(spec)
+        or _class_order(label_names(train.table[name], multi_label=name in sets))
         for name, spec in data.target_specs.items()
     }
     if data.classes is not None:
         classes[data.target_names[0]] = data.classes
     for name, spec in data.target_specs.items():
         table[name] = table[name].astype(object).where(table[name].notna() & ~table[name].isin(spec.drop), None)
-    _check_labels(table, train, classes, faults)
+    _check_labels(table, train, classes, sets, faults)
     composition = None
     if data.composition is not None:
         table, composition = compose(table, data, classes, table["split"] == "train")
         classes = {composition.name: composition.classes, **classes}
     images = parts[0].images if len(parts) == 1 else JoinedImages([part.images for part in parts])
-    return SampleSet(table, data.label_names, classes, images, composition=composition)
+    return SampleSet(table, data.label_names, classes, images, composition=composition, set_formats=sets)
 
 
 def drop_samples(samples: SampleSet, ids: Iterable[str]) -> SampleSet:
@@ -148,6 +173,7 @@ def _read_source(
 def _built_in(data: DataSpec) -> tuple[_Part, _Part | None, dict[str, tuple[str, ...]]]:
     if len(data.target_names) != 1:
         raise DataError(f"{data.source} has one target; data.targets names {len(data.target_names)}")
+    _check_single_label(data, f"the built-in source {data.source} has")
     for key in ("group", "split", "test"):
         if getattr(data, key) is not None:
             raise DataError(f"data.{key} is not used with the built-in source {data.source}")
@@ -156,6 +182,13 @@ def _built_in(data: DataSpec) -> tuple[_Part, _Part | None, dict[str, tuple[str,
     parts, classes = read(data.root)
     made = [_built_in_part(part, target, classes, data.source) for part in parts]
     return made[0], made[1] if len(made) > 1 else None, {target: classes}
+
+
+def _check_single_label(data: DataSpec, what: str) -> None:
+    if data.set_formats:
+        raise DataError(
+            f"multi_label: {what} one label for each image; name labels in a CSV manifest or by data.pattern"
+        )
 
 
 def _built_in_part(part: built_in.Part, target: str, classes: tuple[str, ...], source: str) -> _Part:
@@ -170,6 +203,7 @@ def _built_in_part(part: built_in.Part, target: str, classes: tuple[str, ...], s
 def _folder(path: Path, data: DataSpec) -> tuple[_Part, _Part | None]:
     if len(data.target_names) != 1:
         raise DataError(f"a folder gives one target, its sub-folders; data.targets names {len(data.target_names)}")
+    _check_single_label(data, "class folders have")
     for key in ("group", "split"):
         if getattr(data, key) is not None:
             raise DataError(f"data.{key} names a column, and a folder has none; use a CSV manifest")
@@ -293,7 +327,8 @@ def _manifest_part(
         labels = derive(table, target, spec, rows, str(path), wrong)
         if split == "train" and data.unlabelled == "stop" and not wrong:
             empty = np.flatnonzero(labels[target].isna())
-            wrong += _some(f"{path}: {spec.column or target} is empty in", [f"row {rows[i]}" for i in empty])
+            hint = " (no_label: '' says that this means none of the labels)" if spec.multi_label is not None else ""
+            wrong += _some(f"{path}: {spec.column or target} is empty{hint} in", [f"row {rows[i]}" for i in empty])
         problems += wrong
         out = out.assign(**labels)
     if data.weight is not None and split == "train":
@@ -402,11 +437,16 @@ def _check_ids(table: pd.DataFrame, data: DataSpec) -> None:
 
 
 def _check_labels(
-    table: pd.DataFrame, train: _Part, classes: dict[str, tuple[str, ...]], faults: list[Fault] | None
+    table: pd.DataFrame,
+    train: _Part,
+    classes: dict[str, tuple[str, ...]],
+    sets: Collection[str],
+    faults: list[Fault] | None,
 ) -> None:
     problems = []
     for target, names in classes.items():
-        found = set(train.table[target].dropna())
+        multi = target in sets
+        found = label_names(train.table[target], multi_label=multi)
         problems += _lookalikes(target, sorted(found), train.where)
         strange = sorted(found - set(names), key=_natural)
         if strange:
@@ -415,12 +455,12 @@ def _check_labels(
                 "name them, or leave their rows out (data.keep, or drop of the target)"
             )
             if faults is not None:
-                table.loc[table[target].isin(strange), target] = None
+                table.loc[has_label(table[target], strange, multi_label=multi), target] = None
         if len(found) == 1:
             problems.append(f"{train.where}: {target} has the one class {next(iter(found))!r}; two are needed to learn")
         elif not found:
             problems.append(f"{train.where}: {target} has no label at all")
-        only_test = sorted(set(table[target].dropna()) - found - set(strange), key=_natural)
+        only_test = sorted(label_names(table[target], multi_label=multi) - found - set(strange), key=_natural)
         if only_test:
             message = (
                 f"{target}: labels occur only in the test part: {', '.join(only_test[:_MOST])}; "
@@ -429,7 +469,7 @@ def _check_labels(
             if faults is None:
                 problems.append(message)
             else:
-                rows = table[target].isin(only_test)
+                rows = has_label(table[target], only_test, multi_label=multi)
                 faults.append(Fault("label_only_in_test", message, tuple(table["path"][rows])))
                 table.loc[rows, target] = None
     if faults is not None:

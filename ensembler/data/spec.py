@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ensembler.label_sets import SetFormat
+
 Scheme = Literal["stratified", "group", "stratified-group", "plain", "repeated", "single", "column"]
 BUILT_IN_SOURCES = ("digits", "fashion-mnist")
 # A preset's name, or a list of transforms: names, or a name with its arguments.
@@ -29,6 +31,15 @@ class TargetSpec(BaseModel):
     )
     labels: tuple[str, ...] | None = Field(None, description="Names of the bins, one more than edges.")
     map: dict[str, str] | None = Field(None, min_length=1, description="New names of values; equal names are merged.")
+    multi_label: str | None = Field(
+        None,
+        min_length=1,
+        description="What stands between the labels of a value, such as a space: a sample then has any number of "
+        "labels at once, and drop and min_count leave out labels instead of rows.",
+    )
+    no_label: str | None = Field(
+        None, description="With multi_label, the value that means none of the labels; '' for an empty cell."
+    )
     others: str | None = Field(
         None, description="What a value that map does not list becomes: keep, or a name (default: an error)."
     )
@@ -58,7 +69,16 @@ class TargetSpec(BaseModel):
             raise ValueError("labels names the bins: one more name than edges, none twice")
         if self.others is not None and self.map is None:
             raise ValueError("others says what becomes of values that map does not list; there is no map")
+        if self.multi_label is not None and (self.bins is not None or self.map is not None):
+            raise ValueError("multi_label reads labels as they stand; leave bins and map out")
+        if self.no_label is not None and self.multi_label is None:
+            raise ValueError("no_label is the empty set of labels; it goes with multi_label")
         return self
+
+    @property
+    def set_format(self) -> SetFormat | None:
+        """How its values write sets of labels; None when a sample has one label."""
+        return None if self.multi_label is None else SetFormat(self.multi_label, self.no_label)
 
 
 class ComposeSpec(BaseModel):
@@ -140,6 +160,11 @@ class DataSpec(BaseModel):
         return {name: given.get(name) or TargetSpec() for name in self.target_names}
 
     @property
+    def set_formats(self) -> dict[str, SetFormat]:
+        """The multi-label targets, and how their values write sets of labels."""
+        return {name: spec.set_format for name, spec in self.target_specs.items() if spec.set_format is not None}
+
+    @property
     def composition(self) -> ComposeSpec | None:
         """How the class is composed of targets; None when it is not."""
         return ComposeSpec(of=self.compose) if isinstance(self.compose, tuple) else self.compose
@@ -168,6 +193,12 @@ class DataSpec(BaseModel):
         for name in (*composed.of, *(t for rule in composed.exclude for t in rule)) if composed else ():
             if name not in self.target_names:
                 raise ValueError(f"compose names {name!r}, which is no target ({', '.join(self.target_names)})")
+            if name in self.set_formats:
+                raise ValueError(
+                    f"compose names {name!r}, which has several labels at once; it takes one of each target"
+                )
+        if self.keep is not None and self.target_names[0] in self.set_formats:
+            raise ValueError("keep chooses rows by their one label; of a multi-label target drop leaves labels out")
         for name in names:
             if name in ("id", "split", "source", "fold", "group") or name.startswith(("fold_r", "train:")):
                 raise ValueError(f"targets: the name {name!r} is taken by a column of samples.csv; rename the column")

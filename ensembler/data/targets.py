@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ensembler.composition import Composition
 from ensembler.data.spec import DataSpec, TargetSpec
 from ensembler.data.tables import need_column
 from ensembler.errors import DataError, nearest
+from ensembler.label_sets import SetFormat, labels_in, read_set
 
 TRAIN_PREFIX = "train:"  # of columns that hold the labels to train on, where they differ from those that are scored
 _FIELD = re.compile(r"\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:(?P<kind>int))?\}")
@@ -65,6 +68,10 @@ def derive(
     """
     column = spec.column or name
     values = table[column].str.strip() if column in table else pd.Series([""] * len(table))
+    if spec.set_format is not None:
+        if column not in table:
+            return {name: pd.Series([None] * len(table), dtype=object)}
+        return {name: _sets(values, spec.set_format, rows, where, problems, column)}
     if spec.bins is not None:
         labels = {name: _binned(values, spec, spec.bins, rows, where, problems, column)}
         if spec.train_bins is not None:
@@ -91,6 +98,21 @@ def _binned(
         problems.append(f"{where} row {rows[first]}: {column} is {values[first]!r}, expected a number to put into bins")
     labels = np.array(spec.bin_labels, dtype=object)[np.digitize(numbers.fillna(0), bins)]
     return pd.Series(labels, dtype=object).where(numbers.notna(), None)
+
+
+def _sets(
+    values: pd.Series, form: SetFormat, rows: Sequence[int], where: str, problems: list[str], column: str
+) -> pd.Series:
+    sets: list[str | None] = []
+    for row, value in zip(rows, values, strict=True):
+        try:
+            sets.append(form.parse(value))
+        except ValueError as error:
+            problems.append(
+                f"{where} row {row}: {column}: {error}, which stands between labels in samples.csv; rename it"
+            )
+            break
+    return pd.Series(sets + [None] * (len(values) - len(sets)), dtype=object)
 
 
 def _mapped(
@@ -123,6 +145,8 @@ def unwanted_rows(table: pd.DataFrame, data: DataSpec) -> np.ndarray:
     """Which rows `[rows]` have a label that the recipe drops, or one of a class with fewer rows than it asks for."""
     out = np.zeros(len(table), dtype=bool)
     for name, spec in data.target_specs.items():
+        if spec.multi_label is not None:
+            continue  # labels are left out of its sets, see `unwanted_labels`
         labels = table[name]
         absent = [label for label in spec.drop if label not in set(labels.dropna())]
         if absent and len(spec.drop) == len(absent):
@@ -139,6 +163,34 @@ def unwanted_rows(table: pd.DataFrame, data: DataSpec) -> np.ndarray:
         rare = sizes.index[sizes < composed.min_count]
         out |= pd.MultiIndex.from_frame(table[list(composed.of)]).isin(rare)
     return out
+
+
+def unwanted_labels(table: pd.DataFrame, data: DataSpec) -> dict[str, set[str]]:
+    """By multi-label target, the labels that the recipe drops or that have fewer rows than it asks for."""
+    out: dict[str, set[str]] = {}
+    for name in data.set_formats:
+        spec = data.target_specs[name]
+        sizes = Counter(label for text in table[name] for label in read_set(text) or ())
+        absent = [label for label in spec.drop if label not in sizes]
+        if absent:
+            raise DataError(
+                f"data.targets.{name}.drop names {absent[0]!r}, which no row has; {nearest(absent[0], list(sizes))}"
+            )
+        out[name] = {*spec.drop, *(label for label, n in sizes.items() if n < (spec.min_count or 0))}
+    return out
+
+
+def label_names(texts: pd.Series, *, multi_label: bool) -> set[str]:
+    """The labels that occur in a column of labels, or of sets of labels."""
+    return labels_in(texts) if multi_label else set(texts.dropna())
+
+
+def has_label(texts: pd.Series, names: Iterable[str], *, multi_label: bool) -> NDArray[np.bool_]:
+    """Which rows `[rows]` have one of the labels `names`."""
+    if not multi_label:
+        return texts.isin(list(names)).to_numpy()
+    wanted = set(names)
+    return np.array([bool(wanted & set(read_set(text) or ())) for text in texts], dtype=bool)
 
 
 def compose(

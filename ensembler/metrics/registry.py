@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import UnknownNameError
-from ensembler.metrics import calibration, labels, ranking
+from ensembler.metrics import calibration, labels, multi_label, ranking
 from ensembler.metrics.probabilities import brier_score, log_loss
 
 Metric = Callable[[NDArray[np.floating], NDArray[np.integer]], float]
@@ -39,37 +39,63 @@ METRICS: dict[str, MetricEntry] = {
     "ece": MetricEntry(calibration.expected_calibration_error, False),
     "brier": MetricEntry(brier_score, False),
 }
+# Of samples with several labels at once; a name that is above means the same score of such samples.
+MULTI_LABEL_METRICS: dict[str, MetricEntry] = {
+    "accuracy": MetricEntry(multi_label.accuracy, True),
+    "hamming_loss": MetricEntry(multi_label.hamming_loss, False),
+    "f1_macro": MetricEntry(multi_label.f1_macro, True),
+    "f1_micro": MetricEntry(multi_label.f1_micro, True),
+    "f1_samples": MetricEntry(multi_label.f1_samples, True),
+    "log_loss": MetricEntry(multi_label.log_loss, False),
+    "roc_auc_ovr": MetricEntry(multi_label.roc_auc_macro, True),
+    "average_precision": MetricEntry(multi_label.average_precision, True),
+    "ece": MetricEntry(multi_label.expected_calibration_error, False),
+    "brier": MetricEntry(multi_label.brier_score, False),
+}
 DEFAULT_METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss", "roc_auc_ovr", "ece", "brier")
 
 
-def metric_names() -> list[str]:
-    """Names of all metrics; `top_<k>_accuracy` exists for every k."""
-    return list(METRICS)
+def metric_names(*, several: bool | None = None) -> list[str]:
+    """Names of the metrics: those of samples with several labels at once, those of one label, or all.
+
+    `top_<k>_accuracy` exists for every k.
+    """
+    if several is None:
+        return list(dict.fromkeys([*METRICS, *MULTI_LABEL_METRICS]))
+    return list(MULTI_LABEL_METRICS if several else METRICS)
 
 
-def check_metric(name: str) -> MetricEntry:
-    """Return the metric called `name`, or raise UnknownNameError with the nearest names."""
-    if name in METRICS:
+def check_metric(name: str, *, several: bool | None = None) -> MetricEntry:
+    """Return the metric called `name`, or raise UnknownNameError with the nearest names.
+
+    `several` asks for one of samples with several labels at once (True), or with one (False).
+    """
+    if several is not False and name in MULTI_LABEL_METRICS and (several or name not in METRICS):
+        return MULTI_LABEL_METRICS[name]
+    if not several and name in METRICS:
         return METRICS[name]
     top = _TOP.match(name)
-    if top is None:
-        raise UnknownNameError("metric", name, metric_names())
+    if top is None or several:
+        what = {None: "metric", True: "metric of several labels at once", False: "metric of one label"}[several]
+        raise UnknownNameError(what, name, metric_names(several=several))
     return MetricEntry(partial(ranking.top_k_accuracy, k=int(top["k"])), True)
 
 
 def score(name: str, probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
     """Score probabilities `[samples, classes]` against label indices `[samples]`.
 
-    NaN when the score does not exist for these labels, such as an AUC with one class present.
+    Of samples with several labels at once `y` is `[samples, classes]`, 1 where a sample has a label. NaN when the score
+    does not exist for these labels, such as an AUC with one class present.
     """
-    return float(check_metric(name).compute(probs, y))
+    return float(check_metric(name, several=y.ndim == 2).compute(probs, y))
 
 
 def score_all(
     probs: NDArray[np.floating], y: NDArray[np.integer], names: Sequence[str] | None = None
 ) -> dict[str, float]:
     """Scores by name; the usual ones when none are named. A score that does not exist is left out."""
-    found = {name: score(name, probs, y) for name in names or DEFAULT_METRICS}
+    usual = DEFAULT_METRICS if y.ndim == 1 else tuple(MULTI_LABEL_METRICS)
+    found = {name: score(name, probs, y) for name in names or usual}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ensembler.blending.comparison import Difference, compare_with_first
 from ensembler.errors import RequestError, TrainingError, UnknownNameError, nearest
 from ensembler.files import write_json
+from ensembler.label_sets import is_known
 from ensembler.metrics import check_metric, score
 from ensembler.pipeline.check import check_recipe
 from ensembler.pipeline.jobs import MemberJob
@@ -278,8 +279,8 @@ def _compare(
     target = next((t for t in store.samples.targets if t in targets), targets[0])
     classes = store.classes(target)
     stacks = [np.stack([m.for_target(target).oof(classes) for m in made]) for made in opened.values()]
-    labels = store.samples.labels(target, classes, "train")
-    rows = np.flatnonzero((labels >= 0) & np.all([np.isfinite(s).all(axis=(0, 2)) for s in stacks], axis=0))
+    labels = store.labels(target, "train", classes)
+    rows = np.flatnonzero(is_known(labels) & np.all([np.isfinite(s).all(axis=(0, 2)) for s in stacks], axis=0))
     y, groups = labels[rows], store.samples.groups()
     groups = None if groups is None else groups[rows]
     stacks = [stack[:, rows] for stack in stacks]

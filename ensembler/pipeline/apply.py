@@ -54,7 +54,7 @@ def apply_blend(store: RunStore, name: str, test: NewProbs) -> NDArray[np.float3
         else test[inner, record.target]
         for inner in found.pool.names
     ]
-    pool: Pool = replace(found.pool, test=tuple(new), test_y=np.full(new[0].shape[1], -1, np.int64))
+    pool: Pool = replace(found.pool, test=tuple(new), test_y=np.full((new[0].shape[1], *found.pool.y.shape[1:]), -1))
     # The record's members are what was left after pruning, costs and trust: nothing is left out a second time.
     result = make_blend(pool, spec.model_copy(update={"prune": None, "max_cost": None}), trust=found.pool.names)
     assert result.test is not None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.files import write_json
-from ensembler.logits import log_mean_probs
+from ensembler.logits import log_mean_probs, log_odds_of_mean
 from ensembler.pipeline.completion import BLOCK, array_files, member_scores
 from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.jobs import MemberJob
@@ -85,14 +85,16 @@ def _mean_of(
             stack: NDArray[Any] = np.stack(
                 [source[(*fold, m.view_index(view), rows)] for source, m in zip(sources, parts, strict=True)]
             )
-            out[(*fold, v, rows)] = mean_of_parts(plan, stack)
+            out[(*fold, v, rows)] = mean_of_parts(plan, target, stack)
             release(out, *sources)
         return member_scores(plan, target, out, "train" if part == "oof" else "test")
 
 
-def mean_of_parts(plan: MemberPlan, logits: NDArray[np.floating]) -> NDArray[np.float32]:
-    """What a member of parts predicts, by the logits of its parts `[parts, ..., classes]`."""
-    return logits.mean(axis=0) if _averages_logits(plan) else log_mean_probs(logits)
+def mean_of_parts(plan: MemberPlan, target: str, logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What a member of parts predicts for a target, by the logits of its parts `[parts, ..., classes]`."""
+    if _averages_logits(plan):
+        return logits.mean(axis=0)
+    return log_odds_of_mean(logits) if target in plan.multi_label else log_mean_probs(logits)
 
 
 def _averages_logits(plan: MemberPlan) -> bool:
@@ -112,6 +114,7 @@ def _record(plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]) -> 
         "views": list(views),
         "folds": first.folds,
         "kind": "logits",
+        **({"multi_label": list(first.multi_label)} if first.multi_label else {}),
         "values": "logits" if _averages_logits(plan) else "log_probabilities",
         "made_of": [part.name for part in parts],
         "chosen_by": (first.model_extra or {}).get("chosen_by", "last"),

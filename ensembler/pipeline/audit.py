@@ -22,6 +22,7 @@ from ensembler.data.samples import Fault, SampleSet, drop_samples, read_samples
 from ensembler.data.spec import BUILT_IN_SOURCES
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
 from ensembler.errors import DataError
+from ensembler.label_sets import strata
 from ensembler.pipeline.progress import Progress
 from ensembler.predictions.store import cache_folder
 from ensembler.recipe.spec import RecipeSpec
@@ -214,7 +215,10 @@ def _leak_test(
         return None
     target = samples.targets[0]
     known = table[target].notna().to_numpy()
-    y, groups = (np.asarray(pd.factorize(series[known])[0], np.int64) for series in (table[target], values))
+    labels = table[target]
+    if target in samples.set_formats:  # of several labels at once a cheap model is asked for the rarest
+        labels = pd.Series(strata(labels.tolist(), 2), dtype=object)
+    y, groups = (np.asarray(pd.factorize(series[known])[0], np.int64) for series in (labels, values))
     try:
         found = leak_test(facts.thumb[train[known]], y, groups, group=name, target=target)
     except DataError as error:

@@ -195,7 +195,7 @@ def submit_blend(store: RunStore, name: str, spec: SubmissionSpec) -> bool:
         "scores": {kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")},
     }
     with claim(store.lock_path, wait=True):
-        return write_submission(store, spec, np.asarray(blend.test), blend.record.classes, made_of)
+        return write_submission(store, spec, np.asarray(blend.test), blend.record.target, blend.record.classes, made_of)
 
 
 def submission_spec(store: RunStore) -> SubmissionSpec:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ensembler.errors import StoreError
 from ensembler.files import read_json, write_json
+from ensembler.label_sets import is_known
 from ensembler.metrics import score_all
 from ensembler.pipeline.member_plan import RETRAINING, MemberPlan
 from ensembler.predictions.arrays import fill_array, release
@@ -170,7 +171,8 @@ def _chosen_by(plan: MemberPlan) -> str:
 
 def _tasks(plan: MemberPlan) -> dict[str, Any]:
     classes = plan.workspace.samples.classes
-    return {"tasks": {target: list(classes[target]) for target in plan.targets}} if len(plan.targets) > 1 else {}
+    tasks = {"tasks": {target: list(classes[target]) for target in plan.targets}} if len(plan.targets) > 1 else {}
+    return tasks | ({"multi_label": list(plan.multi_label)} if plan.multi_label else {})
 
 
 def member_scores(plan: MemberPlan, target: str, logits: NDArray[Any], split: str) -> dict[str, float] | None:
@@ -178,8 +180,8 @@ def member_scores(plan: MemberPlan, target: str, logits: NDArray[Any], split: st
 
     None when no row of that split has a label (and, for "train", is validated by some fold).
     """
-    labels = plan.workspace.store.samples.labels(target, plan.workspace.samples.classes[target], split)
-    known = labels >= 0
+    labels = plan.labels_of(target, split)
+    known = is_known(labels)
     if split == "train":
         known &= plan.fold_of_row >= 0
     if not known.any():
@@ -189,7 +191,7 @@ def member_scores(plan: MemberPlan, target: str, logits: NDArray[Any], split: st
     for start in range(0, len(rows), BLOCK):
         block = slice(start, start + BLOCK)
         for views in networks:
-            probs[block] += merge_views(views[:, rows[block]])
+            probs[block] += merge_views(views[:, rows[block]], multi_label=target in plan.multi_label)
         release(logits)
     return score_all(probs / len(networks), labels[known])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ensembler.blending.diversity import Diversity, diversity
+from ensembler.blending.multi_label import yes_or_no
 from ensembler.errors import RequestError
 from ensembler.files import write_bytes
 from ensembler.pipeline.pool import read_pool
@@ -44,7 +45,7 @@ def compare_members(
     pool = read_pool(store, members, merge=merge, views=views, common_rows=common_rows).pool
     if len(pool.names) < 2:
         raise RequestError(f"run {store.name!r} has one complete member; differences need two")
-    found = diversity(pool)
+    found = diversity(pool if pool.y.ndim == 1 else yes_or_no(pool))
     if page is not None:
         write_bytes(page, diversity_page(store.name, found).encode())
     return RunDiversity(store.name, found, len(pool.y), page)

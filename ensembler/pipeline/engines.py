@@ -44,6 +44,7 @@ class Engines:
             device=self.device,
             name=name,
             on_note=self.workspace.progress.note,
+            multi_label=bool(plan.multi_label),
         )
 
     def of(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> str:

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import MissingFileError, RequestError, UnknownNameError
-from ensembler.metrics import score, score_all
+from ensembler.label_sets import is_known
+from ensembler.metrics import check_metric, metric_names, score, score_all
 from ensembler.pipeline.submission import submitted_blend
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member
@@ -107,6 +108,9 @@ def evaluate(
     targets = dict.fromkeys([t for member in opened for t in member.targets] + [b.record.target for b in blends])
     if target is not None and target not in targets:
         raise UnknownNameError("target", target, list(targets))
+    kinds = {each in store.set_formats for each in (targets if target is None else [target])}
+    for name in rule.metrics if len(kinds) == 1 else ():
+        check_metric(name, several=kinds == {True})
     mixed: MixedGroupsError | None = None
     for each in targets if target is None else [target]:
         try:
@@ -180,15 +184,18 @@ def _blend_rows(store: RunStore, blend: Blend, rule: Scoring) -> list[ScoreRow]:
 def _scores(
     store: RunStore, target: str, classes: tuple[str, ...], split: str, probs: NDArray[Any], rule: Scoring
 ) -> tuple[int, dict[str, float]] | None:
-    labels = store.samples.labels(target, classes, "train" if split == "oof" else "test")
-    known = (labels >= 0) & np.isfinite(probs).all(axis=1)
+    labels = store.labels(target, "train" if split == "oof" else "test", classes)
+    known = is_known(labels) & np.isfinite(probs).all(axis=1)
     if not known.any():
         return None
     probs, labels = probs[known], labels[known]
     if rule.per == "group":
         probs, labels = _by_group(store, target, split, known, probs, labels, rule.reduce)
     found = score_all(probs, labels)
-    found |= {name: score(name, probs, labels) for name in rule.metrics if name not in found}
+    fitting = set(metric_names(several=labels.ndim == 2))
+    for name in rule.metrics:
+        if name not in found and (name in fitting or name not in metric_names()):
+            found[name] = score(name, probs, labels)  # one that fits other targets of the run alone is not shown here
     return len(labels), found
 
 
@@ -203,12 +210,12 @@ def _by_group(
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     rows = (store.samples.train if split == "oof" else store.samples.test)[known]
     numbers, names = pd.factorize(rows["group"])
-    first = np.full(len(names), -1, np.int64)
+    first = np.full((len(names), *labels.shape[1:]), -1, np.int64)
     first[numbers[::-1]] = labels[::-1]
-    differs = first[numbers] != labels
+    differs = (first[numbers] != labels).reshape(len(labels), -1).any(axis=1)
     if differs.any():
         raise MixedGroupsError(
             f"the rows of group {names[numbers[differs][0]]!r} have several labels of {target!r}: they cannot be "
             "scored as one; --target names a target that groups share"
         )
-    return merge_groups(probs, numbers, reduce), first
+    return merge_groups(probs, numbers, reduce, multi_label=labels.ndim == 2), first

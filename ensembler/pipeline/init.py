@@ -14,9 +14,12 @@ from ensembler.data.spec import DataSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
 from ensembler.errors import DataError, RequestError
 from ensembler.files import write_bytes
+from ensembler.label_sets import SEPARATOR, SetFormat, read_set
 
 _PATH_NAMES = ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "image_id")
 _TARGET_NAMES = ("label", "target", "class", "y", "category", "labels", "class_name")
+_SET_SEPARATORS = ("|", ";", ",", " ")
+_NO_LABEL_NAMES = ("none", "nothing", "no finding", "no label", "no labels")
 _GROUP_HINTS = (
     "group",
     "person",
@@ -47,6 +50,7 @@ class _Guess:
     targets: list[str] = field(default_factory=list)
     other_targets: list[str] = field(default_factory=list)
     id_column: str | None = None
+    sets: SetFormat | None = None
     group: str | None = None
     test: str | None = None
     has_test_folder: bool = False
@@ -135,14 +139,19 @@ def _look_at_table(path: Path) -> _Guess:
     if not guess.targets:
         raise DataError(f"{path} has no column that looks like a label; its columns are {', '.join(table.columns)}")
     guess.targets, guess.other_targets = guess.targets[:1], guess.targets[1:]
+    labels = table[guess.targets[0]]
+    guess.sets = _sets_of_labels(labels)
     guess.findings.append(f"{len(table)} rows; images in {guess.path_column!r}, labels in {guess.targets[0]!r}.")
     if guess.other_targets:
         guess.findings.append(f"More columns that could be targets: {', '.join(guess.other_targets)}.")
     if guess.group:
         count = table[guess.group].nunique()
         guess.findings.append(f"{guess.group!r} looks like a group ({count} values): its rows stay on one side.")
+    if guess.sets is not None:
+        labels = labels.map(guess.sets.parse).map(read_set).explode().dropna()
+        guess.findings.append(f"Rows have several labels at once, with {guess.sets.separator!r} between them.")
     _look_at_test(guess, path)
-    _look_at_counts(guess, table[guess.targets[0]].value_counts(), groups=guess.group is not None)
+    _look_at_counts(guess, labels.value_counts(), groups=guess.group is not None)
     _look_at_images(guess, [p for p in images if _is_image(p)][:200])
     return guess
 
@@ -162,6 +171,23 @@ def _target_columns(table: pd.DataFrame, columns: list[str]) -> list[str]:
         c for c in columns if 2 <= table[c].nunique() <= max(2, min(1000, len(table) // 3)) and (table[c] != "").all()
     ]
     return sorted(few, key=lambda c: (c.lower() not in _TARGET_NAMES, columns.index(c)))
+
+
+def _sets_of_labels(values: pd.Series) -> SetFormat | None:
+    """How values write several labels at once; None when they look like single labels.
+
+    Sets differ in size, and there are fewer labels than sets; `dark red`, `dark blue`, `light blue` are single labels.
+    """
+    for separator in _SET_SEPARATORS:
+        if values.str.contains(SEPARATOR, regex=False).any() and separator != SEPARATOR:
+            continue
+        sets = {tuple(filter(None, map(str.strip, value.split(separator)))) for value in values.unique()}
+        sizes = {len(labels) for labels in sets}
+        labels = {label for found in sets for label in found}
+        if min(sizes) == 1 and max(sizes) > 1 and 1 < len(labels) < len(sets):
+            alone = [label for label in labels if label.lower() in _NO_LABEL_NAMES]
+            return SetFormat(separator, alone[0] if alone else None)
+    return None
 
 
 def _group_column(table: pd.DataFrame, columns: list[str]) -> str | None:
@@ -224,7 +250,7 @@ def _text(guess: _Guess, name: str, target: Path) -> str:
     data = [f"  source: {relative(guess.source)}"]
     if guess.path_column and guess.path_column != "path":
         data.append(f"  path: {_quoted(guess.path_column)}")
-    data.append(f"  targets: {_quoted(guess.targets[0])}")
+    data.append(f"  targets: {_target(guess)}")
     data += [f"  # {other} could be a target too" for other in guess.other_targets]
     data.append(
         f"  group: {_quoted(guess.group)}" if guess.group else "  # group: person   # samples that belong together"
@@ -233,9 +259,11 @@ def _text(guess: _Guess, name: str, target: Path) -> str:
         f"  test: {relative(guess.test)}" if guess.test else "  # test: test.csv    # a folder or table to predict"
     )
     if guess.small:
-        data.append(f"  # too few images to split: {', '.join(guess.small)}; keep: [...] leaves classes out")
+        mend = "min_count of the target leaves labels out" if guess.sets else "keep: [...] leaves classes out"
+        data.append(f"  # too few images to split: {', '.join(guess.small)}; {mend}")
     holdout = 0 if guess.test or guess.has_test_folder else 0.1
     template = f", template: {relative(guess.template)}" if guess.template else ""
+    metric = "f1_macro, calibrate: biases" if guess.sets else "log_loss"
     scheme = ", scheme: plain" if guess.small and not guess.group else ""
     return f"""\
 # Written by `ens init`. Run it with: ens run {target}
@@ -254,9 +282,17 @@ members:
   resnet: {{backbone: resnet18, lr: 1e-3}}
   convnext: {{backbone: convnext_atto, lr: 1e-3}}
   efficientnet: {{backbone: tf_efficientnet_lite0, lr: 2e-3}}
-blend: {{method: auto, metric: log_loss}}
+blend: {{method: auto, metric: {metric}}}
 submission: {{format: labels{template}}}
 """
+
+
+def _target(guess: _Guess) -> str:
+    name = _quoted(guess.targets[0])
+    if guess.sets is None:
+        return name
+    none = "" if guess.sets.no_label is None else f", no_label: {_quoted(guess.sets.no_label)}"
+    return f"{{{name}: {{multi_label: '{guess.sets.separator}'{none}}}}}"
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, StoreError, UnknownNameError
 from ensembler.files import sha256_of
-from ensembler.logits import softmax
+from ensembler.label_sets import is_known
 from ensembler.metrics import score
 from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, weights_path
 from ensembler.predictions.members import MemberRecord, read_record
-from ensembler.training.spec import EMA_DECAY, MemberSpec, SoupSpec
+from ensembler.predictions.merging import merge_views
+from ensembler.training.spec import EMA_DECAY, EnsembleSpec, MemberSpec, SoupSpec
 
 if TYPE_CHECKING:
     from ensembler.data.pixels import Pixels
@@ -179,8 +180,24 @@ class MemberPlan:
 
     @cached_property
     def image_targets(self) -> NDArray[np.int64]:
-        """Labels of every image `[images, targets]` (-1 = unknown), as they are scored."""
-        return np.stack([self.workspace.image_labels(target) for target in self.targets], axis=1)
+        """Labels of every image as they are scored, target by target, -1 = unknown: `[images, columns]`.
+
+        A target has one column, a multi-label target one for each class.
+        """
+        return self._side_by_side(trained_on=False)
+
+    def _side_by_side(self, *, trained_on: bool) -> NDArray[np.int64]:
+        labels = [self.workspace.image_labels(target, trained_on=trained_on) for target in self.targets]
+        return np.concatenate([part.reshape(len(part), -1) for part in labels], axis=1)
+
+    @property
+    def multi_label(self) -> tuple[str, ...]:
+        """Those of its targets that have several labels at once."""
+        return tuple(target for target in self.targets if target in self.workspace.samples.set_formats)
+
+    def labels_of(self, target: str, split: str) -> NDArray[np.int64]:
+        """Labels of one split as `RunStore.labels` gives them."""
+        return self.workspace.store.labels(target, split, self.workspace.samples.classes[target])
 
     def rows_of_fold(self, fold: int, *, validation: bool) -> NDArray[np.int64]:
         """Positions among the images of the rows a fold trains on, or of those it is validated on."""
@@ -196,7 +213,7 @@ class MemberPlan:
         ws, spec = self.workspace, self.job.spec
         train, valid = (self.rows_of_fold(fold, validation=v) for v in (False, True))
         targets = self.image_targets.copy()
-        targets[train] = np.stack([ws.image_labels(t, trained_on=True)[train] for t in self.targets], axis=1)
+        targets[train] = self._side_by_side(trained_on=True)[train]
         several = len(self.targets) > 1
         sampler = spec.sampler if isinstance(spec, MemberSpec) else "none"
         named = spec.sampler_target if isinstance(spec, MemberSpec) else None
@@ -204,14 +221,15 @@ class MemberPlan:
         classes = tuple(ws.samples.classes[target] for target in self.targets)
         return FoldData(
             self.pixels,
-            targets if several else targets[:, 0],
+            targets if several or self.multi_label else targets[:, 0],
             train,
             valid,
             len(self.classes),
             tasks=tuple(map(len, classes)) if several else None,
-            balance=None if sampler == "none" else ws.image_labels(balanced, trained_on=True),
+            balance=None if sampler == "none" else ws.image_strata(balanced),
             weights=ws.image_weights if sampler == "weights" else None,
             names=classes,
+            multi_label=frozenset(t for t, target in enumerate(self.targets) if target in self.multi_label),
         )
 
     def check_folds(self, folds: Sequence[int] | None) -> None:
@@ -226,6 +244,23 @@ class MemberPlan:
         for name in weights if isinstance(weights, dict) else ():
             if name not in self.classes:
                 raise UnknownNameError(f"class in members.{self.job.entry}.class_weights", name, self.classes)
+        self._check_multi_label()
+
+    def _check_multi_label(self) -> None:
+        """Raise RequestError for options that several labels at once, or only one, cannot take."""
+        place, spec = f"members.{self.job.entry}", self.job.base
+        if self.multi_label and isinstance(spec, EnsembleSpec):
+            raise RequestError(
+                f"{place}: torchensemble trains for one label of each image, and {self.multi_label[0]!r} has several "
+                "at once; method: kfold, with seeds or snapshots, makes such ensembles"
+            )
+        if self.multi_label and spec.loss == "balanced_softmax":
+            raise RequestError(
+                f"{place}: loss: balanced_softmax is for one label of each image, and {self.multi_label[0]!r} has "
+                "several at once; class_weights: balanced, or loss: asymmetric or focal weigh rare labels"
+            )
+        if spec.loss == "asymmetric" and len(self.multi_label) < len(self.targets):
+            raise RequestError(f"{place}: loss: asymmetric is for targets with multi_label; focal is its like for one")
 
     def missing(self, folds: Sequence[int] | None) -> list[int]:
         """Folds still to be finished."""
@@ -263,16 +298,16 @@ class MemberPlan:
         """The score of a finished fold in words."""
         texts = []
         for target, part in self.task_slices.items():
-            classes = self.workspace.samples.classes[target]
-            labels = self.workspace.store.samples.labels(target, classes, "train")[finished.rows]
-            known = labels >= 0
+            labels = self.labels_of(target, "train")[finished.rows]
+            known = is_known(labels)
             of_target = f"{target}: " if len(self.targets) > 1 else ""
             if not known.any():
                 texts.append(f"{of_target}no labelled validation rows")
                 continue
-            probs = softmax(finished.oof[..., part]).mean(axis=0)[known]
-            accuracy, loss = (score(name, probs, labels[known]) for name in ("accuracy", "log_loss"))
-            texts.append(f"{of_target}accuracy {accuracy:.4f}, log loss {loss:.4f}")
+            probs = merge_views(finished.oof[:, known][..., part], multi_label=target in self.multi_label)
+            decisions = "f1_macro" if target in self.multi_label else "accuracy"
+            decided, loss = (score(name, probs, labels[known]) for name in (decisions, "log_loss"))
+            texts.append(f"{of_target}{decisions.replace('_', ' ')} {decided:.4f}, log loss {loss:.4f}")
         return "; ".join(texts)
 
 

@@ -67,14 +67,15 @@ def predict_new(
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
     ids, probs_by_member = _predict(workspace, data, names, ViewPredictor(workspace, device, engine))
     if blend is not None:
-        classes = store.blend(blend).record.classes
+        target, classes = store.blend(blend).record.target, store.blend(blend).record.classes
         probs = apply_blend(store, blend, probs_by_member)
     else:
         targets = {target for _, target in probs_by_member}
         target = next(t for t in store.samples.targets if t in targets)
         classes = store.classes(target)
         probs = np.mean([p.mean(axis=0) for (_, t), p in probs_by_member.items() if t == target], axis=0)
-    table = submission_table(ids, probs, classes, spec or _without_template(submission_spec(store)))
+    form = spec or _without_template(submission_spec(store))
+    table = submission_table(ids, probs, classes, form, store.set_formats.get(target))
     path = out or store.folder / "predictions.csv"
     write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
     return NewPredictions(store.name, path, len(table), blend, tuple(names))
@@ -152,8 +153,8 @@ def _probs(
                 logits[member.name][fold].array[[member.view_index(view) for view in shared], rows, part]
                 for member in members
             ]
-            one = mean_of_parts(plan, np.stack(found)) if plan.job.parts else found[0]
-            out[fold, rows] = merge_views(one)[:, order]
+            one = mean_of_parts(plan, target, np.stack(found)) if plan.job.parts else found[0]
+            out[fold, rows] = merge_views(one, multi_label=target in plan.multi_label)[:, order]
             for member in members:
                 release(logits[member.name][fold].array)
         probs[plan.job.name, target] = out

@@ -10,6 +10,7 @@ import numpy as np
 
 from ensembler.blending.comparison import Difference, compare_with_first
 from ensembler.errors import RequestError, UnknownNameError
+from ensembler.label_sets import is_known
 from ensembler.predictions.merging import Merge
 from ensembler.predictions.store import RunStore
 
@@ -73,8 +74,8 @@ def gains_over(
         np.asarray(blends[name].oof) if name in blends else opened[name].for_target(target).oof(classes, merge, views)
         for name in names
     ]
-    labels = store.samples.labels(target, classes, "train")
-    rows = np.flatnonzero((labels >= 0) & np.all([np.isfinite(p).all(axis=1) for p in probs], axis=0))
+    labels = store.labels(target, "train", classes)
+    rows = np.flatnonzero(is_known(labels) & np.all([np.isfinite(p).all(axis=1) for p in probs], axis=0))
     if not len(rows):
         raise RequestError(f"no labelled row is predicted by all of {', '.join(names)}")
     groups = store.samples.groups()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.pool import Pool
 from ensembler.errors import MissingFileError, RequestError, UnknownNameError
+from ensembler.label_sets import is_known
 from ensembler.memory import most_in_memory, on_disk, room
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member, MemberRecord
@@ -78,10 +79,10 @@ def read_pool(
     target = opened[0].record.target
     classes = store.classes(target)
     record_of = {member.name: member.record for member in opened if isinstance(member, Member)}
-    labels = store.samples.labels(target, classes, "train")
+    labels = store.labels(target, "train", classes)
     oof = _stacked([partial(member.oof, classes, merge, views) for member in opened])
     rows = _rows(store, opened, oof, labels, common_rows)
-    test_labels = store.samples.labels(target, classes, "test")
+    test_labels = store.labels(target, "test", classes)
     has_test = len(test_labels) > 0
     groups = store.samples.groups()
     pool = Pool(
@@ -195,8 +196,9 @@ def _rows(
     common_rows: bool,
 ) -> NDArray[np.int64]:
     predicted = np.stack([np.isfinite(probs).all(axis=1) for probs in oof])
-    everywhere = predicted.all(axis=0) & (labels >= 0)
-    partly = predicted.any(axis=0) & ~predicted.all(axis=0) & (labels >= 0)
+    known = is_known(labels)
+    everywhere = predicted.all(axis=0) & known
+    partly = predicted.any(axis=0) & ~predicted.all(axis=0) & known
     if partly.any() and not common_rows:
         lacking = members[int((~predicted[:, partly]).any(axis=1).argmax())].name
         raise RequestError(

@@ -87,9 +87,12 @@ class Run:
         return np.stack([member.test(classes, merge, views).mean(axis=0) for member in opened])
 
     def labels(self, split: Literal["oof", "test"] = "oof", target: str | None = None) -> NDArray[np.int64]:
-        """Label indices `[samples]` in the order of `classes()`; -1 = unknown."""
+        """Label indices `[samples]` in the order of `classes()`; -1 = unknown.
+
+        Of a multi-label target 0 or 1 `[samples, classes]`.
+        """
         target = target or self.store.samples.targets[0]
-        return self.store.samples.labels(target, self.classes(target), "train" if split == "oof" else "test")
+        return self.store.labels(target, "train" if split == "oof" else "test", self.classes(target))
 
     def pool(self, members: Sequence[str] | None = None, **options: Any) -> Any:
         """The members as a `Pool`, for `ensembler.blending.make_blend` and friends."""

@@ -54,7 +54,7 @@ def train_members(
     """
     spec = workspace.spec
     label = workspace.samples.targets[0]
-    check_submission(workspace.store, spec.submission, workspace.samples.classes[label])
+    check_submission(workspace.store, spec.submission, label, workspace.samples.classes[label])
 
     def renew() -> None:
         store = RunStore(workspace.store.folder)

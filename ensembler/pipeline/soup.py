@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ensembler.logits import softmax
+from ensembler.label_sets import is_known
 from ensembler.metrics import score
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.predictions.finished_folds import weights_path
+from ensembler.predictions.merging import merge_views
 from ensembler.training.spec import SoupSpec
 
 if TYPE_CHECKING:
@@ -73,11 +74,12 @@ class Kitchen:
                 amp=plan.job.base.amp,
             )[0, 0]
             total = 0.0
-            for t, part in enumerate(plan.task_slices.values()):
-                labels = plan.image_targets[rows, t]
-                known = labels >= 0
+            for target, part in plan.task_slices.items():
+                labels = plan.workspace.image_labels(target)[rows]
+                known = is_known(labels)
                 if known.any():
-                    total += score("log_loss", softmax(logits[known][:, part]), labels[known]) * int(known.sum())
+                    probs = merge_views(logits[None, known][..., part], multi_label=target in plan.multi_label)
+                    total += score("log_loss", probs, labels[known]) * int(known.sum())
             self.losses[key] = total
         return self.losses[key]
 

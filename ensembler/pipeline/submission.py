@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, StoreError
 from ensembler.files import claim, read_json, write_bytes, write_json
+from ensembler.label_sets import is_known
 from ensembler.metrics import is_better, score
 from ensembler.pipeline.task_product import compose_probs
 from ensembler.predictions.finished_folds import finished_folds, read_finished_fold
@@ -34,24 +35,27 @@ class FoldProbs:
     test: NDArray[np.floating]
 
 
-def check_submission(store: RunStore, spec: SubmissionSpec, classes: tuple[str, ...]) -> None:
+def check_submission(store: RunStore, spec: SubmissionSpec, target: str, classes: tuple[str, ...]) -> None:
     """Raise RequestError now when the submission could not be written later: columns or template do not fit."""
     if _submitted_ids(store):
-        _table(store, spec, np.full((len(store.samples.test), len(classes)), 1 / len(classes)), classes)
+        _table(store, spec, np.full((len(store.samples.test), len(classes)), 1 / len(classes)), target, classes)
 
 
 def _submitted_ids(store: RunStore) -> list[str]:
     return store.samples.test["id"][store.samples.to_submit].tolist()
 
 
-def _table(store: RunStore, spec: SubmissionSpec, test: NDArray[np.floating], classes: tuple[str, ...]) -> pd.DataFrame:
+def _table(
+    store: RunStore, spec: SubmissionSpec, test: NDArray[np.floating], target: str, classes: tuple[str, ...]
+) -> pd.DataFrame:
     """The submission of probabilities `test` `[test samples, classes]`, a row for each sample or each group."""
+    set_format = store.set_formats.get(target)
     ids, probs = _submitted_ids(store), np.asarray(test)[store.samples.to_submit]
     if spec.per == "group":
         names, numbers = _submitted_groups(store)
-        together = merge_groups(probs, numbers, spec.reduce)
+        together = merge_groups(probs, numbers, spec.reduce, multi_label=set_format is not None)
         ids, probs = (ids, together[numbers]) if spec.each else (names, together)
-    return submission_table(ids, probs, classes, spec)
+    return submission_table(ids, probs, classes, spec, set_format)
 
 
 def _submitted_groups(store: RunStore) -> tuple[list[str], NDArray[np.int64]]:
@@ -70,16 +74,17 @@ def write_submission(
     store: RunStore,
     spec: SubmissionSpec,
     test: NDArray[np.floating],
+    target: str,
     classes: tuple[str, ...],
     made_of: Mapping[str, Any],
 ) -> bool:
-    """Write `submission.csv` from probabilities `test` `[test samples, classes]`, and note what it was made of.
+    """Write `submission.csv` from probabilities `test` `[test samples, classes]` of a target, and note what made it.
 
     Returns False, and writes nothing, when the run has no rows to submit.
     """
     if not _submitted_ids(store):
         return False
-    table = _table(store, spec, test, classes)
+    table = _table(store, spec, test, target, classes)
     content = table.to_csv(index=False, lineterminator="\n").encode()
     digest = hashlib.sha256(content).hexdigest()
     versions = submission_versions(store)
@@ -129,14 +134,14 @@ def renew_submission(store: RunStore, spec: SubmissionSpec, *, target: str, metr
         new: Composition = {name: sorted(folds) for name, folds in finished.items()}
         versions = submission_versions(store)
         old = versions[-1]["made_of"].get("folds") if versions else None
-        labels = store.samples.labels(target, classes, "train")
+        labels = store.labels(target, "train", classes)
         if versions and store.submission_path.is_file():
             if not isinstance(old, dict) or old == new:
                 return
             if not _not_worse(finished, new, old, labels, metric, len(classes)):
                 return
         test = np.mean([np.mean([f.test for f in folds.values()], axis=0) for folds in finished.values()], axis=0)
-        write_submission(store, spec, test, classes, {"folds": new, "method": "soft vote of what is finished"})
+        write_submission(store, spec, test, target, classes, {"folds": new, "method": "soft vote of what is finished"})
 
 
 def _not_worse(
@@ -148,7 +153,7 @@ def _not_worse(
     n_classes: int,
 ) -> bool:
     ours, theirs = (_oof_of(finished, c, len(labels), n_classes) for c in (new, old))
-    both = np.isfinite(ours[:, 0]) & np.isfinite(theirs[:, 0]) & (labels >= 0)
+    both = np.isfinite(ours[:, 0]) & np.isfinite(theirs[:, 0]) & is_known(labels)
     if not both.any():
         return True
     now, before = (score(metric, probs[both], labels[both]) for probs in (ours, theirs))
@@ -206,7 +211,9 @@ def _finished(store: RunStore, name: str, target: str, classes: tuple[str, ...])
         part = dict(finished.record.get("tasks") or {}).get(target)
         if part is not None:
             logits = [array[..., slice(*part)] for array in (finished.oof, finished.test)]
-            folds[fold] = FoldProbs(finished.rows, merge_views(logits[0]), merge_views(logits[1]))
+            several = target in store.set_formats
+            oof, test = (merge_views(part, multi_label=several) for part in logits)
+            folds[fold] = FoldProbs(finished.rows, oof, test)
     return folds
 
 
@@ -226,4 +233,4 @@ def export_submission(store: RunStore, blend: str, spec: SubmissionSpec) -> tupl
     if not ids:
         raise RequestError(f"run {store.name!r} has no test rows to submit; add data.test or folds.holdout")
     classes = found.record.classes
-    return _table(store, spec, np.asarray(found.test), classes), classes
+    return _table(store, spec, np.asarray(found.test), found.record.target, classes), classes

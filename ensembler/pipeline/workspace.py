@@ -21,6 +21,7 @@ from ensembler.data.samples import SampleSet, drop_samples, read_samples
 from ensembler.data.targets import TRAIN_PREFIX
 from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
 from ensembler.files import claim, sweep, write_bytes, write_json
+from ensembler.label_sets import indicators, strata
 from ensembler.pipeline.audit import with_duplicates_grouped
 from ensembler.pipeline.jobs import MemberJob, member_jobs
 from ensembler.pipeline.progress import Progress
@@ -91,16 +92,30 @@ class Workspace:
     def image_labels(self, target: str, *, trained_on: bool = False) -> NDArray[np.int64]:
         """The label of every image `[images]`, -1 = unknown (as all test labels are), in the images' order.
 
-        `trained_on` asks for the labels to train on, where the recipe draws them otherwise than those it scores.
+        Of a multi-label target they are 0 or 1 `[images, classes]`. `trained_on` asks for the labels to train on, where
+        the recipe draws them otherwise than those it scores.
         """
         column = f"{TRAIN_PREFIX}{target}"
         table = self.samples.table
         names = table[column if trained_on and column in table else target]
         index = {name: i for i, name in enumerate(self.samples.classes[target])}
-        labels = np.full(len(table), -1, dtype=np.int64)
         rows, _ = self.image_rows
+        if target in self.samples.set_formats:
+            sets = np.full((len(table), len(self.samples.classes[target])), -1, dtype=np.int64)
+            sets[rows] = indicators(names.to_numpy()[rows], self.samples.classes[target])
+            return sets
+        labels = np.full(len(table), -1, dtype=np.int64)
         labels[rows] = [index[n] if isinstance(n, str) else -1 for n in names.to_numpy()[rows]]
         return labels
+
+    def image_strata(self, target: str) -> NDArray[np.int64]:
+        """What a sampler balances, by image `[images]`: the label to train on, or the rarest of several at once."""
+        if target not in self.samples.set_formats:
+            return self.image_labels(target, trained_on=True)
+        rows, _ = self.image_rows
+        codes = np.full(len(self.samples.table), -1, dtype=np.int64)
+        codes[rows] = pd.factorize(np.array(strata(self.samples.table[target].to_numpy()[rows].tolist(), 1), object))[0]
+        return codes
 
     def pixels(self, spec: InputSpec) -> Pixels:
         """All images, prepared for an input: `[images, size, size, channels]`, memory-mapped where they fit."""
@@ -242,6 +257,7 @@ def write_lock(
         "versions": {"python": platform.python_version(), **_versions()},
         "seed": recipe.spec.seed,
         "classes": {target: list(names) for target, names in samples.classes.items()},
+        "multi_label": {target: form.to_json() for target, form in samples.set_formats.items()},
         "composition": None if samples.composition is None else samples.composition.to_json(),
         "members": [job.name for job in jobs],
         "part_of": {part: job.name for job in jobs for part in job.parts},

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ensembler.errors import DataError, MissingExtraError, RequestError
 from ensembler.files import write_json
+from ensembler.label_sets import SetFormat, labels_in
 from ensembler.predictions.arrays import write_array
 from ensembler.predictions.members import FORMAT, Kind, checksums
 from ensembler.predictions.publish import replacing
@@ -57,6 +58,7 @@ class _Importer:
     kind: Kind
     by_position: bool
     partial: bool
+    set_format: SetFormat | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -102,27 +104,35 @@ def import_predictions(
     classes: Sequence[str] | None = None,
     by_position: bool = False,
     partial: bool = False,
+    set_format: SetFormat | None = None,
 ) -> Imported:
     """Make a run in `folder` out of predictions, or add members to the run that is there.
 
     `labels` has the columns id, label and perhaps fold and group; `test_ids` has id, `test_labels` id and label (which
-    makes the holdout). All members are checked before anything is written. Raises RequestError for what does not fit.
+    makes the holdout). With `set_format` the label column of a new run holds sets of labels. All members are checked
+    before anything is written. Raises RequestError for what does not fit.
     """
     if not members:
         raise RequestError("name at least one member: --member NAME=oof.npy,test.npy, or --folder")
     if len({m.name for m in members}) != len(members):
         raise RequestError("two members have the same name")
-    work = _Importer(kind, by_position, partial)
     is_new = not (folder / "samples.csv").is_file()
-    table, target = _samples(folder, members, labels, test_ids, test_labels, is_new)
+    if not is_new:
+        store = RunStore(folder)
+        set_format = store.set_formats.get(store.samples.targets[0])
+    if set_format is not None and kind == "labels":
+        raise RequestError("--kind labels takes one label a row; of several at once give the probabilities")
+    work = _Importer(kind, by_position, partial, set_format)
+    table, target = _samples(folder, members, labels, test_ids, test_labels, is_new, work)
     train = _Rows(table["id"][table["split"] == "train"].tolist(), str(labels or folder / "samples.csv"))
     test = _Rows(table["id"][table["split"] == "test"].tolist(), str(test_ids or test_labels or folder / "samples.csv"))
     n_classes, names = _classes(folder, members, table[target], classes, is_new, work)
     arrays = {m.name: _read_member(m, train, test, names, n_classes, work) for m in members}
     if is_new:
-        table[target] = _named(table[target], names)
+        table[target] = _named(table[target], names) if set_format is None else _known_sets(table[target], names)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "recipe.lock.json", {"format": 1, "classes": {target: list(names)}})
+        sets = {} if set_format is None else {target: set_format.to_json()}
+        write_json(folder / "recipe.lock.json", {"format": 1, "classes": {target: list(names)}, "multi_label": sets})
         write_samples(folder / "samples.csv", table)
     store = RunStore(folder)
     for name, (oof, tests) in arrays.items():
@@ -140,6 +150,7 @@ def _samples(
     test_ids: Path | None,
     test_labels: Path | None,
     is_new: bool,
+    work: _Importer,
 ) -> tuple[pd.DataFrame, str]:
     if not is_new:
         store = RunStore(folder)
@@ -151,7 +162,7 @@ def _samples(
         raise RequestError(
             f"{folder.name} is a new run: name its rows with --labels labels.csv (id,label[,fold][,group])"
         )
-    train = _read_rows(labels, need_label=True)
+    train = _read_rows(labels, work, need_label=True)
     train = train.assign(split="train", fold=_folds(train, labels))
     astride = folds_astride(train)
     if astride is not None:
@@ -163,7 +174,7 @@ def _samples(
     if test_labels is not None or test_ids is not None:
         path = test_labels or test_ids
         assert path is not None
-        test = _read_rows(path, need_label=test_labels is not None)
+        test = _read_rows(path, work, need_label=test_labels is not None)
         parts.append(test.assign(split="test", fold=-1))
     elif any(m.test for m in members):
         parts.append(_rows_by_count(members))
@@ -187,16 +198,28 @@ def _rows_by_count(members: Sequence[MemberFiles]) -> pd.DataFrame:
     return pd.DataFrame({"id": ids, "split": "test", "fold": -1, "label": None})
 
 
-def _read_rows(path: Path, *, need_label: bool) -> pd.DataFrame:
+def _read_rows(path: Path, work: _Importer, *, need_label: bool) -> pd.DataFrame:
     table = _read_table(path)
     if "id" not in table:
         raise RequestError(f"{path} has no column 'id'; its columns are {', '.join(table.columns)}")
     if need_label and "label" not in table:
         raise RequestError(f"{path} has no column 'label'; its columns are {', '.join(table.columns)}")
-    if need_label and (table["label"] == "").any():
-        row = int(np.flatnonzero(table["label"] == "")[0])
-        raise RequestError(f"{path} row {row + 2}: label is empty")
+    if work.set_format is not None and "label" in table:
+        table["label"] = _parsed(path, table["label"], work.set_format)
+    empty = table["label"].isin(["", None]) if need_label else np.zeros(len(table), bool)
+    if empty.any():
+        raise RequestError(f"{path} row {int(np.flatnonzero(empty)[0]) + 2}: label is empty")
     return table[[c for c in ("id", "label", "fold", "group") if c in table]]
+
+
+def _parsed(path: Path, values: pd.Series, form: SetFormat) -> list[str | None]:
+    sets: list[str | None] = []
+    for row, value in enumerate(values, start=2):
+        try:
+            sets.append(form.parse(str(value)))
+        except ValueError as error:
+            raise RequestError(f"{path} row {row}: {error}, which the run's samples.csv cannot hold") from error
+    return sets
 
 
 def _folds(table: pd.DataFrame, path: Path) -> NDArray[np.int64]:
@@ -246,7 +269,8 @@ def _classes(
         if member.oof.suffix.lower() in (".csv", ".parquet", ".pq") and work.kind != "labels":
             columns = tuple(c for c in _read_table(member.oof).columns if c not in ("id", "label", "fold", "group"))
             return len(columns), columns
-    found = sorted(set(labels.dropna().astype(str)), key=_number_first)
+    texts = labels.dropna().astype(str)
+    found = sorted(set(texts) if work.set_format is None else labels_in(texts), key=_number_first)
     count = len(found) if work.kind == "labels" else _columns_of(members[0].oof)
     if all(name.isdecimal() for name in found) and int(found[-1]) < count:
         return count, tuple(str(i) for i in range(count))
@@ -272,6 +296,13 @@ def _columns_of(path: Path) -> int:
 
 def _number_first(name: str) -> tuple[int, float, str]:
     return (0, float(name), "") if name.isdecimal() else (1, 0.0, name)
+
+
+def _known_sets(sets: pd.Series, names: tuple[str, ...]) -> pd.Series:
+    strange = sorted(labels_in(sets) - set(names))
+    if strange:
+        raise RequestError(f"label {strange[0]!r} is not a class ({', '.join(names[:6])})")
+    return sets
 
 
 def _named(labels: pd.Series, names: tuple[str, ...]) -> list[str | None]:
@@ -430,6 +461,8 @@ def _checked(path: Path, array: NDArray[Any], work: _Importer) -> NDArray[np.flo
         raise RequestError(
             f"{path} holds {low if low < 0 else high:g}, outside 0..1; say --kind logits if these are logits"
         )
+    if work.set_format is not None:
+        return np.clip(values, 0, 1)
     sums = shown.sum(axis=-1, dtype=np.float64)
     worst = float(np.abs(sums - 1).max(initial=0))
     if worst > ROUNDING:
@@ -463,5 +496,6 @@ def _write(
             "format": FORMAT, "name": name, "target": target, "classes": list(names), "views": views,
             "folds": len(tests), "kind": work.kind, "imported": True, "partial": bool(np.isnan(oof).any()),
             "scores": {}, "sha256": sums,
+            **({"multi_label": [target]} if work.set_format is not None else {}),
         }  # fmt: skip
         write_json(prepared / "member.json", record)

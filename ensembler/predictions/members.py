@@ -27,6 +27,7 @@ class MemberRecord(BaseModel):
     """What `member.json` says; other keys are kept and ignored.
 
     `tasks` has the classes of each target of a member that predicts several; `target` is then the first of them.
+    `multi_label` names those of its targets that have several labels at once, whose logits are those of sigmoids.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -40,6 +41,7 @@ class MemberRecord(BaseModel):
     sha256: dict[str, str]
     kind: Kind = "logits"
     tasks: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    multi_label: tuple[str, ...] = ()
     fold_column: str = "fold"
     scores: dict[str, Any] = Field(default_factory=dict)
     seconds: float | None = None
@@ -145,7 +147,8 @@ class Member:
         self, logits: NDArray[np.floating], classes: Sequence[str], merge: Merge, views: Sequence[str] | None
     ) -> NDArray[Any]:
         kept = [self.view_index(v) for v in views] if views else list(range(len(self.record.views)))
-        probs = merge_views(logits[kept], merge, kind=self.record.kind)
+        multi_label = self.record.target in self.record.multi_label
+        probs = merge_views(logits[kept], merge, kind=self.record.kind, multi_label=multi_label)
         return probs[..., self.class_order(classes)]
 
     def view_index(self, view: str) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ensembler.errors import MissingFileError, StoreError
 from ensembler.files import write_bytes
+from ensembler.label_sets import indicators
 
 FIXED_COLUMNS = ("id", "split", "source", "fold", "group")
 
@@ -60,6 +61,21 @@ class SampleTable:
         if strange:
             raise StoreError(f"samples.csv: label {strange[0]!r} of target {target!r} is not a class of its members")
         return np.array([index[n] if isinstance(n, str) else -1 for n in names], dtype=np.int64)
+
+    def label_sets(self, target: str, classes: Sequence[str], split: str) -> NDArray[np.int64]:
+        """Of a multi-label target, which of `classes` each sample of one split has: 0 or 1 `[samples, classes]`.
+
+        A row of -1 is unknown. Raises StoreError for a label that is not among the classes.
+        """
+        rows = self.train if split == "train" else self.test
+        if target not in rows:
+            raise StoreError(f"samples.csv has no target column {target!r}; it has {', '.join(self.targets)}")
+        try:
+            return indicators(rows[target], classes)
+        except KeyError as error:
+            raise StoreError(
+                f"samples.csv: label {error.args[0]!r} of target {target!r} is not a class of its members"
+            ) from error
 
     def groups(self, split: str = "train") -> NDArray[np.int64] | None:
         """Group numbers `[samples]` of one split, or None when the run has no groups."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ensembler.composition import Composition
 from ensembler.errors import MissingFileError, MissingRunError, RequestError, UnknownNameError, nearest
 from ensembler.files import read_json, sha256_of
+from ensembler.label_sets import SetFormat
 from ensembler.predictions.blends import Blend, open_blend
 from ensembler.predictions.members import Member, open_member
 from ensembler.predictions.samples import SampleTable, read_samples_csv
@@ -173,6 +177,24 @@ class RunStore:
             if target in member.targets:
                 return member.for_target(target).record.classes
         raise MissingFileError(f"run {self.name!r} has no complete member of target {target!r} yet")
+
+    @cached_property
+    def set_formats(self) -> dict[str, SetFormat]:
+        """The multi-label targets, and how a submission writes sets of labels: as locked, else as members say."""
+        locked = self.lock.get("multi_label")
+        if isinstance(locked, dict):
+            return {target: SetFormat.from_json(form) for target, form in locked.items()}
+        named = [target for name in self.complete_members for target in self.member(name).record.multi_label]
+        return dict.fromkeys(named, SetFormat(" "))
+
+    def labels(self, target: str, split: str, classes: Sequence[str] | None = None) -> NDArray[np.int64]:
+        """Labels of one split ("train", "test") as positions `[samples]` in `classes` (default: the run's), -1 unknown.
+
+        Of a multi-label target they are 0 or 1 `[samples, classes]`, and an unknown row is -1.
+        """
+        names = self.classes(target) if classes is None else classes
+        read = self.samples.label_sets if target in self.set_formats else self.samples.labels
+        return read(target, names, split)
 
     @property
     def composition(self) -> Composition | None:

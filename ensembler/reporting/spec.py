@@ -14,7 +14,11 @@ class SubmissionSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: SubmissionFormat = Field("labels", description="labels: the best class; probs: a column for each class.")
+    format: SubmissionFormat = Field(
+        "labels",
+        description="labels: the best class, or all labels of a multi-label target (with a template that has a column "
+        "for each, 0 and 1); probs: a column for each class.",
+    )
     columns: tuple[str, ...] = Field(
         ("id", "label"),
         min_length=1,

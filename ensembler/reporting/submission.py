@@ -10,20 +10,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError
+from ensembler.label_sets import SetFormat
 from ensembler.reporting.spec import SubmissionSpec
 
 
 def submission_table(
-    ids: Sequence[str], probs: NDArray[np.floating], classes: Sequence[str], spec: SubmissionSpec
+    ids: Sequence[str],
+    probs: NDArray[np.floating],
+    classes: Sequence[str],
+    spec: SubmissionSpec,
+    set_format: SetFormat | None = None,
 ) -> pd.DataFrame:
     """The submission for `probs` `[samples, classes]` of the samples `ids`, as `spec` asks.
 
-    Raises RequestError when columns or the template do not fit.
+    With `set_format` a sample has every label from a probability of 0.5, written in that way. Raises RequestError when
+    columns or the template do not fit.
     """
     if spec.template is not None:
-        return _like_template(ids, probs, classes, spec)
+        return _like_template(ids, probs, classes, spec, set_format)
     if spec.format == "labels":
-        return _columns(ids, probs, classes, list(spec.columns), "labels")
+        return _columns(ids, probs, classes, list(spec.columns), "labels", set_format)
     given = list(spec.columns)
     if len(given) == len(classes) + 1:
         return _columns(ids, probs, classes, given, "probs", by_name=False)
@@ -40,29 +46,42 @@ def _columns(
     classes: Sequence[str],
     columns: list[str],
     form: str,
+    set_format: SetFormat | None = None,
     *,
     by_name: bool = True,
 ) -> pd.DataFrame:
     table = {columns[0]: list(ids)}
     if form == "labels":
-        table[columns[1]] = [classes[i] for i in probs.argmax(axis=1)]
+        table[columns[1]] = _decided(probs, classes, set_format)
         return pd.DataFrame(table)
     position = {name: i for i, name in enumerate(classes)}
+    values = (probs >= 0.5).astype(int) if form == "indicators" else probs
     for i, column in enumerate(columns[1:]):
-        table[column] = probs[:, position[column] if by_name else i].tolist()
+        table[column] = values[:, position[column] if by_name else i].tolist()
     return pd.DataFrame(table)
 
 
+def _decided(probs: NDArray[np.floating], classes: Sequence[str], set_format: SetFormat | None) -> list[str]:
+    """The answer to each sample: its most probable class, or all labels that are more probable than not."""
+    if set_format is None:
+        return [classes[i] for i in probs.argmax(axis=1)]
+    return [set_format.format(name for name, p in zip(classes, row, strict=True) if p >= 0.5) for row in probs]
+
+
 def _like_template(
-    ids: Sequence[str], probs: NDArray[np.floating], classes: Sequence[str], spec: SubmissionSpec
+    ids: Sequence[str],
+    probs: NDArray[np.floating],
+    classes: Sequence[str],
+    spec: SubmissionSpec,
+    set_format: SetFormat | None,
 ) -> pd.DataFrame:
     template = read_template(Path(str(spec.template)))
     columns = [str(c) for c in template.columns]
     id_column = spec.columns[0] if spec.columns[0] in columns else columns[0]
     others = [c for c in columns if c != id_column]
-    form = _form_of(others, classes, spec)
+    form = _form_of(others, classes, spec, set_format)
     rows = _rows_of(template[id_column].tolist(), ids, str(spec.template))
-    table = _columns([ids[i] for i in rows], probs[rows], classes, [id_column, *others], form)
+    table = _columns([ids[i] for i in rows], probs[rows], classes, [id_column, *others], form, set_format)
     return table[columns]
 
 
@@ -76,10 +95,12 @@ def read_template(path: Path) -> pd.DataFrame:
         raise RequestError(f"template {path} is not a readable CSV ({error})") from error
 
 
-def _form_of(others: list[str], classes: Sequence[str], spec: SubmissionSpec) -> str:
+def _form_of(others: list[str], classes: Sequence[str], spec: SubmissionSpec, set_format: SetFormat | None) -> str:
     if spec.format == "labels":
         if len(others) == 1:
             return "labels"
+        if set_format is not None and set(others) == set(classes):
+            return "indicators"  # a column of 0 and 1 for each label
         hint = "; did you mean --format probs?" if set(others) == set(classes) else ""
         raise RequestError(f"labels need one column beside the id's, the template has {len(others)}{hint}")
     missing, strange = sorted(set(classes) - set(others)), sorted(set(others) - set(classes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ensembler.errors import DataError, UnknownNameError
+from ensembler.errors import DataError, RequestError, UnknownNameError
 from ensembler.networks.build import check_network
 from ensembler.training.spec import EnsembleSpec, TrainingSpec
 
@@ -24,7 +24,15 @@ def check_member(spec: TrainingSpec, *, size: int, channels: int) -> None:
         optimizers = [str(name) for name in list_optimizers()]
     if spec.opt.lower() not in optimizers:
         raise UnknownNameError("optimizer (opt)", spec.opt, optimizers)
+    if spec.momentum is not None and not _has_momentum(spec):
+        raise RequestError(f"momentum counts only for optimizers that have one, such as sgd; {spec.opt} has none")
     if spec.sched not in SCHEDULES:
         raise UnknownNameError("schedule (sched)", spec.sched, SCHEDULES)
     if spec.checkpoint is not None and not Path(spec.checkpoint).is_file():
         raise DataError(f"checkpoint {spec.checkpoint} does not exist")
+
+
+def _has_momentum(spec: TrainingSpec) -> bool:
+    from timm.optim import get_optimizer_info
+
+    return bool(get_optimizer_info(spec.opt.lower()).has_momentum)

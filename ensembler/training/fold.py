@@ -48,7 +48,8 @@ class EpochRecord:
     """One epoch of a fold.
 
     `loss` is that on the train rows when it is known, `lr` the learning rate at the epoch's first step, `score` and
-    `valid_loss` are accuracy and log loss on the validation rows.
+    `valid_loss` are accuracy (of several labels at once the share of labels that are right) and log loss on the
+    validation rows.
     """
 
     epoch: int
@@ -187,7 +188,7 @@ class _Training:
             optimizer,
             build_scheduler(spec, optimizer, updates),
             build_criterion(spec, data).to(device),
-            build_mixup(spec, data.classes),
+            build_mixup(spec, data),
             build_ema(spec, network) if "ema" in wanted else None,
             FurtherWeights(spec, wanted, network),
             torch.amp.GradScaler(device.type, enabled=autocast_type(spec.amp, device) == torch.float16),
@@ -342,7 +343,7 @@ class _Training:
         if not len(rows):
             return None, None
         network = self._predictor.eval()
-        sizes = list(self.data.tasks or (self.data.classes,))
+        sizes, columns = list(self.data.sizes), list(self.data.columns)
         # [tasks]: rows that are right, rows with a label, summed loss
         right, known, loss = (np.zeros(len(sizes)) for _ in range(3))
         for start in range(0, len(rows), max(self.spec.batch_size, 64)):
@@ -351,11 +352,14 @@ class _Training:
             targets = torch.from_numpy(self.data.targets[batch]).to(self.device)
             with autocast(autocast_type(self.spec.amp, self.device), self.device):
                 logits = network(pixels).float()
-            columns = targets.view(len(targets), -1)
-            for t, part in enumerate(torch.split(logits, sizes, dim=1)):
-                right[t] += int((part.argmax(1) == columns[:, t]).sum())
-                known[t] += int((columns[:, t] >= 0).sum())
-                loss[t] += float(nn.functional.cross_entropy(part, columns[:, t], reduction="sum", ignore_index=-1))
+            labels = torch.split(targets.view(len(targets), -1), columns, dim=1)
+            for t, (part, wanted) in enumerate(zip(torch.split(logits, sizes, dim=1), labels, strict=True)):
+                of_batch = (
+                    _label_set_scores(part, wanted) if t in self.data.multi_label else _scores(part, wanted[:, 0])
+                )
+                known[t] += int((wanted[:, 0] >= 0).sum())
+                right[t] += of_batch[0]
+                loss[t] += of_batch[1]
         known = np.maximum(known, 1)
         return float((right / known).mean()), float((loss / known).sum())
 
@@ -420,6 +424,20 @@ class _Training:
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         if on_note is not None and self.history:
             on_note(f"goes on after epoch {len(self.history)}")
+
+
+def _scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """How many rows are right, and their summed log loss; rows with the label -1 do not count."""
+    loss = nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=-1)
+    return float((logits.argmax(1) == labels).sum()), float(loss)
+
+
+def _label_set_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The same of sets of labels, each row with its share of right labels and the mean of their losses."""
+    known = labels[:, 0] >= 0
+    logits, wanted = logits[known], labels[known].float()
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
+    return float(((logits >= 0) == (wanted == 1)).float().mean(dim=1).sum()), float(losses.sum())
 
 
 def _head(backbone: Any) -> tuple[nn.Module, ...]:

@@ -16,8 +16,10 @@ class FoldData:
 
     `pixels` uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `train_rows` and `valid_rows`
     positions among the images; `valid_rows` may be empty. Of several tasks `targets` is `[images, tasks]`, `tasks` the
-    number of classes of each, and `classes` their sum. `balance` `[images]` are the labels that a sampler balances
-    (default: the targets), `weights` `[images]` those of sampler: weights; `names` the class names of each task.
+    number of classes of each, and `classes` their sum. A task whose number is in `multi_label` has several labels at
+    once, and in the place of one column of targets one for each class, 0 or 1 (-1 = unknown). `balance` `[images]` are
+    the labels that a sampler balances (default: the targets), `weights` `[images]` those of sampler: weights; `names`
+    the class names of each task.
     """
 
     pixels: Pixels
@@ -29,6 +31,17 @@ class FoldData:
     balance: NDArray[np.int64] | None = None
     weights: NDArray[np.float64] | None = None
     names: tuple[tuple[str, ...], ...] | None = None
+    multi_label: frozenset[int] = frozenset()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of logits of each task."""
+        return self.tasks or (self.classes,)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The number of columns of targets of each task."""
+        return tuple(size if t in self.multi_label else 1 for t, size in enumerate(self.sizes))
 
     @property
     def train_labels(self) -> NDArray[np.int64]:

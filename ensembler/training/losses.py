@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -57,6 +57,73 @@ def class_weights(spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequen
     return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
 
 
+def build_label_set_loss(spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequence[str] | None) -> nn.Module:
+    """The loss of a multi-label task from logits `[batch, classes]` and labels, 0 or 1 (or mixed), of the same shape.
+
+    `labels` `[rows, classes]` are those of the train rows. cross_entropy and bce are the same here: that of each label.
+    Raises UnknownNameError as `build_loss` does.
+    """
+    from timm.loss import AsymmetricLossMultiLabel, BinaryCrossEntropy
+
+    positive = label_weights(spec, labels, classes)
+    smoothing = 0.0 if spec.mixes else spec.smoothing
+    if spec.loss == "asymmetric":
+        return LabelSetLoss(AsymmetricLossMultiLabel(smoothing=smoothing, reduction="mean", pos_weight=positive))
+    if spec.loss == "focal":
+        return LabelSetLoss(FocalLabels(spec.focal_gamma, positive))
+    if spec.loss == "soft_f1":
+        return LabelSetLoss(SoftF1(torch.sigmoid))
+    return LabelSetLoss(BinaryCrossEntropy(smoothing=smoothing, smooth_dense=True, pos_weight=positive))
+
+
+def label_weights(spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequence[str] | None) -> Tensor | None:
+    """How much more it counts that a row has a label than that it has not `[classes]`; None when both count alike.
+
+    balanced is the ratio of rows without the label to rows with it, effective that of their effective numbers.
+    """
+    if spec.class_weights == "none":
+        return None
+    if isinstance(spec.class_weights, dict):
+        return class_weights(spec, labels.sum(axis=0), classes)
+    having = np.maximum(labels.sum(axis=0), 1).astype(np.float64)
+    lacking = np.maximum(len(labels) - having, 1)
+    ratio = lacking / having if spec.class_weights == "balanced" else (1 - BETA**lacking) / (1 - BETA**having)
+    return torch.tensor(ratio, dtype=torch.float32)
+
+
+class LabelSetLoss(nn.Module):
+    """A loss of single labels, which wants labels as floats."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the batch and its labels."""
+        loss: Tensor = self.loss(logits, targets.to(logits.dtype))
+        return loss
+
+
+class FocalLabels(nn.Module):
+    """Binary cross entropy in which labels that are right already count less (Lin et al., 2017), over sigmoids."""
+
+    weight: Tensor | None
+
+    def __init__(self, gamma: float, weight: Tensor | None = None) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the batch and its labels; labels that a row has count by their weights."""
+        from torchvision.ops import sigmoid_focal_loss
+
+        losses: Tensor = sigmoid_focal_loss(logits, targets, alpha=-1, gamma=self.gamma)
+        if self.weight is not None:
+            losses = losses * (1 + (self.weight - 1) * targets)
+        return losses.mean()
+
+
 class FocalLoss(nn.Module):
     """Cross entropy in which rows that are right already count less: (1 - p)^gamma (Lin et al., 2017), over softmax."""
 
@@ -100,9 +167,13 @@ class BalancedSoftmax(nn.Module):
 class SoftF1(nn.Module):
     """One minus macro-F1 with probabilities in the place of decisions, over the classes that a batch holds."""
 
+    def __init__(self, activation: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.activation = activation
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch; labels may be positions `[batch]` or soft `[batch, classes]`."""
-        probs = torch.softmax(logits, dim=1)
+        probs = torch.softmax(logits, dim=1) if self.activation is None else self.activation(logits)
         wanted = targets if targets.ndim == 2 else nn.functional.one_hot(targets, logits.shape[1]).to(probs.dtype)
         hits = (probs * wanted).sum(dim=0)
         sizes, present = probs.sum(dim=0) + wanted.sum(dim=0), wanted.sum(dim=0) > 0
@@ -115,18 +186,27 @@ class TaskLosses(nn.Module):
     A row whose label in a task is unknown (-1) does not count in that task.
     """
 
-    def __init__(self, losses: Sequence[nn.Module], sizes: Sequence[int], weights: Sequence[float]) -> None:
+    def __init__(
+        self,
+        losses: Sequence[nn.Module],
+        sizes: Sequence[int],
+        weights: Sequence[float],
+        columns: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.losses = nn.ModuleList(losses)
         self.sizes = list(sizes)
         self.weights = list(weights)
+        self.columns = list(columns or [1] * len(self.sizes))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of logits `[batch, all classes]` and labels `[batch, tasks]`."""
+        """The loss of logits `[batch, all classes]` and labels `[batch, columns]`: one for each task, or each label."""
         total = logits.sum() * 0.0  # keeps the graph when a batch has no label at all
         parts: tuple[Tensor, ...] = torch.split(logits, self.sizes, dim=1)
-        for t, (loss, weight, part) in enumerate(zip(self.losses, self.weights, parts, strict=True)):
-            known = targets[:, t] >= 0
+        labels: tuple[Tensor, ...] = torch.split(targets, self.columns, dim=1)
+        for loss, weight, part, wanted in zip(self.losses, self.weights, parts, labels, strict=True):
+            known = wanted[:, 0] >= 0
             if bool(known.any()):
-                total = total + weight * loss(part[known], targets[known, t])
+                one = wanted[known] if isinstance(loss, LabelSetLoss) else wanted[known, 0]
+                total = total + weight * loss(part[known], one)
         return total

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ensembler.networks.build import Normalised
 from ensembler.training.fold_data import FoldData
-from ensembler.training.losses import TaskLosses, build_loss
+from ensembler.training.losses import TaskLosses, build_label_set_loss, build_loss
 from ensembler.training.spec import EMA_DECAY, MemberSpec
 
 
@@ -65,32 +65,43 @@ def build_scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates:
 def build_criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
     """The loss of the member over the tasks of `data`."""
     targets = data.targets[data.train_rows].reshape(len(data.train_rows), -1)
-    sizes = data.tasks or (data.classes,)
     losses = []
-    for t, size in enumerate(sizes):
-        known = targets[:, t][targets[:, t] >= 0]
-        counts = np.bincount(known, minlength=size).astype(np.int64)
-        losses.append(build_loss(spec, counts, None if data.names is None else data.names[t]))
+    for t, labels in enumerate(np.split(targets, np.cumsum(data.columns)[:-1], axis=1)):
+        names = None if data.names is None else data.names[t]
+        known = labels[labels[:, 0] >= 0]
+        if t in data.multi_label:
+            losses.append(build_label_set_loss(spec, known, names))
+        else:
+            counts = np.bincount(known[:, 0], minlength=data.sizes[t]).astype(np.int64)
+            losses.append(build_loss(spec, counts, names))
     if data.tasks is None:
         return losses[0]
     weights = [(spec.loss_weights or {}).get(name, 1.0) for name in spec.targets]
-    return TaskLosses(losses, sizes, weights)
+    return TaskLosses(losses, data.sizes, weights, data.columns)
 
 
-def build_mixup(spec: MemberSpec, classes: int) -> Any:
+def build_mixup(spec: MemberSpec, data: FoldData) -> Any:
     """What mixes the images of a batch and their labels; None when nothing is mixed."""
     from timm.data import Mixup
 
     if not spec.mixes:
         return None
-    return Mixup(mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=spec.smoothing, num_classes=classes)
+    # Sets of labels are mixed by the shares of their rows, each row being a class of its own.
+    several = bool(data.multi_label)
+    classes, smoothing = (spec.batch_size + 1, 0.0) if several else (data.classes, spec.smoothing)
+    return Mixup(mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=smoothing, num_classes=classes)
 
 
 def mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Mix a batch `[n, channels, height, width]`; the labels `[n]` become shares `[n, classes]`.
 
-    timm mixes pairs: of an odd batch the last image stays as it is.
+    Sets of labels `[n, classes]`, 0 or 1, are mixed as the images are. timm mixes pairs: of an odd batch the last image
+    stays as it is.
     """
+    if targets.ndim == 2:
+        rows = torch.arange(len(targets), device=targets.device)
+        mixed_images, shares = mix(mixup, images, rows)
+        return mixed_images, shares[:, : len(targets)] @ targets.to(shares.dtype)
     even = len(images) - len(images) % 2
     if even == len(images):
         mixed: tuple[Tensor, Tensor] = mixup(images, targets)

@@ -51,9 +51,10 @@ class TrainingSpec(NetworkSpec):
         "cosine", description="Learning-rate schedule: cosine, tanh, poly (a straight line), step or none."
     )
     min_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the schedule.")
-    loss: Literal["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1"] = Field(
+    loss: Literal["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1", "asymmetric"] = Field(
         "cross_entropy",
-        description="Loss; bce is one-against-rest, balanced_softmax adjusts logits by how frequent classes are.",
+        description="Loss; bce is one-against-rest, balanced_softmax adjusts logits by how frequent classes are. Of a "
+        "multi-label target cross_entropy and bce are the same, and asymmetric (Ridnik et al., 2021) is for it alone.",
     )
     class_weights: Literal["none", "balanced", "effective"] | dict[str, float] = Field(
         "none", description="Weights of classes in the loss: by frequency, by effective number, or by name."
@@ -67,8 +68,24 @@ class TrainingSpec(NetworkSpec):
         1, ge=1, le=100, description="Trainings of every fold with different seeds: members NAME-s1, NAME-s2, ..."
     )
 
+    # Options that count only where another one has a certain value.
+    _NEEDS: ClassVar[dict[str, tuple[str, str]]] = {
+        "tau": ("loss", "balanced_softmax"),
+        "focal_gamma": ("loss", "focal"),
+        "decay_epochs": ("sched", "step"),
+        "decay_rate": ("sched", "step"),
+        "cycles": ("snapshots", "cyclic"),
+    }
+
+    def _says(self, option: str) -> bool:
+        field = type(self).model_fields.get(option)
+        return field is not None and bool(getattr(self, option) != field.default)
+
     @model_validator(mode="after")
     def _check_training(self) -> TrainingSpec:
+        for option, (other, wanted) in self._NEEDS.items():
+            if self._says(option) and getattr(self, other) != wanted:
+                raise ValueError(f"{option} counts only with {other}: {wanted}; here it is {getattr(self, other)}")
         if self.pretrained and self.checkpoint is not None:
             raise ValueError("pretrained: true and checkpoint both say where the weights come from; keep one")
         for option, unset, losses in (
@@ -180,6 +197,8 @@ class MemberSpec(TrainingSpec):
     def _check(self) -> MemberSpec:
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} should be fewer than epochs {self.epochs}")
+        if self.freeze_epochs > self.epochs:
+            raise ValueError(f"freeze_epochs {self.freeze_epochs} should be at most epochs {self.epochs}")
         if self.mixes and (len(self.targets) > 1 or self.loss == "focal"):
             what = "several targets" if len(self.targets) > 1 else "loss: focal"
             raise ValueError(f"mixup and cutmix mix labels, which {what} cannot take; leave one out")
@@ -272,9 +291,6 @@ class EnsembleSpec(TrainingSpec):
         if self.method == "fast_geometric":
             return self.epochs + self.cycle * (self.estimators - 1) + self.cycle // 2
         return self.epochs
-
-    def _says(self, option: str) -> bool:
-        return bool(getattr(self, option) != type(self).model_fields[option].default)
 
     @model_validator(mode="after")
     def _check_method(self) -> EnsembleSpec:

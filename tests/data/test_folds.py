@@ -7,6 +7,7 @@ from ensembler.data.images import ArrayImages
 from ensembler.data.samples import SampleSet
 from ensembler.data.spec import FoldSpec
 from ensembler.errors import DataError
+from ensembler.label_sets import SetFormat, indicators, labels_in, write_set
 
 
 def samples(n=120, classes=3, groups=None, given=None, seed=0):
@@ -111,3 +112,34 @@ def test_an_empty_fold_is_found():
     table["fold"] = table["fold"].replace(2, 3)
     with pytest.raises(DataError, match="leaves fold 2 empty"):
         check_folds(table, "label")
+
+
+def tagged_samples(sets, groups=None):
+    table = pd.DataFrame({"id": [f"s{i}" for i in range(len(sets))], "split": "train", "source": "train", "tags": sets})
+    if groups is not None:
+        table["group"] = groups
+    names = tuple(sorted(labels_in(sets)))
+    return SampleSet(table, ("tags",), {"tags": names}, None, set_formats={"tags": SetFormat(" ")})
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_every_label_of_sets_is_spread_over_the_folds(grouped):
+    rng = np.random.default_rng(0)
+    shares = {"a": 0.6, "b": 0.4, "c": 0.1, "d": 0.04}
+    sets = [write_set(name for name, share in shares.items() if rng.random() < share) for _ in range(600)]
+    samples = tagged_samples(sets, [f"g{i // 3}" for i in range(600)] if grouped else None)
+    table = split_samples(samples, FoldSpec(count=5, holdout=0.2)).table
+    assert table.set_index("id")["tags"].to_dict() == dict(zip(samples.table["id"], sets, strict=True))
+    train = table[table["split"] == "train"]
+    held_out = table[table["split"] == "test"]
+    assert 0.15 < len(held_out) / 600 < 0.25
+    counts = pd.DataFrame(indicators(train["tags"], list(shares))).groupby(train["fold"].to_numpy()).sum()
+    assert (counts.max() <= counts.min() * (2.5 if grouped else 1.5) + 2).all()
+    if not grouped:
+        assert counts[3].max() - counts[3].min() <= 1  # the rarest label is dealt out evenly
+
+
+def test_a_label_whose_rows_all_lie_in_one_fold_is_an_error_that_names_it():
+    sets = ["a|b", "a", "b", "a", "b", "a", "a|rare"]
+    with pytest.raises(DataError, match="all 1 rows of 'rare' lie in fold"):
+        split_samples(tagged_samples(sets), FoldSpec(count=2))

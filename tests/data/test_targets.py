@@ -209,3 +209,64 @@ def test_rare_combinations_can_be_left_out_rows_and_classes(read):
     assert set(kept.classes["label"]) == set(kept.table["label"]) == set(sizes.index) - {"wrong-female"}
     assert len(kept.table) == len(everything.table) - sizes["wrong-female"]
     assert kept.classes["mask"] == everything.classes["mask"]
+
+
+def tagged(table):
+    tags = ["dog cat", "dog", "cat", "none"]
+    return table.assign(tags=[tags[i % 4] + (" eel" if i < 3 else "") for i in range(len(table))])
+
+
+def test_a_column_with_several_labels_at_once_becomes_sets(read):
+    samples = read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none"}})
+    assert samples.classes["tags"] == ("cat", "dog", "eel")
+    assert samples.table["tags"].tolist()[:5] == ["cat|dog|eel", "dog|eel", "cat|eel", "|", "cat|dog"]
+    assert samples.labels_below("tags").value_counts().to_dict() == {"cat": 12, "dog": 12, "eel": 3}
+
+
+def test_of_several_labels_at_once_drop_and_min_count_leave_out_labels_and_no_row(read):
+    for options in ({"min_count": 4}, {"drop": ["eel"]}):
+        samples = read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none", **options}})
+        assert samples.classes["tags"] == ("cat", "dog")
+        assert len(samples.table) == 24
+        assert samples.table["tags"].tolist()[:3] == ["cat|dog", "dog", "cat"]
+
+
+def test_an_empty_cell_is_unknown_unless_it_is_said_to_mean_none(read):
+    def emptied(table):
+        return tagged(table).assign(tags=lambda t: t["tags"].replace("none", ""))
+
+    with pytest.raises(DataError, match=r"tags is empty .no_label: '' says that this means none of the labels. in row"):
+        read(emptied, targets={"tags": {"multi_label": " "}})
+    samples = read(emptied, targets={"tags": {"multi_label": " "}}, unlabelled="allow")
+    assert samples.table["tags"].isna().sum() == 6
+    samples = read(emptied, targets={"tags": {"multi_label": " ", "no_label": ""}})
+    assert (samples.table["tags"] == "|").sum() == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bins": [3]}, "leave bins and map out"),
+        ({"map": {"a": "b"}}, "leave bins and map out"),
+        ({"multi_label": None, "no_label": "x"}, "goes with multi_label"),
+    ],
+)
+def test_options_that_sets_of_labels_cannot_take_are_refused(options, message):
+    with pytest.raises(ValidationError, match=message):
+        TargetSpec.model_validate({"multi_label": " ", **options})
+
+
+def test_sets_of_labels_are_no_part_of_a_composed_class(read):
+    with pytest.raises(ValidationError, match="has several labels at once"):
+        read(tagged, targets={"tags": {"multi_label": " "}, "mask": None}, compose=["tags", "mask"])
+    with pytest.raises(ValidationError, match="keep chooses rows by their one label"):
+        read(tagged, targets={"tags": {"multi_label": " "}}, keep=["cat", "dog"])
+
+
+def test_labels_of_sets_are_checked_like_others(read):
+    with pytest.raises(DataError, match="labels that its classes do not name: eel"):
+        read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none", "classes": ["cat", "dog"]}})
+    with pytest.raises(DataError, match="drop names 'emu'"):
+        read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none", "drop": ["emu"]}})
+    with pytest.raises(DataError, match=r"'dog.eel' has a . in it"):
+        read(lambda t: tagged(t).assign(tags="cat dog|eel"), targets={"tags": {"multi_label": " "}})

@@ -13,6 +13,17 @@ def tiny(num_classes, in_chans, width=8):
 """
 
 
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder with the module of tiny networks, the current one for all tests of a file."""
+    folder = tmp_path_factory.mktemp("workshop")
+    (folder / "tinynets.py").write_text(TINY_NETWORKS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.chdir(folder)
+        yield folder
+
+
 @pytest.fixture
 def shapes(tmp_path, monkeypatch):
     """A folder with drawn shapes, a module of tiny networks, and the text of a recipe over them."""

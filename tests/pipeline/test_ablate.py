@@ -63,7 +63,7 @@ def test_seeds_are_paired_and_averaged(recipe):
 
 
 def test_an_option_without_effect_is_called_that(recipe):
-    found = ablate(recipe, "focal_gamma=1,2")
+    found = ablate(recipe, "clip_grad=1e6,1e7")
     assert "no effect" in found.warnings[0]
     assert found.variants[1].gains["log_loss"].verdict == "noise"
 

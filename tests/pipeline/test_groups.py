@@ -57,7 +57,7 @@ def test_without_groups_a_submission_by_group_is_refused(fake_run):
     from ensembler.pipeline.submission import check_submission
 
     with pytest.raises(RequestError, match="needs the group of every submitted row"):
-        check_submission(fake_run, SubmissionSpec(per="group"), fake_run.classes("label"))
+        check_submission(fake_run, SubmissionSpec(per="group"), "label", fake_run.classes("label"))
     with pytest.raises(RequestError, match="has no groups to score by"):
         evaluate(fake_run, per="group")
 

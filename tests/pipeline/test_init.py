@@ -62,3 +62,24 @@ def test_what_cannot_be_guessed_is_said(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="no column of image paths"):
         init_recipe(str(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize(
+    ("values", "target"),
+    [
+        (["cat dog", "dog", "cat", "none", "cat eel dog"], {"multi_label": " ", "no_label": "none"}),
+        (["Mass|Nodule", "Mass", "No Finding", "Nodule", "Mass|Edema"], {"multi_label": "|", "no_label": "No Finding"}),
+        (["dark red", "light red", "dark blue", "light blue", "dark red"], None),
+        (["ankle boot", "bag", "dress", "shirt", "t-shirt top"], None),
+    ],
+)
+def test_several_labels_at_once_are_told_from_names_of_several_words(tmp_path, values, target):
+    rows = [{"image": f"im/{i}.png", "tags": values[i % 5]} for i in range(40)]
+    pictures(tmp_path, [row["image"] for row in rows])
+    pd.DataFrame(rows).to_csv(tmp_path / "photos.csv", index=False)
+    written = init_recipe(str(tmp_path / "photos.csv"), tmp_path / "r.yaml")
+    recipe = Recipe.load(written.path).spec
+    found = recipe.data.target_specs["tags"].model_dump(exclude_defaults=True)
+    assert found == (target or {})
+    assert recipe.blend.calibrate == ("biases" if target else "none")
+    assert any("several labels at once" in finding for finding in written.findings) == bool(target)

@@ -12,6 +12,7 @@ from ensembler.errors import RequestError, TrainingError
 from ensembler.training.batches import BatchSource, iterate
 from ensembler.training.fold import EpochRecord, train_fold
 from ensembler.training.fold_data import FoldData
+from ensembler.training.parts import build_mixup, mix
 from ensembler.training.spec import MemberSpec
 
 TINY = {"backbone": f"{__name__}:tiny", "epochs": 3, "batch_size": 8, "lr": 0.01, "amp": "off"}
@@ -210,3 +211,30 @@ def test_timm_backbones_take_grey_at_their_size(data, backbone):
     grey = dataclasses.replace(data, pixels=np.pad(data.pixels[..., :1], ((0, 0), (10, 10), (10, 10), (0, 0))))
     spec = MemberSpec(backbone=backbone, epochs=1, batch_size=16)
     assert train_fold(spec, grey).network.mean.shape[1] == 1
+
+
+@pytest.fixture
+def tagged(data):
+    """Two labels at once: bright in the first channel, bright in the last."""
+    targets = np.stack([np.arange(40) % 2, np.arange(40) // 2 % 2], axis=1)
+    pixels = np.random.default_rng(0).integers(0, 100, (40, 12, 12, 3), dtype=np.uint8)
+    pixels[..., 0] += (100 * targets[:, :1, None]).astype(np.uint8)
+    pixels[..., 2] += (100 * targets[:, 1:, None]).astype(np.uint8)
+    return dataclasses.replace(data, pixels=pixels, targets=targets, multi_label=frozenset({0}))
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "asymmetric"}, {"mixup": 0.2, "smoothing": 0.1}], ids=str)
+def test_a_fold_learns_several_labels_at_once(tagged, options):
+    trained = train_fold(MemberSpec(**{**TINY, "epochs": 25, **options}, model_args={"width": 8}), tagged)
+    assert trained.history[-1].score >= 0.8
+    assert trained.history[-1].valid_loss < trained.history[0].valid_loss
+
+
+def test_mixing_mixes_sets_of_labels_as_it_mixes_images(tagged):
+    spec = MemberSpec(**TINY, mixup=0.5)
+    images = torch.arange(7.0).view(7, 1, 1, 1).expand(7, 3, 4, 4).clone()
+    y = torch.from_numpy(tagged.targets[:7])
+    mixed, soft = mix(build_mixup(spec, tagged), images, y)
+    assert torch.equal(soft[6], y[6].float())  # of an odd batch the last stays as it is
+    share = (mixed[0, 0, 0, 0] - 5) / (0 - 5)  # the first is mixed with the sixth
+    assert torch.allclose(soft[0], share * y[0] + (1 - share) * y[5], atol=1e-5)

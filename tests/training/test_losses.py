@@ -4,7 +4,7 @@ import torch
 from pydantic import ValidationError
 
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.training.losses import TaskLosses, build_loss, class_weights
+from ensembler.training.losses import TaskLosses, build_label_set_loss, build_loss, class_weights, label_weights
 from ensembler.training.sampling import draw_rows, epoch_size
 from ensembler.training.spec import MemberSpec
 
@@ -163,3 +163,65 @@ def test_mixed_labels_are_not_smoothed_again():
     logits, soft = torch.randn(4, 2), torch.softmax(torch.randn(4, 2), dim=1)
     counts = np.array([5, 3])
     assert torch.equal(build_loss(spec, counts)(logits, soft), build_loss(plain, counts)(logits, soft))
+
+
+SETS = np.array([[1, 0, 0]] * 60 + [[1, 1, 0]] * 30 + [[0, 0, 1]] * 10)
+
+
+@pytest.fixture
+def label_batch():
+    torch.manual_seed(0)
+    return torch.randn(32, 3, requires_grad=True), torch.from_numpy(SETS[::3][:32])
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
+def test_the_loss_of_sets_of_labels_is_the_binary_cross_entropy_of_each(label_batch, loss):
+    logits, y = label_batch
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, y.float())
+    assert torch.isclose(build_label_set_loss(spec(loss=loss), SETS, None)(logits, y), expected)
+
+
+def test_focal_loss_of_sets_without_gamma_and_asymmetric_loss_give_less_to_what_is_right(label_batch):
+    logits, y = label_batch
+    plain = build_label_set_loss(spec(), SETS, None)(logits, y)
+    assert torch.isclose(build_label_set_loss(spec(loss="focal", focal_gamma=0), SETS, None)(logits, y), plain)
+    assert build_label_set_loss(spec(loss="focal"), SETS, None)(logits, y) < plain
+    sure = 10.0 * (2 * y.float() - 1)
+    assert float(build_label_set_loss(spec(loss="asymmetric"), SETS, None)(sure, y)) < 1e-4
+    assert float(build_label_set_loss(spec(loss="soft_f1"), SETS, None)(sure, y)) < 1e-3
+
+
+def test_weights_of_labels_are_how_many_rows_lack_them_for_each_that_has():
+    assert label_weights(spec(), SETS, None) is None
+    assert label_weights(spec(class_weights="balanced"), SETS, None).tolist() == pytest.approx([10 / 90, 70 / 30, 9.0])
+    effective = label_weights(spec(class_weights="effective"), SETS, None)
+    assert 1 < effective[1] < effective[2] < 9
+    named = label_weights(spec(class_weights={"c": 4}), SETS, ("a", "b", "c"))
+    assert named.tolist() == [1, 1, 4]
+    with pytest.raises(UnknownNameError, match="class in class_weights"):
+        label_weights(spec(class_weights={"d": 4}), SETS, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights"),
+    [("soft_f1", "none"), *((n, w) for n in ("cross_entropy", "focal", "asymmetric") for w in ("none", "balanced"))],
+)
+def test_every_loss_of_sets_gives_gradients(label_batch, loss, weights):
+    logits, y = label_batch
+    build_label_set_loss(spec(loss=loss, class_weights=weights), SETS, None)(logits, y).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad.abs().sum() > 0
+
+
+def test_one_network_learns_sets_of_labels_beside_a_task_of_one_label(label_batch):
+    logits, y = label_batch
+    both = torch.cat([logits, torch.randn(32, 2)], dim=1)
+    y = y.clone()
+    y[:8] = -1  # unknown in the first task
+    one = torch.arange(32) % 2
+    losses = TaskLosses(
+        [build_label_set_loss(spec(), SETS, None), build_loss(spec(), np.array([16, 16]))], [3, 2], [1.0, 0.5], [3, 1]
+    )
+    first = torch.nn.functional.binary_cross_entropy_with_logits(both[8:, :3], y[8:].float())
+    second = torch.nn.functional.cross_entropy(both[:, 3:], one)
+    assert torch.isclose(losses(both, torch.cat([y, one[:, None]], dim=1)), first + 0.5 * second)

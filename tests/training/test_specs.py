@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from ensembler.errors import RecipeError
+from ensembler.errors import RecipeError, RequestError
 from ensembler.recipe import Recipe
 from ensembler.training.spec import AnyMemberSpec, EnsembleSpec, MemberSpec
 
@@ -25,6 +25,12 @@ ANY = TypeAdapter(AnyMemberSpec)
         ({"swa_lr": 0.1}, "swa_lr is for also"),
         ({"snapshots": "cyclic", "epochs": 10}, "a multiple of cycles 3"),
         ({"snapshots": "cyclic", "epochs": 9, "ema": 0.9}, "goes without"),
+        ({"cycles": 4}, "cycles counts only with snapshots: cyclic; here it is none"),
+        ({"tau": 0.5}, "tau counts only with loss: balanced_softmax; here it is cross_entropy"),
+        ({"focal_gamma": 1, "loss": "bce"}, "focal_gamma counts only with loss: focal; here it is bce"),
+        ({"decay_rate": 0.5}, "decay_rate counts only with sched: step; here it is cosine"),
+        ({"method": "voting", "tau": 0.5}, "tau counts only with loss"),
+        ({"freeze_epochs": 11}, "freeze_epochs 11 should be at most epochs 10"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, message):
@@ -82,3 +88,11 @@ def test_a_resolved_recipe_is_read_again(load, tmp_path):
     (tmp_path / "recipe.yaml").write_bytes(resolved_yaml(spec))
     again = Recipe.load(tmp_path / "recipe.yaml").spec
     assert again.members == spec.members
+
+
+def test_a_momentum_for_an_optimizer_without_one_is_refused():
+    from ensembler.training.check import check_member
+
+    check_member(MemberSpec(backbone="resnet18", opt="sgd", momentum=0.9), size=32, channels=3)
+    with pytest.raises(RequestError, match="momentum counts only for optimizers that have one"):
+        check_member(MemberSpec(backbone="resnet18", opt="adamw", momentum=0.9), size=32, channels=3)

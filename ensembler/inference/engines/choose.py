@@ -15,7 +15,7 @@ from ensembler.errors import RequestError
 from ensembler.inference.engines.eager import plain
 from ensembler.inference.engines.registry import DEFAULT, ENGINES, NEEDS, is_installed
 from ensembler.inference.predict import BATCH, Predictor, as_images
-from ensembler.logits import softmax
+from ensembler.logits import sigmoid, softmax
 from ensembler.networks.devices import pick_device
 
 CHECKED = 16  # images on which an engine is compared with float32
@@ -33,16 +33,18 @@ def ready(
     device: str,
     name: str,
     on_note: OnNote,
+    multi_label: bool = False,
 ) -> Predictor:
     """The network that `load` gives, computed by an engine, when that agrees with float32 on `pixels`.
 
-    Otherwise by float32 eager, and `on_note` hears why. The largest difference allowed is TOLERANCE in a probability.
+    Otherwise by float32 eager, and `on_note` hears why. The largest difference allowed is TOLERANCE in a probability;
+    with `multi_label` in that of each label by itself too.
     """
     sample, network = as_images(pixels, device), load()
     reference = plain(network, device)(sample)
     try:
         predictor = ENGINES.load(_named(engine))(network, sample, amp, device)
-        gap = _gap(predictor(sample), reference)
+        gap = _gap(predictor(sample), reference, multi_label=multi_label)
     except RequestError:
         raise
     except Exception as error:
@@ -59,12 +61,13 @@ def _named(engine: str) -> str:
     return DEFAULT if engine == "default" else engine
 
 
-def _gap(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+def _gap(logits: NDArray[np.float32], reference: NDArray[np.float32], *, multi_label: bool) -> float:
     # A network whose float32 logits are not finite is for the caller to judge.
     known = np.isfinite(reference).all(axis=1)
     if not known.any():
         return 0.0
-    gap = np.abs(softmax(logits[known]) - softmax(reference[known])).max()
+    activations = (softmax, sigmoid) if multi_label else (softmax,)
+    gap = max(np.abs(a(logits[known]) - a(reference[known])).max() for a in activations)
     return float(gap) if np.isfinite(gap) else float("inf")
 
 

@@ -1,0 +1,139 @@
+"""Blending samples with several labels at once: every label of every row becomes a row of its own, with yes and no.
+
+All methods, calibrations and guards then work as they are, and one set of weights serves all labels. A metric that is
+no mean over labels chooses no weights: they are searched by log loss, and `calibrate: biases` fits a threshold for each
+label to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.blending.cross_fitting import fitting_parts, splits
+from ensembler.blending.gain import paired_gain
+from ensembler.blending.label_thresholds import fit_thresholds, move_to_half
+from ensembler.blending.make import BlendResult, best_by, make_blend
+from ensembler.blending.pool import Pool, Stack
+from ensembler.blending.spec import BlendSpec
+from ensembler.memory import room
+from ensembler.metrics import check_metric, score, score_all
+
+SEARCHED = ("log_loss", "brier")  # means over labels, which mean the same of a row of yes and no
+
+
+def yes_or_no(pool: Pool) -> Pool:
+    """The pool with a row of two classes, no and yes, for each label of each row `[rows x classes]`.
+
+    The labels of a row, or of a group, are one group: they are drawn and left out together.
+    """
+    rows, labels = pool.y.shape
+    groups = np.arange(rows) if pool.groups is None else pool.groups
+    return replace(
+        pool,
+        oof=_two_columns(pool.oof),
+        y=pool.y.ravel(),
+        classes=("no", "yes"),
+        folds=np.repeat(pool.folds, labels),
+        groups=np.repeat(groups, labels),
+        test=None if pool.test is None else tuple(_two_columns(test) for test in pool.test),
+        test_y=None if pool.test_y is None else pool.test_y.ravel(),
+    )
+
+
+def _two_columns(probs: Stack) -> Stack:
+    out = room((len(probs), probs.shape[1] * probs.shape[2], 2))
+    for one, both in zip(probs, out, strict=True):
+        both[:, 1] = one.ravel()
+        both[:, 0] = 1 - both[:, 1]
+    return out
+
+
+def _one_column(probs: NDArray[np.floating], labels: int) -> NDArray[np.float64]:
+    return np.asarray(probs[:, 1], np.float64).reshape(-1, labels)
+
+
+def blend_label_sets(
+    pool: Pool,
+    spec: BlendSpec,
+    *,
+    trust: Sequence[str] = (),
+    budget: float | None = None,
+    explain: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+    part: NDArray[np.int64] | None = None,
+) -> BlendResult:
+    """The blend of a pool whose `y` is 0 or 1 `[rows, classes]`, as `make_blend` gives it.
+
+    Thresholds are cross-fitted on a row's other parts, on predictions whose weights, but not thresholds, may have seen
+    the row.
+    """
+    check_metric(spec.metric, several=True)
+    labels = pool.y.shape[1]
+    if part is None:
+        part = fitting_parts(_rarest(pool.y), pool.folds, pool.groups, seed=spec.seed)
+    searched = spec.metric if spec.metric in SEARCHED else "log_loss"
+    changes: dict[str, Any] = {"metric": searched}
+    if spec.calibrate == "biases":
+        changes["calibrate"] = "none"
+    found = make_blend(
+        yes_or_no(pool),
+        spec.model_copy(update=changes),
+        trust=trust,
+        budget=budget,
+        explain=explain,
+        progress=progress,
+        part=np.repeat(part, labels),
+    )
+    oof, fitted = (_one_column(probs, labels) for probs in (found.oof, found.fitted_oof))
+    test = None if found.test is None else _one_column(found.test, labels)
+    details = {**found.details, "searched_by": searched}
+    if spec.calibrate == "biases":
+        honest = np.empty_like(oof)
+        for fit, scored in splits(part):
+            honest[scored] = move_to_half(oof[scored], fit_thresholds(oof[fit], pool.y[fit], spec.metric))
+        thresholds = fit_thresholds(fitted, pool.y, spec.metric)
+        details["thresholds"] = dict(zip(pool.classes, thresholds.tolist(), strict=True))
+        oof, fitted = honest, move_to_half(fitted, thresholds)
+        test = None if test is None else move_to_half(test, thresholds)
+    blended = pool.choose(found.members)
+    scores = _scores(pool, fitted, oof, test)
+    if scores["cross_fitted"] is not None:
+        scores["cross_fitted"][searched] += details.get("correction", 0.0)
+    return replace(
+        found,
+        oof=np.asarray(oof, np.float32),
+        fitted_oof=np.asarray(fitted, np.float32),
+        test=None if test is None else np.asarray(test, np.float32),
+        scores=scores,
+        gain=_gain(blended, spec, oof),
+        details=details,
+    )
+
+
+def _rarest(y: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each row the position of the rarest label it has, counted from 1; 0 when it has none."""
+    sizes = y.sum(axis=0)
+    return np.where(y.any(axis=1), np.where(y == 1, sizes, len(y) + 1).argmin(axis=1) + 1, 0)
+
+
+def _scores(
+    pool: Pool, fitted: NDArray[np.floating], oof: NDArray[np.floating], test: NDArray[np.floating] | None
+) -> dict[str, dict[str, float] | None]:
+    holdout = None
+    if test is not None and pool.test_y is not None:
+        known = (pool.test_y >= 0).all(axis=1)
+        holdout = score_all(test[known], pool.test_y[known]) if known.any() else None
+    return {"fitted": score_all(fitted, pool.y), "cross_fitted": score_all(oof, pool.y), "holdout": holdout}
+
+
+def _gain(pool: Pool, spec: BlendSpec, oof: NDArray[np.floating]) -> dict[str, Any] | None:
+    if len(pool.names) < 2:
+        return None
+    best = best_by(spec.metric, np.array([score(spec.metric, probs, pool.y) for probs in pool.oof]))
+    gain = paired_gain(spec.metric, oof, pool.names[best], pool.oof[best], pool.y, pool.groups, seed=spec.seed)
+    return gain.to_json()

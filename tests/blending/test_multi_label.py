@@ -1,0 +1,99 @@
+"""Blending of samples with several labels at once."""
+
+import numpy as np
+import pytest
+
+from ensembler.blending.label_thresholds import fit_thresholds, move_to_half
+from ensembler.blending.make import make_blend
+from ensembler.blending.multi_label import yes_or_no
+from ensembler.blending.pool import Pool
+from ensembler.blending.spec import BlendSpec
+from ensembler.errors import UnknownNameError
+from ensembler.logits import sigmoid
+from ensembler.metrics import score
+
+SHARES = np.array([0.5, 0.3, 0.15, 0.06])
+
+
+@pytest.fixture
+def pool():
+    rng = np.random.default_rng(0)
+    y = (rng.random((400, 4)) < SHARES).astype(np.int64)
+    test_y = (rng.random((100, 4)) < SHARES).astype(np.int64)
+
+    def predict(truth, strength):
+        return sigmoid(rng.normal(size=truth.shape) + strength * (2 * truth - 1) + np.log(SHARES / (1 - SHARES)))
+
+    strengths = {"good": 1.2, "fair": 1.0, "poor": 0.1}
+    oof = np.stack([predict(y, s) for s in strengths.values()]).astype(np.float32)
+    test = tuple(np.stack([predict(test_y, s) for _ in range(2)]).astype(np.float32) for s in strengths.values())
+    return Pool(tuple(strengths), oof, y, ("a", "b", "c", "d"), np.arange(400) % 2, test=test, test_y=test_y)
+
+
+def test_a_soft_vote_is_the_mean_of_each_label(pool):
+    blend = make_blend(pool, BlendSpec(method="soft"))
+    assert blend.oof == pytest.approx(pool.oof.mean(axis=0), abs=1e-6)
+    assert blend.test == pytest.approx(np.mean([t.mean(axis=0) for t in pool.test], axis=0), abs=1e-6)
+    assert blend.scores["cross_fitted"]["log_loss"] == pytest.approx(score("log_loss", pool.oof.mean(axis=0), pool.y))
+    assert blend.scores["holdout"]["f1_macro"] == pytest.approx(score("f1_macro", blend.test, pool.test_y))
+
+
+@pytest.mark.parametrize("method", ["auto", "simplex", "greedy", "stack", "loglinear", "geometric", "hill_climb"])
+def test_every_method_takes_sets_of_labels_and_beats_the_best_member(pool, method):
+    blend = make_blend(pool, BlendSpec(method=method))
+    assert blend.oof.shape == (400, 4)
+    assert blend.test.shape == (100, 4)
+    best = min(score("log_loss", probs, pool.y) for probs in pool.oof)
+    assert blend.scores["cross_fitted"]["log_loss"] < best + (0.2 if method == "geometric" else 0)
+    assert blend.gain["over"] == "good"
+
+
+def test_weights_know_the_good_member_from_the_poor_one(pool):
+    weights = make_blend(pool, BlendSpec(method="simplex")).weights
+    assert weights["good"] > weights["fair"] > weights["poor"]
+
+
+def test_the_labels_of_a_row_are_one_group_and_are_left_out_together(pool):
+    flat = yes_or_no(pool)
+    assert flat.oof.shape == (3, 1600, 2)
+    assert flat.groups.reshape(400, 4).tolist() == [[i] * 4 for i in range(400)]
+    assert flat.oof[0, :, 1].reshape(400, 4) == pytest.approx(pool.oof[0])
+    assert flat.y.reshape(400, 4).tolist() == pool.y.tolist()
+
+
+def test_thresholds_are_searched_for_the_metric_and_cross_fitted(pool):
+    plain = make_blend(pool, BlendSpec(method="soft", metric="f1_macro"))
+    moved = make_blend(pool, BlendSpec(method="soft", metric="f1_macro", calibrate="biases"))
+    assert moved.details["searched_by"] == "log_loss"
+    assert set(moved.details["thresholds"]) == {"a", "b", "c", "d"}
+    assert moved.scores["fitted"]["f1_macro"] > plain.scores["fitted"]["f1_macro"]
+    assert moved.scores["fitted"]["f1_macro"] > moved.scores["cross_fitted"]["f1_macro"] > 0
+    assert moved.scores["cross_fitted"]["f1_macro"] > plain.scores["cross_fitted"]["f1_macro"]
+    assert moved.gain["metric"] == "f1_macro"
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"])
+def test_thresholds_never_make_the_metric_worse(pool, metric):
+    probs, y = pool.oof[1], pool.y
+    thresholds = fit_thresholds(probs, y, metric)
+    before, after = (score(metric, p, y) for p in (probs, move_to_half(probs, thresholds)))
+    assert after <= before if metric == "hamming_loss" else after >= before
+    decided = (move_to_half(probs, thresholds) >= 0.5) == (probs >= thresholds)
+    assert decided.all()
+
+
+def test_a_label_that_no_row_has_keeps_its_threshold():
+    y = np.zeros((20, 2), np.int64)
+    y[:5, 0] = 1
+    assert fit_thresholds(np.random.default_rng(0).random((20, 2)), y, "f1_macro")[1] == 0.5
+
+
+def test_a_metric_of_one_label_is_refused(pool):
+    with pytest.raises(UnknownNameError, match="several labels at once"):
+        make_blend(pool, BlendSpec(method="soft", metric="cohen_kappa"))
+
+
+def test_equal_seeds_give_equal_blends(pool):
+    first, second = (make_blend(pool, BlendSpec(method="auto", metric="f1_samples", calibrate="biases")) for _ in "ab")
+    assert np.array_equal(first.oof, second.oof)
+    assert first.scores == second.scores
