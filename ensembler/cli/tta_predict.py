@@ -26,7 +26,7 @@ def command(
     members: Members = None,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", help="default, auto, eager, compile, openvino or onnx (else the recipe's)."),
+        typer.Option("--engine", help="default, auto, eager, traced, compile, openvino, onnx (else the recipe's)."),
     ] = None,
     device: Device = "auto",
     json: Json = False,

@@ -1,4 +1,5 @@
 import copy
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from ensembler.errors import MissingExtraError, RequestError, UnknownNameError
-from ensembler.inference.engines import choose, eager, registry
+from ensembler.inference.engines import choose, eager, registry, traced
 from ensembler.inference.engines.choose import TOLERANCE, fastest, ready
 from ensembler.inference.predict import as_images
 from ensembler.inference.spec import InferenceSpec
@@ -52,6 +53,50 @@ def test_an_engine_agrees_with_float32_for_batches_of_any_size(engine, amp):
     for n in (6, 1, 3):
         images = as_images(PIXELS[:n], "cpu")
         assert predictor(images).dtype == np.float32
+        assert gap(predictor(images), reference(images)) < (1e-5 if amp == "off" else TOLERANCE)
+    assert notes == []
+
+
+def small():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers[1].running_mean.normal_(0, 0.2)
+    return Normalised(nn.Sequential(*layers, nn.Linear(8, 5)), (0.5,) * 3, (0.25,) * 3).eval()
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_a_traced_network_computes_whole_batches_fused_and_others_as_the_default_does(amp, monkeypatch):
+    monkeypatch.setattr(traced, "BATCH", 6)
+    notes = []
+    predictor = get_ready("traced", amp=amp, notes=notes)
+    default, reference = get_ready("eager", amp=amp), eager.plain(network(), "cpu")
+    for n in (6, 4):
+        images = as_images(PIXELS[:n], "cpu")
+        assert np.array_equal(predictor(images), predictor(images))
+        assert gap(predictor(images), reference(images)) < (1e-5 if amp == "off" else TOLERANCE)
+    assert np.array_equal(predictor(as_images(PIXELS[:4], "cpu")), default(as_images(PIXELS[:4], "cpu")))
+    assert not torch.jit.onednn_fusion_enabled()
+    assert notes == []
+
+
+def test_a_fused_graph_that_computes_something_else_is_not_used(monkeypatch):
+    monkeypatch.setattr(traced, "BATCH", 6)
+    monkeypatch.setattr(traced, "_fused", lambda net, _: lambda images: net(images) + 1)
+    notes = []
+    predictor = get_ready("traced", notes=notes)
+    assert "the fused graph computes something else" in notes[0]
+    images = as_images(PIXELS, "cpu")
+    assert np.array_equal(predictor(images), eager.plain(network(), "cpu")(images))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_a_compiled_network_agrees_with_float32_for_batches_of_any_size(amp):
+    notes = []
+    predictor = get_ready("compile", small, amp=amp, notes=notes)
+    reference = eager.plain(small(), "cpu")
+    for n in (6, 3):
+        images = as_images(PIXELS[:n], "cpu")
         assert gap(predictor(images), reference(images)) < (1e-5 if amp == "off" else TOLERANCE)
     assert notes == []
 

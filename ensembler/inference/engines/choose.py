@@ -122,7 +122,7 @@ def fastest(
 def _candidates(device: str) -> Sequence[str]:
     if pick_device(device).type != "cpu":
         return (DEFAULT, "compile")
-    return (DEFAULT, *filter(is_installed, NEEDS), "compile")
+    return (DEFAULT, "traced", *filter(is_installed, NEEDS), "compile")
 
 
 def _timed(predictor: Predictor, sample: Tensor) -> float:

@@ -7,15 +7,15 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from ensembler.inference.engines.eager import as_predictor
+from ensembler.inference.engines.eager import as_predictor, simplify
 from ensembler.inference.predict import Predictor
-from ensembler.networks.devices import autocast_type, pick_device
+from ensembler.networks.devices import pick_device
 
 
-def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:  # noqa: ARG001
-    """The network compiled, for batches of any size."""
+def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:
+    """The network, simplified as for the default engine, compiled for batches of any size."""
     # Compiling for a CPU, torch warns that there is no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     on_device = pick_device(device)
-    compiled = torch.compile(network.eval().to(on_device), dynamic=True)
-    return as_predictor(compiled, autocast_type(amp, on_device), on_device)
+    simple, dtype = simplify(network, sample, amp, on_device)
+    return as_predictor(torch.compile(simple, dynamic=True), dtype, on_device)

@@ -17,22 +17,28 @@ from ensembler.networks.devices import autocast, autocast_type, pick_device
 
 
 def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:
-    """The network with its batch norms folded, in the precision that `amp` asks for.
+    """The network with its batch norms folded, in the precision that `amp` asks for."""
+    on_device = pick_device(device)
+    return as_predictor(*simplify(network, sample, amp, on_device), on_device)
+
+
+def simplify(
+    network: nn.Module, sample: Tensor, amp: str, device: torch.device
+) -> tuple[nn.Module, torch.dtype | None]:
+    """The network with its batch norms folded, on its device, and what it has to be autocast to, if anything.
 
     On a processor that computes in bfloat16 weights are kept in it: autocast would convert them for every batch.
     """
-    on_device = pick_device(device)
-    dtype = autocast_type(amp, on_device)
-    network = fold_batch_norms(network.eval()).to(on_device)
-    under_autocast = as_predictor(network, dtype, on_device)
-    if dtype is None or on_device.type != "cpu" or not isinstance(network, Normalised):
-        return under_autocast
-    reduced = as_predictor(_Reduced(copy.deepcopy(network), dtype), None, on_device)
+    dtype = autocast_type(amp, device)
+    network = fold_batch_norms(network.eval()).to(device)
+    if dtype is None or device.type != "cpu" or not isinstance(network, Normalised):
+        return network, dtype
+    reduced = _Reduced(copy.deepcopy(network), dtype)
     try:
-        reduced(sample)
+        as_predictor(reduced, None, device)(sample)
     except RuntimeError:  # a network of one's own that makes float32 tensors as it goes: autocast sees to those
-        return under_autocast
-    return reduced
+        return network, dtype
+    return reduced, None
 
 
 def plain(network: nn.Module, device: str) -> Predictor:

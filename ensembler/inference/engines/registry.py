@@ -16,6 +16,7 @@ ENGINES = Registry(
     "ensembler.engines",
     {
         "eager": "ensembler.inference.engines.eager:prepare",
+        "traced": "ensembler.inference.engines.traced:prepare",
         "compile": "ensembler.inference.engines.compiled:prepare",
         "openvino": "ensembler.inference.engines.openvino:prepare",
         "onnx": "ensembler.inference.engines.onnx:prepare",

@@ -1,0 +1,61 @@
+"""torch.jit with oneDNN's fusion: on x86 a convolution and the activation or sum after it are computed in one go.
+
+torch calls its jit deprecated and points to torch.compile, which takes seconds to minutes for a network where this takes
+a third of one, and is slower here. Where a later torch has no jit any more, `ready` says so and float32 computes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ensembler.errors import RequestError
+from ensembler.inference.engines.eager import as_predictor, simplify
+from ensembler.inference.predict import BATCH, Predictor
+from ensembler.networks.devices import pick_device
+
+_RUNS = 3  # the first ones are profiled, then the graph is fused
+_GAP = 0.05  # of logits, which bfloat16 rounds; `ready` compares probabilities with float32, but on fewer images
+
+
+def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:
+    """The network traced, frozen and fused for whole batches; smaller ones go through the default engine.
+
+    Whatever is computed first, a batch of one size is always computed in one way, so equal seeds give equal bits.
+    """
+    on_device = pick_device(device)
+    if on_device.type != "cpu":
+        raise RequestError(f"engine traced computes on the CPU, not on {device!r}; add --device cpu")
+    simple, dtype = simplify(network, sample, amp, on_device)
+    eager = as_predictor(simple, dtype, on_device)
+    if dtype is not None:  # it needs autocast, which a frozen graph does not have
+        return eager
+    whole = sample[torch.arange(BATCH) % len(sample)].contiguous(memory_format=torch.channels_last)
+    fused = as_predictor(_fused(simple, whole), None, on_device)
+    if not np.allclose(fused(whole), eager(whole), rtol=_GAP, atol=_GAP):
+        raise RuntimeError("the fused graph computes something else")
+
+    def predict(images: Tensor) -> NDArray[np.float32]:
+        return fused(images) if images.shape == whole.shape else eager(images)
+
+    return predict
+
+
+def _fused(network: nn.Module, batch: Tensor) -> torch.jit.ScriptModule:
+    jit: Any = torch.jit  # it has no types
+    before = jit.onednn_fusion_enabled()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the deprecation, and of the tracer about shapes that are constant here
+        jit.enable_onednn_fusion(True)
+        try:
+            traced: torch.jit.ScriptModule = jit.freeze(jit.trace(network.eval(), batch, check_trace=False))
+            for _ in range(_RUNS):
+                traced(batch)
+        finally:
+            jit.enable_onednn_fusion(before)
+    return traced
