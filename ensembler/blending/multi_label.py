@@ -7,7 +7,6 @@ label to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,16 +57,9 @@ def _one_column(probs: NDArray[np.floating], labels: int) -> NDArray[np.float64]
 
 
 def blend_label_sets(
-    pool: Pool,
-    spec: BlendSpec,
-    *,
-    trust: Sequence[str] = (),
-    budget: float | None = None,
-    explain: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
-    part: NDArray[np.int64] | None = None,
+    pool: Pool, spec: BlendSpec, *, part: NDArray[np.int64] | None = None, **options: Any
 ) -> BlendResult:
-    """The blend of a pool whose `y` is 0 or 1 `[rows, classes]`, as `make_blend` gives it.
+    """The blend of a pool whose `y` is 0 or 1 `[rows, classes]`; further `options` are those of `make_blend`.
 
     Thresholds are cross-fitted on a row's other parts, on predictions whose weights, but not thresholds, may have seen
     the row.
@@ -83,11 +75,8 @@ def blend_label_sets(
     found = make_blend(
         yes_or_no(pool),
         spec.model_copy(update=changes),
-        trust=trust,
-        budget=budget,
-        explain=explain,
-        progress=progress,
         part=np.repeat(part, labels),
+        **options,
     )
     oof, fitted = (_one_column(probs, labels) for probs in (found.oof, found.fitted_oof))
     test = None if found.test is None else _one_column(found.test, labels)

@@ -104,26 +104,6 @@ class LabelSetLoss(nn.Module):
         return loss
 
 
-class FocalLabels(nn.Module):
-    """Binary cross entropy in which labels that are right already count less (Lin et al., 2017), over sigmoids."""
-
-    weight: Tensor | None
-
-    def __init__(self, gamma: float, weight: Tensor | None = None) -> None:
-        super().__init__()
-        self.gamma = gamma
-        self.register_buffer("weight", weight, persistent=False)
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the batch and its labels; labels that a row has count by their weights."""
-        from torchvision.ops import sigmoid_focal_loss
-
-        losses: Tensor = sigmoid_focal_loss(logits, targets, alpha=-1, gamma=self.gamma)
-        if self.weight is not None:
-            losses = losses * (1 + (self.weight - 1) * targets)
-        return losses.mean()
-
-
 class FocalLoss(nn.Module):
     """Cross entropy in which rows that are right already count less: (1 - p)^gamma (Lin et al., 2017), over softmax."""
 
@@ -142,6 +122,19 @@ class FocalLoss(nn.Module):
             return losses.mean()
         weights = self.weight[targets]
         return (weights * losses).sum() / weights.sum()
+
+
+class FocalLabels(FocalLoss):
+    """Binary cross entropy in which labels that are right already count less (Lin et al., 2017), over sigmoids."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the batch and its labels; labels that a row has count by their weights."""
+        from torchvision.ops import sigmoid_focal_loss
+
+        losses: Tensor = sigmoid_focal_loss(logits, targets, alpha=-1, gamma=self.gamma)
+        if self.weight is not None:
+            losses = losses * (1 + (self.weight - 1) * targets)
+        return losses.mean()
 
 
 class BalancedSoftmax(nn.Module):

@@ -1,7 +1,7 @@
 """torch.jit with oneDNN's fusion: on x86 a convolution and the activation or sum after it are computed in one go.
 
-torch calls its jit deprecated and points to torch.compile, which takes seconds to minutes for a network where this takes
-a third of one, and is slower here. Where a later torch has no jit any more, `ready` says so and float32 computes.
+torch calls its jit deprecated and points to torch.compile, which takes some seconds for a network where this takes a
+third of one, and is slower here. Where a later torch has no jit any more, `ready` says so and float32 computes.
 """
 
 from __future__ import annotations
