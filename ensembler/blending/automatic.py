@@ -68,7 +68,7 @@ def candidates_for(
     about 20 rows a member, the shrunk stack 5 rows for each member and class. Votes and the best member alone come
     last: they are taken only when they are clearly better.
     """
-    members, rows, classes = len(pool.names), len(pool.y), len(pool.classes)
+    members, rows, classes = len(pool.names), pool.n_samples, len(pool.classes)
     single = Candidate("single", {"metric": metric})
     if members == 1:
         found = [single, replace(single, after="temperature")]
@@ -131,7 +131,7 @@ def _first_near_best(metric: str, predictions: Sequence[Probs], values: Sequence
             best = i
     losses = [row_losses(metric, probs, pool.y) for probs in predictions]
     # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice.
-    errors = 1 if len(pool.y) >= 20 * len(pool.names) else 2
+    errors = 1 if pool.n_samples >= 20 * len(pool.names) else 2
     for i, value in enumerate(values[:best]):
         ours, top = losses[i], losses[best]
         if ours is None or top is None:
@@ -157,23 +157,27 @@ def _flattery(metric: str, predictions: Sequence[Probs], pool: Pool, seed: int) 
     """Bootstrap bias-corrected cross-validation (Tsamardinos et al., 2018), for metrics that are means over rows.
 
     On each draw the best candidate of the drawn rows is scored on the rows left out; what it looks better by on the
-    drawn rows is the flattery of choosing.
+    drawn rows is the flattery of choosing. Groups are drawn whole.
     """
     losses = [row_losses(metric, probs, pool.y) for probs in predictions]
     if any(loss is None for loss in losses) or len(losses) < 2:
         return 0.0
     table = np.stack([loss for loss in losses if loss is not None])
+    sizes = np.ones(table.shape[1])
+    if pool.groups is not None:
+        index = np.unique(pool.groups, return_inverse=True)[1]
+        table, sizes = np.stack([np.bincount(index, weights=row) for row in table]), np.bincount(index).astype(float)
     rng = np.random.default_rng(seed)
-    n = table.shape[1]
+    n = len(sizes)
     flattery = []
     for _ in range(DRAWS):
         counts = np.bincount(rng.integers(0, n, n), minlength=n)
         out = counts == 0
         if not out.any():
             continue
-        inside = table @ counts / n
+        inside = table @ counts / (sizes @ counts)
         best = int(inside.argmin())
-        outside = table[:, out].mean(axis=1)
+        outside = table[:, out].sum(axis=1) / sizes[out].sum()
         # The same draw's other candidates tell how hard its left-out rows are.
         flattery.append((outside[best] - outside.mean()) - (inside[best] - inside.mean()))
     value = float(np.mean(flattery)) if flattery else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.pool import Pool
+from ensembler.blending.pool import Pool, some_rows
 
 _ROWS = 20_000  # rows looked at in a large pool
 _SHIFT = 0.02  # a difference in agreement below this is not worth a word
@@ -43,8 +43,8 @@ class Diversity:
 
 def diversity(pool: Pool) -> Diversity:
     """Compare the members of a pool; large pools are looked at on a part of their rows."""
-    step = max(1, len(pool.y) // _ROWS)
-    stack, y = pool.oof[:, ::step], pool.y[::step]
+    rows = some_rows(len(pool.y), _ROWS)
+    stack, y = pool.oof[:, rows], pool.y[rows]
     chosen = np.stack([probs.argmax(axis=1) for probs in stack])
     wrong = chosen != y
     disagreement = 1 - _agreement(chosen, len(pool.classes))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.pool import Pool
+from ensembler.blending.pool import Pool, some_rows
 from ensembler.metrics import score
 from ensembler.metrics.probabilities import FLOOR
 
@@ -81,17 +81,17 @@ def _leaks(pool: Pool) -> list[Finding]:
 
 
 def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
-    shares = np.bincount(pool.y, minlength=len(pool.classes)) / len(pool.y)
-    prior = float(-np.log(np.clip(shares[pool.y], FLOOR, None)).mean())
+    y, prior = _label_by_label(pool, pool.y), _loss_of_shares(pool)
     found = []
-    for name, probs, loss in zip(pool.names, pool.oof, losses, strict=True):
+    for name, rows, loss in zip(pool.names, pool.oof, losses, strict=True):
+        probs = rows if pool.rows_each == 1 else _label_by_label(pool, rows[:, 1])
         spread = float(np.ptp(probs, axis=0).max())
-        accuracy = float((probs.argmax(axis=1) == pool.y).mean())
+        accuracy = float((rows.argmax(axis=1) == pool.y).mean())
         if spread < 1e-4:
             found.append(Finding("constant_member", name, f"member {name!r} says the same of every row"))
         elif name in pool.votes_only:
             continue  # votes have no log loss worth the name
-        elif loss > prior and _is_inverted(probs, pool):
+        elif loss > prior and _is_inverted(probs, y):
             found.append(
                 Finding(
                     "inverted_member",
@@ -112,15 +112,28 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
     return found
 
 
-def _is_inverted(probs: NDArray[np.floating], pool: Pool) -> bool:
-    auc = score("roc_auc_ovr", probs, pool.y)
-    return bool(np.isfinite(auc) and auc < 0.4 and len(pool.y) >= 50)
+def _label_by_label(pool: Pool, values: NDArray[Any]) -> NDArray[Any]:
+    """Values of rows `[rows]` as `[samples, labels]` where several rows stand for one sample, else as they are."""
+    return values if pool.rows_each == 1 else values.reshape(pool.n_samples, pool.rows_each)
+
+
+def _loss_of_shares(pool: Pool) -> float:
+    """The log loss of always saying the shares of the classes, or of each label."""
+    y = _label_by_label(pool, pool.y)
+    if y.ndim == 2:
+        return score("log_loss", np.broadcast_to(y.mean(axis=0), y.shape), y)
+    shares = np.bincount(y, minlength=len(pool.classes)) / len(y)
+    return float(-np.log(np.clip(shares[y], FLOOR, None)).mean())
+
+
+def _is_inverted(probs: NDArray[np.floating], y: NDArray[np.integer]) -> bool:
+    auc = score("roc_auc_ovr", probs, y)
+    return bool(np.isfinite(auc) and auc < 0.4 and len(y) >= 50)
 
 
 def _duplicates(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
     """Members whose predictions are the same as an earlier member's to three digits."""
-    step = max(1, len(pool.y) // 2000)
-    sample = pool.oof[:, ::step].reshape(len(pool.names), -1)
+    sample = pool.oof[:, some_rows(len(pool.y), 2000)].reshape(len(pool.names), -1)
     found: list[Finding] = []
     kept: list[int] = []
     for m, name in enumerate(pool.names):
@@ -152,7 +165,7 @@ def _other_folds(pool: Pool) -> list[Finding]:
 
 def _pool_size(pool: Pool) -> list[Finding]:
     found = []
-    rows, members = len(pool.y), len(pool.names)
+    rows, members = pool.n_samples, len(pool.names)
     if rows < max(50, 2 * members):
         found.append(Finding("few_rows", None, f"{rows} rows for {members} members: every figure here is uncertain"))
     for fold in np.unique(pool.folds[pool.folds >= 0]):

@@ -5,49 +5,85 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.cross_fitting import splits
+from ensembler.blending.spec import LABEL_SET_DECISIONS
+from ensembler.errors import UnknownNameError
 from ensembler.logits import log_odds, sigmoid
-from ensembler.metrics import check_metric, score
 
-_CANDIDATES = 50  # thresholds of one label that are compared
+Given = NDArray[np.bool_]  # [rows, classes]: which labels are decided on
 _SWEEPS = 3
 
 
 def fit_thresholds(probs: NDArray[np.floating], y: NDArray[np.integer], metric: str) -> NDArray[np.float64]:
     """Thresholds `[classes]` in (0, 1) that make the decisions on `probs` best in `metric`; never worse than 0.5.
 
-    Label by label, the rarest first, until no label gains; of equally good thresholds the one nearest to 0.5 is taken.
-    A label that no row has keeps 0.5.
+    Label by label, the rarest first, every threshold that decides otherwise is compared, until no label gains. Of
+    equally good ones the one nearest to 0.5 is taken. A label that no row has keeps 0.5.
     """
-    sign = 1 if check_metric(metric, several=True).greater_is_better else -1
-    # Of f1_macro every label has a term of its own; for the others all labels count at once.
-    alone = metric == "f1_macro"
+    if metric not in LABEL_SET_DECISIONS:
+        raise UnknownNameError("metric of decisions on several labels", metric, LABEL_SET_DECISIONS)
+    probs, truth = np.asarray(probs, np.float64), y == 1
     thresholds = np.full(probs.shape[1], 0.5)
-    given = (probs >= 0.5).astype(np.float64)
-    for _ in range(1 if alone else _SWEEPS):
+    given: Given = probs >= 0.5
+    orders = np.argsort(-probs, axis=0, kind="stable")
+    # Of f1_macro and hamming_loss every label has a term of its own; for the others all labels count at once.
+    for _ in range(1 if metric in ("f1_macro", "hamming_loss") else _SWEEPS):
         before = thresholds.copy()
-        for c in np.argsort(y.sum(axis=0), kind="stable"):
-            if not y[:, c].any():
-                continue
-            seen = slice(c, c + 1) if alone else slice(None)
-            decided = given[:, seen].copy()
-            values = []
-            candidates = _candidates(probs[:, c], thresholds[c])
-            for threshold in candidates:
-                decided[:, 0 if alone else c] = probs[:, c] >= threshold
-                values.append(sign * score(metric, decided, y[:, seen]))
-            best = np.flatnonzero(np.array(values) >= max(values) - 1e-12)
-            thresholds[c] = min(candidates[best], key=lambda t: abs(t - 0.5))
-            given[:, c] = probs[:, c] >= thresholds[c]
+        for c in np.argsort(truth.sum(axis=0), kind="stable"):
+            if truth[:, c].any():
+                values = _values(metric, given, truth, int(c), orders[:, c])
+                thresholds[c] = _best(values, probs[orders[:, c], c])
+                given[:, c] = probs[:, c] >= thresholds[c]
         if (thresholds == before).all():
             break
     return thresholds
 
 
-def _candidates(values: NDArray[np.floating], present: float) -> NDArray[np.float64]:
-    edges = np.unique(np.quantile(np.asarray(values, np.float64), np.linspace(0, 1, _CANDIDATES)))
-    return np.clip(np.append((edges[1:] + edges[:-1]) / 2, present), 1e-6, 1 - 1e-6)
+def cross_fitted_thresholds(
+    probs: NDArray[np.floating], y: NDArray[np.integer], metric: str, part: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Probabilities moved by `move_to_half`, each row's by thresholds that were fitted on the other parts."""
+    out = np.empty(probs.shape, np.float64)
+    for fit, scored in splits(part):
+        out[scored] = move_to_half(probs[scored], fit_thresholds(probs[fit], y[fit], metric))
+    return out
 
 
 def move_to_half(probs: NDArray[np.floating], thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities `[rows, classes]` whose log-odds are moved so that each label's threshold becomes 0.5."""
     return sigmoid(log_odds(probs) - log_odds(thresholds))
+
+
+def _values(metric: str, given: Given, truth: Given, c: int, order: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The metric (larger is better) when label `c` is given to the first 0, 1, 2, ... rows in `order` `[rows + 1]`."""
+    has = truth[:, c]
+    hits = np.concatenate([[0], np.cumsum(has[order])])
+    count, having = np.arange(len(order) + 1), int(has.sum())
+    if metric == "f1_macro":
+        return 2 * hits / (count + having)
+    if metric == "hamming_loss":
+        return 2.0 * hits - count
+    others_given, others_true = np.delete(given, c, axis=1), np.delete(truth, c, axis=1)
+    others_hit = others_given & others_true
+    if metric == "f1_micro":
+        return 2 * (others_hit.sum() + hits) / (others_given.sum() + others_true.sum() + count + having)
+    if metric == "accuracy":
+        right = (others_given == others_true).all(axis=1)
+        on, off = right & has, right & ~has
+    else:
+        n_hit, n_labels = others_hit.sum(axis=1), others_given.sum(axis=1) + others_true.sum(axis=1) + has
+        on = 2 * (n_hit + has) / (n_labels + 1)
+        off = np.where(n_labels > 0, 2 * n_hit / np.maximum(n_labels, 1), 1.0)
+    change = on.astype(np.float64) - off
+    return np.concatenate([[0.0], np.cumsum(change[order])])
+
+
+def _best(values: NDArray[np.float64], falling: NDArray[np.float64]) -> float:
+    """The threshold with the best value, `falling` being the probabilities in their order `[rows]`."""
+    above = np.concatenate([[1.0], falling])
+    below = np.concatenate([falling, [0.0]])
+    possible = np.flatnonzero(above > below)  # rows with equal probabilities are given the label together
+    best = possible[values[possible] >= values[possible].max() - 1e-12]
+    around = (below[best] < 0.5) & (above[best] >= 0.5)
+    middle = np.where(around, 0.5, (above[best] + below[best]) / 2)
+    return float(np.clip(middle[np.abs(middle - 0.5).argmin()], 1e-6, 1 - 1e-6))

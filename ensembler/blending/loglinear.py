@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 
 from ensembler.blending.cross_fitting import fitting_parts
-from ensembler.blending.pool import Probs, Stack, Targets
+from ensembler.blending.pool import Probs, Stack, Targets, some_rows
 from ensembler.blending.registry import check_shape, check_stack, check_values
 from ensembler.blending.threads import one_thread
 from ensembler.errors import RequestError
@@ -120,10 +120,10 @@ class LogLinearProblem:
     @classmethod
     def of(cls, features: NDArray[np.float32], y: Targets, nonnegative: bool = False) -> LogLinearProblem:
         """The problem of these features, which are scaled by their deviation within rows."""
-        step = max(1, features.shape[1] // 5000)
+        rows = some_rows(features.shape[1], 5000)
         deviation = np.empty(len(features))
         for m, member in enumerate(features):
-            sample = member[::step]
+            sample = member[rows]
             centred = sample - sample.mean(axis=1, keepdims=True)
             deviation[m] = np.sqrt(np.square(centred, out=centred).mean(dtype=np.float64))
         return cls(features, y, np.maximum(deviation, 1e-6), nonnegative)

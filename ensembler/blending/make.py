@@ -21,6 +21,7 @@ from ensembler.blending.pruning import prune
 from ensembler.blending.registry import BLEND_METHODS, BlendMethod, accepts
 from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError, UnknownNameError
+from ensembler.label_sets import is_known
 from ensembler.metrics import check_metric, score, score_all
 from ensembler.metrics.calibration import reliability
 
@@ -146,8 +147,8 @@ def make_blend(
         oof=np.asarray(cross_fitted, np.float32),
         fitted_oof=np.asarray(fitted, np.float32),
         test=test,
-        scores=_scores(pool, spec.metric, fitted, cross_fitted, test, correction),
-        gain=_gain(pool, spec, cross_fitted, solo),
+        scores=scores_of(pool, spec.metric, fitted, cross_fitted, test, correction),
+        gain=gain_over_best(pool, spec, cross_fitted, solo),
         warnings=tuple(finding.to_json() for finding in findings),
         details=details,
     )
@@ -184,7 +185,7 @@ def _explanation(
     pool: Pool, solo: NDArray[np.float64], metric: str, fitted: Probs, cross_fitted: Probs
 ) -> dict[str, Any]:
     """Reliability before and after, and what a cheaper blend would cost in score where costs are known."""
-    best = pool.oof[best_by(metric, solo)]
+    best = pool.oof[_best(metric, solo)]
     tables = {"best member": best, "blend, fitted": fitted, "blend, cross-fitted": cross_fitted}
     found: dict[str, Any] = {"reliability": {name: reliability(np.asarray(p), pool.y) for name, p in tables.items()}}
     if len(pool.names) > 1 and all(name in pool.costs for name in pool.names):
@@ -243,8 +244,7 @@ def _without(candidate: Candidate, method: BlendMethod, kept: Sequence[int]) -> 
     return replace(candidate, options=options).make()
 
 
-def best_by(metric: str, values: NDArray[np.float64]) -> int:
-    """The position of the best of `values` of a metric; NaN is worst."""
+def _best(metric: str, values: NDArray[np.float64]) -> int:
     worst = -np.inf if check_metric(metric).greater_is_better else np.inf
     usable = np.where(np.isnan(values), worst, values)
     return int(usable.argmax() if worst < 0 else usable.argmin())
@@ -326,18 +326,19 @@ def _learned(method: BlendMethod) -> dict[str, Any]:
     return found
 
 
-def _scores(
+def scores_of(
     pool: Pool, metric: str, fitted: Probs, cross_fitted: Probs, test: Probs | None, correction: float
 ) -> dict[str, dict[str, float] | None]:
+    """Fitted, cross-fitted and holdout scores; `correction` is added to the cross-fitted one in `metric`."""
     honest = score_all(np.asarray(cross_fitted), pool.y)
     if metric not in honest:
         honest |= score_all(np.asarray(cross_fitted), pool.y, [metric])
     if metric in honest:
         honest[metric] += correction
     holdout = None
-    if test is not None and pool.test_y is not None and (pool.test_y >= 0).any():
-        known = pool.test_y >= 0
-        holdout = score_all(test[known], pool.test_y[known])
+    if test is not None and pool.test_y is not None:
+        known = is_known(pool.test_y)
+        holdout = score_all(test[known], pool.test_y[known]) if known.any() else None
     return {"fitted": score_all(np.asarray(fitted), pool.y), "cross_fitted": honest, "holdout": holdout}
 
 
@@ -356,9 +357,12 @@ def _gains_over_baselines(
     return gains
 
 
-def _gain(pool: Pool, spec: BlendSpec, cross_fitted: Probs, solo: NDArray[np.float64]) -> dict[str, Any] | None:
+def gain_over_best(
+    pool: Pool, spec: BlendSpec, cross_fitted: Probs, solo: NDArray[np.float64]
+) -> dict[str, Any] | None:
+    """The paired gain over the member that is best alone, by its scores `solo` `[members]`; None for a lone member."""
     if len(pool.names) < 2:
         return None
-    best = best_by(spec.metric, solo)
+    best = _best(spec.metric, solo)
     gain = paired_gain(spec.metric, cross_fitted, pool.names[best], pool.oof[best], pool.y, pool.groups, seed=spec.seed)
     return gain.to_json()

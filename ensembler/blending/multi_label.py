@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.cross_fitting import fitting_parts, splits
-from ensembler.blending.gain import paired_gain
-from ensembler.blending.label_thresholds import fit_thresholds, move_to_half
-from ensembler.blending.make import BlendResult, best_by, make_blend
+from ensembler.blending.cross_fitting import fitting_parts
+from ensembler.blending.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
+from ensembler.blending.make import BlendResult, gain_over_best, make_blend, scores_of
 from ensembler.blending.pool import Pool, Stack
 from ensembler.blending.spec import BlendSpec
 from ensembler.memory import room
-from ensembler.metrics import check_metric, score, score_all
+from ensembler.metrics import check_metric, score
 
 SEARCHED = ("log_loss", "brier")  # means over labels, which mean the same of a row of yes and no
 
@@ -28,7 +27,8 @@ SEARCHED = ("log_loss", "brier")  # means over labels, which mean the same of a 
 def yes_or_no(pool: Pool) -> Pool:
     """The pool with a row of two classes, no and yes, for each label of each row `[rows x classes]`.
 
-    The labels of a row, or of a group, are one group: they are drawn and left out together.
+    The labels of a row, or of a group, are one group: bootstraps draw them and cross-fitting leaves them out together.
+    Searches inside a method (a ridge, a shrinkage) draw single labels.
     """
     rows, labels = pool.y.shape
     groups = np.arange(rows) if pool.groups is None else pool.groups
@@ -41,6 +41,7 @@ def yes_or_no(pool: Pool) -> Pool:
         groups=np.repeat(groups, labels),
         test=None if pool.test is None else tuple(_two_columns(test) for test in pool.test),
         test_y=None if pool.test_y is None else pool.test_y.ravel(),
+        rows_each=labels,
     )
 
 
@@ -81,25 +82,23 @@ def blend_label_sets(
     oof, fitted = (_one_column(probs, labels) for probs in (found.oof, found.fitted_oof))
     test = None if found.test is None else _one_column(found.test, labels)
     details = {**found.details, "searched_by": searched}
+    members = pool.choose(found.members)
+    alone = members.oof
     if spec.calibrate == "biases":
-        honest = np.empty_like(oof)
-        for fit, scored in splits(part):
-            honest[scored] = move_to_half(oof[scored], fit_thresholds(oof[fit], pool.y[fit], spec.metric))
         thresholds = fit_thresholds(fitted, pool.y, spec.metric)
         details["thresholds"] = dict(zip(pool.classes, thresholds.tolist(), strict=True))
-        oof, fitted = honest, move_to_half(fitted, thresholds)
+        oof, fitted = cross_fitted_thresholds(oof, pool.y, spec.metric, part), move_to_half(fitted, thresholds)
         test = None if test is None else move_to_half(test, thresholds)
-    blended = pool.choose(found.members)
-    scores = _scores(pool, fitted, oof, test)
-    if scores["cross_fitted"] is not None:
-        scores["cross_fitted"][searched] += details.get("correction", 0.0)
+        # A member that is compared with the blend gets thresholds too.
+        alone = np.stack([cross_fitted_thresholds(probs, pool.y, spec.metric, part) for probs in members.oof])
+    solo = np.array([score(spec.metric, probs, pool.y) for probs in alone])
     return replace(
         found,
         oof=np.asarray(oof, np.float32),
         fitted_oof=np.asarray(fitted, np.float32),
         test=None if test is None else np.asarray(test, np.float32),
-        scores=scores,
-        gain=_gain(blended, spec, oof),
+        scores=scores_of(pool, searched, fitted, oof, test, details.get("correction", 0.0)),
+        gain=gain_over_best(replace(members, oof=alone), spec, oof, solo),
         details=details,
     )
 
@@ -108,21 +107,3 @@ def _rarest(y: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each row the position of the rarest label it has, counted from 1; 0 when it has none."""
     sizes = y.sum(axis=0)
     return np.where(y.any(axis=1), np.where(y == 1, sizes, len(y) + 1).argmin(axis=1) + 1, 0)
-
-
-def _scores(
-    pool: Pool, fitted: NDArray[np.floating], oof: NDArray[np.floating], test: NDArray[np.floating] | None
-) -> dict[str, dict[str, float] | None]:
-    holdout = None
-    if test is not None and pool.test_y is not None:
-        known = (pool.test_y >= 0).all(axis=1)
-        holdout = score_all(test[known], pool.test_y[known]) if known.any() else None
-    return {"fitted": score_all(fitted, pool.y), "cross_fitted": score_all(oof, pool.y), "holdout": holdout}
-
-
-def _gain(pool: Pool, spec: BlendSpec, oof: NDArray[np.floating]) -> dict[str, Any] | None:
-    if len(pool.names) < 2:
-        return None
-    best = best_by(spec.metric, np.array([score(spec.metric, probs, pool.y) for probs in pool.oof]))
-    gain = paired_gain(spec.metric, oof, pool.names[best], pool.oof[best], pool.y, pool.groups, seed=spec.seed)
-    return gain.to_json()

@@ -17,6 +17,13 @@ Targets = NDArray[np.int64]  # [samples]: indices into the ordered class names
 Probs = NDArray[np.floating]  # [samples, classes]: rows sum to 1
 
 
+def some_rows(n_rows: int, most: int) -> NDArray[np.int64] | slice:
+    """An index of at most `most` of so many rows, always the same ones; never in step with a pattern that rows have."""
+    if n_rows <= most:
+        return slice(None)
+    return np.sort(np.random.default_rng(0).choice(n_rows, most, replace=False))
+
+
 class StackPart:
     """Some members and rows of a stack, each member copied when it is walked over: the stack may be larger than memory.
 
@@ -67,7 +74,8 @@ class Pool:
     -1 where a test label is unknown. `votes_only` names members that give a class and no probabilities (their rows are
     0 and 1), `other_folds` members whose folds are not `folds`, `costs` the seconds a sample takes by member, where
     known. The caller has aligned everything by sample id and class name. Of a multi-label target `y` and `test_y` are
-    0 or 1 `[rows, classes]` (-1 = unknown), and rows of probabilities sum to anything.
+    0 or 1 `[rows, classes]` (-1 = unknown), and rows of probabilities sum to anything. `rows_each` is how many rows
+    stand for one sample, one after the other.
     """
 
     names: tuple[str, ...]
@@ -81,6 +89,12 @@ class Pool:
     votes_only: tuple[str, ...] = ()
     other_folds: tuple[str, ...] = ()
     costs: Mapping[str, float] = field(default_factory=dict)
+    rows_each: int = 1
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples the rows are of; several rows of one sample tell no more than it does."""
+        return len(self.y) // self.rows_each
 
     def __post_init__(self) -> None:
         members, rows, classes = self.oof.shape

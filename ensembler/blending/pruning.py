@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ensembler.blending.guards import Finding
-from ensembler.blending.pool import Pool
+from ensembler.blending.pool import Pool, some_rows
 from ensembler.metrics import check_metric, score
 
 _ROWS = 1000  # enough to see how far two members lie apart
@@ -19,8 +19,7 @@ def prune(pool: Pool, distance: float, metric: str) -> tuple[Pool, list[Finding]
     """
     sign = -1 if check_metric(metric).greater_is_better else 1
     scores = np.array([sign * score(metric, probs, pool.y) for probs in pool.oof])
-    step = max(1, len(pool.y) // _ROWS)
-    sample = np.asarray(pool.oof[:, ::step], np.float32)
+    sample = np.asarray(pool.oof[:, some_rows(len(pool.y), _ROWS)], np.float32)
     kept: list[int] = []
     findings = []
     for m in np.argsort(np.nan_to_num(scores, nan=np.inf), kind="stable"):

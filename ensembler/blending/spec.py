@@ -28,8 +28,8 @@ class BlendSpec(BaseModel):
     calibrate: Literal["none", "temperature", "vector", "biases"] = Field(
         "none",
         description="What follows the blend: a temperature, a scale and a bias for each class, or biases that move the "
-        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, cohen_kappa): of a multi-label target a "
-        "threshold for each label.",
+        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, cohen_kappa). Of a multi-label target a "
+        "scale and biases that all labels share, or a threshold for each label.",
     )
     calibrate_members: Literal["none", "temperature", "vector"] = Field(
         "none", description="The same for each member before it is blended."

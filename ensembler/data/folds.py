@@ -52,7 +52,7 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
     for column, numbers in _fold_columns(table.iloc[train], target, scheme, folds, notes):
         table[column] = -1
         table.iloc[train, list(table.columns).index(column)] = numbers
-        check_folds(table, target, column, scheme)
+        check_folds(table, None if multi_label else target, column, scheme)
         if multi_label:
             _check_sets(table.assign(**{target: samples.table[target]}), target, column, scheme)
     if multi_label:
@@ -228,8 +228,8 @@ def _check_possible(train: pd.DataFrame, target: str, scheme: Scheme, folds: Fol
         raise DataError(f"{folds.count} folds, but there are {len(train)} labelled rows; lower folds.count")
 
 
-def check_folds(table: pd.DataFrame, target: str, column: str = "fold", scheme: str = "given") -> None:
-    """Raise DataError when a fold is empty, a group straddles folds, or a class is missing from a training side."""
+def check_folds(table: pd.DataFrame, target: str | None, column: str = "fold", scheme: str = "given") -> None:
+    """Raise DataError when a fold is empty, a group straddles folds, or a class of a target is missing from a side."""
     train = table[table["split"] == "train"]
     validated = train[train[column] >= 0]
     if validated.empty:
@@ -243,7 +243,8 @@ def check_folds(table: pd.DataFrame, target: str, column: str = "fold", scheme: 
         )
     if "group" in train:
         _check_groups(validated, column)
-    _check_classes(train, target, column, n_folds, scheme)
+    if target is not None:
+        _check_classes(train, target, column, n_folds, scheme)
 
 
 def _check_groups(validated: pd.DataFrame, column: str) -> None:

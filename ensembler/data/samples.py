@@ -28,7 +28,7 @@ from ensembler.data.targets import (
     unwanted_rows,
 )
 from ensembler.errors import DataError, nearest
-from ensembler.label_sets import SetFormat, read_set, without_labels
+from ensembler.label_sets import SetFormat, read_set, strata, without_labels
 
 _MOST = 8  # so many faults of one kind are named, the others counted
 
@@ -91,14 +91,14 @@ def read_samples(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = N
     unwanted = unwanted_rows(train.table, data)
     if unwanted.any():
         train = _choose(train, np.flatnonzero(~unwanted).tolist())
+    for name, gone in unwanted_labels(train.table, data).items():
+        for part in (train,) if test is None else (train, test):
+            part.table[name] = [without_labels(text, gone) for text in part.table[name]]
     if data.limit is not None:
-        train = _limit(train, data.target_names[0], data.limit)
+        train = _limit(train, data, data.limit)
     if test is not None and data.test_limit is not None:
         test = _choose(test, _drawn(len(test.table), data.test_limit))
     parts = [train] if test is None else [train, test]
-    for name, gone in unwanted_labels(train.table, data).items():
-        for part in parts:
-            part.table[name] = [without_labels(text, gone) for text in part.table[name]]
     table = pd.concat([part.table for part in parts], ignore_index=True)
     _check_ids(table, data)
     sets = data.set_formats
@@ -323,6 +323,8 @@ def _manifest_part(
     paths = _image_paths(table[data.path], rows, path, data, problems)
     out = pd.DataFrame({"id": _ids(table, data, path), "split": split, "source": split, "path": table[data.path]})
     for target, spec in data.target_specs.items():
+        if split == "test" and spec.no_label == "":
+            spec = spec.model_copy(update={"no_label": None})  # an answer that is to be found is no empty answer
         wrong: list[str] = []
         labels = derive(table, target, spec, rows, str(path), wrong)
         if split == "train" and data.unlabelled == "stop" and not wrong:
@@ -526,9 +528,12 @@ def _drawn(n: int, most: int) -> list[int]:
     return sorted(int(i) for i in order)
 
 
-def _limit(part: _Part, target: str, most: int) -> _Part:
-    """At most `most` rows, each class with its share, drawn with a fixed seed."""
+def _limit(part: _Part, data: DataSpec, most: int) -> _Part:
+    """At most `most` rows, each class with its share, drawn with a fixed seed; sets count for their rarest label."""
+    target = data.target_names[0]
     labels = part.table[target].to_numpy()
+    if target in data.set_formats:
+        labels = np.array(strata(labels.tolist(), 1), dtype=object)
     if most >= len(labels):
         return part
     rng = np.random.default_rng(0)

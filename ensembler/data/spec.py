@@ -38,7 +38,8 @@ class TargetSpec(BaseModel):
         "labels at once, and drop and min_count leave out labels instead of rows.",
     )
     no_label: str | None = Field(
-        None, description="With multi_label, the value that means none of the labels; '' for an empty cell."
+        None,
+        description="With multi_label, the value that means none of the labels; '' for an empty cell of a train row.",
     )
     others: str | None = Field(
         None, description="What a value that map does not list becomes: keep, or a name (default: an error)."

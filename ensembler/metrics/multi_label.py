@@ -1,5 +1,6 @@
 """Scores of samples with any number of labels at once, as scikit-learn defines them for multi-label indicators.
 
+Where F1 is not defined, `f1_macro` leaves the label out and `f1_samples` counts the sample as right.
 Probabilities and truth are `[samples, classes]`, the truth 0 or 1; a label counts as given from a probability of 0.5.
 """
 

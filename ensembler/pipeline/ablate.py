@@ -16,7 +16,7 @@ from ensembler.blending.comparison import Difference, compare_with_first
 from ensembler.errors import RequestError, TrainingError, UnknownNameError, nearest
 from ensembler.files import write_json
 from ensembler.label_sets import is_known
-from ensembler.metrics import check_metric, score
+from ensembler.metrics import check_metric, metric_names, score
 from ensembler.pipeline.check import check_recipe
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.kfold import Failure, Trainer
@@ -25,7 +25,7 @@ from ensembler.pipeline.workspace import open_workspace
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.document import Place, parse_value
 from ensembler.recipe.load import Recipe
-from ensembler.training.spec import MEMBER_SPECS, SoupSpec, has_option, spec_of
+from ensembler.training.spec import MEMBER_SPECS, SoupSpec, counts, has_option, spec_of
 
 METRICS = ("accuracy", "f1_macro", "log_loss")
 MOST_VARIANTS = 64
@@ -137,10 +137,8 @@ def ablate_recipe(
     `member` is the recipe's entry that is varied (default: the first one), `folds` how many folds there are, `epochs`
     and `seeds` those of every variant. What a run of that name has finished is not trained again.
     """
-    shown = tuple(metrics or dict.fromkeys((*METRICS, recipe.spec.blend.metric)))
-    for metric in shown:
-        check_metric(metric)
     base = _base_of(recipe, member)
+    shown = _metrics_of(recipe, base, metrics)
     varied, options = _varied(recipe, base, axes, folds=folds, epochs=epochs, seeds=seeds, name=name)
     check_recipe(varied)
     progress = progress or Progress()
@@ -167,6 +165,18 @@ def ablate_recipe(
     )
     write_json(store.folder / "ablation.json", ablation.to_json())
     return ablation
+
+
+def _metrics_of(recipe: Recipe, base: str, metrics: Sequence[str] | None) -> tuple[str, ...]:
+    """The scores to compare by, all of them fit for the target of the member `base`."""
+    spec, data = recipe.spec.members[base], recipe.spec.data
+    named = () if isinstance(spec, SoupSpec) else spec.targets
+    target = next((t for t in data.label_names if t in named), data.label_names[0])
+    several = target in data.set_formats
+    for metric in metrics or ():
+        check_metric(metric, several=several)
+    usual = (*METRICS, recipe.spec.blend.metric)
+    return tuple(metrics or dict.fromkeys(m for m in usual if m in metric_names(several=several)))
 
 
 def _base_of(recipe: Recipe, member: str | None) -> str:
@@ -205,12 +215,17 @@ def _varied(
         variant = _name("+".join(f"{option}-{text}" for option, _, text in chosen), options)
         place: Place = ("members", variant)
         made = own | ({} if epochs is None else {"epochs": epochs}) | ({} if seeds == 1 else {"seeds": seeds})
+        if epochs is not None and "freeze_epochs" in own:
+            made["freeze_epochs"] = min(own["freeze_epochs"], epochs)
         for option, value, text in chosen:
             made = _with(made, option.split("."), value)
             origins[(*place, *option.split("."))] = f"--axis {option}={text}"
         origins[place] = ", ".join(f"--axis {option}={text}" for option, _, text in chosen)
-        spec = spec_of(made)
-        content["members"][variant] = {k: v for k, v in made.items() if has_option(spec, k) or k not in own}
+        spec, asked = spec_of(made), {axis.option.partition(".")[0] for axis in axes}
+        idle = {k for k in own if k not in asked and not counts(k, made)}
+        content["members"][variant] = {
+            k: v for k, v in made.items() if (has_option(spec, k) or k not in own) and k not in idle
+        }
         options[variant] = {option: value for option, value, _ in chosen}
     return Recipe.check(content, recipe.path, origins), options
 

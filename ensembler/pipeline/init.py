@@ -14,7 +14,7 @@ from ensembler.data.spec import DataSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
 from ensembler.errors import DataError, RequestError
 from ensembler.files import write_bytes
-from ensembler.label_sets import SEPARATOR, SetFormat, read_set
+from ensembler.label_sets import SEPARATOR, SetFormat, labels_in, read_set
 
 _PATH_NAMES = ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "image_id")
 _TARGET_NAMES = ("label", "target", "class", "y", "category", "labels", "class_name")
@@ -167,26 +167,31 @@ def _path_column(table: pd.DataFrame, path: Path) -> str:
 
 
 def _target_columns(table: pd.DataFrame, columns: list[str]) -> list[str]:
-    few = [
-        c for c in columns if 2 <= table[c].nunique() <= max(2, min(1000, len(table) // 3)) and (table[c] != "").all()
-    ]
+    def is_one(column: str) -> bool:
+        values, sets = table[column], _sets_of_labels(table[column])
+        if sets is not None:
+            return len(labels_in(values.map(sets.parse))) <= len(table) // 3
+        return 2 <= values.nunique() <= max(2, min(1000, len(table) // 3)) and bool((values != "").all())
+
+    few = [c for c in columns if is_one(c)]
     return sorted(few, key=lambda c: (c.lower() not in _TARGET_NAMES, columns.index(c)))
 
 
 def _sets_of_labels(values: pd.Series) -> SetFormat | None:
     """How values write several labels at once; None when they look like single labels.
 
-    Sets differ in size, and there are fewer labels than sets; `dark red`, `dark blue`, `light blue` are single labels.
+    There are fewer labels than sets, and the labels of some set also stand alone, as those of `dark red` never do.
     """
     for separator in _SET_SEPARATORS:
         if values.str.contains(SEPARATOR, regex=False).any() and separator != SEPARATOR:
             continue
-        sets = {tuple(filter(None, map(str.strip, value.split(separator)))) for value in values.unique()}
-        sizes = {len(labels) for labels in sets}
-        labels = {label for found in sets for label in found}
-        if min(sizes) == 1 and max(sizes) > 1 and 1 < len(labels) < len(sets):
-            alone = [label for label in labels if label.lower() in _NO_LABEL_NAMES]
-            return SetFormat(separator, alone[0] if alone else None)
+        split = (tuple(filter(None, map(str.strip, value.split(separator)))) for value in values.unique())
+        sets = {labels for labels in split if labels}
+        alone = {labels[0] for labels in sets if len(labels) == 1}
+        together = any(len(labels) > 1 and alone.issuperset(labels) for labels in sets)
+        if together and len({label for labels in sets for label in labels}) < len(sets):
+            none = sorted(label for label in alone if label.lower() in _NO_LABEL_NAMES)
+            return SetFormat(separator, none[0] if none else "" if (values == "").any() else None)
     return None
 
 

@@ -151,8 +151,7 @@ class Trainer:
         for plan, finished in self._predict(training, plans, fold):
             write_finished_fold(plan.folder, finished)
             training.progress_done(plan, fold, finished)
-        training.state_path(fold).unlink(missing_ok=True)
-        training.drop_predicted(fold)
+        training.forget(fold)
 
     def _fit(self, training: Training, fold: int) -> None:
         """Train a fold and write the weights of every member that comes of it and lacks them."""
@@ -225,6 +224,7 @@ class Trainer:
     ) -> Iterator[tuple[MemberPlan, FinishedFold]]:
         """The logits of the networks of one training, all from one pass over the pixels; whole chunks outlive us."""
         from ensembler.inference.one_pass import Asked, run_pass
+        from ensembler.networks.devices import pick_device
 
         ws, first = self.workspace, plans[0]
         valid, pixels = first.validated_in(fold), first.pixels
@@ -232,7 +232,7 @@ class Trainer:
         # Always from the files: a run that was interrupted here and one that was not see the same networks.
         weights = {plan.job.name: weights_path(plan.folder, fold) for plan in plans}
         sums = {name: sha256_of(path) for name, path in weights.items()}
-        engines = Engines(ws, self.device)
+        engines, kind = Engines(ws, self.device), pick_device(self.device).type
         asked = [
             Asked(
                 name=plan.job.name,
@@ -240,7 +240,7 @@ class Trainer:
                 classes=len(plan.classes),
                 views=plan.views,
                 rows=(train_images[valid], test_images),
-                out=training.predicted_path(plan, fold, [sums[plan.job.name], engines.of(plan, path, pixels)]),
+                out=training.predicted_path(plan, fold, [sums[plan.job.name], engines.of(plan, path, pixels), kind]),
             )
             for plan, path in zip(plans, weights.values(), strict=True)
         ]

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensembler.audit.findings import LIES
+from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError
 from ensembler.files import write_json
+from ensembler.metrics import metric_names
 from ensembler.pipeline.audit import audit_samples
 from ensembler.pipeline.blend import BlendOutcome, blend_run, is_current, submit_blend
 from ensembler.pipeline.check import check_recipe
@@ -130,16 +132,32 @@ def _audit(workspace: Workspace) -> None:
 
 def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:
     """The blend of the label, which is submitted, and one for each further target that is no task of it."""
-    spec = workspace.spec.blend
     label, *others = workspace.samples.targets
     tasks = () if workspace.samples.composition is None else workspace.samples.composition.tasks
+    made = _blend_label(workspace, store, label, tasks)
     for target in others:
         if target not in tasks and (members := _wanted(workspace, store, (target,))):
-            stage = stage_spec(spec, f"{spec.name or spec.method}.{target}", members)
+            spec = _spec_beside(workspace, store, target, members)
             views = _views(workspace, store, members)
-            if not is_current(store, stage, members, views):
-                _warn(workspace, blend_run(store, stage, members=members, target=target, views=views))
-    members = _wanted(workspace, store, (label, *tasks))
+            if not is_current(store, spec, members, views):
+                _warn(workspace, blend_run(store, spec, members=members, target=target, views=views))
+    return made
+
+
+def _spec_beside(workspace: Workspace, store: RunStore, target: str, members: Sequence[str]) -> BlendSpec:
+    """The recipe's blend for a target beside the label; a metric that does not fit it gives way to log loss."""
+    asked = workspace.spec.blend
+    spec = stage_spec(asked, f"{asked.name or asked.method}.{target}", members)
+    if asked.metric in metric_names(several=target in store.set_formats):
+        return spec.model_copy(update={"calibrate": asked.calibrate})
+    fitting = {"metric": "log_loss", "calibrate": "none" if asked.calibrate == "biases" else asked.calibrate}
+    return spec.model_copy(update=fitting)
+
+
+def _blend_label(
+    workspace: Workspace, store: RunStore, label: str, tasks: Sequence[str]
+) -> tuple[str | None, BlendOutcome | None]:
+    spec, members = workspace.spec.blend, _wanted(workspace, store, (label, *tasks))
     if not members:
         return None, None
     views = _views(workspace, store, members)

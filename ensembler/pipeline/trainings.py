@@ -46,13 +46,17 @@ class Training:
         key = fingerprint([plan.fingerprint, views, images, *made_with])
         return self.folder / f".fold{fold}-{plan.job.name}-{key[:16]}.npy"
 
-    def drop_predicted(self, fold: int) -> None:
-        """Remove what has been gathered for a fold, now that it is finished."""
-        for path in self.folder.glob(f".fold{fold}-*"):
+    def forget(self, fold: int) -> None:
+        """Remove what only a fold that is not finished needs: its state, and what it has predicted."""
+        for path in (self.state_path(fold), *self.folder.glob(f".fold{fold}-*")):
             path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove its folder when nothing is in it any more."""
+        """Remove what finished folds have left, as one that was killed at its end does, and the folder when empty."""
+        if self.folder.is_dir():
+            for fold in range(self.plans[0].n_folds):
+                if not self.unfinished(fold):
+                    self.forget(fold)
         for folder in (self.folder, self.folder.parent):
             with contextlib.suppress(OSError):  # not empty, or already gone
                 folder.rmdir()

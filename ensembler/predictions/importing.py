@@ -216,7 +216,7 @@ def _parsed(path: Path, values: pd.Series, form: SetFormat) -> list[str | None]:
     sets: list[str | None] = []
     for row, value in enumerate(values, start=2):
         try:
-            sets.append(form.parse(str(value)))
+            sets.append(None if value is None or value != value else form.parse(str(value)))
         except ValueError as error:
             raise RequestError(f"{path} row {row}: {error}, which the run's samples.csv cannot hold") from error
     return sets

@@ -8,6 +8,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.data.spec import AugmentSpec, DataSpec, FoldSpec, InputSpec
 from ensembler.errors import nearest
 from ensembler.inference.spec import InferenceSpec, ViewSpec
+from ensembler.metrics import metric_names
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.training.spec import AnyMemberSpec, MemberSpec, SoupSpec
 
@@ -41,4 +42,12 @@ class RecipeSpec(BaseModel):
                     raise ValueError(f"members.{name} names target {target!r}; {nearest(target, known)}")
             if isinstance(member, MemberSpec) and member.sampler == "weights" and self.data.weight is None:
                 raise ValueError(f"members.{name}: sampler: weights needs data.weight, the column of weights")
+        several = known[0] in self.data.set_formats
+        fitting = metric_names(several=several)
+        if self.blend.metric in metric_names() and self.blend.metric not in fitting:
+            kind = "of several labels at once" if several else "of one label"
+            raise ValueError(
+                f"blend.metric {self.blend.metric!r} is no score {kind}, as {known[0]!r} is; choose from "
+                f"{', '.join(fitting)}"
+            )
         return self

@@ -65,8 +65,7 @@ def build_label_set_loss(spec: TrainingSpec, labels: NDArray[np.int64], classes:
     """
     from timm.loss import AsymmetricLossMultiLabel, BinaryCrossEntropy
 
-    positive = label_weights(spec, labels, classes)
-    smoothing = 0.0 if spec.mixes else spec.smoothing
+    positive, smoothing = label_weights(spec, labels, classes), spec.smoothing
     if spec.loss == "asymmetric":
         return LabelSetLoss(AsymmetricLossMultiLabel(smoothing=smoothing, reduction="mean", pos_weight=positive))
     if spec.loss == "focal":

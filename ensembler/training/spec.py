@@ -27,6 +27,14 @@ EnsembleMethod = Literal[
     "fast_geometric",
 ]
 BOOSTING = ("gradient_boosting", "soft_gradient_boosting")  # their networks are terms of a sum: alone they mean nothing
+# Options that count only where another one has a certain value.
+OPTIONS_NEED = {
+    "tau": ("loss", "balanced_softmax"),
+    "focal_gamma": ("loss", "focal"),
+    "decay_epochs": ("sched", "step"),
+    "decay_rate": ("sched", "step"),
+    "cycles": ("snapshots", "cyclic"),
+}
 EMA_DECAY = 0.999  # of also: [ema] when ema says no other
 AVERAGE = re.compile(r"^last_(?P<epochs>\d+)$")
 
@@ -68,22 +76,13 @@ class TrainingSpec(NetworkSpec):
         1, ge=1, le=100, description="Trainings of every fold with different seeds: members NAME-s1, NAME-s2, ..."
     )
 
-    # Options that count only where another one has a certain value.
-    _NEEDS: ClassVar[dict[str, tuple[str, str]]] = {
-        "tau": ("loss", "balanced_softmax"),
-        "focal_gamma": ("loss", "focal"),
-        "decay_epochs": ("sched", "step"),
-        "decay_rate": ("sched", "step"),
-        "cycles": ("snapshots", "cyclic"),
-    }
-
     def _says(self, option: str) -> bool:
         field = type(self).model_fields.get(option)
         return field is not None and bool(getattr(self, option) != field.default)
 
     @model_validator(mode="after")
     def _check_training(self) -> TrainingSpec:
-        for option, (other, wanted) in self._NEEDS.items():
+        for option, (other, wanted) in OPTIONS_NEED.items():
             if self._says(option) and getattr(self, other) != wanted:
                 raise ValueError(f"{option} counts only with {other}: {wanted}; here it is {getattr(self, other)}")
         if self.pretrained and self.checkpoint is not None:
@@ -349,6 +348,15 @@ MEMBER_SPECS: dict[str, type[BaseModel]] = {"kfold": MemberSpec, "ensemble": Ens
 def spec_of(member: Any) -> type[BaseModel]:
     """The spec that a member's options in a recipe are checked by, judged by its `method`."""
     return MEMBER_SPECS[_method_of(member if isinstance(member, dict) else {})]
+
+
+def counts(option: str, member: dict[str, Any]) -> bool:
+    """Whether an option of a member counts beside its others, as tau does with loss: balanced_softmax alone."""
+    if option not in OPTIONS_NEED:
+        return True
+    other, wanted = OPTIONS_NEED[option]
+    field = spec_of(member).model_fields.get(other)
+    return bool(member.get(other, None if field is None else field.default) == wanted)
 
 
 def has_option(spec: type[BaseModel], key: str) -> bool:

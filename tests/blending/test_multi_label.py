@@ -1,8 +1,12 @@
 """Blending of samples with several labels at once."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from ensembler.blending.automatic import candidates_for
+from ensembler.blending.diversity import diversity
 from ensembler.blending.label_thresholds import fit_thresholds, move_to_half
 from ensembler.blending.make import make_blend
 from ensembler.blending.multi_label import yes_or_no
@@ -80,6 +84,58 @@ def test_thresholds_never_make_the_metric_worse(pool, metric):
     assert after <= before if metric == "hamming_loss" else after >= before
     decided = (move_to_half(probs, thresholds) >= 0.5) == (probs >= thresholds)
     assert decided.all()
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"])
+def test_the_first_label_gets_the_best_threshold_there_is(metric):
+    rng = np.random.default_rng(3)
+    y = (rng.random((40, 3)) < (0.2, 0.5, 0.6)).astype(np.int64)
+    probs = np.clip(0.3 * y + 0.5 * rng.random((40, 3)), 0, 1).round(2)  # with ties
+    y[:, 1:] = 0  # labels that no row has stay as they are: one threshold is searched
+    found = fit_thresholds(probs, y, metric)[0]
+    sign = -1 if metric == "hamming_loss" else 1
+    edges = np.unique(probs[:, 0])
+    possible = [0.0, *(edges[1:] + edges[:-1]) / 2, 1.0]
+
+    def value(threshold):
+        return sign * score(metric, np.column_stack([probs[:, 0] >= threshold, probs[:, 1:]]).astype(float), y)
+
+    assert value(found) == pytest.approx(max(map(value, possible)))
+
+
+def test_copies_of_a_member_gain_nothing_by_thresholds(pool):
+    twins = dataclasses.replace(pool, names=("a", "b"), oof=pool.oof[[0, 0]], test=None, test_y=None)
+    gain = make_blend(twins, BlendSpec(method="soft", metric="f1_macro", calibrate="biases")).gain
+    assert gain["value"] == pytest.approx(0, abs=1e-6)
+    assert not gain["beyond_noise"]
+
+
+def test_rows_of_one_sample_are_no_further_evidence(pool):
+    few = dataclasses.replace(pool, oof=pool.oof[:, :20], y=pool.y[:20], folds=pool.folds[:20])
+    assert yes_or_no(few).n_samples == 20
+    assert "few_rows" in {warning["code"] for warning in make_blend(few, BlendSpec(method="soft")).warnings}
+    labels = {c.method for c in candidates_for(yes_or_no(few), "log_loss")}
+    assert not {"loglinear", "stack"} & labels
+
+
+def test_guards_judge_label_by_label(pool):
+    shares = np.broadcast_to(pool.y.mean(axis=0), pool.y.shape).astype(np.float32)
+    with_dull = dataclasses.replace(
+        pool, names=(*pool.names, "dull"), oof=np.concatenate([pool.oof, shares[None]]), test=None, test_y=None
+    )
+    found = make_blend(with_dull, BlendSpec(method="soft")).warnings
+    assert [w["code"] for w in found if w["member"] == "dull"] == ["constant_member"]
+
+
+def test_members_that_differ_in_one_label_alone_are_told_apart():
+    rng = np.random.default_rng(0)
+    y = (rng.random((2000, 10)) < 0.3).astype(np.int64)
+    first = np.clip(rng.random((2000, 10)), 0.1, 0.9).astype(np.float32)
+    second = first.copy()
+    second[:, 7] = 1 - second[:, 7]
+    pool = Pool(("a", "b"), np.stack([first, second]), y, tuple("abcdefghij"), np.arange(2000) % 2)
+    assert diversity(yes_or_no(pool)).disagreement[0, 1] == pytest.approx(0.1, abs=0.01)
+    assert "pruned" not in {w["code"] for w in make_blend(pool, BlendSpec(method="soft", prune=0.02)).warnings}
 
 
 def test_a_label_that_no_row_has_keeps_its_threshold():

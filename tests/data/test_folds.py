@@ -143,3 +143,11 @@ def test_a_label_whose_rows_all_lie_in_one_fold_is_an_error_that_names_it():
     sets = ["a|b", "a", "b", "a", "b", "a", "a|rare"]
     with pytest.raises(DataError, match="all 1 rows of 'rare' lie in fold"):
         split_samples(tagged_samples(sets), FoldSpec(count=2))
+
+
+def test_given_folds_may_hold_all_rows_without_a_label():
+    sets = ["|"] * 4 + ["a|b", "a", "b", "a|b", "b", "a"]
+    samples = tagged_samples(sets)
+    samples.table["fold_given"] = [0] * 4 + [0, 1, 0, 1, 1, 0]
+    table = split_samples(samples, FoldSpec(scheme="column", column="f")).table
+    assert table["fold"].tolist() == samples.table["fold_given"].tolist()

@@ -270,3 +270,21 @@ def test_labels_of_sets_are_checked_like_others(read):
         read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none", "drop": ["emu"]}})
     with pytest.raises(DataError, match=r"'dog.eel' has a . in it"):
         read(lambda t: tagged(t).assign(tags="cat dog|eel"), targets={"tags": {"multi_label": " "}})
+
+
+def test_a_limit_is_drawn_after_labels_are_left_out_and_by_the_rarest_label(read):
+    options = {"multi_label": " ", "no_label": "none", "min_count": 4}
+    samples = read(tagged, targets={"tags": options}, limit=12)
+    assert samples.classes["tags"] == ("cat", "dog")
+    assert len(samples.table) == 12
+    assert set(samples.table["id"]) != set(read(tagged, targets={"tags": options}).table["id"][:12])
+
+
+def test_an_empty_cell_of_a_test_row_is_unknown_whatever_it_means_in_train(read):
+    def emptied(table):
+        split = ["test" if i >= 20 else "train" for i in range(len(table))]
+        return tagged(table).assign(split=split, tags=lambda t: t["tags"].replace("none", ""))
+
+    samples = read(emptied, targets={"tags": {"multi_label": " ", "no_label": ""}}, split="split")
+    by_split = samples.table.groupby("split")["tags"]
+    assert by_split.apply(lambda tags: tags.isna().sum()).to_dict() == {"test": 1, "train": 0}

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ensembler import Recipe, Run
-from ensembler.errors import ChangedRecipeError, RequestError
+from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
 from ensembler.pipeline.ablate import Axis, ablate_recipe
 from ensembler.pipeline.progress import Progress
 
@@ -120,3 +120,13 @@ def test_the_command_prints_a_table_or_one_object(recipe, ens_here):
     assert "gain over lr-0.01" in printed
     assert "one comparison for each metric" in printed
     assert "did you mean 'augment'" in ens_here("ablate", recipe, "--axis", "agument=a,b", expect=2).stderr
+
+
+def test_options_that_do_not_count_for_a_variant_are_left_out(recipe):
+    recipe.write_text(
+        recipe.read_text().replace("narrow: {}", "narrow: {loss: focal, focal_gamma: 1.5, freeze_epochs: 2}")
+    )
+    found = ablate(recipe, "loss=focal,cross_entropy", epochs=1)
+    assert [variant.name for variant in found.variants] == ["loss-focal", "loss-cross_entropy"]
+    with pytest.raises(UnknownNameError, match="metric of one label"):
+        ablate(recipe, "lr=0.01,0.02", metrics=["f1_samples"])

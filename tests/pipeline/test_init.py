@@ -71,6 +71,9 @@ def test_what_cannot_be_guessed_is_said(tmp_path):
         (["Mass|Nodule", "Mass", "No Finding", "Nodule", "Mass|Edema"], {"multi_label": "|", "no_label": "No Finding"}),
         (["dark red", "light red", "dark blue", "light blue", "dark red"], None),
         (["ankle boot", "bag", "dress", "shirt", "t-shirt top"], None),
+        (["red", "blue", "dark blue", "light blue", "dark red"], None),
+        (["fox", "red fox", "bear", "arctic fox", "arctic bear"], None),
+        (["a;b", "a", "b", "", "b;c"], {"multi_label": ";", "no_label": ""}),
     ],
 )
 def test_several_labels_at_once_are_told_from_names_of_several_words(tmp_path, values, target):

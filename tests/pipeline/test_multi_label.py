@@ -105,6 +105,20 @@ def test_out_of_fold_scores_beat_the_shares_of_labels(run):
     assert {row.target for row in evaluate(run.store).rows} == {"tags", "size"}
 
 
+def test_targets_side_by_side_are_blended_by_the_metric_if_it_fits_and_get_thresholds(finished):
+    tags = 'tags: {multi_label: ";", no_label: nothing}'
+    text = textwrap.dedent(RECIPE).replace(f"{tags}, size: null", f"size: null, {tags}")
+    (finished / "beside.yaml").write_text(text.replace("name: tags", "name: beside"))
+    for metric, searched in (("f1_macro", "f1_macro"), ("balanced_accuracy", "log_loss")):
+        overrides = [f"blend.metric={metric}", "blend.method=soft", "submission.columns=[path, size]"]
+        run_recipe(Recipe.load(finished / "beside.yaml", overrides), finished / "artifacts")
+        blends = Run.open("beside", finished / "artifacts").blends
+        assert blends["soft"].record.target == "size"
+        extra = blends["soft.tags"].record.model_extra
+        assert extra["spec"]["metric"] == searched
+        assert ("thresholds" in extra["details"]) == (searched == "f1_macro")
+
+
 def test_the_submission_writes_sets_as_the_table_does(run, finished):
     table = pd.read_csv(run.store.submission_path, dtype=str)
     assert table.columns.tolist() == ["path", "tags"]

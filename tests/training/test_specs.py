@@ -96,3 +96,24 @@ def test_a_momentum_for_an_optimizer_without_one_is_refused():
     check_member(MemberSpec(backbone="resnet18", opt="sgd", momentum=0.9), size=32, channels=3)
     with pytest.raises(RequestError, match="momentum counts only for optimizers that have one"):
         check_member(MemberSpec(backbone="resnet18", opt="adamw", momentum=0.9), size=32, channels=3)
+
+
+def test_a_member_takes_of_the_defaults_what_counts_beside_its_own_options(load):
+    spec = load(
+        "defaults: {backbone: resnet18, focal_gamma: 1, decay_rate: 0.3}\n"
+        "members: {a: {loss: focal}, b: {sched: step}, c: {}}\n"
+    )
+    assert [m.focal_gamma for m in spec.members.values()] == [1, 2, 2]
+    assert [m.decay_rate for m in spec.members.values()] == [0.1, 0.3, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("target", "metric"), [("{label: {multi_label: ' '}}", "cohen_kappa"), ("label", "f1_samples")]
+)
+def test_a_metric_of_another_kind_of_target_is_refused_in_the_recipe(tmp_path, target, metric):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        f"data: {{source: x.csv, targets: {target}}}\nmembers: {{a: {{backbone: resnet18}}}}\nblend: {{metric: {metric}}}\n"
+    )
+    with pytest.raises(RecipeError, match=f"blend.metric '{metric}' is no score of"):
+        Recipe.load(path)

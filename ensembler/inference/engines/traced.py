@@ -20,30 +20,33 @@ from ensembler.inference.predict import BATCH, Predictor
 from ensembler.networks.devices import pick_device
 
 _RUNS = 3  # the first ones are profiled, then the graph is fused
-_GAP = 0.05  # of logits, which bfloat16 rounds; `ready` compares probabilities with float32, but on fewer images
 
 
 def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:
-    """The network traced, frozen and fused for whole batches; smaller ones go through the default engine.
+    """The network traced, frozen and fused for whole batches, to which smaller ones are filled up.
 
-    Whatever is computed first, a batch of one size is always computed in one way, so equal seeds give equal bits.
+    So whatever is computed first, all is computed in one way, and equal seeds give equal bits.
     """
     on_device = pick_device(device)
     if on_device.type != "cpu":
         raise RequestError(f"engine traced computes on the CPU, not on {device!r}; add --device cpu")
     simple, dtype = simplify(network, sample, amp, on_device)
-    eager = as_predictor(simple, dtype, on_device)
     if dtype is not None:  # it needs autocast, which a frozen graph does not have
-        return eager
-    whole = sample[torch.arange(BATCH) % len(sample)].contiguous(memory_format=torch.channels_last)
-    fused = as_predictor(_fused(simple, whole), None, on_device)
-    if not np.allclose(fused(whole), eager(whole), rtol=_GAP, atol=_GAP):
-        raise RuntimeError("the fused graph computes something else")
+        return as_predictor(simple, dtype, on_device)
+    fused = as_predictor(_fused(simple, _whole(sample)), None, on_device)
 
     def predict(images: Tensor) -> NDArray[np.float32]:
-        return fused(images) if images.shape == whole.shape else eager(images)
+        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return np.concatenate([fused(_whole(part))[: len(part)] for part in parts])
 
     return predict
+
+
+def _whole(images: Tensor) -> Tensor:
+    """A whole batch of at most so many images, the first of them again and again at its end."""
+    if len(images) == BATCH:
+        return images
+    return images[torch.arange(BATCH) % len(images)].contiguous(memory_format=torch.channels_last)
 
 
 def _fused(network: nn.Module, batch: Tensor) -> torch.jit.ScriptModule:
