@@ -76,8 +76,9 @@ def check_metric(name: str, *, several: bool | None = None) -> MetricEntry:
         return METRICS[name]
     top = _TOP.match(name)
     if top is None or several:
-        what = {None: "metric", True: "metric of several labels at once", False: "metric of one label"}[several]
-        raise UnknownNameError(what, name, metric_names(several=several))
+        kind = " of several labels at once" if several else " of one label"
+        of_the_other = several is not None and (name in METRICS or name in MULTI_LABEL_METRICS or top is not None)
+        raise UnknownNameError(f"metric{kind if of_the_other else ''}", name, metric_names(several=several))
     return MetricEntry(partial(ranking.top_k_accuracy, k=int(top["k"])), True)
 
 
