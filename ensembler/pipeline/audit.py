@@ -18,7 +18,8 @@ from ensembler.audit.facts import ImageFacts, look_at_images
 from ensembler.audit.findings import Finding, in_order_of_harm
 from ensembler.audit.probe import Estimate, LeakTest, adversarial_validation, leak_test, part_of_groups
 from ensembler.data.folds import split_samples
-from ensembler.data.samples import Fault, SampleSet, drop_samples, read_samples
+from ensembler.data.samples import SampleSet, drop_samples, read_samples
+from ensembler.data.sources import Fault
 from ensembler.data.spec import BUILT_IN_SOURCES
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
 from ensembler.errors import DataError
