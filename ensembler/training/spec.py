@@ -6,6 +6,7 @@ torchensemble trains in every fold, or a soup of other members' weights.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -95,6 +96,9 @@ class TrainingSpec(NetworkSpec):
                 raise ValueError(f"{option} has no meaning with loss: {self.loss}; leave one out")
         if isinstance(self.class_weights, dict) and len(self.targets) > 1:
             raise ValueError("class_weights by name are for one target; use balanced or effective for several")
+        given = self.class_weights.values() if isinstance(self.class_weights, dict) else ()
+        if any(not (math.isfinite(weight) and weight >= 0) for weight in given):
+            raise ValueError(f"class_weights {self.class_weights} should be finite and not negative")
         if len(set(self.targets)) != len(self.targets):
             raise ValueError(f"target {list(self.targets)} names one twice")
         return self
