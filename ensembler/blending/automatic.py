@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ensembler.blending.calibration import Calibrated, Calibration
 from ensembler.blending.cross_fitting import cross_fit
 from ensembler.blending.gain import row_losses
-from ensembler.blending.pool import Pool, Probs
+from ensembler.blending.pool import Pool, Probs, Targets
 from ensembler.blending.registry import BlendMethod, create_blend
 from ensembler.metrics import check_metric, is_better, score
 
@@ -42,6 +42,19 @@ class Candidate:
             return method
         calibrated: BlendMethod = Calibrated(method, self.after, self.before, self.metric)
         return calibrated
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What candidates are compared by: the `metric` of what `see` makes of their predictions, against `y`.
+
+    Bootstraps draw rows of `y`, or whole `groups` of them.
+    """
+
+    metric: str
+    y: Targets
+    groups: NDArray[np.int64] | None
+    see: Callable[[Probs], Probs] = lambda probs: probs
 
 
 @dataclass(frozen=True)
@@ -97,8 +110,10 @@ def choose(
     before: Calibration = "none",
     out_of_time: Callable[[], bool] = lambda: False,
     progress: Callable[[str, int, int], None] | None = None,
+    judge: Judge | None = None,
 ) -> Choice:
-    """Cross-fit the candidates and take the first within one standard error of the best."""
+    """Cross-fit the candidates and take the first within one standard error of the best, by `metric` or a `judge`."""
+    judge = judge or Judge(metric, pool.y, pool.groups)
     candidates = candidates_for(pool, metric, seed, after=after, before=before)
     predictions: list[NDArray[np.float64]] = []
     for i, candidate in enumerate(candidates):
@@ -117,27 +132,28 @@ def choose(
     candidates = candidates[: len(predictions)]
     if progress is not None:
         progress("cross-fitting", len(candidates), len(candidates))
-    values = [score(metric, probs, pool.y) for probs in predictions]
-    chosen = _first_near_best(metric, predictions, values, pool)
+    seen = [judge.see(probs) for probs in predictions]
+    values = [score(judge.metric, probs, judge.y) for probs in seen]
+    # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice.
+    errors = 1 if pool.n_samples >= 20 * len(pool.names) else 2
+    chosen = _first_near_best(judge, seen, values, errors)
     scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
-    correction = _flattery(metric, predictions, pool, seed)
+    correction = _flattery(judge, seen, seed)
     return Choice(candidates[chosen], predictions[chosen], scores, correction, stopped_early)
 
 
-def _first_near_best(metric: str, predictions: Sequence[Probs], values: Sequence[float], pool: Pool) -> int:
+def _first_near_best(judge: Judge, predictions: Sequence[Probs], values: Sequence[float], errors: int) -> int:
     best = 0
     for i, value in enumerate(values):
-        if is_better(metric, value, values[best]):
+        if is_better(judge.metric, value, values[best]):
             best = i
-    losses = [row_losses(metric, probs, pool.y) for probs in predictions]
-    # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice.
-    errors = 1 if pool.n_samples >= 20 * len(pool.names) else 2
+    losses = [row_losses(judge.metric, probs, judge.y) for probs in predictions]
     for i, value in enumerate(values[:best]):
         ours, top = losses[i], losses[best]
         if ours is None or top is None:
             near = abs(value - values[best]) < 1e-3
         else:
-            difference = _by_group(ours - top, pool.groups)
+            difference = _by_group(ours - top, judge.groups)
             error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.inf
             near = difference.mean() <= errors * error
         if near:
@@ -153,19 +169,19 @@ def _by_group(values: NDArray[np.float64], groups: NDArray[np.int64] | None) -> 
     return np.asarray(sums * len(sums) / len(values))
 
 
-def _flattery(metric: str, predictions: Sequence[Probs], pool: Pool, seed: int) -> float:
+def _flattery(judge: Judge, predictions: Sequence[Probs], seed: int) -> float:
     """Bootstrap bias-corrected cross-validation (Tsamardinos et al., 2018), for metrics that are means over rows.
 
     On each draw the best candidate of the drawn rows is scored on the rows left out; what it looks better by on the
     drawn rows is the flattery of choosing. Groups are drawn whole.
     """
-    losses = [row_losses(metric, probs, pool.y) for probs in predictions]
+    losses = [row_losses(judge.metric, probs, judge.y) for probs in predictions]
     if any(loss is None for loss in losses) or len(losses) < 2:
         return 0.0
     table = np.stack([loss for loss in losses if loss is not None])
     sizes = np.ones(table.shape[1])
-    if pool.groups is not None:
-        index = np.unique(pool.groups, return_inverse=True)[1]
+    if judge.groups is not None:
+        index = np.unique(judge.groups, return_inverse=True)[1]
         table, sizes = np.stack([np.bincount(index, weights=row) for row in table]), np.bincount(index).astype(float)
     rng = np.random.default_rng(seed)
     n = len(sizes)
@@ -181,4 +197,4 @@ def _flattery(metric: str, predictions: Sequence[Probs], pool: Pool, seed: int) 
         # The same draw's other candidates tell how hard its left-out rows are.
         flattery.append((outside[best] - outside.mean()) - (inside[best] - inside.mean()))
     value = float(np.mean(flattery)) if flattery else 0.0
-    return -max(value, 0.0) if check_metric(metric).greater_is_better else max(value, 0.0)
+    return -max(value, 0.0) if check_metric(judge.metric).greater_is_better else max(value, 0.0)

@@ -12,13 +12,15 @@ from ensembler.logits import log_odds, sigmoid
 
 Given = NDArray[np.bool_]  # [rows, classes]: which labels are decided on
 _SWEEPS = 3
+_FEWEST = 10  # rows with a label below which its threshold is not searched
 
 
 def fit_thresholds(probs: NDArray[np.floating], y: NDArray[np.integer], metric: str) -> NDArray[np.float64]:
     """Thresholds `[classes]` in (0, 1) that make the decisions on `probs` best in `metric`; never worse than 0.5.
 
     Label by label, the rarest first, every threshold that decides otherwise is compared, until no label gains. Of
-    equally good ones the one nearest to 0.5 is taken. A label that no row has keeps 0.5.
+    equally good ones the one nearest to 0.5 is taken. A label that fewer than ten rows have keeps 0.5: one
+    found on so few is chance.
     """
     if metric not in LABEL_SET_DECISIONS:
         raise UnknownNameError("metric of decisions on several labels", metric, LABEL_SET_DECISIONS)
@@ -30,7 +32,7 @@ def fit_thresholds(probs: NDArray[np.floating], y: NDArray[np.integer], metric: 
     for _ in range(1 if metric in ("f1_macro", "hamming_loss") else _SWEEPS):
         before = thresholds.copy()
         for c in np.argsort(truth.sum(axis=0), kind="stable"):
-            if truth[:, c].any():
+            if truth[:, c].sum() >= _FEWEST:
                 values = _values(metric, given, truth, int(c), orders[:, c])
                 thresholds[c] = _best(values, probs[orders[:, c], c])
                 given[:, c] = probs[:, c] >= thresholds[c]

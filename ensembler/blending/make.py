@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.automatic import Candidate, choose
+from ensembler.blending.automatic import Candidate, Judge, choose
 from ensembler.blending.calibration import Calibrated
 from ensembler.blending.cross_fitting import PARTS, cross_fit, fitting_parts
 from ensembler.blending.gain import paired_gain
@@ -66,13 +66,14 @@ def make_blend(
     explain: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
     part: NDArray[np.int64] | None = None,
+    judge: Judge | None = None,
 ) -> BlendResult:
     """Find the blend that `spec` asks for, over rows with one label each or with several at once.
 
     `auto` leaves out members that look leaked unless they are in `trust`, and stops comparing after `budget` seconds;
     a greedy or hill-climbing search shares them with its cross-fitting. `explain` takes the time to fit the blend
     without each member, and keeps reliability tables. `part` `[rows]` are the parts of cross-fitting, where blends that
-    build on each other share them.
+    build on each other share them; `judge` says what `auto` compares by where that is not `spec.metric` of the pool.
     """
     if pool.y.ndim == 2:
         from ensembler.blending.multi_label import blend_label_sets
@@ -103,6 +104,7 @@ def make_blend(
             before=spec.calibrate_members,
             out_of_time=out_of_time,
             progress=progress,
+            judge=judge,
         )
         candidate, cross_fitted, correction = choice.candidate, choice.cross_fitted, choice.correction
         details = {

@@ -1,8 +1,8 @@
 """Blending samples with several labels at once: every label of every row becomes a row of its own, with yes and no.
 
 All methods, calibrations and guards then work as they are, and one set of weights serves all labels. A metric that is
-no mean over labels chooses no weights: they are searched by log loss, and `calibrate: biases` fits a threshold for each
-label to it.
+no mean over labels finds no weights: they are searched by log loss. It chooses among the families that `auto` compares,
+and `calibrate: biases` fits a threshold for each label to it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.automatic import Judge
 from ensembler.blending.cross_fitting import fitting_parts
 from ensembler.blending.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
 from ensembler.blending.make import BlendResult, gain_over_best, make_blend, scores_of
@@ -73,31 +74,38 @@ def blend_label_sets(
     changes: dict[str, Any] = {"metric": searched}
     if spec.calibrate == "biases":
         changes["calibrate"] = "none"
+
+    def with_thresholds(probs: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Cross-fitted probabilities as they are decided on."""
+        if spec.calibrate != "biases":
+            return np.asarray(probs, np.float64)
+        return cross_fitted_thresholds(probs, pool.y, spec.metric, part)
+
     found = make_blend(
         yes_or_no(pool),
         spec.model_copy(update=changes),
         part=np.repeat(part, labels),
+        judge=Judge(spec.metric, pool.y, pool.groups, lambda probs: with_thresholds(_one_column(probs, labels))),
         **options,
     )
     oof, fitted = (_one_column(probs, labels) for probs in (found.oof, found.fitted_oof))
     test = None if found.test is None else _one_column(found.test, labels)
     details = {**found.details, "searched_by": searched}
     members = pool.choose(found.members)
-    alone = members.oof
+    # A member that is compared with the blend gets thresholds of its own too.
+    alone = np.stack([with_thresholds(probs) for probs in members.oof])
     if spec.calibrate == "biases":
         thresholds = fit_thresholds(fitted, pool.y, spec.metric)
         details["thresholds"] = dict(zip(pool.classes, thresholds.tolist(), strict=True))
-        oof, fitted = cross_fitted_thresholds(oof, pool.y, spec.metric, part), move_to_half(fitted, thresholds)
+        oof, fitted = with_thresholds(oof), move_to_half(fitted, thresholds)
         test = None if test is None else move_to_half(test, thresholds)
-        # A member that is compared with the blend gets thresholds too.
-        alone = np.stack([cross_fitted_thresholds(probs, pool.y, spec.metric, part) for probs in members.oof])
     solo = np.array([score(spec.metric, probs, pool.y) for probs in alone])
     return replace(
         found,
         oof=np.asarray(oof, np.float32),
         fitted_oof=np.asarray(fitted, np.float32),
         test=None if test is None else np.asarray(test, np.float32),
-        scores=scores_of(pool, searched, fitted, oof, test, details.get("correction", 0.0)),
+        scores=scores_of(pool, spec.metric, fitted, oof, test, details.get("correction", 0.0)),
         gain=gain_over_best(replace(members, oof=alone), spec, oof, solo),
         details=details,
     )

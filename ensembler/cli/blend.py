@@ -108,7 +108,7 @@ def command(
             costs=None if costs is None else parse_costs(costs),
             explain=explain,
         )
-        submitted = submit and submit_blend(store, outcome.result.name, submission_spec(store))
+        submitted = submit and submit_blend(store, outcome.result.name, submission_spec(store), by_hand=True)
         if not json:
             for warning in outcome.result.warnings:
                 progress.warn(str(warning["message"]))
@@ -153,8 +153,9 @@ def print_outcome(outcome: BlendOutcome) -> None:
         noise = "" if gain.get("beyond_noise", gain["low"] > 0) else "; no gain beyond noise"
         if gain["high"] < 0:
             noise = "; worse, beyond noise"
+        own = " with thresholds of its own" if gain is result.gain and "thresholds" in result.details else ""
         print(
-            f"gain over {gain['over']} in {gain['metric']}: {gain['value']:.4f} "
+            f"gain over {gain['over']}{own} in {gain['metric']}: {gain['value']:.4f} "
             f"({gain['low']:.4f} to {gain['high']:.4f}){noise}"
         )
 

@@ -96,8 +96,14 @@ def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -
         if not rows:
             continue
         best = [i for i, row in enumerate(rows) if row.submitted]
-        body = [[_label(row), *(number(row.metrics.get(name)) for name in metrics), str(row.n)] for row in rows]
-        print_table(f"{evaluation.run}: {title}", [_heading(rows), *metrics, "rows"], body, best=best)
+        several = len({row.target for row in rows}) > 1
+        body = [
+            [_label(row, several=several), *(number(row.metrics.get(name)) for name in metrics), str(row.n)]
+            for row in rows
+        ]
+        print_table(
+            f"{evaluation.run}: {title}", ["target / name" if several else "name", *metrics, "rows"], body, best=best
+        )
     if evaluation.flattered:
         names = ", ".join(evaluation.flattered)
         print(
@@ -120,12 +126,9 @@ def print_gains(over: str, rows: Sequence[tuple[str, Difference]], n_groups: int
     print(f"Paired bootstrap over {units}; {together}.")
 
 
-def _heading(rows: list[ScoreRow]) -> str:
-    return "target / name" if len({row.target for row in rows}) > 1 else "name"
-
-
-def _label(row: ScoreRow) -> str:
+def _label(row: ScoreRow, *, several: bool) -> str:
     label = f"{row.name} / {row.view}" if row.view else row.name
     if row.kind == "blend":
         label = f"blend {label}"
+    label = f"{row.target} / {label}" if several else label
     return f"{label} (submitted)" if row.submitted else label

@@ -153,7 +153,7 @@ def _check_labels(
         if only_test:
             message = (
                 f"{target}: labels occur only in the test part: {', '.join(only_test[:MOST_NAMED])}; "
-                f"train rows have {nearest(only_test[0], sorted(found))}"
+                f"train rows do not have them ({nearest(only_test[0], sorted(found), most=4)})"
             )
             if faults is None:
                 problems.append(message)

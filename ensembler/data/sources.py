@@ -17,7 +17,8 @@ from ensembler.data.images import IMAGE_SUFFIXES, ChosenImages, FileImages, Imag
 from ensembler.data.spec import BUILT_IN_SOURCES, DataSpec, FoldSpec
 from ensembler.data.tables import TABLE_SUFFIXES, need_column, read_table
 from ensembler.data.targets import derive, pattern_columns
-from ensembler.errors import DataError
+from ensembler.errors import DataError, nearest
+from ensembler.label_sets import SetFormat, read_set
 
 MOST_NAMED = 8  # so many faults of one kind are named, the others counted
 
@@ -237,6 +238,8 @@ def _manifest_part(
             empty = np.flatnonzero(labels[target].isna())
             hint = " (no_label: '' says that this means none of the labels)" if spec.multi_label is not None else ""
             wrong += _some(f"{path}: {spec.column or target} is empty{hint} in", [f"row {rows[i]}" for i in empty])
+        if split == "train" and spec.set_format is not None and not wrong:
+            wrong = _set_problems(table[spec.column or target].str.strip(), labels[target], spec.set_format, str(path))
         problems += wrong
         out = out.assign(**labels)
     if data.weight is not None and split == "train":
@@ -253,6 +256,20 @@ def _manifest_part(
     if problems:
         raise DataError("\n".join(problems))
     return part
+
+
+def _set_problems(values: pd.Series, sets: pd.Series, form: SetFormat, where: str) -> list[str]:
+    """What says that sets of labels are written in another way than the recipe has it."""
+    problems = []
+    if max((len(read_set(text) or ()) for text in sets), default=0) < 2:
+        problems.append(
+            f"{where}: no row of {values.name} has two labels with {form.separator!r} between them, such as "
+            f"{values.iloc[0]!r}; multi_label should be what stands between labels"
+        )
+    if form.no_label and not (values == form.no_label).any():
+        names = nearest(form.no_label, sorted(set(values)), most=4)
+        problems.append(f"{where}: no row of {values.name} is {form.no_label!r}, as no_label has it; {names}")
+    return problems
 
 
 def _without_faults(part: Part, problems: Sequence[str], faults: list[Fault]) -> Part:

@@ -184,8 +184,8 @@ def is_current(store: RunStore, spec: BlendSpec, members: Sequence[str], views: 
     return (record.model_extra or {}).get("fingerprint") == blend_fingerprint(store, spec, members, views)
 
 
-def submit_blend(store: RunStore, name: str, spec: SubmissionSpec) -> bool:
-    """Make the named blend the run's submission; False when the run has no rows to submit."""
+def submit_blend(store: RunStore, name: str, spec: SubmissionSpec, *, by_hand: bool = False) -> bool:
+    """Make the named blend the run's submission, perhaps `by_hand`; False when the run has no rows to submit."""
     blend = store.blend(name)
     made_of = {
         "blend": name,
@@ -195,7 +195,9 @@ def submit_blend(store: RunStore, name: str, spec: SubmissionSpec) -> bool:
         "scores": {kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")},
     }
     with claim(store.lock_path, wait=True):
-        return write_submission(store, spec, np.asarray(blend.test), blend.record.target, blend.record.classes, made_of)
+        return write_submission(
+            store, spec, np.asarray(blend.test), blend.record.target, blend.record.classes, made_of, by_hand=by_hand
+        )
 
 
 def submission_spec(store: RunStore) -> SubmissionSpec:

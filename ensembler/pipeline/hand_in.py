@@ -45,13 +45,23 @@ def hand_in(
     spec = changed_spec(
         submission_spec(store), format=format, columns=columns, template=template, per=per, reduce=reduce
     )
+    if columns is None and template is None:
+        spec = _named_after(spec, store, store.blend(name).record.target)
     table, _ = export_submission(store, name, spec)
     path = out or store.submission_path
     if out is None:
-        submit_blend(store, name, spec)
+        submit_blend(store, name, spec, by_hand=True)
     else:
         write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
     return HandedIn(store.name, name, path, len(table), tuple(str(c) for c in table.columns))
+
+
+def _named_after(spec: SubmissionSpec, store: RunStore, target: str) -> SubmissionSpec:
+    """The recipe's options, whose columns are those of the label, for a blend of `target`."""
+    if target == store.samples.targets[0]:
+        return spec
+    columns = (spec.columns[0], target) if spec.format == "labels" else spec.columns[:1]
+    return spec.model_copy(update={"columns": columns})
 
 
 def _only_blend(store: RunStore) -> str:

@@ -268,7 +268,7 @@ def _text(guess: _Guess, name: str, target: Path) -> str:
         data.append(f"  # too few images to split: {', '.join(guess.small)}; {mend}")
     holdout = 0 if guess.test or guess.has_test_folder else 0.1
     template = f", template: {relative(guess.template)}" if guess.template else ""
-    metric = "f1_macro, calibrate: biases" if guess.sets else "log_loss"
+    metric = "f1_micro, calibrate: biases" if guess.sets else "log_loss"
     scheme = ", scheme: plain" if guess.small and not guess.group else ""
     return f"""\
 # Written by `ens init`. Run it with: ens run {target}

@@ -22,7 +22,7 @@ from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, weights_path
 from ensembler.predictions.members import MemberRecord, read_record
 from ensembler.predictions.merging import merge_views
-from ensembler.training.spec import EMA_DECAY, EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.training.spec import EMA_DECAY, MemberSpec, SoupSpec
 
 if TYPE_CHECKING:
     from ensembler.data.pixels import Pixels
@@ -244,23 +244,6 @@ class MemberPlan:
         for name in weights if isinstance(weights, dict) else ():
             if name not in self.classes:
                 raise UnknownNameError(f"class in members.{self.job.entry}.class_weights", name, self.classes)
-        self._check_multi_label()
-
-    def _check_multi_label(self) -> None:
-        """Raise RequestError for options that several labels at once, or only one, cannot take."""
-        place, spec = f"members.{self.job.entry}", self.job.base
-        if self.multi_label and isinstance(spec, EnsembleSpec):
-            raise RequestError(
-                f"{place}: torchensemble trains for one label of each image, and {self.multi_label[0]!r} has several "
-                "at once; method: kfold, with seeds or snapshots, makes such ensembles"
-            )
-        if self.multi_label and spec.loss == "balanced_softmax":
-            raise RequestError(
-                f"{place}: loss: balanced_softmax is for one label of each image, and {self.multi_label[0]!r} has "
-                "several at once; class_weights: balanced, or loss: asymmetric or focal weigh rare labels"
-            )
-        if spec.loss == "asymmetric" and len(self.multi_label) < len(self.targets):
-            raise RequestError(f"{place}: loss: asymmetric is for targets with multi_label; focal is its like for one")
 
     def missing(self, folds: Sequence[int] | None) -> list[int]:
         """Folds still to be finished."""

@@ -109,7 +109,7 @@ class Run:
         spec = BlendSpec.model_validate({"method": method, **options})
         outcome = blend_label(self.store, spec) if target is None else blend_run(self.store, spec, target=target)
         if submit:
-            submit_blend(self.store, outcome.result.name, submission_spec(self.store))
+            submit_blend(self.store, outcome.result.name, submission_spec(self.store), by_hand=True)
         return outcome
 
     def evaluate(self, **options: Any) -> Evaluation:

@@ -19,7 +19,7 @@ from ensembler.pipeline.evaluate import Evaluation, evaluate
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.kfold import Failure, KFoldResult, Trainer
 from ensembler.pipeline.progress import Progress
-from ensembler.pipeline.submission import check_submission, renew_submission
+from ensembler.pipeline.submission import check_submission, chosen_by_hand, renew_submission
 from ensembler.pipeline.views import predict_missing_views
 from ensembler.pipeline.workspace import Workspace, open_workspace
 from ensembler.predictions.store import RunStore
@@ -167,7 +167,15 @@ def _blend_label(
         step = workspace.progress.step
         outcome = blend_label(store, spec, members=members, views=views, on_progress=step)
         _warn(workspace, outcome)
-    submit_blend(store, name, workspace.spec.submission)
+    chosen = chosen_by_hand(store)
+    if chosen is None or outcome is not None:
+        submit_blend(store, name, workspace.spec.submission)
+    if chosen is not None:
+        is_left = "stays" if outcome is None else f"gives way to the new blend {name!r}"
+        workspace.progress.note(
+            f"the submission chosen by hand, of blend {chosen!r}, {is_left}; `ens submit {store.name} --blend NAME` "
+            "chooses again"
+        )
     return name, outcome
 
 

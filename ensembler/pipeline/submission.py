@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, StoreError
-from ensembler.files import claim, read_json, write_bytes, write_json
+from ensembler.files import claim, read_json, sha256_of, write_bytes, write_json
 from ensembler.label_sets import is_known
 from ensembler.metrics import is_better, score
 from ensembler.pipeline.task_product import compose_probs
@@ -77,10 +77,13 @@ def write_submission(
     target: str,
     classes: tuple[str, ...],
     made_of: Mapping[str, Any],
+    *,
+    by_hand: bool = False,
 ) -> bool:
     """Write `submission.csv` from probabilities `test` `[test samples, classes]` of a target, and note what made it.
 
-    Returns False, and writes nothing, when the run has no rows to submit.
+    `by_hand` says that it was asked for by name, so that a run that makes nothing new leaves it alone. Returns False,
+    and writes nothing, when the run has no rows to submit.
     """
     if not _submitted_ids(store):
         return False
@@ -89,9 +92,10 @@ def write_submission(
     digest = hashlib.sha256(content).hexdigest()
     versions = submission_versions(store)
     last = versions[-1] if versions and store.submission_path.is_file() else {}
-    if last.get("sha256") == digest and last.get("made_of") == dict(made_of):
+    version = {"sha256": digest, "rows": len(table), "made_of": dict(made_of), **({"by_hand": True} if by_hand else {})}
+    if last == version:
         return True
-    versions.append({"sha256": digest, "rows": len(table), "made_of": dict(made_of)})
+    versions.append(version)
     # The record comes first: it may name a version that never arrived, but no file is without its record.
     write_json(store.folder / "submission.json", {"format": 1, "versions": versions})
     write_bytes(store.submission_path, content)
@@ -107,6 +111,15 @@ def submission_versions(store: RunStore) -> list[dict[str, Any]]:
     if not isinstance(versions, list) or not all(isinstance(v, dict) and "made_of" in v for v in versions):
         raise StoreError(f"{path} does not list the versions of the submission; remove it, `ens run` writes it again")
     return versions
+
+
+def chosen_by_hand(store: RunStore) -> str | None:
+    """The blend that the submission was made of by hand, when it lies there as it was made."""
+    versions = submission_versions(store)
+    if not versions or not versions[-1].get("by_hand") or not store.submission_path.is_file():
+        return None
+    same = sha256_of(store.submission_path) == versions[-1]["sha256"]
+    return submitted_blend(store) if same else None
 
 
 def submitted_blend(store: RunStore) -> str | None:

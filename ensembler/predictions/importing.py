@@ -468,7 +468,8 @@ def _checked(path: Path, array: NDArray[Any], work: _Importer) -> NDArray[np.flo
     if worst > ROUNDING:
         row = int(np.abs(sums - 1).argmax())
         raise RequestError(
-            f"{path}: row {row} sums to {sums[row]:.3f}, probabilities sum to 1; say --kind logits if these are"
+            f"{path}: row {row} sums to {sums[row]:.3f}, probabilities sum to 1; say --kind logits if these "
+            "are, or --multi-label SEP if rows have several labels at once"
         )
     if worst > 1e-4:
         work.notes.append(

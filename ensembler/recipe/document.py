@@ -80,6 +80,8 @@ def parse_document(text: str, path: Path) -> Document:
 
 def parse_value(text: str) -> Any:
     """Parse one YAML value, as given on the command line."""
+    if text in ("|", ">"):  # the head of a block that has no lines here
+        return text
     yaml = YAML(typ="safe", pure=True)
     try:
         root = yaml.compose(text)

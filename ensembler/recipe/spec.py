@@ -10,7 +10,7 @@ from ensembler.errors import nearest
 from ensembler.inference.spec import InferenceSpec, ViewSpec
 from ensembler.metrics import metric_names
 from ensembler.reporting.spec import SubmissionSpec
-from ensembler.training.spec import AnyMemberSpec, MemberSpec, SoupSpec
+from ensembler.training.spec import AnyMemberSpec, EnsembleSpec, MemberSpec, SoupSpec
 
 
 class RecipeSpec(BaseModel):
@@ -42,6 +42,7 @@ class RecipeSpec(BaseModel):
                     raise ValueError(f"members.{name} names target {target!r}; {nearest(target, known)}")
             if isinstance(member, MemberSpec) and member.sampler == "weights" and self.data.weight is None:
                 raise ValueError(f"members.{name}: sampler: weights needs data.weight, the column of weights")
+            _check_label_sets(name, member, member.targets or known[:1], self.data)
         several = known[0] in self.data.set_formats
         fitting = metric_names(several=several)
         if self.blend.metric in metric_names() and self.blend.metric not in fitting:
@@ -51,3 +52,20 @@ class RecipeSpec(BaseModel):
                 f"{', '.join(fitting)}"
             )
         return self
+
+
+def _check_label_sets(name: str, member: MemberSpec | EnsembleSpec, targets: tuple[str, ...], data: DataSpec) -> None:
+    """Raise ValueError for options that several labels at once, or only one, cannot take."""
+    sets = [target for target in targets if target in data.set_formats]
+    if sets and isinstance(member, EnsembleSpec):
+        raise ValueError(
+            f"members.{name}: torchensemble trains for one label of each image, and {sets[0]!r} has several at once; "
+            "method: kfold, with seeds or snapshots, makes such ensembles"
+        )
+    if sets and member.loss == "balanced_softmax":
+        raise ValueError(
+            f"members.{name}: loss: balanced_softmax is for one label of each image, and {sets[0]!r} has several at "
+            "once; class_weights: balanced, or loss: asymmetric or focal weigh rare labels"
+        )
+    if member.loss == "asymmetric" and len(sets) < len(targets):
+        raise ValueError(f"members.{name}: loss: asymmetric is for targets with multi_label; focal is its like for one")

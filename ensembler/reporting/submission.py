@@ -102,18 +102,18 @@ def _form_of(others: list[str], classes: Sequence[str], spec: SubmissionSpec, se
         if set_format is not None and set(others) == set(classes):
             return "indicators"  # a column of 0 and 1 for each label
         hint = "; did you mean --format probs?" if set(others) == set(classes) else ""
+        if set_format is not None:
+            hint = f", or one for each label ({_differ(others, classes)})"
         raise RequestError(f"labels need one column beside the id's, the template has {len(others)}{hint}")
-    missing, strange = sorted(set(classes) - set(others)), sorted(set(others) - set(classes))
-    if missing or strange:
-        raise RequestError(
-            "the template's columns are not the classes: "
-            + "; ".join(
-                f"{what} {', '.join(names[:5])}"
-                for what, names in (("it lacks", missing), ("it has besides", strange))
-                if names
-            )
-        )
+    if set(others) != set(classes):
+        raise RequestError(f"the template's columns are not the classes: {_differ(others, classes)}")
     return "probs"
+
+
+def _differ(others: Sequence[str], classes: Sequence[str]) -> str:
+    missing, strange = sorted(set(classes) - set(others)), sorted(set(others) - set(classes))
+    sides = (("it lacks", missing), ("it has besides", strange))
+    return "; ".join(f"{what} {', '.join(names[:5])}" for what, names in sides if names)
 
 
 def _rows_of(wanted: list[str], ids: Sequence[str], template: str) -> NDArray[np.int64]:
@@ -127,6 +127,8 @@ def _rows_of(wanted: list[str], ids: Sequence[str], template: str) -> NDArray[np
         parts = []
         if lacking:
             parts.append(f"{len(lacking)} of its {len(wanted)} ids are not predicted, such as {lacking[0]!r}")
+            if set(lacking) <= {Path(sample).stem for sample in ids}:
+                parts[-1] += ", which are names of files: a column of them as data.id would match"
         if besides:
             parts.append(f"{len(besides)} predicted ids are not in it, such as {besides[0]!r}")
         raise RequestError(f"template {template}: {'; '.join(parts)}")

@@ -48,8 +48,7 @@ class EpochRecord:
     """One epoch of a fold.
 
     `loss` is that on the train rows when it is known, `lr` the learning rate at the epoch's first step, `score` and
-    `valid_loss` are accuracy (of several labels at once the share of labels that are right) and log loss on the
-    validation rows.
+    `valid_loss` are accuracy (of several labels at once of whole sets) and log loss on the validation rows.
     """
 
     epoch: int
@@ -433,11 +432,11 @@ def _scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 
 
 def _label_set_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """The same of sets of labels, each row with its share of right labels and the mean of their losses."""
+    """The same of sets of labels: rows whose whole set is right, and the means over labels of rows' losses."""
     known = labels[:, 0] >= 0
     logits, wanted = logits[known], labels[known].float()
     losses = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
-    return float(((logits >= 0) == (wanted == 1)).float().mean(dim=1).sum()), float(losses.sum())
+    return float(((logits >= 0) == (wanted == 1)).all(dim=1).sum()), float(losses.sum())
 
 
 def _head(backbone: Any) -> tuple[nn.Module, ...]:

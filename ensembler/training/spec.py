@@ -97,8 +97,8 @@ class TrainingSpec(NetworkSpec):
         if isinstance(self.class_weights, dict) and len(self.targets) > 1:
             raise ValueError("class_weights by name are for one target; use balanced or effective for several")
         given = self.class_weights.values() if isinstance(self.class_weights, dict) else ()
-        if any(not (math.isfinite(weight) and weight >= 0) for weight in given):
-            raise ValueError(f"class_weights {self.class_weights} should be finite and not negative")
+        if given and (any(not (math.isfinite(weight) and weight >= 0) for weight in given) or not any(given)):
+            raise ValueError(f"class_weights {self.class_weights} should be finite, not negative and not all zero")
         if len(set(self.targets)) != len(self.targets):
             raise ValueError(f"target {list(self.targets)} names one twice")
         return self

@@ -89,8 +89,8 @@ def test_thresholds_never_make_the_metric_worse(pool, metric):
 @pytest.mark.parametrize("metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"])
 def test_the_first_label_gets_the_best_threshold_there_is(metric):
     rng = np.random.default_rng(3)
-    y = (rng.random((40, 3)) < (0.2, 0.5, 0.6)).astype(np.int64)
-    probs = np.clip(0.3 * y + 0.5 * rng.random((40, 3)), 0, 1).round(2)  # with ties
+    y = (rng.random((100, 3)) < (0.2, 0.5, 0.6)).astype(np.int64)
+    probs = np.clip(0.3 * y + 0.5 * rng.random((100, 3)), 0, 1).round(2)  # with ties
     y[:, 1:] = 0  # labels that no row has stay as they are: one threshold is searched
     found = fit_thresholds(probs, y, metric)[0]
     sign = -1 if metric == "hamming_loss" else 1

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ensembler import Recipe, Run
-from ensembler.errors import RequestError
+from ensembler.errors import DataError, RequestError
 from ensembler.metrics import score
 from ensembler.pipeline.ablate import Axis, ablate_recipe
 from ensembler.pipeline.audit import audit_recipe
@@ -129,6 +129,20 @@ def test_the_submission_writes_sets_as_the_table_does(run, finished):
     assert (table["tags"] == truth["tags"].map(lambda t: ";".join(sorted(t.split(";"))))).mean() > 0.5
 
 
+def test_the_submission_of_a_target_beside_the_label_is_named_after_it(run, finished):
+    made = hand_in(run.store, "auto.size", out=finished / "size.csv")
+    assert made.columns == ("path", "size")
+
+
+def test_a_wrong_separator_or_word_for_none_is_an_error_that_shows_a_value(finished):
+    recipe = finished / "recipe.yaml"
+    with pytest.raises(DataError, match="no row of tags has two labels with ' ' between them, such as"):
+        run_recipe(Recipe.load(recipe, ["name=odd", "data.targets.tags.multi_label=' '"]), finished / "artifacts")
+    with pytest.raises(DataError, match="no row of tags is 'nothin', as no_label has it; did you mean 'nothing'"):
+        run_recipe(Recipe.load(recipe, ["name=odd", "data.targets.tags.no_label=nothin"]), finished / "artifacts")
+    assert not (finished / "artifacts" / "odd").exists()
+
+
 def test_a_template_with_a_column_for_each_label_gets_probabilities_or_zeros_and_ones(run, finished):
     ids = pd.read_csv(finished / "test.csv")["path"]
     pd.DataFrame({"path": ids, "red": 0, "blue": 0, "green": 0}).to_csv(finished / "wide.csv", index=False)
@@ -189,9 +203,8 @@ def test_options_are_compared(finished):
     ],
 )
 def test_options_for_one_label_are_refused_before_anything_is_trained(finished, override, message):
-    recipe = Recipe.load(finished / "recipe.yaml", ["name=refused", override])
     with pytest.raises(RequestError, match=message):
-        run_recipe(recipe, finished / "artifacts")
+        run_recipe(Recipe.load(finished / "recipe.yaml", ["name=refused", override]), finished / "artifacts")
     assert not list((finished / "artifacts" / "refused" / "members").glob("*/*.safetensors"))
 
 

@@ -506,3 +506,22 @@ def test_a_fold_stopped_while_it_predicts_goes_on_with_the_chunks_that_are_missi
     assert len(of_first_fold) == 2 + 4 + 2  # its own, once each, and those that only the second fold validates
     assert digests(artifacts / "shapes" / "members") == digests(artifacts / "whole" / "members")
     assert not list(artifacts.glob("shapes/.training"))
+
+
+def test_a_submission_chosen_by_hand_stays_until_there_is_a_new_blend(recipe):
+    from ensembler.pipeline.hand_in import hand_in
+
+    artifacts = recipe.parent / "artifacts"
+    first = run(recipe)
+    opened = Run.open("shapes", artifacts)
+    opened.blend("soft", name="mine", members=["wide"])
+    hand_in(opened.store, "mine", format="probs")
+    chosen = first.submission.read_bytes()
+    notes = Notes()
+    again = run(recipe, progress=notes)
+    assert again.new_blend is None
+    assert first.submission.read_bytes() == chosen
+    assert any("chosen by hand, of blend 'mine', stays" in note for note in notes.notes)
+    run(recipe, "members.third={model_args: {width: 4}}", progress=notes)
+    assert first.submission.read_bytes() != chosen
+    assert any("gives way to the new blend 'auto'" in note for note in notes.notes)

@@ -226,7 +226,7 @@ def tagged(data):
 @pytest.mark.parametrize("options", [{}, {"loss": "asymmetric"}, {"mixup": 0.2, "smoothing": 0.1}], ids=str)
 def test_a_fold_learns_several_labels_at_once(tagged, options):
     trained = train_fold(MemberSpec(**{**TINY, "epochs": 25, **options}, model_args={"width": 8}), tagged)
-    assert trained.history[-1].score >= 0.8
+    assert trained.history[-1].score >= 0.6  # of whole sets; by chance 0.25
     assert trained.history[-1].valid_loss < trained.history[0].valid_loss
 
 

@@ -30,7 +30,9 @@ ANY = TypeAdapter(AnyMemberSpec)
         ({"focal_gamma": 1, "loss": "bce"}, "focal_gamma counts only with loss: focal; here it is bce"),
         ({"decay_rate": 0.5}, "decay_rate counts only with sched: step; here it is cosine"),
         ({"method": "voting", "tau": 0.5}, "tau counts only with loss"),
-        ({"class_weights": {"a": -1}}, "should be finite and not negative"),
+        ({"class_weights": {"a": -1}}, "should be finite, not negative and not all zero"),
+        ({"class_weights": {"a": float("nan")}}, "should be finite"),
+        ({"class_weights": {"a": 0, "b": 0}}, "not all zero"),
         ({"freeze_epochs": 11}, "freeze_epochs 11 should be at most epochs 10"),
     ],
 )
