@@ -158,7 +158,14 @@ def _audit(
     except DataError as error:
         astride = "groups lie in several folds" in str(error)
         if not astride:
-            findings.append(Finding("folds", "error", str(error), "folds: {count: 3}, or leave the class out"))
+            findings.append(
+                Finding(
+                    "folds",
+                    "error",
+                    str(error),
+                    "fewer folds (folds.count), or leave rare classes out (min_count of the target)",
+                )
+            )
         elif "fold_given" in samples.table:
             folds = samples.table["fold_given"].fillna(-1).astype(np.int64)
         else:

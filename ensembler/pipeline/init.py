@@ -76,7 +76,8 @@ def init_recipe(data: str, out: Path | None = None, *, force: bool = False) -> I
             f"{data} does not exist; name a folder of images, a CSV, or a shipped recipe ({', '.join(shipped)})"
         )
     guess = _look_at_folder(path) if path.is_dir() else _look_at_table(path)
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", (path.resolve() if path.is_dir() else path).stem).strip("-") or "run"
+    named_after = out or (path.resolve() if path.is_dir() else path)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", named_after.stem).strip("-") or "run"
     target = out or Path(f"{name}.yaml")
     _refuse_overwriting(target, force)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ def test_a_table_with_a_person_column_is_grouped_by_it(tmp_path):
     pictures(tmp_path, [row["image"] for row in rows])
     pd.DataFrame(rows).to_csv(tmp_path / "photos.csv", index=False)
     recipe = Recipe.load(init_recipe(str(tmp_path / "photos.csv"), tmp_path / "r.yaml").path).spec
+    assert recipe.name == "r"  # as the file is called, so that `ens evaluate r` finds what `ens run r.yaml` made
     assert recipe.data.group == "person"
     assert recipe.data.path == "image"
     assert recipe.folds.holdout == 0.1
