@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,6 +17,8 @@ from typing import IO, Any
 
 from ensembler.errors import MissingFileError, StoreError
 
+_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
+_PIECE = 1 << 20
 _HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:16] or "host"
 _ASIDE = re.compile(r"^\..+\.(?P<host>[A-Za-z0-9]+)-(?P<pid>\d+)-[0-9a-f]{8}\.aside$")
 
@@ -40,6 +43,31 @@ def write_aside(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def preallocate(file: IO[bytes], size: int) -> None:
+    """Make `file` `size` bytes long with its room on the disk reserved; what it holds already stays.
+
+    A full disk is an error here (OSError with ENOSPC); of a mapped file it would be a crash when a page is written.
+    """
+    file.flush()
+    descriptor = file.fileno()
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in _NO_FALLOCATE:
+                raise
+    _append_zeros(descriptor, size)
+
+
+def _append_zeros(descriptor: int, size: int) -> None:
+    """Reserve room where the system has no call for it, as macOS has none."""
+    end = os.fstat(descriptor).st_size
+    while end < size:
+        end += os.pwrite(descriptor, bytes(min(_PIECE, size - end)), end)
+    os.fsync(descriptor)  # some file systems take bytes in and find out later that there is no room
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import tempfile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.errors import RequestError
+from ensembler.errors import DiskFullError, RequestError
+from ensembler.files import preallocate
 
 
 def room(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """An array float32 of `shape` to be filled: in memory, or mapped from a temporary file when that is too large."""
-    return np.empty(shape, np.float32) if int(np.prod(shape)) * 4 <= most_in_memory() else on_disk(shape)
+    return np.empty(shape, np.float32) if _bytes(shape) <= most_in_memory() else on_disk(shape)
 
 
 def on_disk(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """An array float32 of `shape` to be filled, mapped from a temporary file."""
+    size = _bytes(shape)
     with tempfile.TemporaryFile() as file:  # unlinked already: gone with the process, however that ends
+        try:
+            preallocate(file, size)
+        except OSError as error:
+            raise _no_room(size, error) from error
         return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def _bytes(shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * np.dtype(np.float32).itemsize
+
+
+def _no_room(size: int, error: OSError) -> DiskFullError:
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    return DiskFullError(
+        f"{folder} has no room for an array of {size / 1e6:,.1f} MB that does not fit in memory ({free / 1e6:,.1f} MB "
+        f"are free; {error.strerror}): make room there, set TMPDIR to a folder on a larger disk, or let larger arrays "
+        f"stay in memory with ENS_STACK_MEMORY (bytes an array may take; now {most_in_memory()})"
+    )
 
 
 def most_in_memory() -> int:
