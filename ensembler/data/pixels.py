@@ -28,7 +28,7 @@ from ensembler.data.prepare import build_steps, prepare
 from ensembler.data.samples import SampleSet, drop_samples
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
-from ensembler.files import claim, sweep, write_aside
+from ensembler.files import claim, preallocate, sweep, write_aside
 
 _VERSION = 2
 _KEPT_FREE = 1 << 30  # bytes of the disk that the cache leaves to others
@@ -225,8 +225,7 @@ def _build(images: Images, spec: InputSpec, path: Path, shape: tuple[int, ...], 
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
-        # Reserve the room now: a full disk is an error here, not a crash when a page is written.
-        os.posix_fallocate(file.fileno(), 0, offset + _bytes(shape))
+        preallocate(file, offset + _bytes(shape))
         array = np.memmap(file.name, dtype=np.uint8, mode="r+", offset=offset, shape=shape)
         broken = _fill(FilePixels(images, spec), array, on_progress)
         array.flush()

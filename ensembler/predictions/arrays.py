@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ensembler.errors import MissingFileError, StoreError
-from ensembler.files import sha256_of, write_aside
+from ensembler.files import preallocate, sha256_of, write_aside
 
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
 
@@ -35,9 +34,7 @@ def fill_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator
     with write_aside(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
-        file.flush()
-        # Reserve the room now: a full disk is an error here, not a crash when a page is written.
-        os.posix_fallocate(file.fileno(), 0, offset + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        preallocate(file, offset + int(np.prod(shape)) * np.dtype(dtype).itemsize)
         array = np.memmap(file.name, dtype=dtype, mode="r+", offset=offset, shape=shape)
         yield array
         array.flush()

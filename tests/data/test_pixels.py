@@ -127,3 +127,9 @@ def test_all_broken_images_are_named_at_once(images, tmp_path):
         prepare_pixels(images, SPEC, tmp_path / "cache")
     assert "2 images cannot be read" in str(caught.value)
     assert sorted(find_broken(images, SPEC, tmp_path / "cache")) == [1, 4]
+
+
+def test_pixels_are_kept_where_the_system_has_no_posix_fallocate(images, tmp_path, monkeypatch):
+    monkeypatch.delattr("os.posix_fallocate")  # as on macOS
+    kept = prepare_pixels(images, SPEC, tmp_path / "cache")
+    assert kept[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
