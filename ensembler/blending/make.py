@@ -19,6 +19,7 @@ from ensembler.blending.insight import member_worths
 from ensembler.blending.pool import Pool, Probs
 from ensembler.blending.pruning import prune
 from ensembler.blending.registry import BLEND_METHODS, BlendMethod, accepts
+from ensembler.blending.remarks import remarks_on
 from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.label_sets import is_known
@@ -84,6 +85,8 @@ def make_blend(
     began = time.perf_counter()
     pool, findings = _with_probabilities(pool, spec)
     findings += look_at(pool)
+    if pool.rows_each == 1:
+        findings += remarks_on(pool, spec)
     if spec.method == "auto":
         pool = _without_leaks(pool, findings, trust)
     pool, left_out = _narrowed(pool, spec)

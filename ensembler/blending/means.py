@@ -84,14 +84,17 @@ class TrimmedMean(_Mean):
 class RankMean(_Mean):
     """The mean of per-class ranks of samples, for metrics that use order only (AUC).
 
-    The ranks depend on the batch that is scored, and the result is no probability: rows are normalised so that it can
-    be kept like one, and its log loss means nothing.
+    The order of samples in each class is that of their mean ranks, so one constant scales all rows: two classes sum
+    to one, rows of more classes do so on average only. The result is no probability, and its log loss, Brier score and
+    calibration error mean nothing. The ranks depend on the batch that is scored.
     """
 
     def predict_proba(self, stack: Stack) -> Probs:
-        """Normalised mean ranks `[samples, classes]`."""
+        """Scaled mean ranks within 0 and 1 `[samples, classes]`."""
         from scipy.stats import rankdata
 
         stack = check_stack(stack)
-        ranks = sum(rankdata(probs, axis=0) for probs in stack) / (len(stack) * stack.shape[1])
-        return ranks / ranks.sum(axis=1, keepdims=True)
+        _, rows, classes = stack.shape
+        ranks = sum(rankdata(probs, axis=0) for probs in stack) / len(stack)
+        mean_row_sum = classes * (rows + 1) / 2
+        return ranks / mean_row_sum

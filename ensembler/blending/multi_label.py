@@ -18,6 +18,7 @@ from ensembler.blending.cross_fitting import fitting_parts
 from ensembler.blending.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
 from ensembler.blending.make import BlendResult, gain_over_best, make_blend, scores_of
 from ensembler.blending.pool import Pool, Stack
+from ensembler.blending.remarks import remarks_on
 from ensembler.blending.spec import BlendSpec
 from ensembler.memory import room
 from ensembler.metrics import check_metric, score
@@ -102,6 +103,7 @@ def blend_label_sets(
     solo = np.array([score(spec.metric, probs, pool.y) for probs in alone])
     return replace(
         found,
+        warnings=(*found.warnings, *(remark.to_json() for remark in remarks_on(pool, spec))),
         oof=np.asarray(oof, np.float32),
         fitted_oof=np.asarray(fitted, np.float32),
         test=None if test is None else np.asarray(test, np.float32),

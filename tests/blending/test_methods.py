@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.stats import rankdata
 
 from ensembler.blending import BLEND_METHODS, create_blend
 from ensembler.blending.greedy import GreedySelection
@@ -89,11 +90,30 @@ class TestTrimmedMean(BlendContract):
 
 class TestRankMean(BlendContract):
     keeps_a_lone_member = False
+    gives_probabilities = False
     tolerance = 0.05
 
     @pytest.fixture
     def method(self):
         return create_blend("rank")
+
+    @pytest.mark.parametrize("classes", [2, 3, 5, 10])
+    def test_in_each_class_samples_keep_the_order_of_their_mean_ranks(self, method, classes):
+        stack, y = invented_pool(5, 700, classes, seed=classes, strength=0.6)
+        mean_ranks = np.mean([rankdata(probs, axis=0) for probs in stack], axis=0)
+        kept = np.asarray(self.fit(method, stack, y), np.float32)  # as the store keeps it
+        assert score("roc_auc_ovr", kept, y) == pytest.approx(score("roc_auc_ovr", mean_ranks, y), abs=1e-12)
+        for c in range(classes):
+            assert np.array_equal(rankdata(kept[:, c]), rankdata(mean_ranks[:, c].astype(np.float32)))
+
+    def test_the_decided_class_is_the_one_of_the_largest_mean_rank(self, method):
+        stack, y = invented_pool(5, 300, 4)
+        mean_ranks = np.mean([rankdata(probs, axis=0) for probs in stack], axis=0)
+        assert np.array_equal(self.fit(method, stack, y).argmax(axis=1), mean_ranks.argmax(axis=1))
+
+    def test_rows_of_two_classes_sum_to_one(self, method):
+        stack, y = invented_pool(3, 50, 2)
+        assert np.allclose(self.fit(method, stack, y).sum(axis=1), 1)
 
 
 class TestBestMember(BlendContract):
