@@ -56,8 +56,8 @@ def _absent_classes(pool: Pool) -> list[Finding]:
         return []
     kind = "label" if pool.y.ndim == 2 else "class"
     message = (
-        f"no row of the pool has the {kind} {_listed(absent)}: nothing is fitted for it and no score counts it, so test "
-        f"rows that have it are predicted worse than the scores say"
+        f"no row of the pool has the {kind} {_listed(absent)}: nothing is fitted for it and no score counts it; test "
+        "rows that have it are predicted worse than the scores say"
     )
     return [Finding("absent_class", None, message)]
 
