@@ -8,41 +8,102 @@ import hashlib
 import json
 import os
 import re
-import socket
+import shutil
+import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ensembler.errors import MissingFileError, StoreError
+from ensembler.errors import DiskFullError, MissingFileError, RequestError, StoreError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
+_NO_FLOCK = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.ENOLCK)
 _PIECE = 1 << 20
-_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:16] or "host"
-_ASIDE = re.compile(r"^\..+\.(?P<host>[A-Za-z0-9]+)-(?P<pid>\d+)-[0-9a-f]{8}\.aside$")
+_ASIDE = re.compile(r"^\..+\.[0-9a-f]{16}\.aside$")
+_UNLOCKED_ASIDE = re.compile(r"^\..+\.[A-Za-z0-9]+-\d+-[0-9a-f]{8}\.aside$")  # their writers hold no lock
+_LOCK = re.compile(r"^(\..*lock|pixels-.+\.lock)$")
+_ATTEMPTS = 100
+_ABANDONED = 24 * 3600  # seconds without a change
 
 
 @contextmanager
-def write_aside(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def write_aside(path: Path, *, durable: bool = True, size: int | None = None) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of `path` when the block ends, and vanishes when it raises.
 
-    The name written aside carries this machine and process, so that `sweep` can tell whether its writer is dead.
-    With `durable`, bytes and name have reached the disk when the block is left.
+    The file written aside is locked (flock) until then, so that `sweep` can tell whether its writer lives, in
+    whatever container or on whatever host that is. With `durable`, bytes and name have reached the disk when the block
+    is left. `size` is what the file will need, if known, to be told when the disk is full.
     """
-    aside = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.aside")
+    with named_when_full(path, size):
+        aside, file = _open_aside(path)
+        try:
+            with file:
+                yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+                aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        if durable:
+            sync_folder(path.parent)
+
+
+def _open_aside(path: Path) -> tuple[Path, IO[bytes]]:
+    while True:
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}.aside")
+        file = aside.open("xb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_FLOCK:
+                raise
+            return aside, file  # without locks `sweep` goes by the age of the file
+        if _lies_at(file.fileno(), aside):
+            return aside, file
+        file.close()  # a sweep was between our two steps
+
+
+def _lies_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one called `path`."""
     try:
-        with aside.open("xb") as file:
-            yield file
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def named_when_full(path: Path, size: int | None = None) -> Iterator[None]:
+    """Turn the error of a full disk into a DiskFullError that names `path`, what it needs and what is free."""
+    try:
+        yield
+    except DiskFullError:
         raise
-    if durable:
-        sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise disk_full(Path(error.filename or path), error, size) from error
+
+
+def disk_full(path: Path, error: OSError, size: int | None = None) -> DiskFullError:
+    """What to say when `path`, of `size` bytes, has no room; `path` need not exist."""
+    folder = next(p for p in path.absolute().parents if p.is_dir())
+    free = shutil.disk_usage(folder).free
+    reasons = {
+        errno.EDQUOT: "your quota there is used up",
+        errno.EFBIG: "files there may not grow that large (`ulimit -f` shows your limit)",
+    }
+    reason = reasons.get(error.errno or 0, f"the disk of {folder} has {free / 1e6:,.1f} MB free")
+    needs = "" if size is None else f"it needs {size / 1e6:,.1f} MB and "
+    return DiskFullError(
+        f"no room left to write {path}: {needs}{reason}; what is finished is safe: make room and give the same command "
+        "again, or move to a larger disk (--artifacts DIR for runs, ENS_CACHE for prepared pixels)"
+    )
 
 
 def preallocate(file: IO[bytes], size: int) -> None:
@@ -80,26 +141,39 @@ def sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what dead processes of this machine left aside in `folder` and below it."""
-    for path in folder.rglob(".*.aside"):
-        match = _ASIDE.match(path.name)
-        if match and match["host"] == _HOST and not _is_alive(int(match["pid"])):
-            path.unlink(missing_ok=True)
+    """Remove what dead processes left in `folder` and below it: files written aside, and locks nobody holds."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if _ASIDE.match(name) or _UNLOCKED_ASIDE.match(name) or _LOCK.match(name):
+                _remove_if_left(Path(place, name))
 
 
-def _is_alive(pid: int) -> bool:
+def _remove_if_left(path: Path) -> None:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        with path.open("r+b") as file:
+            if _is_left(file, path):
+                path.unlink(missing_ok=True)
+    except (FileNotFoundError, PermissionError):
+        pass  # its writer was done just now; or it is another user's, who will sweep it
+
+
+def _is_left(file: IO[bytes], path: Path) -> bool:
+    """Whether nobody holds a file any more; the answer is certain while `file` is open."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_locked_by_its_writer = not _UNLOCKED_ASIDE.match(path.name)
+    except BlockingIOError:
         return False
-    except PermissionError:
-        return True
-    return True
+    except OSError as error:
+        if error.errno not in _NO_FLOCK:
+            raise
+        is_locked_by_its_writer = False
+    return is_locked_by_its_writer or time.time() - path.stat().st_mtime > _ABANDONED
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
-    with write_aside(path) as file:
+    with write_aside(path, size=len(content)) as file:
         file.write(content)
 
 
@@ -146,23 +220,59 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
     finally:
         try:
             path.unlink(missing_ok=True)
+        except PermissionError:
+            pass  # another user's, in a folder where only owners may remove files: it is as free without us
         finally:
             os.close(descriptor)
 
 
 def _lock(path: Path, wait: bool) -> int | None:
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in _NO_FLOCK:
+                raise
+            path.unlink(missing_ok=True)
+            raise RequestError(
+                f"{path.parent} is on a file system without file locks (flock: {error.strerror}), and without them two "
+                "commands could spoil a run: choose a folder on another disk (--artifacts DIR for runs, ENS_CACHE for "
+                "prepared pixels), or mount this one with locks (Lustre: -o flock)"
+            ) from error
         # The holder before us may have removed the file between our open and our lock.
-        try:
-            if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                return descriptor
-        except FileNotFoundError:
-            pass
+        if _lies_at(descriptor, path):
+            return descriptor
         os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """Open a lock file, made where it is missing, although another process may just be removing its folder."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            with named_when_full(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return _open_or_make(path)
+        except (FileNotFoundError, FileExistsError):
+            if attempt == _ATTEMPTS - 1 or path.parent.is_file():
+                raise
+    raise AssertionError
+
+
+def _open_or_make(path: Path) -> int:
+    """Open a lock file so that whoever may write in its folder may use it, too."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:
+        if not path.exists():
+            raise
+        # Another user's, who left it when killed: a lock needs no right to write, except on NFS.
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    found = os.fstat(descriptor)
+    if path.parent.stat().st_mode & stat.S_IWGRP and found.st_uid == os.geteuid():
+        os.fchmod(descriptor, stat.S_IMODE(found.st_mode) | stat.S_IRGRP | stat.S_IWGRP)
+    return descriptor

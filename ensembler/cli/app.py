@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -31,6 +32,7 @@ from ensembler.cli import (
 )
 from ensembler.cli.terminal import print_error
 from ensembler.errors import EnsemblerError
+from ensembler.files import FULL, disk_full
 
 app = typer.Typer(
     name="ens",
@@ -109,13 +111,13 @@ def _report(error: EnsemblerError | OSError) -> int:
     if error.errno == errno.EPIPE:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    place = error.filename or "the disk"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        message = f"no room left to write {place}; what is finished is safe: make room and give the same command again"
+    place = error.filename or "standard output"
+    if error.errno in FULL:
+        message = str(disk_full(Path(error.filename), error)) if error.filename else f"{error.strerror}: {place}"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         message = f"no permission to write or read {place}; choose another folder with --artifacts DIR"
     else:
         message = f"{error.strerror or error}: {place}"
-    code = 1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else 2
+    code = 1 if error.errno in (*FULL, errno.EIO) else 2
     print_error(message, exit_code=code)
     return code
