@@ -11,11 +11,12 @@ import pandas as pd
 
 from ensembler.composition import Composition
 from ensembler.data.images import ChosenImages, Images, JoinedImages
-from ensembler.data.sources import MOST_NAMED, Fault, Part, natural, read_source, read_test_part
+from ensembler.data.sources import MOST_NAMED, Fault, Part, read_source, read_test_part
 from ensembler.data.spec import DataSpec, FoldSpec
 from ensembler.data.targets import compose, has_label, label_names, stated_order, unwanted_labels, unwanted_rows
 from ensembler.errors import DataError, nearest
 from ensembler.label_sets import SetFormat, read_set, strata, without_labels
+from ensembler.natural_order import in_natural_order
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def read_samples(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = N
     classes = {
         name: classes.get(name)
         or stated_order(spec)
-        or _class_order(label_names(train.table[name], multi_label=name in sets))
+        or in_natural_order(label_names(train.table[name], multi_label=name in sets))
         for name, spec in data.target_specs.items()
     }
     if data.classes is not None:
@@ -137,7 +138,7 @@ def _check_labels(
         multi = target in sets
         found = label_names(train.table[target], multi_label=multi)
         problems += _lookalikes(target, sorted(found), train.where)
-        strange = sorted(found - set(names), key=natural)
+        strange = in_natural_order(found - set(names))
         if strange:
             problems.append(
                 f"{train.where}: {target} has labels that its classes do not name: {', '.join(strange[:MOST_NAMED])}; "
@@ -149,7 +150,7 @@ def _check_labels(
             problems.append(f"{train.where}: {target} has the one class {next(iter(found))!r}; two are needed to learn")
         elif not found:
             problems.append(f"{train.where}: {target} has no label at all")
-        only_test = sorted(label_names(table[target], multi_label=multi) - found - set(strange), key=natural)
+        only_test = in_natural_order(label_names(table[target], multi_label=multi) - found - set(strange))
         if only_test:
             message = (
                 f"{target}: labels occur only in the test part: {', '.join(only_test[:MOST_NAMED])}; "
@@ -173,10 +174,6 @@ def _lookalikes(target: str, names: Sequence[str], where: str) -> list[str]:
         by_form.setdefault(" ".join(name.lower().split()), []).append(name)
     pairs = [" and ".join(repr(n) for n in same) for same in by_form.values() if len(same) > 1]
     return [f"{where}: labels of {target} differ only in case or spaces: {pairs[0]}; make them one"] if pairs else []
-
-
-def _class_order(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted((str(name) for name in names), key=natural))
 
 
 # --- choosing rows ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from ensembler.data.tables import TABLE_SUFFIXES, need_column, read_table
 from ensembler.data.targets import derive, pattern_columns
 from ensembler.errors import DataError, nearest
 from ensembler.label_sets import SetFormat, read_set
+from ensembler.natural_order import natural
 
 MOST_NAMED = 8  # so many faults of one kind are named, the others counted
 
@@ -345,13 +345,3 @@ def _some(what: str, places: Sequence[str]) -> list[str]:
         return []
     more = f" and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else ""
     return [f"{what} {', '.join(places[:MOST_NAMED])}{more}"]
-
-
-def natural(name: str) -> tuple[tuple[int, float, str], ...]:
-    """Order in which numbers inside names count as numbers: 2 before 10."""
-    try:
-        return ((0, float(name), ""),)
-    except ValueError:
-        parts = re.split(r"(\d+)", name.lower())
-        pieces = [(1, int(p), "") if p.isdecimal() else (2, 0, p) for p in parts]
-        return (*pieces, (3, 0, name))

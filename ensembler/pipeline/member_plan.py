@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +58,22 @@ class MemberPlan:
         if not path.is_file():
             return False
         record = read_record(path, MemberRecord)
-        return record.fingerprint == self.fingerprint
+        if not self._made_this({"fingerprint": record.fingerprint, "classes": record.classes}):
+            return False
+        return record.fingerprint == self.fingerprint or self._folds_agree_on_classes()
+
+    def _folds_agree_on_classes(self) -> bool:
+        """Whether all networks of the complete member have these classes; in earlier versions a fold could differ."""
+        from ensembler.networks.checkpoint import read_description
+
+        for fold in range(self.n_folds):
+            try:
+                classes = read_description(weights_path(self.final_folder, fold)).get("classes")
+            except StoreError:
+                continue  # not there, or not whole: its logits are, and only these are asked about
+            if classes != list(self.classes):
+                return False
+        return True
 
     @cached_property
     def changed(self) -> str | None:
@@ -66,13 +81,16 @@ class MemberPlan:
         path = self.final_folder / "member.json"
         if not path.is_file():
             return None
-        record = read_record(path, MemberRecord)
-        if record.fingerprint == self.fingerprint:
+        if self.is_complete:
             return None
-        old = (record.model_extra or {}).get("options") or {}
-        new = self.options
+        record = read_record(path, MemberRecord)
+        old = {**((record.model_extra or {}).get("options") or {}), "classes": list(record.classes)}
+        new = {**self.options, "classes": list(self.classes)}
         keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-        return ", ".join(f"{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in keys) or "its options"
+        return (
+            ", ".join(f"{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in keys)
+            or "the order of classes of some fold"
+        )
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -108,8 +126,25 @@ class MemberPlan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the options and the samples: equal fingerprints are the same training."""
-        return fingerprint({**self.options, "samples": self.workspace.store.samples_sha256})
+        """A digest of the options, the classes in their order and the samples: equal ones are the same training."""
+        return fingerprint({**self._options, "classes": self.classes})
+
+    @cached_property
+    def _fingerprint_without_classes(self) -> str:
+        """The fingerprint as earlier versions wrote it; the classes stand in the record beside it."""
+        ingredients = {plan.job.name: plan._fingerprint_without_classes for plan in self.ingredients}
+        return fingerprint({**self._options, **({"of": ingredients} if ingredients else {})})
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {**self.options, "samples": self.workspace.store.samples_sha256}
+
+    def _made_this(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record of a member, of its weights or of a finished fold is one of this training."""
+        if record.get("fingerprint") == self.fingerprint:
+            return True
+        same_classes = tuple(record.get("classes") or ()) == self.classes
+        return same_classes and record.get("fingerprint") == self._fingerprint_without_classes
 
     @property
     def seed(self) -> int:
@@ -261,7 +296,7 @@ class MemberPlan:
             if path.is_file():
                 raise
             return False  # another process has completed the member meanwhile
-        return record["fingerprint"] == self.fingerprint and tuple(record["views"]) == self.view_names
+        return self._made_this(record) and tuple(record["views"]) == self.view_names
 
     def trained_weights(self, fold: int) -> dict[str, Any] | None:
         """The description in the weights of a fold trained with these options, or None."""
@@ -275,7 +310,7 @@ class MemberPlan:
         except StoreError as error:
             self.workspace.progress.warn(f"{error}; the fold is trained again")
             return None
-        return description if description.get("fingerprint") == self.fingerprint else None
+        return description if self._made_this(description) else None
 
     def describe(self, finished: FinishedFold) -> str:
         """The score of a finished fold in words."""

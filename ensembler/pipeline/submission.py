@@ -199,7 +199,7 @@ def _finished_tasks(store: RunStore, members: list[str]) -> dict[str, dict[int, 
     assert composition is not None
     of_task = {task: _finished_of(store, members, task, store.classes(task)) for task in composition.tasks}
     folds = {}
-    for fold in set.intersection(*({f for m in found.values() for f in m} for found in of_task.values())):
+    for fold in sorted(set.intersection(*({f for m in found.values() for f in m} for found in of_task.values()))):
         probs = {task: [m[fold] for m in found.values() if fold in m] for task, found in of_task.items()}
         oof, test = (
             compose_probs(store, {task: np.mean([getattr(p, part) for p in ps], axis=0) for task, ps in probs.items()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ensembler.data.folds import split_samples
 from ensembler.data.samples import SampleSet, drop_samples, read_samples
+from ensembler.data.sources import MOST_NAMED
 from ensembler.data.targets import TRAIN_PREFIX
 from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
 from ensembler.files import claim, sweep, write_bytes, write_json
@@ -305,6 +306,7 @@ def _compare(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Pat
     old = lock.get("recipe")
     if isinstance(old, dict):
         _compare_keys(recipe.spec, old, store)
+    _compare_classes(store, samples)
     left_out = lock.get("left_out")
     if isinstance(left_out, list) and left_out:
         samples = drop_samples(samples, [str(sample) for sample in left_out])
@@ -329,6 +331,27 @@ def _compare_keys(spec: RecipeSpec, old: Mapping[str, Any], store: RunStore) -> 
             f"run {store.name!r} was made with other data or folds: {', '.join(changed)}; "
             f"give this recipe another name (name: or --set name=...), or remove {store.folder}"
         )
+
+
+def _compare_classes(store: RunStore, samples: SampleSet) -> None:
+    """Raise ChangedRecipeError for classes that are others than locked, or the same in another order."""
+    locked = store.lock.get("classes")
+    for target, before in (locked if isinstance(locked, dict) else {}).items():
+        now = list(samples.classes.get(target, ()))
+        if before == now:
+            continue
+        reordered = sorted(map(str, before)) == sorted(now)
+        why = "; earlier versions ordered names of the same number, as 1.1 and 1.10 are, by chance" if reordered else ""
+        raise ChangedRecipeError(
+            f"run {store.name!r} was made with other classes, or with their order another one: {target} has "
+            f"{_listed(before)} there, {_listed(now)} now{why}. What its networks predict depends on that order: give "
+            f"this recipe another name (name: or --set name=...), or remove {store.folder}"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(str, names[:MOST_NAMED]))
+    return f"{shown}, ... ({len(names)} in all)" if len(names) > MOST_NAMED else shown
 
 
 def _compare_rows(recipe: Recipe, store: RunStore, samples: SampleSet) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ensembler.errors import DataError, MissingExtraError, RequestError
 from ensembler.files import write_json
 from ensembler.label_sets import SetFormat, labels_in
+from ensembler.natural_order import in_natural_order, is_plain_number, text_after_numbers
 from ensembler.predictions.arrays import write_array
 from ensembler.predictions.members import FORMAT, Kind, checksums
 from ensembler.predictions.publish import replacing
@@ -270,17 +271,18 @@ def _classes(
             columns = tuple(c for c in _read_table(member.oof).columns if c not in ("id", "label", "fold", "group"))
             return len(columns), columns
     texts = labels.dropna().astype(str)
-    found = sorted(set(texts) if work.set_format is None else labels_in(texts), key=_number_first)
+    found = sorted(set(texts) if work.set_format is None else labels_in(texts), key=text_after_numbers)
     count = len(found) if work.kind == "labels" else _columns_of(members[0].oof)
-    if all(name.isdecimal() for name in found) and int(found[-1]) < count:
+    if all(map(is_plain_number, found)) and int(found[-1]) < count:
         return count, tuple(str(i) for i in range(count))
     if len(found) != count:
         raise RequestError(
             f"{members[0].oof} has {count} classes, the labels have {len(found)} ({', '.join(found[:5])}, ...); "
             "say the order of columns with --classes a,b,c"
         )
+    ordered = "as text" if in_natural_order(found) != tuple(found) else "by name"
     work.notes.append(
-        f"columns are taken in the order of the labels' names: {', '.join(found[:6])}; --classes says otherwise"
+        f"columns are taken in the order of the labels {ordered}: {', '.join(found[:6])}; --classes says otherwise"
     )
     return count, tuple(found)
 
@@ -292,10 +294,6 @@ def _columns_of(path: Path) -> int:
             f"{path} has shape {list(shape)}, expected [rows, classes]; --kind labels takes one label a row"
         )
     return int(shape[-1])
-
-
-def _number_first(name: str) -> tuple[int, float, str]:
-    return (0, float(name), "") if name.isdecimal() else (1, 0.0, name)
 
 
 def _known_sets(sets: pd.Series, names: tuple[str, ...]) -> pd.Series:
@@ -311,9 +309,14 @@ def _named(labels: pd.Series, names: tuple[str, ...]) -> list[str | None]:
     given = {v for v in values if v is not None}
     if given <= known:
         return values
-    if all(v.isdecimal() and int(v) < len(names) for v in given):
+    if all(_is_index(v, names) for v in given):
         return [None if v is None else names[int(v)] for v in values]
-    raise RequestError(f"label {sorted(given - known)[0]!r} is neither a class ({', '.join(names[:6])}) nor an index")
+    strange = min(given - known, key=lambda v: (_is_index(v, names), v))
+    raise RequestError(f"label {strange!r} is neither a class ({', '.join(names[:6])}) nor an index")
+
+
+def _is_index(text: str, names: Sequence[str]) -> bool:
+    return is_plain_number(text) and len(text) < 10 and int(text) < len(names)
 
 
 # --- predictions -----------------------------------------------------------------------------------------------------
@@ -391,13 +394,15 @@ def _one_hot(path: Path, values: NDArray[Any], names: tuple[str, ...]) -> NDArra
     flat = values.reshape(values.shape[0]) if values.ndim == 2 and values.shape[1] == 1 else values
     if flat.ndim != 1:
         raise RequestError(f"{path} has shape {list(values.shape)}; --kind labels takes one label a row")
-    codes = []
-    for i, value in enumerate(flat.tolist()):
-        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        code = index.get(text, int(text) if text.isdecimal() and int(text) < len(names) else -1)
-        if code < 0:
-            raise RequestError(f"{path} row {i}: label {text!r} is neither a class nor an index")
-        codes.append(code)
+    texts = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in flat.tolist()]
+    given = set(texts)
+    if given <= index.keys():
+        codes = [index[text] for text in texts]
+    elif all(_is_index(text, names) for text in given):
+        codes = [int(text) for text in texts]
+    else:
+        row, text = next((i, t) for i, t in enumerate(texts) if t not in index and not _is_index(t, names))
+        raise RequestError(f"{path} row {row}: label {text!r} is neither a class nor an index")
     return np.eye(len(names), dtype=np.float32)[codes]
 
 

@@ -163,3 +163,51 @@ def test_what_goes_out_comes_in_again(files, format):
     assert np.allclose(again.oof(CLASSES), store.member("a").oof(CLASSES), atol=1e-6)
     with pytest.raises(RequestError, match="name one of --member and --blend"):
         export_predictions(store, files)
+
+
+def labelled(files, labels, classes=None):
+    """Import one hot predictions of `labels` by position, with a holdout; the run."""
+    names = sorted(set(labels)) if classes is None else classes
+    pd.DataFrame({"id": [f"r{i}" for i in range(len(labels))], "label": labels}).to_csv(files / "l.csv", index=False)
+    np.save(files / "p.npy", np.eye(len(names), dtype=np.float32)[[names.index(label) for label in labels]])
+    bring(files, MemberFiles("p", files / "p.npy"), labels=files / "l.csv")
+    return RunStore(files / "artifacts" / "run")
+
+
+@pytest.mark.parametrize("labels", [["00", "01", "02"], ["01", "02", "10"], ["1", "01", "2"]])
+def test_labels_with_zeros_in_front_keep_their_names(files, labels):
+    store = labelled(files, labels * 3, sorted(labels, key=lambda name: (int(name), name)))
+    assert store.samples.train["label"].tolist() == labels * 3
+    assert set(store.classes("label")) == set(labels)
+    assert (store.member("p").oof(store.classes("label")).argmax(axis=1) == store.labels("label", "train")).all()
+
+
+def test_a_label_that_is_an_index_with_zeros_in_front_is_no_index(files):
+    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": ["01", "1", "2", "0"] * 3}).to_csv(
+        files / "l.csv", index=False
+    )
+    with pytest.raises(RequestError, match="label '01' is neither a class"):
+        bring(files, npy(files, test=False), labels=files / "l.csv", classes=CLASSES)
+
+
+def test_votes_are_all_names_or_all_indices(files):
+    labels = ["1", "2", "3"] * 4
+    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels}).to_csv(files / "l.csv", index=False)
+    np.save(files / "v.npy", np.array([0, 1, 2] * 4))
+    bring(files, MemberFiles("v", files / "v.npy"), labels=files / "l.csv", kind="labels")
+    store = RunStore(files / "artifacts" / "run")
+    assert (store.member("v").oof(("1", "2", "3")).argmax(axis=1) == np.array([0, 1, 2] * 4)).all()
+
+
+def test_a_note_says_the_order_of_columns_that_was_taken(files):
+    labels = ["c1", "c2", "c10"]
+    store = labelled(files, labels * 3)
+    assert store.classes("label") == ("c1", "c10", "c2")  # as numpy.unique has them, which other tools go by
+    numbers = ["9.5", "10.5", "-1"]
+    pd.DataFrame({"id": ["a", "b", "c"], "label": numbers}).to_csv(files / "l.csv", index=False)
+    np.save(files / "p.npy", np.eye(3, dtype=np.float32))
+    done = import_predictions(
+        files / "artifacts" / "other",
+        [MemberFiles("p", files / "p.npy")], labels=files / "l.csv", by_position=True,
+    )  # fmt: skip
+    assert done.classes == ("-1", "9.5", "10.5")
