@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "cli": set(ROOMS),
     "pipeline": set(ROOMS) - {"cli"},
     "audit": {"data", "networks", "metrics"},
-    "training": {"data", "networks"},
+    "training": {"data", "networks", "metrics"},
     "inference": {"data", "networks", "predictions"},
     "networks": set(),
     "reporting": {"predictions", "blending", "metrics"},

@@ -102,6 +102,14 @@ def _averages_logits(plan: MemberPlan) -> bool:
     return plan.job.spec.method in ("fusion", "fast_geometric")
 
 
+def _choice(parts: Sequence[Member]) -> dict[str, Any]:
+    """What chose the epochs of a mean's parts: as of its first part for which something did."""
+    told = [part.record.model_extra or {} for part in parts]
+    chosen = [extra for extra in told if extra.get("chosen_by", "last") != "last"] or told
+    keys = ("chosen_by", "chosen_by_metric", "flattered")
+    return {"chosen_by": "last"} | {key: chosen[0][key] for key in keys if key in chosen[0]}
+
+
 def _record(plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]) -> dict[str, Any]:
     first = parts[0].record
     phases = {key for part in parts for key in part.record.seconds_by_phase}
@@ -117,7 +125,7 @@ def _record(plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]) -> 
         **({"multi_label": list(first.multi_label)} if first.multi_label else {}),
         "values": "logits" if _averages_logits(plan) else "log_probabilities",
         "made_of": [part.name for part in parts],
-        "chosen_by": (first.model_extra or {}).get("chosen_by", "last"),
+        **_choice(parts),
         "fold_column": first.fold_column,
         "seconds": sum(part.record.seconds or 0.0 for part in parts),
         "seconds_by_phase": {k: sum(p.record.seconds_by_phase.get(k, 0.0) for p in parts) for k in sorted(phases)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from ensembler.predictions.finished_folds import FinishedFold, fold_path, weight
 from ensembler.predictions.members import FORMAT, Member, array_file, checksums
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.publish import replacing
-from ensembler.training.spec import MemberSpec
+from ensembler.training.spec import MemberSpec, SoupSpec
 
 FAILED = "failed.json"
 BLOCK = 4096  # rows merged at once
@@ -148,7 +148,7 @@ def _record(
         "scores": scores,
         "seconds": sum(training),
         "seconds_by_phase": {"training": sum(training), "predicting": sum(predicting)},
-        "chosen_by": _chosen_by(plan),
+        **_choice(plan),
         "training": plan.job.training,
         "weights": plan.job.weights,
         **({"values": "log_probabilities"} if plan.job.weights == "sum" else {}),
@@ -161,12 +161,32 @@ def _record(
     }
 
 
-def _chosen_by(plan: MemberPlan) -> str:
-    """What chose the epoch that predicts; best and patience look at the rows that the member is scored on."""
-    spec = plan.job.spec
-    if not isinstance(spec, MemberSpec):
-        return "last"
-    return "patience" if spec.choose == "last" and spec.patience is not None else spec.choose
+def _choice(plan: MemberPlan) -> dict[str, Any]:
+    """What chose the epoch that predicts, by which metric, and whether that flatters the out-of-fold scores.
+
+    The validation fold is what these scores are of. Averages and snapshots are of the last epochs whatever is chosen,
+    but with patience it was the validation fold that said which epochs are the last.
+    """
+    chosen = [(how, spec) for spec, weights in _trained_from(plan) if (how := chosen_by(spec, weights)) != "last"]
+    if not chosen:
+        return {"chosen_by": "last", "flattered": False}
+    how, spec = chosen[0]
+    return {"chosen_by": how, "chosen_by_metric": spec.choose_by, "flattered": True}
+
+
+def _trained_from(plan: MemberPlan) -> list[tuple[MemberSpec, str]]:
+    """The trainings of our own loop that a member's weights come from, and which of their weights."""
+    found = [(plan.job.spec, plan.job.weights)]
+    if isinstance(plan.job.spec, SoupSpec):
+        found = [(ingredient.job.spec, ingredient.job.weights) for ingredient in plan.ingredients]
+    return [(spec, weights) for spec, weights in found if isinstance(spec, MemberSpec)]
+
+
+def chosen_by(spec: MemberSpec, weights: str) -> Literal["last", "best", "patience"]:
+    """What chose the epoch of one of a training's weights."""
+    if spec.choose == "best" and weights == spec.primary:
+        return "best"
+    return "last" if spec.patience is None else "patience"
 
 
 def _tasks(plan: MemberPlan) -> dict[str, Any]:

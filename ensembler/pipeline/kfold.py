@@ -169,7 +169,7 @@ class Trainer:
                 "classes": list(plan.classes),
                 "tasks": {target: [part.start, part.stop] for target, part in plan.task_slices.items()},
                 "seconds": trained.seconds / len(training.all_plans),
-                "chosen_epoch": trained.chosen_epoch,
+                "chosen_epoch": trained.epoch_of(plan.job.weights),
                 "history": [record.to_json() for record in trained.history],
                 **({"made_of": list(trained.made_of)} if trained.made_of else {}),
             }

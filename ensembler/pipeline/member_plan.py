@@ -110,8 +110,7 @@ class MemberPlan:
         spec = self.job.spec
         if isinstance(spec, SoupSpec):
             return {"method": "soup", "take": spec.take, "of": {p.job.name: p.fingerprint for p in self.ingredients}}
-        # What only says which members there are, or how fast they are made, does not make this one another.
-        options = spec.model_dump(mode="json", exclude={"augment", "seeds", "as_", "also", "compile"})
+        options = spec.decisive_options
         if spec.checkpoint is not None:  # what is in the file counts, not where it lies
             options["checkpoint"] = sha256_of(Path(spec.checkpoint))
         if isinstance(spec, MemberSpec):

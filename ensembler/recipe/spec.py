@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ensembler.blending.spec import BlendSpec
 from ensembler.data.spec import AugmentSpec, DataSpec, FoldSpec, InputSpec
-from ensembler.errors import nearest
+from ensembler.errors import UnknownNameError, nearest
 from ensembler.inference.spec import InferenceSpec, ViewSpec
-from ensembler.metrics import metric_names
+from ensembler.metrics import check_metric, metric_names
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.training.spec import AnyMemberSpec, EnsembleSpec, MemberSpec, SoupSpec
 
@@ -43,6 +43,7 @@ class RecipeSpec(BaseModel):
             if isinstance(member, MemberSpec) and member.sampler == "weights" and self.data.weight is None:
                 raise ValueError(f"members.{name}: sampler: weights needs data.weight, the column of weights")
             _check_label_sets(name, member, member.targets or known[:1], self.data)
+            _check_choice(name, member, member.targets or known[:1], self.data)
         several = known[0] in self.data.set_formats
         fitting = metric_names(several=several)
         if self.blend.metric in metric_names() and self.blend.metric not in fitting:
@@ -69,3 +70,19 @@ def _check_label_sets(name: str, member: MemberSpec | EnsembleSpec, targets: tup
         )
     if member.loss == "asymmetric" and len(sets) < len(targets):
         raise ValueError(f"members.{name}: loss: asymmetric is for targets with multi_label; focal is its like for one")
+
+
+def _check_choice(name: str, member: MemberSpec | EnsembleSpec, targets: tuple[str, ...], data: DataSpec) -> None:
+    """Raise ValueError for a metric that chooses epochs and is none of the member's targets."""
+    if not isinstance(member, MemberSpec):
+        return
+    for target in targets:
+        several = target in data.set_formats
+        try:
+            check_metric(member.choose_by, several=several)
+        except UnknownNameError as error:
+            kind = "several labels at once" if several else "one label"
+            raise ValueError(
+                f"members.{name}: choose_by: {member.choose_by} is no score of {target!r}, which has {kind}; choose "
+                f"from {', '.join(metric_names(several=several))}"
+            ) from error

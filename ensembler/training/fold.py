@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ensembler.data.augment import Augment, sample_seed
 from ensembler.errors import RequestError, TrainingError
+from ensembler.metrics import is_better
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device, place_for_training
 from ensembler.training.averages import FurtherWeights
@@ -41,6 +42,7 @@ from ensembler.training.randomness import only_deterministic, own_randomness, se
 from ensembler.training.sampling import draw_rows, epoch_size
 from ensembler.training.spec import MemberSpec
 from ensembler.training.state import read_state, write_state
+from ensembler.training.validation import validate
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class EpochRecord:
     """One epoch of a fold.
 
     `loss` is that on the train rows when it is known, `lr` the learning rate at the epoch's first step, `score` and
-    `valid_loss` are accuracy (of several labels at once of whole sets) and log loss on the validation rows.
+    `valid_loss` are accuracy (of several labels at once of whole sets) and log loss on the validation rows, None after
+    epochs that were not validated; `judged` is the value of the metric that chooses the epoch, where one is chosen.
     """
 
     epoch: int
@@ -58,6 +61,7 @@ class EpochRecord:
     seconds: float
     score: float | None = None
     valid_loss: float | None = None
+    judged: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; a figure that is not finite becomes None."""
@@ -69,6 +73,7 @@ class TrainedFold:
     """What a training left, in evaluation mode, and how it came about.
 
     `networks` by name: last (or ema), and what else was asked for: averages, snapshots, estimators of an ensemble.
+    `chosen_epoch` is the one that the first of them is of, `epochs` names those of the others.
     """
 
     networks: Mapping[str, Normalised]
@@ -76,6 +81,11 @@ class TrainedFold:
     chosen_epoch: int
     seconds: float
     made_of: tuple[str, ...] = ()  # the members whose weights a soup averages
+    epochs: Mapping[str, int] = field(default_factory=dict)
+
+    def epoch_of(self, name: str) -> int:
+        """The epoch after which one of the networks was taken."""
+        return self.epochs.get(name, self.chosen_epoch)
 
     @property
     def network(self) -> Normalised:
@@ -197,8 +207,16 @@ class _Training:
     def job(self) -> str:
         """A fingerprint of what is trained, so that a state is never taken up by another training."""
         rows = hashlib.sha256(self.data.train_rows.tobytes() + self.data.targets.tobytes()).hexdigest()
-        spec = self.spec.model_dump(mode="json", exclude={"seeds", "as_", "also", "compile"})
-        content = [spec, self.wanted, self.identity, self.seed, self.fold, rows, list(self.data.pixels.shape)]
+        augment = self.spec.model_dump(mode="json", include={"augment"})
+        content = [
+            self.spec.decisive_options | augment,
+            self.wanted,
+            self.identity,
+            self.seed,
+            self.fold,
+            rows,
+            list(self.data.pixels.shape),
+        ]
         for drawn_by in (self.data.balance, self.data.weights):
             if drawn_by is not None:
                 content.append(hashlib.sha256(drawn_by.tobytes()).hexdigest())
@@ -207,8 +225,8 @@ class _Training:
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or patience ran out."""
-        done = len(self.history)
-        if self.spec.patience is not None and done - self.best_epoch >= self.spec.patience and self.best_epoch:
+        done, patience = len(self.history), self.spec.patience
+        if patience is not None and self.best_epoch and done - self.best_epoch >= patience:
             return True
         return done >= self.spec.epochs
 
@@ -249,13 +267,22 @@ class _Training:
         self._freeze(epoch <= self.spec.freeze_epochs)
         loss, lr = self._train(source, epoch)
         self.further.after_epoch(epoch, self.network)
-        score, valid_loss = self._validate()
-        record = EpochRecord(
-            epoch, self.spec.epochs, loss, lr, time.perf_counter() - began, score=score, valid_loss=valid_loss
-        )
-        self.history.append(record)
+        self.history.append(EpochRecord(epoch, self.spec.epochs, loss, lr, time.perf_counter() - began))
+        self._validate()
+        return self.history[-1]
+
+    def _validate(self) -> None:
+        """Look at the validation rows after the epoch that was trained last, where something asks for it."""
+        record = self.history[-1]
+        if not self.spec.validates_after(record.epoch) or not len(self.data.valid_rows):
+            return
+        began = time.perf_counter()
+        found = validate(self._predictor, self.spec, self.data, self.device)
+        seconds = record.seconds + time.perf_counter() - began
+        judged = found.judged if self.spec.chooses else None
+        record = replace(record, seconds=seconds, score=found.score, valid_loss=found.loss, judged=judged)
+        self.history[-1] = record
         self._remember_best(record)
-        return record
 
     @property
     def _lr(self) -> float:
@@ -336,46 +363,21 @@ class _Training:
                 "amp: off helps"
             )
 
-    @torch.inference_mode()
-    def _validate(self) -> tuple[float | None, float | None]:
-        rows = self.data.valid_rows
-        if not len(rows):
-            return None, None
-        network = self._predictor.eval()
-        sizes, columns = list(self.data.sizes), list(self.data.columns)
-        # [tasks]: rows that are right, rows with a label, summed loss
-        right, known, loss = (np.zeros(len(sizes)) for _ in range(3))
-        for start in range(0, len(rows), max(self.spec.batch_size, 64)):
-            batch = rows[start : start + max(self.spec.batch_size, 64)]
-            pixels = torch.from_numpy(self.data.pixels[batch]).permute(0, 3, 1, 2).to(self.device)
-            targets = torch.from_numpy(self.data.targets[batch]).to(self.device)
-            with autocast(autocast_type(self.spec.amp, self.device), self.device):
-                logits = network(pixels).float()
-            labels = torch.split(targets.view(len(targets), -1), columns, dim=1)
-            for t, (part, wanted) in enumerate(zip(torch.split(logits, sizes, dim=1), labels, strict=True)):
-                of_batch = (
-                    _label_set_scores(part, wanted) if t in self.data.multi_label else _scores(part, wanted[:, 0])
-                )
-                known[t] += int((wanted[:, 0] >= 0).sum())
-                right[t] += of_batch[0]
-                loss[t] += of_batch[1]
-        known = np.maximum(known, 1)
-        return float((right / known).mean()), float((loss / known).sum())
-
     def _remember_best(self, record: EpochRecord) -> None:
-        before = self.history[self.best_epoch - 1].valid_loss if self.best_epoch else None
-        value = record.valid_loss
-        if value is None or not math.isfinite(value) or (before is not None and value >= before):
+        value = record.judged
+        if value is None or not math.isfinite(value):
+            return
+        before = self.history[self.best_epoch - 1].judged if self.best_epoch else None
+        if before is not None and not is_better(self.spec.choose_by, value, than=before):
             return
         self.best_epoch = record.epoch
-        if self.spec.choose == "best":
-            self.best = {k: v.detach().cpu().clone() for k, v in self._predictor.state_dict().items()}
+        self.best = {k: v.detach().cpu().clone() for k, v in self._predictor.state_dict().items()}
 
     def result(self) -> TrainedFold:
         """The wanted networks; the member's own is that of the chosen epoch."""
         chosen = len(self.history)
         found: dict[str, nn.Module] = {self.spec.primary: copy.deepcopy(self._predictor)}
-        if self.spec.choose == "best" and self.best is not None:
+        if self.best is not None:
             found[self.spec.primary].load_state_dict(self.best)
             chosen = self.best_epoch
         if self.ema is not None:
@@ -389,7 +391,9 @@ class _Training:
             assert isinstance(network, Normalised)
             networks[name] = network.requires_grad_(True)
         seconds = sum(record.seconds for record in self.history)
-        return TrainedFold(networks, tuple(self.history), chosen, seconds)
+        last = dict.fromkeys(self.wanted, len(self.history))
+        epochs = last | self.spec.cycle_ends | {self.spec.primary: chosen}
+        return TrainedFold(networks, tuple(self.history), chosen, seconds, epochs=epochs)
 
     def keep(self, path: Path) -> None:
         """Write the state that `resume` takes up."""
@@ -423,20 +427,6 @@ class _Training:
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         if on_note is not None and self.history:
             on_note(f"goes on after epoch {len(self.history)}")
-
-
-def _scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """How many rows are right, and their summed log loss; rows with the label -1 do not count."""
-    loss = nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=-1)
-    return float((logits.argmax(1) == labels).sum()), float(loss)
-
-
-def _label_set_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """The same of sets of labels: rows whose whole set is right, and the means over labels of rows' losses."""
-    known = labels[:, 0] >= 0
-    logits, wanted = logits[known], labels[known].float()
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
-    return float(((logits >= 0) == (wanted == 1)).all(dim=1).sum()), float(losses.sum())
 
 
 def _head(backbone: Any) -> tuple[nn.Module, ...]:

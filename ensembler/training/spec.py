@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from ensembler.data.spec import AugmentSpec
 from ensembler.errors import nearest
+from ensembler.metrics import check_metric
 from ensembler.networks.spec import NetworkSpec
 
 Sampler = Literal["none", "balanced", "up", "down", "sqrt", "effective", "weights"]
@@ -104,6 +105,11 @@ class TrainingSpec(NetworkSpec):
         return self
 
     @property
+    def decisive_options(self) -> dict[str, Any]:
+        """The options that decide what the trained networks are, as plain values."""
+        return self.model_dump(mode="json", exclude={"augment", "seeds", "as_", "also", "compile"})
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The targets it names; empty for the label."""
         return () if self.target is None else (self.target,) if isinstance(self.target, str) else self.target
@@ -161,12 +167,26 @@ class MemberSpec(TrainingSpec):
         description="Whether seeds and snapshots go into the pool one by one, or as one member that averages them.",
     )
     choose: Literal["last", "best"] = Field(
-        "last", description="The epoch that predicts; best looks at the validation fold and flatters its scores."
+        "last",
+        description="The epoch that predicts: the last, or the best on the validation fold, which flatters the "
+        "member's scores: they are of the same rows.",
     )
     patience: int | None = Field(
         None,
         ge=1,
-        description="Stop after so many epochs without a better validation loss, which flatters scores as best does.",
+        description="Early stopping: end after so many epochs without a better one on the validation fold. The best "
+        "epoch predicts, as with choose: best.",
+    )
+    choose_by: str = Field(
+        "log_loss",
+        description="The metric by which choose: best and patience judge an epoch: any that blend.metric takes; of "
+        "several targets its mean (of log_loss the sum).",
+    )
+    val_interval: int | None = Field(
+        None,
+        ge=1,
+        description="Validate every so many epochs, and after the last (default: every epoch with choose: best or "
+        "patience, otherwise the last alone). Only validated epochs can be the best.",
     )
     compile: Literal["off", "on", "auto"] = Field(
         "off", description="torch.compile; auto measures at the start whether it pays before the training ends."
@@ -177,6 +197,31 @@ class MemberSpec(TrainingSpec):
     def mixes(self) -> bool:
         """Whether images are mixed, and labels with them."""
         return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the epoch that predicts is chosen on the validation fold."""
+        return self.choose == "best" or self.patience is not None
+
+    def validates_after(self, epoch: int) -> bool:
+        """Whether the validation fold is looked at after an epoch."""
+        interval = self.val_interval or (1 if self.chooses else self.epochs)
+        return epoch % interval == 0 or epoch == self.epochs
+
+    @property
+    def decisive_options(self) -> dict[str, Any]:
+        """The options that decide what the trained network is, as plain values.
+
+        Left out is what only says which members there are, how fast they are made, or how often they are looked at.
+        """
+        options = super().decisive_options
+        if self.chooses:
+            options["choose"] = "best"
+        if not self.chooses or self.choose_by == "log_loss":
+            del options["choose_by"]
+        if not self.chooses or self.val_interval in (None, 1):
+            del options["val_interval"]
+        return options
 
     @property
     def primary(self) -> str:
@@ -210,8 +255,16 @@ class MemberSpec(TrainingSpec):
             raise ValueError(f"loss_weights names {odd[0]!r}, which is not among its targets {list(self.targets)}")
         if any(weight < 0 for weight in (self.loss_weights or {}).values()):
             raise ValueError("loss_weights should not be negative")
+        self._check_choice()
         self._check_further()
         return self
+
+    def _check_choice(self) -> None:
+        if self._says("choose_by") and not self.chooses:
+            raise ValueError(f"choose_by: {self.choose_by} counts only with choose: best or patience")
+        check_metric(self.choose_by)
+        if (self.val_interval or 1) > self.epochs:
+            raise ValueError(f"val_interval {self.val_interval} should be at most epochs {self.epochs}")
 
     def _check_further(self) -> None:
         for name in self.also:
@@ -356,6 +409,8 @@ def spec_of(member: Any) -> type[BaseModel]:
 
 def counts(option: str, member: dict[str, Any]) -> bool:
     """Whether an option of a member counts beside its others, as tau does with loss: balanced_softmax alone."""
+    if option == "choose_by":
+        return member.get("choose") == "best" or member.get("patience") is not None
     if option not in OPTIONS_NEED:
         return True
     other, wanted = OPTIONS_NEED[option]

@@ -433,6 +433,32 @@ def test_scores_that_flatter_are_marked(recipe):
     assert run(recipe, "name=plain", members=["narrow"], device="cpu").evaluation.flattered == ()
 
 
+def test_the_record_says_what_chose_the_epoch_by_which_metric_and_that_it_flatters(recipe):
+    wide = "members.wide={patience: 1, choose_by: accuracy, also: [ema], epochs: 3}"
+    soup = "members.soup={method: soup, of: [wide, wide-ema]}"
+    means = "members.narrow={choose: best, seeds: 2, as: ensemble}"
+    result = run(recipe, wide, soup, means, "blend.method=soft", device="cpu")
+    records = {path.parent.name: json.loads(path.read_text()) for path in result.folder.glob("members/*/member.json")}
+    told = {
+        name: (record["chosen_by"], record.get("chosen_by_metric"), record["flattered"])
+        for name, record in records.items()
+    }
+    by_loss = ("best", "log_loss", True)
+    by_accuracy = ("patience", "accuracy", True)
+    assert told == {
+        **dict.fromkeys(("narrow", "narrow-s1", "narrow-s2"), by_loss),
+        **dict.fromkeys(("wide", "wide-ema", "soup"), by_accuracy),
+    }
+    epochs = [len(history) for history in records["wide"]["history"]]
+    assert records["wide-ema"]["chosen_epochs"] == epochs
+    assert all(chosen <= n for chosen, n in zip(records["wide"]["chosen_epochs"], epochs, strict=True))
+
+
+def test_averages_beside_a_chosen_epoch_are_not_called_chosen(recipe):
+    result = run(recipe, "members.narrow={choose: best, also: [swa]}", "blend.method=soft", device="cpu")
+    assert result.evaluation.flattered == ("narrow",)
+
+
 def test_a_greedy_soup_needs_other_folds(recipe):
     soup = "members.soup={method: soup, of: [narrow], take: greedy}"
     with pytest.raises(RecipeError, match="take: uniform"):

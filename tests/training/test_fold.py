@@ -225,7 +225,8 @@ def tagged(data):
 
 @pytest.mark.parametrize("options", [{}, {"loss": "asymmetric"}, {"mixup": 0.2, "smoothing": 0.1}], ids=str)
 def test_a_fold_learns_several_labels_at_once(tagged, options):
-    trained = train_fold(MemberSpec(**{**TINY, "epochs": 25, **options}, model_args={"width": 8}), tagged)
+    spec = MemberSpec(**{**TINY, "epochs": 25, **options}, model_args={"width": 8}, val_interval=1)
+    trained = train_fold(spec, tagged)
     assert trained.history[-1].score >= 0.6  # of whole sets; by chance 0.25
     assert trained.history[-1].valid_loss < trained.history[0].valid_loss
 
@@ -238,3 +239,91 @@ def test_mixing_mixes_sets_of_labels_as_it_mixes_images(tagged):
     assert torch.equal(soft[6], y[6].float())  # of an odd batch the last stays as it is
     share = (mixed[0, 0, 0, 0] - 5) / (0 - 5)  # the first is mixed with the sixth
     assert torch.allclose(soft[0], share * y[0] + (1 - share) * y[5], atol=1e-5)
+
+
+def validating(monkeypatch, values):
+    """Let the validation after the n-th epoch find the n-th of these values."""
+    from ensembler.training import fold
+    from ensembler.training.validation import Validation
+
+    found = iter(values)
+
+    def validate(*_):
+        value = next(found)
+        return Validation(0.5, value, value)
+
+    monkeypatch.setattr(fold, "validate", validate)
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "epochs", "chosen"),
+    [
+        ({"patience": 2}, [1.0, 0.5, 0.6, 0.7], 4, 2),
+        ({"patience": 2, "ema": 0.9}, [1.0, 0.5, 0.6, 0.7], 4, 2),
+        ({"patience": 2, "choose_by": "accuracy"}, [0.1, 0.5, 0.5, 0.4], 4, 2),
+        ({"choose": "best", "choose_by": "f1_macro"}, [0.1, 0.2, 0.3, 0.2, 0.3, 0.2], 6, 3),
+        ({"choose": "best", "val_interval": 2}, [0.5, 0.4, 0.6], 6, 4),
+        ({"choose": "best"}, [float("nan")] * 6, 6, 6),
+        ({}, [0.5], 6, 6),
+    ],
+    ids=str,
+)
+def test_the_best_epoch_predicts_where_one_is_chosen(data, monkeypatch, options, values, epochs, chosen):
+    validating(monkeypatch, values)
+    trained = train_fold(MemberSpec(**{**TINY, "epochs": 6, "sched": "none", **options}), data)
+    assert (len(trained.history), trained.chosen_epoch) == (epochs, chosen)
+    monkeypatch.undo()
+    until = {**TINY, "epochs": chosen, "sched": "none"} | ({"ema": 0.9} if "ema" in options else {})
+    assert same(weights(trained), weights(train_fold(MemberSpec(**until), data)))
+
+
+def test_an_epoch_is_judged_by_the_metric_that_the_member_names(data):
+    spec = MemberSpec(**{**TINY, "epochs": 4}, choose="best", choose_by="accuracy")
+    history = train_fold(spec, data).history
+    assert [record.judged for record in history] == [record.score for record in history]
+    history = train_fold(MemberSpec(**{**TINY, "epochs": 4}, patience=9), data).history
+    assert [record.judged for record in history] == [record.valid_loss for record in history]
+
+
+def test_several_labels_and_several_targets_are_judged_by_the_mean_of_the_metric(tagged, data):
+    spec = MemberSpec(**TINY, choose="best", choose_by="hamming_loss")
+    assert all(0 <= record.judged <= 1 for record in train_fold(spec, tagged).history)
+    targets = np.stack([data.targets, 1 - data.targets], axis=1)
+    targets[30:, 1] = -1  # no validation row of the second is known
+    both = dataclasses.replace(data, targets=targets, classes=4, tasks=(2, 2))
+    spec = MemberSpec(**TINY, target=("a", "b"), choose="best", choose_by="roc_auc_ovr")
+    assert all(0 <= record.judged <= 1 for record in train_fold(spec, both).history)
+
+
+def test_only_epochs_that_something_asks_about_are_validated(data):
+    def validated(**options):
+        history = train_fold(MemberSpec(**{**TINY, "epochs": 5}, **options), data).history
+        return [record.epoch for record in history if record.valid_loss is not None]
+
+    assert validated() == [5]
+    assert validated(val_interval=2) == [2, 4, 5]
+    assert validated(choose="best") == [1, 2, 3, 4, 5]
+    assert validated(patience=5, val_interval=2) == [2, 4, 5]
+
+
+def test_how_often_is_looked_leaves_the_weights_as_they_are(data):
+    first, second = (train_fold(MemberSpec(**TINY, val_interval=n), data) for n in (1, 3))
+    assert same(weights(first), weights(second))
+
+
+@pytest.mark.parametrize("options", [{"choose": "best"}, {"patience": 1, "choose_by": "accuracy"}], ids=str)
+def test_an_interrupted_choice_goes_on_with_the_best_epoch_so_far(data, tmp_path, monkeypatch, options):
+    spec, state = MemberSpec(**{**TINY, "epochs": 4}, **options), tmp_path / "state"
+    values = [0.9, 0.5, 0.6, 0.7] if spec.choose_by == "log_loss" else [0.5, 0.9, 0.9]
+    validating(monkeypatch, values)
+
+    def stop(record):
+        if record.epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_fold(spec, data, state_path=state, on_epoch=stop)
+    resumed = train_fold(spec, data, state_path=state)
+    assert resumed.chosen_epoch == 2
+    validating(monkeypatch, values)
+    assert same(weights(train_fold(spec, data)), weights(resumed))

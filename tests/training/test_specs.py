@@ -34,6 +34,9 @@ ANY = TypeAdapter(AnyMemberSpec)
         ({"class_weights": {"a": float("nan")}}, "should be finite"),
         ({"class_weights": {"a": 0, "b": 0}}, "not all zero"),
         ({"freeze_epochs": 11}, "freeze_epochs 11 should be at most epochs 10"),
+        ({"choose_by": "accuracy"}, "choose_by: accuracy counts only with choose: best or patience"),
+        ({"choose": "best", "choose_by": "acuracy"}, "unknown metric 'acuracy'; did you mean 'accuracy'"),
+        ({"val_interval": 11}, "val_interval 11 should be at most epochs 10"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, message):
@@ -108,6 +111,34 @@ def test_a_member_takes_of_the_defaults_what_counts_beside_its_own_options(load)
     )
     assert [m.focal_gamma for m in spec.members.values()] == [1, 2, 2]
     assert [m.decay_rate for m in spec.members.values()] == [0.1, 0.3, 0.1]
+
+
+def test_a_default_that_says_how_to_choose_is_for_members_that_choose(load):
+    spec = load(
+        "defaults: {backbone: resnet18, choose_by: accuracy}\nmembers: {a: {choose: best}, b: {patience: 2}, c: {}}\n"
+    )
+    assert [m.choose_by for m in spec.members.values()] == ["accuracy", "accuracy", "log_loss"]
+
+
+def test_options_that_do_not_decide_what_is_trained_make_no_other_member():
+    plain, often = MemberSpec(backbone="x"), MemberSpec(backbone="x", val_interval=1)
+    assert "choose_by" not in plain.decisive_options  # members of earlier versions stay as they are
+    assert plain.decisive_options == often.decisive_options
+    best, patient = MemberSpec(backbone="x", choose="best"), MemberSpec(backbone="x", patience=3)
+    assert best.decisive_options == {**plain.decisive_options, "choose": "best"}
+    assert patient.decisive_options == {**best.decisive_options, "patience": 3}
+    by_accuracy = MemberSpec(backbone="x", choose="best", choose_by="accuracy", val_interval=2)
+    assert by_accuracy.decisive_options == {**best.decisive_options, "choose_by": "accuracy", "val_interval": 2}
+
+
+def test_a_metric_that_chooses_epochs_fits_the_target(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "data: {source: x.csv, targets: {label: {multi_label: ' '}}}\n"
+        "members: {a: {backbone: resnet18, choose: best, choose_by: cohen_kappa}}\n"
+    )
+    with pytest.raises(RecipeError, match=r"members\.a: choose_by: cohen_kappa is no score of 'label'"):
+        Recipe.load(path)
 
 
 @pytest.mark.parametrize(
