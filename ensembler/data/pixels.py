@@ -221,7 +221,7 @@ def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | None:
 
 
 def _build(images: Images, spec: InputSpec, path: Path, shape: tuple[int, ...], on_progress: OnProgress | None) -> None:
-    with write_aside(path) as file:
+    with write_aside(path, size=_bytes(shape)) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ensembler.errors import DiskFullError, EnsemblerError, NotFiniteError, TrainingError
-from ensembler.files import claim, read_json, sha256_of, write_json
+from ensembler.files import claim, read_json, sha256_of, write_bytes, write_json
 from ensembler.pipeline.assembly import assemble_members
 from ensembler.pipeline.completion import FAILED, complete_member, drop_stale
 from ensembler.pipeline.engines import Engines
@@ -129,7 +129,6 @@ class Trainer:
             if wait:
                 self.workspace.progress.note(f"{training.name} fold {fold} waits for {lacking}")
             return
-        training.folder.mkdir(parents=True, exist_ok=True)
         with claim(training.folder / f".fold{fold}.lock", wait=wait) as ours:
             if not ours or self._has_failed(training) or not training.unfinished(fold):
                 return
@@ -274,7 +273,7 @@ class Trainer:
         for plan in training.plans:
             plan.folder.mkdir(parents=True, exist_ok=True)
             if not isinstance(error, EnsemblerError):
-                (plan.folder / "failed.log").write_text(traceback.format_exc())
+                write_bytes(plan.folder / "failed.log", traceback.format_exc().encode())
             write_json(plan.folder / FAILED, {"fold": fold, "message": detail, "fingerprint": plan.fingerprint})
         self.failures.append(failure)
         self.workspace.progress.warn(f"{failure.message}; the other members go on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ _FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
 
 def write_array(path: Path, array: NDArray[np.generic]) -> None:
     """Write `array` as `.npy`, whole or not at all."""
-    with write_aside(path) as file:
+    with write_aside(path, size=array.nbytes) as file:
         np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
@@ -31,10 +32,11 @@ def fill_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator
         write_array(path, empty)
         return
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-    with write_aside(path) as file:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    with write_aside(path, size=size) as file:
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
-        preallocate(file, offset + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        preallocate(file, offset + size)
         array = np.memmap(file.name, dtype=dtype, mode="r+", offset=offset, shape=shape)
         yield array
         array.flush()
@@ -45,6 +47,8 @@ def reserve_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArr
     """Map the `.npy` file `path` of exactly `shape` for writing; zeros when it is not there or something else."""
     if 0 in shape:
         return np.zeros(shape, dtype)
+    if path.is_symlink():
+        raise StoreError(f"{path} is a link, expected an array of this run: nothing is written through it; remove it")
     try:
         found = np.load(path, mmap_mode="r+", allow_pickle=False)
         if found.shape == shape and found.dtype == np.dtype(dtype) and found.flags.c_contiguous:
