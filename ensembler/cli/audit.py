@@ -42,6 +42,10 @@ def command(
 
     loaded = Recipe.load(recipe, overrides or ())
     check_training_installed("ens audit")
+    if preview is not None:
+        from ensembler.pipeline.preview import check_preview, write_preview
+
+        check_preview(preview)
     with show_progress(quiet=quiet or json) as progress:
         audit = audit_recipe(
             loaded.spec,
@@ -51,8 +55,6 @@ def command(
             progress=progress,
         )
     if preview is not None:
-        from ensembler.pipeline.preview import write_preview
-
         write_preview(loaded.spec, artifacts_folder(artifacts), preview)
     if json:
         print_json({**audit.to_json(), "preview": None if preview is None else str(preview)})

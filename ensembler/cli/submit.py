@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Write a blend as the file to hand in, matched to a template when one is given."""
+    from ensembler.outputs import is_standard_output
     from ensembler.pipeline.hand_in import hand_in
     from ensembler.predictions.store import RunStore
 
@@ -51,4 +53,5 @@ def command(
     if json:
         print_json({**result.__dict__, "path": str(result.path)})
     else:
-        print(f"{result.rows} rows of blend {result.blend} are in {result.path}.")
+        told = sys.stderr if is_standard_output(result.path) else sys.stdout
+        print(f"{result.rows} rows of blend {result.blend} are in {result.path}.", file=told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ def command(
 ) -> None:
     """Cache the members' logits under more views, or predict new images with --data."""
     from ensembler.errors import RequestError
+    from ensembler.outputs import is_standard_output
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import RunStore
 
@@ -59,7 +61,8 @@ def command(
                 print_json({**new.__dict__, "out": str(new.out)})
             else:
                 made = f"blend {new.blend}" if new.blend else f"soft vote of {', '.join(new.members)}"
-                print(f"{new.rows} predictions by {made} are in {new.out}.")
+                told = sys.stderr if is_standard_output(new.out) else sys.stdout
+                print(f"{new.rows} predictions by {made} are in {new.out}.", file=told)
             return
         if wanted is None:
             result = predict_missing_views(workspace, device, engine)

@@ -10,7 +10,7 @@ from typing import Any
 from ensembler.blending.diversity import Diversity, diversity
 from ensembler.blending.multi_label import yes_or_no
 from ensembler.errors import RequestError
-from ensembler.files import write_bytes
+from ensembler.outputs import check_output, write_output
 from ensembler.pipeline.pool import read_pool
 from ensembler.predictions.merging import Merge
 from ensembler.predictions.store import RunStore
@@ -42,10 +42,12 @@ def compare_members(
     page: Path | None = None,
 ) -> RunDiversity:
     """Compare the members (all, or those named) on out-of-fold rows, and write `page` when it is given."""
+    if page is not None:
+        check_output(page)
     pool = read_pool(store, members, merge=merge, views=views, common_rows=common_rows).pool
     if len(pool.names) < 2:
         raise RequestError(f"run {store.name!r} has one complete member; differences need two")
     found = diversity(pool if pool.y.ndim == 1 else yes_or_no(pool))
     if page is not None:
-        write_bytes(page, diversity_page(store.name, found).encode())
+        write_output(page, diversity_page(store.name, found).encode())
     return RunDiversity(store.name, found, len(pool.y), page)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ensembler.errors import MissingFileError, RequestError
-from ensembler.files import write_bytes
+from ensembler.outputs import check_output, write_output
 from ensembler.pipeline.blend import submission_spec, submit_blend
 from ensembler.pipeline.submission import export_submission, submitted_blend
 from ensembler.predictions.store import RunStore
@@ -41,6 +41,8 @@ def hand_in(
     out: Path | None = None,
 ) -> HandedIn:
     """Write a blend (the submitted one when none is named) as the submission, or to `out`."""
+    if out is not None:
+        check_output(out)
     name = blend or submitted_blend(store) or _only_blend(store)
     spec = changed_spec(
         submission_spec(store), format=format, columns=columns, template=template, per=per, reduce=reduce
@@ -52,7 +54,7 @@ def hand_in(
     if out is None:
         submit_blend(store, name, spec, by_hand=True)
     else:
-        write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+        write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
     return HandedIn(store.name, name, path, len(table), tuple(str(c) for c in table.columns))
 
 

@@ -13,8 +13,8 @@ from ensembler.data.images import IMAGE_SUFFIXES
 from ensembler.data.spec import DataSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
 from ensembler.errors import DataError, RequestError
-from ensembler.files import write_bytes
 from ensembler.label_sets import SEPARATOR, SetFormat, labels_in, read_set
+from ensembler.outputs import check_output, is_standard_output, write_output
 
 _PATH_NAMES = ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "image_id")
 _TARGET_NAMES = ("label", "target", "class", "y", "category", "labels", "class_name")
@@ -69,7 +69,7 @@ def init_recipe(data: str, out: Path | None = None, *, force: bool = False) -> I
     if data in shipped and not path.exists():
         target = out or Path(f"{data}.yaml")
         _refuse_overwriting(target, force)
-        write_bytes(target, shipped[data].encode())
+        write_output(target, shipped[data].encode())
         return InitResult(target, (f"{data} is a recipe that comes with ens.",))
     if not path.exists():
         raise RequestError(
@@ -80,8 +80,7 @@ def init_recipe(data: str, out: Path | None = None, *, force: bool = False) -> I
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", named_after.stem).strip("-") or "run"
     target = out or Path(f"{name}.yaml")
     _refuse_overwriting(target, force)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(target, _text(guess, name, target).encode())
+    write_output(target, _text(guess, name, target).encode())
     return InitResult(target, tuple(guess.findings))
 
 
@@ -94,7 +93,8 @@ def shipped_recipes() -> dict[str, str]:
 
 
 def _refuse_overwriting(path: Path, force: bool) -> None:
-    if path.exists() and not force:
+    check_output(path)
+    if path.is_file() and not force and not is_standard_output(path):
         raise RequestError(f"{path} is there already; --force overwrites it, --out names another file")
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ensembler.data.samples import read_unlabelled
 from ensembler.errors import MissingFileError
-from ensembler.files import claim, write_bytes
+from ensembler.files import claim
+from ensembler.outputs import check_output, write_output
 from ensembler.pipeline.apply import apply_blend, members_below
 from ensembler.pipeline.assembly import mean_of_parts
 from ensembler.pipeline.blend import submission_spec
@@ -61,6 +62,8 @@ def predict_new(
     The submitted blend decides; without one, or with `members` named, it is the soft vote of the members.
     """
     store = workspace.store
+    path = out or store.folder / "predictions.csv"
+    check_output(path)
     blend = None if members is not None else submitted_blend(store)
     names = members_below(store, blend) if blend else list(members or store.pool_members)
     if not names:
@@ -76,8 +79,7 @@ def predict_new(
         probs = np.mean([p.mean(axis=0) for (_, t), p in probs_by_member.items() if t == target], axis=0)
     form = spec or _without_template(submission_spec(store))
     table = submission_table(ids, probs, classes, form, store.set_formats.get(target))
-    path = out or store.folder / "predictions.csv"
-    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+    write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
     return NewPredictions(store.name, path, len(table), blend, tuple(names))
 
 

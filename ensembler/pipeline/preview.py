@@ -12,7 +12,7 @@ from ensembler.data.images import ChosenImages, fit_to_input
 from ensembler.data.pixels import prepare_pixels
 from ensembler.data.samples import read_samples
 from ensembler.errors import RequestError
-from ensembler.files import write_bytes
+from ensembler.outputs import check_output, write_output
 from ensembler.predictions.store import cache_folder
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.training.spec import SoupSpec
@@ -27,8 +27,7 @@ def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
 
     The images are of as many classes as possible; the augmentations are those of the recipe and of its members.
     """
-    if out.suffix.lower() != ".png":
-        raise RequestError(f"--preview {out}: expected the name of a PNG file")
+    check_preview(out)
     samples = read_samples(spec.data, spec.folds)
     rows = _some_rows(samples.table[samples.targets[0]].to_numpy(dtype=object))
     chosen = ChosenImages(samples.images, rows)
@@ -43,7 +42,14 @@ def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
             seen = [pixels[i] if augment is None else augment(pixels[i], sample_seed(i, d)) for d in range(DRAWS)]
             tiles += [_tile(image) for image in seen]
         lines.append(np.concatenate(tiles, axis=1))
-    write_bytes(out, _png(np.concatenate(lines)))
+    write_output(out, _png(np.concatenate(lines)))
+
+
+def check_preview(out: Path) -> None:
+    """Raise RequestError when no preview can be written to `out`."""
+    if out.suffix.lower() != ".png":
+        raise RequestError(f"--preview {out}: expected the name of a PNG file")
+    check_output(out)
 
 
 def _some_rows(labels: NDArray[np.object_]) -> list[int]:

@@ -11,8 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import MissingExtraError, RequestError, UnknownNameError
-from ensembler.files import write_aside
-from ensembler.predictions.arrays import write_array
+from ensembler.outputs import check_output, open_output
 from ensembler.predictions.store import RunStore
 
 FORMATS = ("csv", "npy", "parquet")
@@ -55,22 +54,27 @@ def export_predictions(
         assert blend is not None
         found = store.blend(blend)
         name, classes, oof, test = blend, found.record.classes, np.asarray(found.oof), np.asarray(found.test)
-    out.mkdir(parents=True, exist_ok=True)
+    if "id" in classes and format != "npy":
+        raise RequestError("class 'id' cannot be a column beside the ids of the rows: --format npy has no names")
+    paths = {part: out / f"{name}_{part}.{format}" for part in ("oof", "test")}
+    for path in paths.values():
+        check_output(path)
     parts = [("oof", store.samples.train["id"], oof), ("test", store.samples.test["id"], test)]
-    files = [_write(out / f"{name}_{part}.{format}", ids, probs, classes) for part, ids, probs in parts]
+    files = [_write(paths[part], ids, probs, classes) for part, ids, probs in parts]
     return Exported(store.name, name, tuple(files))
 
 
 def _write(path: Path, ids: pd.Series, probs: NDArray[np.floating], classes: tuple[str, ...]) -> Path:
     if path.suffix == ".npy":
-        write_array(path, np.asarray(probs, np.float32))
+        with open_output(path) as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(probs, np.float32), allow_pickle=False)
         return path
     table = pd.DataFrame(np.asarray(probs, np.float32), columns=list(classes))
     table.insert(0, "id", ids.to_numpy())
     table = table.dropna()
     writers: dict[str, Callable[..., object]] = {".csv": table.to_csv, ".parquet": table.to_parquet}
     options = {"lineterminator": "\n"} if path.suffix == ".csv" else {}
-    with write_aside(path) as file:
+    with open_output(path) as file:
         try:
             writers[path.suffix](file, index=False, **options)
         except ImportError as error:
