@@ -17,6 +17,7 @@ from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.pool import BLEND_PREFIX, read_pool
 from ensembler.pipeline.submission import write_submission
 from ensembler.predictions.blends import write_blend
+from ensembler.predictions.publish import clean_up
 from ensembler.predictions.store import RunStore, check_name
 from ensembler.reporting.spec import SubmissionSpec
 
@@ -123,6 +124,7 @@ def keep_blend(
     asked: Asked,
 ) -> None:
     """Write a blend of `target` into the store; `asked` decides later whether it is still current."""
+    clean_up(store.folder, store.lock_path)
     result = outcome.result
     oof = np.full((len(store.samples.train), len(classes)), np.nan, np.float32)
     oof[outcome.rows] = result.oof
