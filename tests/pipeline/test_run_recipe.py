@@ -101,6 +101,15 @@ def test_a_changed_member_alone_is_trained_again_and_the_reason_is_said(recipe):
     assert not (first.folder / "members" / "wide" / ".retrain").exists()
 
 
+def test_members_trained_with_an_older_augmentation_are_trained_again(recipe, monkeypatch):
+    augments = ("augment=light", "members.wide.augment=none")
+    assert run(recipe, *augments).trained == 6
+    monkeypatch.setattr("ensembler.data.augment._VERSION", 3)
+    notes = Notes()
+    assert run(recipe, *augments, progress=notes).trained == 3
+    assert [note.split(" (")[0] for note in notes.notes] == ["member 'narrow' is trained again: augment_version"]
+
+
 def test_the_old_member_stays_until_the_new_one_is_complete(recipe):
     first = run(recipe)
     old = digests(first.folder / "members" / "wide", "*.npy")
