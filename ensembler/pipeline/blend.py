@@ -186,7 +186,14 @@ def is_current(store: RunStore, spec: BlendSpec, members: Sequence[str], views: 
     return (record.model_extra or {}).get("fingerprint") == blend_fingerprint(store, spec, members, views)
 
 
-def submit_blend(store: RunStore, name: str, spec: SubmissionSpec, *, by_hand: bool = False) -> bool:
+def submit_blend(
+    store: RunStore,
+    name: str,
+    spec: SubmissionSpec,
+    *,
+    by_hand: bool = False,
+    on_note: Callable[[str], None] | None = None,
+) -> bool:
     """Make the named blend the run's submission, perhaps `by_hand`; False when the run has no rows to submit."""
     blend = store.blend(name)
     made_of = {
@@ -197,9 +204,9 @@ def submit_blend(store: RunStore, name: str, spec: SubmissionSpec, *, by_hand: b
         "scores": {kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")},
     }
     with claim(store.lock_path, wait=True):
-        return write_submission(
-            store, spec, np.asarray(blend.test), blend.record.target, blend.record.classes, made_of, by_hand=by_hand
-        )
+        record = blend.record
+        how: dict[str, Any] = {"by_hand": by_hand, "on_note": on_note}
+        return write_submission(store, spec, np.asarray(blend.test), record.target, record.classes, made_of, **how)
 
 
 def submission_spec(store: RunStore) -> SubmissionSpec:

@@ -7,6 +7,7 @@ import pytest
 
 from ensembler import Recipe, Run
 from ensembler.errors import ChangedRecipeError, DataError, RecipeError, RequestError, UnknownNameError
+from ensembler.pipeline.hand_in import hand_in
 from ensembler.pipeline.progress import Progress
 from ensembler.pipeline.run_recipe import kfold_recipe, run_recipe
 
@@ -560,3 +561,27 @@ def test_a_submission_chosen_by_hand_stays_until_there_is_a_new_blend(recipe):
     run(recipe, "members.third={model_args: {width: 4}}", progress=notes)
     assert first.submission.read_bytes() != chosen
     assert any("gives way to the new blend 'auto'" in note for note in notes.notes)
+
+
+def test_a_submission_that_is_not_the_one_its_record_names_is_written_again(recipe):
+    first = run(recipe)
+    path, wanted = first.submission, first.submission.read_bytes()
+    path.write_bytes(wanted + b"one more,row\n")
+    notes = Notes()
+    again = run(recipe, progress=notes)
+    assert again.submission.read_bytes() == wanted
+    assert any("is kept as submission.altered-" in note for note in notes.warnings)
+    store = Run.open(first.folder).store
+    hand_in(store, "auto", format="probs")
+    by_hand = path.read_bytes()
+    path.write_bytes(wanted)  # as when the disk was full before the new one was there
+    assert run(recipe).submission.read_bytes() == by_hand
+
+
+def test_a_partial_submission_that_was_never_written_arrives_with_the_next_fold(recipe):
+    run(recipe, members=["narrow"], folds=[0])
+    path = recipe.parent / "artifacts" / "shapes" / "submission.csv"
+    path.write_bytes(b"")
+    kfold_recipe(Recipe.load(recipe), recipe.parent / "artifacts", members=["narrow"], folds=[1])
+    versions = json.loads((path.parent / "submission.json").read_text())["versions"]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == versions[-1]["sha256"]
