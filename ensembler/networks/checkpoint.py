@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from ensembler.networks.devices import pick_device
 from ensembler.networks.spec import NetworkSpec
 
 FORMAT = 1
+DIGEST = "content_sha256"  # key in the header: of the header and the tensors at the moment of saving
 
 
 def save_checkpoint(
@@ -40,6 +42,7 @@ def save_checkpoint(
     weights = {k: v.detach().cpu().contiguous() for k, v in network.network.state_dict().items()}
     # Two names may share one tensor; the file keeps a copy of each.
     weights = {k: v.clone() for k, v in weights.items()}
+    header[DIGEST] = _digest(header, weights)
     write_bytes(path, save(weights, metadata={"ensembler": json.dumps(header)}))
 
 
@@ -60,6 +63,31 @@ def read_description(path: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise StoreError(f"{path} has another format than {FORMAT}; it was written by another version")
     return header
+
+
+def check_checkpoint(path: Path) -> bool:
+    """Raise StoreError when a checkpoint is not what was saved; False when it is of a version that kept no digest."""
+    header = read_description(path)
+    saved = header.pop(DIGEST, None)
+    if saved is None:
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path} is not a whole checkpoint of a member ({error})") from error
+    if _digest(header, weights) != saved:
+        raise StoreError(f"{path} was altered after it was saved: the network in it is not the one that was trained")
+    return True
+
+
+def _digest(header: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(weights):
+        tensor = weights[name]
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_checkpoint(path: Path, device: str = "auto") -> Normalised:

@@ -122,12 +122,25 @@ def _weights_checksums(folder: Path, finished: Sequence[FinishedFold]) -> dict[s
     for fold in finished:
         name = weights_path(folder, fold.fold).name
         if sums[name] != fold.record["weights_sha256"]:
-            path = fold_path(folder, fold.fold)
-            raise StoreError(
-                f"{folder / name} is not the file whose logits {path.name} holds; "
-                f"remove {path} to have the fold predicted again"
-            )
+            raise StoreError(_why_other_weights(folder / name, fold_path(folder, fold.fold)))
     return sums
+
+
+def _why_other_weights(weights: Path, logits: Path) -> str:
+    """What to do about weights that are not those whose logits are there."""
+    from ensembler.networks.checkpoint import check_checkpoint
+
+    both = f"restore it from a copy, or remove it and {logits} to have the fold trained again"
+    try:
+        is_whole = check_checkpoint(weights)
+    except StoreError as error:
+        return f"{error}; {both}"
+    if is_whole:
+        return (
+            f"{weights} holds another network than the one whose logits {logits.name} holds; "
+            f"remove {logits} to have the fold predicted again"
+        )
+    return f"{weights} was altered after {logits.name} was predicted with it; {both}"
 
 
 def _record(

@@ -144,6 +144,8 @@ class Trainer:
 
     def _finish(self, training: Training, fold: int) -> None:
         plans = training.unfinished(fold)
+        for plan in plans:
+            plan.drop_altered_weights(fold)
         if not all(plan.trained_weights(fold) for plan in plans):
             self._fit(training, fold)
             self.trained.append(training.fold_job(fold))

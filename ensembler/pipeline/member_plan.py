@@ -315,6 +315,19 @@ class MemberPlan:
             return None
         return description if self._made_this(description) else None
 
+    def drop_altered_weights(self, fold: int) -> None:
+        """Remove the weights of a fold when they are not what its training saved, and say so."""
+        from ensembler.networks.checkpoint import check_checkpoint
+
+        if self.trained_weights(fold) is None:
+            return
+        path = weights_path(self.folder, fold)
+        try:
+            check_checkpoint(path)
+        except StoreError as error:
+            self.workspace.progress.warn(f"{error}; the fold is trained again")
+            path.unlink(missing_ok=True)
+
     def describe(self, finished: FinishedFold) -> str:
         """The score of a finished fold in words."""
         texts = []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ensembler.errors import StoreError
 from ensembler.label_sets import is_known
 from ensembler.metrics import score
 from ensembler.pipeline.member_plan import MemberPlan
@@ -84,15 +85,26 @@ class Kitchen:
         return self.losses[key]
 
     def _average(self, names: Sequence[str], fold: int) -> Normalised:
-        from ensembler.networks.checkpoint import load_checkpoint
         from ensembler.training.averages import renew_batch_norms
         from ensembler.training.soup import average_weights
 
         found = {p.job.name: p for p in self.plan.ingredients}
-        networks = [load_checkpoint(weights_path(found[name].folder, fold), self.device) for name in names]
+        networks = [self._load(found[name], fold) for name in names]
         if len(networks) == 1:
             return networks[0]
         soup = average_weights(networks)
         rows = self.plan.rows_of_fold(fold, validation=False)
         renew_batch_norms(soup, self.plan.pixels, rows, max(64, self.plan.job.base.batch_size))
         return soup.eval()
+
+    def _load(self, plan: MemberPlan, fold: int) -> Normalised:
+        from ensembler.networks.checkpoint import check_checkpoint, load_checkpoint
+
+        path = weights_path(plan.folder, fold)
+        try:
+            check_checkpoint(path)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}; restore it from a copy, or remove {plan.folder} to have {plan.job.name!r} trained again"
+            ) from error
+        return load_checkpoint(path, self.device)

@@ -255,6 +255,75 @@ def test_altered_weights_are_refused_before_they_predict(recipe):
         run(recipe, "views=[identity, hflip, rot90]")
 
 
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+def test_weights_altered_before_they_predict_are_named_and_the_fold_is_trained_again(recipe, monkeypatch):
+    from ensembler.pipeline import kfold
+
+    whole = run(recipe, "name=whole", members=["narrow"])
+
+    def die(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(kfold.Trainer, "_predict", die)
+        run(recipe, members=["narrow"])
+    path = recipe.parent / "artifacts" / "shapes" / "members" / "narrow" / "fold0.safetensors"
+    flip_a_bit(path)
+    notes = Notes()
+    result = run(recipe, members=["narrow"], progress=notes)
+    assert any(f"{path} was altered after it was saved" in w and "is trained again" in w for w in notes.warnings)
+    assert digests(result.folder / "members") == digests(whole.folder / "members")
+
+
+def test_weights_altered_after_they_predicted_are_named_and_never_become_the_member(recipe):
+    run(recipe, members=["narrow"], folds=[0, 1])
+    folder = recipe.parent / "artifacts" / "shapes" / "members" / "narrow"
+    flip_a_bit(folder / "fold0.safetensors")
+    result = run(recipe, members=["narrow"])
+    (failure,) = result.failures
+    assert f"{folder / 'fold0.safetensors'} was altered after it was saved" in failure.message
+    assert f"remove it and {folder / 'fold0.logits.safetensors'}" in failure.message
+    # Who removes the logits alone has the fold trained again, not the altered network as a member.
+    (folder / "fold0.logits.safetensors").unlink()
+    assert run(recipe, members=["narrow"]).trained == 1
+    whole = run(recipe, "name=whole", members=["narrow"])
+    assert digests(folder) == digests(whole.folder / "members" / "narrow")
+
+
+def test_other_weights_that_are_whole_are_told_from_altered_ones(recipe):
+    run(recipe, members=["narrow"], folds=[0, 1])
+    folder = recipe.parent / "artifacts" / "shapes" / "members" / "narrow"
+    (folder / "fold0.safetensors").write_bytes((folder / "fold1.safetensors").read_bytes())
+    (failure,) = run(recipe, members=["narrow"]).failures
+    assert "holds another network than the one whose logits" in failure.message
+    assert "to have the fold predicted again" in failure.message
+
+
+def test_weights_of_a_version_that_kept_no_digest_still_predict(recipe, monkeypatch):
+    from ensembler.networks import checkpoint
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_digest", lambda *_: None)
+        run(recipe, members=["narrow"], folds=[0, 1])
+    folder = recipe.parent / "artifacts" / "shapes" / "members" / "narrow"
+    (folder / "fold0.logits.safetensors").unlink()
+    assert run(recipe, members=["narrow"]).trained == 1  # fold 2 alone
+
+
+def test_a_soup_is_not_made_of_altered_weights(recipe):
+    run(recipe)
+    folder = recipe.parent / "artifacts" / "shapes" / "members" / "narrow"
+    flip_a_bit(folder / "fold1.safetensors")
+    kept = ["members.twin={}", "members.soup={method: soup, of: [narrow, twin]}"]
+    result = run(recipe, *kept, members=["twin", "soup"])
+    assert "fold1.safetensors was altered after it was saved" in result.failures[0].message
+
+
 def test_what_a_measurement_chose_is_kept_and_taken_again(recipe, monkeypatch):
     from ensembler.training import compiling
 
