@@ -24,7 +24,11 @@ Overrides = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Processes that augment images (default: none on a CPU, up to 8 for a GPU)."),
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that augment images (default: none on a CPU, up to 8 for a GPU, shared by --jobs).",
+    ),
 ]
 Jobs = Annotated[
     int,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ensembler.data.pixels import Pixels
 from ensembler.inference.views import View
-from ensembler.networks.devices import pick_device
+from ensembler.networks.devices import copies_early, pick_device
 
 BATCH = 64  # images predicted at once, the same for all members, so that they can share a pass
 
@@ -67,4 +67,5 @@ def predict_batch(predictors: Sequence[Predictor], batch: NDArray[np.uint8], dev
 def as_images(batch: NDArray[np.uint8], device: str) -> Tensor:
     """A batch `[images, height, width, channels]` as predictors take it, `[images, channels, height, width]`."""
     # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
-    return torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).to(pick_device(device), non_blocking=True)
+    images, on_device = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2), pick_device(device)
+    return images.to(on_device, non_blocking=copies_early(on_device))

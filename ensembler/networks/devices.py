@@ -69,6 +69,14 @@ def loader_processes(device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(8, max(1, available_cores() - 1))
 
 
+def copies_early(device: torch.device) -> bool:
+    """Whether a copy to the device may be left to itself: CUDA reads pageable memory before the call returns.
+
+    Others, MPS among them, may read it after it was given to something else.
+    """
+    return device.type == "cuda"
+
+
 def use_available_cores() -> None:
     """Let torch compute with no more threads than the process has cores.
 

@@ -35,7 +35,7 @@ class Share:
     members: tuple[str, ...]
     folds: tuple[int, ...] | None
     device: str
-    workers: int | None
+    workers: int
     threads: int
 
 
@@ -100,7 +100,7 @@ def train_in_processes(
         tuple(members),
         None if folds is None else tuple(folds),
         device,
-        workers,
+        share_of_loaders(n, device) if workers is None else workers,
         max(1, available_cores() // n),
     )
     context = get_context("spawn")
@@ -118,6 +118,14 @@ def train_in_processes(
         for process in processes:
             process.terminate()
             process.join()
+
+
+def share_of_loaders(n: int, device: str) -> int:
+    """How many loader processes each of `n` processes takes, so that all together are as many as one alone takes."""
+    from ensembler.networks.devices import loader_processes, pick_device
+
+    alone = loader_processes(pick_device(device))
+    return max(1, alone // n) if alone else 0
 
 
 def _listen(ears: Sequence[Connection], progress: Progress, on_fold: Callable[[], None] | None) -> Shared:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ensembler.data.augment import Augment, DeviceAugment, sample_seed
 from ensembler.data.pixels import Pixels
@@ -78,22 +78,3 @@ def epoch_batches(rows: NDArray[np.int64], batch_size: int, rng: np.random.Gener
         last = batches.pop()
         batches[-1] = np.concatenate([batches[-1], last])
     return batches
-
-
-def iterate(source: BatchSource, workers: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches in order on `device`, made by this process or by `workers` others."""
-    if workers == 0:
-        batches: Iterator[tuple[Tensor, Tensor] | EnsemblerError] = (source[i] for i in range(len(source)))
-    else:
-        # A generator of its own: the loader would draw from the global one, and dropout would see it.
-        own = torch.Generator()
-        pin = device.type == "cuda"
-        batches = iter(DataLoader(source, batch_size=None, num_workers=workers, pin_memory=pin, generator=own))
-    for i, made in enumerate(batches):
-        if isinstance(made, EnsemblerError):
-            raise made
-        pixels, targets = made
-        on_device = pixels.to(device, non_blocking=True)
-        if isinstance(source.augment, DeviceAugment):
-            on_device = source.augment.on_batch(on_device, source.seeds(i))
-        yield on_device, targets.to(device, non_blocking=True)

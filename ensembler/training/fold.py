@@ -26,9 +26,10 @@ from ensembler.metrics import is_better
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device, place_for_training
 from ensembler.training.averages import FurtherWeights
-from ensembler.training.batches import BatchSource, epoch_batches, iterate
+from ensembler.training.batches import BatchSource, epoch_batches
 from ensembler.training.compiling import CompileChoice, choose, compiled
 from ensembler.training.fold_data import FoldData
+from ensembler.training.loading import Loader
 from ensembler.training.parts import (
     build_criterion,
     build_ema,
@@ -125,7 +126,8 @@ def train_fold(
         seed_all(sample_seed(seed, "build", fold))
         wanted = tuple(weights) or (spec.primary,)
         processes = loader_processes(chosen_device) if workers is None else workers
-        training = _Training.build(spec, data, wanted, identity, augment, seed, fold, chosen_device, processes)
+        loader = Loader(processes, chosen_device, on_note)
+        training = _Training.build(spec, data, wanted, identity, augment, seed, fold, chosen_device, loader)
         if state_path is not None:
             training.resume(state_path, on_note)
         if not training.is_over:
@@ -151,7 +153,7 @@ class _Training:
     seed: int
     fold: int
     device: torch.device
-    workers: int
+    loader: Loader
     network: Normalised
     optimizer: torch.optim.Optimizer
     scheduler: Any
@@ -176,7 +178,7 @@ class _Training:
         seed: int,
         fold: int,
         device: torch.device,
-        workers: int,
+        loader: Loader,
     ) -> _Training:
         _, size, _, channels = data.pixels.shape
         network = build_network(spec, classes=data.classes, size=size, channels=channels)
@@ -192,7 +194,7 @@ class _Training:
             seed,
             fold,
             device,
-            workers,
+            loader,
             network,
             optimizer,
             build_scheduler(spec, optimizer, updates),
@@ -240,7 +242,8 @@ class _Training:
         wanted = self.spec.compile == "on" or (self.spec.compile == "auto" and chosen)
         if self.spec.compile == "auto" and chosen is None:
             source = self._source(len(self.history) + 1)
-            pixels, targets = next(iterate(source, 0, self.device))
+            with Loader(0, self.device).batches(source) as batches:
+                pixels, targets = next(batches)
             self.network.train()
             steps = len(source) * (self.spec.epochs - len(self.history))
             choice = choose(self.network, lambda n: self._loss(pixels, targets, n), steps, self.device)
@@ -310,24 +313,30 @@ class _Training:
         updates = (epoch - 1) * math.ceil(steps / self.spec.accumulate)
         self._schedule(updates, epoch)
         lr = self._lr
-        for step, (pixels, targets) in enumerate(iterate(source, self.workers, self.device)):
-            first = step - step % self.spec.accumulate
-            in_group = min(self.spec.accumulate, steps - first)
-            # Another batch size would be compiled anew, so the last batch of an epoch goes through the plain network.
-            whole = len(targets) == self.spec.batch_size
-            network = self.compiled if whole and self.compiled is not None else self.network
-            loss = self._loss(pixels, targets, network)
-            self.scaler.scale(loss / in_group).backward()
-            total += loss.detach() * len(targets)
-            seen += len(targets)
-            if step - first == in_group - 1:
-                updates += 1
-                self._update(updates, epoch)
-            if step % 20 == 0 or step == steps - 1:
-                self._check_finite(total, epoch)
+        with self.loader.batches(source) as batches:
+            for step, (pixels, targets) in enumerate(batches):
+                first = step - step % self.spec.accumulate
+                in_group = min(self.spec.accumulate, steps - first)
+                loss = self._learn_from(pixels, targets, in_group)
+                total += loss * len(targets)
+                seen += len(targets)
+                if step - first == in_group - 1:
+                    updates += 1
+                    self._update(updates, epoch)
+                if step % 20 == 0 or step == steps - 1:
+                    self._check_finite(total, epoch)
         if self.scheduler is not None:
             self.scheduler.step(epoch)
         return float(total) / seen, lr
+
+    def _learn_from(self, pixels: Tensor, targets: Tensor, in_group: int) -> Tensor:
+        """Add the gradients of a batch, one of `in_group` that are summed; its loss."""
+        # Another batch size would be compiled anew, so the last batch of an epoch goes through the plain network.
+        whole = len(targets) == self.spec.batch_size
+        network = self.compiled if whole and self.compiled is not None else self.network
+        loss = self._loss(pixels, targets, network)
+        self.scaler.scale(loss / in_group).backward()
+        return loss.detach()
 
     def _loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
         images, soft = mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)

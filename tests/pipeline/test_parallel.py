@@ -2,9 +2,11 @@ import multiprocessing
 import os
 
 import numpy as np
+import pytest
 import torch
 
 from ensembler import Recipe, Run
+from ensembler.pipeline.parallel import share_of_loaders
 from ensembler.pipeline.progress import Progress
 from ensembler.pipeline.run_recipe import kfold_recipe
 
@@ -62,3 +64,12 @@ def test_a_process_that_is_killed_leaves_its_folds_to_the_others(recipe, monkeyp
     result = kfold(recipe, "artifacts", processes=2, progress=heard)
     assert result.complete == ("narrow", "wide")
     assert any("died" in warning for warning in heard.warnings)
+
+
+@pytest.mark.parametrize(("device", "alone", "n", "each"), [("cuda", 8, 3, 2), ("cuda", 2, 4, 1), ("cpu", 0, 4, 0)])
+def test_processes_share_the_loader_processes_that_one_would_take(monkeypatch, device, alone, n, each):
+    from ensembler.networks import devices
+
+    monkeypatch.setattr(devices, "pick_device", lambda name: name)
+    monkeypatch.setattr(devices, "loader_processes", lambda name: alone if name == device else None)
+    assert share_of_loaders(n, device) == each

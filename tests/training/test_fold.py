@@ -9,9 +9,10 @@ from ensembler.data.images import ArrayImages
 from ensembler.data.pixels import FilePixels, prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.errors import RequestError, TrainingError
-from ensembler.training.batches import BatchSource, iterate
+from ensembler.training.batches import BatchSource
 from ensembler.training.fold import EpochRecord, train_fold
 from ensembler.training.fold_data import FoldData
+from ensembler.training.loading import Loader
 from ensembler.training.parts import build_mixup, mix
 from ensembler.training.spec import MemberSpec
 
@@ -123,8 +124,11 @@ def test_a_row_drawn_again_in_an_epoch_is_augmented_anew_with_any_number_of_load
     assert len({*seeds[0], *seeds[1]}) == 6
     plain = BatchSource(data.pixels, data.targets, [np.array([3, 5])], None, (0, 0, 1))
     assert plain.seeds(0) == [seeds[0][0], seeds[0][2]]
-    for (one, _), (other, _) in zip(*(iterate(source, n, torch.device("cpu")) for n in (0, 1)), strict=True):
-        assert torch.equal(one, other)
+    alone, together = Loader(0, torch.device("cpu")), Loader(1, torch.device("cpu"))
+    with alone.batches(source) as here, together.batches(source) as there:
+        for (one, _), (other, _) in zip(here, there, strict=True):
+            assert torch.equal(one, other)
+            assert one.stride() == other.stride()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
