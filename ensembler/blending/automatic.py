@@ -14,9 +14,12 @@ from ensembler.blending.cross_fitting import cross_fit
 from ensembler.blending.gain import row_losses
 from ensembler.blending.pool import Pool, Probs, Targets
 from ensembler.blending.registry import BlendMethod, create_blend
+from ensembler.errors import RequestError
 from ensembler.metrics import check_metric, is_better, score
 
 DRAWS = 200
+# What solvers raise on numbers they cannot take, LinAlgError among the ValueErrors; a RequestError is none of them.
+NUMERICAL_FAILURES = (ArithmeticError, ValueError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Choice:
     """What `auto` took: the candidate, its cross-fitted probabilities, and the scores of all candidates.
 
     `correction` is what the choice among candidates flatters the metric by, to be taken off the chosen one's score;
-    `stopped_early` says that time ran out, or Ctrl-C was pressed, before all were compared.
+    `stopped_early` says that time ran out, or Ctrl-C was pressed, before all were compared, and `failed` why a
+    candidate could not be.
     """
 
     candidate: Candidate
@@ -70,6 +74,7 @@ class Choice:
     scores: dict[str, float]
     correction: float
     stopped_early: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def candidates_for(
@@ -116,20 +121,31 @@ def choose(
     judge = judge or Judge(metric, pool.y, pool.groups)
     candidates = candidates_for(pool, metric, seed, after=after, before=before)
     predictions: list[NDArray[np.float64]] = []
+    compared: list[Candidate] = []
+    failed: dict[str, str] = {}
+    stopped_early = False
     for i, candidate in enumerate(candidates):
         if progress is not None:
             progress(f"cross-fitting {candidate.label}", i, len(candidates))
         if out_of_time() and predictions:
+            stopped_early = True
             break
         try:
             predictions.append(cross_fit(candidate.make, pool.oof, pool.y, part))
+            compared.append(candidate)
         except KeyboardInterrupt:
             # Ctrl-C ends the search, not the blend: the best so far is as good as it was.
             if not predictions:
                 raise
+            stopped_early = True
             break
-    stopped_early = len(predictions) < len(candidates)
-    candidates = candidates[: len(predictions)]
+        except RequestError:
+            raise
+        except NUMERICAL_FAILURES as error:
+            failed[candidate.label] = f"{type(error).__name__}: {error}"
+            if i == len(candidates) - 1 and not predictions:
+                raise
+    candidates = compared
     if progress is not None:
         progress("cross-fitting", len(candidates), len(candidates))
     seen = [judge.see(probs) for probs in predictions]
@@ -139,7 +155,7 @@ def choose(
     chosen = _first_near_best(judge, seen, values, errors)
     scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
     correction = _flattery(judge, seen, seed)
-    return Choice(candidates[chosen], predictions[chosen], scores, correction, stopped_early)
+    return Choice(candidates[chosen], predictions[chosen], scores, correction, stopped_early, failed)
 
 
 def _first_near_best(judge: Judge, predictions: Sequence[Probs], values: Sequence[float], errors: int) -> int:

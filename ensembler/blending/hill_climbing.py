@@ -13,6 +13,8 @@ from ensembler.blending.stopping import search
 from ensembler.blending.voting import BestMember
 from ensembler.metrics import check_metric, is_better, score
 
+_ENOUGH = 1e-9  # a perfect member would go on gaining less than this for ever
+
 
 class HillClimbing:
     """Weights for any metric, found by adding or taking away steps of single members from the best one on.
@@ -53,7 +55,7 @@ class HillClimbing:
                     continue
                 trial = total + change * stack[m]
                 trial_value = score(self.metric, _probs(trial), y)
-                if is_better(self.metric, trial_value, value):
+                if is_better(self.metric, trial_value, value) and abs(trial_value - value) > _ENOUGH:
                     weights = weights.copy()
                     weights[m] += change
                     total, value, moved = trial, trial_value, True

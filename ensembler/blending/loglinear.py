@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from ensembler.blending.cross_fitting import fitting_parts
@@ -71,6 +71,8 @@ class LogLinearPool:
         searched = len(problem.y)
         part = fitting_parts(problem.y, np.zeros(searched, np.int64), seed=self.seed)
         parts = np.unique(part)
+        if len(parts) < 2:
+            return RIDGES[-1] / n  # a single row leaves nothing to choose by
         # From strong to weak, each warm-started where the stronger one ended.
         starts: dict[int, NDArray[np.float64]] = {}
         whole = problem.solve(RIDGES[-1] / searched)
@@ -223,7 +225,7 @@ class LogLinearProblem:
         factor = np.eye(len(theta))
         for _ in range(steps):
             hessian = sub._hessian(theta, ridge)
-            factor, _ = cho_factor(hessian, lower=True)
+            factor = _lower_factor(hessian)
             step = -cho_solve((factor, True), gradient)
             slope = float(gradient @ step)
             size = 1.0
@@ -238,7 +240,7 @@ class LogLinearProblem:
             decrease, value = value - trial_value, trial_value
             if decrease < enough and -slope < 10 * enough:
                 break
-        return theta, np.tril(factor)
+        return theta, factor
 
     def _hessian(self, theta: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
         members, rows, classes = self.features.shape
@@ -296,3 +298,14 @@ class LogLinearProblem:
             options={"gtol": 1e-6, "ftol": 1e-11, "maxiter": 500, "maxcor": 20},
         )
         return np.asarray(found.x)
+
+
+def _lower_factor(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lower Cholesky factor of a Hessian, whose diagonal grows as far as copies of members without a ridge need."""
+    typical = max(float(np.trace(hessian)) / len(hessian), 1e-9)
+    for jitter in (0.0, *10.0 ** np.arange(-7.0, 1.0)):
+        try:
+            return np.asarray(cholesky(hessian + jitter * typical * np.eye(len(hessian)), lower=True))
+        except np.linalg.LinAlgError:
+            continue
+    return np.sqrt(typical) * np.eye(len(hessian))  # a step along the gradient

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.automatic import Candidate, Judge, choose
+from ensembler.blending.automatic import NUMERICAL_FAILURES, Candidate, Judge, choose
 from ensembler.blending.calibration import Calibrated
 from ensembler.blending.cross_fitting import PARTS, cross_fit, fitting_parts
 from ensembler.blending.gain import paired_gain
@@ -25,6 +25,8 @@ from ensembler.errors import RequestError, UnknownNameError
 from ensembler.label_sets import is_known
 from ensembler.metrics import check_metric, score, score_all
 from ensembler.metrics.calibration import reliability
+
+Extra = TypeVar("Extra")  # what is worked out beside a blend
 
 # Methods that need no probabilities of a member, only its vote.
 TAKES_VOTES = ("hard", "stack")
@@ -114,8 +116,14 @@ def make_blend(
             "chosen": candidate.label,
             "candidates": choice.scores,
             "correction": correction,
-            "gains": _gains_over_baselines(pool, spec, part, cross_fitted),
+            "gains": _extra(
+                "the gain over plain baselines",
+                lambda: _gains_over_baselines(pool, spec, part, choice.cross_fitted),
+                list[dict[str, Any]],
+                findings,
+            ),
         }
+        findings += [_of_failure(f"candidate {label}", message) for label, message in choice.failed.items()]
         if choice.stopped_early:
             compared = ", ".join(choice.scores)
             findings.append(Finding("stopped_early", None, f"the search was stopped; only {compared} were compared"))
@@ -139,9 +147,23 @@ def make_blend(
     test = _predict_test(method, pool)
     solo = np.array([score(spec.metric, probs, pool.y) for probs in pool.oof])
     details |= _learned(method)
-    details["members"] = _worths(pool, spec, candidate, method, solo, fitted, explain=explain)
+    honest = cross_fitted
+
+    def worths(seconds: float) -> list[dict[str, Any]]:
+        return _worths(pool, spec, candidate, method, solo, fitted, seconds=seconds)
+
+    seconds_for_worths = _WORTH_SECONDS[explain]
+    details["members"] = _extra(
+        "what the blend loses without a member", lambda: worths(seconds_for_worths), lambda: worths(0.0), findings
+    )
     if explain:
-        details |= _explanation(pool, solo, spec.metric, fitted, cross_fitted)
+        explanation = _extra(
+            "the explanation",
+            lambda: _explanation(pool, solo, spec.metric, fitted, honest),
+            dict[str, Any],
+            findings,
+        )
+        details |= explanation
     return BlendResult(
         name=spec.name or spec.method,
         method=spec.method if spec.method == "auto" else candidate.method,
@@ -159,6 +181,19 @@ def make_blend(
     )
 
 
+def _extra(what: str, work: Callable[[], Extra], otherwise: Callable[[], Extra], findings: list[Finding]) -> Extra:
+    """What `work` gives; where its numerics fail, `otherwise` and a finding: no extra takes the blend with it."""
+    try:
+        return work()
+    except NUMERICAL_FAILURES as error:
+        findings.append(_of_failure(what, f"{type(error).__name__}: {error}"))
+        return otherwise()
+
+
+def _of_failure(what: str, message: str) -> Finding:
+    return Finding("left_out_after_failure", None, f"{what} could not be computed and is left out ({message})")
+
+
 def _is_unfitted(candidate: Candidate) -> bool:
     return candidate.method in UNFITTED and candidate.after == candidate.before == "none"
 
@@ -171,7 +206,7 @@ def _worths(
     solo: NDArray[np.float64],
     fitted: Probs,
     *,
-    explain: bool,
+    seconds: float,
 ) -> list[dict[str, Any]]:
     worths = member_worths(
         pool,
@@ -181,7 +216,7 @@ def _worths(
         method.weights_,
         lambda kept: _without(candidate, method, kept),
         idle_is_worthless=candidate.method in _LINEAR and candidate.before == "none",
-        seconds=_WORTH_SECONDS[explain],
+        seconds=seconds,
     )
     return [worth.to_json() for worth in worths]
 

@@ -20,6 +20,7 @@ _COARSE = 8  # the support is looked for on every 8th row first
 _ENOUGH = 2_000  # rows on which a support is found well enough to start from
 _NEWCOMERS = 8  # members that join the support in a round
 _BLOCK = 4096  # rows summed in float32 before they are summed in float64
+_RIDGES = tuple(10.0**power for power in range(-6, 3))  # tried on a Hessian's diagonal until the step can be solved
 
 
 class SimplexWeights:
@@ -109,15 +110,13 @@ def _gains(column: NDArray[np.float32], mix: NDArray[np.float64]) -> NDArray[np.
 
 
 def _hessian(q: NDArray[np.float32], mix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of q_l q_m / mix^2 `[members, members]`, its diagonal raised by what rounding may have taken."""
+    """The mean of q_l q_m / mix^2 `[members, members]`."""
     inverse = (1.0 / mix).astype(np.float32)
     total = np.zeros((len(q), len(q)))
     for start in range(0, len(inverse), _BLOCK):
         ratio = q[:, start : start + _BLOCK] * inverse[start : start + _BLOCK]
         total += ratio @ ratio.T
-    total /= len(inverse)
-    total[np.diag_indices_from(total)] *= 1 + 1e-6
-    return total
+    return total / len(inverse)
 
 
 def _newton_step(
@@ -128,10 +127,10 @@ def _newton_step(
     `mix` is w q and `gains` are the means of q / mix. The step is the non-negative minimum of the quadratic that
     gradient and Hessian make, shortened until the loss falls.
     """
-    hessian = _hessian(q, mix)
-    factor = cholesky(hessian, lower=True)
-    target = solve_triangular(factor, hessian @ w - (1 - gains), lower=True)
-    step = nnls(factor.T, target)[0] - w
+    moved = _quadratic_minimum(_hessian(q, mix), w, 1 - gains)
+    if moved is None:
+        return None
+    step = moved - w
     slope = float((1 - gains) @ step)
     if slope > -1e-13:
         return None
@@ -143,6 +142,25 @@ def _newton_step(
             found = np.maximum(w + size * step, 0)
             return np.asarray(found / found.sum())
         size /= 2
+    return None
+
+
+def _quadratic_minimum(
+    hessian: NDArray[np.float64], w: NDArray[np.float64], gradient: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """The non-negative minimum of the quadratic with this gradient and Hessian at w; None where none can be found.
+
+    Near-copies of a member, or more members than rows, make the Hessian singular, and sums in float32 may leave it
+    short of that: a ridge grows until there is a solution. A larger one shortens the step and leaves it downhill.
+    """
+    for ridge in _RIDGES:
+        raised = hessian + np.diag(ridge * np.diag(hessian))
+        try:
+            factor = cholesky(raised, lower=True)
+            target = solve_triangular(factor, raised @ w - gradient, lower=True)
+            return np.asarray(nnls(factor.T, target)[0])
+        except (np.linalg.LinAlgError, RuntimeError):  # not positive definite; too many rounds of nnls
+            continue
     return None
 
 

@@ -104,6 +104,8 @@ class ShrunkStack:
             features, y = features[rows], y[rows]
         part = fitting_parts(y, np.zeros(len(y), np.int64), seed=self.seed, parts=3)
         totals = dict.fromkeys(SHRINKAGES, 0.0)
+        if len(np.unique(part)) < 2:
+            return SHRINKAGES[-1]  # a single row leaves nothing to choose by
         for p in np.unique(part):
             inside = part != p
             fit_x, fit_y = features[inside], y[inside]
