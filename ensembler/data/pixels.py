@@ -1,12 +1,13 @@
 """Pixels prepared once: every image decoded, scaled and kept as uint8 in one memory-mapped file.
 
 All members, folds, epochs and processes read the same file; it is keyed by the images' content and the input they are
-prepared for, so it is never stale, and deleting it costs time only. Where it would not fit, images are decoded
-whenever they are asked for.
+prepared for, so it is never stale, and a checksum beside it tells whether it was altered. Deleting it costs time only.
+Where it would not fit, images are decoded whenever they are asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,15 +24,17 @@ from numpy.typing import NDArray
 
 from ensembler.cores import available_cores
 from ensembler.data.contents import content_checksums
+from ensembler.data.decoding import max_pixels
 from ensembler.data.images import Images, fit_to_input
 from ensembler.data.prepare import build_steps, prepare
 from ensembler.data.samples import SampleSet, drop_samples
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
-from ensembler.files import claim, preallocate, sweep, write_aside
+from ensembler.files import claim, preallocate, sha256_of, sweep, write_aside
 
 _VERSION = 2
 _KEPT_FREE = 1 << 30  # bytes of the disk that the cache leaves to others
+_ALTERED = "was altered or cut short since it was written"
 OnProgress = Callable[[int, int], None]
 OnNote = Callable[[str], None]
 
@@ -103,7 +106,7 @@ def prepare_pixels(
     read from their files whenever they are asked for, and `on_note` hears of it. Raises DataError naming every image
     that is broken.
     """
-    prepared = _prepare(images, spec, cache, on_progress)
+    prepared = _prepare(images, spec, cache, on_progress, on_note)
     if prepared.broken:
         raise DataError(_describe(prepared.broken))
     if on_note is not None and isinstance(prepared.pixels, FilePixels):
@@ -115,9 +118,15 @@ def prepare_pixels(
     return prepared.pixels
 
 
-def find_broken(images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None = None) -> dict[int, str]:
+def find_broken(
+    images: Images,
+    spec: InputSpec,
+    cache: Path,
+    on_progress: OnProgress | None = None,
+    on_note: OnNote | None = None,
+) -> dict[int, str]:
     """What is wrong with the images that cannot be read, by position; decoding fills the cache."""
-    return _prepare(images, spec, cache, on_progress).broken
+    return _prepare(images, spec, cache, on_progress, on_note).broken
 
 
 def drop_broken(samples: SampleSet, broken: dict[int, str], policy: str) -> SampleSet:
@@ -144,25 +153,32 @@ def _describe(broken: dict[int, str]) -> str:
     return "\n".join([head, *shown, *more])
 
 
-def _prepare(images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None) -> PreparedPixels:
+def _prepare(
+    images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None, on_note: OnNote | None
+) -> PreparedPixels:
     _budget()  # a wrong one is an error even when nothing has to be built
     key = pixels_key(images, spec, cache)
-    shape = (len(images), spec.size, spec.size, spec.channels)
     path = cache / f"pixels-{spec.size}x{spec.channels}-{key}.npy"
     found = _open(path, images, spec)
-    if found is None:
-        cache.mkdir(parents=True, exist_ok=True)
-        # Two processes that start together decode once: the second waits and finds the file.
-        with claim(path.with_suffix(".lock"), wait=True):
-            sweep(cache)
-            found = _open(path, images, spec)
-            if found is None:
-                if _bytes(shape) <= _room(cache):
-                    _build(images, spec, path, shape, on_progress)
-                else:
-                    _write_broken(path, _fill(FilePixels(images, spec), None, on_progress))
-                found = _open(path, images, spec)
-    assert found is not None
+    if isinstance(found, PreparedPixels):
+        return found
+    cache.mkdir(parents=True, exist_ok=True)
+    # Two processes that start together decode once: the second waits and finds the file.
+    with claim(path.with_suffix(".lock"), wait=True):
+        sweep(cache)
+        found = _open(path, images, spec)
+        if isinstance(found, PreparedPixels):
+            return found
+        if found and on_note is not None:
+            on_note(f"{path} {found}: images are decoded again")
+        path.unlink(missing_ok=True)  # whoever has it open keeps it; it takes no more room
+        files = FilePixels(images, spec)
+        if _bytes(files.shape) <= _room(cache):
+            _build(files, path, on_progress)
+        else:
+            _write_record(path, _fill(files, None, on_progress))
+        found = _open(path, images, spec)
+    assert isinstance(found, PreparedPixels), found
     return found
 
 
@@ -204,38 +220,74 @@ def pixels_key(images: Images, spec: InputSpec, cache: Path) -> str:
     return digest.hexdigest()[:24]
 
 
-def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | None:
+def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | str:
+    """The prepared images; or, in words, why what is there cannot be used ("" = there is nothing yet)."""
     files = FilePixels(images, spec)
     try:
-        content = json.loads(path.with_suffix(".json").read_text())
+        record = json.loads(path.with_suffix(".json").read_text())
         # Broken images are called by the names they have here.
-        broken = {int(i): f"{images.name(int(i))}: {text}" for i, text in content["broken"].items()}
-        if not path.is_file() and _bytes(files.shape) > _room(path.parent):
-            return PreparedPixels(files, broken)
+        broken = {int(i): f"{images.name(int(i))}: {text}" for i, text in record["broken"].items()}
+    except FileNotFoundError:
+        return ""
+    except (ValueError, KeyError, AttributeError):
+        return _ALTERED
+    if broken and record.get("max_pixels") != max_pixels():
+        return "was made when images could have another number of pixels"
+    if not path.is_file():
+        # Nothing was kept where there was no room; where there is room now, it is.
+        return PreparedPixels(files, broken) if _bytes(files.shape) > _room(path.parent) else ""
+    try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, ValueError, KeyError, EOFError):
-        return None  # not there, or not whole: it is built again
-    if array.shape != files.shape or array.dtype != np.uint8:
-        return None
+    except (FileNotFoundError, ValueError, EOFError):
+        return _ALTERED
+    if array.shape != files.shape or array.dtype != np.uint8 or not _is_as_written(path, record):
+        return _ALTERED
     return PreparedPixels(array, broken)
 
 
-def _build(images: Images, spec: InputSpec, path: Path, shape: tuple[int, ...], on_progress: OnProgress | None) -> None:
-    with write_aside(path, size=_bytes(shape)) as file:
+def _is_as_written(path: Path, record: dict[str, Any]) -> bool:
+    """Whether the pixels are those that were written: read through when size, place or times of the file are others.
+
+    Pixels that were written before there were checksums are taken as they are, once.
+    """
+    if record.get("file") == _stamp(path):
+        return True
+    found = sha256_of(path)
+    if record.get("sha256", found) != found:
+        return False
+    # A cache that belongs to others, and is only read, is read through by every process.
+    with contextlib.suppress(PermissionError):
+        _write_record(path, record["broken"], found)
+    return True
+
+
+def _stamp(path: Path) -> list[int]:
+    """What changes with every write to a file, and with every copy or move to another disk."""
+    status = path.stat()
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _build(files: FilePixels, path: Path, on_progress: OnProgress | None) -> None:
+    shape = files.shape
+    with write_aside(path) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
         preallocate(file, offset + _bytes(shape))
         array = np.memmap(file.name, dtype=np.uint8, mode="r+", offset=offset, shape=shape)
-        broken = _fill(FilePixels(images, spec), array, on_progress)
+        broken = _fill(files, array, on_progress)
         array.flush()
         del array
-    _write_broken(path, broken)
+        written = sha256_of(Path(file.name))
+    _write_record(path, broken, written)
 
 
-def _write_broken(path: Path, broken: Mapping[int, str]) -> None:
+def _write_record(path: Path, broken: Mapping[int, str], sha256: str | None = None) -> None:
+    record: dict[str, Any] = {"broken": broken, "max_pixels": max_pixels()}
+    if sha256 is not None:
+        record |= {"sha256": sha256, "file": _stamp(path)}
     with write_aside(path.with_suffix(".json")) as file:
-        file.write(json.dumps({"broken": broken}).encode())
+        file.write(json.dumps(record).encode())
 
 
 def _fill(files: FilePixels, array: NDArray[np.uint8] | None, on_progress: OnProgress | None) -> dict[int, str]:

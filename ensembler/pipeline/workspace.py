@@ -199,6 +199,7 @@ def _without_broken(samples: SampleSet, recipe: Recipe, artifacts: Path, progres
         recipe.spec.input,
         cache_folder(artifacts),
         on_progress=lambda done, total: progress.step("decoding images", done, total),
+        on_note=progress.note,
     )
     kept = drop_broken(samples, broken, recipe.spec.data.on_broken)
     if broken:

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ensembler.data import pixels
 from ensembler.data.images import FileImages
 from ensembler.data.pixels import find_broken, prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
+from ensembler.files import sha256_of
 
 SPEC = InputSpec(size=8)
 
@@ -133,3 +135,90 @@ def test_pixels_are_kept_where_the_system_has_no_posix_fallocate(images, tmp_pat
     monkeypatch.delattr("os.posix_fallocate")  # as on macOS
     kept = prepare_pixels(images, SPEC, tmp_path / "cache")
     assert kept[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
+
+
+# --- the cache is what was written -----------------------------------------------------------------------------------
+
+
+def the_cache(tmp_path):
+    (path,) = (tmp_path / "cache").glob("pixels-*.npy")
+    return path
+
+
+def alter(path, keep_time=False):
+    times = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-500:] = bytes(500)
+    path.write_bytes(content)
+    if keep_time:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_an_altered_cache_is_built_again_and_one_line_says_so(images, tmp_path, keep_time):
+    prepare_pixels(images, SPEC, tmp_path / "cache")
+    alter(the_cache(tmp_path), keep_time)
+    notes = []
+    again = prepare_pixels(images, SPEC, tmp_path / "cache", on_note=notes.append)
+    assert again[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
+    assert len(notes) == 1
+    assert "altered" in notes[0]
+    prepare_pixels(images, SPEC, tmp_path / "cache", on_note=notes.append)
+    assert len(notes) == 1
+
+
+def test_broken_images_are_looked_for_in_a_cache_that_is_whole(images, tmp_path):
+    prepare_pixels(images, SPEC, tmp_path / "cache")
+    alter(the_cache(tmp_path))
+    notes = []
+    assert find_broken(images, SPEC, tmp_path / "cache", on_note=notes.append) == {}
+    assert len(notes) == 1
+
+
+def test_a_cache_that_was_only_moved_is_read_through_once(images, tmp_path, monkeypatch):
+    counting = Counting(images)
+    prepare_pixels(counting, SPEC, tmp_path / "cache")
+    os.utime(the_cache(tmp_path), ns=(1, 1))
+    read = []
+    monkeypatch.setattr(pixels, "sha256_of", lambda path: read.append(path) or sha256_of(path))
+    for _ in range(3):
+        prepare_pixels(counting, SPEC, tmp_path / "cache")
+    assert counting.reads == 6
+    assert len(read) == 1
+
+
+def test_a_cache_made_before_there_were_checksums_is_kept(images, tmp_path):
+    counting = Counting(images)
+    prepare_pixels(counting, SPEC, tmp_path / "cache")
+    the_cache(tmp_path).with_suffix(".json").write_text('{"broken": {}}')
+    prepare_pixels(counting, SPEC, tmp_path / "cache")
+    assert counting.reads == 6
+    alter(the_cache(tmp_path))
+    prepare_pixels(counting, SPEC, tmp_path / "cache")
+    assert counting.reads == 12
+
+
+def test_a_cache_that_belongs_to_others_is_only_read(images, tmp_path, monkeypatch):
+    prepare_pixels(images, SPEC, tmp_path / "cache")
+    os.utime(the_cache(tmp_path), ns=(1, 1))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pixels, "write_aside", refuse)
+    assert prepare_pixels(images, SPEC, tmp_path / "cache")[5, 0, 0, 0] == 50
+
+
+def test_images_refused_for_their_size_are_read_once_more_are_allowed(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("ENS_MAX_MEGAPIXELS", "0.0001")
+    assert len(find_broken(images, SPEC, tmp_path / "cache")) == 6
+    monkeypatch.delenv("ENS_MAX_MEGAPIXELS")
+    assert prepare_pixels(images, SPEC, tmp_path / "cache")[5, 0, 0, 0] == 50
+
+
+def test_an_altered_cache_is_not_read_where_there_is_no_room_for_another(images, tmp_path, monkeypatch):
+    prepare_pixels(images, SPEC, tmp_path / "cache")
+    alter(the_cache(tmp_path))
+    monkeypatch.setenv("ENS_CACHE_GB", "0")
+    for _ in range(2):
+        assert prepare_pixels(images, SPEC, tmp_path / "cache")[5][0, 0, 0] == 50
