@@ -1,10 +1,11 @@
 """Training by `ens` against the loop a good engineer writes by hand, timm's train.py, and a loop that reads no images.
 
-Same backbone, JPEG files, augmentation (a flip), optimizer and epochs. The sides take turns; a ratio is of neighbouring runs. Every
-side trains and validates, `ens` decodes anew in every repeat, and timm's start-up is not counted.
+Same backbone, JPEG files, augmentation (--augment, by default what recipes ship), optimizer and epochs. The sides take turns; a ratio is
+of neighbouring runs. Every side trains and validates, `ens` decodes anew in every repeat, and timm's start-up is not counted.
 
     plain      a Dataset that opens each JPEG with Pillow, albumentations, a DataLoader, float32, AdamW, cosine
-    timm       its train.py in float32, given by --timm-train (it is in timm's repository, not in its package)
+    timm       its train.py in float32, given by --timm-train (it is in timm's repository, not in its package); it has no affine
+               warp, so in place of a preset it flips and crops at random
     synthetic  the same steps as `ens` takes, on one batch that lies in memory: the most that any loader could reach
 
 With --job the sides train 5 folds of --members members, where the plain loop decodes every image 5 x members times an epoch.
@@ -25,6 +26,7 @@ import albumentations.pytorch
 import numpy as np
 import timm
 import torch
+from augmentation import FLIP, as_albumentations
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -36,7 +38,6 @@ from ensembler.training.fold import train_fold
 from ensembler.training.fold_data import FoldData
 from ensembler.training.spec import MemberSpec
 
-AUGMENT = [{"HorizontalFlip": {"p": 0.5}}]
 CLASSES = 10
 
 
@@ -52,6 +53,7 @@ class Task:
     epochs: int
     batch: int
     amp: str
+    augment: str
 
     def split(self, fold=0):
         rows = np.arange(len(self.paths))
@@ -75,9 +77,9 @@ def draw(folder: Path, n: int, side: int) -> tuple[list[Path], np.ndarray]:
 
 class Files(Dataset):
     def __init__(self, task, rows, train):
-        flip = [A.HorizontalFlip(p=0.5)] if train else []
+        steps = as_albumentations(task.augment, task.size) if train else []
         self.task, self.rows = task, rows
-        self.transform = A.Compose([A.Resize(task.size, task.size), *flip, A.Normalize(), A.pytorch.ToTensorV2()])
+        self.transform = A.Compose([A.Resize(task.size, task.size), *steps, A.Normalize(), A.pytorch.ToTensorV2()])
 
     def __len__(self):
         return len(self.rows)
@@ -114,7 +116,7 @@ def ours(task, cache, fold=0, seed=0):
     rows, held_out = task.split(fold)
     data = FoldData(pixels, task.y.astype(np.int64), rows, held_out, CLASSES)
     spec = MemberSpec(backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp)
-    augment = build_augment(AUGMENT, task.size, 3)
+    augment = build_augment(FLIP if task.augment == "flip" else task.augment, task.size, 3)
     return train_fold(spec, data, augment=augment, seed=seed).history[-1].valid_loss
 
 
@@ -139,9 +141,10 @@ def timm_train(task, script):
     options = {
         "model": task.backbone, "device": "cpu", "num-classes": CLASSES, "img-size": task.size, "batch-size": task.batch,
         "epochs": task.epochs, "opt": "adamw", "lr": 1e-3, "weight-decay": 0.01, "sched": "cosine", "warmup-epochs": 0,
-        "smoothing": 0, "hflip": 0.5, "color-jitter": 0, "crop-pct": 1, "workers": 2,
+        "smoothing": 0, "hflip": 0.0 if task.augment == "none" else 0.5, "color-jitter": 0, "crop-pct": 1, "workers": 2,
     }  # fmt: skip
-    command = [sys.executable, str(script), str(task.folder), "--scale", "1", "1", "--ratio", "1", "1"]
+    limits = ("1", "1") if task.augment in ("none", "flip") else ("0.8", "1.25")
+    command = [sys.executable, str(script), str(task.folder), "--scale", limits[0], "1", "--ratio", *limits]
     command += [word for key, value in options.items() for word in (f"--{key}", str(value))]
     with tempfile.TemporaryDirectory() as out:
         process = subprocess.Popen(
@@ -212,6 +215,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--amp", default="auto", help="precision of ens: auto, off, bf16")
+    parser.add_argument("--augment", default="light", choices=["none", "flip", "light", "medium", "heavy"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--timm-train", type=Path, metavar="TRAIN.PY")
     parser.add_argument("--job", action="store_true", help="5 folds of --members members")
@@ -219,7 +223,7 @@ def main() -> None:
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         paths, y = draw(Path(name), a.images, a.side)
-        task = Task(Path(name), paths, y, a.backbone, a.size, a.epochs, a.batch, a.amp)
+        task = Task(Path(name), paths, y, a.backbone, a.size, a.epochs, a.batch, a.amp, a.augment)
         if a.job:
             compare_jobs(task, a.repeats, a.members)
         else:

@@ -6,12 +6,16 @@ import math
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import DiskFullError, RequestError
 from ensembler.files import preallocate
+
+# Of both versions of control groups.
+_CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def room(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -51,4 +55,13 @@ def most_in_memory() -> int:
         if not given.isdecimal():
             raise RequestError(f"ENS_STACK_MEMORY is {given!r}, expected a number of bytes")
         return int(given)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return machine_memory() // 2
+
+
+def machine_memory() -> int:
+    """The bytes of memory that this machine has, or its container where that has fewer."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _CONTAINER_LIMITS:
+        if path.is_file() and (text := path.read_text().strip()).isdecimal():
+            found.append(int(text))
+    return min(found)

@@ -1,5 +1,6 @@
 """Write docs/recipe.md and docs/commands.md from the specs and commands; `--check` only says whether they are current."""
 
+import dataclasses
 import inspect
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from pydantic.fields import FieldInfo
 from ensembler.blending.registry import BLEND_METHODS
 from ensembler.blending.spec import BlendSpec
 from ensembler.cli.app import app
-from ensembler.data.augment import POLICIES, PRESETS
+from ensembler.data.augment import POLICIES
+from ensembler.data.presets import PRESETS, Preset
 from ensembler.data.spec import ComposeSpec, DataSpec, FoldSpec, InputSpec, TargetSpec
 from ensembler.inference.spec import CustomView, InferenceSpec
 from ensembler.inference.views import GROUPS, view_names
@@ -102,12 +104,47 @@ def recipe_page() -> str:
         "  albumentations' own serialised form. `augment: {torchvision: [...], on: device}` augments where the network"
     )
     lines.append("  computes, for GPUs that processors cannot feed.")
+    lines += presets_table()
     lines.append(f"- **Views**: {', '.join(f'`{n}`' for n in view_names())}.")
     groups = "; ".join(f"`{name}` is {', '.join(members)}" for name, members in GROUPS.items() if name != "ten_crop")
     lines.append(f"  {groups}; `ten_crop` adds their mirror images. Numbers may be any: `scale_0.8`, `shift_left_0.1`.")
     lines.append(f"- **Blend methods**: `auto`, {', '.join(f'`{n}`' for n in BLEND_METHODS.names)}.")
     lines.append(f"- **Metrics**: {', '.join(f'`{n}`' for n in metric_names())}; `top_<k>_accuracy` for any k.")
     return "\n".join(lines) + "\n"
+
+
+def presets_table() -> list[str]:
+    """What each preset draws for an image, with which probability and up to what strength."""
+    parts = [field.name for field in dataclasses.fields(Preset)]
+    lines = [
+        "",
+        "  What a preset draws for an image, each part by itself; the first number is its probability, the others are",
+        "  limits: shares of the side, of the area, of white, or degrees. Classes that a mirror image changes (digits,",
+        "  letters, left and right) want a list without a flip. `heavy` is for long training: see",
+        "  [when more augmentation is better](tasks.md#more-augmentation-is-not-always-better).",
+        "",
+        f"  | preset | {' | '.join(parts)} |",
+        f"  | {' | '.join(['---'] * (1 + len(parts)))} |",
+    ]
+    for name, preset in PRESETS.items():
+        cells = [shown_part(getattr(preset, part)) for part in parts]
+        lines.append(f"  | `{name}` | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def shown_part(part: Any) -> str:
+    """A part of a preset as it is read: its probability, then its limits by name."""
+    if not part:
+        return ""
+    if isinstance(part, float):
+        return f"{part:g}"
+    limits = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.name != "p"}
+    return f"{part.p:g}: " + ", ".join(f"{name} {shown_limit(limit)}" for name, limit in limits.items())
+
+
+def shown_limit(limit: Any) -> str:
+    """A number, or two of them as a range."""
+    return f"{limit[0]:g} to {limit[1]:g}" if isinstance(limit, tuple) else f"{limit:g}"
 
 
 def shown_option(information: Any, name: str) -> str:

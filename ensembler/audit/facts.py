@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.cores import available_cores
+from ensembler.data.decoding import open_image
 from ensembler.data.images import Images, checksum, fit_to_input
 from ensembler.errors import DataError
 from ensembler.files import write_aside
@@ -83,7 +84,8 @@ def look_at_images(images: Images, cache: Path, on_progress: OnProgress | None =
     }
     todo = list(range(len(images)))
     if old is not None and len(old["fingerprint"]) == len(images):
-        same = old["fingerprint"] == fingerprints
+        # One that could not be read is looked at again: a limit may have been raised meanwhile.
+        same = (old["fingerprint"] == fingerprints) & (old["fault"] == "")
         for name in _TYPES:
             arrays[name][same] = old[name][same]
         todo = np.flatnonzero(~same).tolist()
@@ -147,9 +149,7 @@ def _facts(images: Images, i: int) -> dict[str, Any]:
 
 
 def _kind(path: Path) -> str:
-    from PIL import Image
-
-    with Image.open(path) as opened:
+    with open_image(path) as opened:
         return f"{opened.format} {opened.mode}"[:24]
 
 

@@ -61,3 +61,5 @@ def command(
         ]
         print_table("blends (cross-fitted)", ["blend", "method", "log loss", "accuracy", "submitted"], body)
     print(f"submission: {listing.submission or 'none yet'}")
+    if listing.submission_altered:
+        print(f"It is not as it was written (altered or cut short): `ens submit {listing.run}` writes it again.")

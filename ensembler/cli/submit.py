@@ -54,4 +54,6 @@ def command(
         print_json({**result.__dict__, "path": str(result.path)})
     else:
         told = sys.stderr if is_standard_output(result.path) else sys.stdout
+        for note in result.notes:
+            print(f"note: {note}", file=told)
         print(f"{result.rows} rows of blend {result.blend} are in {result.path}.", file=told)

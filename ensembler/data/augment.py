@@ -1,23 +1,29 @@
 """Augmentation: a picture and a seed give a picture, whatever process asks and in whatever order.
 
-Every call gets a seed of its own, derived from run, member, fold, epoch and sample, so that random streams depend on
-what is augmented and never on the number of workers.
+Every call gets a seed of its own, derived from the member's seed, fold, epoch, sample and how often the sample was
+drawn before in the epoch. So random streams never depend on the number of workers, and members of equal seeds see the
+same augmented images.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.data.presets import AS_IT_IS, MIRRORED, PRESETS, ColourMatrix, Hole, Preset, Warp, draw
 from ensembler.data.spec import AugmentSpec
 from ensembler.errors import RequestError, UnknownNameError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 # albumentations asks the network for a newer version when it is imported; nothing here talks to the network.
@@ -33,44 +39,27 @@ POLICIES = {
 }
 
 
-def _affine(translate: float, scale: float, rotate: float, p: float) -> dict[str, Any]:
-    limits = {
-        "translate_percent": [-translate, translate],
-        "scale": [1 - scale, 1 + scale],
-        "rotate": [-rotate, rotate],
-    }
-    return {"Affine": {**limits, "border_mode": 4, "p": p}}
+# Raised when the same transforms begin to draw differently, so that members trained before are trained again.
+# 2: every transform of an image draws its own numbers (before, all of albumentations' drew the same).
+_VERSION = 2
 
 
-def _holes(most: int, p: float) -> dict[str, Any]:
-    size = {"hole_height_range": [0.1, 0.25], "hole_width_range": [0.1, 0.25]}
-    return {"CoarseDropout": {"num_holes_range": [1, most], **size, "p": p}}
+def augment_version(spec: AugmentSpec) -> str | None:
+    """A sign of what `spec` draws beyond its own words; None where these say it all."""
+    if isinstance(spec, str):
+        preset = PRESETS.get(spec, Preset())
+        return None if preset == Preset() else f"{_VERSION}-{preset.digest}"
+    if isinstance(spec, Mapping):
+        return None if "torchvision" in spec else str(_VERSION)
+    return str(_VERSION) if any(not _is_torchvision(step) for step in spec) else None
 
 
-PRESETS: dict[str, list[dict[str, Any]]] = {
-    "none": [],
-    "light": [{"HorizontalFlip": {"p": 0.5}}, _affine(0.06, 0.07, 8, 0.7)],
-    "medium": [
-        {"HorizontalFlip": {"p": 0.5}},
-        _affine(0.1, 0.15, 15, 0.8),
-        {"RandomBrightnessContrast": {"brightness_limit": 0.2, "contrast_limit": 0.2, "p": 0.5}},
-        _holes(1, 0.3),
-    ],
-    "heavy": [
-        {"RandomResizedCrop": {"scale": [0.5, 1.0], "ratio": [0.8, 1.25], "p": 0.8}},
-        {"HorizontalFlip": {"p": 0.5}},
-        _affine(0.1, 0.15, 15, 0.8),
-        {"RandomBrightnessContrast": {"brightness_limit": 0.3, "contrast_limit": 0.3, "p": 0.7}},
-        {"HueSaturationValue": {"p": 0.4}},
-        {"OneOf": [{"GaussianBlur": {"p": 1}}, {"GaussNoise": {"p": 1}}]},
-        _holes(3, 0.5),
-    ],
-}
-_COLOUR_ONLY = {"HueSaturationValue"}
+def _is_torchvision(step: Any) -> bool:
+    return isinstance(step, Mapping) and set(step) == {"torchvision"}
 
 
 def sample_seed(*parts: int | str) -> int:
-    """A 32-bit seed from the parts (run seed, member, fold, epoch, sample): equal parts give equal seeds anywhere."""
+    """A 32-bit seed from the parts (seed, fold, epoch, sample): equal parts give equal seeds anywhere."""
     digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")
 
@@ -94,8 +83,7 @@ def build_augment(spec: AugmentSpec, size: int, channels: int) -> Augment | None
             return TorchvisionAugment([{POLICIES[spec]: {}}], size, channels)
         if spec not in PRESETS:
             raise UnknownNameError("augmentation preset", spec, [*PRESETS, *POLICIES])
-        steps = [step for step in PRESETS[spec] if channels == 3 or not _COLOUR_ONLY & set(step)]
-        return AlbumentationsAugment(steps, size, channels) if steps else None
+        return None if PRESETS[spec] == Preset() else PresetAugment(PRESETS[spec], size, channels)
     if isinstance(spec, Mapping):
         if "torchvision" in spec:
             return _on_device(spec, size, channels)
@@ -123,14 +111,13 @@ def _chain(steps: list[Any], size: int, channels: int) -> Augment | None:
     stages: list[Augment] = []
     run: list[Any] = []
     for step in [*steps, None]:
-        is_torchvision = isinstance(step, Mapping) and set(step) == {"torchvision"}
-        if step is not None and not is_torchvision:
+        if step is not None and not _is_torchvision(step):
             run.append(step)
             continue
         if run:
             stages.append(AlbumentationsAugment(run, size, channels))
             run = []
-        if is_torchvision:
+        if step is not None:
             stages.append(TorchvisionAugment(_listed(step["torchvision"]), size, channels))
     if len(stages) < 2:
         return stages[0] if stages else None
@@ -150,6 +137,81 @@ class ChainedAugment:
         return image
 
 
+class PresetAugment:
+    """A preset: all of an image's geometry in one interpolation, all of its colours in one matrix."""
+
+    def __init__(self, preset: Preset, size: int, channels: int) -> None:
+        self.preset = replace(preset, hue=None) if channels == 1 else preset
+        self.size = size
+
+    def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """Augment one image `[height, width, channels]`; the same seed gives the same image."""
+        drawn = draw(self.preset, seed)
+        image = _warped(image, drawn.warp)
+        if drawn.colours is not None:
+            image = _coloured(image, drawn.colours)
+        if drawn.blur:
+            image = _blurred(image, drawn.blur * self.size)
+        if drawn.noise:
+            image = _noisy(image, 255 * drawn.noise, seed)
+        return _with_holes(image, drawn.holes) if drawn.holes else image
+
+
+def _warped(image: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:
+    import cv2
+
+    if warp == AS_IT_IS:
+        return image
+    if warp == MIRRORED:
+        return np.ascontiguousarray(image[:, ::-1])
+    height, width = image.shape[:2]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    # What a picture is warped out of goes on as its mirror image: no edges that were not there.
+    out = cv2.warpAffine(
+        image, _in_pixels(warp, height, width), (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT
+    )
+    return out.reshape(image.shape)  # OpenCV drops an axis of one channel
+
+
+def _in_pixels(warp: Warp, height: int, width: int) -> NDArray[np.float64]:
+    """The same map between pixel numbers, whose centres lie half a pixel inside the edges."""
+    (a, b, c), (d, e, f) = warp
+    x = [a, b * width / height, 0.5 * (width * (1 + c - a - b) + a + b * width / height - 1)]
+    y = [d * height / width, e, 0.5 * (height * (1 + f - d - e) + d * height / width + e - 1)]
+    return np.array([x, y])
+
+
+def _coloured(image: NDArray[np.uint8], colours: ColourMatrix) -> NDArray[np.uint8]:
+    import cv2
+
+    matrix = np.array(colours)
+    if image.shape[2] == 1:  # a grey image is a colour image whose channels are the same
+        matrix = np.array([[matrix[0, :3].sum(), matrix[0, 3]]])
+    return cv2.transform(image, matrix).reshape(image.shape)
+
+
+def _blurred(image: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+    import cv2
+
+    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).reshape(image.shape)
+
+
+def _noisy(image: NDArray[np.uint8], std: float, seed: int) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(seed).standard_normal(image.shape, dtype=np.float32)
+    return np.clip(np.rint(image + std * noise), 0, 255).astype(np.uint8)
+
+
+def _with_holes(image: NDArray[np.uint8], holes: Sequence[Hole]) -> NDArray[np.uint8]:
+    height, width, channels = image.shape
+    colour = np.rint(image.reshape(-1, channels).mean(axis=0))
+    out = image.copy()
+    for hole in holes:
+        top, left = round(hole.top * height), round(hole.left * width)
+        bottom, right = round((hole.top + hole.height) * height), round((hole.left + hole.width) * width)
+        out[top:bottom, left:right] = colour
+    return out
+
+
 class AlbumentationsAugment:
     """A pipeline of albumentations transforms."""
 
@@ -166,7 +228,8 @@ class AlbumentationsAugment:
 
     def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Augment one image `[height, width, channels]`; the same seed gives the same image."""
-        self.pipeline.set_random_seed(seed)
+        # By set_random_seed every transform would draw the same numbers: all would happen together, or none.
+        self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         out = self.pipeline(image=np.ascontiguousarray(image))["image"]
         return _back_to_input(out, self.size, self.channels)
 
@@ -282,13 +345,24 @@ class TorchvisionAugment:
         return _back_to_input(self._draw(pixels, seed).permute(1, 2, 0).numpy(), self.size, self.channels)
 
     def _draw(self, pixels: Tensor, seed: int) -> Tensor:
-        import torch
-
-        # torchvision draws from torch's global generators: give it streams of its own for this image.
-        with torch.random.fork_rng(devices=[pixels.device] if pixels.is_cuda else []):
-            torch.manual_seed(seed)
+        with _own_stream(pixels.device, seed):
             out: Tensor = self.pipeline(pixels)
         return out
+
+
+@contextmanager
+def _own_stream(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed torch's global generators, from which torchvision draws: those of the CPU and of `device`, no others."""
+    import torch
+
+    # torch.manual_seed would seed all devices, and their dropout would depend on whether images are augmented here.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.default_generators[device.index].manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
 
 
 class DeviceAugment(TorchvisionAugment):

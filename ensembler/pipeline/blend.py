@@ -17,6 +17,7 @@ from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.pool import BLEND_PREFIX, read_pool
 from ensembler.pipeline.submission import write_submission
 from ensembler.predictions.blends import write_blend
+from ensembler.predictions.publish import clean_up
 from ensembler.predictions.store import RunStore, check_name
 from ensembler.reporting.spec import SubmissionSpec
 
@@ -123,6 +124,7 @@ def keep_blend(
     asked: Asked,
 ) -> None:
     """Write a blend of `target` into the store; `asked` decides later whether it is still current."""
+    clean_up(store.folder, store.lock_path)
     result = outcome.result
     oof = np.full((len(store.samples.train), len(classes)), np.nan, np.float32)
     oof[outcome.rows] = result.oof
@@ -184,7 +186,14 @@ def is_current(store: RunStore, spec: BlendSpec, members: Sequence[str], views: 
     return (record.model_extra or {}).get("fingerprint") == blend_fingerprint(store, spec, members, views)
 
 
-def submit_blend(store: RunStore, name: str, spec: SubmissionSpec, *, by_hand: bool = False) -> bool:
+def submit_blend(
+    store: RunStore,
+    name: str,
+    spec: SubmissionSpec,
+    *,
+    by_hand: bool = False,
+    on_note: Callable[[str], None] | None = None,
+) -> bool:
     """Make the named blend the run's submission, perhaps `by_hand`; False when the run has no rows to submit."""
     blend = store.blend(name)
     made_of = {
@@ -195,9 +204,9 @@ def submit_blend(store: RunStore, name: str, spec: SubmissionSpec, *, by_hand: b
         "scores": {kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")},
     }
     with claim(store.lock_path, wait=True):
-        return write_submission(
-            store, spec, np.asarray(blend.test), blend.record.target, blend.record.classes, made_of, by_hand=by_hand
-        )
+        record = blend.record
+        how: dict[str, Any] = {"by_hand": by_hand, "on_note": on_note}
+        return write_submission(store, spec, np.asarray(blend.test), record.target, record.classes, made_of, **how)
 
 
 def submission_spec(store: RunStore) -> SubmissionSpec:

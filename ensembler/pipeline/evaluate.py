@@ -112,6 +112,7 @@ def evaluate(
     for name in rule.metrics if len(kinds) == 1 else ():
         check_metric(name, several=kinds == {True})
     mixed: MixedGroupsError | None = None
+    submitted = submitted_blend(store)
     for each in targets if target is None else [target]:
         try:
             for member in opened:
@@ -119,7 +120,7 @@ def evaluate(
                     rows += _member_rows(store, member.for_target(each), merge, views, by_view, rule)
             for blend in blends:
                 if each == blend.record.target:
-                    rows += _blend_rows(store, blend, rule)
+                    rows += _blend_rows(store, blend, rule, is_submitted=blend.record.name == submitted)
         except MixedGroupsError as error:
             mixed = error  # other targets may be shared by the rows of a group
     if mixed is not None and not rows:
@@ -165,9 +166,8 @@ def _scored_member(
     return rows
 
 
-def _blend_rows(store: RunStore, blend: Blend, rule: Scoring) -> list[ScoreRow]:
+def _blend_rows(store: RunStore, blend: Blend, rule: Scoring, *, is_submitted: bool) -> list[ScoreRow]:
     target, classes = blend.record.target, blend.record.classes
-    submitted = submitted_blend(store) == blend.record.name
     rows = []
     parts: list[tuple[Literal["oof", "holdout"], NDArray[Any]]] = [("oof", blend.oof), ("holdout", blend.test)]
     for split, probs in parts:
@@ -177,7 +177,8 @@ def _blend_rows(store: RunStore, blend: Blend, rule: Scoring) -> list[ScoreRow]:
             fitted = blend.record.scores.get("fitted") if kept else None
             if kept:
                 found = (found[0], found[1] | (blend.record.scores.get("cross_fitted") or {}))
-            rows.append(ScoreRow("blend", blend.record.name, target, split, *found, submitted=submitted, fitted=fitted))
+            facts: dict[str, Any] = {"submitted": is_submitted, "fitted": fitted}
+            rows.append(ScoreRow("blend", blend.record.name, target, split, *found, **facts))
     return rows
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ensembler.errors import MissingFileError, RequestError
 from ensembler.outputs import check_output, write_output
 from ensembler.pipeline.blend import submission_spec, submit_blend
-from ensembler.pipeline.submission import export_submission, submitted_blend
+from ensembler.pipeline.submission import blend_to_submit, export_submission
 from ensembler.predictions.store import RunStore
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submission import read_template
@@ -27,6 +27,7 @@ class HandedIn:
     path: Path
     rows: int
     columns: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def hand_in(
@@ -43,7 +44,7 @@ def hand_in(
     """Write a blend (the submitted one when none is named) as the submission, or to `out`."""
     if out is not None:
         check_output(out)
-    name = blend or submitted_blend(store) or _only_blend(store)
+    name = blend or blend_to_submit(store) or _only_blend(store)
     spec = changed_spec(
         submission_spec(store), format=format, columns=columns, template=template, per=per, reduce=reduce
     )
@@ -51,11 +52,12 @@ def hand_in(
         spec = _named_after(spec, store, store.blend(name).record.target)
     table, _ = export_submission(store, name, spec)
     path = out or store.submission_path
+    notes: list[str] = []
     if out is None:
-        submit_blend(store, name, spec, by_hand=True)
+        submit_blend(store, name, spec, by_hand=True, on_note=notes.append)
     else:
         write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
-    return HandedIn(store.name, name, path, len(table), tuple(str(c) for c in table.columns))
+    return HandedIn(store.name, name, path, len(table), tuple(str(c) for c in table.columns), tuple(notes))
 
 
 def _named_after(spec: SubmissionSpec, store: RunStore, target: str) -> SubmissionSpec:

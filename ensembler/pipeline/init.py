@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ensembler.data.decoding import read_header
 from ensembler.data.images import IMAGE_SUFFIXES
 from ensembler.data.spec import DataSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
@@ -232,16 +233,12 @@ def _look_at_counts(guess: _Guess, counts: pd.Series, *, groups: bool = False) -
 
 
 def _look_at_images(guess: _Guess, images: list[Path]) -> None:
-    from PIL import Image, UnidentifiedImageError
-
     sides, grey = [], 0
     for path in images:
-        try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
-                grey += image.mode in ("L", "1", "I;16")
-        except (OSError, UnidentifiedImageError):
-            continue  # a broken file is the audit's and the run's business, with its name
+        header = read_header(path)
+        if header is not None:  # a broken file is the audit's and the run's business, with its name
+            sides.append(min(header.height, header.width))
+            grey += header.is_grey
     if not sides:
         return
     side = sorted(sides)[len(sides) // 2]

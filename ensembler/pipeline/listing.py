@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ensembler.files import read_json
-from ensembler.pipeline.submission import submitted_blend
+from ensembler.pipeline.submission import is_as_recorded, submission_versions, submitted_blend
 from ensembler.predictions.finished_folds import finished_folds
 from ensembler.predictions.store import RunStore, run_names
 
@@ -47,6 +47,7 @@ class RunListing:
     members: tuple[MemberListing, ...]
     blends: tuple[BlendListing, ...]
     submission: Path | None
+    submission_altered: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens ls RUN --json` prints."""
@@ -56,6 +57,7 @@ class RunListing:
             "members": [member.__dict__ for member in self.members],
             "blends": [blend.__dict__ for blend in self.blends],
             "submission": str(self.submission) if self.submission else None,
+            "submission_altered": self.submission_altered,
         }
 
 
@@ -77,7 +79,8 @@ def list_run(store: RunStore, *, check: bool = False) -> RunListing:
         scores = blend.record.scores.get("cross_fitted") or {}
         blends.append(BlendListing(name, blend.record.method, blend.record.members, name == submitted, scores))
     submission = store.submission_path if store.submission_path.is_file() else None
-    return RunListing(store.name, store.folder, tuple(members), tuple(blends), submission)
+    altered = submission is not None and bool(submission_versions(store)) and not is_as_recorded(store)
+    return RunListing(store.name, store.folder, tuple(members), tuple(blends), submission, altered)
 
 
 def _complete(store: RunStore, name: str, check: bool) -> MemberListing:

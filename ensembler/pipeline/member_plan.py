@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.data.augment import augment_version
 from ensembler.errors import RequestError, StoreError, UnknownNameError
 from ensembler.files import sha256_of
 from ensembler.label_sets import is_known
@@ -96,9 +97,12 @@ class MemberPlan:
     def options(self) -> dict[str, Any]:
         """Everything that decides what the trained network is, as plain values."""
         spec, base = self.workspace.spec, self.job.base
+        augment = base.augment or spec.augment
+        version = augment_version(augment)
         return {
             **self._member_options,
-            "augment": json.loads(json.dumps(base.augment or spec.augment, default=_plain)),
+            "augment": json.loads(json.dumps(augment, default=_plain)),
+            **({} if version is None else {"augment_version": version}),
             "input": self.input.model_dump(mode="json"),
             "seed": self.seed,
             "target": self.targets[0] if len(self.targets) == 1 else list(self.targets),

@@ -21,7 +21,7 @@ from ensembler.pipeline.apply import apply_blend, members_below
 from ensembler.pipeline.assembly import mean_of_parts
 from ensembler.pipeline.blend import submission_spec
 from ensembler.pipeline.member_plan import MemberPlan
-from ensembler.pipeline.submission import submitted_blend
+from ensembler.pipeline.submission import blend_to_submit
 from ensembler.pipeline.views import Rows, Task, ViewPredictor, group_tasks
 from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.arrays import release
@@ -64,7 +64,7 @@ def predict_new(
     store = workspace.store
     path = out or store.folder / "predictions.csv"
     check_output(path)
-    blend = None if members is not None else submitted_blend(store)
+    blend = None if members is not None else blend_to_submit(store)
     names = members_below(store, blend) if blend else list(members or store.pool_members)
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")

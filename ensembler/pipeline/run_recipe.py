@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ensembler.audit.findings import LIES
 from ensembler.blending.spec import BlendSpec
@@ -19,7 +20,7 @@ from ensembler.pipeline.evaluate import Evaluation, evaluate
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.kfold import Failure, KFoldResult, Trainer
 from ensembler.pipeline.progress import Progress
-from ensembler.pipeline.submission import check_submission, chosen_by_hand, renew_submission
+from ensembler.pipeline.submission import check_submission, chosen_by_hand, is_as_recorded, renew_submission
 from ensembler.pipeline.views import predict_missing_views
 from ensembler.pipeline.workspace import Workspace, open_workspace
 from ensembler.predictions.store import RunStore
@@ -63,7 +64,8 @@ def train_members(
         done = set(store.complete_members)
         # A member that is the mean of others is counted through them until it is there.
         names = [j.name for j in workspace.jobs if j.in_pool or not _whole_of(workspace, j.name) & done]
-        renew_submission(store, spec.submission, target=label, metric=spec.blend.metric, members=names)
+        options: dict[str, Any] = {"target": label, "metric": spec.blend.metric, "members": names}
+        renew_submission(store, spec.submission, on_note=workspace.progress.warn, **options)
 
     trainer = Trainer(workspace, device, workers, processes, on_fold=renew)
     jobs = [job for job in workspace.select(members) if methods is None or job.spec.method in methods]
@@ -114,7 +116,7 @@ def run_recipe(
         blend=name,
         new_blend=outcome,
         evaluation=evaluate(store) if done else None,
-        submission=store.submission_path if store.submission_path.is_file() else None,
+        submission=store.submission_path if is_as_recorded(store) else None,
     )
 
 
@@ -167,16 +169,27 @@ def _blend_label(
         step = workspace.progress.step
         outcome = blend_label(store, spec, members=members, views=views, on_progress=step)
         _warn(workspace, outcome)
-    chosen = chosen_by_hand(store)
-    if chosen is None or outcome is not None:
-        submit_blend(store, name, workspace.spec.submission)
-    if chosen is not None:
-        is_left = "stays" if outcome is None else f"gives way to the new blend {name!r}"
-        workspace.progress.note(
-            f"the submission chosen by hand, of blend {chosen!r}, {is_left}; `ens submit {store.name} --blend NAME` "
-            "chooses again"
-        )
+    _submit(workspace, store, name, is_new=outcome is not None)
     return name, outcome
+
+
+def _submit(workspace: Workspace, store: RunStore, name: str, *, is_new: bool) -> None:
+    """Submit the recipe's blend, or see that the submission chosen by hand is there when that blend is not new."""
+    warn, recipe_spec = workspace.progress.warn, workspace.spec.submission
+    chosen = chosen_by_hand(store)
+    if chosen is None:
+        submit_blend(store, name, recipe_spec, on_note=warn)
+        return
+    by_hand, spec = chosen
+    if is_new:
+        submit_blend(store, name, recipe_spec, on_note=warn)
+    elif not is_as_recorded(store):
+        submit_blend(store, by_hand, spec or recipe_spec, by_hand=True, on_note=warn)
+    is_left = f"gives way to the new blend {name!r}" if is_new else "stays"
+    workspace.progress.note(
+        f"the submission chosen by hand, of blend {by_hand!r}, {is_left}; `ens submit {store.name} --blend NAME` "
+        "chooses again"
+    )
 
 
 def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> list[str]:

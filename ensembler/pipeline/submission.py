@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,11 +80,13 @@ def write_submission(
     made_of: Mapping[str, Any],
     *,
     by_hand: bool = False,
+    on_note: Callable[[str], None] | None = None,
 ) -> bool:
     """Write `submission.csv` from probabilities `test` `[test samples, classes]` of a target, and note what made it.
 
-    `by_hand` says that it was asked for by name, so that a run that makes nothing new leaves it alone. Returns False,
-    and writes nothing, when the run has no rows to submit.
+    `by_hand` says that it was asked for by name, so that a run that makes nothing new leaves it alone. A file there
+    that is not one of ours is kept under another name, and `on_note` told. Returns False, and writes nothing, when the
+    run has no rows to submit.
     """
     if not _submitted_ids(store):
         return False
@@ -91,15 +94,35 @@ def write_submission(
     content = table.to_csv(index=False, lineterminator="\n").encode()
     digest = hashlib.sha256(content).hexdigest()
     versions = submission_versions(store)
-    last = versions[-1] if versions and store.submission_path.is_file() else {}
-    version = {"sha256": digest, "rows": len(table), "made_of": dict(made_of), **({"by_hand": True} if by_hand else {})}
-    if last == version:
+    version = {"sha256": digest, "rows": len(table), "made_of": dict(made_of)}
+    if by_hand:
+        version |= {"by_hand": True, "options": spec.model_dump(mode="json")}
+    if is_as_recorded(store) and _same_version(versions[-1], version):
         return True
-    versions.append(version)
-    # The record comes first: it may name a version that never arrived, but no file is without its record.
-    write_json(store.folder / "submission.json", {"format": 1, "versions": versions})
+    _keep_altered(store, on_note)
+    if not versions or versions[-1] != version:
+        # The record comes first: it may name a version that never arrived, but no file is without its record.
+        versions.append(version)
+        write_json(store.folder / "submission.json", {"format": 1, "versions": versions})
     write_bytes(store.submission_path, content)
     return True
+
+
+def _same_version(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return all(old.get(key) == new.get(key) for key in ("sha256", "rows", "made_of", "by_hand"))
+
+
+def _keep_altered(store: RunStore, on_note: Callable[[str], None] | None) -> None:
+    """Keep a submission that somebody has altered, or made, under another name before it is written again."""
+    path = store.submission_path
+    digest = _digest_of(path)
+    if digest is None or path.stat().st_size == 0 or _version_of(store, digest) is not None:
+        return
+    kept = path.with_name(f"submission.altered-{digest[:8]}.csv")
+    if not kept.is_file():
+        write_bytes(kept, path.read_bytes())
+    if on_note is not None:
+        on_note(f"{path} was not as it was written; it is written again, and what was there is kept as {kept.name}")
 
 
 def submission_versions(store: RunStore) -> list[dict[str, Any]]:
@@ -113,24 +136,61 @@ def submission_versions(store: RunStore) -> list[dict[str, Any]]:
     return versions
 
 
-def chosen_by_hand(store: RunStore) -> str | None:
-    """The blend that the submission was made of by hand, when it lies there as it was made."""
+def is_as_recorded(store: RunStore) -> bool:
+    """Whether `submission.csv` is the newest version in its record, and not an older, cut or altered one."""
+    versions = submission_versions(store)
+    return bool(versions) and _digest_of(store.submission_path) == versions[-1].get("sha256")
+
+
+def _digest_of(path: Path) -> str | None:
+    return sha256_of(path) if path.is_file() else None
+
+
+def _version_of(store: RunStore, digest: str | None) -> dict[str, Any] | None:
+    """The newest version that is a file of this sha256."""
+    return next((v for v in reversed(submission_versions(store)) if v.get("sha256") == digest), None)
+
+
+def chosen_by_hand(store: RunStore) -> tuple[str, SubmissionSpec | None] | None:
+    """The blend that the submission was last made of by hand, and with which options when these were kept.
+
+    None when it was not made by hand, the blend is gone, or the file was removed to have it made anew.
+    """
     versions = submission_versions(store)
     if not versions or not versions[-1].get("by_hand") or not store.submission_path.is_file():
         return None
-    same = sha256_of(store.submission_path) == versions[-1]["sha256"]
-    return submitted_blend(store) if same else None
+    name, options = _blend_of(store, versions[-1]), versions[-1].get("options")
+    if name is None:
+        return None
+    return name, None if options is None else SubmissionSpec.model_validate(options)
 
 
 def submitted_blend(store: RunStore) -> str | None:
-    """The name of the blend that the submission was made of, when it was one."""
-    for version in reversed(submission_versions(store)):
-        name = version["made_of"].get("blend")
-        return name if isinstance(name, str) and name in store.blends else None
-    return None
+    """The name of the blend that the submission lying there was made of, when it was one; None for an altered file."""
+    version = _version_of(store, _digest_of(store.submission_path))
+    return None if version is None else _blend_of(store, version)
 
 
-def renew_submission(store: RunStore, spec: SubmissionSpec, *, target: str, metric: str, members: list[str]) -> None:
+def blend_to_submit(store: RunStore) -> str | None:
+    """The name of the blend that the submission was last to be made of, whatever became of the file."""
+    versions = submission_versions(store)
+    return _blend_of(store, versions[-1]) if versions else None
+
+
+def _blend_of(store: RunStore, version: Mapping[str, Any]) -> str | None:
+    name = version["made_of"].get("blend")
+    return name if isinstance(name, str) and name in store.blends else None
+
+
+def renew_submission(
+    store: RunStore,
+    spec: SubmissionSpec,
+    *,
+    target: str,
+    metric: str,
+    members: list[str],
+    on_note: Callable[[str], None] | None = None,
+) -> None:
     """Submit the soft vote of whatever is finished, unless the version there is better on the rows both predict.
 
     Several processes may call this at once. The configured blend, once there, is not replaced.
@@ -148,13 +208,16 @@ def renew_submission(store: RunStore, spec: SubmissionSpec, *, target: str, metr
         versions = submission_versions(store)
         old = versions[-1]["made_of"].get("folds") if versions else None
         labels = store.labels(target, "train", classes)
-        if versions and store.submission_path.is_file():
-            if not isinstance(old, dict) or old == new:
+        if versions and store.submission_path.is_file() and not isinstance(old, dict):
+            return  # a blend's, which the run sees to after its members
+        if is_as_recorded(store) and isinstance(old, dict):
+            if old == new:
                 return
             if not _not_worse(finished, new, old, labels, metric, len(classes)):
                 return
         test = np.mean([np.mean([f.test for f in folds.values()], axis=0) for folds in finished.values()], axis=0)
-        write_submission(store, spec, test, target, classes, {"folds": new, "method": "soft vote of what is finished"})
+        made_of = {"folds": new, "method": "soft vote of what is finished"}
+        write_submission(store, spec, test, target, classes, made_of, on_note=on_note)
 
 
 def _not_worse(

@@ -21,12 +21,12 @@ from ensembler.data.samples import SampleSet, drop_samples, read_samples
 from ensembler.data.sources import MOST_NAMED
 from ensembler.data.targets import TRAIN_PREFIX
 from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
-from ensembler.files import claim, sweep, write_bytes, write_json
+from ensembler.files import claim, write_bytes, write_json
 from ensembler.label_sets import indicators, strata
 from ensembler.pipeline.audit import with_duplicates_grouped
 from ensembler.pipeline.jobs import MemberJob, member_jobs
 from ensembler.pipeline.progress import Progress
-from ensembler.predictions.publish import finish_replacements
+from ensembler.predictions.publish import clean_up
 from ensembler.predictions.samples import read_samples_csv, write_samples
 from ensembler.predictions.store import RunStore, cache_folder, check_name
 from ensembler.recipe.load import Recipe
@@ -186,8 +186,7 @@ def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = 
             samples = _compare(recipe, store, samples, artifacts)
         else:
             _create(recipe, store, samples, artifacts, progress)
-    sweep(store.folder)
-    finish_replacements(store.folder, store.lock_path)
+    clean_up(store.folder, store.lock_path)
     return Workspace(recipe, RunStore(store.folder), samples, artifacts, progress)
 
 

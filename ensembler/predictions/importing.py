@@ -18,7 +18,7 @@ from ensembler.label_sets import SetFormat, labels_in
 from ensembler.natural_order import in_natural_order, is_plain_number, text_after_numbers
 from ensembler.predictions.arrays import write_array
 from ensembler.predictions.members import FORMAT, Kind, checksums
-from ensembler.predictions.publish import replacing
+from ensembler.predictions.publish import clean_up, replacing
 from ensembler.predictions.samples import folds_astride, write_samples
 from ensembler.predictions.store import RunStore, check_name
 
@@ -136,6 +136,7 @@ def import_predictions(
         write_json(folder / "recipe.lock.json", {"format": 1, "classes": {target: list(names)}, "multi_label": sets})
         write_samples(folder / "samples.csv", table)
     store = RunStore(folder)
+    clean_up(folder, store.lock_path)
     for name, (oof, tests) in arrays.items():
         _write(store, name, oof, tests, names, target, work)
     return Imported(folder.name, tuple(arrays), names, len(train.ids), len(test.ids), tuple(dict.fromkeys(work.notes)))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ensembler.errors import StoreError
-from ensembler.files import claim, sync_folder
+from ensembler.files import claim, sweep, sync_folder
 
 NEXT = ".next"
 RECORDS = ("member.json", "blend.json")
@@ -37,6 +37,12 @@ def replacing(entry: Path, run_lock: Path) -> Iterator[Path]:
         if not _record_in(prepared):
             raise StoreError(f"{prepared} was prepared without a record")
         _finish(entry)
+
+
+def clean_up(run: Path, run_lock: Path) -> None:
+    """Remove what killed processes left in the folder `run`, and finish what they had decided to replace."""
+    sweep(run)
+    finish_replacements(run, run_lock)
 
 
 def finish_replacements(run: Path, run_lock: Path) -> None:

@@ -23,7 +23,11 @@ class RecipeSpec(BaseModel):
     data: DataSpec = Field(description="What is read, and how.")
     folds: FoldSpec = Field(default_factory=FoldSpec, description="How train rows are split into folds.")
     input: InputSpec = Field(default_factory=InputSpec, description="What the networks see.")
-    augment: AugmentSpec = Field("light", description="Augmentation of every member without its own.")
+    augment: AugmentSpec = Field(
+        "light",
+        description="Augmentation of every member without its own: a preset or transforms (see Names); heavy is for "
+        "long training.",
+    )
     views: tuple[ViewSpec, ...] = Field(("identity",), min_length=1, description="Views of test-time augmentation.")
     inference: InferenceSpec = Field(default_factory=InferenceSpec, description="How predictions are computed.")
     members: dict[str, AnyMemberSpec] = Field(min_length=1, description="The members, by name.")

@@ -113,3 +113,16 @@ def test_rows_that_a_member_lacks_are_left_out_of_mapped_pools_too(fake_run, mon
     assert np.array_equal(usual.pool.choose(["b"]).oof[0], whole[usual.rows])
     monkeypatch.setenv("ENS_STACK_MEMORY", "100")
     assert np.array_equal(read_pool(store, common_rows=True).pool.oof, usual.pool.oof)
+
+
+def test_a_blend_removes_what_killed_processes_left_in_a_run_that_no_recipe_made(fake_run):
+    left = [
+        fake_run.folder / ".recipe.lock.json.0123456789abcdef.aside",
+        fake_run.folder / "members" / "m0" / ".views.lock",
+        fake_run.folder / ".training" / "m0" / ".fold0.lock",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    blend_run(fake_run, BlendSpec(method="soft"))
+    assert [path for path in left if path.exists()] == []

@@ -63,8 +63,9 @@ def check_all_right(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_folds_trained_by_processes_of_other_hash_seeds_make_one_member(ens, recipe, monkeypatch):
-    for fold in range(3):
+    for fold in range(2):
         monkeypatch.setenv("PYTHONHASHSEED", str(fold))
         ens("kfold", recipe, "--folds", fold, "--quiet")
     monkeypatch.setenv("PYTHONHASHSEED", "3")
@@ -73,6 +74,7 @@ def test_folds_trained_by_processes_of_other_hash_seeds_make_one_member(ens, rec
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_processes_that_train_at_once_have_one_order_of_classes(ens, recipe, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "random")
     ens("run", recipe, "--jobs", 2, "--quiet")

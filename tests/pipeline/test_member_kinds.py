@@ -77,7 +77,8 @@ def _logits_belong_to_their_checkpoints(store):
     """Row by row, view by view: what a member keeps is what its checkpoint says of that very image."""
     import torch
 
-    from ensembler.data.images import decode, fit_to_input
+    from ensembler.data.decoding import decode
+    from ensembler.data.images import fit_to_input
 
     for name in ("cnn-ema", "bag-e2", "boost", "stew"):
         member = store.member(name)

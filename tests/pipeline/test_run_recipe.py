@@ -7,6 +7,7 @@ import pytest
 
 from ensembler import Recipe, Run
 from ensembler.errors import ChangedRecipeError, DataError, RecipeError, RequestError, UnknownNameError
+from ensembler.pipeline.hand_in import hand_in
 from ensembler.pipeline.progress import Progress
 from ensembler.pipeline.run_recipe import kfold_recipe, run_recipe
 
@@ -99,6 +100,15 @@ def test_a_changed_member_alone_is_trained_again_and_the_reason_is_said(recipe):
     assert before["wide/oof.npy"] != after["wide/oof.npy"]
     assert second.new_blend is not None
     assert not (first.folder / "members" / "wide" / ".retrain").exists()
+
+
+def test_members_trained_with_an_older_augmentation_are_trained_again(recipe, monkeypatch):
+    augments = ("augment=light", "members.wide.augment=none")
+    assert run(recipe, *augments).trained == 6
+    monkeypatch.setattr("ensembler.data.augment._VERSION", 3)
+    notes = Notes()
+    assert run(recipe, *augments, progress=notes).trained == 3
+    assert [note.split(" (")[0] for note in notes.notes] == ["member 'narrow' is trained again: augment_version"]
 
 
 def test_the_old_member_stays_until_the_new_one_is_complete(recipe):
@@ -620,3 +630,27 @@ def test_a_submission_chosen_by_hand_stays_until_there_is_a_new_blend(recipe):
     run(recipe, "members.third={model_args: {width: 4}}", progress=notes)
     assert first.submission.read_bytes() != chosen
     assert any("gives way to the new blend 'auto'" in note for note in notes.notes)
+
+
+def test_a_submission_that_is_not_the_one_its_record_names_is_written_again(recipe):
+    first = run(recipe)
+    path, wanted = first.submission, first.submission.read_bytes()
+    path.write_bytes(wanted + b"one more,row\n")
+    notes = Notes()
+    again = run(recipe, progress=notes)
+    assert again.submission.read_bytes() == wanted
+    assert any("is kept as submission.altered-" in note for note in notes.warnings)
+    store = Run.open(first.folder).store
+    hand_in(store, "auto", format="probs")
+    by_hand = path.read_bytes()
+    path.write_bytes(wanted)  # as when the disk was full before the new one was there
+    assert run(recipe).submission.read_bytes() == by_hand
+
+
+def test_a_partial_submission_that_was_never_written_arrives_with_the_next_fold(recipe):
+    run(recipe, members=["narrow"], folds=[0])
+    path = recipe.parent / "artifacts" / "shapes" / "submission.csv"
+    path.write_bytes(b"")
+    kfold_recipe(Recipe.load(recipe), recipe.parent / "artifacts", members=["narrow"], folds=[1])
+    versions = json.loads((path.parent / "submission.json").read_text())["versions"]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == versions[-1]["sha256"]
