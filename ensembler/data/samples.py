@@ -17,6 +17,7 @@ from ensembler.data.targets import compose, has_label, label_names, stated_order
 from ensembler.errors import DataError, nearest
 from ensembler.label_sets import SetFormat, read_set, strata, without_labels
 from ensembler.natural_order import in_natural_order
+from ensembler.plain_text import check_plain_text
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def read_samples(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = N
     if data.composition is not None:
         table, composition = compose(table, data, classes, table["split"] == "train")
         classes = {composition.name: composition.classes, **classes}
+    for column in [c for c in ("id", "group", *data.label_names) if c in table]:
+        check_plain_text(table[column], column, str(data.source))
     images = parts[0].images if len(parts) == 1 else JoinedImages([part.images for part in parts])
     return SampleSet(table, data.label_names, classes, images, composition=composition, set_formats=sets)
 
@@ -105,11 +108,10 @@ def drop_samples(samples: SampleSet, ids: Iterable[str]) -> SampleSet:
 def read_unlabelled(source: Path, data: DataSpec) -> tuple[list[str], Images]:
     """Ids and images of new samples in a folder or a manifest (its columns named as in the recipe)."""
     part = read_test_part(source, data.model_copy(update={"root": None, "group": None}))
-    ids = part.table["id"].tolist()
-    if len(set(ids)) != len(ids):
-        twice = next(i for n, i in enumerate(ids) if i in ids[:n])
-        raise DataError(f"{source}: id {twice!r} stands twice; ids are unique")
-    return ids, part.images
+    ids = part.table["id"]
+    if ids.duplicated().any():
+        raise DataError(f"{source}: duplicate id {ids[ids.duplicated()].iloc[0]!r}: ids must be unique")
+    return ids.tolist(), part.images
 
 
 # --- checks over both parts ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import mmap
 from collections.abc import Iterator
@@ -22,6 +23,18 @@ def write_array(path: Path, array: NDArray[np.generic]) -> None:
     """Write `array` as `.npy`, whole or not at all."""
     with write_aside(path, size=array.nbytes) as file:
         np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def array_sha256(array: NDArray[np.generic]) -> str:
+    """The sha256 of the file that `write_array` makes of an array, without making it."""
+    digest = hashlib.sha256()
+
+    class Hashing:
+        def write(self, piece: bytes) -> None:
+            digest.update(piece)
+
+    np.lib.format.write_array(Hashing(), np.ascontiguousarray(array), allow_pickle=False)
+    return digest.hexdigest()
 
 
 @contextmanager

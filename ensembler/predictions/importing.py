@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensembler.errors import DataError, MissingExtraError, RequestError
-from ensembler.files import write_json
+from ensembler.errors import RequestError
+from ensembler.files import claim, read_json, write_json
 from ensembler.label_sets import SetFormat, labels_in
 from ensembler.natural_order import in_natural_order, is_plain_number, text_after_numbers
-from ensembler.predictions.arrays import write_array
-from ensembler.predictions.members import FORMAT, Kind, checksums
-from ensembler.predictions.publish import clean_up, replacing
-from ensembler.predictions.samples import folds_astride, write_samples
+from ensembler.plain_text import check_plain_text
+from ensembler.predictions.arrays import array_sha256, write_array
+from ensembler.predictions.import_files import array_shape, is_table, read_array, read_import_table
+from ensembler.predictions.members import FORMAT, Kind
+from ensembler.predictions.publish import clean_up, finish_replacement, prepared_replacement
+from ensembler.predictions.samples import folds_astride, samples_csv, write_samples
 from ensembler.predictions.store import RunStore, check_name
 
+MOST_HELD = 1_000_000_000  # bytes of predictions held in memory; of more members the files are read a second time
+NO_CLASSES = ("id", "label", "fold", "group")  # columns of a table of predictions that are no classes
 ROUNDING = 0.02  # by how much a row of probabilities may miss the sum 1 before it is an error
 
 
@@ -52,6 +57,28 @@ class _Rows:
 
     ids: list[str]
     where: str
+
+
+@dataclass(frozen=True)
+class _GivenRows:
+    """Rows as files of the user name them, and these files."""
+
+    table: pd.DataFrame
+    labels: Path
+    test: Path | None
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """Predictions of one member: `oof` `[views, rows, classes]`, `test` `[folds, views, rows, classes]`."""
+
+    oof: NDArray[np.float32]
+    test: NDArray[np.float32]
+
+    @property
+    def n_bytes(self) -> int:
+        """How much memory they take."""
+        return self.oof.nbytes + self.test.nbytes
 
 
 @dataclass
@@ -117,53 +144,58 @@ def import_predictions(
         raise RequestError("name at least one member: --member NAME=oof.npy,test.npy, or --folder")
     if len({m.name for m in members}) != len(members):
         raise RequestError("two members have the same name")
-    is_new = not (folder / "samples.csv").is_file()
-    if not is_new:
-        store = RunStore(folder)
+    store = RunStore(folder)
+    if store.samples_path.is_file():
         set_format = store.set_formats.get(store.samples.targets[0])
     if set_format is not None and kind == "labels":
         raise RequestError("--kind labels takes one label a row; of several at once give the probabilities")
     work = _Importer(kind, by_position, partial, set_format)
-    table, target = _samples(folder, members, labels, test_ids, test_labels, is_new, work)
-    train = _Rows(table["id"][table["split"] == "train"].tolist(), str(labels or folder / "samples.csv"))
-    test = _Rows(table["id"][table["split"] == "test"].tolist(), str(test_ids or test_labels or folder / "samples.csv"))
-    n_classes, names = _classes(folder, members, table[target], classes, is_new, work)
-    arrays = {m.name: _read_member(m, train, test, names, n_classes, work) for m in members}
-    if is_new:
-        table[target] = _named(table[target], names) if set_format is None else _known_sets(table[target], names)
-        folder.mkdir(parents=True, exist_ok=True)
-        sets = {} if set_format is None else {target: set_format.to_json()}
-        write_json(folder / "recipe.lock.json", {"format": 1, "classes": {target: list(names)}, "multi_label": sets})
-        write_samples(folder / "samples.csv", table)
-    store = RunStore(folder)
+    given = _given_rows(members, labels, test_ids, test_labels, work) if labels is not None else None
+    rows = _rows_of_run(store, given, classes, members, work)
+    # What fits into memory is read once; of the rest nothing but that it can be read is known when writing begins.
+    arrays: dict[str, _Arrays] = {}
+    held = 0
+    for member in members:
+        read = _read_member(member, rows, work)
+        _check_name_is_free(store, member.name, _record(member.name, read, rows, work))
+        held += read.n_bytes
+        if held <= MOST_HELD:
+            arrays[member.name] = read
+    if given is not None:
+        _make_run(store, rows)
     clean_up(folder, store.lock_path)
-    for name, (oof, tests) in arrays.items():
-        _write(store, name, oof, tests, names, target, work)
-    return Imported(folder.name, tuple(arrays), names, len(train.ids), len(test.ids), tuple(dict.fromkeys(work.notes)))
+    for member in members:
+        read = arrays.pop(member.name) if member.name in arrays else _read_member(member, rows, work)
+        _write(store, member.name, read, rows, work)
+    names = tuple(member.name for member in members)
+    counts = (len(rows.train.ids), len(rows.test.ids))
+    return Imported(folder.name, names, rows.classes, *counts, tuple(dict.fromkeys(work.notes)))
 
 
 # --- rows and labels -------------------------------------------------------------------------------------------------
 
 
-def _samples(
-    folder: Path,
+@dataclass(frozen=True)
+class _RunRows:
+    """The rows that members are matched with: `table` as samples.csv has it, its target and the classes of that."""
+
+    table: pd.DataFrame
+    target: str
+    classes: tuple[str, ...]
+    set_format: SetFormat | None
+    train: _Rows
+    test: _Rows
+    samples_sha256: str
+
+
+def _given_rows(
     members: Sequence[MemberFiles],
-    labels: Path | None,
+    labels: Path,
     test_ids: Path | None,
     test_labels: Path | None,
-    is_new: bool,
     work: _Importer,
-) -> tuple[pd.DataFrame, str]:
-    if not is_new:
-        store = RunStore(folder)
-        taken = {m.name for m in members} & set(store.complete_members)
-        if taken:
-            raise RequestError(f"run {store.name!r} has a member {sorted(taken)[0]!r} already; give it another name")
-        return store.samples.table, store.samples.targets[0]
-    if labels is None:
-        raise RequestError(
-            f"{folder.name} is a new run: name its rows with --labels labels.csv (id,label[,fold][,group])"
-        )
+) -> _GivenRows:
+    """The rows that the files of labels and test ids name."""
     train = _read_rows(labels, work, need_label=True)
     train = train.assign(split="train", fold=_folds(train, labels))
     astride = folds_astride(train)
@@ -173,13 +205,12 @@ def _samples(
             "'fold' or 'group' they are taken as they are"
         )
     parts = [train]
-    if test_labels is not None or test_ids is not None:
-        path = test_labels or test_ids
-        assert path is not None
+    path = test_labels or test_ids
+    if path is not None:
         test = _read_rows(path, work, need_label=test_labels is not None)
         parts.append(test.assign(split="test", fold=-1))
     elif any(m.test for m in members):
-        parts.append(_rows_by_count(members))
+        parts.append(_rows_by_count(members, work))
     table = pd.concat(parts, ignore_index=True)
     if "label" not in table:
         table["label"] = None
@@ -187,30 +218,110 @@ def _samples(
     if len(twice):
         raise RequestError(f"id {twice.iloc[0]!r} stands twice in {labels} and its test rows; ids are unique in a run")
     group = ["group"] if "group" in table else []
-    return table[["id", "split", "fold", "label", *group]], "label"
+    return _GivenRows(table[["id", "split", "fold", "label", *group]], labels, path)
 
 
-def _rows_by_count(members: Sequence[MemberFiles]) -> pd.DataFrame:
+def _rows_of_run(
+    store: RunStore,
+    given: _GivenRows | None,
+    classes: Sequence[str] | None,
+    members: Sequence[MemberFiles],
+    work: _Importer,
+) -> _RunRows:
+    """The rows of a run that is there, which those given have to be, or of the run that is to be made of them."""
+    name = store.folder.name
+    if not store.samples_path.is_file():
+        if given is None:
+            raise RequestError(f"{name} is a new run: name its rows with --labels labels.csv (id,label[,fold][,group])")
+        return _new_rows(given, _classes(members, given.table["label"], classes, work), work)
+    target = store.samples.targets[0]
+    known = store.classes(target)
+    if classes is not None and tuple(classes) != known:
+        raise RequestError(f"run {name!r} has the classes {', '.join(known[:6])}, in this order; leave out --classes")
+    where = str(store.samples_path)
+    train, test = (part["id"].tolist() for part in (store.samples.train, store.samples.test))
+    there = _RunRows(
+        store.samples.table,
+        target,
+        known,
+        work.set_format,
+        _Rows(train, where),
+        _Rows(test, where),
+        store.samples_sha256,
+    )
+    if given is not None:
+        _check_same_rows(name, there, _new_rows(given, known, work), given)
+    return there
+
+
+def _new_rows(given: _GivenRows, names: tuple[str, ...], work: _Importer) -> _RunRows:
+    labels = given.table["label"]
+    named: Any = _named(labels, names) if work.set_format is None else _known_sets(labels, names)
+    table = given.table.assign(label=named)
+    ids = {split: table["id"][table["split"] == split].tolist() for split in ("train", "test")}
+    train, test = _Rows(ids["train"], str(given.labels)), _Rows(ids["test"], str(given.test or "their rows"))
+    digest = hashlib.sha256(samples_csv(table)).hexdigest()
+    return _RunRows(table, "label", names, work.set_format, train, test, digest)
+
+
+def _check_same_rows(run: str, there: _RunRows, now: _RunRows, given: _GivenRows) -> None:
+    """Raise RequestError when the rows that files name are not those of the run, in its order."""
+    for split, path in (("train", given.labels), ("test", given.test)):
+        if path is None:
+            continue
+        old, new = (rows.table[rows.table["split"] == split].reset_index(drop=True) for rows in (there, now))
+        same = old["id"].tolist() == new["id"].tolist()
+        if same and new["label"].notna().any():
+            same = old[there.target].fillna("").tolist() == new["label"].fillna("").tolist()
+        if same and (new["fold"] > 0).any():
+            same = old["fold"].tolist() == new["fold"].tolist()
+        if not same:
+            raise RequestError(
+                f"run {run!r} is there, and the ids, labels or folds of {path} are not those of its {split} rows; "
+                "leave the file out to add members to the rows of the run, or give the new run another name"
+            )
+
+
+def _make_run(store: RunStore, rows: _RunRows) -> None:
+    """Make the run, unless it is there: perhaps another process has made it in the meantime, of the same rows."""
+    with claim(store.lock_path, wait=True):
+        now = RunStore(store.folder)
+        if now.samples_path.is_file():
+            if now.samples_sha256 != rows.samples_sha256 or now.classes(rows.target) != rows.classes:
+                raise RequestError(
+                    f"run {store.folder.name!r} was made of other rows in the meantime; give this one another name"
+                )
+            return
+        sets = {} if rows.set_format is None else {rows.target: rows.set_format.to_json()}
+        lock = {"format": 1, "classes": {rows.target: list(rows.classes)}, "multi_label": sets}
+        write_json(store.recipe_lock_path, lock)
+        write_samples(store.samples_path, rows.table)  # last: now the run exists
+
+
+def _rows_by_count(members: Sequence[MemberFiles], work: _Importer) -> pd.DataFrame:
     first = next(m for m in members if m.test)
     assert first.test is not None
-    if first.test.suffix.lower() in (".csv", ".parquet"):
-        ids = _read_table(first.test)["id"].tolist()
+    if is_table(first.test):
+        ids = read_import_table(first.test)["id"].tolist()
     else:
-        ids = [f"test-{i:06d}" for i in range(_read_array(first.test).shape[-2])]
+        ids = [f"test-{i:06d}" for i in range(_rows_in(first.test, work.kind))]
     return pd.DataFrame({"id": ids, "split": "test", "fold": -1, "label": None})
 
 
 def _read_rows(path: Path, work: _Importer, *, need_label: bool) -> pd.DataFrame:
-    table = _read_table(path)
+    table = read_import_table(path)
     if "id" not in table:
         raise RequestError(f"{path} has no column 'id'; its columns are {', '.join(table.columns)}")
     if need_label and "label" not in table:
         raise RequestError(f"{path} has no column 'label'; its columns are {', '.join(table.columns)}")
     if work.set_format is not None and "label" in table:
         table["label"] = _parsed(path, table["label"], work.set_format)
-    empty = table["label"].isin(["", None]) if need_label else np.zeros(len(table), bool)
-    if empty.any():
-        raise RequestError(f"{path} row {int(np.flatnonzero(empty)[0]) + 2}: label is empty")
+    for column in ("id", "label") if need_label else ("id",):
+        empty = table[column].isna() | (table[column].astype(str).str.strip() == "")
+        if empty.any():
+            raise RequestError(f"{path} row {int(np.flatnonzero(empty)[0]) + 2}: {column} is empty")
+    for column in [c for c in ("id", "label", "group") if c in table]:
+        check_plain_text(table[column], column, str(path))
     return table[[c for c in ("id", "label", "fold", "group") if c in table]]
 
 
@@ -233,49 +344,26 @@ def _folds(table: pd.DataFrame, path: Path) -> NDArray[np.int64]:
     return numbers.to_numpy(np.int64)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
-    if path.suffix.lower() in (".parquet", ".pq"):
-        try:
-            table = pd.read_parquet(path)
-        except ImportError as error:
-            raise MissingExtraError(path.name, "parquet") from error
-        return table.reset_index(drop=True).rename(columns=str).astype({c: str for c in table.columns if c == "id"})
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{path} is not a readable CSV ({error})") from error
-    return table
-
-
 # --- classes ---------------------------------------------------------------------------------------------------------
 
 
 def _classes(
-    folder: Path,
-    members: Sequence[MemberFiles],
-    labels: pd.Series,
-    given: Sequence[str] | None,
-    is_new: bool,
-    work: _Importer,
-) -> tuple[int, tuple[str, ...]]:
-    """Number and names of the classes: as given, as the run has them, as a CSV's header says, or as the labels are."""
-    if not is_new:
-        store = RunStore(folder)
-        names = store.classes(store.samples.targets[0])
-        return len(names), names
-    if given is not None:
-        return len(given), tuple(given)
-    for member in members:
-        if member.oof.suffix.lower() in (".csv", ".parquet", ".pq") and work.kind != "labels":
-            columns = tuple(c for c in _read_table(member.oof).columns if c not in ("id", "label", "fold", "group"))
-            return len(columns), columns
+    members: Sequence[MemberFiles], labels: pd.Series, given: Sequence[str] | None, work: _Importer
+) -> tuple[str, ...]:
+    """Names of the classes of a new run: as given, as a CSV's header says, or as the labels are."""
     texts = labels.dropna().astype(str)
+    _check_spaces(set(texts) if work.set_format is None else labels_in(texts))
+    if given is not None and len(set(given)) != len(given):
+        raise RequestError(f"--classes {','.join(given)}: a class is named twice")
+    if given is not None:
+        return tuple(given)
+    for member in members:
+        if is_table(member.oof) and work.kind != "labels":
+            return tuple(c for c in read_import_table(member.oof).columns if c not in NO_CLASSES)
     found = sorted(set(texts) if work.set_format is None else labels_in(texts), key=text_after_numbers)
     count = len(found) if work.kind == "labels" else _columns_of(members[0].oof)
     if all(map(is_plain_number, found)) and int(found[-1]) < count:
-        return count, tuple(str(i) for i in range(count))
+        return tuple(str(i) for i in range(count))
     if len(found) != count:
         raise RequestError(
             f"{members[0].oof} has {count} classes, the labels have {len(found)} ({', '.join(found[:5])}, ...); "
@@ -285,16 +373,34 @@ def _classes(
     work.notes.append(
         f"columns are taken in the order of the labels {ordered}: {', '.join(found[:6])}; --classes says otherwise"
     )
-    return count, tuple(found)
+    return tuple(found)
 
 
 def _columns_of(path: Path) -> int:
-    shape = _read_array(path).shape
+    return _shape_with_classes(path)[-1]
+
+
+def _rows_in(path: Path, kind: Kind) -> int:
+    shape = array_shape(path)
+    return shape[0] if kind == "labels" and len(shape) == 1 else _shape_with_classes(path)[-2]
+
+
+def _check_spaces(names: Iterable[str]) -> None:
+    """Raise RequestError for labels that differ by spaces alone, which nobody sees."""
+    by_form: dict[str, str] = {}
+    for name in sorted(names):
+        other = by_form.setdefault(" ".join(name.split()), name)
+        if other != name:
+            raise RequestError(f"labels {other!r} and {name!r} differ only in spaces; make them one")
+
+
+def _shape_with_classes(path: Path) -> tuple[int, ...]:
+    shape = array_shape(path)
     if len(shape) < 2:
         raise RequestError(
             f"{path} has shape {list(shape)}, expected [rows, classes]; --kind labels takes one label a row"
         )
-    return int(shape[-1])
+    return shape
 
 
 def _known_sets(sets: pd.Series, names: tuple[str, ...]) -> pd.Series:
@@ -323,15 +429,14 @@ def _is_index(text: str, names: Sequence[str]) -> bool:
 # --- predictions -----------------------------------------------------------------------------------------------------
 
 
-def _read_member(
-    member: MemberFiles, train: _Rows, test: _Rows, names: tuple[str, ...], n_classes: int, work: _Importer
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _read_member(member: MemberFiles, run: _RunRows, work: _Importer) -> _Arrays:
+    train, test, names = run.train, run.test, run.classes
     oof = _rows_of(member.oof, train, names, work, axes="[views, rows, classes]", most=3)
     oof = oof if oof.ndim == 3 else oof[None]
     if member.test is None:
         if test.ids:
             raise RequestError(f"member {member.name!r} has no test file, and the run has {len(test.ids)} test rows")
-        return oof, np.empty((1, len(oof), 0, n_classes), np.float32)
+        return _Arrays(oof, np.empty((1, len(oof), 0, len(names)), np.float32))
     if not test.ids:
         raise RequestError(f"{member.test}: the run has no test rows; name them with --test-ids or --test-labels")
     tests = _rows_of(member.test, test, names, work, axes="[folds, views, rows, classes]", most=4)
@@ -343,26 +448,26 @@ def _read_member(
         tests = np.broadcast_to(tests, (len(tests), len(oof), *tests.shape[2:])) if tests.shape[1] == 1 else tests
     if tests.shape[1] != len(oof):
         raise RequestError(f"{member.test} has {tests.shape[1]} views, {member.oof} has {len(oof)}")
-    return oof, np.ascontiguousarray(tests)
+    return _Arrays(oof, np.ascontiguousarray(tests))
 
 
 def _rows_of(
     path: Path, rows: _Rows, names: tuple[str, ...], work: _Importer, *, axes: str, most: int
 ) -> NDArray[np.float32]:
     """Predictions of a file in the order of `rows` and `names`."""
-    if path.suffix.lower() in (".csv", ".parquet", ".pq"):
+    if is_table(path):
         array = _from_table(path, rows, names, work)
     else:
-        array = _read_array(path)
+        shape = array_shape(path)
         if work.kind == "labels":
-            array = _one_hot(path, array, names)
-        if not 2 <= array.ndim <= most:
-            raise RequestError(f"{path} has shape {list(array.shape)}, expected [rows, classes] up to {axes}")
-        if array.shape[-1] != len(names):
-            raise RequestError(f"{path} has {array.shape[-1]} classes on its last axis, expected {len(names)}")
-        if array.shape[-2] != len(rows.ids):
+            shape = (_count_of_labels(path, shape), len(names))
+        if not 2 <= len(shape) <= most:
+            raise RequestError(f"{path} has shape {list(shape)}, expected [rows, classes] up to {axes}")
+        if shape[-1] != len(names):
+            raise RequestError(f"{path} has {shape[-1]} classes on its last axis, expected {len(names)}")
+        if shape[-2] != len(rows.ids):
             raise RequestError(
-                f"{path} has {array.shape[-2]} rows, {rows.where} has {len(rows.ids)}; "
+                f"{path} has {shape[-2]} rows, {rows.where} has {len(rows.ids)}; "
                 "are the files of OOF and test rows swapped?"
             )
         if not work.by_position:
@@ -370,32 +475,21 @@ def _rows_of(
                 f"{path} carries no ids; --by-position matches its rows with {rows.where} in order, if that is right"
             )
         work.notes.append("rows of .npy files are matched by position")
+        array = read_array(path)
+        array = _one_hot(path, array, names) if work.kind == "labels" else array
     return _checked(path, array, work)
 
 
-def _read_array(path: Path) -> NDArray[Any]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except (ValueError, OSError, EOFError) as error:
-        pickled = "it needs pickle, which can run code; save it with np.save as plain numbers"
-        hint = pickled if "pickle" in str(error) else str(error)
-        raise RequestError(f"{path} cannot be read: {hint}") from error
-    if isinstance(loaded, np.lib.npyio.NpzFile):
-        keys = [k for k in loaded.files if k not in ("ids", "id")]
-        if len(keys) != 1:
-            raise RequestError(f"{path} holds {', '.join(loaded.files)}; expected one array")
-        return np.asarray(loaded[keys[0]])
-    return np.asarray(loaded)
+def _count_of_labels(path: Path, shape: tuple[int, ...]) -> int:
+    if len(shape) != 1 and shape[1:] != (1,):
+        raise RequestError(f"{path} has shape {list(shape)}; --kind labels takes one label a row")
+    return shape[0]
 
 
 def _one_hot(path: Path, values: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.float32]:
     index = {name: i for i, name in enumerate(names)}
-    flat = values.reshape(values.shape[0]) if values.ndim == 2 and values.shape[1] == 1 else values
-    if flat.ndim != 1:
-        raise RequestError(f"{path} has shape {list(values.shape)}; --kind labels takes one label a row")
-    texts = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in flat.tolist()]
+    flat = values.reshape(_count_of_labels(path, values.shape)).tolist()
+    texts = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in flat]
     given = set(texts)
     if given <= index.keys():
         codes = [index[text] for text in texts]
@@ -408,7 +502,7 @@ def _one_hot(path: Path, values: NDArray[Any], names: tuple[str, ...]) -> NDArra
 
 
 def _from_table(path: Path, rows: _Rows, names: tuple[str, ...], work: _Importer) -> NDArray[np.float32]:
-    table = _read_table(path)
+    table = read_import_table(path)
     if "id" not in table:
         raise RequestError(f"{path} has no column 'id'; its columns are {', '.join(map(str, table.columns))}")
     ids = table["id"].astype(str)
@@ -434,7 +528,7 @@ def _from_table(path: Path, rows: _Rows, names: tuple[str, ...], work: _Importer
 
 
 def _class_columns(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> NDArray[np.float32]:
-    columns = [str(c) for c in table.columns if str(c) not in ("id", "label", "fold", "group")]
+    columns = [str(c) for c in table.columns if str(c) not in NO_CLASSES]
     if set(columns) != set(names):
         odd = sorted(set(columns) ^ set(names))
         raise RequestError(f"{path}: its columns are not the classes of the run: {', '.join(odd[:5])} differ")
@@ -452,8 +546,8 @@ def _label_columns(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> N
 
 
 def _checked(path: Path, array: NDArray[Any], work: _Importer) -> NDArray[np.float32]:
-    if not np.issubdtype(array.dtype, np.number):
-        raise RequestError(f"{path} holds {array.dtype}, expected numbers")
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise RequestError(f"{path} holds {array.dtype}, expected real numbers")
     values = array.astype(np.float32)
     present = ~np.isnan(values).all(axis=-1) if work.partial else np.ones(values.shape[:-1], bool)
     if not np.isfinite(values[present]).all():
@@ -485,24 +579,42 @@ def _checked(path: Path, array: NDArray[Any], work: _Importer) -> NDArray[np.flo
     return values
 
 
-def _write(
-    store: RunStore,
-    name: str,
-    oof: NDArray[np.float32],
-    tests: NDArray[np.float32],
-    names: tuple[str, ...],
-    target: str,
-    work: _Importer,
-) -> None:
-    with replacing(store.member_folder(name), store.lock_path) as prepared:
-        write_array(prepared / "oof.npy", oof)
-        write_array(prepared / "test.npy", tests)
-        views = ["identity"] if len(oof) == 1 else [f"view{i}" for i in range(len(oof))]
-        sums = checksums(prepared, ["oof.npy", "test.npy"]) | {"samples.csv": store.samples_sha256}
-        record = {
-            "format": FORMAT, "name": name, "target": target, "classes": list(names), "views": views,
-            "folds": len(tests), "kind": work.kind, "imported": True, "partial": bool(np.isnan(oof).any()),
-            "scores": {}, "sha256": sums,
-            **({"multi_label": [target]} if work.set_format is not None else {}),
-        }  # fmt: skip
-        write_json(prepared / "member.json", record)
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _record(name: str, arrays: _Arrays, rows: _RunRows, work: _Importer) -> dict[str, Any]:
+    """What `member.json` will say."""
+    views = ["identity"] if len(arrays.oof) == 1 else [f"view{i}" for i in range(len(arrays.oof))]
+    sums = {"oof.npy": array_sha256(arrays.oof), "test.npy": array_sha256(arrays.test)}
+    return {
+        "format": FORMAT, "name": name, "target": rows.target, "classes": list(rows.classes), "views": views,
+        "folds": len(arrays.test), "kind": work.kind, "imported": True, "partial": bool(np.isnan(arrays.oof).any()),
+        "scores": {}, "sha256": {**sums, "samples.csv": rows.samples_sha256},
+        **({"multi_label": [rows.target]} if rows.set_format is not None else {}),
+    }  # fmt: skip
+
+
+def _check_name_is_free(store: RunStore, name: str, record: Mapping[str, Any]) -> bool:
+    """Whether the run lacks the member; False when it has this very one, RequestError when it has another."""
+    path = store.member_folder(name) / "member.json"
+    if not path.is_file():
+        return True
+    if read_json(path) == record:
+        return False
+    raise RequestError(
+        f"run {store.folder.name!r} has a member {name!r} already, which is another one; give the new one another name"
+    )
+
+
+def _write(store: RunStore, name: str, arrays: _Arrays, rows: _RunRows, work: _Importer) -> None:
+    """Write a member, unless this very one is there: from an import that was interrupted, or one at the same time."""
+    record, folder = _record(name, arrays, rows, work), store.member_folder(name)
+    with claim(store.lock_path, wait=True):
+        finish_replacement(folder)
+        if not _check_name_is_free(store, name, record):
+            work.notes.append(f"member {name!r} is there already, with the same predictions; it was left as it is")
+            return
+        with prepared_replacement(folder) as prepared:
+            write_array(prepared / "oof.npy", arrays.oof)
+            write_array(prepared / "test.npy", arrays.test)
+            write_json(prepared / "member.json", record)

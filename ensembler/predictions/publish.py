@@ -26,17 +26,24 @@ def replacing(entry: Path, run_lock: Path) -> Iterator[Path]:
     The block holds the run's lock: prepare what is expensive before. The record must be written last.
     """
     with claim(run_lock, wait=True):
-        _finish(entry)
-        prepared = entry / NEXT
-        prepared.mkdir(parents=True)
-        try:
+        finish_replacement(entry)
+        with prepared_replacement(entry) as prepared:
             yield prepared
-        except BaseException:
-            shutil.rmtree(prepared, ignore_errors=True)
-            raise
-        if not _record_in(prepared):
-            raise StoreError(f"{prepared} was prepared without a record")
-        _finish(entry)
+
+
+@contextmanager
+def prepared_replacement(entry: Path) -> Iterator[Path]:
+    """As `replacing`, for whoever holds the run's lock and has finished an earlier replacement of the entry."""
+    prepared = entry / NEXT
+    prepared.mkdir(parents=True)
+    try:
+        yield prepared
+    except BaseException:
+        shutil.rmtree(prepared, ignore_errors=True)
+        raise
+    if not _record_in(prepared):
+        raise StoreError(f"{prepared} was prepared without a record")
+    finish_replacement(entry)
 
 
 def clean_up(run: Path, run_lock: Path) -> None:
@@ -52,10 +59,11 @@ def finish_replacements(run: Path, run_lock: Path) -> None:
         return
     with claim(run_lock, wait=True):
         for entry in pending:
-            _finish(entry)
+            finish_replacement(entry)
 
 
-def _finish(entry: Path) -> None:
+def finish_replacement(entry: Path) -> None:
+    """Finish or drop what was begun of one entry; for whoever holds the run's lock."""
     prepared = entry / NEXT
     if not prepared.is_dir():
         return

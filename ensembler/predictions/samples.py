@@ -99,7 +99,12 @@ class SampleTable:
 
 def write_samples(path: Path, table: pd.DataFrame) -> None:
     """Write `samples.csv`, whole or not at all."""
-    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+    write_bytes(path, samples_csv(table))
+
+
+def samples_csv(table: pd.DataFrame) -> bytes:
+    """A table as the bytes of `samples.csv`."""
+    return table.to_csv(index=False, lineterminator="\n").encode()
 
 
 def read_samples_csv(path: Path) -> SampleTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def _differ(others: Sequence[str], classes: Sequence[str]) -> str:
 def _rows_of(wanted: list[str], ids: Sequence[str], template: str) -> NDArray[np.int64]:
     position = {sample: i for i, sample in enumerate(ids)}
     if len(set(wanted)) != len(wanted):
-        twice = next(w for i, w in enumerate(wanted) if w in wanted[:i])
+        twice = next(sample for sample, n in Counter(wanted).items() if n > 1)
         raise RequestError(f"template {template} names id {twice!r} twice")
     lacking = [w for w in wanted if w not in position]
     besides = sorted(set(ids) - set(wanted))

@@ -57,7 +57,8 @@ def test_members_join_a_run_that_is_there(files):
     bring(files, npy(files, test=False))
     bring(files, npy(files, "c", test=False), labels=None)
     assert RunStore(files / "artifacts" / "run").complete_members == ["a", "c"]
-    with pytest.raises(RequestError, match="has a member 'a' already"):
+    save(files, np.load(files / "a_oof.npy")[::-1])
+    with pytest.raises(RequestError, match="has a member 'a' already, which is another one"):
         bring(files, npy(files, test=False))
 
 
