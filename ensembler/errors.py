@@ -10,6 +10,7 @@ EnsemblerError                  exit code 1: the work failed
     ├── RecipeError             a recipe that cannot be run, with all its problems at once
     ├── DataError               a table, label or image that cannot be used
     ├── UnknownNameError        a name that is not there, with the nearest that are
+    ├── NotFittedError          a blend method that predicts before it is fitted (also AttributeError)
     ├── ChangedRecipeError      a run folder that belongs to another recipe
     └── MissingExtraError       a part of the package that is not installed (also ImportError)
 """
@@ -74,6 +75,13 @@ class MissingRunError(RequestError, FileNotFoundError):
 
 class ChangedRecipeError(RequestError):
     """A run folder that belongs to another recipe."""
+
+
+class NotFittedError(RequestError, AttributeError):
+    """A blend method that is asked to predict before it is fitted."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"this {what} is not fitted yet; call fit(stack, y) before predict_proba(stack)")
 
 
 class MissingExtraError(RequestError, ImportError):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.class_biases import apply_class_biases, fit_class_biases
+from ensembler.blending.cross_fitting import cross_fit, fitting_parts
 from ensembler.blending.pool import Probs, Stack, Targets
-from ensembler.blending.registry import BlendMethod, check_stack
+from ensembler.blending.registry import BlendMethod, check_shape, check_stack
+from ensembler.errors import NotFittedError, RequestError
 from ensembler.logits import softmax
 
 Calibration = Literal["none", "temperature", "vector", "biases"]
 FLOOR = 1e-7
 _RANGE = (-3.0, 3.0)  # of log T
+_ROWS_EACH = 20  # rows a member from which a linear pool predicts the rows it was fitted on like any others
 
 
 def fit_temperature(probs: Probs, y: Targets) -> float:
@@ -40,10 +44,17 @@ def apply_temperature(probs: Probs, temperature: float) -> NDArray[np.float64]:
 def fit_vector(probs: Probs, y: Targets) -> NDArray[np.float64]:
     """Scales and biases `[2, classes]` of the log-probabilities for the smallest log loss; never worse than none.
 
-    A ridge of one row's worth pulls scales to 1 and biases to 0, so that a class with few rows stays as it is.
+    A ridge of one row's worth pulls scales to 1 and biases to 0, so that a class with few rows stays as it is. One
+    without any does, whatever the others do.
     """
     from scipy.optimize import minimize
 
+    present = np.flatnonzero(np.bincount(y, minlength=probs.shape[1]))
+    if len(present) < probs.shape[1]:
+        among_them = fit_vector(probs[:, present], np.searchsorted(present, y))
+        whole = np.stack([np.ones(probs.shape[1]), np.zeros(probs.shape[1])])
+        whole[:, present] = among_them
+        return whole
     logs, n, rows = _logs(probs), len(y), np.arange(len(y))
     nothing = np.stack([np.ones(logs.shape[1]), np.zeros(logs.shape[1])])
 
@@ -68,8 +79,10 @@ def apply_vector(probs: Probs, both: NDArray[np.float64]) -> NDArray[np.float64]
 class Calibrated:
     """A method between calibrations: of each member before it, of its probabilities after it.
 
-    Both are fitted on the rows the method is fitted on: temperature and vector never make their log loss worse, biases
-    (which may) never their `metric`.
+    What comes after is fitted on predictions of rows that the method was not fitted on: those that a rich method
+    makes of its own rows are more certain than any others, and right as no others are. The parts for that are inner
+    ones, whole groups together when `fit` is given the parts. A linear pool on 20 rows a member or more, and what
+    learns nothing from labels, predict their own rows like others and are not fitted again.
     """
 
     def __init__(
@@ -78,21 +91,51 @@ class Calibrated:
         after: Calibration = "temperature",
         before: Calibration = "none",
         metric: str = "log_loss",
+        seed: int = 0,
     ) -> None:
         self.method = method
         self.after = after
         self.before = before
         self.metric = metric
+        self.seed = seed
 
-    def fit(self, stack: Stack, y: Targets) -> Self:
-        """Calibrate the members, fit the method, calibrate what comes out; RequestError for what does not fit."""
+    def __repr__(self) -> str:
+        return f"Calibrated({self.method!r}, after={self.after!r}, before={self.before!r}, metric={self.metric!r})"
+
+    def fit(self, stack: Stack, y: Targets, part: NDArray[np.int64] | None = None) -> Self:
+        """Calibrate the members, fit the method, calibrate what comes out; RequestError for what does not fit.
+
+        `part` `[rows]` says which rows are left out together.
+        """
+        y = np.asarray(y)
+        check_shape(stack, y)
+        self.members_: list[Any] | None = None
+        given = stack
         if self.before != "none":
             stack = check_stack(stack, y)
             self.members_ = [_fit(self.before, probs, y, self.metric) for probs in stack]
             stack = self._calibrate_members(stack)
         self.method.fit(stack, y)
-        self.blend_ = _fit(self.after, self.method.predict_proba(stack), y, self.metric)
+        self.blend_: Any = None
+        if self.after != "none":
+            in_sample = len(y) < 2 or _predicts_its_rows_like_others(self.method, stack)
+            seen = self.method.predict_proba(stack) if in_sample else self._left_out(given, y, part)
+            self.blend_ = _fit(self.after, seen, y, self.metric)
         return self
+
+    def _left_out(self, stack: Stack, y: Targets, part: NDArray[np.int64] | None) -> Probs:
+        """Probabilities `[rows, classes]`, each row's by a method fitted without its part."""
+        if part is None or len(np.unique(part)) < 2:
+            part = fitting_parts(y, np.zeros(len(y), np.int64), seed=self.seed)
+
+        def make() -> BlendMethod:
+            method = copy.deepcopy(self.method)
+            if self.before == "none":
+                return method
+            calibrated: BlendMethod = Calibrated(method, "none", self.before, self.metric)
+            return calibrated
+
+        return cross_fit(make, stack, y, part)
 
     @property
     def takes_parts(self) -> bool:
@@ -116,12 +159,25 @@ class Calibrated:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
+        if not hasattr(self, "blend_"):
+            raise NotFittedError("calibrated blend")
         return _apply(self.after, self.method.predict_proba(self._calibrate_members(stack)), self.blend_)
 
     def _calibrate_members(self, stack: Stack) -> Stack:
-        if self.before == "none":
+        if self.members_ is None:
             return stack
+        stack = check_shape(stack)
+        if len(stack) != len(self.members_):
+            raise RequestError(f"{len(stack)} members for a calibrated blend that was fitted on {len(self.members_)}")
         return np.stack([_apply(self.before, p, found) for p, found in zip(stack, self.members_, strict=True)])
+
+
+def _predicts_its_rows_like_others(method: BlendMethod, stack: Stack) -> bool:
+    """Whether a method's predictions of the rows it was fitted on are as good as those of others, no better."""
+    capacity = getattr(method, "capacity", "rich")
+    if capacity == "linear":
+        return stack.shape[1] >= _ROWS_EACH * len(stack)
+    return bool(capacity == "none")
 
 
 def _fit(kind: Calibration, probs: Probs, y: Targets, metric: str) -> Any:

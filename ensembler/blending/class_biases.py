@@ -13,6 +13,7 @@ from ensembler.blending.pool import Probs, Targets
 Evaluate = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 _FLOOR = 1e-7
+_NEVER = -1e9
 _SWEEPS = 5
 _CANDIDATES = 200  # values of one class's bias that are compared at a time
 
@@ -21,9 +22,13 @@ def fit_class_biases(probs: Probs, y: Targets, metric: str) -> NDArray[np.float6
     """Biases `[classes]` of the log-probabilities that make the decisions best in `metric`; never worse than none.
 
     Class by class: as its bias grows, rows go over to it one by one, so a sort gives the confusion matrix at every
-    value. `metric` is accuracy, balanced_accuracy, f1_macro or cohen_kappa.
+    value. `metric` is accuracy, balanced_accuracy, f1_macro or cohen_kappa. A class without a row is left out of the
+    comparison, which would only push it down, and keeps a bias of zero, the mean of the others.
     """
     logs = np.log(np.clip(probs, _FLOOR, None, dtype=np.float64))
+    counts = np.bincount(y, minlength=logs.shape[1])
+    present = counts > 0
+    logs[:, ~present] = _NEVER
     evaluate = CONFUSION_SCORES[metric]
     n_classes = logs.shape[1]
     biases = np.zeros(n_classes)
@@ -31,14 +36,17 @@ def fit_class_biases(probs: Probs, y: Targets, metric: str) -> NDArray[np.float6
     for _ in range(_SWEEPS):
         before = best
         # The rarest class first: a metric that weighs classes alike has most to gain there.
-        for c in np.argsort(np.bincount(y, minlength=n_classes), kind="stable"):
+        for c in np.argsort(counts, kind="stable"):
+            if not present[c] or present.sum() == 1:
+                continue
             value, bias = _best_bias(logs + biases, y, int(c), evaluate)
             if value > best + 1e-12:
                 best = value
                 biases[c] += bias
         if best <= before + 1e-12:
             break
-    return biases - biases.mean()
+    biases[present] -= biases[present].mean()
+    return biases
 
 
 def apply_class_biases(probs: Probs, biases: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,7 +56,7 @@ def apply_class_biases(probs: Probs, biases: NDArray[np.float64]) -> NDArray[np.
 
 
 def _confusion(y: Targets, decided: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
-    cells = np.bincount(y * n_classes + decided, minlength=n_classes * n_classes)
+    cells = np.bincount(y.astype(np.int64) * n_classes + decided, minlength=n_classes * n_classes)
     return cells.reshape(n_classes, n_classes).astype(np.float64)
 
 

@@ -6,7 +6,9 @@ checkpoints that the test rows meet. With groups, whole groups stay together.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,15 @@ def splits(part: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray
         yield np.flatnonzero(part != p), np.flatnonzero(part == p)
 
 
+def fit_with_parts(method: BlendMethod, stack: Stack, y: Targets, part: NDArray[np.int64]) -> BlendMethod:
+    """Fit the method, telling it the parts `[rows]` if it leaves rows out itself: groups then stay together."""
+    if "part" in inspect.signature(method.fit).parameters:
+        fit: Any = method.fit
+        fit(stack, y, part=part)
+        return method
+    return method.fit(stack, y)
+
+
 def cross_fit(
     make: Callable[[], BlendMethod],
     stack: Stack,
@@ -76,6 +87,6 @@ def cross_fit(
     for done, (fit_rows, score_rows) in enumerate(splits(part)):
         on_part(done)
         method = make()
-        method.fit(StackPart(stack, rows=fit_rows).for_method(method), y[fit_rows])
+        fit_with_parts(method, StackPart(stack, rows=fit_rows).for_method(method), y[fit_rows], part[fit_rows])
         out[score_rows] = method.predict_proba(StackPart(stack, rows=score_rows).for_method(method))
     return out

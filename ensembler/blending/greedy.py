@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.base import Blender, check_time_limit, check_whole
 from ensembler.blending.confusion import CONFUSION_SCORES, ConfusionSearch
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
@@ -18,7 +19,6 @@ from ensembler.blending.stopping import search
 from ensembler.blending.threads import one_thread
 from ensembler.blending.true_class import true_class_column
 from ensembler.blending.voting import linear_pool
-from ensembler.errors import RequestError
 from ensembler.metrics import check_metric, score
 
 _BLOCK = 4  # ratios multiplied before one logarithm is taken: each is at least 1, and four fit a float32
@@ -35,7 +35,7 @@ class Pick:
 
 
 @dataclass
-class GreedySelection:
+class GreedySelection(Blender):
     """Greedy selection for any metric.
 
     Log loss is searched lazily and exactly: an old gain bounds the new one from above. Functions of the confusion
@@ -44,6 +44,8 @@ class GreedySelection:
     different members. A search of more than `time_limit` seconds, or one that Ctrl-C meets, ends with the rounds it has
     (`stopped_early_`).
     """
+
+    capacity = "linear"
 
     metric: str = "log_loss"
     rounds: int = 100
@@ -61,8 +63,11 @@ class GreedySelection:
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Select members; RequestError for options that make no sense."""
         check_metric(self.metric)
-        if self.rounds < 1 or (self.max_members is not None and self.max_members < 1):
-            raise RequestError(f"rounds {self.rounds} and max_members {self.max_members} should be at least 1")
+        check_whole("rounds", self.rounds, least=1)
+        if self.max_members is not None:
+            check_whole("max_members", self.max_members, least=1)
+        check_time_limit(self.time_limit)
+        stack, y = self._enter_shape(stack, y)
         with one_thread():
             if self.metric == "log_loss":
                 self._select_for_log_loss(true_class_column(stack, y))
@@ -107,7 +112,7 @@ class GreedySelection:
         used: set[int] = set()
 
         def add_one(_: int) -> bool:
-            values = sign * scores.values()
+            values = np.nan_to_num(sign * scores.values(), nan=-np.inf)  # where there is no score, none is worse
             candidates = np.arange(len(stack))
             if self.max_members is not None and len(used) >= self.max_members:
                 candidates = np.array(sorted(used))
@@ -124,7 +129,7 @@ class GreedySelection:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(stack, self.weights_)
+        return linear_pool(self._known(stack), self.weights_)
 
 
 def _best_gain(
@@ -182,7 +187,7 @@ class _PlainSearch:
         for probs in self.stack:
             mean = self.total + probs
             found.append(score(self.metric, mean / mean.sum(axis=1, keepdims=True), self.y))
-        return np.nan_to_num(np.array(found), nan=-np.inf)
+        return np.array(found)
 
     def add(self, member: int) -> None:
         """Add a member to the running sum."""

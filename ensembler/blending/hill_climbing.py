@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from ensembler.blending.base import Blender, check_number, check_switch, check_time_limit
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
 from ensembler.blending.stopping import search
@@ -16,13 +17,15 @@ from ensembler.metrics import check_metric, is_better, score
 _ENOUGH = 1e-9  # a perfect member would go on gaining less than this for ever
 
 
-class HillClimbing:
+class HillClimbing(Blender):
     """Weights for any metric, found by adding or taking away steps of single members from the best one on.
 
     The step halves from `step` to `smallest`. With `negative`, a weight may fall below zero; probabilities that do are
     cut there. The weights sum to one. A search of more than `time_limit` seconds, or one that Ctrl-C meets, ends where
     it is (`stopped_early_`).
     """
+
+    capacity = "linear"
 
     def __init__(
         self,
@@ -39,9 +42,13 @@ class HillClimbing:
         self.time_limit = time_limit
 
     def fit(self, stack: Stack, y: Targets) -> Self:
-        """Climb."""
-        stack = check_stack(stack, y)
+        """Climb; RequestError for options that make no sense."""
         check_metric(self.metric)
+        check_number("step", self.step, above=0.0)
+        check_number("smallest", self.smallest, above=0.0)
+        check_switch("negative", self.negative)
+        check_time_limit(self.time_limit)
+        stack, y = self._enter(stack, y)
         weights = BestMember(self.metric).fit(stack, y).weights_
         total = _mix(stack, weights)
         value = score(self.metric, _probs(total), y)
@@ -70,7 +77,7 @@ class HillClimbing:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return _probs(_mix(check_stack(stack), self.weights_))
+        return _probs(_mix(check_stack(self._known(stack)), self.weights_))
 
 
 def _mix(stack: Stack, weights: np.ndarray) -> np.ndarray:

@@ -15,24 +15,30 @@ _SWEEPS = 3
 _FEWEST = 10  # rows with a label below which its threshold is not searched
 
 
-def fit_thresholds(probs: NDArray[np.floating], y: NDArray[np.integer], metric: str) -> NDArray[np.float64]:
+def fit_thresholds(
+    probs: NDArray[np.floating],
+    y: NDArray[np.integer],
+    metric: str,
+    searched: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
     """Thresholds `[classes]` in (0, 1) that make the decisions on `probs` best in `metric`; never worse than 0.5.
 
     Label by label, the rarest first, every threshold that decides otherwise is compared, until no label gains. Of
     equally good ones the one nearest to 0.5 is taken. A label that fewer than ten rows have keeps 0.5: one
-    found on so few is chance.
+    found on so few is chance. `searched` `[classes]` says otherwise which labels get one.
     """
     if metric not in LABEL_SET_DECISIONS:
         raise UnknownNameError("metric of decisions on several labels", metric, LABEL_SET_DECISIONS)
     probs, truth = np.asarray(probs, np.float64), y == 1
     thresholds = np.full(probs.shape[1], 0.5)
     given: Given = probs >= 0.5
+    searched = often_enough(y) if searched is None else searched
     orders = np.argsort(-probs, axis=0, kind="stable")
     # Of f1_macro and hamming_loss every label has a term of its own; for the others all labels count at once.
     for _ in range(1 if metric in ("f1_macro", "hamming_loss") else _SWEEPS):
         before = thresholds.copy()
         for c in np.argsort(truth.sum(axis=0), kind="stable"):
-            if truth[:, c].sum() >= _FEWEST:
+            if searched[c] and truth[:, c].any():
                 values = _values(metric, given, truth, int(c), orders[:, c])
                 thresholds[c] = _best(values, probs[orders[:, c], c])
                 given[:, c] = probs[:, c] >= thresholds[c]
@@ -44,11 +50,20 @@ def fit_thresholds(probs: NDArray[np.floating], y: NDArray[np.integer], metric: 
 def cross_fitted_thresholds(
     probs: NDArray[np.floating], y: NDArray[np.integer], metric: str, part: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Probabilities moved by `move_to_half`, each row's by thresholds that were fitted on the other parts."""
+    """Probabilities moved by `move_to_half`, each row's by thresholds that were fitted on the other parts.
+
+    Labels that all rows together have often enough get one in every part, as they do in the end.
+    """
+    searched = often_enough(y)
     out = np.empty(probs.shape, np.float64)
     for fit, scored in splits(part):
-        out[scored] = move_to_half(probs[scored], fit_thresholds(probs[fit], y[fit], metric))
+        out[scored] = move_to_half(probs[scored], fit_thresholds(probs[fit], y[fit], metric, searched))
     return out
+
+
+def often_enough(y: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which labels `[classes]` so many rows have that a threshold is more than chance."""
+    return np.asarray((y == 1).sum(axis=0) >= _FEWEST)
 
 
 def move_to_half(probs: NDArray[np.floating], thresholds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,27 +15,32 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
+from ensembler.blending.base import Blender, check_choice, check_strength, check_switch, check_whole
 from ensembler.blending.cross_fitting import fitting_parts
 from ensembler.blending.pool import Probs, Stack, Targets, some_rows
-from ensembler.blending.registry import check_shape, check_stack, check_values
+from ensembler.blending.registry import check_stack, check_values
 from ensembler.blending.threads import one_thread
-from ensembler.errors import RequestError
 from ensembler.logits import softmax
 from ensembler.memory import room
 
 FLOOR = 1e-7
+_SPREAD = 10.0  # of features within rows; logarithms of probabilities from 1e-7 on stay below it
+_SOLVED = 1e-3  # the largest slope that counts as none
 _SEARCH_ROWS = 4000  # enough to choose a ridge on; the fit itself takes all rows
 _BLOCK_BYTES = 2**22
 RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # tried as multiples of 1 / rows
 
 
-class LogLinearPool:
+class LogLinearPool(Blender):
     """softmax(sum of w_m log p_m + b), the parameters fitted by ridge-penalised log loss.
 
     `ridge` multiplies half the squared distance of the weights from 1/members, on features scaled to deviation one;
-    "auto" chooses it by cross-fitting over rows. With `inputs="logits"` raw logits are used as they are, for a constant
-    in a row cancels. `nonnegative` keeps weights at or above zero. After `fit`: `weights_` `[members]`, `bias_`
-    `[classes]`, `ridge_`, and `ridge_scores_` (cross-fitted log loss of each ridge tried).
+    "auto" chooses it by cross-fitting over rows. With `inputs="logits"` raw logits are used, for a constant in a row
+    cancels; those that spread over more than 10 within rows are scaled to that first. `nonnegative` keeps weights at or
+    above zero. A class that no fitted row has keeps a bias of zero, the mean of the others.
+
+    After `fit`: `weights_` `[members]`, `bias_` `[classes]`, `ridge_`, `ridge_scores_` (cross-fitted log loss of each
+    ridge tried) and `converged_`.
     """
 
     takes_parts = True
@@ -50,18 +55,25 @@ class LogLinearPool:
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Fit weights and biases."""
-        stack = check_shape(stack, y)
-        if self.ridge != "auto" and (isinstance(self.ridge, str) or self.ridge < 0):
-            raise RequestError(f"ridge is {self.ridge!r}, expected auto or a number from 0")
+        ridge = check_strength("ridge", self.ridge)
+        check_switch("nonnegative", self.nonnegative)
+        check_choice("inputs", self.inputs, ("probs", "logits"))
+        check_whole("seed", self.seed)
+        stack, y = self._enter_shape(stack, y)
+        present = np.flatnonzero(np.bincount(y, minlength=self.n_classes_))
         with one_thread():
-            problem = LogLinearProblem.of(log_features(stack, self.inputs), np.asarray(y), self.nonnegative)
+            features, factors = _moderate(log_features(stack, self.inputs))
+            if len(present) < self.n_classes_:
+                # What no row has, no row can fit: the others are fitted among themselves.
+                features, y = np.ascontiguousarray(features[:, :, present]), np.searchsorted(present, y)
+            problem = LogLinearProblem.of(features, y, self.nonnegative)
             self.ridge_scores_: dict[float, float] = {}
-            if self.ridge == "auto":
-                self.ridge_ = self._search(problem)
-            else:
-                self.ridge_ = float(self.ridge)
+            self.ridge_ = self._search(problem) if ridge is None else ridge
             found = problem.solve(self.ridge_)
-        self.weights_, self.bias_ = found[: len(stack)], found[len(stack) :]
+            self.converged_ = problem.is_solved_by(found, self.ridge_)
+        self.weights_, bias = found[: len(stack)] * factors, found[len(stack) :]
+        self.bias_ = np.zeros(self.n_classes_)
+        self.bias_[present] = bias if len(present) == self.n_classes_ else bias - bias.mean()
         return self
 
     def _search(self, problem: LogLinearProblem) -> float:
@@ -90,7 +102,7 @@ class LogLinearPool:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        stack = check_shape(stack)
+        stack = self._known(stack)
         z = np.zeros(stack.shape[1:], np.float64)
         for values, weight in zip(stack, self.weights_, strict=True):
             check_values(values, self.inputs)
@@ -110,6 +122,29 @@ def log_features(stack: Stack, inputs: str = "probs") -> NDArray[np.float32]:
     return logs
 
 
+def _moderate(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Features that spread over at most `_SPREAD` within rows, and the factors `[members]` that made them so.
+
+    From logits in the thousands softmax is 0 or 1, and no step from there shows a way. Logarithms of probabilities are
+    never as wide.
+    """
+    factors = np.minimum(_SPREAD / _deviations(features), 1.0)
+    if (factors == 1.0).all():
+        return features, factors
+    return features * factors.astype(np.float32)[:, None, None], factors
+
+
+def _deviations(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The deviation of each member's features within rows `[members]`."""
+    rows = some_rows(features.shape[1], 5000)
+    deviation = np.empty(len(features))
+    for m, member in enumerate(features):
+        sample = member[rows]
+        centred = sample - sample.mean(axis=1, keepdims=True)
+        deviation[m] = np.sqrt(np.square(centred, out=centred).mean(dtype=np.float64))
+    return np.maximum(deviation, 1e-6)
+
+
 @dataclass(frozen=True)
 class LogLinearProblem:
     """The penalised log loss of a log-linear pool, its parameters being weights `[members]` then biases `[classes]`."""
@@ -122,13 +157,7 @@ class LogLinearProblem:
     @classmethod
     def of(cls, features: NDArray[np.float32], y: Targets, nonnegative: bool = False) -> LogLinearProblem:
         """The problem of these features, which are scaled by their deviation within rows."""
-        rows = some_rows(features.shape[1], 5000)
-        deviation = np.empty(len(features))
-        for m, member in enumerate(features):
-            sample = member[rows]
-            centred = sample - sample.mean(axis=1, keepdims=True)
-            deviation[m] = np.sqrt(np.square(centred, out=centred).mean(dtype=np.float64))
-        return cls(features, y, np.maximum(deviation, 1e-6), nonnegative)
+        return cls(features, y, _deviations(features), nonnegative)
 
     def part(self, most: int, seed: int) -> LogLinearProblem:
         """The problem on at most `most` rows, drawn at random."""
@@ -161,6 +190,17 @@ class LogLinearProblem:
         # rows need the same prior, which is a larger share of their mean.
         near, factor = self._newton(ridge * n / len(sample), sample, theta, 25 if start is None else 3, 1e-2)
         return self._polish(ridge, weight, near, factor)
+
+    def is_solved_by(self, theta: NDArray[np.float64], ridge: float) -> bool:
+        """Whether the gradient there is next to nothing, features scaled to deviation one."""
+        weight = np.full(len(self.y), 1 / len(self.y), np.float32)
+        gradient = self._value(theta, ridge, weight)[1]
+        members = len(self.features)
+        gradient[:members] /= self.scale
+        if self.nonnegative:
+            at_bound = (theta[:members] <= 0) & (gradient[:members] > 0)
+            gradient[:members][at_bound] = 0
+        return bool(np.abs(gradient).max() <= _SOLVED)
 
     def loss_on(self, theta: NDArray[np.float64], rows: NDArray[np.bool_]) -> float:
         """The summed log loss on the rows of a mask, without penalty."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.automatic import NUMERICAL_FAILURES, Candidate, Judge, choose
 from ensembler.blending.calibration import Calibrated
-from ensembler.blending.cross_fitting import PARTS, cross_fit, fitting_parts
+from ensembler.blending.cross_fitting import PARTS, cross_fit, fit_with_parts, fitting_parts
 from ensembler.blending.gain import paired_gain
 from ensembler.blending.guards import Finding, look_at, suspected
 from ensembler.blending.insight import member_worths
@@ -133,10 +133,9 @@ def make_blend(
     fits = 1 if cross_fitted is not None or _is_unfitted(candidate) else 1 + PARTS
     tell(f"fitting {candidate.label}", 0, fits)
     started = time.perf_counter()
-    method = candidate.make().fit(pool.oof, pool.y)
+    method = fit_with_parts(candidate.make(), pool.oof, pool.y, part)
     seconds = time.perf_counter() - started
-    if getattr(method.method if isinstance(method, Calibrated) else method, "stopped_early_", False):
-        findings.append(Finding("stopped_early", None, "the search was stopped; this is the best it had found"))
+    findings += _about_the_fit(method)
     fitted = method.predict_proba(pool.oof)
     if cross_fitted is None:
         cross_fitted = fitted
@@ -192,6 +191,18 @@ def _extra(what: str, work: Callable[[], Extra], otherwise: Callable[[], Extra],
 
 def _of_failure(what: str, message: str) -> Finding:
     return Finding("left_out_after_failure", None, f"{what} could not be computed and is left out ({message})")
+
+
+def _about_the_fit(method: BlendMethod) -> list[Finding]:
+    """Whether the search for the blend came to its end."""
+    inner = method.method if isinstance(method, Calibrated) else method
+    found = []
+    if getattr(inner, "stopped_early_", False):
+        found.append(Finding("stopped_early", None, "the search was stopped; this is the best it had found"))
+    if not getattr(inner, "converged_", True):
+        message = "the search for the weights did not converge: another blend may fit better; a larger ridge helps"
+        found.append(Finding("not_converged", None, message))
+    return found
 
 
 def _is_unfitted(candidate: Candidate) -> bool:
@@ -309,6 +320,10 @@ def _candidate(spec: BlendSpec, pool: Pool, budget: float | None) -> Candidate:
         options["metric"] = "log_loss"
     if budget is not None and accepts(spec.method, "time_limit"):
         options.setdefault("time_limit", budget / (1 + PARTS))  # one search is the blend, the others its honest score
+    if options.get("inputs", "probs") != "probs":
+        raise RequestError(
+            f"option inputs={options['inputs']}: the members of a run are blended by their probabilities; leave it out"
+        )
     if spec.method == "weights":
         options["weights"] = _weights_in_order(spec, pool)
     candidate = Candidate(spec.method, options, spec.calibrate, spec.calibrate_members, spec.metric)

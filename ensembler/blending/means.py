@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 
+from ensembler.blending.base import Blender, check_number
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
 from ensembler.errors import RequestError
@@ -14,13 +15,16 @@ from ensembler.logits import softmax
 FLOOR = 1e-7  # hard zeros are raised to this before a logarithm
 
 
-class _Mean:
-    weights_ = None
+class _Mean(Blender):
+    capacity = "none"
 
     def fit(self, stack: Stack, y: Targets) -> Self:
-        """Learn nothing; the stack is checked."""
-        check_stack(stack, y)
+        """Learn nothing but the number of members; the stack is checked."""
+        self._enter(stack, y)
         return self
+
+    def _checked(self, stack: Stack) -> Stack:
+        return check_stack(self._known(stack))
 
 
 class GeometricMean(_Mean):
@@ -28,7 +32,8 @@ class GeometricMean(_Mean):
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        logs = sum(np.log(np.clip(probs, FLOOR, None, dtype=np.float64)) for probs in check_stack(stack))
+        stack = self._checked(stack)
+        logs = sum(np.log(np.clip(probs, FLOOR, None, dtype=np.float64)) for probs in stack)
         return softmax(logs / len(stack))
 
 
@@ -40,13 +45,12 @@ class PowerMean(_Mean):
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Check the power; RequestError when it is not positive."""
-        if not (np.isfinite(self.power) and self.power > 0):
-            raise RequestError(f"power is {self.power!r}, expected a positive number (geometric is its limit at 0)")
+        check_number("power", self.power, above=0.0)
         return super().fit(stack, y)
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        stack = check_stack(stack)
+        stack = self._checked(stack)
         total = sum(np.clip(probs, FLOOR, None, dtype=np.float64) ** self.power for probs in stack)
         mean = (total / len(stack)) ** (1 / self.power)
         return mean / mean.sum(axis=1, keepdims=True)
@@ -57,7 +61,7 @@ class Median(_Mean):
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        median = np.clip(np.median(check_stack(stack).astype(np.float64), axis=0), FLOOR, None)
+        median = np.clip(np.median(self._checked(stack).astype(np.float64), axis=0), FLOOR, None)
         return median / median.sum(axis=1, keepdims=True)
 
 
@@ -69,13 +73,13 @@ class TrimmedMean(_Mean):
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Check the share; RequestError outside 0..0.5."""
-        if not 0 <= self.share < 0.5:
+        if check_number("share", self.share) >= 0.5:
             raise RequestError(f"share is {self.share!r}, expected at least 0 and less than 0.5")
         return super().fit(stack, y)
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        ordered = np.sort(check_stack(stack).astype(np.float64), axis=0)
+        ordered = np.sort(self._checked(stack).astype(np.float64), axis=0)
         cut = int(self.share * len(ordered))
         mean = np.clip(ordered[cut : len(ordered) - cut].mean(axis=0), FLOOR, None)
         return mean / mean.sum(axis=1, keepdims=True)
@@ -93,7 +97,7 @@ class RankMean(_Mean):
         """Scaled mean ranks within 0 and 1 `[samples, classes]`."""
         from scipy.stats import rankdata
 
-        stack = check_stack(stack)
+        stack = self._checked(stack)
         _, rows, classes = stack.shape
         ranks = sum(rankdata(probs, axis=0) for probs in stack) / len(stack)
         mean_row_sum = classes * (rows + 1) / 2

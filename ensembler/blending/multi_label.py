@@ -96,7 +96,8 @@ def blend_label_sets(
     # A member that is compared with the blend gets thresholds of its own too.
     alone = np.stack([with_thresholds(probs) for probs in members.oof])
     if spec.calibrate == "biases":
-        thresholds = fit_thresholds(fitted, pool.y, spec.metric)
+        # On cross-fitted predictions: those of the rows it was fitted on are more certain than any others.
+        thresholds = fit_thresholds(oof, pool.y, spec.metric)
         details["thresholds"] = dict(zip(pool.classes, thresholds.tolist(), strict=True))
         oof, fitted = with_thresholds(oof), move_to_half(fitted, thresholds)
         test = None if test is None else move_to_half(test, thresholds)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize, nnls
 
+from ensembler.blending.base import Blender, check_number
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
 from ensembler.blending.threads import one_thread
@@ -23,13 +24,14 @@ _BLOCK = 4096  # rows summed in float32 before they are summed in float64
 _RIDGES = tuple(10.0**power for power in range(-6, 3))  # tried on a Hessian's diagonal until the step can be solved
 
 
-class SimplexWeights:
+class SimplexWeights(Blender):
     """The weights of the linear pool with the smallest log loss (or Brier score) on the fitted rows.
 
     The problem is convex. `gap_` bounds how far the loss may be from the optimum: with g_m the mean of q_m / (w q),
     the excess is at most max g - 1 (log loss; q are probabilities of the true class).
     """
 
+    capacity = "linear"
     takes_parts = True
 
     def __init__(self, metric: str = "log_loss", tolerance: float = 1e-6) -> None:
@@ -40,6 +42,8 @@ class SimplexWeights:
         """Find the weights; RequestError for a metric other than log_loss and brier."""
         if self.metric not in ("log_loss", "brier"):
             raise RequestError(f"simplex is for log_loss or brier, not {self.metric!r}; greedy takes any metric")
+        check_number("tolerance", self.tolerance)
+        stack, y = self._enter_shape(stack, y)
         with one_thread():
             if self.metric == "log_loss":
                 self.weights_, self.gap_ = log_loss_optimum(true_class_column(stack, y), self.tolerance)
@@ -49,7 +53,7 @@ class SimplexWeights:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(stack, self.weights_)
+        return linear_pool(self._known(stack), self.weights_)
 
 
 def log_loss_optimum(

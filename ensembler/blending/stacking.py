@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from ensembler.blending.cross_fitting import fitting_parts
-from ensembler.blending.loglinear import LogLinearPool, log_features
+from ensembler.blending.base import Blender, check_strength, check_switch, check_whole
+from ensembler.blending.cross_fitting import fitting_parts, splits
+from ensembler.blending.loglinear import FLOOR, LogLinearPool, log_features
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
 from ensembler.blending.threads import one_thread
@@ -19,10 +21,11 @@ from ensembler.logits import softmax
 from ensembler.registry import load_place
 
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)
+_WIDER = (3.0, 1.0), (3000.0, 10000.0, 30000.0)  # tried in turn while the best lies at that end
 _SEARCH_ROWS = 6000  # enough to choose a shrinkage on; the fit itself takes all rows
 
 
-class ShrunkStack:
+class ShrunkStack(Blender):
     """A weight for every member, class it speaks of and class it speaks for.
 
     The weights start at the fitted log-linear pool, and `shrinkage` over the number of rows multiplies half their
@@ -34,8 +37,6 @@ class ShrunkStack:
     "gradient_boosting" (scikit-learn's HistGradientBoostingClassifier), `module:Class`, or an instance with `fit` and
     `predict_proba`.
     """
-
-    weights_ = None
 
     def __init__(
         self,
@@ -55,39 +56,42 @@ class ShrunkStack:
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Fit the stack; RequestError for a shrinkage or estimator that is none."""
-        stack, y = check_stack(stack, y), np.asarray(y)
-        self.n_classes_ = stack.shape[2]
+        shrinkage, ridge = check_strength("shrinkage", self.shrinkage), check_strength("ridge", self.ridge)
+        check_switch("probabilities", self.probabilities)
+        check_whole("seed", self.seed)
+        check_whole("max_iterations", self.max_iterations, least=1)
+        stack, y = self._enter(stack, y)
         if self.estimator is not None:
             self.model_ = _estimator(self.estimator, self.seed).fit(self._features(stack), y)
             return self
-        if self.shrinkage != "auto" and (isinstance(self.shrinkage, str) or not self.shrinkage >= 0):
-            raise RequestError(f"shrinkage is {self.shrinkage!r}, expected auto or a number from 0")
         with one_thread():
-            self.pool_ = LogLinearPool(self.ridge, seed=self.seed).fit(stack, y)
-            self._fit_shrunk(stack, y)
+            self.pool_ = LogLinearPool("auto" if ridge is None else ridge, seed=self.seed).fit(stack, y)
+            self._fit_shrunk(stack, y, shrinkage)
         return self
 
-    def _fit_shrunk(self, stack: Stack, y: Targets) -> None:
+    @property
+    def converged_(self) -> bool:
+        """Whether the log-linear pool it starts from was solved; True for another estimator."""
+        return self.estimator is not None or self.pool_.converged_
+
+    def _fit_shrunk(self, stack: Stack, y: Targets, shrinkage: float | None) -> None:
         features = self._features(stack)
         self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.scale_ = np.maximum(features.std(axis=0, dtype=np.float64), 1e-3).astype(np.float32)
         features -= self.mean_
         features /= self.scale_
         self.shrinkage_scores_: dict[float, float] = {}
-        base = self._structured(len(stack))
-        if self.shrinkage == "auto":
-            self.shrinkage_ = self._search(features, y, base)
-        else:
-            self.shrinkage_ = float(self.shrinkage)
+        base = self._structured(self.pool_)
+        self.shrinkage_ = self._search(stack, features, y) if shrinkage is None else shrinkage
         self.coefficients_ = self._solve(features, y, self.shrinkage_, base, base)
 
-    def _structured(self, members: int) -> NDArray[np.float64]:
-        """The log-linear pool as coefficients `[features + 1, classes]` of the standardised features."""
+    def _structured(self, pool: LogLinearPool) -> NDArray[np.float64]:
+        """A log-linear pool as coefficients `[features + 1, classes]` of the standardised features."""
         classes = self.n_classes_
         matrix = np.zeros((len(self.mean_), classes))
-        for m in range(members):
-            matrix[m * classes : (m + 1) * classes] = self.pool_.weights_[m] * np.eye(classes)
-        intercept = self.pool_.bias_ + self.mean_ @ matrix
+        for m, weight in enumerate(pool.weights_):
+            matrix[m * classes : (m + 1) * classes] = weight * np.eye(classes)
+        intercept = pool.bias_ + self.mean_ @ matrix
         return np.vstack([matrix * self.scale_[:, None], intercept])
 
     def _features(self, stack: Stack) -> NDArray[np.float32]:
@@ -97,26 +101,40 @@ class ShrunkStack:
         probs = np.asarray(stack, np.float32).transpose(1, 0, 2).reshape(stack.shape[1], -1)
         return np.concatenate([logs, probs], axis=1)
 
-    def _search(self, features: NDArray[np.float32], y: Targets, base: NDArray[np.float64]) -> float:
+    def _search(self, stack: Stack, features: NDArray[np.float32], y: Targets) -> float:
+        """The shrinkage that is best on rows left out, which helped to fit neither the stack nor its pool."""
         # Over the number of rows it is a prior of fixed strength: a part of many rows chooses as well.
+        rows = np.arange(len(y))
         if len(y) > _SEARCH_ROWS:
             rows = np.sort(np.random.default_rng(self.seed).choice(len(y), _SEARCH_ROWS, replace=False))
-            features, y = features[rows], y[rows]
-        part = fitting_parts(y, np.zeros(len(y), np.int64), seed=self.seed, parts=3)
-        totals = dict.fromkeys(SHRINKAGES, 0.0)
+        part = fitting_parts(y[rows], np.zeros(len(rows), np.int64), seed=self.seed, parts=3)
         if len(np.unique(part)) < 2:
             return SHRINKAGES[-1]  # a single row leaves nothing to choose by
-        for p in np.unique(part):
-            inside = part != p
-            fit_x, fit_y = features[inside], y[inside]
-            out_x, out_y = features[~inside], y[~inside]
-            start = base
-            for shrinkage in reversed(SHRINKAGES):
-                start = self._solve(fit_x, fit_y, shrinkage, base, start, iterations=60)
-                probs = softmax(out_x @ start[:-1].astype(np.float32) + start[-1])
-                totals[shrinkage] -= float(np.log(np.clip(probs[np.arange(len(out_y)), out_y], 1e-12, None)).sum())
-        self.shrinkage_scores_ = {s: total / len(y) for s, total in totals.items()}
-        return min(totals, key=lambda s: totals[s])
+        tries = []
+        for inside, outside in splits(part):
+            fit, out = rows[inside], rows[outside]
+            ridge = self.pool_.ridge_ * len(y) / len(fit)
+            base = self._structured(LogLinearPool(ridge, seed=self.seed).fit(stack[:, fit], y[fit]))
+            tries.append(_Try(base, base, features[fit], y[fit], features[out], y[out]))
+
+        def loss(shrinkage: float) -> float:
+            total = 0.0
+            for one in tries:
+                one.start = self._solve(one.fit_x, one.fit_y, shrinkage, one.base, one.start, iterations=60)
+                probs = softmax(one.out_x @ one.start[:-1].astype(np.float32) + one.start[-1])
+                true_class = probs[np.arange(len(one.out_y)), one.out_y]
+                total -= float(np.log(np.clip(true_class, FLOOR, None)).sum())
+            return total / len(rows)
+
+        found = {shrinkage: loss(shrinkage) for shrinkage in reversed(SHRINKAGES)}
+        for wider in _WIDER:
+            for shrinkage in wider:
+                best = min(found, key=lambda s: found[s])
+                if best != (min(found) if shrinkage < best else max(found)):
+                    break
+                found[shrinkage] = loss(shrinkage)
+        self.shrinkage_scores_ = dict(sorted(found.items()))
+        return min(found, key=lambda s: found[s])
 
     def _solve(
         self,
@@ -127,6 +145,14 @@ class ShrunkStack:
         start: NDArray[np.float64],
         iterations: int | None = None,
     ) -> NDArray[np.float64]:
+        present = np.flatnonzero(np.bincount(y, minlength=base.shape[1]))
+        if len(present) < base.shape[1]:
+            # Nothing can be learned of a class without a row: it stays as the pool has it.
+            whole, y = base.copy(), np.searchsorted(present, y)
+            whole[:, present] = self._solve(
+                features, y, shrinkage, base[:, present], start[:, present], iterations=iterations
+            )
+            return whole
         n, rows = len(y), np.arange(len(y))
 
         def value(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -151,12 +177,24 @@ class ShrunkStack:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        features = self._features(check_stack(stack))
+        features = self._features(check_stack(self._known(stack)))
         if self.estimator is not None:
             return _all_classes(self.model_, features, self.n_classes_)
         features -= self.mean_
         features /= self.scale_
         return softmax(features @ self.coefficients_[:-1].astype(np.float32) + self.coefficients_[-1])
+
+
+@dataclass
+class _Try:
+    """One part of the search: where it starts, and the rows that are fitted and left out."""
+
+    base: NDArray[np.float64]
+    start: NDArray[np.float64]
+    fit_x: NDArray[np.float32]
+    fit_y: Targets
+    out_x: NDArray[np.float32]
+    out_y: Targets
 
 
 def _estimator(given: Any, seed: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.pool import Stack, Targets
 from ensembler.blending.registry import BlendMethod
-from ensembler.errors import RequestError
+from ensembler.errors import NotFittedError, RequestError
 from ensembler.logits import softmax
 from ensembler.metrics import score
 
@@ -75,6 +76,24 @@ class BlendContract:
             return
         stack, y = invented_pool()
         assert np.allclose(self.fit(method, stack[:1], y), stack[0], atol=1e-5)
+
+    def test_predicting_before_fitting_is_refused(self, method: BlendMethod) -> None:
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            copy.deepcopy(method).predict_proba(invented_pool()[0])
+
+    @pytest.mark.parametrize("given", [2, 6])
+    def test_another_number_of_members_is_refused(self, method: BlendMethod, given: int) -> None:
+        stack, y = invented_pool()
+        fitted = copy.deepcopy(method).fit(stack, y)
+        with pytest.raises(RequestError, match=f"^{given} members for .*fitted on 4"):
+            fitted.predict_proba(invented_pool(given)[0])
+
+    def test_labels_may_be_a_list_or_of_any_whole_type(self, method: BlendMethod) -> None:
+        stack, y = invented_pool(classes=3)
+        expected = self.fit(method, stack, y)
+        others: list[Any] = [y.tolist(), y.astype(np.uint8), y.astype(np.int32)]
+        for labels in others:
+            assert np.array_equal(expected, self.fit(method, stack, labels))
 
     def test_inputs_are_left_alone(self, method: BlendMethod) -> None:
         stack, y = invented_pool()

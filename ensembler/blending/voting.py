@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.base import Blender
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_shape, check_stack, check_values
 from ensembler.errors import RequestError
@@ -28,25 +29,27 @@ def linear_pool(stack: Stack, weights: NDArray[np.float64]) -> Probs:
     return total
 
 
-class SoftVote:
+class SoftVote(Blender):
     """The mean of the members' probabilities, every member counting the same."""
 
+    capacity = "none"
     takes_parts = True
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Learn nothing but the number of members."""
-        stack = check_stack(stack, y)
+        stack, _ = self._enter(stack, y)
         self.weights_ = np.full(len(stack), 1 / len(stack))
         return self
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(stack, self.weights_)
+        return linear_pool(self._known(stack), self.weights_)
 
 
-class WeightedVote:
+class WeightedVote(Blender):
     """The weighted mean of the members' probabilities, weights given by hand, in the members' order."""
 
+    capacity = "none"
     takes_parts = True
 
     def __init__(self, weights: Sequence[float]) -> None:
@@ -54,8 +57,11 @@ class WeightedVote:
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Scale the weights to the sum 1; RequestError when they do not fit the members."""
-        stack = check_stack(stack, y)
-        weights = np.asarray(self.weights, np.float64)
+        stack, _ = self._enter(stack, y)
+        try:
+            weights = np.asarray(self.weights, np.float64)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"weights are {self.weights!r}, expected a number for each member") from error
         if weights.shape != (len(stack),):
             raise RequestError(f"{weights.size} weights for {len(stack)} members")
         if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() == 0:
@@ -65,12 +71,13 @@ class WeightedVote:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        return linear_pool(stack, self.weights_)
+        return linear_pool(self._known(stack), self.weights_)
 
 
-class BestMember:
+class BestMember(Blender):
     """The one member that scores best on the fitted rows; ties go to the first."""
 
+    capacity = "linear"
     takes_parts = True
 
     def __init__(self, metric: str = "log_loss") -> None:
@@ -78,7 +85,7 @@ class BestMember:
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Find the best member."""
-        stack = check_stack(stack, y)
+        stack, y = self._enter(stack, y)
         best, best_value = 0, np.nan
         for i, probs in enumerate(stack):
             value = score(self.metric, probs, y)
@@ -89,25 +96,27 @@ class BestMember:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """That member's probabilities `[samples, classes]`."""
-        return linear_pool(stack, self.weights_)
+        return linear_pool(self._known(stack), self.weights_)
 
 
-class HardVote:
+class HardVote(Blender):
     """The share of members that vote for each class.
 
     A tie in votes goes to the class with the larger mean probability: that mean, scaled below the worth of any vote, is
     added before normalising.
     """
 
+    capacity = "none"
+
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Learn nothing but the number of members."""
-        stack = check_stack(stack, y)
+        stack, _ = self._enter(stack, y)
         self.weights_ = np.full(len(stack), 1 / len(stack))
         return self
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Shares of votes `[samples, classes]`."""
-        stack = check_stack(stack)
+        stack = check_stack(self._known(stack))
         members, _, classes = stack.shape
         votes = np.zeros(stack.shape[1:], np.float64)
         for probs in stack:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 def confusion_matrix(probs: NDArray[np.floating], y: NDArray[np.integer]) -> NDArray[np.int64]:
     """Counts `[true class, predicted class]`; ties go to the first class."""
     n_classes = probs.shape[1]
-    cells = np.bincount(y * n_classes + probs.argmax(axis=1), minlength=n_classes * n_classes)
+    cells = np.bincount(y.astype(np.int64) * n_classes + probs.argmax(axis=1), minlength=n_classes * n_classes)
     return cells.reshape(n_classes, n_classes)
 
 

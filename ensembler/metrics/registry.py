@@ -88,6 +88,7 @@ def score(name: str, probs: NDArray[np.floating], y: NDArray[np.integer]) -> flo
     Of samples with several labels at once `y` is `[samples, classes]`, 1 where a sample has a label. NaN when the score
     does not exist for these labels, such as an AUC with one class present.
     """
+    probs, y = np.asarray(probs), np.asarray(y)
     return float(check_metric(name, several=y.ndim == 2).compute(probs, y))
 
 
@@ -95,6 +96,7 @@ def score_all(
     probs: NDArray[np.floating], y: NDArray[np.integer], names: Sequence[str] | None = None
 ) -> dict[str, float]:
     """Scores by name; the usual ones when none are named. A score that does not exist is left out."""
+    y = np.asarray(y)
     usual = DEFAULT_METRICS if y.ndim == 1 else tuple(MULTI_LABEL_METRICS)
     found = {name: score(name, probs, y) for name in names or usual}
     return {name: value for name, value in found.items() if np.isfinite(value)}

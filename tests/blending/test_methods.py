@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 
-from ensembler.blending import BLEND_METHODS, create_blend
+from ensembler.blending import BLEND_METHODS, create_blend, greedy, loglinear
 from ensembler.blending.greedy import GreedySelection
 from ensembler.blending.loglinear import LogLinearPool
 from ensembler.blending.simplex import SimplexWeights, log_loss_optimum
@@ -227,8 +227,16 @@ class TestGreedySelection(BlendContract):
         assert score("roc_auc_ovr", fitted.predict_proba(stack), y) >= best - 1e-9
 
     def test_options_that_make_no_sense_are_refused(self):
-        with pytest.raises(RequestError, match="should be at least 1"):
+        with pytest.raises(RequestError, match="rounds is 0, expected a whole number from 1"):
             GreedySelection(rounds=0).fit(*invented_pool())
+
+    def test_where_a_score_does_not_exist_the_member_is_not_taken(self, monkeypatch):
+        """Whichever way is better: for a loss, too, no score at all is worse than any."""
+        stack, y = invented_pool(3, 80, 2)
+        scores = iter([np.nan, 0.4, 0.9, 0.9, 0.3, np.nan])
+        monkeypatch.setattr(greedy, "score", lambda *_: next(scores))
+        fitted = GreedySelection(metric="brier", rounds=2).fit(stack, y)
+        assert [pick.member for pick in fitted.picks_] == [1, 1]
 
 
 class TestLogLinearPool(BlendContract):
@@ -272,6 +280,34 @@ class TestLogLinearPool(BlendContract):
         fitted = LogLinearPool().fit(*invented_pool())
         assert fitted.ridge_ == min(fitted.ridge_scores_, key=fitted.ridge_scores_.get)
 
+    def test_a_class_without_a_row_keeps_the_mean_bias_and_is_not_pushed_down(self):
+        stack, y = invented_pool(4, 600, 5)
+        seen = y != 3
+        fitted = LogLinearPool(ridge=1e-4).fit(stack[:, seen], y[seen])
+        assert fitted.bias_[3] == 0
+        assert fitted.bias_[[0, 1, 2, 4]].mean() == pytest.approx(0, abs=1e-9)
+        assert score("accuracy", fitted.predict_proba(stack[:, ~seen]), y[~seen]) > 0.5
+
+    @pytest.mark.parametrize("size", [1e2, 1e4])
+    def test_logits_of_any_size_are_fitted_like_their_probabilities(self, size):
+        rng = np.random.default_rng(0)
+        stack, y = invented_pool(5, 800, 4)
+        logits = np.log(stack)
+        noise = rng.normal(size=(1, 800, 4))
+        as_probs = LogLinearPool().fit(np.concatenate([stack, softmax(noise)]), y)
+        mixed = np.concatenate([logits, size * noise]).astype(np.float32)
+        for given in (np.concatenate([logits, noise]) * size, mixed):
+            fitted = LogLinearPool(inputs="logits").fit(given, y)
+            expected = score("log_loss", as_probs.predict_proba(np.concatenate([stack, softmax(noise)])), y)
+            assert score("log_loss", fitted.predict_proba(given), y) == pytest.approx(expected, abs=0.01)
+            assert fitted.converged_
+
+    def test_a_search_that_ends_early_is_not_called_converged(self, monkeypatch):
+        stack, y = invented_pool()
+        assert LogLinearPool(ridge=1e-3).fit(stack, y).converged_
+        monkeypatch.setattr(loglinear.LogLinearProblem, "solve", lambda self, *_, **__: self.start)
+        assert not LogLinearPool(ridge=1e-3).fit(stack, y).converged_
+
     def test_an_endless_ridge_is_the_geometric_mean(self):
         stack, y = invented_pool()
         got = LogLinearPool(ridge=1e6).fit(stack, y).predict_proba(stack)
@@ -298,6 +334,30 @@ class TestShrunkStack(BlendContract):
         with pytest.raises(RequestError, match="no fit and predict_proba"):
             create_blend("stack", estimator=object()).fit(stack, y)
 
+    def test_a_class_without_a_row_is_not_pushed_down(self):
+        stack, y = invented_pool(4, 900, 5)
+        seen = y != 3
+        fitted = ShrunkStack(shrinkage=30.0).fit(stack[:, seen], y[seen])
+        assert score("accuracy", fitted.predict_proba(stack[:, ~seen]), y[~seen]) > 0.5
+
+    def test_the_search_for_a_shrinkage_goes_on_past_the_edge_of_its_grid(self):
+        fitted = ShrunkStack().fit(*invented_pool(3, 300, 3))
+        tried, best = list(fitted.shrinkage_scores_), fitted.shrinkage_
+        assert best == min(tried, key=fitted.shrinkage_scores_.get)
+        assert tried[0] < best < tried[-1] or best in (1.0, 30000.0)
+
+    def test_a_shrinkage_is_judged_on_rows_that_its_pool_was_not_fitted_on(self, monkeypatch):
+        sizes = []
+        plain = LogLinearPool.fit
+
+        def counting(self, stack, y):
+            sizes.append(len(y))
+            return plain(self, stack, y)
+
+        monkeypatch.setattr(LogLinearPool, "fit", counting)
+        ShrunkStack().fit(*invented_pool(3, 300, 3))
+        assert sizes == [300, 200, 200, 200]
+
     def test_a_class_that_no_fitted_row_has_gets_no_probability(self):
         stack, y = invented_pool(rows=120)
         method = create_blend("stack", estimator="sklearn.naive_bayes:GaussianNB").fit(stack[:, y < 2], y[y < 2])
@@ -315,6 +375,49 @@ class TestWeightedVote(BlendContract):
                 return super().fit(stack, y)
 
         return AnyNumber([1.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("greedy", "rounds", "many"),
+        ("greedy", "rounds", 2.5),
+        ("greedy", "rounds", True),
+        ("greedy", "max_members", 0),
+        ("greedy", "time_limit", "soon"),
+        ("hill_climb", "step", 0),
+        ("hill_climb", "step", -0.2),
+        ("hill_climb", "smallest", 0.0),
+        ("hill_climb", "negative", "maybe"),
+        ("power", "power", "a"),
+        ("power", "power", 0),
+        ("power", "power", float("inf")),
+        ("trimmed_mean", "share", "half"),
+        ("trimmed_mean", "share", 0.5),
+        ("simplex", "tolerance", -1),
+        ("simplex", "tolerance", "small"),
+        ("loglinear", "ridge", float("nan")),
+        ("loglinear", "ridge", None),
+        ("loglinear", "ridge", "none"),
+        ("loglinear", "ridge", -1),
+        ("loglinear", "inputs", "logit"),
+        ("loglinear", "nonnegative", "yes"),
+        ("stack", "shrinkage", float("nan")),
+        ("stack", "ridge", None),
+        ("stack", "max_iterations", 0),
+        ("weights", "weights", ["a", "b", "c", "d"]),
+        ("weights", "weights", 2),
+    ],
+)
+def test_an_option_of_no_meaning_is_refused_by_name(name, option, value):
+    with pytest.raises(RequestError, match=rf"{option}|\d weights for 4 members"):
+        create_blend(name, **{option: value}).fit(*invented_pool())
+
+
+def test_a_method_says_what_it_is():
+    assert repr(create_blend("greedy", rounds=5)).startswith("GreedySelection(")
+    assert repr(create_blend("loglinear", ridge=0.1)) == "LogLinearPool(ridge=0.1)"
+    assert repr(create_blend("soft")) == "SoftVote()"
 
 
 def test_every_method_of_the_catalogue_loads_and_names_unknown_options():

@@ -88,3 +88,12 @@ def test_every_metric_knows_which_way_is_better():
     assert is_better("log_loss", 0.2, 0.3)
     assert not is_better("log_loss", 0.3, 0.3)
     assert all(isinstance(check_metric(name).greater_is_better, bool) for name in metric_names())
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int16, list])
+def test_labels_of_a_small_type_give_the_same_score(kind):
+    rng = np.random.default_rng(0)
+    probs, y = rng.dirichlet(np.ones(30), 500), rng.integers(0, 30, 500)
+    small = y.tolist() if kind is list else y.astype(kind)
+    for name in metric_names(several=False):
+        assert score(name, probs, small) == score(name, probs, y)
