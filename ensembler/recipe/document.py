@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, composer
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -20,6 +20,8 @@ from ensembler.errors import RecipeError, RequestError
 Place = tuple[str | int, ...]  # the keys and positions that lead to a value
 
 _MAX_NODES = 100_000
+MAX_DEPTH = 50
+_TOO_DEEP = (RecursionError, getattr(composer, "MaxDepthExceededError", RecursionError))  # older versions lack it
 _PLAIN_TAGS = {
     f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp", "merge")
 }
@@ -62,9 +64,11 @@ def _missing(path: Path) -> RequestError:
 
 def parse_document(text: str, path: Path) -> Document:
     """Parse the text of a YAML mapping."""
-    yaml = YAML(typ="safe", pure=True)
+    yaml = _plain_yaml()
     try:
         root = yaml.compose(text)
+    except _TOO_DEEP:
+        raise RecipeError([f"{path.name} is nested too deeply to be a recipe"]) from None
     except MarkedYAMLError as error:
         raise RecipeError([_explain(error, text, path)]) from error
     except (YAMLError, ValueError) as error:
@@ -82,14 +86,23 @@ def parse_value(text: str) -> Any:
     """Parse one YAML value, as given on the command line."""
     if text in ("|", ">"):  # the head of a block that has no lines here
         return text
-    yaml = YAML(typ="safe", pure=True)
+    shown = text if len(text) <= 80 else f"{text[:80]}..."
+    yaml = _plain_yaml()
     try:
         root = yaml.compose(text)
-    except YAMLError as error:
+    except _TOO_DEEP:
+        raise RequestError(f"--set value {shown!r} is nested too deeply") from None
+    except (YAMLError, ValueError) as error:
         raise RequestError(
-            f"--set value {text!r} is not YAML; text that begins with {{ or holds ': ' stands in quotes"
+            f"--set value {shown!r} is not YAML; text that begins with {{ or holds ': ' stands in quotes"
         ) from error
     return None if root is None else _Builder(Path("--set"), yaml).build(root, ())
+
+
+def _plain_yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.max_depth = MAX_DEPTH
+    return yaml
 
 
 def _explain(error: MarkedYAMLError, text: str, path: Path) -> str:
@@ -113,7 +126,7 @@ class _Builder:
         self.n_nodes += 1
         line = node.start_mark.line + 1
         self.origins.setdefault(place, f"{self.path.name} line {line}")
-        if self.n_nodes > _MAX_NODES or len(place) > 50:
+        if self.n_nodes > _MAX_NODES or len(place) > MAX_DEPTH:
             raise RecipeError([f"{self.path.name} line {line}: the file expands to too many values"])
         tag = str(node.tag)
         if tag not in _PLAIN_TAGS:

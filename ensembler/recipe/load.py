@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from ensembler.errors import RecipeError, RequestError, nearest
 from ensembler.predictions.store import check_name
-from ensembler.recipe.document import Document, Place, parse_value, read_document
+from ensembler.recipe.document import MAX_DEPTH, Document, Place, parse_value, read_document
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.training.spec import MEMBER_SPECS, any_has_option, counts, has_option, spec_of
 
@@ -89,6 +89,8 @@ def _override(document: Document, overrides: Sequence[str]) -> Document:
         keys = dotted.split(".")
         if not separator or not all(keys):
             raise RequestError(f"--set {override!r}: expected key=value, for instance --set members.cnn.epochs=3")
+        if len(keys) > MAX_DEPTH:
+            raise RequestError(f"--set {override[:80]!r}...: the key is nested too deeply")
         nested: Any = parse_value(text)
         for key in reversed(keys):
             nested = {key: nested}

@@ -139,3 +139,17 @@ def test_the_schema_knows_every_key(recipe):
 def test_where_a_value_may_have_several_forms_only_the_one_that_was_meant_is_explained(recipe, override, message):
     (found,) = problems(recipe(GOOD.replace("targets: label", "targets: [a, b]")), override)
     assert message in found
+
+
+@pytest.mark.parametrize(
+    "text", ["data: " + "[" * 20_000, "data: " + "{a: " * 20_000, "\n".join(" " * i + "a:" for i in range(2_000))]
+)
+def test_a_recipe_nested_without_end_is_refused_in_one_short_line(recipe, text):
+    assert problems(recipe(text)) == ["recipe.yaml is nested too deeply to be a recipe"]
+
+
+@pytest.mark.parametrize("override", ["a=" + "[" * 20_000, "a." * 20_000 + "b=1"])
+def test_an_override_nested_without_end_is_refused_in_one_short_line(recipe, override):
+    with pytest.raises(RequestError, match="is nested too deeply") as caught:
+        Recipe.load(recipe(GOOD), [override])
+    assert len(str(caught.value)) < 200
