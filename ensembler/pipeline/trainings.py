@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensembler.pipeline.fingerprint import fingerprint
+from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.progress import FoldJob
+from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.finished_folds import FinishedFold
 from ensembler.training.spec import EnsembleSpec, SoupSpec
 
@@ -101,11 +103,18 @@ def group_trainings(plans: Sequence[MemberPlan]) -> list[Training]:
     asked: dict[str, list[MemberPlan]] = {}
     for plan in plans:
         asked.setdefault(plan.job.training, []).append(plan)
-    return [Training(name, tuple(members), _all_plans(name, members)) for name, members in asked.items()]
+    jobs = _jobs_by_training(plans[0].workspace) if plans else {}
+    return [Training(name, tuple(members), _all_plans(members, jobs[name])) for name, members in asked.items()]
 
 
-def _all_plans(name: str, asked: Sequence[MemberPlan]) -> tuple[MemberPlan, ...]:
+def _jobs_by_training(workspace: Workspace) -> dict[str, list[MemberJob]]:
+    found: dict[str, list[MemberJob]] = {}
+    for job in workspace.jobs:
+        if not job.parts:
+            found.setdefault(job.training, []).append(job)
+    return found
+
+
+def _all_plans(asked: Sequence[MemberPlan], jobs: Sequence[MemberJob]) -> tuple[MemberPlan, ...]:
     by_name = {plan.job.name: plan for plan in asked}
-    workspace = asked[0].workspace
-    jobs = [job for job in workspace.jobs if job.training == name and not job.parts]
-    return tuple(by_name.get(job.name) or MemberPlan(workspace, job) for job in jobs)
+    return tuple(by_name.get(job.name) or MemberPlan(asked[0].workspace, job) for job in jobs)

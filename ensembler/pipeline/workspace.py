@@ -21,7 +21,7 @@ from ensembler.data.samples import SampleSet, drop_samples, read_samples
 from ensembler.data.sources import MOST_NAMED
 from ensembler.data.targets import TRAIN_PREFIX
 from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
-from ensembler.files import claim, write_bytes, write_json
+from ensembler.files import claim, sha256_of, write_bytes, write_json
 from ensembler.label_sets import indicators, strata
 from ensembler.pipeline.audit import with_duplicates_grouped
 from ensembler.pipeline.jobs import MemberJob, member_jobs
@@ -212,25 +212,34 @@ def _create(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path
         progress.note(note)
     images = images_fingerprint(samples, artifacts)
     write_lock(recipe, store, samples, split.table, images, left_out=samples.left_out)
-    write_recipe(recipe, store)
     write_samples(store.samples_path, split.table)  # last: now the run exists
 
 
-def write_recipe(recipe: Recipe, store: RunStore) -> None:
-    """Write the resolved recipe into the run when it differs from what is there."""
-    content = resolved_yaml(recipe.spec)
-    if not store.recipe_path.is_file() or store.recipe_path.read_bytes() != content:
-        write_bytes(store.recipe_path, content)
+def write_recipe(store: RunStore, resolved: Mapping[str, Any], old: Mapping[str, Any]) -> str:
+    """Write the resolved recipe into the run, and return its sha256; what is there already is left as it is.
+
+    `old` is the lock of the run: YAML of many members takes seconds to write, a checksum tells whether it has to be.
+    """
+    path, kept = store.recipe_path, old.get("recipe_sha256")
+    if old.get("recipe") == resolved and isinstance(kept, str) and path.is_file() and sha256_of(path) == kept:
+        return kept
+    content = _yaml(resolved)
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def resolved_yaml(spec: RecipeSpec) -> bytes:
     """The whole recipe with every default written out, as YAML that runs as it is."""
+    return _yaml(dump_spec(spec))
+
+
+def _yaml(content: Mapping[str, Any]) -> bytes:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     buffer = io.BytesIO()
-    yaml.dump(dump_spec(spec), buffer)
+    yaml.dump(content, buffer)
     return buffer.getvalue()
 
 
@@ -247,12 +256,13 @@ def write_lock(
     images: str,
     left_out: Iterable[str] = (),
 ) -> None:
-    """Write versions, seeds, classes, fingerprints of table and images, and the resolved recipe into the run.
+    """Write the resolved recipe into the run, and with it versions, seeds, classes, fingerprints of table and images.
 
     `table` is the run's samples.csv, whose fold columns say how often the split is repeated.
     """
     jobs = member_jobs(recipe.spec.members, fold_repeats(table))
     old = store.lock if store.recipe_lock_path.is_file() else {}
+    resolved = dump_spec(recipe.spec)
     content = {
         "format": 1,
         "versions": {"python": platform.python_version(), **_versions()},
@@ -266,7 +276,8 @@ def write_lock(
         "data": data_fingerprint(samples),
         "images": images,
         "choices": old.get("choices", {}),
-        "recipe": dump_spec(recipe.spec),
+        "recipe": resolved,
+        "recipe_sha256": write_recipe(store, resolved, old),
     }
     if content != old:
         write_json(store.recipe_lock_path, content)
@@ -314,7 +325,6 @@ def _compare(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Pat
     images = images_fingerprint(samples, artifacts)
     _compare_fingerprints(store, {"data": data_fingerprint(samples), "images": images})
     write_lock(recipe, store, samples, store.samples.table, images)
-    write_recipe(recipe, store)
     return samples
 
 
