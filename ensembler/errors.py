@@ -5,6 +5,7 @@ EnsemblerError                  exit code 1: the work failed
 │   ├── MissingFileError        a file or array that was never made (also FileNotFoundError)
 │   └── NotFiniteError          logits of a network that are not finite
 ├── TrainingError               a network could not be trained (loss not finite, ...)
+├── OutOfMemoryError            a network needs more memory than there is (also MemoryError)
 ├── DiskFullError               no room left; what is finished is safe (also OSError)
 └── RequestError                exit code 2: the request was wrong (also ValueError)
     ├── RecipeError             a recipe that cannot be run, with all its problems at once
@@ -37,6 +38,10 @@ class MissingFileError(StoreError, FileNotFoundError):
 
 class TrainingError(EnsemblerError):
     """A network could not be trained."""
+
+
+class OutOfMemoryError(EnsemblerError, MemoryError):
+    """A network needs more memory than there is."""
 
 
 class NotFiniteError(StoreError):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ensembler.data.pixels import Pixels
 from ensembler.inference.views import View
 from ensembler.networks.devices import copies_early, pick_device
+from ensembler.networks.memory import in_parts
 
-BATCH = 64  # images predicted at once, the same for all members, so that they can share a pass
+BATCH = 64  # images read at once, the same for all members, so that they can share a pass
 
 # Logits float32 [images, classes] of uint8 pixels [images, channels, height, width] on the device.
 Predictor = Callable[[Tensor], NDArray[np.float32]]
@@ -56,6 +57,17 @@ def predict_logits(
         if on_batch is not None:
             on_batch(min(start + batch_size, len(rows)), len(rows))
     return out
+
+
+def in_batches(predictor: Predictor, most: int) -> Predictor:
+    """The predictor given at most so many images at once, and fewer where memory does not suffice for them."""
+
+    def predict(images: Tensor) -> NDArray[np.float32]:
+        starts = range(0, len(images), most)
+        parts = [part for start in starts for part in in_parts(predictor, images[start : start + most])]
+        return np.concatenate(parts)
+
+    return predict
 
 
 def predict_batch(predictors: Sequence[Predictor], batch: NDArray[np.uint8], device: str) -> list[NDArray[np.float32]]:

@@ -32,20 +32,27 @@ class Engines:
     def predictor(
         self, plan: MemberPlan, weights: Path, pixels: Pixels, rows: NDArray[np.int64], name: str
     ) -> Predictor:
-        """The network in `weights` by the engine of its member, compared with float32 on the first of its `rows`."""
-        from ensembler.inference.engines.choose import CHECKED, ready
+        """The network in `weights` by the engine of its member, compared with float32 on the first of its `rows`.
+
+        It predicts no more images at once than the member is trained with.
+        """
+        from ensembler.inference.engines.choose import CHECKED, at_once, ready
+        from ensembler.inference.predict import in_batches
         from ensembler.networks.checkpoint import load_checkpoint
 
-        return ready(
-            self.of(plan, weights, pixels),
+        engine = self.of(plan, weights, pixels)
+        most = at_once(engine, plan.job.base.batch_size)
+        predictor = ready(
+            engine,
             lambda: load_checkpoint(weights, self.device),
-            pixels[rows[:CHECKED]],
+            pixels[rows[: min(CHECKED, most)]],
             amp=plan.job.base.amp,
             device=self.device,
             name=name,
             on_note=self.workspace.progress.note,
             multi_label=bool(plan.multi_label),
         )
+        return in_batches(predictor, most)
 
     def of(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> str:
         """The name of a member's engine; the first that asks for `auto` measures it with the network in `weights`."""
@@ -76,6 +83,7 @@ class Engines:
             networks=plan.n_folds,
             amp=plan.job.base.amp,
             device=self.device,
+            batch_size=plan.job.base.batch_size,
         )
         times = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in choice.batch.items())
         self.workspace.progress.note(f"{plan.job.name} predicts by {choice.engine} (ms a batch: {times})")

@@ -133,7 +133,8 @@ class Trainer:
             if not ours or self._has_failed(training) or not training.unfinished(fold):
                 return
             try:
-                self._finish(training, fold)
+                with training.memory_advice:
+                    self._finish(training, fold)
             except Exception as error:
                 if _concerns_all(error):
                     raise

@@ -160,6 +160,7 @@ def _work(share: Share, mouth: Connection) -> None:
     """Train with a share of the cores until no fold is left; what happens goes into `mouth`."""
     # Ctrl-C reaches all of them at once: the process that shows progress ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)  # so that the last epoch is kept
     os.environ["OMP_NUM_THREADS"] = str(share.threads)
     import torch
 
@@ -180,3 +181,7 @@ def _work(share: Share, mouth: Connection) -> None:
         mouth.send(("error", (EnsemblerError(str(error)),)))
     except OSError as error:
         mouth.send(("error", (OSError(error.errno, error.strerror, error.filename),)))
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt

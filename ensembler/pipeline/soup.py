@@ -58,7 +58,7 @@ class Kitchen:
 
     def _loss(self, names: Sequence[str], fold: int) -> float:
         """The summed log loss of a soup on the rows that its fold is validated on."""
-        from ensembler.inference.predict import predict_logits
+        from ensembler.inference.predict import BATCH, predict_logits
         from ensembler.inference.views import expand_views
 
         key = (tuple(sorted(names)), fold)
@@ -72,6 +72,7 @@ class Kitchen:
                 expand_views(["identity"]),
                 classes=len(plan.classes),
                 device=self.device,
+                batch_size=min(BATCH, plan.job.base.batch_size),
                 amp=plan.job.base.amp,
             )[0, 0]
             total = 0.0
@@ -85,16 +86,18 @@ class Kitchen:
         return self.losses[key]
 
     def _average(self, names: Sequence[str], fold: int) -> Normalised:
+        from ensembler.networks.devices import pick_device
         from ensembler.training.averages import renew_batch_norms
         from ensembler.training.soup import average_weights
 
         found = {p.job.name: p for p in self.plan.ingredients}
-        networks = [self._load(found[name], fold) for name in names]
+        networks = [self._load(found[name], fold) for name in names]  # on the processor, which has room for all
+        device = pick_device(self.device)
         if len(networks) == 1:
-            return networks[0]
-        soup = average_weights(networks)
+            return networks[0].to(device)
+        soup = average_weights(networks).to(device)
         rows = self.plan.rows_of_fold(fold, validation=False)
-        renew_batch_norms(soup, self.plan.pixels, rows, max(64, self.plan.job.base.batch_size))
+        renew_batch_norms(soup, self.plan.pixels, rows, self.plan.job.base.batch_size)
         return soup.eval()
 
     def _load(self, plan: MemberPlan, fold: int) -> Normalised:
@@ -107,4 +110,4 @@ class Kitchen:
             raise StoreError(
                 f"{error}; restore it from a copy, or remove {plan.folder} to have {plan.job.name!r} trained again"
             ) from error
-        return load_checkpoint(path, self.device)
+        return load_checkpoint(path, "cpu")

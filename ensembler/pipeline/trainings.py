@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.progress import FoldJob
 from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.finished_folds import FinishedFold
-from ensembler.training.spec import EnsembleSpec, SoupSpec
+from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,16 @@ class Training:
     def fingerprint(self) -> str:
         """A digest of everything that decides what it makes."""
         return self.all_plans[0].fingerprint
+
+    @property
+    def memory_advice(self) -> AbstractContextManager[None]:
+        """A block in which an error for want of memory says which of its options need less."""
+        from ensembler.networks.memory import memory_advice
+
+        first = self.all_plans[0]
+        base = first.job.base
+        accumulate = base.accumulate if isinstance(base, MemberSpec) else None
+        return memory_advice(batch_size=base.batch_size, size=first.input.size, amp=base.amp, accumulate=accumulate)
 
     def state_path(self, fold: int) -> Path:
         """Where the training of a fold that is not over keeps its state."""

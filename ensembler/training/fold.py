@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ensembler.errors import RequestError, TrainingError
 from ensembler.metrics import is_better
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device, place_for_training
+from ensembler.networks.memory import memory_advice
 from ensembler.training.averages import FurtherWeights
 from ensembler.training.batches import BatchSource, epoch_batches
 from ensembler.training.compiling import CompileChoice, choose, compiled
@@ -42,7 +44,7 @@ from ensembler.training.parts import (
 from ensembler.training.randomness import only_deterministic, own_randomness, seed_all
 from ensembler.training.sampling import draw_rows, epoch_size
 from ensembler.training.spec import MemberSpec
-from ensembler.training.state import read_state, write_state
+from ensembler.training.state import StateKeeper, read_state
 from ensembler.training.validation import validate
 
 
@@ -114,7 +116,7 @@ def train_fold(
     """Train the network of `spec` on the train rows.
 
     `weights` names the networks that are wanted of the training (default: the member's own, `spec.primary`). With
-    `state_path` the state is kept after every epoch and taken up again by a training of the same spec, rows and
+    `state_path` the state is kept on disk from time to time and taken up again by a training of the same spec, rows and
     `identity`, a digest of whatever else counts, such as the augmentation. With `compile: auto`, `compiled` is what was
     chosen before; None has it measured, and `on_compile_choice` says what counts. Raises TrainingError when the loss
     is not finite, with epoch and learning rate.
@@ -122,22 +124,29 @@ def train_fold(
     if len(data.train_rows) < 2:
         raise RequestError(f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from")
     chosen_device = pick_device(device)
-    with own_randomness(chosen_device), only_deterministic(spec.deterministic):
+    processes = loader_processes(chosen_device) if workers is None else workers
+    loader = Loader(processes, chosen_device, on_note)
+    wanted = tuple(weights) or (spec.primary,)
+    size = data.pixels.shape[1]
+    with (
+        own_randomness(chosen_device),
+        only_deterministic(spec.deterministic, on_note),
+        memory_advice(batch_size=spec.batch_size, size=size, amp=spec.amp, accumulate=spec.accumulate),
+        nullcontext() if state_path is None else StateKeeper(state_path) as keeper,
+    ):
         seed_all(sample_seed(seed, "build", fold))
-        wanted = tuple(weights) or (spec.primary,)
-        processes = loader_processes(chosen_device) if workers is None else workers
-        loader = Loader(processes, chosen_device, on_note)
         training = _Training.build(spec, data, wanted, identity, augment, seed, fold, chosen_device, loader)
         if state_path is not None:
             training.resume(state_path, on_note)
         if not training.is_over:
             training.compile(compiled, on_compile_choice, on_note)
         while not training.is_over:
-            record = training.run_epoch()
-            if state_path is not None:
-                training.keep(state_path)
+            training.train_epoch()
+            if keeper is not None:
+                keeper.keep(training.state())  # before the validation, so that nothing can take the epoch away
+            training.validate()
             if on_epoch is not None:
-                on_epoch(record)
+                on_epoch(training.history[-1])
         return training.result()
 
 
@@ -261,20 +270,20 @@ class _Training:
         batches = epoch_batches(rows, self.spec.batch_size, rng)
         return BatchSource(data.pixels, data.targets, batches, self.augment, key)
 
-    def run_epoch(self) -> EpochRecord:
-        """Train and validate one epoch."""
+    def train_epoch(self) -> None:
+        """Train one epoch; `validate` then looks at it."""
         epoch = len(self.history) + 1
         began = time.perf_counter()
         seed_all(sample_seed(self.seed, self.fold, epoch))
         source = self._source(epoch)
-        self._freeze(epoch <= self.spec.freeze_epochs)
+        frozen = epoch <= self.spec.freeze_epochs
+        self._freeze(frozen)
+        self._learn(frozen)
         loss, lr = self._train(source, epoch)
         self.further.after_epoch(epoch, self.network)
         self.history.append(EpochRecord(epoch, self.spec.epochs, loss, lr, time.perf_counter() - began))
-        self._validate()
-        return self.history[-1]
 
-    def _validate(self) -> None:
+    def validate(self) -> None:
         """Look at the validation rows after the epoch that was trained last, where something asks for it."""
         record = self.history[-1]
         if not self.spec.validates_after(record.epoch) or not len(self.data.valid_rows):
@@ -305,9 +314,19 @@ class _Training:
             for parameter in part.parameters():
                 parameter.requires_grad_(True)
 
+    def _learn(self, frozen: bool) -> None:
+        """Put the network into training mode; of a frozen backbone the head alone.
+
+        The statistics of its batch norms stay as they are, like its weights, and its dropout does nothing.
+        """
+        self.network.train()
+        if frozen:
+            self.network.network.eval()
+            for part in _head(self.network.network):
+                part.train()
+
     def _train(self, source: BatchSource, epoch: int) -> tuple[float, float]:
         """Take the steps of an epoch; the mean loss, and the learning rate of the first step."""
-        self.network.train()
         steps = len(source)
         total, seen = torch.zeros((), device=self.device), 0
         updates = (epoch - 1) * math.ceil(steps / self.spec.accumulate)
@@ -340,7 +359,7 @@ class _Training:
 
     def _loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
         images, soft = mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
-        with autocast(autocast_type(self.spec.amp, self.device), self.device):
+        with autocast(autocast_type(self.spec.amp, self.device), self.device), _enough_for_batch_norms(len(images)):
             logits = network(images)
         # The loss is summed in float32, whatever the network computed in.
         loss: Tensor = self.criterion(logits.float(), soft)
@@ -404,9 +423,9 @@ class _Training:
         epochs = last | self.spec.cycle_ends | {self.spec.primary: chosen}
         return TrainedFold(networks, tuple(self.history), chosen, seconds, epochs=epochs)
 
-    def keep(self, path: Path) -> None:
-        """Write the state that `resume` takes up."""
-        state = {
+    def state(self) -> dict[str, Any]:
+        """Everything that `resume` takes up."""
+        return {
             "job": self.job,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -417,7 +436,6 @@ class _Training:
             "best": self.best,
             "best_epoch": self.best_epoch,
         }
-        write_state(path, state)
 
     def resume(self, path: Path, on_note: Callable[[str], None] | None) -> None:
         """Take up the state in `path` when it is whole and of this very training."""
@@ -436,6 +454,21 @@ class _Training:
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         if on_note is not None and self.history:
             on_note(f"goes on after epoch {len(self.history)}")
+        if self.history and self.history[-1].valid_loss is None:
+            self.validate()
+
+
+@contextmanager
+def _enough_for_batch_norms(n_images: int) -> Iterator[None]:
+    """Say what torch's batch norms mean by their ValueError for a batch of one image."""
+    try:
+        yield
+    except ValueError as error:
+        if n_images > 1:
+            raise
+        raise TrainingError(
+            f"a batch of one image is too few for the network's batch norms ({error}); batch_size: 2 or more is needed"
+        ) from error
 
 
 def _head(backbone: Any) -> tuple[nn.Module, ...]:

@@ -184,21 +184,28 @@ class TaskLosses(nn.Module):
         sizes: Sequence[int],
         weights: Sequence[float],
         columns: Sequence[int] | None = None,
+        all_known: Sequence[bool] | None = None,
     ) -> None:
         super().__init__()
         self.losses = nn.ModuleList(losses)
         self.sizes = list(sizes)
         self.weights = list(weights)
         self.columns = list(columns or [1] * len(self.sizes))
+        # Looking for unknown labels waits for the device; where there are none nothing is looked for.
+        self.all_known = list(all_known or [False] * len(self.sizes))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of logits `[batch, all classes]` and labels `[batch, columns]`: one for each task, or each label."""
         total = logits.sum() * 0.0  # keeps the graph when a batch has no label at all
         parts: tuple[Tensor, ...] = torch.split(logits, self.sizes, dim=1)
         labels: tuple[Tensor, ...] = torch.split(targets, self.columns, dim=1)
-        for loss, weight, part, wanted in zip(self.losses, self.weights, parts, labels, strict=True):
-            known = wanted[:, 0] >= 0
-            if bool(known.any()):
-                one = wanted[known] if isinstance(loss, LabelSetLoss) else wanted[known, 0]
-                total = total + weight * loss(part[known], one)
+        for loss, weight, part, wanted, all_known in zip(
+            self.losses, self.weights, parts, labels, self.all_known, strict=True
+        ):
+            if not all_known:
+                known = wanted[:, 0] >= 0
+                if not bool(known.any()):
+                    continue
+                part, wanted = part[known], wanted[known]
+            total = total + weight * loss(part, wanted if isinstance(loss, LabelSetLoss) else wanted[:, 0])
         return total

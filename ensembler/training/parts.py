@@ -65,10 +65,11 @@ def build_scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates:
 def build_criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
     """The loss of the member over the tasks of `data`."""
     targets = data.targets[data.train_rows].reshape(len(data.train_rows), -1)
-    losses = []
+    losses, all_known = [], []
     for t, labels in enumerate(np.split(targets, np.cumsum(data.columns)[:-1], axis=1)):
         names = None if data.names is None else data.names[t]
         known = labels[labels[:, 0] >= 0]
+        all_known.append(len(known) == len(labels))
         if t in data.multi_label:
             losses.append(build_label_set_loss(spec, known, names))
         else:
@@ -77,7 +78,7 @@ def build_criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
     if data.tasks is None:
         return losses[0]
     weights = [(spec.loss_weights or {}).get(name, 1.0) for name in spec.targets]
-    return TaskLosses(losses, data.sizes, weights, data.columns)
+    return TaskLosses(losses, data.sizes, weights, data.columns, all_known)
 
 
 def build_mixup(spec: MemberSpec, data: FoldData) -> Any:
@@ -107,6 +108,7 @@ def mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         mixed: tuple[Tensor, Tensor] = mixup(images, targets)
         return mixed
     hot = nn.functional.one_hot(targets[even:], mixup.num_classes).to(images.dtype)
+    hot = hot * (1 - mixup.label_smoothing) + mixup.label_smoothing / mixup.num_classes  # as timm smooths the pairs
     if not even:
         return images, hot
     first, soft = mixup(images[:even], targets[:even])

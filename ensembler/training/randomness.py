@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,11 +35,45 @@ def own_randomness(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def only_deterministic(wanted: bool) -> Iterator[None]:
-    """Let torch use deterministic algorithms only while the block runs, when that is wanted."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
+def only_deterministic(wanted: bool, on_note: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Let torch use deterministic algorithms while the block runs, when that is wanted.
+
+    Of operations that have none, torch computes the usual form, and `on_note` hears of each once.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what older versions of torch want for CUDA
+    before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings(), _notes_instead(on_note):
+            warnings.filterwarnings("default", message=_INDETERMINATE)
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+_INDETERMINATE = r"(?P<operation>\S+) does not have a deterministic implementation"
+
+
+@contextlib.contextmanager
+def _notes_instead(on_note: Callable[[str], None] | None) -> Iterator[None]:
+    """Tell `on_note` of operations without a deterministic form, in the place of torch's warnings."""
+    show, told = warnings.showwarning, set()
+
+    def note(message: Warning | str, *where: Any, **more: Any) -> None:
+        found = re.match(_INDETERMINATE, str(message))
+        if found is None:
+            show(message, *where, **more)
+        elif on_note is not None and found["operation"] not in told:
+            told.add(found["operation"])
+            on_note(
+                f"deterministic: {found['operation']} has no deterministic form here; equal seeds may differ a little"
+            )
+
+    warnings.showwarning = note
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        warnings.showwarning = show

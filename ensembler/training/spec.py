@@ -250,6 +250,8 @@ class MemberSpec(TrainingSpec):
         if self.mixes and (len(self.targets) > 1 or self.loss == "focal"):
             what = "several targets" if len(self.targets) > 1 else "loss: focal"
             raise ValueError(f"mixup and cutmix mix labels, which {what} cannot take; leave one out")
+        if self.mixes and self.batch_size == 1:
+            raise ValueError("mixup and cutmix mix pairs of a batch; batch_size: 1 has none")
         odd = sorted(set(self.loss_weights or ()) - set(self.targets))
         if odd:
             raise ValueError(f"loss_weights names {odd[0]!r}, which is not among its targets {list(self.targets)}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ensembler.logits import sigmoid, softmax
 from ensembler.metrics import score
 from ensembler.networks.devices import autocast, autocast_type
+from ensembler.networks.memory import in_parts
 from ensembler.training.fold_data import FoldData
 from ensembler.training.spec import MemberSpec
 
@@ -36,6 +37,12 @@ class Validation:
 def validate(network: nn.Module, spec: MemberSpec, data: FoldData, device: torch.device) -> Validation:
     """Predict the validation rows of `data`, in batches no larger than those of the training."""
     network.eval()
+
+    def predict(pixels: Tensor) -> Tensor:
+        with autocast(autocast_type(spec.amp, device), device):
+            logits: Tensor = network(pixels).float()
+        return logits
+
     sizes, columns = list(data.sizes), list(data.columns)
     # [tasks]: rows that are right, rows with a label, summed loss
     right, known, loss = (np.zeros(len(sizes)) for _ in range(3))
@@ -44,8 +51,7 @@ def validate(network: nn.Module, spec: MemberSpec, data: FoldData, device: torch
         rows = data.valid_rows[start : start + spec.batch_size]
         pixels = torch.from_numpy(data.pixels[rows]).permute(0, 3, 1, 2).to(device)
         targets = torch.from_numpy(data.targets[rows]).to(device)
-        with autocast(autocast_type(spec.amp, device), device):
-            logits = network(pixels).float()
+        logits = torch.cat(in_parts(predict, pixels))
         labels = torch.split(targets.view(len(targets), -1), columns, dim=1)
         for t, (part, wanted) in enumerate(zip(torch.split(logits, sizes, dim=1), labels, strict=True)):
             of_batch = _label_set_scores(part, wanted) if t in data.multi_label else _scores(part, wanted[:, 0])

@@ -197,6 +197,7 @@ def test_the_fastest_engine_is_the_one_that_is_done_first(monkeypatch):
 
             def predictor(images):
                 clock.now += made[name][1]
+                return np.zeros((len(images), 2), np.float32)
 
             return predictor
 

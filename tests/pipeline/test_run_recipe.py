@@ -255,6 +255,30 @@ def test_altered_weights_are_refused_before_they_predict(recipe):
         run(recipe, "views=[identity, hflip, rot90]")
 
 
+@pytest.mark.parametrize("where", ["place_for_training", "_predict"])
+def test_want_of_memory_fails_its_member_with_advice_and_leaves_the_others_alone(recipe, monkeypatch, where):
+    import torch
+
+    from ensembler.pipeline import kfold
+    from ensembler.training import fold
+
+    holder = fold if where == "place_for_training" else kfold.Trainer
+    usual, calls = getattr(holder, where), []
+
+    def full(*given):
+        calls.append(given)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return usual(*given)
+
+    monkeypatch.setattr(holder, where, full)
+    result = kfold_recipe(Recipe.load(recipe), recipe.parent / "artifacts")
+    assert result.complete == ("wide",)
+    (failure,) = result.failures
+    assert "out of memory with batch_size 16 at 16 px; batch_size: 8 with accumulate: 2" in failure.message
+    assert not list(recipe.parent.rglob("failed.log"))  # no fault of ours: nothing to trace
+
+
 def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
@@ -313,6 +337,28 @@ def test_weights_of_a_version_that_kept_no_digest_still_predict(recipe, monkeypa
     folder = recipe.parent / "artifacts" / "shapes" / "members" / "narrow"
     (folder / "fold0.logits.safetensors").unlink()
     assert run(recipe, members=["narrow"]).trained == 1  # fold 2 alone
+
+
+def test_weights_are_averaged_on_the_processor_whatever_the_device(recipe, monkeypatch):
+    from ensembler.networks import checkpoint
+
+    run(recipe, "members.twin={}", members=["narrow", "twin"])
+    usual, devices = checkpoint.load_checkpoint, []
+
+    def load(path, device="auto"):
+        devices.append(device)
+        return usual(path, device)
+
+    def average(networks):
+        assert {parameter.device.type for network in networks for parameter in network.parameters()} == {"cpu"}
+        return networks[0]
+
+    monkeypatch.setattr(checkpoint, "load_checkpoint", load)
+    monkeypatch.setattr("ensembler.training.soup.average_weights", average)
+    soup = "members.soup={method: soup, of: [narrow, twin]}"
+    result = kfold_recipe(Recipe.load(recipe, ["members.twin={}", soup]), recipe.parent / "artifacts", members=["soup"])
+    assert result.complete == ("soup",)
+    assert devices == ["cpu", "cpu", "auto"] * 3  # the two that are averaged, and the soup that predicts
 
 
 def test_a_soup_is_not_made_of_altered_weights(recipe):

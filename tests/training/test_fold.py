@@ -1,4 +1,5 @@
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -8,13 +9,15 @@ from ensembler.data.augment import build_augment
 from ensembler.data.images import ArrayImages
 from ensembler.data.pixels import FilePixels, prepare_pixels
 from ensembler.data.spec import InputSpec
-from ensembler.errors import RequestError, TrainingError
+from ensembler.errors import OutOfMemoryError, RequestError, TrainingError
 from ensembler.training.batches import BatchSource
 from ensembler.training.fold import EpochRecord, train_fold
 from ensembler.training.fold_data import FoldData
 from ensembler.training.loading import Loader
 from ensembler.training.parts import build_mixup, mix
+from ensembler.training.randomness import only_deterministic
 from ensembler.training.spec import MemberSpec
+from ensembler.training.validation import validate
 
 TINY = {"backbone": f"{__name__}:tiny", "epochs": 3, "batch_size": 8, "lr": 0.01, "amp": "off"}
 
@@ -319,7 +322,7 @@ def test_how_often_is_looked_leaves_the_weights_as_they_are(data):
 def test_an_interrupted_choice_goes_on_with_the_best_epoch_so_far(data, tmp_path, monkeypatch, options):
     spec, state = MemberSpec(**{**TINY, "epochs": 4}, **options), tmp_path / "state"
     values = [0.9, 0.5, 0.6, 0.7] if spec.choose_by == "log_loss" else [0.5, 0.9, 0.9]
-    validating(monkeypatch, values)
+    validating(monkeypatch, [*values[:2], *values[1:]])  # the second epoch is kept before it is looked at
 
     def stop(record):
         if record.epoch == 2:
@@ -331,3 +334,135 @@ def test_an_interrupted_choice_goes_on_with_the_best_epoch_so_far(data, tmp_path
     assert resumed.chosen_epoch == 2
     validating(monkeypatch, values)
     assert same(weights(train_fold(spec, data)), weights(resumed))
+
+
+def out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it")
+
+
+ADVICE = (
+    r"^out of memory with batch_size 8 at 12 px; batch_size: 4 with accumulate: 2 \(steps as large as now\) or a size "
+    r"below 12 or amp: auto needs less \(CUDA out of memory\. Tried to allocate 2\.00 GiB\.\)$"
+)
+
+
+def test_a_step_without_enough_memory_says_what_needs_less(data, monkeypatch):
+    from ensembler.training import fold
+
+    monkeypatch.setattr(fold._Training, "_loss", out_of_memory)
+    with pytest.raises(OutOfMemoryError, match=ADVICE):
+        train_fold(MemberSpec(**TINY), data)
+
+
+def test_a_network_that_does_not_fit_says_what_needs_less(data, monkeypatch):
+    from ensembler.training import fold
+
+    monkeypatch.setattr(fold, "place_for_training", out_of_memory)
+    with pytest.raises(OutOfMemoryError, match=ADVICE):
+        train_fold(MemberSpec(**TINY), data)
+
+
+def test_a_processor_without_enough_memory_is_told_by_its_words(data, monkeypatch):
+    from ensembler.training import fold
+
+    def full(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(fold._Training, "_loss", full)
+    with pytest.raises(OutOfMemoryError, match="batch_size: 4 with accumulate: 2"):
+        train_fold(MemberSpec(**TINY), data)
+
+
+def test_a_validation_without_enough_memory_does_not_lose_the_epoch(data, tmp_path, monkeypatch):
+    from ensembler.training import fold
+
+    spec, state = MemberSpec(**{**TINY, "epochs": 2}), tmp_path / "state"
+    whole = train_fold(spec, data)
+    with monkeypatch.context() as patch, pytest.raises(OutOfMemoryError, match=ADVICE):
+        patch.setattr(fold, "validate", out_of_memory)
+        train_fold(spec, data, state_path=state)
+    notes = []
+    resumed = train_fold(spec, data, state_path=state, on_note=notes.append)
+    assert notes == ["goes on after epoch 2"]
+    assert resumed.history[-1].valid_loss == whole.history[-1].valid_loss
+    assert same(weights(whole), weights(resumed))
+
+
+class OfSmallBatches(torch.nn.Module):
+    """A network that has memory for so many images in evaluation."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.body, self.most, self.seen = tiny(2, 3), most, []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        return out_of_memory() if len(x) > self.most else self.body(x.float())
+
+
+def test_validation_takes_no_larger_batches_than_the_training_and_halves_them_when_it_must(data):
+    spec, wide = MemberSpec(**TINY), dataclasses.replace(data, valid_rows=np.arange(10, 40))
+    network = OfSmallBatches(8)
+    whole = validate(network, spec, wide, torch.device("cpu"))
+    assert network.seen == [8, 8, 8, 6]
+    network.seen, network.most = [], 2
+    found = validate(network, spec, wide, torch.device("cpu"))
+    assert network.seen[:7] == [8, 4, 2, 2, 4, 2, 2]
+    assert (found.score, found.loss) == (whole.score, pytest.approx(whole.loss))
+    network.most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        validate(network, spec, wide, torch.device("cpu"))
+
+
+def test_frozen_epochs_leave_the_backbone_as_it_is(data):
+    def backbone(**options):
+        state = train_fold(MemberSpec(**TINY | options), data).network.state_dict()
+        return {name: value for name, value in state.items() if not name.startswith("network.6.")}
+
+    once, twice = (backbone(epochs=n, freeze_epochs=n) for n in (1, 2))
+    assert all(torch.equal(once[name], twice[name]) for name in once)
+    assert int(twice["network.1.num_batches_tracked"]) == 0
+    assert torch.equal(twice["network.1.running_mean"], torch.zeros(4))
+    thawed = backbone(epochs=3, freeze_epochs=2)
+    assert int(thawed["network.1.num_batches_tracked"]) == 4
+    assert not torch.equal(thawed["network.0.weight"], twice["network.0.weight"])
+
+
+def test_the_last_row_of_an_odd_batch_is_smoothed_as_the_mixed_ones_are(data):
+    spec = MemberSpec(**TINY, mixup=0.5, smoothing=0.1)
+    images = torch.rand(7, 3, 4, 4)
+    _, soft = mix(build_mixup(spec, data), images, torch.zeros(7, dtype=torch.int64))
+    assert torch.allclose(soft, torch.tensor([0.95, 0.05]).expand(7, 2))
+
+
+def flat(num_classes, in_chans):
+    return torch.nn.Sequential(
+        torch.nn.Flatten(),
+        torch.nn.Linear(12 * 12 * in_chans, 8),
+        torch.nn.BatchNorm1d(8),
+        torch.nn.Linear(8, num_classes),
+    )
+
+
+def test_one_image_is_too_few_for_batch_norms_without_places(data):
+    spec = MemberSpec(**{**TINY, "backbone": f"{__name__}:flat", "batch_size": 1})
+    with pytest.raises(TrainingError, match=r"a batch of one image is too few .* batch_size: 2 or more is needed"):
+        train_fold(spec, data)
+
+
+def test_an_operation_without_a_deterministic_form_is_a_note_and_not_an_error():
+    notes = []
+    before = torch.are_deterministic_algorithms_enabled()
+    with only_deterministic(True, notes.append):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        for _ in range(2):
+            torch.histc(torch.rand(4), 2)
+            warnings.warn(
+                "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, ...", stacklevel=1
+            )
+    assert notes == [
+        "deterministic: adaptive_avg_pool2d_backward_cuda has no deterministic form here; equal seeds may differ a little"
+    ]
+    assert torch.are_deterministic_algorithms_enabled() == before
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()

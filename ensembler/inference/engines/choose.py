@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ensembler.errors import RequestError
 from ensembler.inference.engines.eager import plain
 from ensembler.inference.engines.registry import DEFAULT, ENGINES, NEEDS, is_installed
-from ensembler.inference.predict import BATCH, Predictor, as_images
+from ensembler.inference.predict import BATCH, Predictor, as_images, in_batches
 from ensembler.logits import sigmoid, softmax
 from ensembler.networks.devices import pick_device
+from ensembler.networks.memory import is_out_of_memory
 
 CHECKED = 16  # images on which an engine is compared with float32
 TOLERANCE = 0.02  # the largest difference of a probability: bfloat16 keeps 8 bits, and most networks stay below 0.005
@@ -48,6 +49,8 @@ def ready(
     except RequestError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         first = "".join(str(error).strip().splitlines()[:1]) or type(error).__name__
         on_note(f"{name}: engine {_named(engine)} cannot compute it ({first}); plain float32 does")
         return plain(load(), device)
@@ -55,6 +58,14 @@ def ready(
         return predictor
     on_note(f"{name}: engine {_named(engine)} is off by {gap:.3f} in a probability; plain float32 computes instead")
     return plain(load(), device)
+
+
+def at_once(engine: str, batch_size: int) -> int:
+    """How many images an engine predicts at once for a network that was trained in batches of `batch_size`.
+
+    No more than memory was enough for in training; traced fills up whatever it is given to a whole batch.
+    """
+    return BATCH if _named(engine) == "traced" else min(BATCH, batch_size)
 
 
 def _named(engine: str) -> str:
@@ -93,11 +104,13 @@ def fastest(
     networks: int,
     amp: str,
     device: str,
+    batch_size: int = BATCH,
     repeats: int = 3,
 ) -> EngineChoice:
     """Measure the engines that are installed on a batch of `pixels` and take the one that is done first.
 
-    `batches` are to be computed in all, by `networks` networks that each have to be made ready.
+    `batches` are to be computed in all, by `networks` networks that each have to be made ready; they were trained in
+    batches of `batch_size`.
     """
     sample = as_images(np.resize(pixels, (BATCH, *pixels.shape[1:])), device)
     preparing: dict[str, float] = {}
@@ -107,7 +120,8 @@ def fastest(
             continue
         began = time.perf_counter()
         try:
-            predictor = ENGINES.load(name)(load(), sample, amp, device)
+            engine = ENGINES.load(name)(load(), sample, amp, device)
+            predictor = in_batches(engine, at_once(name, batch_size))
             predictor(sample)
         except Exception:  # it cannot compute this network here: it is no candidate, and `ready` will say so if asked
             if name == DEFAULT:
