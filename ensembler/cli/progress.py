@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ensembler.cli.terminal import duration
+from ensembler.cli.time_left import TimeLeft
 from ensembler.pipeline.progress import Epoch, FoldJob, Progress
 
 
@@ -33,34 +33,6 @@ class Warnings(Progress):
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-class _Pace:
-    """How much of the planned training is done, in epochs, and how long the rest may take."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.done = 0
-        self.seconds = 0.0
-        self._by_member: dict[str, list[float]] = {}
-        self._waiting: dict[str, int] = {}
-
-    def plan(self, jobs: Sequence[FoldJob]) -> None:
-        self.total += sum(job.epochs for job in jobs)
-        for job in jobs:
-            self._waiting[job.member] = self._waiting.get(job.member, 0) + job.epochs
-
-    def epoch(self, epoch: Epoch) -> None:
-        self.done += 1
-        self._by_member.setdefault(epoch.member, []).append(epoch.seconds)
-        self._waiting[epoch.member] = max(0, self._waiting.get(epoch.member, 0) - 1)
-
-    @property
-    def left(self) -> float:
-        """Seconds left: each member at its own pace, one not begun yet at the mean pace of the others."""
-        paces = {name: sum(s) / len(s) for name, s in self._by_member.items()}
-        mean = sum(paces.values()) / len(paces) if paces else 0.0
-        return sum(epochs * paces.get(name, mean) for name, epochs in self._waiting.items())
-
-
 def _epoch_text(epoch: Epoch) -> str:
     score = "" if epoch.score is None else f", accuracy {epoch.score:.4f}"
     loss = "" if epoch.loss is None else f", loss {epoch.loss:.4f}"
@@ -71,15 +43,15 @@ class PlainProgress(Warnings):
     """A line for each epoch, finished fold and note; counted steps at most every ten seconds."""
 
     def __init__(self) -> None:
-        self.pace = _Pace()
+        self.left = TimeLeft()
         self._last_step = time.monotonic()
 
     def plan(self, jobs: Sequence[FoldJob]) -> None:
         """Say how much there is to train."""
-        self.pace.plan(jobs)
+        self.left.plan(jobs)
         if jobs:
             members = len({job.member for job in jobs})
-            self._line(f"training {len(jobs)} folds of {members} members, {self.pace.total} epochs")
+            self._line(f"training {len(jobs)} folds of {members} members, {self.left.total} epochs")
 
     def step(self, what: str, done: int, total: int) -> None:
         """Say how far a step is, at most every ten seconds."""
@@ -89,12 +61,17 @@ class PlainProgress(Warnings):
 
     def epoch(self, epoch: Epoch) -> None:
         """Say how an epoch went."""
-        self.pace.epoch(epoch)
-        self._line(f"{_epoch_text(epoch)}, {duration(self.pace.left)} left")
+        self.left.epoch(epoch)
+        self._line(", ".join(text for text in (_epoch_text(epoch), self.left.text) if text))
 
     def fold_done(self, job: FoldJob, text: str) -> None:
         """Say how a fold went."""
+        self.left.fold_done(job)
         self._line(f"{job.member} fold {job.fold} finished: {text}")
+
+    def failed(self, member: str) -> None:
+        """Wait for nothing more of a member."""
+        self.left.failed(member)
 
     def note(self, text: str) -> None:
         """Say what is worth a line."""
@@ -112,7 +89,7 @@ class LiveProgress(Warnings):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bars
 
-        self.pace = _Pace()
+        self.left = TimeLeft()
         self.console = Console(stderr=True, highlight=False, markup=False)
         self.bars: Any = Bars(
             TextColumn("{task.description}", markup=False),
@@ -134,12 +111,12 @@ class LiveProgress(Warnings):
 
     def plan(self, jobs: Sequence[FoldJob]) -> None:
         """Open the bar over all epochs."""
-        self.pace.plan(jobs)
+        self.left.plan(jobs)
         if not jobs:
             return
         if self._training is None:
-            self._training = self.bars.add_task("training", total=self.pace.total, left="")
-        self.bars.update(self._training, total=self.pace.total)
+            self._training = self.bars.add_task("training", total=self.left.total, left="")
+        self.bars.update(self._training, total=self.left.total)
 
     def step(self, what: str, done: int, total: int) -> None:
         """Move the bar of the step at hand."""
@@ -152,14 +129,19 @@ class LiveProgress(Warnings):
 
     def epoch(self, epoch: Epoch) -> None:
         """Move the bar over all epochs."""
-        self.pace.epoch(epoch)
+        self.left.epoch(epoch)
         if self._training is not None:
-            left = f"{duration(self.pace.left)} left"
-            self.bars.update(self._training, completed=self.pace.done, description=_epoch_text(epoch), left=left)
+            done, left = self.left.done, self.left.text
+            self.bars.update(self._training, completed=done, description=_epoch_text(epoch), left=left)
 
     def fold_done(self, job: FoldJob, text: str) -> None:
         """Let a finished fold scroll by."""
+        self.left.fold_done(job)
         self.console.print(f"{job.member} fold {job.fold} finished: {text}")
+
+    def failed(self, member: str) -> None:
+        """Wait for nothing more of a member."""
+        self.left.failed(member)
 
     def note(self, text: str) -> None:
         """Let a note scroll by."""

@@ -279,6 +279,7 @@ class Trainer:
                 write_bytes(plan.folder / "failed.log", traceback.format_exc().encode())
             write_json(plan.folder / FAILED, {"fold": fold, "message": detail, "fingerprint": plan.fingerprint})
         self.failures.append(failure)
+        self.workspace.progress.failed(training.name)
         self.workspace.progress.warn(f"{failure.message}; the other members go on")
 
     def _has_failed(self, training: Training) -> bool:

@@ -71,6 +71,10 @@ class Sender(Progress):
         """Pass it on."""
         self._send("fold_done", job, text)
 
+    def failed(self, member: str) -> None:
+        """Pass it on."""
+        self._send("failed", member)
+
     def note(self, text: str) -> None:
         """Pass it on."""
         self._send("note", text)

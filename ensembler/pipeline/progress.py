@@ -8,11 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold of one member that is to be trained: its epochs tell how much work it is."""
+    """One fold of one member that is to be trained, and how much work that is.
+
+    An epoch's cost is in proportion to its `work`, the pixels of an image, among members of the same `network`; while
+    the backbone is frozen, for the first `frozen_epochs`, it is another one.
+    """
 
     member: str
     fold: int
     epochs: int
+    network: str = ""
+    work: float = 1.0
+    frozen_epochs: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,9 @@ class Progress:
 
     def fold_done(self, job: FoldJob, text: str) -> None:
         """A fold is finished and its logits are kept; `text` is its score in words."""
+
+    def failed(self, member: str) -> None:
+        """A member could not be trained; what it still lacks is not tried."""
 
     def note(self, text: str) -> None:
         """Something worth a line happened."""

@@ -95,10 +95,13 @@ class Training:
 
     def fold_job(self, fold: int) -> FoldJob:
         """One fold as progress counts it."""
-        spec = self.plans[0].job.spec
+        plan, spec = self.all_plans[0], self.plans[0].job.spec
         if isinstance(spec, SoupSpec):
-            return FoldJob(self.name, fold, 1)
-        return FoldJob(self.name, fold, spec.passes if isinstance(spec, EnsembleSpec) else spec.epochs)
+            return FoldJob(self.name, fold, 0)
+        network, work = f"{spec.method} {spec.backbone}", float(plan.input.size**2)
+        if isinstance(spec, EnsembleSpec):
+            return FoldJob(self.name, fold, spec.passes, network, work)
+        return FoldJob(self.name, fold, spec.epochs, network, work, spec.freeze_epochs)
 
     def progress_done(self, plan: MemberPlan, fold: int, finished: FinishedFold) -> None:
         """Say that a member has this fold, the last of them ending the training's."""
