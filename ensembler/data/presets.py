@@ -104,22 +104,22 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "none": Preset(),
-    "light": Preset(flip=0.5, affine=Affine(p=0.7, rotate=8, scale=0.07, shift=0.06)),
+    "light": Preset(flip=0.5, affine=Affine(p=0.5, rotate=6, scale=0.06, shift=0.05)),
     "medium": Preset(
         flip=0.5,
-        affine=Affine(p=0.7, rotate=10, scale=0.1, shift=0.08),
-        tone=Tone(p=0.5, brightness=0.15, contrast=0.15),
+        affine=Affine(p=0.6, rotate=8, scale=0.08, shift=0.06),
+        tone=Tone(p=0.4, brightness=0.15, contrast=0.15),
         holes=Holes(p=0.2, most=1),
     ),
     "heavy": Preset(
         flip=0.5,
         crop=Crop(p=0.6, area=(0.6, 1.0)),
-        affine=Affine(p=0.6, rotate=15, scale=0.1, shift=0.08),
-        tone=Tone(p=0.5, brightness=0.2, contrast=0.2),
+        affine=Affine(p=0.5, rotate=10, scale=0.08, shift=0.06),
+        tone=Tone(p=0.6, brightness=0.2, contrast=0.2),
         hue=Hue(p=0.3, degrees=10, saturation=0.3),
-        blur=Blur(p=0.1, sigma=(0.008, 0.016)),
-        noise=Noise(p=0.1, std=(0.02, 0.06)),
-        holes=Holes(p=0.4, most=2),
+        blur=Blur(p=0.05, sigma=(0.008, 0.016)),
+        noise=Noise(p=0.05, std=(0.02, 0.05)),
+        holes=Holes(p=0.4, most=1),
     ),
 }
 
