@@ -15,20 +15,24 @@ from ensembler.data.augment import (
 )
 from ensembler.data.presets import PRESETS, Affine, Crop, Holes, Hue, Noise, Preset, Tone, draw
 from ensembler.errors import RequestError
-from ensembler.training.batches import BatchSource, iterate
+from ensembler.training.batches import BatchSource
+from ensembler.training.loading import Loader
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", [n for n in [*PRESETS, *POLICIES] if n != "none"])
+LISTED = ({"Affine": {"rotate": [-20, 20], "p": 0.7}}, {"OneOf": ["VerticalFlip", {"GaussNoise": {"p": 1}}]})
+
+
+@pytest.mark.parametrize("spec", [*[n for n in [*PRESETS, *POLICIES] if n != "none"], LISTED], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_preset_keeps_shape_and_depends_on_its_seed_alone(name, channels):
-    augment = build_augment(name, 24, channels)
+def test_an_augmentation_keeps_shape_and_depends_on_its_seed_alone(spec, channels):
+    augment = build_augment(spec, 24, channels)
     image = np.ascontiguousarray(IMAGE[..., :channels])
     outs = [augment(image, seed) for seed in range(8)]
     assert all((o.shape, o.dtype) == (image.shape, np.uint8) for o in outs)
     assert len({o.tobytes() for o in outs}) > 2
-    fresh = build_augment(name, 24, channels)
+    fresh = build_augment(spec, 24, channels)
     assert np.array_equal(fresh(image, 5), outs[5])
 
 
@@ -139,7 +143,8 @@ def test_batches_augmented_on_the_device_are_those_augmented_image_by_image():
     batches = []
     for spec in ({"torchvision": steps}, {"torchvision": steps, "on": "device"}):
         source = BatchSource(pixels, np.arange(9), rows, build_augment(spec, 24, 3), (0, 0, 1))
-        batches.append([(x.numpy(), y.tolist()) for x, y in iterate(source, 0, torch.device("cpu"))])
+        with Loader(0, torch.device("cpu")).batches(source) as found:
+            batches.append([(x.numpy(), y.tolist()) for x, y in found])
     for (one, labels), (other, same_labels) in zip(*batches, strict=True):
         assert labels == same_labels
         np.testing.assert_array_equal(one, other)
