@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def _one_each(keys: pd.Series, values: pd.Series) -> bool:
 def _alike(values: pd.Series, labels: NDArray[np.int64], thumbs: NDArray[np.uint8]) -> float | None:
     """The chance that images of one value and label look more alike than images of one label and two values."""
     rng = np.random.default_rng(0)
-    pixels = thumbs.reshape(len(thumbs), -1).astype(np.float32)
+    pixels = thumbs.reshape(len(thumbs), math.prod(thumbs.shape[1:])).astype(np.float32)
     frame = pd.DataFrame({"value": values.to_numpy(), "label": labels})
     within, across = [], []
     together = [rows for rows in frame.groupby(["value", "label"]).indices.values() if len(rows) >= 2]

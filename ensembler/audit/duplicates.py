@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -53,7 +54,7 @@ def _equal(facts: ImageFacts, usable: NDArray[np.int64]) -> tuple[tuple[int, ...
 def _near_pairs(facts: ImageFacts, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Pairs of `rows` whose hashes are close and whose thumbnails agree."""
     hashes = facts.phash[rows]
-    small = facts.thumb[rows].reshape(len(rows), -1).astype(np.float32)
+    small = facts.thumb[rows].reshape(len(rows), math.prod(facts.thumb.shape[1:])).astype(np.float32)
     centred = small - small.mean(axis=1, keepdims=True)
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
     for left, right in _close_hashes(hashes):

@@ -28,6 +28,8 @@ HARM = (
     "tiny",
     "label_only_in_train",
     "mixed_modes",
+    "label_spaces",
+    "left_out",
 )
 
 # What flatters out-of-fold scores: a run says it before it trains.

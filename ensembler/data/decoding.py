@@ -22,6 +22,17 @@ from ensembler.memory import machine_memory
 # Pillow asks no other decoder: that of PostScript, for one, would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MEGAPIXELS = 30.0  # a larger image is a decompression bomb or a mistake; `ENS_MAX_MEGAPIXELS` says otherwise
+_FIRST_BYTES = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+)
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 _GREY_MODES = ("L", "1", "I", "F", "LA", *_DEEP_MODES)
 _BAND = 1 << 20  # pixels converted at once, so that a conversion takes little beside the image itself
@@ -72,6 +83,18 @@ def open_image(file: Path | IO[bytes]) -> Any:
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels() > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels()
     return Image.open(file, formats=FORMATS)
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file begins as one of the formats that count do, whatever it is called."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+    except OSError:
+        return False
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    return webp or bmp or head.startswith(_FIRST_BYTES)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 
 from ensembler.composition import Composition
 from ensembler.data.images import ChosenImages, Images, JoinedImages
-from ensembler.data.sources import MOST_NAMED, Fault, Part, read_source, read_test_part
+from ensembler.data.sources import MOST_NAMED, Fault, Part, Remark, read_source, read_test_part
 from ensembler.data.spec import DataSpec, FoldSpec
 from ensembler.data.targets import compose, has_label, label_names, stated_order, unwanted_labels, unwanted_rows
 from ensembler.errors import DataError, nearest
@@ -28,7 +29,7 @@ class SampleSet:
     a column of label names for each target (None = unknown) and, when the recipe names them, `group` and `fold_given`.
     Row i is image i. `classes` holds each target's class names in their order. A composed class is the first target;
     `train:NAME` beside a target holds the labels to train on where they differ; `weight` the sample weights. The
-    targets in `set_formats` are multi-label: their column holds sets of labels.
+    targets in `set_formats` are multi-label: their column holds sets of labels. `remarks` are for the user to hear.
     """
 
     table: pd.DataFrame
@@ -38,6 +39,7 @@ class SampleSet:
     left_out: tuple[str, ...] = field(default=())
     composition: Composition | None = None
     set_formats: dict[str, SetFormat] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
 
     def labels_below(self, target: str) -> pd.Series:
         """The labels of a target with their rows as index; a row with several at once comes as often as it has any."""
@@ -71,17 +73,16 @@ def read_samples(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = N
     table = pd.concat([part.table for part in parts], ignore_index=True)
     _check_ids(table, data)
     sets = data.set_formats
-    classes = {
-        name: classes.get(name)
-        or stated_order(spec)
-        or in_natural_order(label_names(train.table[name], multi_label=name in sets))
-        for name, spec in data.target_specs.items()
-    }
+    stated = {name: classes.get(name) or stated_order(spec) for name, spec in data.target_specs.items()}
     if data.classes is not None:
-        classes[data.target_names[0]] = data.classes
+        stated[data.target_names[0]] = data.classes
+    classes = {
+        name: stated[name] or in_natural_order(label_names(train.table[name], multi_label=name in sets))
+        for name in data.target_specs
+    }
     for name, spec in data.target_specs.items():
         table[name] = table[name].astype(object).where(table[name].notna() & ~table[name].isin(spec.drop), None)
-    _check_labels(table, train, classes, sets, faults)
+    _check_labels(table, train, classes, {name for name in stated if stated[name]}, sets, faults)
     composition = None
     if data.composition is not None:
         table, composition = compose(table, data, classes, table["split"] == "train")
@@ -89,7 +90,10 @@ def read_samples(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = N
     for column in [c for c in ("id", "group", *data.label_names) if c in table]:
         check_plain_text(table[column], column, str(data.source))
     images = parts[0].images if len(parts) == 1 else JoinedImages([part.images for part in parts])
-    return SampleSet(table, data.label_names, classes, images, composition=composition, set_formats=sets)
+    remarks = tuple(remark for part in parts for remark in part.remarks)
+    return SampleSet(
+        table, data.label_names, classes, images, composition=composition, set_formats=sets, remarks=remarks
+    )
 
 
 def drop_samples(samples: SampleSet, ids: Iterable[str]) -> SampleSet:
@@ -105,13 +109,14 @@ def drop_samples(samples: SampleSet, ids: Iterable[str]) -> SampleSet:
     )
 
 
-def read_unlabelled(source: Path, data: DataSpec) -> tuple[list[str], Images]:
-    """Ids and images of new samples in a folder or a manifest (its columns named as in the recipe)."""
+def read_unlabelled(source: Path, data: DataSpec) -> Part:
+    """New samples in a folder or a manifest (its columns named as in the recipe); their ids are unique."""
     part = read_test_part(source, data.model_copy(update={"root": None, "group": None}))
     ids = part.table["id"]
+    check_plain_text(ids, "id", str(source))
     if ids.duplicated().any():
         raise DataError(f"{source}: duplicate id {ids[ids.duplicated()].iloc[0]!r}: ids must be unique")
-    return ids.tolist(), part.images
+    return part
 
 
 # --- checks over both parts ------------------------------------------------------------------------------------------
@@ -132,6 +137,7 @@ def _check_labels(
     table: pd.DataFrame,
     train: Part,
     classes: dict[str, tuple[str, ...]],
+    stated: Collection[str],
     sets: Collection[str],
     faults: list[Fault] | None,
 ) -> None:
@@ -139,7 +145,8 @@ def _check_labels(
     for target, names in classes.items():
         multi = target in sets
         found = label_names(train.table[target], multi_label=multi)
-        problems += _lookalikes(target, sorted(found), train.where)
+        if target not in stated:  # a recipe that names classes means each of them
+            problems += _lookalikes(target, sorted(found), train.where)
         strange = in_natural_order(found - set(names))
         if strange:
             problems.append(
@@ -173,9 +180,17 @@ def _check_labels(
 def _lookalikes(target: str, names: Sequence[str], where: str) -> list[str]:
     by_form: dict[str, list[str]] = {}
     for name in names:
-        by_form.setdefault(" ".join(name.lower().split()), []).append(name)
-    pairs = [" and ".join(repr(n) for n in same) for same in by_form.values() if len(same) > 1]
-    return [f"{where}: labels of {target} differ only in case or spaces: {pairs[0]}; make them one"] if pairs else []
+        form = unicodedata.normalize("NFC", name).lower()
+        by_form.setdefault(" ".join(form.split()), []).append(name)
+    same = next((found for found in by_form.values() if len(found) > 1), None)
+    if same is None:
+        return []
+    look_equal = len({unicodedata.normalize("NFC", name) for name in same}) < len(same)
+    pair = " and ".join(ascii(name) if look_equal else repr(name) for name in same)
+    return [
+        f"{where}: labels of {target} differ only in case, spaces or the encoding of accents: {pair}; make them one, "
+        "or name all classes in the recipe (classes) if they are not"
+    ]
 
 
 # --- choosing rows ---------------------------------------------------------------------------------------------------

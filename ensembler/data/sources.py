@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ensembler.data import built_in
+from ensembler.data.decoding import looks_like_image
 from ensembler.data.images import IMAGE_SUFFIXES, ChosenImages, FileImages, Images
 from ensembler.data.spec import BUILT_IN_SOURCES, DataSpec, FoldSpec
 from ensembler.data.tables import TABLE_SUFFIXES, need_column, read_table
@@ -19,6 +20,7 @@ from ensembler.data.targets import derive, pattern_columns
 from ensembler.errors import DataError, nearest
 from ensembler.label_sets import SetFormat, read_set
 from ensembler.natural_order import natural
+from ensembler.plain_text import check_plain_text
 
 MOST_NAMED = 8  # so many faults of one kind are named, the others counted
 
@@ -33,17 +35,28 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """Something that was done with the data on the way and deserves a line, with the files that it is about."""
+
+    code: str
+    message: str
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Part:
     """Samples of the train part or the test part, not checked against each other yet."""
 
     table: pd.DataFrame
     images: Images
     where: str
+    remarks: tuple[Remark, ...] = ()
 
     def choose(self, positions: Sequence[int]) -> Part:
         """The samples at some positions."""
         rows = list(positions)
-        return Part(self.table.iloc[rows].reset_index(drop=True), ChosenImages(self.images, rows), self.where)
+        table = self.table.iloc[rows].reset_index(drop=True)
+        return replace(self, table=table, images=ChosenImages(self.images, rows))
 
 
 def read_source(
@@ -123,46 +136,113 @@ def _folder(path: Path, data: DataSpec) -> tuple[Part, Part | None]:
 def _folder_by_pattern(
     path: Path, data: DataSpec, folds: FoldSpec, faults: list[Fault] | None
 ) -> tuple[Part, Part | None]:
-    files = _image_files(path)
-    if not files:
-        raise DataError(f"{path} has no images ({', '.join(IMAGE_SUFFIXES)})")
+    files, others = find_images(path)
+    _check_any(files, path)
+    _check_names(files, path)
     table = pd.DataFrame({data.path: [str(file.relative_to(path)) for file in files]})
     table = pattern_columns(table, data, path, needed=True)
-    return _table_parts(table, path, data.model_copy(update={"root": str(path)}), folds, faults)
+    train, test = _table_parts(table, path, data.model_copy(update={"root": str(path)}), folds, faults)
+    return replace(train, remarks=(*left_out(path, others), *train.remarks)), test
 
 
 def _image_folder(folder: Path, root: Path, data: DataSpec, split: str) -> Part:
     target = data.target_names[0]
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    loose = _image_files(folder, recursive=False)
+    loose, others = find_images(folder, recursive=False)
     if not classes and split == "train":
         raise DataError(f"{folder} has no class folders; expected {folder.name}/CLASS/image.jpg, or use a CSV manifest")
     if loose and classes:
         raise DataError(f"{loose[0]} lies beside the class folders of {folder}; move it into one of them")
-    files: list[tuple[Path, str | None]] = [(path, label.name) for label in classes for path in _image_files(label)]
-    files += [(path, None) for path in loose]
-    empty = [label.name for label in classes if not _image_files(label)]
-    if empty and split == "train":
-        raise DataError(f"{folder}: class folder {empty[0]!r} has no images ({', '.join(IMAGE_SUFFIXES)})")
-    if not files:
-        raise DataError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
-    return _file_part([p for p, _ in files], root, split, {target: [label for _, label in files]}, str(folder))
+    files = list(loose)
+    labels: list[str | None] = [None] * len(loose)
+    for label in classes:
+        images, no_images = find_images(label)
+        if not images and split == "train":
+            raise DataError(f"{folder}: class folder {label.name!r} has no images ({', '.join(IMAGE_SUFFIXES)})")
+        files += images
+        labels += [label.name] * len(images)
+        others += no_images
+    _check_any(files, folder)
+    _check_names(files, root)
+    names = pd.Series([label for label in labels if label is not None], dtype=object)
+    remarks = (*left_out(folder, others), *_spaces(names, target, folder))
+    stripped = [None if label is None else label.strip() for label in labels]
+    return _file_part(files, root, split, {target: stripped}, str(folder), remarks)
 
 
-def _image_files(folder: Path, *, recursive: bool = True) -> list[Path]:
+def find_images(folder: Path, *, recursive: bool = True) -> tuple[list[Path], list[Path]]:
+    """The images of a folder, and the files that are none; hidden files count as neither.
+
+    A name that ends as those of images do is enough, and so is content that begins as an image does.
+    """
     found = folder.rglob("*") if recursive else folder.iterdir()
     # Natural order, so that 2.jpg stands before 10.jpg.
-    return sorted((p for p in found if _is_image(p)), key=lambda p: natural(str(p)))
+    files = sorted((p for p in found if p.is_file() and not p.name.startswith(".")), key=lambda p: natural(str(p)))
+    images = [path for path in files if is_image_file(path)]
+    kept = set(images)
+    return images, [path for path in files if path not in kept]
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith(".")
+def is_image_file(path: Path) -> bool:
+    """Whether a file is called, or begins, as an image."""
+    return path.is_file() and (path.suffix.lower() in IMAGE_SUFFIXES or looks_like_image(path))
 
 
-def _file_part(paths: list[Path], root: Path, split: str, columns: dict[str, list[Any]], where: str) -> Part:
+def left_out(folder: Path, files: Sequence[Path]) -> tuple[Remark, ...]:
+    """What is to be said of files in a folder of images that are none."""
+    if not files:
+        return ()
+    names = tuple(shown(str(path.relative_to(folder))) for path in files)
+    many = f"{len(files)} files are no images and are left out, such as {min(names)}"
+    message = many if len(files) > 1 else f"1 file is no image and is left out: {names[0]}"
+    return (Remark("left_out", f"{folder}: {message}", names),)
+
+
+def shown(name: str) -> str:
+    """A name as a message shows it: bytes that are no text, and control characters, are written out."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _check_any(files: Sequence[Path], folder: Path) -> None:
+    if not files:
+        raise DataError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
+
+
+def _check_names(files: Sequence[Path], root: Path) -> None:
+    """Raise DataError for a name that no table of samples could hold."""
+    names = [str(path.relative_to(root)) for path in files]
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{shown(str(root))}: the name {os.fsencode(name)!r} is not UTF-8; rename the file or its folder"
+            ) from error
+    check_plain_text(names, "the name", str(root))
+
+
+def _spaces(values: pd.Series, target: str, where: Path) -> list[Remark]:
+    """A remark where some labels have spaces around them, which do not count; where all have them it is a style."""
+    spaced = values[values != values.str.strip()]
+    if spaced.empty or len(spaced) == len(values):
+        return []
+    labels = "1 label" if len(spaced) == 1 else f"{len(spaced)} labels"
+    message = f"{where}: the spaces around {labels} of {target} are dropped, such as {spaced.iloc[0]!r}"
+    return [Remark("label_spaces", message)]
+
+
+def _file_part(
+    paths: list[Path],
+    root: Path,
+    split: str,
+    columns: dict[str, list[Any]],
+    where: str,
+    remarks: tuple[Remark, ...],
+) -> Part:
     ids = [str(p.relative_to(root)) for p in paths]
     table = pd.DataFrame({"id": ids, "split": split, "source": split, "path": ids, **columns})
-    return Part(table, FileImages(paths), where)
+    return Part(table, FileImages(paths), where, remarks)
 
 
 # --- manifests -------------------------------------------------------------------------------------------------------
@@ -209,11 +289,12 @@ def read_test_part(path: Path, data: DataSpec, faults: list[Fault] | None = None
 
 
 def _test_folder(path: Path, data: DataSpec) -> Part:
-    files = _image_files(path)
-    if not files:
-        raise DataError(f"{path} has no images ({', '.join(IMAGE_SUFFIXES)})")
+    files, others = find_images(path)
+    _check_any(files, path)
+    _check_names(files, path)
     unknown: list[Any] = [None] * len(files)
-    return _file_part(files, path, "test", dict.fromkeys(data.target_names, unknown), str(path))
+    columns = dict.fromkeys(data.target_names, unknown)
+    return _file_part(files, path, "test", columns, str(path), left_out(path, others))
 
 
 def _manifest_part(
@@ -227,6 +308,7 @@ def _manifest_part(
     rows = [int(i) + 2 for i in table.index]  # as an editor numbers them, the header being row 1
     table = table.reset_index(drop=True)
     problems: list[str] = []
+    remarks: list[Remark] = []
     paths = _image_paths(table[data.path], rows, path, data, problems)
     out = pd.DataFrame({"id": _ids(table, data, path), "split": split, "source": split, "path": table[data.path]})
     for target, spec in data.target_specs.items():
@@ -242,6 +324,9 @@ def _manifest_part(
             wrong = _set_problems(table[spec.column or target].str.strip(), labels[target], spec.set_format, str(path))
         problems += wrong
         out = out.assign(**labels)
+        column = spec.column or target
+        if column in table and spec.multi_label is None:
+            remarks += _spaces(table[column], column, path)
     if data.weight is not None and split == "train":
         out["weight"] = _sample_weights(table[data.weight], rows, path, data.weight, problems)
     if data.group is not None:
@@ -250,7 +335,7 @@ def _manifest_part(
         out["group"] = groups
     if fold_column is not None:
         out["fold_given"] = _fold_numbers(table[fold_column], rows, path, fold_column, problems)
-    part = Part(out, FileImages(paths), str(path))
+    part = Part(out, FileImages(paths), str(path), tuple(remarks))
     if faults is not None:
         return _without_faults(part, problems, faults)
     if problems:
@@ -294,7 +379,10 @@ def _ids(table: pd.DataFrame, data: DataSpec, path: Path) -> pd.Series:
     if data.id is not None:
         need_column(table, data.id, "data.id", path)
         return table[data.id].str.strip()
-    return table["id"].str.strip() if "id" in table else table[data.path].str.strip()
+    if "id" not in table:
+        return table[data.path].str.strip()
+    need_column(table, "id", "data.id", path)
+    return table["id"].str.strip()
 
 
 def _image_paths(

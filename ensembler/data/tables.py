@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ensembler.data.spec import DataSpec
 from ensembler.errors import DataError, MissingExtraError, nearest
 
+_NAMES = "names"  # the attribute of a table that holds its header as it stands: pandas renames what comes twice
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
@@ -22,7 +24,9 @@ def read_table(path: Path, spec: DataSpec) -> pd.DataFrame:
     separator = spec.separator or _find_separator(path, spec.encoding)
     tried = f"separator {separator!r}, encoding {spec.encoding}"
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding=spec.encoding)
+        how: dict[str, Any] = {"sep": separator, "encoding": spec.encoding}
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, **how)
+        names = pd.read_csv(path, dtype=str, keep_default_na=False, header=None, nrows=1, **how).iloc[0].tolist()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not {spec.encoding} text; say data.encoding, for instance latin-1") from error
     except LookupError as error:
@@ -35,6 +39,7 @@ def read_table(path: Path, spec: DataSpec) -> pd.DataFrame:
         raise DataError(f"{path} has a header and no rows ({tried})")
     if isinstance(table.index, pd.MultiIndex) or not isinstance(table.index, pd.RangeIndex):
         raise DataError(f"{path}: rows have more values than the header has names ({tried})")
+    table.attrs[_NAMES] = names
     return table
 
 
@@ -62,9 +67,11 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} is not a readable Parquet file ({error})") from error
     if table.empty:
         raise DataError(f"{path} has no rows")
-    table = table.reset_index(drop=True)
-    table.columns = [str(c) for c in table.columns]
-    return pd.DataFrame({c: _as_text(table[c]) for c in table.columns})
+    names = [str(c) for c in table.columns]
+    columns = [_as_text(table.iloc[:, i].reset_index(drop=True)) for i in range(len(names))]
+    out = pd.DataFrame({name: columns[names.index(name)] for name in dict.fromkeys(names)})
+    out.attrs[_NAMES] = names
+    return out
 
 
 def _as_text(column: pd.Series) -> pd.Series:
@@ -80,6 +87,9 @@ def _text(value: object) -> str:
 
 
 def need_column(table: pd.DataFrame, column: str, key: str, path: Path) -> None:
-    """Raise DataError when the column that the recipe names under `key` is not in the table."""
+    """Raise DataError when the table has no column, or more than one, that the recipe names under `key`."""
     if column not in table:
         raise DataError(f"{path} has no column {column!r} ({key}); {nearest(column, table.columns)}")
+    n = table.attrs.get(_NAMES, []).count(column)
+    if n > 1:
+        raise DataError(f"{path} has {n} columns called {column!r} ({key}); rename or remove all but one")

@@ -93,7 +93,11 @@ def audit_recipe(
         ]
         return Audit(in_order_of_harm(wrong), {})
     facts = _facts(samples, artifacts, progress)
-    findings = [*_of_faults(faults), *inspect.look_at_files(samples, facts, on_broken=spec.data.on_broken)]
+    findings = [
+        *_of_faults(faults),
+        *_of_remarks(samples),
+        *inspect.look_at_files(samples, facts, on_broken=spec.data.on_broken),
+    ]
     samples, facts = _readable(samples, facts)
     return _audit(spec, samples, facts, findings, test_leak=test_leak, adversarial=adversarial, progress=progress)
 
@@ -101,7 +105,7 @@ def audit_recipe(
 def audit_samples(spec: RecipeSpec, samples: SampleSet, artifacts: Path, progress: Progress) -> Audit:
     """The audit of samples that a run has read already, without probes."""
     facts = _facts(samples, artifacts, progress)
-    findings = list(inspect.look_at_files(samples, facts, on_broken=spec.data.on_broken))
+    findings = [*_of_remarks(samples), *inspect.look_at_files(samples, facts, on_broken=spec.data.on_broken)]
     samples, facts = _readable(samples, facts)
     return _audit(spec, samples, facts, findings, test_leak=False, adversarial=False, progress=progress)
 
@@ -124,6 +128,14 @@ def _of_faults(faults: Sequence[Fault]) -> list[Finding]:
     return [
         Finding(f.code, "error", f.message, mends.get(f.code, "mend the table or the recipe's data section"), f.files)
         for f in faults
+    ]
+
+
+def _of_remarks(samples: SampleSet) -> list[Finding]:
+    fixes = {"label_spaces": "remove the spaces", "left_out": ""}
+    return [
+        Finding(r.code, "note" if r.code == "left_out" else "warning", r.message, fixes.get(r.code, ""), r.files)
+        for r in samples.remarks
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -11,12 +12,14 @@ import pandas as pd
 
 from ensembler.data.decoding import read_header
 from ensembler.data.images import IMAGE_SUFFIXES
+from ensembler.data.sources import find_images, is_image_file, left_out, shown
 from ensembler.data.spec import DataSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
 from ensembler.errors import DataError, RequestError
 from ensembler.label_sets import SEPARATOR, SetFormat, labels_in, read_set
 from ensembler.outputs import check_output, is_standard_output, write_output
 
+_NEAR = 2  # steps up from a recipe to a folder that it shares with its data
 _PATH_NAMES = ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "image_id")
 _TARGET_NAMES = ("label", "target", "class", "y", "category", "labels", "class_name")
 _SET_SEPARATORS = ("|", ";", ",", " ")
@@ -81,7 +84,11 @@ def init_recipe(data: str, out: Path | None = None, *, force: bool = False) -> I
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", named_after.stem).strip("-") or "run"
     target = out or Path(f"{name}.yaml")
     _refuse_overwriting(target, force)
-    write_output(target, _text(guess, name, target).encode())
+    try:
+        content = _text(guess, name, target).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{shown(data)} has a name that no recipe can hold (it is not UTF-8); rename it") from error
+    write_output(target, content)
     return InitResult(target, tuple(guess.findings))
 
 
@@ -108,22 +115,21 @@ def _look_at_folder(path: Path) -> _Guess:
         return _look_at_table(train_table)
     guess = _Guess(str(path.resolve()), targets=["label"])
     train = path / "train" if "train" in names and names <= {"train", "test"} else path
-    classes = {p.name: sum(_is_image(f) for f in p.rglob("*")) for p in sorted(train.iterdir()) if p.is_dir()}
-    if not any(classes.values()):
+    classes = sorted(p for p in train.iterdir() if p.is_dir() and not p.name.startswith("."))
+    images, others = find_images(train)
+    counts = {folder.name: sum(image.is_relative_to(folder) for image in images) for folder in classes}
+    if not any(counts.values()):
         raise DataError(
             f"{path} has no class folders with images and no train.csv; expected CLASS/image.jpg or a table"
         )
-    guess.findings.append(f"{sum(classes.values())} images in {len(classes)} class folders.")
+    guess.findings.append(f"{sum(counts.values())} images in {len(counts)} class folders.")
+    guess.findings += [f"{remark.message}." for remark in left_out(train, others)]
     if train != path and "test" in names:
         guess.has_test_folder = True
         guess.findings.append("test/ is the test part.")
-    _look_at_counts(guess, pd.Series(classes))
-    _look_at_images(guess, [f for f in sorted(train.rglob("*")) if _is_image(f)][:200])
+    _look_at_counts(guess, pd.Series(counts))
+    _look_at_images(guess, images[:200])
     return guess
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def _look_at_table(path: Path) -> _Guess:
@@ -154,13 +160,16 @@ def _look_at_table(path: Path) -> _Guess:
         guess.findings.append(f"Rows have several labels at once, with {guess.sets.separator!r} between them.")
     _look_at_test(guess, path)
     _look_at_counts(guess, labels.value_counts(), groups=guess.group is not None)
-    _look_at_images(guess, [p for p in images if _is_image(p)][:200])
+    _look_at_images(guess, [p for p in images if is_image_file(p)][:200])
     return guess
 
 
 def _path_column(table: pd.DataFrame, path: Path) -> str:
+    def is_image(name: str) -> bool:
+        return name.strip().lower().endswith(IMAGE_SUFFIXES) or is_image_file(path.parent / name.strip())
+
     def share_of_images(column: str) -> float:
-        return float(table[column].head(200).str.lower().str.endswith(IMAGE_SUFFIXES).mean())
+        return float(table[column].head(200).map(is_image).mean())
 
     columns = sorted(table.columns, key=lambda c: (-share_of_images(c), c.lower() not in _PATH_NAMES))
     if share_of_images(columns[0]) < 0.5:
@@ -300,14 +309,15 @@ def _target(guess: _Guess) -> str:
 
 @dataclass(frozen=True)
 class _Relative:
-    """Paths as they are written in a recipe of `folder`: relative when they lie below it."""
+    """Paths as they are written in a recipe of `folder`: relative where both would be moved together."""
 
     folder: Path
 
     def __call__(self, path: str) -> str:
-        given = Path(path)
-        shown = given.relative_to(self.folder) if given.is_relative_to(self.folder) else given
-        return _quoted(str(shown))
+        common = Path(os.path.commonpath([self.folder, path]))
+        steps_up = len(self.folder.relative_to(common).parts)
+        near = steps_up == 0 or (steps_up <= _NEAR and common != Path(common.anchor))
+        return _quoted(os.path.relpath(path, self.folder) if near else path)
 
 
 def _quoted(text: str) -> str:

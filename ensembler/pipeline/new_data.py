@@ -97,7 +97,10 @@ def _predict(
     from ensembler.data.pixels import pixels_key, prepare_pixels
     from ensembler.inference.views import expand_views
 
-    ids, images = read_unlabelled(data, workspace.spec.data)
+    part = read_unlabelled(data, workspace.spec.data)
+    for remark in part.remarks:
+        workspace.progress.note(remark.message)
+    ids, images = part.table["id"].tolist(), part.images
     store, cache = workspace.store, cache_folder(workspace.artifacts)
     jobs = workspace.select(names)
     tasks = [

@@ -176,6 +176,8 @@ def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = 
     progress = progress or Progress()
     store = RunStore(artifacts / check_name("run", recipe.spec.name))
     samples = read_samples(recipe.spec.data, recipe.spec.folds)
+    for remark in samples.remarks:
+        progress.note(remark.message)
     if not store.samples_path.is_file():
         samples = _without_broken(samples, recipe, artifacts, progress)
     if recipe.spec.data.group_duplicates:

@@ -278,3 +278,20 @@ def test_the_command_prints_one_object_and_strict_is_an_exit_code(ens, tmp_path)
     finding = json.loads(ens("audit", "d/recipe.yaml", "--json").stdout)["findings"][0]
     assert {"code", "severity", "message", "mend", "files"} <= set(finding)
     ens("audit", "d/missing.yaml", expect=2)
+
+
+def test_files_left_out_and_spaces_around_labels_are_findings(tmp_path):
+    for i in range(20):
+        place = tmp_path / "d" / ("cat", "dog", "cat ")[i % 3] / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (i * 10, 0, 0)).save(place)
+    (tmp_path / "d" / "cat" / "notes.txt").write_text("x")
+    (tmp_path / "r.yaml").write_text(
+        f"name: r\ndata: {{source: {tmp_path / 'd'}}}\nmembers: {{m: {{backbone: test_resnet}}}}\n"
+    )
+    audit = audit_recipe(Recipe.load(tmp_path / "r.yaml").spec, tmp_path / "artifacts")
+    found = {finding.code: finding for finding in audit.findings}
+    assert found["left_out"].severity == "note"
+    assert found["left_out"].files == ("cat/notes.txt",)
+    assert found["label_spaces"].severity == "warning"
+    assert len(found["blank"].files) == 20  # and nothing is left to compare

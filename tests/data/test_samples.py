@@ -1,4 +1,5 @@
 import gzip
+import time
 
 import numpy as np
 import pandas as pd
@@ -169,12 +170,165 @@ def test_fashion_mnist_is_read_from_its_four_files(tmp_path):
 
 
 def test_new_images_of_a_folder_or_table_have_ids(folder, manifest):
-    ids, images = read_unlabelled(folder, DataSpec(source="x"))
-    assert (len(ids), len(images)) == (12, 12)
+    part = read_unlabelled(folder, DataSpec(source="x"))
+    assert (len(part.table), len(part.images)) == (12, 12)
     spec = manifest()
-    assert read_unlabelled(folder.parent / "m.csv", spec)[0][0] == "p/0.png"
+    assert read_unlabelled(folder.parent / "m.csv", spec).table["id"][0] == "p/0.png"
 
 
 def test_a_source_that_is_not_there_says_what_was_expected(tmp_path):
     with pytest.raises(DataError, match="does not exist; expected a folder, a CSV or Parquet file, or one of digits"):
         read_samples(DataSpec(source=str(tmp_path / "gone")), FOLDS)
+
+
+# --- files that are no images, and images whose name does not say so -------------------------------------------------
+
+
+def codes(samples):
+    return [remark.code for remark in samples.remarks]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("black3.jpg_1088Wx1632H", "JPEG"), ("x", "PNG"), ("y.heic", "WEBP")])
+def test_an_image_counts_whatever_its_name_ends_with(folder, name, kind):
+    Image.new("RGB", (8, 8)).save(folder / "cat" / name, format=kind)
+    samples = read_samples(DataSpec(source=str(folder)), FOLDS)
+    assert f"cat/{name}" in set(samples.table["id"])
+    assert samples.remarks == ()
+    assert f"cat/{name}" in {f"cat/{i}" for i in read_unlabelled(folder / "cat", DataSpec(source="x")).table["id"]}
+
+
+def test_files_that_are_no_images_are_counted_and_one_is_named(folder):
+    for name in ("cat/notes.txt", "cat/BMW.md", "dog/Thumbs.db", "labels.csv"):
+        (folder / name).write_text("BM, or what else may stand here")
+    (folder / "cat" / ".DS_Store").write_text("")
+    (remark,) = read_samples(DataSpec(source=str(folder)), FOLDS).remarks
+    assert remark.code == "left_out"
+    assert remark.message == f"{folder}: 4 files are no images and are left out, such as cat/BMW.md"
+    assert set(remark.files) == {"cat/notes.txt", "cat/BMW.md", "dog/Thumbs.db", "labels.csv"}
+    (remark,) = read_unlabelled(folder / "cat", DataSpec(source="x")).remarks
+    assert "2 files are no images" in remark.message
+
+
+def test_a_folder_read_by_a_pattern_says_what_it_leaves_out(folder):
+    (folder / "cat" / "notes.txt").write_text("")
+    samples = read_samples(DataSpec(source=str(folder), pattern="{label}/"), FOLDS)
+    assert codes(samples) == ["left_out"]
+
+
+def test_dropped_samples_leave_the_remarks(folder):
+    (folder / "cat" / "notes.txt").write_text("")
+    samples = read_samples(DataSpec(source=str(folder)), FOLDS)
+    assert codes(drop_samples(samples, ["cat/1.png"])) == ["left_out"]
+
+
+# --- labels that look the same ---------------------------------------------------------------------------------------
+
+
+def test_spaces_around_some_labels_are_dropped_with_a_word(manifest):
+    samples = read(manifest(lambda t: t.assign(label=t["label"].where(t.index % 8 != 0, "a "))))
+    assert samples.classes["label"] == ("9", "10", "a", "b")
+    (remark,) = samples.remarks
+    assert remark.code == "label_spaces"
+    assert "spaces around 2 labels of label are dropped, such as 'a '" in remark.message
+
+
+def test_a_space_after_every_comma_is_a_style_and_no_remark(manifest):
+    assert read(manifest(lambda t: t.assign(label=" " + t["label"]))).remarks == ()
+
+
+def test_spaces_around_a_class_folder_are_dropped_with_a_word(folder):
+    image(folder / "cat " / "x.png")
+    samples = read_samples(DataSpec(source=str(folder)), FOLDS)
+    assert samples.classes == {"label": ("cat", "dog")}
+    assert "cat /x.png" in set(samples.table["id"])
+    assert codes(samples) == ["label_spaces"]
+
+
+@pytest.mark.parametrize("twin", ["Cafe\u0301", "caf\u00e9", "CAF\u00c9", "Caf\u00e9 ", "Caf\u00e9"])
+def test_labels_that_look_the_same_are_refused_unless_the_recipe_names_them(manifest, twin):
+    label = "Caf\u00e9"
+    spec = manifest(lambda t: t.assign(label=[label, twin, "b"] * 4), encoding="utf-8")
+    if twin.strip() == label:
+        assert read(spec).classes["label"] == (label, "b") or read(spec).classes["label"] == ("b", label)
+        return
+    with pytest.raises(
+        DataError, match=r"differ only in case, spaces or the encoding of accents: .*make them one.*classes"
+    ):
+        read(spec)
+    assert read(spec, classes=(label, twin, "b")).classes["label"] == (label, twin, "b")
+
+
+# --- tables and names ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("column", "key"), [("label", "data.targets"), ("path", "data.path"), ("id", "data.id")])
+def test_a_column_that_is_needed_and_comes_twice_is_refused(manifest, tmp_path, column, key):
+    spec = manifest(lambda t: t.assign(id=t["path"]))
+    lines = (tmp_path / "m.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    twice = [line + "," + line.split(",")[names.index(column)] for line in lines]
+    (tmp_path / "m.csv").write_text("\n".join(twice) + "\n")
+    with pytest.raises(DataError, match=rf"m\.csv has 2 columns called '{column}' \({key}\); rename or remove"):
+        read(spec)
+
+
+def test_a_column_that_comes_twice_and_is_not_needed_is_no_matter(manifest, tmp_path):
+    spec = manifest()
+    text = (tmp_path / "m.csv").read_text().replace("person,age", "age,age")
+    (tmp_path / "m.csv").write_text(text)
+    assert len(read(spec).table) == 12
+    with pytest.raises(DataError, match="2 columns called 'age'"):
+        read(spec, group="age")
+
+
+def test_a_column_called_as_pandas_calls_a_second_one_is_no_second_one(manifest):
+    spec = manifest(lambda t: t.assign(**{"label.1": t["label"]}))
+    assert read(spec).classes["label"] == ("9", "10", "a", "b")
+
+
+@pytest.mark.parametrize("place", ["cat/caf\udce9.png", "caf\udce9/x.png"])
+def test_a_file_name_that_is_not_utf8_is_named(folder, place):
+    image(folder / place)
+    with pytest.raises(DataError, match=r"the name b'.*caf\\xe9.* is not UTF-8; rename") as caught:
+        read_samples(DataSpec(source=str(folder)), FOLDS)
+    str(caught.value).encode()
+    with pytest.raises(DataError, match="is not UTF-8"):
+        read_unlabelled(folder, DataSpec(source="x"))
+
+
+def test_a_file_that_is_left_out_may_have_any_name(folder):
+    (folder / "cat" / "caf\udce9.txt").write_text("")
+    (remark,) = read_samples(DataSpec(source=str(folder)), FOLDS).remarks
+    remark.message.encode()
+    "".join(remark.files).encode()
+
+
+@pytest.mark.parametrize("column", ["label", "path", "person"])
+@pytest.mark.parametrize("character", ["\r", "\0", "\x1b"])
+def test_control_characters_are_refused_with_row_and_column(manifest, tmp_path, column, character):
+    if column == "path" and character == "\0":
+        pytest.skip("no file can have such a name")
+    name = f"p/a{character}b.png"
+    if column == "path":
+        image(tmp_path / name)
+    value = {"path": name}.get(column, f"a{character}b")
+    rows = [0] if column == "path" else [0, 4, 8]
+    spec = manifest(lambda t: t.assign(**{column: t[column].where(~t.index.isin(rows), value)}), quoting=1)
+    with pytest.raises(DataError, match="has a control character"):
+        read(spec, group="person")
+
+
+def test_a_control_character_in_a_file_name_is_refused(folder):
+    image(folder / "cat" / "a\rb.png")
+    with pytest.raises(DataError, match=r"the name 'cat/a\\rb.png' has a control character"):
+        read_samples(DataSpec(source=str(folder)), FOLDS)
+
+
+def test_an_id_twice_among_many_new_images_is_found_at_once(tmp_path):
+    image(tmp_path / "x.png")
+    ids = [str(i) for i in range(30_000)] + ["29999"]
+    pd.DataFrame({"path": "x.png", "id": ids}).to_csv(tmp_path / "m.csv", index=False)
+    started = time.process_time()
+    with pytest.raises(DataError, match="duplicate id '29999'"):
+        read_unlabelled(tmp_path / "m.csv", DataSpec(source="x"))
+    assert time.process_time() - started < 10

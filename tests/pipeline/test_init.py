@@ -1,5 +1,7 @@
 """`ens init`: what it sees, and that what it writes loads."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,3 +89,58 @@ def test_several_labels_at_once_are_told_from_names_of_several_words(tmp_path, v
     assert found == (target or {})
     assert recipe.blend.calibrate == ("biases" if target else "none")
     assert any("several labels at once" in finding for finding in written.findings) == bool(target)
+
+
+def test_images_are_known_by_their_content_and_files_left_out_are_said(tmp_path):
+    data = tmp_path / "pets"
+    pictures(data, [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)])
+    (data / "cat" / "0.png").rename(data / "cat" / "0.png_40Wx50H")
+    (data / "dog" / "notes.txt").write_text("x")
+    found = init_recipe(str(data), tmp_path / "pets.yaml").findings
+    assert "12 images in 2 class folders." in found
+    assert any("1 file is no image and is left out: dog/notes.txt" in finding for finding in found)
+
+
+def test_a_column_of_images_is_known_by_the_files_it_names(tmp_path):
+    rows = [{"picture": f"im/{i}.png", "sex": "fm"[i % 2]} for i in range(10)]
+    pictures(tmp_path, [row["picture"] for row in rows])
+    for row in rows:
+        (tmp_path / row["picture"]).rename(tmp_path / f"{row['picture']}_1")
+        row["picture"] += "_1"
+    pd.DataFrame(rows).to_csv(tmp_path / "photos.csv", index=False)
+    recipe = Recipe.load(init_recipe(str(tmp_path / "photos.csv"), tmp_path / "r.yaml").path).spec
+    assert recipe.data.path == "picture"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "source"),
+    [
+        ("r.yaml", "pets"),
+        ("recipes/r.yaml", "../pets"),
+        ("work/recipes/r.yaml", "../../pets"),
+        ("pets/r.yaml", "."),
+        ("pets/recipes/r.yaml", ".."),
+    ],
+)
+def test_data_near_the_recipe_are_named_relative_to_it_and_move_with_it(tmp_path, recipe, source):
+    home = tmp_path / "home"
+    pictures(home / "pets", [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)])
+    written = init_recipe(str(home / "pets"), home / recipe).path
+    assert f"  source: {source}\n" in written.read_text()
+    moved = home.rename(tmp_path / "moved")
+    assert Path(Recipe.load(moved / recipe).spec.data.source).resolve() == (moved / "pets").resolve()
+
+
+def test_data_far_from_the_recipe_are_named_in_full(tmp_path):
+    pictures(tmp_path / "pets", [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)])
+    written = init_recipe(str(tmp_path / "pets"), tmp_path / "a" / "b" / "c" / "r.yaml").path
+    assert f"  source: {tmp_path / 'pets'}\n" in written.read_text()
+
+
+def test_a_folder_whose_name_no_recipe_can_hold_is_refused(tmp_path):
+    data = tmp_path / "caf\udce9"
+    pictures(data, [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)])
+    with pytest.raises(RequestError, match=r"caf\\xe9 has a name that no recipe can hold") as caught:
+        init_recipe(str(data), tmp_path / "r.yaml")
+    str(caught.value).encode()
+    assert not (tmp_path / "r.yaml").exists()
