@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.gain import row_losses
+from ensembler.blending.gain import DRAWS, row_losses
+from ensembler.blending.intervals import (
+    Uncertainty,
+    Units,
+    joint_quantile,
+    joint_quantile_over_seeds,
+    of_draws,
+    of_means,
+    t_quantile,
+)
 from ensembler.blending.pool import Stack, Targets
 from ensembler.metrics import check_metric, score
-
-DRAWS = 1000
-SLOW_DRAWS = 300  # for metrics that are no mean over rows and must be computed on every draw
 
 
 @dataclass(frozen=True)
@@ -45,43 +51,48 @@ class Difference:
 def compare_with_first(
     metric: str, stacks: Sequence[Stack], y: Targets, groups: NDArray[np.int64] | None = None, *, seed: int = 0
 ) -> list[Difference]:
-    """Compare every prediction with the first one by a paired bootstrap over rows, or whole groups when there are any.
+    """Compare every prediction with the first one on the same rows, or whole groups when there are any.
 
     A stack holds the probabilities `[seeds, rows, classes]` of one prediction; with several training seeds the mean of
-    their scores is compared, and the variance of the differences between seeds is added. The joint intervals are as
-    wide as the largest of all differences, each in its own standard errors, needs (Westfall and Young, 1993).
+    their scores is compared, and what differs between seeds is added, as uncertain as so few seeds leave it. The joint
+    intervals reach as far as the largest of all differences, each in its own standard errors, may lie from its truth
+    (Westfall and Young, 1993).
     """
     n_seeds = {len(stack) for stack in stacks}
     if len(n_seeds) != 1:
         raise ValueError(f"predictions with {sorted(n_seeds)} seeds cannot be paired")
-    by_seed, draws = _gains(metric, stacks, y, groups, np.random.default_rng(seed))
-    values = by_seed.mean(axis=1)
-    variance = draws.var(axis=0)
+    rng = np.random.default_rng(seed)
+    by_seed, over_rows = _gains(metric, stacks, y, Units.of(len(y), groups), rng)
+    if not len(by_seed):
+        return []
+    over_seeds = np.zeros(len(by_seed))
+    alone_over_seeds = jointly_over_seeds = 0.0
     if by_seed.shape[1] > 1:
-        variance = variance + by_seed.var(axis=1, ddof=1) / by_seed.shape[1]
-    errors = np.sqrt(variance)
-    spread = np.where(draws.std(axis=0) > 0, draws.std(axis=0), 1.0)
-    extremes = np.abs((draws - draws.mean(axis=0)) / spread)
-    alone = np.quantile(extremes, 0.95, axis=0)
-    jointly = float(np.quantile(extremes.max(axis=1), 0.95)) if len(values) else 0.0
-    return [
-        Difference(
-            metric,
-            float(value),
-            float(error),
-            float(value - width * error),
-            float(value + width * error),
-            float(value - jointly * error),
-            float(value + jointly * error),
-        )
-        for value, error, width in zip(values, errors, alone, strict=True)
-    ]
+        over_seeds = by_seed.std(axis=1, ddof=1) / np.sqrt(by_seed.shape[1])
+        alone_over_seeds = t_quantile(by_seed.shape[1] - 1)
+        jointly_over_seeds = joint_quantile_over_seeds(by_seed.shape[0], by_seed.shape[1])
+    jointly_over_rows = joint_quantile(over_rows.correlation, over_rows.freedom, rng)
+    alone = _reach(over_rows.errors, t_quantile(over_rows.freedom), over_seeds, alone_over_seeds)
+    jointly = _reach(over_rows.errors, jointly_over_rows, over_seeds, jointly_over_seeds)
+    values = by_seed.mean(axis=1)
+    columns = (values, np.hypot(over_rows.errors, over_seeds))
+    ends = (values - alone, values + alone, values - jointly, values + jointly)
+    return [Difference(metric, *map(float, row)) for row in zip(*columns, *ends, strict=True)]
+
+
+def _reach(
+    rows: NDArray[np.float64], of_rows: float, seeds: NDArray[np.float64], of_seeds: float
+) -> NDArray[np.float64]:
+    """How far intervals reach, of two independent errors of which each has a quantile of its own."""
+    if not np.isfinite(of_rows):
+        return np.full(len(rows), np.inf)
+    return np.hypot(rows * of_rows, seeds * of_seeds)
 
 
 def _gains(
-    metric: str, stacks: Sequence[Stack], y: Targets, groups: NDArray[np.int64] | None, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The gains `[predictions - 1, seeds]` over the first, and those of bootstrap draws `[draws, predictions - 1]`.
+    metric: str, stacks: Sequence[Stack], y: Targets, units: Units, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], Uncertainty]:
+    """The gains `[predictions - 1, seeds]` over the first, and the uncertainty of their means over seeds.
 
     Every draw takes the same rows for all predictions, so that what they have in common cancels.
     """
@@ -89,30 +100,13 @@ def _gains(
     if all(found is not None for stack in losses for found in stack):
         table = np.array(losses, np.float64)  # [predictions, seeds, rows]
         gains = table[:1] - table[1:]
-        rows = _drawn(len(y), groups, rng, DRAWS)
-        mean_gains = gains.mean(axis=1)
-        return gains.mean(axis=2), np.array([mean_gains[:, drawn].mean(axis=1) for drawn in rows])
+        return gains.mean(axis=2), of_means(gains.mean(axis=1), units)
     sign = 1 if check_metric(metric).greater_is_better else -1
 
     def gains_on(rows: NDArray[np.int64]) -> NDArray[np.float64]:
         scores = np.array([[sign * score(metric, probs[rows], y[rows]) for probs in stack] for stack in stacks])
         return scores[1:] - scores[:1]
 
-    found = [gains_on(rows).mean(axis=1) for rows in _drawn(len(y), groups, rng, SLOW_DRAWS)]
+    found = [gains_on(rows).mean(axis=1) for rows in units.drawn(rng, DRAWS)]
     draws = np.array([gains for gains in found if np.isfinite(gains).all()]).reshape(-1, len(stacks) - 1)
-    by_seed = gains_on(np.arange(len(y)))
-    return by_seed, draws if len(draws) else by_seed.mean(axis=1)[None]
-
-
-def _drawn(
-    n_rows: int, groups: NDArray[np.int64] | None, rng: np.random.Generator, n_draws: int
-) -> Iterator[NDArray[np.int64]]:
-    """Rows of each bootstrap draw, whole groups together."""
-    if groups is None:
-        for _ in range(n_draws):
-            yield rng.integers(0, n_rows, n_rows)
-        return
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    for _ in range(n_draws):
-        yield np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
+    return gains_on(np.arange(len(y))), of_draws(draws, units)

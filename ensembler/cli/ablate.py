@@ -94,4 +94,7 @@ def print_ablation(ablation: Ablation) -> None:
     print_gains(first.name, gains, ablation.n_groups)
     if ablation.seeds == 1:
         print("One seed each: another seed moves a score too, which no interval here knows; --seeds 3 counts it in.")
+    elif ablation.seeds < 5:
+        few = {2: "two", 3: "three"}.get(ablation.seeds, str(ablation.seeds))
+        print(f"Of {few} seeds little is known of how seeds differ: intervals are as wide as that leaves them.")
     print(f"Logits of all variants are kept: `ens blend {ablation.run} --target {ablation.target}` blends them.")

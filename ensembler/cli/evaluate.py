@@ -42,6 +42,7 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Show members and blends side by side, out of fold and on held-out rows."""
+    from ensembler.blending.remarks import ordered_classes
     from ensembler.metrics import check_metric
     from ensembler.pipeline.evaluate import check_per, evaluate
     from ensembler.predictions.merging import check_merge, check_reduce
@@ -81,8 +82,12 @@ def command(
         print_json(result.to_json() | ({} if gains is None else {"gains": gains.to_json()}))
     else:
         print_evaluation(result, shown)
+        if (note := next(filter(None, (ordered_classes(name, result.classes) for name in shown)), None)) is not None:
+            print(f"note: {note.message}")
         if gains is not None:
             print_gains(gains.over, gains.rows, gains.n_groups)
+            for warning in gains.warnings:
+                print(f"warning: {warning.message}")
 
 
 def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -> None:
@@ -123,7 +128,7 @@ def print_gains(over: str, rows: Sequence[tuple[str, Difference]], n_groups: int
     together = "one comparison for each metric"
     if n_comparisons > 1:
         together = f"the intervals of a metric hold for its {n_comparisons} comparisons together, and are wider for it"
-    print(f"Paired bootstrap over {units}; {together}.")
+    print(f"Paired by row, independent {units}; {together}.")
 
 
 def _label(row: ScoreRow, *, several: bool) -> str:

@@ -38,9 +38,12 @@ def average_precision(values: NDArray[np.floating], positive: NDArray[np.bool_])
 
 def top_k_accuracy(probs: NDArray[np.floating], y: NDArray[np.integer], k: int) -> float:
     """Share of samples whose true class is among the `k` most probable; ties go to the first classes."""
-    if k >= probs.shape[1]:
-        return 1.0
+    return float(in_top(probs, y, k).mean())
+
+
+def in_top(probs: NDArray[np.floating], y: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
+    """Whether the true class is among the `k` most probable `[samples]`; ties go to the first classes."""
     true_class = probs[np.arange(len(y)), y]
     above = (probs > true_class[:, None]).sum(axis=1)
     before = ((probs == true_class[:, None]) & (np.arange(probs.shape[1]) < y[:, None])).sum(axis=1)
-    return float((above + before < k).mean())
+    return np.asarray(above + before < k)

@@ -82,6 +82,12 @@ def check_metric(name: str, *, several: bool | None = None) -> MetricEntry:
     return MetricEntry(partial(ranking.top_k_accuracy, k=int(top["k"])), True)
 
 
+def top_k_of(name: str) -> int | None:
+    """The k of `top_<k>_accuracy`; None for another metric."""
+    top = _TOP.match(name)
+    return None if top is None else int(top["k"])
+
+
 def score(name: str, probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
     """Score probabilities `[samples, classes]` against label indices `[samples]`.
 

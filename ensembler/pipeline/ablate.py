@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.comparison import Difference, compare_with_first
+from ensembler.blending.remarks import few_groups, ordered_classes
 from ensembler.errors import RequestError, TrainingError, UnknownNameError, nearest
 from ensembler.files import write_json
 from ensembler.label_sets import is_known
@@ -311,14 +312,17 @@ def _compare(
         )
         for i, (variant, made) in enumerate(opened.items())
     )
+    n_groups = None if groups is None else len(np.unique(groups))
+    remarks = [few_groups(n_groups), *(ordered_classes(metric, classes) for metric in metrics)]
     same = [v.name for v, stack in zip(variants[1:], stacks[1:], strict=True) if np.array_equal(stack, stacks[0])]
     return {
         "target": target,
         "n": len(rows),
-        "n_groups": None if groups is None else len(np.unique(groups)),
+        "n_groups": n_groups,
         "variants": variants,
-        "warnings": tuple(
-            f"{name} predicts exactly what {variants[0].name} does: the option has no effect here" for name in same
+        "warnings": (
+            *(f"{name} predicts exactly what {variants[0].name} does: the option has no effect here" for name in same),
+            *(remark.message for remark in remarks if remark is not None),
         ),
     }
 

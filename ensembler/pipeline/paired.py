@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ensembler.blending.comparison import Difference, compare_with_first
+from ensembler.blending.guards import Finding
+from ensembler.blending.remarks import few_groups, ordered_classes
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.label_sets import is_known
 from ensembler.predictions.merging import Merge
@@ -24,6 +26,7 @@ class PairedGains:
     n: int
     n_groups: int | None
     rows: tuple[tuple[str, Difference], ...]
+    warnings: tuple[Finding, ...] = ()
 
     @property
     def n_comparisons(self) -> int:
@@ -33,7 +36,7 @@ class PairedGains:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         rows = [{"name": name, **difference.to_json()} for name, difference in self.rows]
-        return {**self.__dict__, "rows": rows}
+        return {**self.__dict__, "rows": rows, "warnings": [warning.to_json() for warning in self.warnings]}
 
 
 def gains_over(
@@ -46,9 +49,9 @@ def gains_over(
     views: Sequence[str] | None = None,
     metrics: Sequence[str] = ("accuracy", "log_loss"),
 ) -> PairedGains:
-    """Compare the members and blends of one target with the member or blend `over`, by a paired bootstrap.
+    """Compare the members and blends of one target with the member or blend `over`, row by row.
 
-    Blends count with their cross-fitted predictions. Rows are drawn, or whole groups when the run has any; the joint
+    Blends count with their cross-fitted predictions. Whole groups are independent when the run has any; the joint
     intervals of a metric hold for all comparisons together. Raises UnknownNameError for a name that is not there.
     """
     opened = {name: store.member(name) for name in store.complete_members}
@@ -84,10 +87,13 @@ def gains_over(
     found = [zip(names[1:], compare_with_first(m, stacks, labels[rows], groups), strict=True) for m in metrics]
     by_name = {name: i for i, name in enumerate(names)}
     ordered = sorted((pair for of_metric in found for pair in of_metric), key=lambda pair: by_name[pair[0]])
+    n_groups = None if groups is None else len(np.unique(groups))
+    remarks = [few_groups(n_groups), *(ordered_classes(metric, classes) for metric in metrics)]
     return PairedGains(
         over=first,
         target=target,
         n=len(rows),
-        n_groups=None if groups is None else len(np.unique(groups)),
+        n_groups=n_groups,
         rows=tuple(ordered),
+        warnings=tuple(remark for remark in remarks if remark is not None),
     )

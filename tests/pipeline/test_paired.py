@@ -7,6 +7,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.pipeline.blend import blend_run
 from ensembler.pipeline.paired import gains_over
+from ensembler.predictions.store import RunStore
 
 
 def test_every_member_and_blend_is_compared_with_the_one_named(fake_run):
@@ -44,3 +45,14 @@ def test_the_command_prints_gains_and_puts_them_into_its_object(ens_here, fake_r
     assert {(row["name"], row["metric"]) for row in gains["rows"]} >= {(second, "accuracy"), (second, "f1_macro")}
     assert "gain over" in ens_here("evaluate", "fake", "--over", first).stdout
     ens_here("evaluate", "fake", "--over", first, "--per", "group", expect=2)
+
+
+def test_few_groups_are_a_warning_with_a_code(fake_run):
+    first = fake_run.complete_members[0]
+    assert gains_over(fake_run, first).warnings == ()
+    store = RunStore(fake_run.folder)
+    store.samples.table["group"] = "g" + (np.arange(len(store.samples.table)) % 7).astype(str)
+    store.samples.__dict__.pop("train", None)
+    found = gains_over(store, first)
+    assert found.n_groups == 7
+    assert [warning["code"] for warning in found.to_json()["warnings"]] == ["few_groups"]

@@ -1,0 +1,133 @@
+"""How far a figure may lie from the truth: errors of means and bootstraps over few independent units, and t quantiles.
+
+A unit is a row, or a whole group of rows. Over few units the plain error is too small, and two of it are too few: the
+error is corrected for what each unit takes of the mean (CR2; Bell and McCaffrey, 2002), and the quantile is that of a t
+distribution with the degrees of freedom that the sizes of the units leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+_SIMULATED = 10_000  # draws for a quantile of the largest of several deviations
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Of `[values]`: standard errors, their correlation `[values, values]`, and degrees of freedom."""
+
+    errors: NDArray[np.float64]
+    correlation: NDArray[np.float64]
+    freedom: float
+
+
+@dataclass(frozen=True)
+class Units:
+    """The independent units of so many rows: each row's unit `[rows]`, and the units' sizes."""
+
+    of_row: NDArray[np.int64]
+    sizes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, n_rows: int, groups: NDArray[np.int64] | None) -> Units:
+        """Single rows, or whole groups when there are any."""
+        if groups is None:
+            return cls(np.arange(n_rows), np.ones(n_rows))
+        index = np.unique(groups, return_inverse=True)[1]
+        return cls(index, np.bincount(index).astype(np.float64))
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Which share of the rows each unit has."""
+        return self.sizes / self.sizes.sum()
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of a mean's corrected variance; one less than their number for units of equal size."""
+        if len(self.sizes) < 2:
+            return 0.0
+        sizes, shares = self.sizes, self.shares
+        adjusted = sizes * shares / (1 - shares)
+        crossed = adjusted.sum() ** 2 - (adjusted**2).sum()
+        return float(self.sizes.sum() ** 2 / ((sizes**2).sum() + crossed))
+
+    def drawn(self, rng: np.random.Generator, n_draws: int) -> Iterator[NDArray[np.int64]]:
+        """The rows of each bootstrap draw, whole units together."""
+        n = len(self.sizes)
+        if n == len(self.of_row):
+            order = np.argsort(self.of_row, kind="stable")
+            for _ in range(n_draws):
+                yield order[rng.integers(0, n, n)]
+            return
+        rows = np.split(np.argsort(self.of_row, kind="stable"), np.cumsum(self.sizes.astype(np.int64))[:-1])
+        for _ in range(n_draws):
+            yield np.concatenate([rows[unit] for unit in rng.integers(0, n, n)])
+
+
+def of_means(values: NDArray[np.float64], units: Units) -> Uncertainty:
+    """The uncertainty of the means of `values` `[values, rows]`."""
+    if len(units.sizes) < 2:
+        return _unknown(len(values))
+    centred = values - values.mean(axis=1, keepdims=True)
+    sums = np.stack([np.bincount(units.of_row, weights=row, minlength=len(units.sizes)) for row in centred])
+    adjusted = sums / np.sqrt(1 - units.shares)
+    covariance = np.asarray(adjusted @ adjusted.T / len(units.of_row) ** 2, np.float64)
+    return _of_covariance(covariance, units.freedom)
+
+
+def of_draws(draws: NDArray[np.float64], units: Units) -> Uncertainty:
+    """The uncertainty of values of which bootstrap `draws` `[draws, values]` over the units were taken."""
+    if len(units.sizes) < 2 or len(draws) < 2:
+        return _unknown(draws.shape[1])
+    # A bootstrap of G units of equal size finds (G - 1) / G of the variance.
+    covariance = np.atleast_2d(np.cov(draws, rowvar=False)) / (1 - (units.shares**2).sum())
+    return _of_covariance(covariance, units.freedom)
+
+
+def _of_covariance(covariance: NDArray[np.float64], freedom: float) -> Uncertainty:
+    errors = np.sqrt(np.diag(covariance))
+    scale = np.where(errors > 0, errors, 1.0)
+    correlation = covariance / np.outer(scale, scale)
+    np.fill_diagonal(correlation, 1.0)
+    return Uncertainty(errors, correlation, freedom)
+
+
+def _unknown(n_values: int) -> Uncertainty:
+    """One unit alone tells nothing of what others would say."""
+    return Uncertainty(np.full(n_values, np.inf), np.eye(n_values), 0.0)
+
+
+def t_quantile(freedom: float) -> float:
+    """How many standard errors a two-sided interval reaches; infinite without a degree of freedom."""
+    return float(stdtrit(freedom, (1 + LEVEL) / 2)) if freedom > 0 else np.inf
+
+
+def joint_quantile(correlation: NDArray[np.float64], freedom: float, rng: np.random.Generator) -> float:
+    """How many standard errors all intervals at once must reach: the quantile of the largest deviation."""
+    alone = t_quantile(freedom)
+    if len(correlation) < 2 or not np.isfinite(alone):
+        return alone
+    normal = rng.multivariate_normal(np.zeros(len(correlation)), correlation, _SIMULATED, method="eigh")
+    scales = np.sqrt(rng.chisquare(freedom, _SIMULATED) / freedom)
+    largest = np.abs(normal).max(axis=1) / scales
+    return max(alone, float(np.quantile(largest, LEVEL)))
+
+
+@lru_cache(maxsize=64)
+def joint_quantile_over_seeds(n_values: int, n_seeds: int) -> float:
+    """The same for `n_values` differences from one first prediction, each with its own error between seeds."""
+    alone = t_quantile(n_seeds - 1)
+    if n_values < 2:
+        return alone
+    scores = np.random.default_rng(0).standard_normal((_SIMULATED, n_values + 1, n_seeds))
+    differences = scores[:, 1:] - scores[:, :1]
+    errors = differences.std(axis=2, ddof=1) / np.sqrt(n_seeds)
+    largest = (np.abs(differences.mean(axis=2)) / errors).max(axis=1)
+    return max(alone, float(np.quantile(largest, LEVEL)))
