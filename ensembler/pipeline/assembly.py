@@ -18,8 +18,9 @@ from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
 from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.arrays import fill_array, release
-from ensembler.predictions.members import FORMAT, Member, MemberRecord, array_file, checksums, read_record
+from ensembler.predictions.members import FORMAT, MEMBER_RECORD, Member, MemberRecord, array_file, checksums
 from ensembler.predictions.publish import replacing
+from ensembler.predictions.settled import has_record, read_settled
 from ensembler.predictions.store import RunStore
 
 
@@ -41,8 +42,10 @@ def _digest(parts: Sequence[Member]) -> str:
 
 
 def _is_current(store: RunStore, job: MemberJob, parts: Sequence[Member]) -> bool:
-    path = store.member_folder(job.name) / "member.json"
-    return path.is_file() and read_record(path, MemberRecord).fingerprint == _digest(parts)
+    folder = store.member_folder(job.name)
+    if not has_record(folder, MEMBER_RECORD):
+        return False
+    return read_settled(folder, MEMBER_RECORD, MemberRecord).fingerprint == _digest(parts)
 
 
 def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import StoreError
-from ensembler.files import read_json, write_json
+from ensembler.files import claim, write_json
 from ensembler.label_sets import is_known
 from ensembler.metrics import score_all
 from ensembler.pipeline.member_plan import RETRAINING, MemberPlan
@@ -19,7 +19,7 @@ from ensembler.predictions.arrays import fill_array, release
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, weights_path
 from ensembler.predictions.members import FORMAT, Member, array_file, checksums
 from ensembler.predictions.merging import merge_views
-from ensembler.predictions.publish import replacing
+from ensembler.predictions.publish import finish_replacement, prepared_replacement
 from ensembler.training.spec import MemberSpec, SoupSpec
 
 FAILED = "failed.json"
@@ -50,12 +50,11 @@ def drop_stale(plan: MemberPlan) -> None:
 
 def complete_member(plan: MemberPlan, finished: Sequence[FinishedFold]) -> None:
     """Write the member's arrays and, last, `member.json`; then drop the files of its single folds."""
-    store = plan.workspace.store
-    with replacing(plan.final_folder, store.lock_path) as prepared:
-        if plan.is_complete:  # another process was faster
-            write_json(prepared / "member.json", read_json(plan.final_folder / "member.json"))
-        else:
-            _prepare(plan, finished, prepared)
+    with claim(plan.workspace.store.lock_path, wait=True):
+        finish_replacement(plan.final_folder)
+        if not plan.is_complete:  # another process may have been faster
+            with prepared_replacement(plan.final_folder) as prepared:
+                _prepare(plan, finished, prepared)
     forget_work(plan)
 
 

@@ -21,8 +21,9 @@ from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.workspace import Workspace
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, weights_path
-from ensembler.predictions.members import MemberRecord, read_record
+from ensembler.predictions.members import MEMBER_RECORD, MemberRecord
 from ensembler.predictions.merging import merge_views
+from ensembler.predictions.settled import has_record, read_settled
 from ensembler.training.spec import EMA_DECAY, MemberSpec, SoupSpec
 
 if TYPE_CHECKING:
@@ -49,16 +50,22 @@ class MemberPlan:
     @cached_property
     def folder(self) -> Path:
         """Where its folds are gathered: the member's folder, or one aside when an older version lies there."""
-        complete = (self.final_folder / "member.json").is_file()
-        return self.final_folder / RETRAINING if complete and not self.is_complete else self.final_folder
+        older = has_record(self.final_folder, MEMBER_RECORD) and not self.is_complete
+        return self.final_folder / RETRAINING if older else self.final_folder
+
+    @property
+    def _record(self) -> MemberRecord | None:
+        """What `member.json` says now, if the member is complete with these options or others."""
+        if not has_record(self.final_folder, MEMBER_RECORD):
+            return None
+        return read_settled(self.final_folder, MEMBER_RECORD, MemberRecord)
 
     @property
     def is_complete(self) -> bool:
         """Whether the store holds this member as the recipe describes it."""
-        path = self.final_folder / "member.json"
-        if not path.is_file():
+        record = self._record
+        if record is None:
             return False
-        record = read_record(path, MemberRecord)
         if not self._made_this({"fingerprint": record.fingerprint, "classes": record.classes}):
             return False
         return record.fingerprint == self.fingerprint or self._folds_agree_on_classes()
@@ -79,12 +86,9 @@ class MemberPlan:
     @cached_property
     def changed(self) -> str | None:
         """Which options differ from those of the complete member in the store, in words; None = none or no member."""
-        path = self.final_folder / "member.json"
-        if not path.is_file():
+        record = self._record
+        if record is None or self.is_complete:
             return None
-        if self.is_complete:
-            return None
-        record = read_record(path, MemberRecord)
         old = {**((record.model_extra or {}).get("options") or {}), "classes": list(record.classes)}
         new = {**self.options, "classes": list(self.classes)}
         keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ensembler.errors import MissingFileError, StoreError
-from ensembler.files import preallocate, sha256_of, write_aside
+from ensembler.files import preallocate, write_aside
+
+if TYPE_CHECKING:
+    from ensembler.predictions.settled import HeldFile
 
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
 
@@ -91,34 +96,43 @@ def is_finite(array: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def open_array(
-    path: Path, shape: tuple[int, ...], *, sha256: str | None, of: str, check: bool = True
+    path: Path, shape: tuple[int, ...], *, sha256: str | None, of: str, check: bool = True, file: HeldFile | None = None
 ) -> NDArray[np.floating]:
-    """Memory-map a float16 or float32 `.npy` of exactly `shape`.
+    """Memory-map a float16 or float32 `.npy` of exactly `shape`, from `file` when it was opened before.
 
     The header is judged before anything is allocated, so that a file that claims terabytes costs nothing. Raises
     StoreError naming the file, `of` (the record that describes it) and the mend.
     """
     mend = f"restore it from a copy, or remove {path.parent} to have it made again"
     try:
-        with path.open("rb") as file:
-            found_shape, dtype, offset = _header(file)
+        with path.open("rb") if file is None else file.reader() as opened:
+            return _open(opened, shape, sha256 if check else None, of)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing though {of} describes it; {mend}") from error
     except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is not a plain .npy array ({error}); {mend}") from error
+        raise StoreError(f"{path} {error}; {mend}") from error
+
+
+def _open(file: BufferedReader, shape: tuple[int, ...], sha256: str | None, of: str) -> NDArray[np.floating]:
+    try:
+        found_shape, dtype, offset = _header(file)
+    except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
+        raise ValueError(f"is not a plain .npy array ({error})") from error
     if dtype not in _FLOATS:
-        raise StoreError(f"{path} holds {dtype}, expected float16 or float32; {mend}")
+        raise ValueError(f"holds {dtype}, expected float16 or float32")
     if found_shape != shape:
-        raise StoreError(f"{path} has shape {list(found_shape)}, {of} says {list(shape)}; {mend}")
+        raise ValueError(f"has shape {list(found_shape)}, {of} says {list(shape)}")
     expected_size = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
-    size = path.stat().st_size
+    size = os.fstat(file.fileno()).st_size
     if size != expected_size:
-        raise StoreError(f"{path} has {size} bytes, expected {expected_size}; it was cut short or altered; {mend}")
-    if check and sha256 is not None and sha256_of(path) != sha256:
-        raise StoreError(f"{path} is not the file that {of} describes (its sha256 differs); {mend}")
+        raise ValueError(f"has {size} bytes, expected {expected_size}; it was cut short or altered")
+    if sha256 is not None:
+        file.seek(0)
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise ValueError(f"is not the file that {of} describes (its sha256 differs)")
     if 0 in shape:
         return np.empty(shape, dtype)
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+    return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:

@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from ensembler.errors import StoreError
 from ensembler.files import write_json
 from ensembler.predictions.arrays import open_array, write_array
-from ensembler.predictions.members import checksums, read_record
+from ensembler.predictions.members import checksums
 from ensembler.predictions.publish import replacing
 from ensembler.predictions.samples import SampleTable
+from ensembler.predictions.settled import HeldFile, open_settled, read_settled
 
 FORMAT: Literal[1] = 1
+BLEND_RECORD = "blend.json"
 
 
 class BlendRecord(BaseModel):
@@ -41,9 +43,12 @@ class BlendRecord(BaseModel):
     sha256: dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Blend:
-    """A blend in the store, its arrays opened on demand."""
+    """A blend in the store, its arrays opened on demand.
+
+    When it is replaced before the first of them is opened, `record` becomes that of the new version.
+    """
 
     folder: Path
     record: BlendRecord
@@ -59,18 +64,27 @@ class Blend:
         """Test probabilities `[test samples, classes]`."""
         return self._open("test.npy", len(self.samples.test))
 
+    @cached_property
+    def _files(self) -> dict[str, HeldFile]:
+        """The files of predictions, opened together so that they are of one version."""
+        settled = open_settled(self.folder, BLEND_RECORD, BlendRecord, lambda _: ("oof.npy", "test.npy"))
+        self.record = settled.record
+        return settled.files
+
     def _open(self, name: str, rows: int) -> NDArray[np.floating]:
+        files = self._files  # first: it is these that the record then describes
         if name not in self.record.sha256:
-            raise StoreError(f"{self.folder / 'blend.json'} has no sha256 of {name}; it was altered")
+            raise StoreError(f"{self.folder / BLEND_RECORD} has no sha256 of {name}; it was altered")
         shape = (rows, len(self.record.classes))
-        return open_array(self.folder / name, shape, sha256=self.record.sha256[name], of="blend.json")
+        sha256 = self.record.sha256[name]
+        return open_array(self.folder / name, shape, sha256=sha256, of=BLEND_RECORD, file=files.pop(name, None))
 
 
 def open_blend(folder: Path, samples: SampleTable) -> Blend:
     """Open the blend in `folder`; MissingFileError when there is none, StoreError when it is altered."""
-    record = read_record(folder / "blend.json", BlendRecord)
+    record = read_settled(folder, BLEND_RECORD, BlendRecord)
     if record.name != folder.name:
-        raise StoreError(f"{folder / 'blend.json'} describes blend {record.name!r}; files were swapped")
+        raise StoreError(f"{folder / BLEND_RECORD} describes blend {record.name!r}; files were swapped")
     return Blend(folder, record, samples)
 
 
@@ -86,4 +100,4 @@ def write_blend(
         write_array(prepared / "oof.npy", np.asarray(oof, np.float32))
         write_array(prepared / "test.npy", np.asarray(test, np.float32))
         sums = checksums(prepared, ["oof.npy", "test.npy"])
-        write_json(prepared / "blend.json", {"format": FORMAT, **record, "sha256": sums})
+        write_json(prepared / BLEND_RECORD, {"format": FORMAT, **record, "sha256": sums})

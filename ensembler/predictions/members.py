@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ensembler.errors import MissingFileError, StoreError, UnknownNameError
-from ensembler.files import read_json, sha256_of
+from ensembler.errors import StoreError, UnknownNameError
+from ensembler.files import sha256_of
 from ensembler.predictions.arrays import is_finite, open_array
 from ensembler.predictions.merging import Merge, merge_views
 from ensembler.predictions.samples import SampleTable
+from ensembler.predictions.settled import HeldFile, open_settled, read_settled
 
 FORMAT: Literal[1] = 1
+MEMBER_RECORD = "member.json"
 Kind = Literal["logits", "probs", "labels"]
 
 
@@ -49,28 +50,17 @@ class MemberRecord(BaseModel):
     fingerprint: str | None = None
 
 
-R = TypeVar("R", bound=BaseModel)
-
-
 def array_file(part: Literal["oof", "test"], task: str | None = None) -> str:
     """The name of a file of logits: `oof.npy`, or `oof.<task>.npy` for one task of several."""
     return f"{part}.npy" if task is None else f"{part}.{task}.npy"
 
 
-def read_record(path: Path, model: type[R]) -> R:
-    """Read a record; a StoreError names the file and the first key that does not fit."""
-    content = read_json(path)
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise StoreError(f"{path}: {key}: {first['msg'].lower()}; the file was altered or written by hand") from error
-
-
-@dataclass(frozen=True)
+@dataclass
 class Member:
-    """A complete member in the store, its arrays opened on demand."""
+    """A complete member in the store, its arrays opened on demand.
+
+    When it is replaced before the first of them is opened, `record` becomes that of the new version.
+    """
 
     folder: Path
     record: MemberRecord
@@ -85,13 +75,7 @@ class Member:
         """The member as one that predicts `target` alone; UnknownNameError when it does not predict it."""
         if target not in self.targets:
             raise UnknownNameError(f"target of member {self.name!r}", target, self.targets)
-        if not self.record.tasks:
-            return self
-        scores = {
-            split: found.get(target) if isinstance(found, dict) else None for split, found in self.record.scores.items()
-        }
-        chosen = {"target": target, "classes": self.record.tasks[target], "scores": scores}
-        return replace(self, record=self.record.model_copy(update=chosen))
+        return replace(self, record=_of_target(self.record, target)) if self.record.tasks else self
 
     @property
     def name(self) -> str:
@@ -116,15 +100,14 @@ class Member:
     @cached_property
     def oof_logits(self) -> NDArray[np.floating]:
         """Out-of-fold logits `[views, train samples, classes]`, memory-mapped; NaN rows = never validated."""
-        array = self._open(self.oof_file, (len(self.record.views), len(self.samples.train), len(self.record.classes)))
+        array = self._open("oof")
         self._check_finite(array)
         return array
 
     @cached_property
     def test_logits(self) -> NDArray[np.floating]:
         """Test logits `[folds, views, test samples, classes]`, memory-mapped."""
-        shape = (self.record.folds, len(self.record.views), len(self.samples.test), len(self.record.classes))
-        array = self._open(self.test_file, shape)
+        array = self._open("test")
         bad = ~is_finite(array).all(axis=(1, 2))
         if bad.any():
             raise StoreError(
@@ -165,10 +148,29 @@ class Member:
             raise StoreError(f"member {self.name!r} has other classes than the run: {', '.join(odd[:5])} differ")
         return [own[name] for name in classes]
 
-    def _open(self, name: str, shape: tuple[int, ...]) -> NDArray[np.floating]:
+    @cached_property
+    def _files(self) -> dict[str, HeldFile]:
+        """The files of logits, opened together so that they are of one version."""
+        target = self.record.target
+
+        def names(record: MemberRecord) -> list[str]:
+            task = target if record.tasks else None
+            return [array_file("oof", task), array_file("test", task)]
+
+        settled = open_settled(self.folder, MEMBER_RECORD, MemberRecord, names)
+        self.record = _of_target(settled.record, target) if settled.record.tasks else settled.record
+        return settled.files
+
+    def _open(self, part: Literal["oof", "test"]) -> NDArray[np.floating]:
+        files = self._files  # first: it is these that the record then describes
+        name = self.oof_file if part == "oof" else self.test_file
+        views, classes = len(self.record.views), len(self.record.classes)
+        oof_shape = (views, len(self.samples.train), classes)
+        shape = oof_shape if part == "oof" else (self.record.folds, views, len(self.samples.test), classes)
         if name not in self.record.sha256:
-            raise StoreError(f"{self.folder / 'member.json'} has no sha256 of {name}; it was altered")
-        return open_array(self.folder / name, shape, sha256=self.record.sha256[name], of="member.json")
+            raise StoreError(f"{self.folder / MEMBER_RECORD} has no sha256 of {name}; it was altered")
+        sha256 = self.record.sha256[name]
+        return open_array(self.folder / name, shape, sha256=sha256, of=MEMBER_RECORD, file=files.pop(name, None))
 
     def _check_finite(self, oof: NDArray[np.floating]) -> None:
         if (self.record.model_extra or {}).get("partial"):
@@ -183,13 +185,21 @@ class Member:
             )
 
 
+def _of_target(record: MemberRecord, target: str) -> MemberRecord:
+    """The record of a member of several tasks as one of that target alone."""
+    if target not in record.tasks:
+        raise UnknownNameError(f"target of member {record.name!r}", target, record.tasks)
+    scores = {split: found.get(target) if isinstance(found, dict) else None for split, found in record.scores.items()}
+    return record.model_copy(update={"target": target, "classes": record.tasks[target], "scores": scores})
+
+
 def open_member(folder: Path, samples: SampleTable, samples_sha256: str) -> Member:
     """Open the complete member in `folder`; MissingFileError when it is not complete.
 
     Raises StoreError when the record is altered, belongs to another member or to other samples.
     """
-    path = folder / "member.json"
-    record = _read_settled(path)
+    path = folder / MEMBER_RECORD
+    record = read_settled(folder, MEMBER_RECORD, MemberRecord)
     if record.name != folder.name:
         raise StoreError(f"{path} describes member {record.name!r}, not {folder.name!r}; files were swapped")
     wanted = record.sha256.get("samples.csv")
@@ -200,18 +210,6 @@ def open_member(folder: Path, samples: SampleTable, samples_sha256: str) -> Memb
     if record.fold_column not in samples.table:
         raise StoreError(f"{path}: samples.csv has no column {record.fold_column!r}")
     return Member(folder, record, samples)
-
-
-def _read_settled(path: Path) -> MemberRecord:
-    # Between the removal of an old record and the arrival of the new one lie milliseconds: wait them out.
-    for _ in range(20):
-        try:
-            return read_record(path, MemberRecord)
-        except MissingFileError:
-            if not (path.parent / ".next" / path.name).exists():
-                break
-            time.sleep(0.05)
-    return read_record(path, MemberRecord)
 
 
 def checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:

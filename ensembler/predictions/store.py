@@ -15,9 +15,10 @@ from ensembler.composition import Composition
 from ensembler.errors import MissingFileError, MissingRunError, RequestError, UnknownNameError, nearest
 from ensembler.files import read_json, sha256_of
 from ensembler.label_sets import SetFormat
-from ensembler.predictions.blends import Blend, open_blend
-from ensembler.predictions.members import Member, open_member
+from ensembler.predictions.blends import BLEND_RECORD, Blend, open_blend
+from ensembler.predictions.members import MEMBER_RECORD, Member, open_member
 from ensembler.predictions.samples import SampleTable, read_samples_csv
+from ensembler.predictions.settled import has_record
 
 
 def artifacts_folder(given: Path | None = None) -> Path:
@@ -120,7 +121,7 @@ class RunStore:
     @property
     def complete_members(self) -> list[str]:
         """Names of the members whose `member.json` is there, in the recipe's order, then by name."""
-        return self._in_order(p.parent.name for p in self.folder.glob("members/*/member.json"))
+        return self._in_order(self._complete("members", MEMBER_RECORD))
 
     @property
     def pool_members(self) -> list[str]:
@@ -140,12 +141,15 @@ class RunStore:
     @property
     def blends(self) -> list[str]:
         """Names of the blends."""
-        return sorted(p.parent.name for p in self.folder.glob("blends/*/blend.json"))
+        return sorted(self._complete("blends", BLEND_RECORD))
+
+    def _complete(self, kind: str, record: str) -> list[str]:
+        return [entry.name for entry in self.folder.glob(f"{kind}/*") if has_record(entry, record)]
 
     def member(self, name: str) -> Member:
         """Open a complete member; the error tells an unknown name from one that is not finished."""
         folder = self.folder / "members" / name
-        if name == folder.name and ((folder / "member.json").exists() or (folder / ".next").exists()):
+        if name == folder.name and has_record(folder, MEMBER_RECORD):
             return open_member(self.member_folder(name), self.samples, self.samples_sha256)
         if name in self.begun_members:
             raise MissingFileError(f"member {name!r} is not complete yet; `ens run {self.recipe_hint}` goes on with it")
