@@ -1,17 +1,8 @@
 """`ens` and `python -m ensembler`."""
 
-import sys
-from typing import NoReturn
+from ensembler.cli.app import main
 
-
-def main() -> NoReturn:
-    """Run the command line."""
-    try:
-        from ensembler.cli.app import main as run
-    except KeyboardInterrupt:
-        sys.exit("error: stopped; give the same command again")
-    run()
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
     main()

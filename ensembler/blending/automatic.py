@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ensembler.blending.calibration import Calibrated, Calibration
 from ensembler.blending.cross_fitting import cross_fit
 from ensembler.blending.gain import row_losses
+from ensembler.blending.narrowing import Narrowing
 from ensembler.blending.pool import Pool, Probs, Targets
 from ensembler.blending.registry import BlendMethod, create_blend
 from ensembler.errors import RequestError
@@ -37,6 +38,13 @@ class Candidate:
         """Its name in tables."""
         first = "" if self.before == "none" else f"{self.before} + "
         return first + (self.method if self.after == "none" else f"{self.method} + {self.after}")
+
+    def of_members(self, kept: Sequence[int]) -> Candidate:
+        """The candidate for the members at some positions: weights by hand are those of these members."""
+        if "weights" not in self.options:
+            return self
+        weights = [self.options["weights"][m] for m in kept]
+        return replace(self, options={**self.options, "weights": weights if sum(weights) > 0 else [1.0] * len(weights)})
 
     def make(self) -> BlendMethod:
         """A fresh method, not fitted yet."""
@@ -78,7 +86,13 @@ class Choice:
 
 
 def candidates_for(
-    pool: Pool, metric: str, seed: int = 0, *, after: Calibration = "none", before: Calibration = "none"
+    pool: Pool,
+    metric: str,
+    seed: int = 0,
+    *,
+    after: Calibration = "none",
+    before: Calibration = "none",
+    members: int | None = None,
 ) -> list[Candidate]:
     """Families worth comparing on this pool, the ones to prefer first, each between the calibrations asked for.
 
@@ -86,7 +100,7 @@ def candidates_for(
     about 20 rows a member, the shrunk stack 5 rows for each member and class. Votes and the best member alone come
     last: they are taken only when they are clearly better.
     """
-    members, rows, classes = len(pool.names), pool.n_samples, len(pool.classes)
+    members, rows, classes = members or len(pool.names), pool.n_samples, len(pool.classes)
     single = Candidate("single", {"metric": metric})
     if members == 1:
         found = [single, replace(single, after="temperature")]
@@ -116,10 +130,16 @@ def choose(
     out_of_time: Callable[[], bool] = lambda: False,
     progress: Callable[[str, int, int], None] | None = None,
     judge: Judge | None = None,
+    narrowing: Narrowing | None = None,
+    narrowed: int | None = None,
 ) -> Choice:
-    """Cross-fit the candidates and take the first within one standard error of the best, by `metric` or a `judge`."""
+    """Cross-fit the candidates and take the first within one standard error of the best, by `metric` or a `judge`.
+
+    With a `narrowing` every part chooses its members from the whole `pool`; the blend has `narrowed` of them.
+    """
     judge = judge or Judge(metric, pool.y, pool.groups)
-    candidates = candidates_for(pool, metric, seed, after=after, before=before)
+    members = narrowed or len(pool.names)
+    candidates = candidates_for(pool, metric, seed, after=after, before=before, members=members)
     predictions: list[NDArray[np.float64]] = []
     compared: list[Candidate] = []
     failed: dict[str, str] = {}
@@ -131,7 +151,8 @@ def choose(
             stopped_early = True
             break
         try:
-            predictions.append(cross_fit(candidate.make, pool.oof, pool.y, part))
+            make = candidate.make if narrowing is None else narrowing.around(candidate)
+            predictions.append(cross_fit(make, pool.oof, pool.y, part))
             compared.append(candidate)
         except KeyboardInterrupt:
             # Ctrl-C ends the search, not the blend: the best so far is as good as it was.
@@ -151,7 +172,7 @@ def choose(
     seen = [judge.see(probs) for probs in predictions]
     values = [score(judge.metric, probs, judge.y) for probs in seen]
     # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice.
-    errors = 1 if pool.n_samples >= 20 * len(pool.names) else 2
+    errors = 1 if pool.n_samples >= 20 * members else 2
     chosen = _first_near_best(judge, seen, values, errors)
     scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
     correction = _flattery(judge, seen, seed)

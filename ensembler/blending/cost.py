@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.pool import Pool
+from ensembler.blending.pool import Pool, Stack, Targets
 from ensembler.blending.simplex import log_loss_optimum
 from ensembler.blending.threads import one_thread
 from ensembler.blending.true_class import true_class_column
@@ -34,18 +34,32 @@ class Offer:
         return {"members": list(self.members), "seconds": self.seconds, "log_loss": self.log_loss}
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """An offer whose members are positions."""
+
+    members: tuple[int, ...]
+    seconds: float
+    log_loss: float
+
+
 def frontier(pool: Pool, costs: Mapping[str, float], most: float = np.inf) -> list[Offer]:
     """The Pareto frontier of cost and log loss, the cheapest first; nothing on it costs more than `most` seconds.
 
-    Members are added one at a time, once by what they gain and once by what they gain for each second, and their
-    weights are found anew each time. RequestError for a member without a cost, or when none is cheap enough.
+    RequestError for a member without a cost, or when none is cheap enough.
     """
+    bundles = cheapest_bundles(pool.oof, pool.y, known_seconds(pool, costs, most), most)
+    return [Offer(tuple(pool.names[m] for m in b.members), b.seconds, b.log_loss) for b in bundles]
+
+
+def known_seconds(pool: Pool, costs: Mapping[str, float], most: float) -> NDArray[np.float64]:
+    """What a sample costs with each member `[members]`; RequestError where that is unknown, or above `most` for all."""
     missing = [name for name in pool.names if name not in costs]
     if missing:
         raise RequestError(
             f"member {missing[0]!r} has no known cost; --costs {missing[0]}=0.01 says its seconds a sample"
         )
-    seconds = np.array([costs[name] for name in pool.names])
+    seconds = np.array([costs[name] for name in pool.names], np.float64)
     if not (np.isfinite(seconds).all() and (seconds >= 0).all()):
         raise RequestError("costs are seconds for one sample: finite and not negative")
     if seconds.min() > most:
@@ -53,24 +67,31 @@ def frontier(pool: Pool, costs: Mapping[str, float], most: float = np.inf) -> li
         raise RequestError(
             f"no member costs at most {most:g} s a sample; the cheapest, {cheapest!r}, costs {seconds.min():g}"
         )
+    return seconds
+
+
+def cheapest_bundles(stack: Stack, y: Targets, seconds: NDArray[np.float64], most: float) -> list[Bundle]:
+    """The frontier of a stack, by positions of its members.
+
+    Members are added one at a time, once by what they gain and once by what they gain for each second, and their
+    weights are found anew each time.
+    """
     with one_thread():
-        column = true_class_column(pool.oof, pool.y)
-        offers = [Offer((name,), float(s), _loss(q)) for name, s, q in zip(pool.names, seconds, column, strict=True)]
+        column = true_class_column(stack, y)
+        bundles = [Bundle((m,), float(seconds[m]), _loss(q)) for m, q in enumerate(column)]
         for by_second in (False, True):
-            offers += _grow(pool, column, seconds, most, by_second=by_second)
-    best: list[Offer] = []
-    for offer in sorted((o for o in offers if o.seconds <= most), key=lambda o: (o.seconds, o.log_loss)):
-        if not best or offer.log_loss < best[-1].log_loss - 1e-9:
-            best.append(offer)
+            bundles += _grow(column, seconds, most, by_second=by_second)
+    best: list[Bundle] = []
+    for bundle in sorted((b for b in bundles if b.seconds <= most), key=lambda b: (b.seconds, b.log_loss)):
+        if not best or bundle.log_loss < best[-1].log_loss - 1e-9:
+            best.append(bundle)
     return best
 
 
-def _grow(
-    pool: Pool, column: NDArray[np.float32], seconds: NDArray[np.float64], most: float, *, by_second: bool
-) -> list[Offer]:
+def _grow(column: NDArray[np.float32], seconds: NDArray[np.float64], most: float, *, by_second: bool) -> list[Bundle]:
     chosen: list[int] = []
     mix = np.empty(0)  # of the members chosen so far
-    offers = []
+    bundles = []
     while len(chosen) < min(_MOST, len(column)):
         left = most - seconds[chosen].sum()
         open_to = [m for m in range(len(column)) if m not in chosen and seconds[m] <= left]
@@ -86,9 +107,8 @@ def _grow(
         weights, _ = log_loss_optimum(np.ascontiguousarray(column[chosen]), 1e-5)
         mix = weights @ column[chosen].astype(np.float64)
         used = [m for m, w in zip(chosen, weights, strict=True) if w > 0]
-        names = tuple(pool.names[m] for m in sorted(used))
-        offers.append(Offer(names, float(seconds[used].sum()), _loss(mix)))
-    return offers
+        bundles.append(Bundle(tuple(sorted(used)), float(seconds[used].sum()), _loss(mix)))
+    return bundles
 
 
 def _loss(column: NDArray[np.floating]) -> float:

@@ -16,8 +16,8 @@ from ensembler.blending.cross_fitting import PARTS, cross_fit, fit_with_parts, f
 from ensembler.blending.gain import paired_gain
 from ensembler.blending.guards import Finding, look_at, suspected
 from ensembler.blending.insight import member_worths
+from ensembler.blending.narrowing import Narrowing
 from ensembler.blending.pool import Pool, Probs
-from ensembler.blending.pruning import prune
 from ensembler.blending.registry import BLEND_METHODS, BlendMethod, accepts
 from ensembler.blending.remarks import remarks_on
 from ensembler.blending.spec import BlendSpec
@@ -91,8 +91,10 @@ def make_blend(
         findings += remarks_on(pool, spec)
     if spec.method == "auto":
         pool = _without_leaks(pool, findings, trust)
-    pool, left_out = _narrowed(pool, spec)
-    findings += left_out
+    whole, narrowing = pool, Narrowing.of(pool, spec)
+    if narrowing is not None:
+        pool, left_out = narrowing.applied(whole)
+        findings += left_out
     if part is None:
         part = fitting_parts(pool.y, pool.folds, pool.groups, seed=spec.seed)
     details: dict[str, Any] = {}
@@ -101,7 +103,7 @@ def make_blend(
     if spec.method == "auto":
         out_of_time = (lambda: time.perf_counter() - began > budget) if budget is not None else (lambda: False)
         choice = choose(
-            pool,
+            whole,
             spec.metric,
             part,
             seed=spec.seed,
@@ -110,6 +112,8 @@ def make_blend(
             out_of_time=out_of_time,
             progress=progress,
             judge=judge,
+            narrowing=narrowing,
+            narrowed=len(pool.names),
         )
         candidate, cross_fitted, correction = choice.candidate, choice.cross_fitted, choice.correction
         details = {
@@ -118,7 +122,7 @@ def make_blend(
             "correction": correction,
             "gains": _extra(
                 "the gain over plain baselines",
-                lambda: _gains_over_baselines(pool, spec, part, choice.cross_fitted),
+                lambda: _gains_over_baselines(whole, narrowing, spec, part, choice.cross_fitted),
                 list[dict[str, Any]],
                 findings,
             ),
@@ -128,9 +132,13 @@ def make_blend(
             compared = ", ".join(choice.scores)
             findings.append(Finding("stopped_early", None, f"the search was stopped; only {compared} were compared"))
     else:
-        candidate = _candidate(spec, pool, budget)
+        candidate = _candidate(spec, whole, budget)
+    make, is_plain = candidate.make, _is_unfitted(candidate) and narrowing is None
+    if narrowing is not None:
+        make = narrowing.around(candidate)
+        candidate = candidate.of_members([whole.names.index(name) for name in pool.names])
     tell = progress or (lambda _what, _done, _total: None)
-    fits = 1 if cross_fitted is not None or _is_unfitted(candidate) else 1 + PARTS
+    fits = 1 if cross_fitted is not None or is_plain else 1 + PARTS
     tell(f"fitting {candidate.label}", 0, fits)
     started = time.perf_counter()
     method = fit_with_parts(candidate.make(), pool.oof, pool.y, part)
@@ -139,9 +147,9 @@ def make_blend(
     fitted = method.predict_proba(pool.oof)
     if cross_fitted is None:
         cross_fitted = fitted
-        if not _is_unfitted(candidate):
+        if not is_plain:
             label = f"cross-fitting {candidate.label}"
-            cross_fitted = cross_fit(candidate.make, pool.oof, pool.y, part, lambda done: tell(label, 1 + done, fits))
+            cross_fitted = cross_fit(make, whole.oof, whole.y, part, lambda done: tell(label, 1 + done, fits))
     tell("fitting", fits, fits)
     test = _predict_test(method, pool)
     solo = np.array([score(spec.metric, probs, pool.y) for probs in pool.oof])
@@ -264,22 +272,6 @@ def _with_probabilities(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding
     return pool.choose(kept), [Finding("votes_only", name, f"member {name!r} {message}") for name in voters]
 
 
-def _narrowed(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding]]:
-    """The pool without near-duplicates and without members that cost too much, as far as `spec` asks."""
-    findings: list[Finding] = []
-    if spec.prune is not None:
-        pool, findings = prune(pool, spec.prune, spec.metric)
-    if spec.max_cost is not None:
-        from ensembler.blending.cost import frontier
-
-        bought = frontier(pool, pool.costs, spec.max_cost)[-1]
-        message = f"{', '.join(bought.members)} of {len(pool.names)} members fit {spec.max_cost:g} s a sample"
-        if len(bought.members) < len(pool.names):
-            findings.append(Finding("max_cost", None, f"{message} ({bought.seconds:.3g} s)"))
-        pool = pool.choose(bought.members)
-    return pool, findings
-
-
 def _without(candidate: Candidate, method: BlendMethod, kept: Sequence[int]) -> BlendMethod:
     """The candidate's method for the members at `kept`; strengths stay as they were found."""
     inner: Any = method.method if isinstance(method, Calibrated) else method
@@ -289,10 +281,7 @@ def _without(candidate: Candidate, method: BlendMethod, kept: Sequence[int]) -> 
             options[option] = getattr(inner, learned)
     if candidate.method == "stack" and hasattr(inner, "pool_"):
         options["ridge"] = inner.pool_.ridge_
-    if "weights" in options:
-        weights = [options["weights"][m] for m in kept]
-        options["weights"] = weights if sum(weights) > 0 else [1.0] * len(weights)
-    return replace(candidate, options=options).make()
+    return replace(candidate, options=options).of_members(kept).make()
 
 
 def _best(metric: str, values: NDArray[np.float64]) -> int:
@@ -398,7 +387,7 @@ def scores_of(
 
 
 def _gains_over_baselines(
-    pool: Pool, spec: BlendSpec, part: NDArray[np.int64], cross_fitted: Probs
+    pool: Pool, narrowing: Narrowing | None, spec: BlendSpec, part: NDArray[np.int64], cross_fitted: Probs
 ) -> list[dict[str, Any]]:
     """The gain over what one would otherwise hand in: soft voting with a temperature, and greedy selection."""
     if len(pool.names) < 2:
@@ -406,7 +395,8 @@ def _gains_over_baselines(
     baselines = [Candidate("soft", after="temperature"), Candidate("greedy", {"metric": spec.metric, "rounds": 25})]
     gains = []
     for baseline in baselines:
-        theirs = cross_fit(baseline.make, pool.oof, pool.y, part)
+        make = baseline.make if narrowing is None else narrowing.around(baseline)
+        theirs = cross_fit(make, pool.oof, pool.y, part)
         gain = paired_gain(spec.metric, cross_fitted, baseline.label, theirs, pool.y, pool.groups, seed=spec.seed)
         gains.append(gain.to_json())
     return gains

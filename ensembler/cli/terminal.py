@@ -25,12 +25,7 @@ def print_error(message: str, *, exit_code: int) -> None:
 
 def print_json(content: Any) -> None:
     """Print the one JSON object of a command; numbers that are not finite become null."""
-    text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # another encoding than UTF-8, or a file name in none: JSON can do without
-        text = json.dumps(_finite(content), allow_nan=False)
-    print(text)
+    print(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from ensembler.blending import Pool, create_blend, make_blend
+from ensembler.blending.calibration import Calibrated
 from ensembler.blending.cost import frontier
+from ensembler.blending.narrowing import Narrowing
 from ensembler.blending.pool import StackPart
-from ensembler.blending.pruning import prune
 from ensembler.blending.simplex import log_loss_optimum
 from ensembler.blending.spec import BlendSpec
 from ensembler.blending.testing import invented_pool
@@ -28,11 +29,11 @@ def test_a_near_duplicate_of_a_better_member_is_left_out():
     p = pool()
     near = 0.98 * p.oof[0] + 0.02 / 3
     p = dataclasses.replace(p, oof=np.concatenate([p.oof, near[None].astype(np.float32)]), names=(*NAMES, "a2"))
-    kept, findings = prune(p, 0.05, "log_loss")
+    kept, findings = Narrowing.of(p, BlendSpec(prune=0.05)).applied(p)
     assert len(kept.names) == 4
     assert [f.code for f in findings] == ["pruned"]
     assert {"a", "a2"} - set(kept.names) == {findings[0].member}
-    assert prune(p, 1e-6, "log_loss")[0].names == p.names
+    assert Narrowing.of(p, BlendSpec(prune=1e-6)).applied(p)[0].names == p.names
     assert [w["code"] for w in make_blend(p, BlendSpec(method="soft", prune=0.05)).warnings].count("pruned") == 1
 
 
@@ -138,3 +139,53 @@ def test_a_part_becomes_the_array_it_stands_for():
     part = StackPart(stack, [3, 1], np.array([4, 0, 9]))
     np.testing.assert_array_equal(np.asarray(part), stack[[3, 1]][:, [4, 0, 9]])
     assert part.shape == np.asarray(part).shape
+
+
+def noise(members=100, rows=400, seed=0):
+    """Members that know nothing; some seem to, by luck."""
+    rng = np.random.default_rng(seed)
+    stack = rng.dirichlet(np.ones(3), (members, rows)).astype(np.float32)
+    names = tuple(f"m{i}" for i in range(members))
+    y = rng.integers(0, 3, rows)
+    return Pool(names, stack, y, ("x", "y", "z"), np.arange(rows) % 5, costs=dict.fromkeys(names, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [({"prune": 0.9, "metric": "accuracy"}, 1), ({"max_cost": 5.0}, 5), ({"max_cost": 3.0, "method": "auto"}, 3)],
+)
+def test_members_chosen_by_luck_are_no_better_than_chance_where_they_are_scored(asked, left):
+    """The members are chosen inside each part: by the rows that are scored, the best is right in 0.4 of them."""
+    spec = BlendSpec(**{"method": "soft", **asked})
+    results = [make_blend(noise(seed=seed), spec) for seed in range(2)]
+    assert all(len(result.members) <= left for result in results)
+    honest = np.mean([result.scores["cross_fitted"]["accuracy"] for result in results])
+    assert np.mean([result.scores["fitted"]["accuracy"] for result in results]) > 0.375
+    assert abs(honest - 1 / 3) < 0.04  # 800 rows: a standard error of 0.017
+
+
+def test_weights_by_hand_follow_the_members_that_are_kept():
+    p = pool(costs={"a": 1.0, "b": 1.0, "c": 9.0, "d": 1.0})
+    result = make_blend(p, BlendSpec(weights=(1.0, 2.0, 4.0, 1.0), max_cost=3.0))
+    assert result.members == ("b", "d")
+    assert list(result.weights.values()) == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_pruning_never_leaves_only_members_that_cost_too_much():
+    p = pool()
+    near = 0.98 * p.oof + 0.02 * np.eye(3, dtype=np.float32)[p.y]
+    names = (*NAMES, *(f"{name}2" for name in NAMES))
+    costs = dict.fromkeys(NAMES, 1.0) | {f"{name}2": 5.0 for name in NAMES}
+    p = dataclasses.replace(p, oof=np.concatenate([p.oof, near.astype(np.float32)]), names=names, costs=costs)
+    result = make_blend(p, BlendSpec(method="soft", prune=0.05, max_cost=4.0))
+    assert set(result.members) <= set(NAMES)
+
+
+def test_groups_stay_together_inside_the_parts_of_a_narrowed_pool(monkeypatch):
+    told = []
+    real = Calibrated.fit
+    monkeypatch.setattr(Calibrated, "fit", lambda self, *a, part=None: told.append(part) or real(self, *a, part=part))
+    p = pool(groups=np.arange(500) // 5)
+    make_blend(p, BlendSpec(method="loglinear", calibrate="temperature", prune=1e-6, options={"ridge": 1e-3}))
+    assert len(told) >= 6
+    assert all(part is not None for part in told[:6])
