@@ -75,7 +75,7 @@ def look_at_images(images: Images, cache: Path, on_progress: OnProgress | None =
     """Look at every image, in parallel; what was seen of unchanged files is taken from the cache."""
     names = [images.name(i) for i in range(len(images))]
     fingerprints = np.array([_fingerprint(images, i) for i in range(len(images))])
-    key = hashlib.sha256("\n".join([str(_VERSION), *names]).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\n".join([str(_VERSION), *names]).encode(errors="surrogateescape")).hexdigest()[:24]
     path = cache / f"audit-{key}.npz"
     old = _read(path)
     arrays: dict[str, Any] = {

@@ -23,6 +23,7 @@ HARM = (
     "train_test_shift",
     "rare_class",
     "imbalance",
+    "narrow_range",
     "empty",
     "blank",
     "tiny",

@@ -14,10 +14,13 @@ from ensembler.audit.columns import GroupLike
 from ensembler.audit.duplicates import Duplicates
 from ensembler.audit.facts import ImageFacts
 from ensembler.audit.findings import Finding
+from ensembler.data.decoding import DEEP_MODES
 from ensembler.data.samples import SampleSet
 
 RARE = 10  # train rows below which a class is called rare, whatever the folds
 IMBALANCE = 10.0
+_MOST_BITS = 14  # with more, enough of the levels are left
+_LOOKED_AT = 200  # files
 TINY = 8  # pixels of the shorter side
 
 
@@ -67,6 +70,30 @@ def look_at_files(samples: SampleSet, facts: ImageFacts, *, on_broken: str) -> I
         grey = np.array([kind.split()[-1:] in (["L"], ["1"], ["I;16"], ["I"], ["F"], ["LA"]) for kind in facts.kind])
         message = f"{_files(int(grey.sum()))} are grey and the others in colour: a network may learn the difference"
         yield Finding("mixed_modes", "note", message, "input: {channels: 1}", names(grey))
+
+
+def look_at_levels(samples: SampleSet, facts: ImageFacts, bits: int | None) -> Iterator[Finding]:
+    """Files of 16 bits that use the lower part of them alone, as those of 12-bit cameras do."""
+    deep = np.flatnonzero([kind.split()[-1:] in (["I"], *[[mode] for mode in DEEP_MODES]) for kind in facts.kind])
+    if bits is not None or not len(deep) or facts.thumb[deep].max() > _levels_of(_MOST_BITS):
+        return
+    # Thumbnails average: the highest level itself is looked for in some of the files.
+    some = np.random.default_rng(0).permutation(deep)[:_LOOKED_AT]
+    highest = max(int(samples.images.read(int(i)).max()) for i in some)
+    fitting = next((b for b in range(9, _MOST_BITS + 1) if highest <= _levels_of(b)), None)
+    if fitting is None:
+        return
+    names = _names(samples)(np.isin(np.arange(len(facts)), deep))
+    message = (
+        f"{_files(len(deep))} of 16 bits use the levels of {fitting} bits alone, which leaves {highest + 1} of 256 "
+        "grey levels to the networks"
+    )
+    yield Finding("narrow_range", "warning", message, f"input: {{bits: {fitting}}}", names, {"bits": fitting})
+
+
+def _levels_of(bits: int) -> int:
+    """The highest of 256 levels that the highest of `bits` bits becomes where 16 are meant."""
+    return round((2**bits - 1) / 257)
 
 
 def look_at_labels(samples: SampleSet, n_folds: int) -> Iterator[Finding]:

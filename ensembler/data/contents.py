@@ -6,7 +6,9 @@ import hashlib
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,28 +19,47 @@ from ensembler.errors import DataError
 from ensembler.files import write_aside
 
 
-def content_checksums(images: Images, cache: Path) -> NDArray[np.str_]:
-    """The checksum of every image's content, `[images]`.
+@dataclass(frozen=True)
+class Contents:
+    """What is known of images before they are decoded: `checksum` of the content `[images]`, and `header`.
 
-    A file is read again when its size or time of change is another. Raises DataError for a file that is not there.
+    `header` is int32 `[images, 3]`: height, width and bits of a grey level; 0 where the file cannot be read.
+    """
+
+    checksum: NDArray[np.str_]
+    header: NDArray[np.int32]
+
+
+def read_contents(images: Images, cache: Path) -> Contents:
+    """Look at every image's content; DataError for a file that is not there.
+
+    A file is read again when its size or time of change is another.
     """
     n = len(images)
     fingerprints = np.array([_of(images.fingerprint, images, i) for i in range(n)], dtype=np.str_)
-    names = hashlib.sha256("\n".join(images.name(i) for i in range(n)).encode())
+    names = hashlib.sha256("\n".join(images.name(i) for i in range(n)).encode(errors="surrogateescape"))
     path = cache / f"contents-{names.hexdigest()[:24]}.npz"
-    found = np.zeros(n, dtype="<U32")
+    found: dict[str, NDArray[Any]] = {"content": np.zeros(n, "<U32"), "header": np.full((n, 3), -1, np.int32)}
     old = _read(path, n)
     if old is not None:
         same = old["fingerprint"] == fingerprints
-        found[same] = old["content"][same]
-    todo = np.flatnonzero(found == "").tolist()
-    if todo:
+        for name in found.keys() & old.keys():
+            found[name][same] = old[name][same]
+    unread, unseen = np.flatnonzero(found["content"] == ""), np.flatnonzero(found["header"][:, 0] < 0)
+    if len(unread) or len(unseen):
         with ThreadPoolExecutor(available_cores()) as pool:
-            found[todo] = list(pool.map(lambda i: _of(images.content, images, i), todo))
+            found["content"][unread] = list(pool.map(lambda i: _of(images.content, images, i), unread.tolist()))
+            headers = list(pool.map(lambda i: _header(images, i), unseen.tolist()))
+        found["header"][unseen] = np.array(headers, np.int32).reshape(len(unseen), 3)
         cache.mkdir(parents=True, exist_ok=True)
         with write_aside(path, durable=False) as file:
-            np.savez(file, fingerprint=fingerprints, content=found)
-    return found
+            np.savez(file, fingerprint=fingerprints, content=found["content"], header=found["header"])
+    return Contents(found["content"], found["header"])
+
+
+def _header(images: Images, index: int) -> tuple[int, int, int]:
+    header = images.header(index)
+    return (0, 0, 0) if header is None else (header.height, header.width, header.bits)
 
 
 def _of(what: Callable[[int], str], images: Images, index: int) -> str:
@@ -48,10 +69,11 @@ def _of(what: Callable[[int], str], images: Images, index: int) -> str:
         raise DataError(f"{images.name(index)}: cannot be read ({error.strerror})") from error
 
 
-def _read(path: Path, n: int) -> dict[str, NDArray[np.str_]] | None:
+def _read(path: Path, n: int) -> dict[str, NDArray[Any]] | None:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            found = {name: file[name] for name in ("fingerprint", "content")}
+            found = {name: file[name] for name in ("fingerprint", "content", "header") if name in file}
+            found["fingerprint"], found["content"]
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # not there, or not whole: everything is read again
     return found if all(len(values) == n for values in found.values()) else None

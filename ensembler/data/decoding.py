@@ -33,14 +33,29 @@ _FIRST_BYTES = (
     b"MM\0+",
 )
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes
-_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
-_GREY_MODES = ("L", "1", "I", "F", "LA", *_DEEP_MODES)
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+_GREY_MODES = ("L", "1", "I", "F", "LA", *DEEP_MODES)
 _BAND = 1 << 20  # pixels converted at once, so that a conversion takes little beside the image itself
 _BYTES_PER_PIXEL = {"WEBP": 18}  # at the peak of decoding, as measured; of the other formats:
 _BYTES_OF_OTHERS = 12
 
 
-def decode(path: Path) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Decoding:
+    """How an image is decoded.
+
+    With `at_least`, a JPEG may come at 1/2, 1/4 or 1/8 of its sides as long as none is shorter than that. `bits` says
+    how many bits the levels of 16-bit files use (None: what the file says, else 16).
+    """
+
+    at_least: int | None = None
+    bits: int | None = None
+
+
+AS_IT_IS = Decoding()
+
+
+def decode(path: Path, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
     """Decode an image file to uint8 `[height, width, 3]` (RGB) or `[height, width]` (grey).
 
     EXIF rotation is applied, 16 bits are scaled to 8, transparency is laid on white, the first frame of a GIF or TIFF
@@ -56,11 +71,12 @@ def decode(path: Path) -> NDArray[np.uint8]:
     if not content:
         raise DataError(f"{path}: the file is empty")
     facts = _jpeg_facts(content)
-    if facts is not None and facts.height * facts.width <= limit:
+    reduced = facts is not None and how.at_least is not None and min(facts.height, facts.width) >= 2 * how.at_least
+    if facts is not None and not reduced and facts.height * facts.width <= limit:
         image = _decode_jpeg(content, facts)
         if image is not None:
             return image
-    return _decode_with_pillow(path, content, limit)
+    return _decode_with_pillow(path, content, limit, how)
 
 
 def max_pixels() -> int:
@@ -230,7 +246,7 @@ def _orientation(exif: bytes, xmp_turns: bool) -> int | None:
 # --- everything else by Pillow ---------------------------------------------------------------------------------------
 
 
-def _decode_with_pillow(path: Path, content: bytes, limit: int) -> NDArray[np.uint8]:
+def _decode_with_pillow(path: Path, content: bytes, limit: int, how: Decoding) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -238,10 +254,14 @@ def _decode_with_pillow(path: Path, content: bytes, limit: int) -> NDArray[np.ui
             if opened.width * opened.height > limit:
                 raise _too_large(path, f"{opened.width} x {opened.height} pixels are")
             with _room_for(opened.format, opened.width * opened.height):
+                if how.bits is not None and _is_deep_colour(opened, content):
+                    return _deep_colour(content, how.bits, opened.getexif().get(0x0112, 1))
+                if how.at_least is not None:
+                    opened.draft(None, (how.at_least, how.at_least))  # libjpeg decodes to a fraction; others do not
                 opened.load()
                 # Orientation is read from the file itself; a converted copy may have lost it.
                 ImageOps.exif_transpose(opened, in_place=True)
-                return _to_uint8(opened)
+                return _to_uint8(opened, how.bits or _bits(opened))
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
         raise DataError(f"{path}: not an image in a format that can be read ({kinds})") from error
@@ -264,16 +284,42 @@ def _too_large(path: Path, pixels: str) -> DataError:
 
 def _bits(image: Any) -> int:
     """How many bits a grey level has: what a TIFF says of its samples, else what the mode holds."""
-    if image.mode not in _DEEP_MODES:
+    if image.mode not in (*DEEP_MODES, "I"):
         return 8
     said = getattr(image, "tag_v2", {}).get(258)  # BitsPerSample
     bits = said[0] if isinstance(said, tuple) and said else said
     return bits if isinstance(bits, int) and 8 < bits < 16 else 16
 
 
-def _to_uint8(image: Any) -> NDArray[np.uint8]:
+def _is_deep_colour(image: Any, content: bytes) -> bool:
+    """Whether it has colours of 16 bits, of which Pillow keeps the upper 8."""
+    if image.format == "PNG":
+        return content[24] == 16 and content[25] in (2, 6)
+    said = getattr(image, "tag_v2", {}).get(258)
+    return isinstance(said, tuple) and len(said) >= 3 and said[0] == 16
+
+
+def _deep_colour(content: bytes, bits: int, orientation: int) -> NDArray[np.uint8]:
+    import cv2
+
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint16 or image.ndim != 3:
+        raise ValueError("its 16-bit colours cannot be read")
+    colour = _levels(bits)[image[:, :, 2::-1]]
+    if image.shape[2] == 4:
+        alpha = image[:, :, 3:] / np.float32(65535)
+        colour = np.round(colour * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return _upright(np.ascontiguousarray(colour), orientation)
+
+
+def _levels(bits: int) -> NDArray[np.uint8]:
+    """What each of 65,536 levels becomes when those of `bits` bits are spread over 8; higher ones are white."""
+    return np.clip(np.round(np.arange(65536) * (255 / (2**bits - 1))), 0, 255).astype(np.uint8)
+
+
+def _to_uint8(image: Any, bits: int) -> NDArray[np.uint8]:
     """The pixels of a decoded image, converted band by band: no whole copy of it is made in another type."""
-    convert = _conversion(image)
+    convert = _conversion(image, bits)
     out: NDArray[np.uint8] | None = None
     for top, band in _bands(image):
         pixels = convert(band)
@@ -291,16 +337,15 @@ def _bands(image: Any) -> Iterator[tuple[int, Any]]:
         yield top, image.crop((0, top, image.width, min(image.height, top + rows)))
 
 
-def _conversion(image: Any) -> Callable[[Any], NDArray[np.uint8]]:
-    """How a band of the image becomes uint8."""
-    if image.mode in _DEEP_MODES:
-        # Grey levels of 12 bits lie in the lower part of the 16 that hold them.
-        levels = np.clip(np.round(np.arange(65536) * (255 / (2 ** _bits(image) - 1))), 0, 255).astype(np.uint8)
+def _conversion(image: Any, bits: int) -> Callable[[Any], NDArray[np.uint8]]:
+    """How a band of the image becomes uint8; `bits` are those of its grey levels."""
+    if image.mode in DEEP_MODES:
+        levels = _levels(bits)
         return lambda band: levels[np.asarray(band)]
     if image.mode == "I":
         # It holds 16 bits in nearly every file; Pillow's own conversion would clip them to white. As it does not say
         # how many bits it has, small values can only mean 8.
-        return _scaled(1 / 257 if _highest(image) > 255 else 1.0)
+        return _scaled(255 / (2**bits - 1) if _highest(image) > 255 else 1.0)
     if image.mode == "F":
         return _scaled(255.0 if _highest(image) <= 1 else 1.0)
     if image.mode in ("L", "1"):

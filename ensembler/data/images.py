@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.decoding import decode
+from ensembler.data.decoding import AS_IT_IS, Decoding, Header, decode, read_header
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -33,7 +33,11 @@ class Images(Protocol):
         """A checksum of an image's content, wherever it lies and whatever it is called."""
         ...
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def header(self, index: int) -> Header | None:
+        """What is known of an image before it is decoded; None when it cannot be read."""
+        ...
+
+    def read(self, index: int, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
         """The image, uint8 `[height, width, 3]` (RGB) or `[height, width]` (grey); DataError when it is broken."""
         ...
 
@@ -61,9 +65,13 @@ class FileImages:
         """The checksum of the file's bytes."""
         return checksum(self.paths[index].read_bytes())
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def header(self, index: int) -> Header | None:
+        """The header of the file."""
+        return read_header(self.paths[index])
+
+    def read(self, index: int, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
         """Decode the file."""
-        return decode(self.paths[index])
+        return decode(self.paths[index], how)
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,11 @@ class ArrayImages:
         """The checksum of the pixels."""
         return self.fingerprint(index)
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def header(self, index: int) -> Header | None:  # noqa: ARG002 they are all alike
+        """The sides of the images in the array."""
+        return Header(self.array.shape[1], self.array.shape[2], is_grey=self.array.ndim == 3, bits=8)
+
+    def read(self, index: int, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:  # noqa: ARG002 they are decoded
         """Return the pixels."""
         return self.array[index]
 
@@ -115,9 +127,13 @@ class ChosenImages:
         """As the others have it."""
         return self.images.content(self.positions[index])
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def header(self, index: int) -> Header | None:
+        """As the others have it."""
+        return self.images.header(self.positions[index])
+
+    def read(self, index: int, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
         """As the others read it."""
-        return self.images.read(self.positions[index])
+        return self.images.read(self.positions[index], how)
 
 
 @dataclass(frozen=True)
@@ -151,10 +167,15 @@ class JoinedImages:
         part, i = self._find(index)
         return part.content(i)
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def header(self, index: int) -> Header | None:
+        """As its source has it."""
+        part, i = self._find(index)
+        return part.header(i)
+
+    def read(self, index: int, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
         """As its source reads it."""
         part, i = self._find(index)
-        return part.read(i)
+        return part.read(i, how)
 
 
 def checksum(content: bytes) -> str:
@@ -182,13 +203,16 @@ def fit_to_input(image: NDArray[np.uint8], size: int, channels: int, resize: str
 
 
 def _scale(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Scale to `height` x `width`, each axis in its own way: what shrinks averages areas, what grows interpolates."""
     import cv2
 
-    if image.shape[:2] == (height, width):
-        return np.ascontiguousarray(image)
-    shrinking = image.shape[0] > height and image.shape[1] > width
-    how = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=how), np.uint8)
+    image = np.ascontiguousarray(image)
+    smaller = (min(image.shape[0], height), min(image.shape[1], width))
+    if image.shape[:2] != smaller:
+        image = np.asarray(cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    if smaller != (height, width):
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return image
 
 
 def _fit(image: NDArray[np.uint8], size: int, channels: int, *, edges: bool) -> NDArray[np.uint8]:

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.cores import available_cores
-from ensembler.data.contents import content_checksums
-from ensembler.data.decoding import max_pixels
+from ensembler.data.contents import Contents, read_contents
+from ensembler.data.decoding import Decoding, max_pixels
 from ensembler.data.images import Images, fit_to_input
 from ensembler.data.prepare import build_steps, prepare
 from ensembler.data.samples import SampleSet, drop_samples
@@ -33,6 +33,7 @@ from ensembler.errors import DataError, RequestError
 from ensembler.files import claim, preallocate, sha256_of, sweep, write_aside
 
 _VERSION = 2
+_CROPS = ("crop", "center_crop")
 _KEPT_FREE = 1 << 30  # bytes of the disk that the cache leaves to others
 _ALTERED = "was altered or cut short since it was written"
 OnProgress = Callable[[int, int], None]
@@ -74,7 +75,8 @@ class FilePixels:
         return np.stack(found) if found else np.zeros((0, *self.shape[1:]), np.uint8)
 
     def _prepare(self, i: int) -> NDArray[np.uint8]:
-        image = prepare(self.images.read(i), self._steps)
+        at_least = 2 * self.spec.size if self.spec.decode == "reduced" else None
+        image = prepare(self.images.read(i, Decoding(at_least, self.spec.bits)), self._steps)
         return fit_to_input(image, self.spec.size, self.spec.channels, self.spec.resize)
 
     @cached_property
@@ -213,11 +215,42 @@ def _budget() -> float | None:
 
 def pixels_key(images: Images, spec: InputSpec, cache: Path) -> str:
     """A digest of the images' content and of how they are prepared: equal keys are equal pixels."""
+    contents = read_contents(images, cache)
     # Steps that are not there leave the key as it was before there were any.
-    options = spec.model_dump(mode="json", exclude=set() if spec.prepare else {"prepare"})
+    options = {name: value for name, value in spec.described.items() if value or name != "prepare"}
     digest = hashlib.sha256(json.dumps([_VERSION, options], sort_keys=True).encode())
-    digest.update("\n".join(content_checksums(images, cache)).encode())
+    digest.update("\n".join(contents.checksum).encode())
+    for name, rows in prepared_otherwise(contents, spec).items():
+        digest.update(f"{name} {rows.tolist()}".encode())
     return digest.hexdigest()[:24]
+
+
+def prepared_otherwise(contents: Contents, spec: InputSpec) -> dict[str, NDArray[np.int64]]:
+    """Positions of images whose pixels are no longer those of earlier versions, by what is other; none is left out.
+
+    "axes": one side shrinks and the other does not, each being scaled in its own way now. "bits": grey levels of fewer
+    bits than 16, as the file says.
+    """
+    sides, bits = contents.header[:, :2], contents.header[:, 2]
+    if spec.resize == "stretch":
+        sides = _cropped(sides, spec)
+        mixed = (sides > spec.size).any(axis=1) & (sides <= spec.size).any(axis=1)
+    else:
+        mixed = np.zeros(len(sides), bool)
+    few = (bits > 8) & (bits < 16) & (spec.bits is None)
+    found = {"axes": np.flatnonzero(mixed), "bits": np.flatnonzero(few)}
+    return {name: rows for name, rows in found.items() if len(rows)}
+
+
+def _cropped(sides: NDArray[np.int32], spec: InputSpec) -> NDArray[np.int32]:
+    """The sides of images after the recipe's crops; other steps are taken to leave them."""
+    named = [step for step in spec.prepare if next(iter([step] if isinstance(step, str) else step)) in _CROPS]
+    if not named:
+        return sides
+    steps = build_steps(named)
+    kinds, which = np.unique(sides, axis=0, return_inverse=True)
+    left = [prepare(np.broadcast_to(np.uint8(0), tuple(kind)), steps).shape for kind in kinds.tolist()]
+    return np.array(left, np.int32)[which.reshape(-1)]
 
 
 def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | str:

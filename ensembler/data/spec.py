@@ -249,8 +249,26 @@ class InputSpec(BaseModel):
         description="stretch to the square, fit inside it with a black border, pad it with its own edges, or crop its "
         "centre.",
     )
+    decode: Literal["full", "reduced"] = Field(
+        "full",
+        description="reduced decodes a JPEG to 1/2, 1/4 or 1/8 of its sides, none below twice the size: several times "
+        "faster on large photographs, with pixels that differ a little.",
+    )
+    bits: int | None = Field(
+        None,
+        ge=9,
+        le=16,
+        description="How many bits the levels of 16-bit files use, such as 12 for 0 to 4095 (default: what the file "
+        "says, else 16).",
+    )
     prepare: tuple[str | dict[str, Any], ...] = Field(
         (),
         description="Steps before that, in order: center_crop, crop, clahe, grey, grabcut, rembg, with an argument as "
         "{center_crop: 0.8}, or module:function. rembg needs its extra, and weights in U2NET_HOME or ~/.rembg.",
     )
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The options as plain values, as fingerprints hold them: later ones only where they are used."""
+        later = {"decode": "full", "bits": None}
+        return self.model_dump(mode="json", exclude={name for name in later if getattr(self, name) == later[name]})

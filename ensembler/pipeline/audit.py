@@ -182,6 +182,7 @@ def _audit(
             folds = samples.table["fold_given"].fillna(-1).astype(np.int64)
         else:
             findings.append(Finding("group_leak", "error", str(error), "folds: {scheme: stratified-group}"))
+    findings += inspect.look_at_levels(samples, facts, spec.input.bits)
     findings += inspect.look_at_labels(samples, spec.folds.count)
     findings += inspect.look_at_groups(samples, folds)
     findings += inspect.look_at_duplicates(samples, duplicates, folds)

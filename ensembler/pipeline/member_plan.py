@@ -107,7 +107,7 @@ class MemberPlan:
             **self._member_options,
             "augment": json.loads(json.dumps(augment, default=_plain)),
             **({} if version is None else {"augment_version": version}),
-            "input": self.input.model_dump(mode="json"),
+            "input": self.workspace.input_options(self.input),
             "seed": self.seed,
             "target": self.targets[0] if len(self.targets) == 1 else list(self.targets),
             "fold_column": self.job.fold_column,

@@ -33,6 +33,7 @@ from ensembler.recipe.load import Recipe
 from ensembler.recipe.spec import RecipeSpec
 
 if TYPE_CHECKING:
+    from ensembler.data.contents import Contents
     from ensembler.data.pixels import Pixels
     from ensembler.data.spec import InputSpec
 
@@ -132,6 +133,20 @@ class Workspace:
                 on_note=self.progress.note,
             )
         return self._pixels[key]
+
+    @cached_property
+    def contents(self) -> Contents:
+        """What is known of the images before they are decoded."""
+        from ensembler.data.contents import read_contents
+
+        return read_contents(self.samples.images, cache_folder(self.artifacts))
+
+    def input_options(self, spec: InputSpec) -> dict[str, Any]:
+        """What decides the pixels that an input gives: its options, and what earlier versions did otherwise."""
+        from ensembler.data.pixels import prepared_otherwise
+
+        words = {"axes": "scaled one by one", "bits": "as the files say"}
+        return {**spec.described, **{name: words[name] for name in prepared_otherwise(self.contents, spec)}}
 
     @property
     def image_weights(self) -> NDArray[np.float64]:
@@ -308,9 +323,9 @@ def data_fingerprint(samples: SampleSet) -> str:
 
 def images_fingerprint(samples: SampleSet, artifacts: Path) -> str:
     """A digest of what the images show, wherever they lie."""
-    from ensembler.data.contents import content_checksums
+    from ensembler.data.contents import read_contents
 
-    checksums = content_checksums(samples.images, cache_folder(artifacts))
+    checksums = read_contents(samples.images, cache_folder(artifacts)).checksum
     return hashlib.sha256("\n".join(checksums).encode()).hexdigest()
 
 

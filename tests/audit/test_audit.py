@@ -295,3 +295,24 @@ def test_files_left_out_and_spaces_around_labels_are_findings(tmp_path):
     assert found["left_out"].files == ("cat/notes.txt",)
     assert found["label_spaces"].severity == "warning"
     assert len(found["blank"].files) == 20  # and nothing is left to compare
+
+
+@pytest.mark.parametrize(("highest", "bits"), [(1023, 10), (4095, 12), (16383, 14), (40000, None)])
+def test_sixteen_bits_that_are_hardly_used_are_a_finding(tmp_path, highest, bits):
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        place = tmp_path / "d" / "ab"[i % 2] / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        levels = rng.integers(0, highest // 8, (16, 16)).astype(np.uint16)
+        levels[i % 16, 3] = highest
+        Image.fromarray(levels).save(place)
+    text = f"name: r\ndata: {{source: {tmp_path / 'd'}}}\nmembers: {{m: {{backbone: test_resnet}}}}\n"
+    (tmp_path / "r.yaml").write_text(text)
+    find = lambda *given: {  # noqa: E731
+        f.code: f for f in audit_recipe(Recipe.load(tmp_path / "r.yaml", given).spec, tmp_path / "artifacts").findings
+    }
+    found = find().get("narrow_range")
+    assert (found and found.mend) == (bits and f"input: {{bits: {bits}}}")
+    if bits:
+        assert f"use the levels of {bits} bits alone" in found.message
+        assert "narrow_range" not in find(f"input.bits={bits}")

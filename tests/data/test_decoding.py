@@ -8,12 +8,13 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from ensembler.data import decoding
-from ensembler.data.decoding import decode, read_header
+from ensembler.data.decoding import Decoding, decode, read_header
 from ensembler.errors import DataError, RequestError
 
 RNG = np.random.default_rng(0)
@@ -175,7 +176,7 @@ def by_pillow(path):
 
 @pytest.fixture
 def without_pillow(monkeypatch):
-    def refuse(path, content, limit):
+    def refuse(path, content, limit, how):
         raise AssertionError(f"{path.name} went to Pillow")
 
     monkeypatch.setattr(decoding, "_decode_with_pillow", refuse)
@@ -235,6 +236,17 @@ def test_a_tiff_of_twelve_bits_uses_all_grey_levels(tmp_path):
     np.testing.assert_array_equal(decode(path), np.round(levels * (255 / 4095)).astype(np.uint8))
 
 
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_twelve_bits_use_all_levels_when_it_is_said(tmp_path, name, channels):
+    levels = np.linspace(0, 4095, 8 * 8 * channels).astype(np.uint16).reshape(8, 8, channels)
+    levels[..., 3:] = 65535
+    cv2.imwrite(str(tmp_path / name), levels)  # as blue, green, red
+    expected = np.round(levels[..., 2::-1] * (255 / 4095)).astype(np.uint8)
+    assert np.array_equal(decode(tmp_path / name, Decoding(bits=12)), expected)
+    assert decode(tmp_path / name).max() < 17
+
+
 def tiff_of_12_bits(levels):
     """A grey TIFF whose samples are packed, two in three bytes."""
     height, width = levels.shape
@@ -289,7 +301,7 @@ def test_threads_wait_for_each_other_when_memory_is_short(save, monkeypatch):
     lock, at_work, most = threading.Lock(), 0, 0
     convert = decoding._to_uint8
 
-    def slow(image):
+    def slow(image, bits):
         nonlocal at_work, most
         with lock:
             at_work += 1
@@ -297,7 +309,7 @@ def test_threads_wait_for_each_other_when_memory_is_short(save, monkeypatch):
         time.sleep(0.02)
         with lock:
             at_work -= 1
-        return convert(image)
+        return convert(image, bits)
 
     monkeypatch.setattr(decoding, "_to_uint8", slow)
     with ThreadPoolExecutor(8) as pool:

@@ -1,10 +1,15 @@
+import hashlib
+import json
 import os
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from ensembler.audit.facts import look_at_images
 from ensembler.data import pixels
+from ensembler.data.decoding import AS_IT_IS, Decoding
 from ensembler.data.images import FileImages
 from ensembler.data.pixels import find_broken, prepare_pixels
 from ensembler.data.spec import InputSpec
@@ -38,9 +43,12 @@ class Counting:
     def content(self, index):
         return self.images.content(index)
 
-    def read(self, index):
+    def header(self, index):
+        return self.images.header(index)
+
+    def read(self, index, how=AS_IT_IS):
         self.reads += 1
-        return self.images.read(index)
+        return self.images.read(index, how)
 
 
 def test_pixels_are_prepared_once_and_mapped_from_disk(images, tmp_path):
@@ -222,3 +230,92 @@ def test_an_altered_cache_is_not_read_where_there_is_no_room_for_another(images,
     monkeypatch.setenv("ENS_CACHE_GB", "0")
     for _ in range(2):
         assert prepare_pixels(images, SPEC, tmp_path / "cache")[5][0, 0, 0] == 50
+
+
+def test_images_under_a_folder_whose_name_is_not_utf8_are_prepared(images, tmp_path):
+    odd = tmp_path / "caf\udce9"
+    odd.mkdir()
+    for path in images.paths:
+        path.rename(odd / path.name)
+    moved = FileImages([odd / path.name for path in images.paths])
+    assert prepare_pixels(moved, SPEC, tmp_path / "cache")[5, 0, 0, 0] == 50
+    assert look_at_images(moved, tmp_path / "cache").readable.all()
+
+
+# --- what the key holds ----------------------------------------------------------------------------------------------
+
+
+def key(tmp_path, *sizes, spec=SPEC):
+    paths = [tmp_path / f"{width}x{height}.png" for width, height in sizes]
+    for path, (width, height) in zip(paths, sizes, strict=True):
+        Image.new("L", (width, height)).save(path)
+    return pixels.pixels_key(FileImages(paths), spec, tmp_path / "cache")
+
+
+def old_key(tmp_path, *sizes, spec=SPEC):
+    """As it was before each axis was scaled in its own way."""
+    sums = [
+        pixels.read_contents(FileImages([tmp_path / f"{w}x{h}.png"]), tmp_path / "cache").checksum[0] for w, h in sizes
+    ]
+    options = spec.model_dump(mode="json", exclude={"prepare", "decode", "bits"})
+    digest = hashlib.sha256(json.dumps([2, options], sort_keys=True).encode())
+    digest.update("\n".join(sums).encode())
+    return digest.hexdigest()[:24]
+
+
+def test_pixels_that_are_as_they_were_keep_their_key(tmp_path):
+    sizes = [(16, 12), (4, 8), (9, 9), (8, 8)]
+    assert key(tmp_path, *sizes) == old_key(tmp_path, *sizes)
+
+
+@pytest.mark.parametrize("size", [(16, 4), (4, 16), (16, 8)])
+def test_pixels_that_are_scaled_otherwise_have_another_key(tmp_path, size):
+    assert key(tmp_path, (9, 9), size) != old_key(tmp_path, (9, 9), size)
+    fit = InputSpec(size=8, resize="fit")
+    assert key(tmp_path, (9, 9), size, spec=fit) == old_key(tmp_path, (9, 9), size, spec=fit)
+
+
+def test_a_crop_counts_before_it_is_said_which_side_shrinks(tmp_path):
+    contents = pixels.Contents(np.array(["a"]), np.array([[16, 9, 8]], np.int32))
+    assert list(pixels.prepared_otherwise(contents, SPEC)) == []
+    cropped = InputSpec(size=8, prepare=("grey", {"center_crop": 0.8}))
+    assert list(pixels.prepared_otherwise(contents, cropped)) == ["axes"]
+
+
+def test_new_options_are_in_the_key_only_where_they_are_used(tmp_path):
+    keys = {
+        key(tmp_path, (16, 16), spec=InputSpec(size=8, **more)) for more in ({}, {"decode": "reduced"}, {"bits": 12})
+    }
+    assert len(keys) == 3
+    assert InputSpec(size=8).described == {"size": 8, "channels": 3, "resize": "stretch", "prepare": []}
+
+
+def test_twelve_bits_of_sixteen_use_all_levels_when_the_recipe_says_so(tmp_path):
+    levels = np.repeat(np.linspace(0, 4095, 64).astype(np.uint16), 64).reshape(64, 64)
+    Image.fromarray(levels).save(tmp_path / "x.png")
+    images = FileImages([tmp_path / "x.png"])
+    as_they_are, spread = (
+        prepare_pixels(images, InputSpec(size=64, channels=1, bits=bits), tmp_path / "cache")[0] for bits in (None, 12)
+    )
+    assert len(np.unique(as_they_are)) == 17
+    assert len(np.unique(spread)) == 64
+    assert spread.max() == 255
+
+
+def test_reduced_decoding_is_near_full_decoding_and_leaves_small_images_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    large = cv2.resize(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), (800, 600), interpolation=cv2.INTER_CUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(large).save(tmp_path / "large.jpg", quality=92)
+    Image.fromarray(large).save(tmp_path / "turned.jpg", quality=92, exif=exif)
+    Image.fromarray(large[:100, :100]).save(tmp_path / "small.jpg", quality=92)
+    images = FileImages([tmp_path / f"{name}.jpg" for name in ("large", "turned", "small")])
+    assert images.read(0, Decoding(at_least=128)).shape == (150, 200, 3)
+    assert images.read(1, Decoding(at_least=128)).shape == (200, 150, 3)
+    assert images.read(2, Decoding(at_least=128)).shape == (100, 100, 3)
+    full, reduced = (
+        prepare_pixels(images, InputSpec(size=64, decode=how), tmp_path / "cache")[:] for how in ("full", "reduced")
+    )
+    assert 0 < np.abs(full.astype(int) - reduced).mean() < 3
+    np.testing.assert_array_equal(full[2], reduced[2])

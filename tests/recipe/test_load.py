@@ -153,3 +153,13 @@ def test_an_override_nested_without_end_is_refused_in_one_short_line(recipe, ove
     with pytest.raises(RequestError, match="is nested too deeply") as caught:
         Recipe.load(recipe(GOOD), [override])
     assert len(str(caught.value)) < 200
+
+
+def test_a_name_of_many_bytes_is_refused_before_anything_is_trained(recipe):
+    name = "\u8c93" * 75
+    (problem,) = problems(
+        recipe(f"name: x\ndata: {{source: digits}}\nmembers: {{{name}: {{backbone: test_resnet}}}}\n")
+    )
+    assert "225 bytes, at most 160" in problem
+    short = recipe(f"name: {name[:50]}\ndata: {{source: digits}}\nmembers: {{m: {{backbone: test_resnet}}}}\n")
+    assert Recipe.load(short).spec.name == name[:50]

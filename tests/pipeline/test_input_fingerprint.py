@@ -1,0 +1,43 @@
+"""Members trained before keep their fingerprint unless the pixels they were trained on are others now."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensembler import Recipe
+from ensembler.pipeline.member_plan import MemberPlan
+from ensembler.pipeline.workspace import open_workspace
+
+
+@pytest.fixture
+def options(tmp_path):
+    def of_input(sizes, overrides=()):
+        rng = np.random.default_rng(0)
+        for i in range(12):
+            path = tmp_path / "d" / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            width, height = sizes[i % len(sizes)]
+            Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(path)
+        text = (
+            "name: r\ndata: {source: d}\nfolds: {count: 2}\ninput: {size: 16}\nmembers: {m: {backbone: test_resnet}}\n"
+        )
+        (tmp_path / "r.yaml").write_text(text)
+        workspace = open_workspace(Recipe.load(tmp_path / "r.yaml", overrides), tmp_path / "artifacts")
+        return MemberPlan(workspace, workspace.jobs[0]).options["input"]
+
+    return of_input
+
+
+OLD = {"size": 16, "channels": 3, "resize": "stretch", "prepare": []}
+
+
+def test_members_whose_pixels_are_as_they_were_keep_their_options(options):
+    assert options([(20, 30), (8, 16)]) == OLD
+
+
+def test_members_trained_on_images_scaled_otherwise_are_trained_again(options):
+    assert options([(20, 30), (8, 40)]) == {**OLD, "axes": "scaled one by one"}
+
+
+def test_new_input_options_count(options):
+    assert options([(20, 30)], ["input.decode=reduced"]) == {**OLD, "decode": "reduced"}
