@@ -19,6 +19,7 @@ def command(
 ) -> None:
     """List the runs, or what is in one: members, views, blends, submission."""
     from ensembler.pipeline.listing import list_run, list_runs
+    from ensembler.predictions.members import number_in
     from ensembler.predictions.store import RunStore, artifacts_folder
 
     if run is None:
@@ -41,8 +42,8 @@ def command(
             m.name,
             f"{m.folds_done}/{m.folds}",
             ", ".join(m.views) or "-",
-            number((m.scores.get("oof") or {}).get("accuracy")),
-            number((m.scores.get("oof") or {}).get("log_loss")),
+            number(number_in(m.scores, "oof", "accuracy")),
+            number(number_in(m.scores, "oof", "log_loss")),
             m.state,
         ]
         for m in listing.members

@@ -58,7 +58,7 @@ def read_description(path: Path) -> dict[str, Any]:
             header = json.loads((file.metadata() or {})["ensembler"])
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         raise StoreError(f"{path} is not a whole checkpoint of a member ({error})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise StoreError(f"{path} has another format than {FORMAT}; it was written by another version")

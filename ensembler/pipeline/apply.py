@@ -11,21 +11,41 @@ from numpy.typing import NDArray
 from ensembler.blending.make import make_blend
 from ensembler.blending.pool import Pool
 from ensembler.blending.spec import BlendSpec
+from ensembler.errors import StoreError
 from ensembler.pipeline.compose import COMPOSED
 from ensembler.pipeline.pool import BLEND_PREFIX, read_pool
 from ensembler.pipeline.task_product import compose_probs
+from ensembler.predictions.blends import BlendRecord
 from ensembler.predictions.store import RunStore
 
 NewProbs = Mapping[tuple[str, str], NDArray[np.floating]]  # by member and target, [folds, samples, classes]
 
 
-def members_below(store: RunStore, name: str) -> list[str]:
-    """Names of the members that a blend is made of, those of blends in it too."""
-    names: dict[str, None] = {}
-    for inner in store.blend(name).record.members:
-        below = members_below(store, inner.removeprefix(BLEND_PREFIX)) if inner.startswith(BLEND_PREFIX) else [inner]
-        names.update(dict.fromkeys(below))
+def members_below(store: RunStore, name: str, above: tuple[str, ...] = ()) -> list[str]:
+    """Names of the members that a blend is made of, those of blends in it too; `above` are the blends it is part of.
+
+    Raises StoreError for a blend that is made of itself.
+    """
+    if name in above:
+        raise StoreError(f"{store.blend_folder(name) / 'blend.json'}: blend {name!r} is made of itself; it was altered")
+    record, names = store.blend(name).record, dict[str, None]()
+    inside = [inner.removeprefix(BLEND_PREFIX) for inner in record.members if inner.startswith(BLEND_PREFIX)]
+    names.update(dict.fromkeys(inner for inner in record.members if not inner.startswith(BLEND_PREFIX)))
+    for inner in dict.fromkeys([*inside, *_tasks(store, record).values()]):
+        names.update(dict.fromkeys(members_below(store, inner, (*above, name))))
     return list(names)
+
+
+def _tasks(store: RunStore, record: BlendRecord) -> dict[str, str]:
+    """The blend of each task of a composed one; none of another."""
+    if record.method != COMPOSED:
+        return {}
+    details = (record.model_extra or {}).get("details")
+    tasks = details.get("tasks") if isinstance(details, dict) else None
+    if not isinstance(tasks, dict) or not all(isinstance(blend, str) for blend in tasks.values()):
+        path = store.blend_folder(record.name) / "blend.json"
+        raise StoreError(f"{path}: details do not name a blend for each task; the file was altered")
+    return tasks
 
 
 def apply_blend(store: RunStore, name: str, test: NewProbs) -> NDArray[np.float32]:
@@ -34,9 +54,10 @@ def apply_blend(store: RunStore, name: str, test: NewProbs) -> NDArray[np.float3
     `test` has the members' probabilities of the new samples, classes in the run's order. The blend is fitted again on
     the same out-of-fold rows, which gives the same blend.
     """
+    members_below(store, name)  # it is not made of itself
     record = store.blend(name).record
     if record.method == COMPOSED:
-        tasks: dict[str, str] = (record.model_extra or {})["details"]["tasks"]
+        tasks = _tasks(store, record)
         return compose_probs(store, {task: apply_blend(store, inner, test) for task, inner in tasks.items()})
     extra = record.model_extra or {}
     spec = BlendSpec.model_validate(extra.get("spec") or {"method": record.method})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -176,7 +176,8 @@ def _blend_rows(store: RunStore, blend: Blend, rule: Scoring, *, is_submitted: b
             kept = split == "oof" and rule.per == "row"
             fitted = blend.record.scores.get("fitted") if kept else None
             if kept:
-                found = (found[0], found[1] | (blend.record.scores.get("cross_fitted") or {}))
+                cross_fitted: Mapping[str, Any] = blend.record.scores.get("cross_fitted") or {}
+                found = (found[0], {**found[1], **cross_fitted})
             facts: dict[str, Any] = {"submitted": is_submitted, "fitted": fitted}
             rows.append(ScoreRow("blend", blend.record.name, target, split, *found, **facts))
     return rows

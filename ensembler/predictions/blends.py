@@ -34,10 +34,10 @@ class BlendRecord(BaseModel):
     target: str = "label"
     classes: tuple[str, ...] = Field(min_length=1)
     method: str
-    members: tuple[str, ...]
+    members: tuple[str, ...] = Field(min_length=1)
     weights: dict[str, float] | None = None
     temperature: float | None = None
-    scores: dict[str, Any] = Field(default_factory=dict)
+    scores: dict[str, dict[str, float | None] | None] = Field(default_factory=dict)
     gain: dict[str, Any] | None = None
     warnings: tuple[dict[str, Any], ...] = ()
     sha256: dict[str, str]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -78,7 +79,7 @@ def read_finished_fold(folder: Path, fold: int) -> FinishedFold:
         record = json.loads(told["record"])
         state = path.stat()
         digest = _digest_of_file(path, state.st_ino, state.st_mtime_ns, state.st_size)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise StoreError(f"{path} cannot be read ({error}); {mend}") from error
     if told.get("sha256") != digest:
         raise StoreError(f"{path} was altered (its checksum differs); {mend}")
@@ -94,6 +95,8 @@ def _map(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     arrays: dict[str, NDArray[Any]] = {}
     for name, dtype in types.items():
         shape, (begin, end) = tuple(header[name]["shape"]), header[name]["data_offsets"]
+        if math.prod(shape) * np.dtype(dtype).itemsize != end - begin:
+            raise ValueError(f"{name} of shape {list(shape)} does not take {end - begin} bytes")
         if end == begin:
             arrays[name] = np.zeros(shape, dtype)
         else:

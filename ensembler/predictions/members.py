@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,13 @@ class MemberRecord(BaseModel):
     seconds: float | None = None
     seconds_by_phase: dict[str, float] = Field(default_factory=dict)
     fingerprint: str | None = None
+
+
+def number_in(scores: Mapping[str, Any], split: str, metric: str) -> float | None:
+    """One of a record's scores, when it has such a number: other tools may write there what they like."""
+    found = scores.get(split)
+    value = found.get(metric) if isinstance(found, dict) else None
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def array_file(part: Literal["oof", "test"], task: str | None = None) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.composition import Composition
-from ensembler.errors import MissingFileError, MissingRunError, RequestError, UnknownNameError, nearest
+from ensembler.errors import MissingFileError, MissingRunError, RequestError, StoreError, UnknownNameError, nearest
 from ensembler.files import read_json, sha256_of
 from ensembler.label_sets import SetFormat
 from ensembler.predictions.blends import BLEND_RECORD, Blend, open_blend
@@ -196,7 +197,8 @@ class RunStore:
         """The multi-label targets, and how a submission writes sets of labels: as locked, else as members say."""
         locked = self.lock.get("multi_label")
         if isinstance(locked, dict):
-            return {target: SetFormat.from_json(form) for target, form in locked.items()}
+            with self._described("multi_label"):
+                return {target: SetFormat.from_json(form) for target, form in locked.items()}
         named = [target for name in self.complete_members for target in self.member(name).record.multi_label]
         return dict.fromkeys(named, SetFormat(" "))
 
@@ -213,7 +215,19 @@ class RunStore:
     def composition(self) -> Composition | None:
         """How the label is composed of tasks; None when it is not."""
         locked = self.lock.get("composition")
-        return Composition.from_json(locked) if isinstance(locked, dict) else None
+        if not isinstance(locked, dict):
+            return None
+        with self._described("composition"):
+            return Composition.from_json(locked)
+
+    @contextmanager
+    def _described(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(
+                f"{self.recipe_lock_path}: {key} is not what `ens` writes ({error!r}); it was altered"
+            ) from error
 
     def members_of(self, target: str, names: Iterable[str] | None = None) -> list[Member]:
         """The members of the pool (or those of `names`) that predict `target`, each as one of that target alone."""
@@ -222,5 +236,5 @@ class RunStore:
 
     def _in_order(self, names: Iterable[str]) -> list[str]:
         locked = self.lock.get("members")
-        order = {name: i for i, name in enumerate(locked)} if isinstance(locked, list) else {}
+        order = {str(name): i for i, name in enumerate(locked)} if isinstance(locked, list) else {}
         return sorted(names, key=lambda name: (order.get(name, len(order)), name))
