@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 
 LEVEL = 0.95
 _SIMULATED = 10_000  # draws for a quantile of the largest of several deviations
+_MANY = 60  # units from which a t distribution is as good as normal
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,23 @@ def of_means(values: NDArray[np.float64], units: Units) -> Uncertainty:
     return _of_covariance(covariance, units.freedom)
 
 
+def variances_of_means(values: NDArray[np.float64], units: Units) -> NDArray[np.float64]:
+    """The squared standard errors of the means of `values` `[values, rows]`, one by one."""
+    if len(units.sizes) < 2:
+        return np.full(len(values), np.inf)
+    centred = values - values.mean(axis=1, keepdims=True)
+    sums = (np.bincount(units.of_row, weights=row, minlength=len(units.sizes)) for row in centred)
+    scale = (1 - units.shares) * len(units.of_row) ** 2
+    return np.array([float((of_unit**2 / scale).sum()) for of_unit in sums])
+
+
+def variances_of_draws(draws: NDArray[np.float64], units: Units) -> NDArray[np.float64]:
+    """The same of values of which bootstrap `draws` `[draws, ...]` were taken."""
+    if len(units.sizes) < 2 or len(draws) < 2:
+        return np.full(draws.shape[1:], np.inf)
+    return np.asarray(draws.var(axis=0, ddof=1) / (1 - (units.shares**2).sum()))
+
+
 def of_draws(draws: NDArray[np.float64], units: Units) -> Uncertainty:
     """The uncertainty of values of which bootstrap `draws` `[draws, values]` over the units were taken."""
     if len(units.sizes) < 2 or len(draws) < 2:
@@ -114,9 +132,16 @@ def joint_quantile(correlation: NDArray[np.float64], freedom: float, rng: np.ran
     alone = t_quantile(freedom)
     if len(correlation) < 2 or not np.isfinite(alone):
         return alone
-    normal = rng.multivariate_normal(np.zeros(len(correlation)), correlation, _SIMULATED, method="eigh")
-    scales = np.sqrt(rng.chisquare(freedom, _SIMULATED) / freedom)
-    largest = np.abs(normal).max(axis=1) / scales
+    root = np.linalg.eigh(correlation)
+    factor = root.eigenvectors * np.sqrt(np.clip(root.eigenvalues, 0, None))
+    n_units = round(freedom) + 1
+    if n_units >= _MANY:
+        largest = np.abs(rng.standard_normal((_SIMULATED, len(factor))) @ factor.T).max(axis=1)
+    else:
+        # Samples as small as this one, in which every value has an error of its own.
+        samples = rng.standard_normal((_SIMULATED // 4, n_units, len(factor))) @ factor.T
+        errors = samples.std(axis=1, ddof=1) / np.sqrt(n_units)
+        largest = np.abs(samples.mean(axis=1) / errors).max(axis=1)
     return max(alone, float(np.quantile(largest, LEVEL)))
 
 

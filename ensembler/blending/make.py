@@ -309,9 +309,9 @@ def _candidate(spec: BlendSpec, pool: Pool, budget: float | None) -> Candidate:
         options["metric"] = "log_loss"
     if budget is not None and accepts(spec.method, "time_limit"):
         options.setdefault("time_limit", budget / (1 + PARTS))  # one search is the blend, the others its honest score
-    if options.get("inputs", "probs") != "probs":
+    if options.get("inputs") == "logits":
         raise RequestError(
-            f"option inputs={options['inputs']}: the members of a run are blended by their probabilities; leave it out"
+            "option inputs=logits: the members of a run are blended by their probabilities; leave it out"
         )
     if spec.method == "weights":
         options["weights"] = _weights_in_order(spec, pool)

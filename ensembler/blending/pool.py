@@ -97,6 +97,11 @@ class Pool:
         return len(self.y) // self.rows_each
 
     def __post_init__(self) -> None:
+        for name in ("y", "folds"):
+            given: Any = getattr(self, name)
+            if given is None:
+                raise RequestError(f"a pool needs {name} [rows]; folds may be zeros where they are not known")
+            object.__setattr__(self, name, np.asarray(given))
         members, rows, classes = self.oof.shape
         if members != len(self.names) or rows != len(self.y) or classes != len(self.classes):
             raise RequestError(
@@ -105,6 +110,14 @@ class Pool:
             )
         if rows == 0:
             raise RequestError("the pool has no rows to blend on")
+        most = 1 if self.y.ndim == 2 else classes - 1
+        if not np.issubdtype(self.y.dtype, np.integer) or self.y.min() < 0 or self.y.max() > most:
+            kind = "0 or 1 for each label" if self.y.ndim == 2 else f"class indices from 0 to {most}"
+            raise RequestError(
+                f"labels of a pool are {kind}, given {self.y.dtype} from {self.y.min()} to {self.y.max()}"
+            )
+        if self.folds.shape != (rows,):
+            raise RequestError(f"folds of shape {list(self.folds.shape)} for {rows} rows")
         if self.test is not None and any(t.shape[1:] != (len(self.test[0][0]), classes) for t in self.test):
             raise RequestError("test predictions of the members differ in rows or classes")
 

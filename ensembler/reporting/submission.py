@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ensembler.errors import RequestError
 from ensembler.label_sets import SetFormat
+from ensembler.metrics.probabilities import without_zeros
 from ensembler.reporting.spec import SubmissionSpec
 
 
@@ -25,8 +26,11 @@ def submission_table(
     """The submission for `probs` `[samples, classes]` of the samples `ids`, as `spec` asks.
 
     With `set_format` a sample has every label from a probability of 0.5, written in that way. Raises RequestError when
-    columns or the template do not fit.
+    columns or the template do not fit. Probabilities are never exactly zero (`without_zeros`): a wrong one would cost
+    more than any score here says.
     """
+    if spec.format == "probs":
+        probs = without_zeros(probs, multi_label=set_format is not None)
     if spec.template is not None:
         return _like_template(ids, probs, classes, spec, set_format)
     if spec.format == "labels":

@@ -233,3 +233,42 @@ def test_progress_counts_the_fit_and_the_parts_of_cross_fitting():
     assert told[0] == ("fitting greedy", 0, 6)
     assert [done for what, done, _ in told if what == "cross-fitting greedy"] == [1, 2, 3, 4, 5]
     assert told[-1][1:] == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": np.full(600, 3)}, "class indices from 0 to 2, given int64 from 3 to 3"),
+        ({"y": np.full(600, -1)}, "class indices from 0 to 2"),
+        ({"y": np.zeros(600)}, "given float64"),
+        ({"y": np.full((600, 3), 2)}, "0 or 1 for each label"),
+        ({"folds": None}, "a pool needs folds"),
+        ({"folds": np.zeros(5, int)}, r"folds of shape \[5\] for 600 rows"),
+    ],
+)
+def test_a_pool_says_what_does_not_fit(change, message):
+    with pytest.raises(RequestError, match=message):
+        dataclasses.replace(pool(), **change)
+
+
+def test_labels_and_folds_of_a_pool_may_be_lists_or_small_integers():
+    p = pool()
+    expected = make_blend(p, BlendSpec(method="greedy", metric="f1_macro")).scores
+    for y in (p.y.tolist(), p.y.astype(np.uint8)):
+        listed = dataclasses.replace(p, y=y, folds=p.folds.tolist())
+        assert make_blend(listed, BlendSpec(method="greedy", metric="f1_macro")).scores == expected
+
+
+def test_logits_as_input_are_not_taken_from_a_pool_of_probabilities():
+    with pytest.raises(RequestError, match="blended by their probabilities"):
+        make_blend(pool(), BlendSpec(method="loglinear", options={"inputs": "logits"}))
+
+
+def test_a_search_that_did_not_converge_is_a_warning(monkeypatch):
+    from ensembler.blending.loglinear import LogLinearProblem
+
+    monkeypatch.setattr(LogLinearProblem, "is_solved_by", lambda *_: False)
+    for method in ("loglinear", "stack"):
+        codes = {w["code"] for w in make_blend(pool(), BlendSpec(method=method)).warnings}
+        assert "not_converged" in codes
+    assert "not_converged" not in {w["code"] for w in make_blend(pool(), BlendSpec(method="simplex")).warnings}

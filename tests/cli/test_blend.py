@@ -50,6 +50,11 @@ def test_members_are_pruned_priced_and_calibrated_when_asked(ens_here, run):
         (["--calibrate", "hot"], "calibrate is 'hot'"),
         (["--prune", "2"], "prune is 2.0"),
         (["--members", "blend:none,good"], "unknown blend 'none'"),
+        (["--method", "greedy", "--option", "rounds=many"], "rounds is 'many', expected a whole number from 1"),
+        (["--method", "greedy", "--option", "rounds=2.5"], "rounds is 2.5, expected a whole number from 1"),
+        (["--method", "hill_climb", "--option", "step=0"], "step is 0, expected a number above 0"),
+        (["--method", "loglinear", "--option", "inputs=logits"], "blended by their probabilities"),
+        (["--method", "loglinear", "--option", "inputs=logit"], "inputs is 'logit'; did you mean 'logits'?"),
     ],
 )
 def test_a_wrong_request_is_one_clear_error(ens_here, run, arguments, message):
@@ -76,3 +81,10 @@ def test_diversity_of_one_member_is_refused(ens_here, run):
 
 def test_a_blend_that_is_worse_than_a_member_is_called_worse(ens_here, run):
     assert "worse, beyond noise" in ens_here("blend", "fake", "--weights", "good=1,poor=9").stdout
+
+
+def test_remarks_reach_the_user_and_the_json(ens_here, run):
+    done = ens_here("blend", "fake", "--method", "rank", "--metric", "cohen_kappa", "--json")
+    codes = {w["code"] for w in json.loads(done.stdout)["warnings"]}
+    assert codes >= {"not_probabilities", "ordered_classes"}
+    assert "squared distance of the classes" in ens_here("evaluate", "fake", "--metrics", "cohen_kappa").stdout

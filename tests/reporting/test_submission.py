@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from ensembler.errors import RequestError
+from ensembler.label_sets import SetFormat
+from ensembler.metrics import score
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submission import submission_table
 
@@ -29,6 +32,25 @@ def test_probs_have_a_column_for_each_class():
     made = table(format="probs", columns=["id", "label"])
     assert made.columns.tolist() == ["id", "cat", "dog"]
     assert made["dog"].tolist() == [0.1, 0.8, 0.4]
+
+
+def test_no_submitted_probability_is_zero_and_its_log_loss_is_the_one_reported():
+    probs = np.array([[1, 0, 0], [0.25, 0.75, 0], [3e-9, 1e-12, 1], [0.2, 0.3, 0.5]])
+    y = np.array([1, 1, 0, 2])
+    made = submission_table(list("abcd"), probs, ("x", "y", "z"), SubmissionSpec(format="probs"))
+    submitted = made[["x", "y", "z"]].to_numpy()
+    assert submitted.min() >= 1e-7
+    assert np.allclose(submitted.sum(axis=1), 1, atol=1e-12)
+    assert np.array_equal(submitted.argsort(axis=0), probs.argsort(axis=0))
+    assert sklearn.metrics.log_loss(y, submitted) == pytest.approx(score("log_loss", probs, y), abs=0.01)
+
+
+def test_no_submitted_label_is_certain():
+    probs = np.array([[1.0, 0.0], [0.2, 0.9]])
+    form = SetFormat(separator=" ")
+    made = submission_table(["a", "b"], probs, ("x", "y"), SubmissionSpec(format="probs"), form)
+    assert made["x"].tolist() == pytest.approx([1 - 1e-7, 0.2], abs=1e-7)
+    assert 0 < made["y"][0] < made["x"][0] < 1
 
 
 def test_probs_columns_may_be_renamed():
