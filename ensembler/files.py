@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -202,6 +203,20 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error
+
+
+def sha256_by_stat(path: Path) -> str:
+    """The same, worked out once in a process for a file whose time, size and inode stay as they are."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} is missing") from error
+    return _known_sha256(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _known_sha256(path: Path, *_stat: int) -> str:
+    return sha256_of(path)
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from ensembler.errors import RequestError, UnknownNameError
@@ -48,21 +49,30 @@ class Registry:
         return load_place(self.places[name], self.kind)
 
 
-def load_place(place: str, kind: str) -> Any:
-    """Import the object at `module:attribute`; a RequestError says which half is wrong."""
+def load_place(place: str, kind: str, looked: Iterable[Path] = ()) -> Any:
+    """Import the object at `module:attribute`; a RequestError says what is wrong, and where was `looked`."""
     module_name, separator, attribute = place.partition(":")
     if not separator or not module_name or not attribute:
         raise RequestError(f"{kind} {place!r} is not of the form 'module:name'")
     try:
         module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise RequestError(
-                f"{kind} {place!r}: there is no module {error.name!r} on the Python path; "
-                "run from the folder that holds it or install it"
-            ) from error
-        raise
+    except Exception as error:  # a module of the user's own may raise anything
+        raise RequestError(f"{kind} {place!r}: {_not_imported(module_name, error, looked)}") from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:
-        raise RequestError(f"{kind} {place!r}: module {module_name!r} has no {attribute!r}") from error
+        file = getattr(module, "__file__", None)
+        found = f"{module_name!r} ({file})" if file else repr(module_name)
+        raise RequestError(
+            f"{kind} {place!r}: module {found} has no {attribute!r}; if you mean another file, give it a name that no "
+            "installed module has"
+        ) from error
+
+
+def _not_imported(module: str, error: Exception, looked: Iterable[Path]) -> str:
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None and (module == missing or module.startswith(missing + ".")):
+        places = ["installed", *dict.fromkeys(str(folder) for folder in looked)]
+        where = f"it is neither {' nor in '.join(places)}" if len(places) > 1 else "it is not on the Python path"
+        return f"there is no module {missing!r}: {where}; put its file beside the recipe, or its folder on PYTHONPATH"
+    return f"module {module!r} cannot be imported ({type(error).__name__}: {error})"

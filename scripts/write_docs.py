@@ -78,6 +78,13 @@ def recipe_page() -> str:
         "A path is relative to the recipe, an image path to its manifest (`data.root` says otherwise). `${NAME}` and",
         "`${NAME:-default}` are environment variables. `extends: base.yaml` takes what this recipe leaves out from another,",
         "`defaults:` holds member options that all members share, and `--set a.b=c` overrides any value for once.",
+        "",
+        "**A recipe is code.** `module:name` (a backbone, a prepare step, the estimator of a blend) imports that module and",
+        "calls what it names: read a recipe that you were given, and the `recipe.yaml` of a run that you were given, as you",
+        "would read a script. `ens` says in one line what it uses and from which file. The module may be installed, lie",
+        "beside the recipe or in the current folder; installed modules come first, so give yours a name of its own, and",
+        "import at its top what it needs. Its file (of a package all its Python files) counts as an option: edited, the",
+        "members and prepared pixels that it made are made again; files that it imports from elsewhere are not looked at.",
     ]
     for title, model in SECTIONS:
         lines += [

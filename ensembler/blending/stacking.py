@@ -18,7 +18,7 @@ from ensembler.blending.registry import check_stack
 from ensembler.blending.threads import one_thread
 from ensembler.errors import RequestError
 from ensembler.logits import softmax
-from ensembler.registry import load_place
+from ensembler.own_code import load_own
 
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 _WIDER = (3.0, 1.0), (3000.0, 10000.0, 30000.0)  # tried in turn while the best lies at that end
@@ -205,7 +205,7 @@ def _estimator(given: Any, seed: int) -> Any:
 
         return HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, max_leaf_nodes=15, random_state=seed)
     if isinstance(given, str):
-        factory = load_place(given, "estimator")
+        factory = load_own(given, "estimator")
         given = factory(random_state=seed) if "random_state" in inspect.signature(factory).parameters else factory()
     if not (hasattr(given, "fit") and hasattr(given, "predict_proba")):
         raise RequestError(f"estimator {given!r} has no fit and predict_proba; expected a scikit-learn classifier")

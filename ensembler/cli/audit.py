@@ -55,6 +55,9 @@ def command(
             progress=progress,
         )
     if preview is not None:
+        from ensembler.pipeline.own_code import introduce_code_of
+
+        introduce_code_of(loaded, progress)
         write_preview(loaded.spec, artifacts_folder(artifacts), preview)
     if json:
         print_json({**audit.to_json(), "preview": None if preview is None else str(preview)})

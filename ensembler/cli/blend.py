@@ -74,7 +74,9 @@ def command(
 ) -> None:
     """Combine the members' predictions into one; nothing is trained and no image is read."""
     from functools import partial
+    from pathlib import Path
 
+    from ensembler.own_code import own_values
     from ensembler.pipeline.blend import blend_run, submission_spec, submit_blend
     from ensembler.pipeline.blend_request import blend_spec, parse_costs, seconds
     from ensembler.pipeline.compose import blend_label
@@ -97,6 +99,10 @@ def command(
         options=options or (),
     )
     with stoppable(f"`ens blend {run}`"), show_progress(quiet=quiet or json) as progress:
+        if code := own_values(spec.options):
+            from ensembler.pipeline.own_code import introduce_code
+
+            introduce_code(dict.fromkeys(code, "estimator"), progress, [Path.cwd()])
         blend = blend_label if target is None else partial(blend_run, target=target)
         outcome = blend(
             store,

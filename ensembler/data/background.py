@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import MissingExtraError, RequestError, UnknownNameError
+from ensembler.files import sha256_by_stat
 
 
 def rembg_step(model: str) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
@@ -34,6 +35,12 @@ def rembg_step(model: str) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
         return np.asarray(np.round(alpha * cut[:, :, :3] + (1 - alpha) * 127), np.uint8)
 
     return step
+
+
+def weights_digest(model: str) -> str | None:
+    """The sha256 of the model's weights on disk; None when there are none."""
+    weights = _weights_on_disk(model)
+    return None if weights is None else sha256_by_stat(weights)
 
 
 def _homes() -> list[Path]:

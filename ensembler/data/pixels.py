@@ -1,8 +1,8 @@
 """Pixels prepared once: every image decoded, scaled and kept as uint8 in one memory-mapped file.
 
-All members, folds, epochs and processes read the same file; it is keyed by the images' content and the input they are
-prepared for, so it is never stale, and a checksum beside it tells whether it was altered. Deleting it costs time only.
-Where it would not fit, images are decoded whenever they are asked for.
+All members, folds, epochs and processes read the same file; it is keyed by the images' content, by the input they are
+prepared for and by the files behind its steps, so it is never stale, and a checksum beside it tells whether it was
+altered. Deleting it costs time only. Where it would not fit, images are decoded whenever they are asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ensembler.cores import available_cores
 from ensembler.data.contents import Contents, read_contents
 from ensembler.data.decoding import Decoding, max_pixels
 from ensembler.data.images import Images, fit_to_input
-from ensembler.data.prepare import build_steps, prepare
+from ensembler.data.prepare import build_steps, contents_of_steps, prepare
 from ensembler.data.samples import SampleSet, drop_samples
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
@@ -218,7 +218,9 @@ def pixels_key(images: Images, spec: InputSpec, cache: Path) -> str:
     contents = read_contents(images, cache)
     # Steps that are not there leave the key as it was before there were any.
     options = {name: value for name, value in spec.described.items() if value or name != "prepare"}
-    digest = hashlib.sha256(json.dumps([_VERSION, options], sort_keys=True).encode())
+    behind = contents_of_steps(spec.prepare)
+    version = [_VERSION, options, behind] if behind else [_VERSION, options]
+    digest = hashlib.sha256(json.dumps(version, sort_keys=True).encode())
     digest.update("\n".join(contents.checksum).encode())
     for name, rows in prepared_otherwise(contents, spec).items():
         digest.update(f"{name} {rows.tolist()}".encode())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.registry import load_place
+from ensembler.own_code import digest_of, is_own, load_own
 
 Step = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 Box = tuple[float, float, float, float]
@@ -28,11 +28,26 @@ def _build(spec: str | Mapping[str, Any]) -> Step:
     if isinstance(spec, Mapping) and len(spec) != 1:
         raise RequestError(f"prepare step {dict(spec)!r}: expected a name, or one name with its argument")
     name, argument = (spec, None) if isinstance(spec, str) else next(iter(spec.items()))
-    if ":" in name:
+    if is_own(name):
         return _own(name)
     if name not in STEPS:
         raise UnknownNameError("prepare step", name, [*STEPS, "module:function"])
     return STEPS[name](argument)
+
+
+def contents_of_steps(specs: Sequence[str | Mapping[str, Any]]) -> dict[str, str]:
+    """Digests of the files behind steps, which may change under the same name: own modules, rembg's weights."""
+    contents: dict[str, str] = {}
+    for spec in specs:
+        name, argument = (spec, None) if isinstance(spec, str) else next(iter(spec.items()))
+        digest = digest_of(name) if is_own(name) else None
+        if name == "rembg":
+            from ensembler.data.background import weights_digest
+
+            name, digest = _rembg_model(argument), weights_digest(_rembg_model(argument))
+        if digest is not None:
+            contents[name] = digest
+    return contents
 
 
 def prepare(image: NDArray[np.uint8], steps: Sequence[Step]) -> NDArray[np.uint8]:
@@ -43,7 +58,7 @@ def prepare(image: NDArray[np.uint8], steps: Sequence[Step]) -> NDArray[np.uint8
 
 
 def _own(place: str) -> Step:
-    function = load_place(place, "prepare step")
+    function = load_own(place, "prepare step")
 
     def step(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         out = np.asarray(function(image))
@@ -157,7 +172,11 @@ def without_background(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
 def _rembg(argument: Any) -> Step:
     from ensembler.data.background import rembg_step
 
-    return rembg_step("u2netp" if argument is None else str(argument))
+    return rembg_step(_rembg_model(argument))
+
+
+def _rembg_model(argument: Any) -> str:
+    return "u2netp" if argument is None else str(argument)
 
 
 STEPS: dict[str, Callable[[Any], Step]] = {

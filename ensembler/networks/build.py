@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ensembler.errors import DataError, RequestError, TrainingError, UnknownNameError
+from ensembler.errors import EnsemblerError, RequestError, TrainingError, UnknownNameError
+from ensembler.networks.sources import (
+    FOLDER,
+    HUB,
+    Architecture,
+    architecture_of,
+    is_own_backbone,
+    known_architecture,
+    source_of_backbone,
+    weights_in_folder,
+)
 from ensembler.networks.spec import NetworkSpec
-from ensembler.registry import load_place
+from ensembler.networks.weights import check_loaded, load_start, loading_explained, read_start, start_overlay
+from ensembler.own_code import load_own
 
 GREY_MEAN, GREY_STD = 0.5, 0.25  # of networks that do not say what they expect
+# Arguments of timm.create_model that say where to start from, which these specs have options for.
+STARTS = ("checkpoint_path", "pretrained", "cache_dir")
+_HUB_PACKAGES = ("huggingface_hub", "httpx", "requests", "urllib3", "urllib")
 
 
 class Normalised(nn.Module):
@@ -60,36 +76,49 @@ def sum_networks(networks: Sequence[Normalised], factor: float) -> Normalised:
 
 
 def check_backbone(name: str) -> None:
-    """Raise UnknownNameError with the nearest names when timm has no such backbone; `module:factory` is not loaded."""
+    """Raise RequestError, with the nearest names, for a backbone that is not there; nothing is loaded or downloaded."""
     import timm
 
-    if is_own(name) or name.startswith("hf-hub:"):
+    source, _ = source_of_backbone(name)
+    if is_own_backbone(name):
         return
+    if source == FOLDER:
+        architecture_of(name)
+    if source:
+        return
+    if "/" in name:
+        raise RequestError(
+            f"backbone {name!r} looks like a repository of a hub: write {name.rpartition('/')[2]} (timm's own name), "
+            f"{HUB}:{name} (the hub), or {FOLDER}:FOLDER (a folder with config.json and weights)"
+        )
     if not timm.is_model(name.split(".")[0]):
         raise UnknownNameError("backbone", name, timm.list_models())
 
 
 def check_network(spec: NetworkSpec, *, size: int, channels: int) -> None:
-    """Raise RequestError when timm cannot build this network, or it cannot take images of this size.
+    """Raise RequestError when this network cannot be built, or cannot take images of this size.
 
-    Nothing is allocated or downloaded; a network of the user's own is not looked at.
+    Nothing is allocated or downloaded. A network of the user's own is not built: only what its factory takes is looked
+    at; one of a hub only where its description has been downloaded before.
     """
     check_backbone(spec.backbone)
-    if is_own(spec.backbone):
+    if is_own_backbone(spec.backbone):
+        _own_arguments(load_own(spec.backbone, "backbone"), spec, 2, channels)
         return
-    bare = spec.model_copy(update={"pretrained": False, "checkpoint": None})
-    with torch.device("meta"):
-        network = _timm_network(bare, 2, size, channels).eval()
-        try:
-            network(torch.empty(2, channels, size, size))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise RequestError(f"backbone {spec.backbone!r} does not take {size} px: {first}") from error
-
-
-def is_own(backbone: str) -> bool:
-    """Whether a backbone is `module:factory` of the user's own."""
-    return ":" in backbone and not backbone.startswith("hf-hub:")
+    known = known_architecture(spec.backbone)
+    if known is None:
+        return
+    described = _described(spec, known)
+    with _faults_explained(spec, size):
+        built_for = {"img_size": size} if _needs_image_size(described, size, channels) else {}
+        network = _sketch(described, channels, **built_for)
+    fault = _fault_at(network, size, channels)
+    if fault is not None:
+        made_for = (getattr(network, "pretrained_cfg", None) or {}).get("input_size", (0,))[-1]
+        raise RequestError(
+            f"backbone {spec.backbone!r} does not take {size} px: {fault}; it is made for "
+            f"{made_for} px; input.size, or the member's size, says how large images are"
+        )
 
 
 def build_network(spec: NetworkSpec, *, classes: int, size: int, channels: int) -> Normalised:
@@ -98,19 +127,19 @@ def build_network(spec: NetworkSpec, *, classes: int, size: int, channels: int) 
     Raises RequestError for arguments the backbone does not take, a checkpoint of another network or one that is not
     weights alone, and TrainingError when pretrained weights cannot be downloaded.
     """
-    if is_own(spec.backbone):
+    if is_own_backbone(spec.backbone):
         network = _own_network(spec, classes, channels)
+        if spec.checkpoint is not None:
+            load_start(network, Path(spec.checkpoint))
     else:
         network = _timm_network(spec, classes, size, channels)
-    if spec.checkpoint is not None:
-        load_start(network, Path(spec.checkpoint))
     mean, std = statistics(network, channels)
     return Normalised(network, mean, std)
 
 
 def _own_network(spec: NetworkSpec, classes: int, channels: int) -> nn.Module:
-    factory = load_place(spec.backbone, "backbone")
-    arguments = {"num_classes": classes, "in_chans": channels, **spec.model_args}
+    factory = load_own(spec.backbone, "backbone")
+    arguments = _own_arguments(factory, spec, classes, channels)
     try:
         network = factory(**arguments)
     except TypeError as error:
@@ -120,53 +149,152 @@ def _own_network(spec: NetworkSpec, classes: int, channels: int) -> nn.Module:
     return network
 
 
+def _own_arguments(factory: Any, spec: NetworkSpec, classes: int, channels: int) -> dict[str, Any]:
+    """What a factory of the user's own is called with; RequestError for options that it does not take."""
+    asked = {name: getattr(spec, name) for name in ("pretrained", "drop_rate", "drop_path_rate")}
+    asked = {name: value for name, value in asked.items() if value}
+    arguments = {"num_classes": classes, "in_chans": channels, **asked, **spec.model_args}
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # of an object that does not say what it takes
+        return arguments
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return arguments
+    for name in arguments:
+        if name not in parameters:
+            takes = ", ".join(parameters) or "nothing"
+            raise RequestError(f"backbone {spec.backbone!r} does not take {name}; its factory takes {takes}")
+    return arguments
+
+
 def _timm_network(spec: NetworkSpec, classes: int, size: int, channels: int) -> nn.Module:
     import timm
 
     check_backbone(spec.backbone)
+    arguments = _timm_arguments(spec, classes, channels)
+    with _faults_explained(spec, size):
+        known = architecture_of(spec.backbone)
+        described = _described(spec, known)
+        if _needs_image_size(described, size, channels):
+            arguments["img_size"] = size
+    start = _start_of(spec)
+    if start is None:
+        with _faults_explained(spec, size):
+            network: nn.Module = timm.create_model(spec.backbone, pretrained=spec.pretrained, **arguments)
+    else:
+        overlay = start_overlay(_sketch(described, channels), read_start(start), classes, channels)
+        arguments["pretrained_cfg_overlay"] = {**spec.model_args.get("pretrained_cfg_overlay", {}), **overlay}
+        with _faults_explained(spec, size), loading_explained(start) as loaded:
+            network = timm.create_model(spec.backbone, pretrained=True, **arguments)
+        check_loaded(network, loaded, start)
+    # What builds it again without a hub or a folder; it goes wherever the network is copied to.
+    settled = {key: arguments[key] for key in ("img_size",) if key in arguments}
+    network.__dict__["ens_built_from"] = _described(spec, known).model_copy(
+        update={"model_args": {**described.model_args, **settled}}
+    )
+    return network
+
+
+def _described(spec: NetworkSpec, known: Architecture) -> NetworkSpec:
+    """The same network by the name that timm's catalogue has for it."""
+    arguments = {**known.arguments, **spec.model_args}
+    return spec.model_copy(
+        update={"backbone": known.name, "model_args": arguments, "pretrained": False, "checkpoint": None}
+    )
+
+
+def _start_of(spec: NetworkSpec) -> Path | None:
+    """The local file that the network starts from."""
+    if spec.checkpoint is not None:
+        return Path(spec.checkpoint)
+    source, folder = source_of_backbone(spec.backbone)
+    return weights_in_folder(Path(folder)) if source == FOLDER and spec.pretrained else None
+
+
+def built_from(network: nn.Module, spec: NetworkSpec) -> NetworkSpec:
+    """A spec that builds a network of `spec` again from timm's catalogue alone, without weights to start from."""
+    found = network.__dict__.get("ens_built_from", spec)
+    return found.model_copy(update={"pretrained": False, "checkpoint": None})
+
+
+def _timm_arguments(spec: NetworkSpec, classes: int, channels: int) -> dict[str, Any]:
     arguments: dict[str, Any] = {"num_classes": classes, "in_chans": channels, **spec.model_args}
     if spec.drop_rate:
         arguments["drop_rate"] = spec.drop_rate
     if spec.drop_path_rate:
         arguments["drop_path_rate"] = spec.drop_path_rate
-    if "img_size" not in arguments and _takes_image_size(spec.backbone):
-        arguments["img_size"] = size
+    return arguments
+
+
+@contextmanager
+def _faults_explained(spec: NetworkSpec, size: int) -> Iterator[None]:
+    """Turn what timm and hubs raise while the block runs into a line about this backbone."""
     try:
-        network: nn.Module = timm.create_model(spec.backbone, pretrained=spec.pretrained, **arguments)
+        yield
+    except EnsemblerError:
+        raise
     except TypeError as error:
         raise RequestError(f"backbone {spec.backbone!r} does not take these arguments: {error}") from error
-    except (OSError, ImportError) as error:
-        if not spec.pretrained:
-            raise
-        raise TrainingError(_no_download(spec, error)) from error
-    except RuntimeError as error:
-        if spec.pretrained and ("pretrained" in str(error).lower() or "weights" in str(error).lower()):
+    except Exception as error:
+        about_weights = any(word in str(error).lower() for word in ("pretrained", "weights"))
+        from_hub = type(error).__module__.partition(".")[0] in _HUB_PACKAGES or isinstance(
+            error, (OSError, ImportError)
+        )
+        of_hub = source_of_backbone(spec.backbone)[0] == HUB
+        if (spec.pretrained or of_hub) and (from_hub or (isinstance(error, RuntimeError) and about_weights)):
             raise TrainingError(_no_download(spec, error)) from error
-        raise RequestError(f"backbone {spec.backbone!r} cannot be built: {error}") from error
-    except (ValueError, AssertionError) as error:
-        raise RequestError(f"backbone {spec.backbone!r} cannot be built at {size} px: {error}") from error
-    return network
+        if isinstance(error, (RuntimeError, ValueError, AssertionError)):
+            raise RequestError(f"backbone {spec.backbone!r} cannot be built at {size} px: {error}") from error
+        raise
 
 
 def _no_download(spec: NetworkSpec, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    if source_of_backbone(spec.backbone)[0] == HUB:
+        return (
+            f"{spec.backbone!r} cannot be had from the hub ({reason}); download the repository elsewhere and name its "
+            f"folder with backbone: {FOLDER}:FOLDER"
+        )
     return (
         f"pretrained weights of {spec.backbone!r} cannot be had ({reason}); download them elsewhere and name the file "
         "with checkpoint: FILE and pretrained: false, or train from scratch with pretrained: false"
     )
 
 
-def _takes_image_size(backbone: str) -> bool:
-    from timm.models import model_entrypoint
+def _needs_image_size(spec: NetworkSpec, size: int, channels: int) -> bool:
+    """Whether a network takes images of this size only when it is built for them."""
+    return _asks_for_size(spec.backbone, json.dumps(spec.model_args, sort_keys=True, default=str), size, channels)
 
-    entry = model_entrypoint(backbone.split(".")[0])
-    module = inspect.getmodule(entry)
-    # Networks with a fixed grid of patches take the size; timm's convolutional ones refuse the argument.
-    source = module.__name__.rpartition(".")[2] if module else ""
-    return source in {
-        "vision_transformer", "vision_transformer_hybrid", "deit", "beit", "eva", "cait", "xcit", "swin_transformer",
-        "swin_transformer_v2", "maxxvit", "mlp_mixer", "volo", "twins", "pvt_v2", "crossvit", "levit", "convit", "tnt",
-    } - {"pvt_v2", "xcit", "levit"}  # fmt: skip
+
+@lru_cache(maxsize=256)
+def _asks_for_size(backbone: str, model_args: str, size: int, channels: int) -> bool:
+    spec = NetworkSpec(backbone=backbone, model_args=json.loads(model_args))
+    if "img_size" in spec.model_args or _fault_at(_sketch(spec, channels), size, channels) is None:
+        return False
+    try:  # timm has no list of the networks that know the argument
+        return _fault_at(_sketch(spec, channels, img_size=size), size, channels) is None
+    except (TypeError, ValueError, AssertionError, RuntimeError):
+        return False
+
+
+def _sketch(spec: NetworkSpec, channels: int, **options: Any) -> nn.Module:
+    """A network without memory for its weights."""
+    import timm
+
+    arguments = {k: v for k, v in _timm_arguments(spec, 2, channels).items() if k not in STARTS}
+    with torch.device("meta"):
+        network: nn.Module = timm.create_model(spec.backbone, **arguments, **options)
+    return network
+
+
+def _fault_at(network: nn.Module, size: int, channels: int) -> str | None:
+    """Why a sketched network cannot take images of this size; None when it can."""
+    try:
+        with torch.device("meta"):
+            network.eval()(torch.empty(2, channels, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
 
 
 def statistics(network: nn.Module, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -178,70 +306,3 @@ def statistics(network: nn.Module, channels: int) -> tuple[tuple[float, ...], tu
     if len(mean) != channels:
         mean, std = (float(np.mean(mean)),) * channels, (float(np.mean(std)),) * channels
     return tuple(float(m) for m in mean), tuple(float(s) for s in std)
-
-
-def load_start(network: nn.Module, path: Path) -> None:
-    """Load starting weights from a local file; a head for other classes is left out, anything else must fit."""
-    state = read_weights(path)
-    state = {key.removeprefix("module.").removeprefix("network."): value for key, value in state.items()}
-    own = network.state_dict()
-    head = _head_names(network)
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    wrong = [k for k in state if k in own and own[k].shape != state[k].shape and k.rpartition(".")[0] not in head]
-    missing = [k for k in own if k not in state and k.rpartition(".")[0] not in head]
-    strange = [k for k in state if k not in own and k.rpartition(".")[0] not in head]
-    if wrong or missing or strange:
-        first = (
-            f"{wrong[0]} is {list(state[wrong[0]].shape)}, expected {list(own[wrong[0]].shape)}"
-            if wrong
-            else f"it lacks {missing[0]}"
-            if missing
-            else f"it has {strange[0]} besides"
-        )
-        raise RequestError(
-            f"checkpoint {path} is of another network: {first} ({len(fitting)} of {len(own)} tensors fit); "
-            "name the backbone it was made with"
-        )
-    network.load_state_dict(fitting, strict=False)
-
-
-def _head_names(network: nn.Module) -> set[str]:
-    config = getattr(network, "pretrained_cfg", None) or {}
-    head = config.get("classifier") or ()
-    names = {head} if isinstance(head, str) else set(head)
-    return names or {"fc", "head", "classifier"}
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from .safetensors, or from a .pth as weights only: nothing inside the file is ever run."""
-    import pickle
-
-    if not path.is_file():
-        raise DataError(f"checkpoint {path} does not exist")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, ValueError, OSError) as error:
-            raise DataError(f"checkpoint {path} is corrupt ({error})") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that it then refuses, which is said below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "unsupported" in str(error).lower() or "weights only load failed" in str(error).lower():
-            raise DataError(
-                f"checkpoint {path} holds more than weights and was not loaded, for it could run code; "
-                "ask for a .safetensors file, or save the plain state dict of a network you trust"
-            ) from error
-        raise DataError(f"checkpoint {path} is corrupt ({error})") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise DataError(f"checkpoint {path} is corrupt or cut short ({error})") from error
-    for key in ("state_dict", "state_dict_ema", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise DataError(f"checkpoint {path} does not hold a state dict (names and tensors)")
-    return content

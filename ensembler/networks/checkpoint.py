@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor, nn
 
-from ensembler.errors import EnsemblerError, MissingFileError, StoreError
+from ensembler.errors import EnsemblerError, MissingFileError, RequestError, StoreError
 from ensembler.files import write_bytes
-from ensembler.networks.build import Normalised, SumOfNetworks, build_network, sum_networks
-from ensembler.networks.devices import pick_device
+from ensembler.networks.build import (
+    STARTS,
+    Normalised,
+    SumOfNetworks,
+    build_network,
+    built_from,
+    statistics,
+    sum_networks,
+)
+from ensembler.networks.devices import memory_format, pick_device
+from ensembler.networks.sources import is_own_backbone, source_of_backbone
 from ensembler.networks.spec import NetworkSpec
 
 FORMAT = 1
@@ -30,12 +40,13 @@ def save_checkpoint(
     `shape` holds classes, size and channels; `description` is kept as it is and read by `read_description`. A network
     made by `sum_networks` is kept with all that it sums.
     """
-    # It starts from its own weights from now on, whatever the training started from.
-    built_from = spec.model_copy(update={"pretrained": False, "checkpoint": None})
+    # It starts from its own weights from now on, whatever the training started from, and needs no hub or folder.
+    described = built_from(_one_of(network), spec).model_dump(mode="json", include=set(NetworkSpec.model_fields))
     header = {
         "format": FORMAT,
-        "network": {k: v for k, v in built_from.model_dump(mode="json").items() if k in NetworkSpec.model_fields},
+        "network": described,
         "shape": dict(shape),
+        "pixels": {"mean": network.mean.flatten().tolist(), "std": network.std.flatten().tolist()},
         **_sum_of(network),
         **description,
     }
@@ -44,6 +55,11 @@ def save_checkpoint(
     weights = {k: v.clone() for k, v in weights.items()}
     header[DIGEST] = _digest(header, weights)
     write_bytes(path, save(weights, metadata={"ensembler": json.dumps(header)}))
+
+
+def _one_of(network: Normalised) -> nn.Module:
+    inner = network.network
+    return inner.networks[0] if isinstance(inner, SumOfNetworks) else inner
 
 
 def _sum_of(network: Normalised) -> dict[str, Any]:
@@ -90,18 +106,105 @@ def _digest(header: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> s
     return digest.hexdigest()
 
 
-def load_checkpoint(path: Path, device: str = "auto") -> Normalised:
-    """Build the network of a checkpoint with its weights, in evaluation mode on `device`."""
+def load_checkpoint(path: Path, device: str = "auto", recipe: NetworkSpec | None = None) -> Normalised:
+    """Build the network of a checkpoint with its weights, in evaluation mode on `device`.
+
+    A header may name a network of the user's own only when `recipe`, what the recipe says of the network, names the
+    same one with the same arguments: whoever passes a file on has no say in what code is run.
+    """
     header = read_description(path)
     try:
-        spec = NetworkSpec.model_validate(header["network"])
-        networks = [build_network(spec, **header["shape"]) for _ in range(header.get("sum_of", 1))]
-        network = sum_networks(networks, float(header["factor"])) if "sum_of" in header else networks[0]
+        spec = _trusted(NetworkSpec.model_validate(header["network"]), recipe, path)
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        network.network.load_state_dict(weights)
+        network = _with_weights(spec, header, weights)
+        _set_pixels(network, header.get("pixels"))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, EnsemblerError):
             raise
         raise StoreError(f"{path} does not hold the network it describes ({error})") from error
-    return network.to(pick_device(device)).to(memory_format=torch.channels_last).eval()
+    return network.to(on_device := pick_device(device)).to(memory_format=memory_format(on_device)).eval()
+
+
+def _with_weights(spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Normalised:
+    try:
+        return _assembled(spec, header, weights) or _initialised(spec, header, weights)
+    except RuntimeError:
+        if "pixels" in header or "img_size" in spec.model_args or is_own_backbone(spec.backbone):
+            raise
+        # Older versions did not write down for which networks they named the size.
+        sized = spec.model_copy(update={"model_args": {**spec.model_args, "img_size": header["shape"]["size"]}})
+        return _initialised(sized, header, weights)
+
+
+def _built(spec: NetworkSpec, header: Mapping[str, Any]) -> Normalised:
+    networks = [build_network(spec, **header["shape"]) for _ in range(header.get("sum_of", 1))]
+    return sum_networks(networks, float(header["factor"])) if "sum_of" in header else networks[0]
+
+
+def _initialised(spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Normalised:
+    """The network built as for a training, then given its weights."""
+    network = _built(spec, header)
+    network.network.load_state_dict(weights)
+    return network
+
+
+def _assembled(spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Normalised | None:
+    """The network around its weights, without random ones before; None when it has more than these weights.
+
+    Networks of the user's own may do anything as they are built, and are built as they are.
+    """
+    if is_own_backbone(spec.backbone):
+        return None
+    try:
+        with torch.device("meta"):
+            network = _built(spec, header)
+    except (NotImplementedError, RuntimeError, RequestError):  # it computes with its tensors as it is built
+        return None
+    wanted = network.network.state_dict()
+    # Of the file's memory nothing is kept: it may be replaced while the network is in use.
+    held = {name: value.to(wanted[name].dtype, copy=True) for name, value in weights.items() if name in wanted}
+    network.network.load_state_dict(held | {k: v for k, v in weights.items() if k not in wanted}, assign=True)
+    network.mean, network.std = (torch.empty(value.shape) for value in (network.mean, network.std))
+    return None if any(tensor.is_meta for tensor in _tensors(network)) else network
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    """Weights, buffers, and tensors that modules hold as plain attributes."""
+    yield from network.parameters()
+    yield from network.buffers()
+    for module in network.modules():
+        yield from (value for value in vars(module).values() if isinstance(value, Tensor))
+
+
+def _set_pixels(network: Normalised, pixels: Any) -> None:
+    """Take the mean and deviation of pixels from a header; files of older versions have those of the backbone."""
+    if pixels is None:
+        first = _one_of(network)
+        mean, std = statistics(first, network.mean.shape[1])
+        pixels = {"mean": (255 * torch.tensor(mean)).tolist(), "std": (255 * torch.tensor(std)).tolist()}
+    for name in ("mean", "std"):
+        value = torch.tensor(pixels[name], dtype=torch.float32).view(getattr(network, name).shape)
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} of pixels is {pixels[name]}")
+        setattr(network, name, value)
+
+
+def _trusted(spec: NetworkSpec, recipe: NetworkSpec | None, path: Path) -> NetworkSpec:
+    """The network of a header without what would read other files; StoreError when it names code or a hub."""
+    again = "restore the file from a copy, or remove it to have the fold trained again"
+    if is_own_backbone(spec.backbone):
+        if recipe is None or _code(spec) != _code(recipe):
+            raise StoreError(
+                f"{path} names code to run ({spec.backbone}) that the recipe does not name; nothing of it was run: "
+                f"{again}"
+            )
+        return spec.model_copy(update={"pretrained": False, "checkpoint": None})
+    if source_of_backbone(spec.backbone)[0]:
+        raise StoreError(f"{path} names what is outside the file ({spec.backbone}); {again}")
+    arguments = {key: value for key, value in spec.model_args.items() if key not in STARTS}
+    return spec.model_copy(update={"pretrained": False, "checkpoint": None, "model_args": arguments})
+
+
+def _code(spec: NetworkSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", include={"backbone", "model_args"})

@@ -58,7 +58,15 @@ def place_for_training(network: Network, amp: str, device: torch.device) -> Netw
     """Move a network to where it is trained, in the form in which it learns fastest there."""
     if device.type == "cpu" and autocast_type(amp, device) == torch.bfloat16:
         learn_depthwise_in_float32(network)
-    return network.to(device).to(memory_format=torch.channels_last)
+    return network.to(device).to(memory_format=memory_format(device))
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How images and convolutions lie in memory where they are computed fastest.
+
+    Channels last, but for MPS, where the gradients of convolutions are several times slower so.
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 def loader_processes(device: torch.device) -> int:

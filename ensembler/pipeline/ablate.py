@@ -21,6 +21,7 @@ from ensembler.metrics import check_metric, metric_names, score
 from ensembler.pipeline.check import check_recipe
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.kfold import Failure, Trainer
+from ensembler.pipeline.own_code import introduce_code_of
 from ensembler.pipeline.progress import Progress
 from ensembler.pipeline.workspace import open_workspace
 from ensembler.predictions.store import RunStore
@@ -141,8 +142,9 @@ def ablate_recipe(
     base = _base_of(recipe, member)
     shown = _metrics_of(recipe, base, metrics)
     varied, options = _varied(recipe, base, axes, folds=folds, epochs=epochs, seeds=seeds, name=name)
-    check_recipe(varied)
     progress = progress or Progress()
+    introduce_code_of(varied, progress)
+    check_recipe(varied)
     workspace = open_workspace(varied, artifacts, progress)
     jobs = {variant: _members_of(workspace.jobs, variant, seeds) for variant in options}
     training = Trainer(workspace, device, workers).train(workspace.jobs)

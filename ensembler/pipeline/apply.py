@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ensembler.blending.make import make_blend
 from ensembler.blending.pool import Pool
 from ensembler.blending.spec import BlendSpec
-from ensembler.errors import StoreError
+from ensembler.errors import RequestError, StoreError
+from ensembler.own_code import own_values
 from ensembler.pipeline.compose import COMPOSED
 from ensembler.pipeline.pool import BLEND_PREFIX, read_pool
 from ensembler.pipeline.task_product import compose_probs
@@ -48,19 +49,25 @@ def _tasks(store: RunStore, record: BlendRecord) -> dict[str, str]:
     return tasks
 
 
-def apply_blend(store: RunStore, name: str, test: NewProbs) -> NDArray[np.float32]:
+def apply_blend(store: RunStore, name: str, test: NewProbs, code: Collection[str] = ()) -> NDArray[np.float32]:
     """Probabilities `[samples, classes]` of new samples by a blend of the store.
 
     `test` has the members' probabilities of the new samples, classes in the run's order. The blend is fitted again on
-    the same out-of-fold rows, which gives the same blend.
+    the same out-of-fold rows, which gives the same blend; `code` is what it may name as `module:name`.
     """
     members_below(store, name)  # it is not made of itself
     record = store.blend(name).record
     if record.method == COMPOSED:
         tasks = _tasks(store, record)
-        return compose_probs(store, {task: apply_blend(store, inner, test) for task, inner in tasks.items()})
+        return compose_probs(store, {task: apply_blend(store, inner, test, code) for task, inner in tasks.items()})
     extra = record.model_extra or {}
     spec = BlendSpec.model_validate(extra.get("spec") or {"method": record.method})
+    strange = [place for place in own_values(spec.options) if place not in code]
+    if strange:
+        raise RequestError(
+            f"blend {name!r} was fitted with code, {strange[0]!r}, that the recipe of run {store.name!r} does not "
+            "name, and what a record names is not run; name it in the recipe (blend.options), or submit another blend"
+        )
     found = read_pool(
         store,
         record.members,
@@ -70,7 +77,7 @@ def apply_blend(store: RunStore, name: str, test: NewProbs) -> NDArray[np.float3
         common_rows=True,
     )
     new = [
-        apply_blend(store, inner.removeprefix(BLEND_PREFIX), test)[None]
+        apply_blend(store, inner.removeprefix(BLEND_PREFIX), test, code)[None]
         if inner.startswith(BLEND_PREFIX)
         else test[inner, record.target]
         for inner in found.pool.names

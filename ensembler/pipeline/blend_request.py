@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError, UnknownNameError, nearest
+from ensembler.own_code import is_own
 from ensembler.pipeline.pool import BLEND_PREFIX
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.document import parse_value
@@ -61,14 +62,27 @@ def blend_spec(
         given["method"] = method or "weights"
         known = list(members or base.get("members") or store.pool_members)
         given["weights"] = parse_weights(weights, known if store.composition is None else [*known, "composed"])
-    if options:
-        given["options"] = {**base.get("options", {}), **dict(_option(option) for option in options)}
+    typed = dict(_option(option) for option in options)
+    if typed:
+        given["options"] = {**base.get("options", {}), **typed}
     content = {**base, **{key: value for key, value in given.items() if value is not None}}
     _check_members(store, content.get("members"))
     try:
-        return BlendSpec.model_validate(content)
+        spec = BlendSpec.model_validate(content)
     except ValidationError as error:
         raise RequestError(_explain(error)) from error
+    _check_code(store, spec, typed)
+    return spec
+
+
+def _check_code(store: RunStore, spec: BlendSpec, typed: Mapping[str, Any]) -> None:
+    """Raise RequestError for code that only the records of a run name: they may have come from somebody else."""
+    for key, value in spec.options.items():
+        if is_own(value) and key not in typed:
+            raise RequestError(
+                f"{store.recipe_lock_path} names code to blend with, {value!r}, and what a record names is not run; if "
+                f"it is yours, name it: --method {spec.method} --option {key}={value}, or `ens run RECIPE`"
+            )
 
 
 def _option(text: str) -> tuple[str, Any]:

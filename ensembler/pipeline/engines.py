@@ -44,7 +44,7 @@ class Engines:
         most = at_once(engine, plan.job.base.batch_size)
         predictor = ready(
             engine,
-            lambda: load_checkpoint(weights, self.device),
+            lambda: load_checkpoint(weights, self.device, plan.job.base),
             pixels[rows[: min(CHECKED, most)]],
             amp=plan.job.base.amp,
             device=self.device,
@@ -77,7 +77,7 @@ class Engines:
         train, test = self.workspace.image_rows
         images = len(plan.views) * (len(train) + plan.n_folds * len(test))
         choice = fastest(
-            lambda: load_checkpoint(weights, self.device),
+            lambda: load_checkpoint(weights, self.device, plan.job.base),
             pixels[np.arange(min(BATCH, pixels.shape[0]))],
             max(1, images // BATCH),
             networks=plan.n_folds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ensembler.data.augment import augment_version
 from ensembler.errors import RequestError, StoreError, UnknownNameError
-from ensembler.files import sha256_of
+from ensembler.files import sha256_by_stat
 from ensembler.label_sets import is_known
 from ensembler.metrics import score
 from ensembler.pipeline.fingerprint import fingerprint
@@ -92,10 +93,10 @@ class MemberPlan:
         old = {**((record.model_extra or {}).get("options") or {}), "classes": list(record.classes)}
         new = {**self.options, "classes": list(self.classes)}
         keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-        return (
-            ", ".join(f"{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in keys)
-            or "the order of classes of some fold"
-        )
+        told = [
+            _edited(old, new) if k == "contents" else f"{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in keys
+        ]
+        return ", ".join(told) or "the order of classes of some fold"
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -103,8 +104,10 @@ class MemberPlan:
         spec, base = self.workspace.spec, self.job.base
         augment = base.augment or spec.augment
         version = augment_version(augment)
+        contents = self._contents
         return {
             **self._member_options,
+            **({"contents": contents} if contents else {}),
             "augment": json.loads(json.dumps(augment, default=_plain)),
             **({} if version is None else {"augment_version": version}),
             "input": self.workspace.input_options(self.input),
@@ -114,13 +117,23 @@ class MemberPlan:
         }
 
     @property
+    def _contents(self) -> dict[str, str]:
+        """Digests of what lies in files of the user's own, which may be edited under the same name."""
+        from ensembler.data.prepare import contents_of_steps
+        from ensembler.networks.sources import contents_of_backbone
+
+        base = self.job.base
+        backbone = contents_of_backbone(base.backbone, weights=base.pretrained)
+        return {**contents_of_steps(self.input.prepare), **backbone}
+
+    @property
     def _member_options(self) -> dict[str, Any]:
         spec = self.job.spec
         if isinstance(spec, SoupSpec):
             return {"method": "soup", "take": spec.take, "of": {p.job.name: p.fingerprint for p in self.ingredients}}
         options = spec.decisive_options
         if spec.checkpoint is not None:  # what is in the file counts, not where it lies
-            options["checkpoint"] = sha256_of(Path(spec.checkpoint))
+            options["checkpoint"] = sha256_by_stat(Path(spec.checkpoint))
         if isinstance(spec, MemberSpec):
             options["ema"] = (spec.ema or EMA_DECAY) if self.job.weights == "ema" else None
         return {**options, "weights": self.job.weights}
@@ -137,10 +150,22 @@ class MemberPlan:
         return fingerprint({**self._options, "classes": self.classes})
 
     @cached_property
-    def _fingerprint_without_classes(self) -> str:
-        """The fingerprint as earlier versions wrote it; the classes stand in the record beside it."""
-        ingredients = {plan.job.name: plan._fingerprint_without_classes for plan in self.ingredients}
-        return fingerprint({**self._options, **({"of": ingredients} if ingredients else {})})
+    def _older_fingerprints(self) -> frozenset[str]:
+        """The fingerprints as earlier versions wrote them.
+
+        Some are without classes, which stand in the record beside it, some without what was in files of the user's own,
+        against which nothing speaks then.
+        """
+        ways = itertools.product((True, False), repeat=2)
+        return frozenset(self._fingerprint(classes=classes, contents=contents) for classes, contents in ways)
+
+    def _fingerprint(self, *, classes: bool, contents: bool) -> str:
+        options = {k: v for k, v in self._options.items() if contents or k != "contents"}
+        if self.ingredients:
+            options["of"] = {
+                plan.job.name: plan._fingerprint(classes=classes, contents=contents) for plan in self.ingredients
+            }
+        return fingerprint(options | ({"classes": self.classes} if classes else {}))
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -151,7 +176,7 @@ class MemberPlan:
         if record.get("fingerprint") == self.fingerprint:
             return True
         same_classes = tuple(record.get("classes") or ()) == self.classes
-        return same_classes and record.get("fingerprint") == self._fingerprint_without_classes
+        return same_classes and record.get("fingerprint") in self._older_fingerprints
 
     @property
     def seed(self) -> int:
@@ -347,6 +372,13 @@ class MemberPlan:
             decided, loss = (score(name, probs, labels[known]) for name in (decisions, "log_loss"))
             texts.append(f"{of_target}{decisions.replace('_', ' ')} {decided:.4f}, log loss {loss:.4f}")
         return "; ".join(texts)
+
+
+def _edited(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Which files of the user's own hold something else than they did, in words."""
+    before, now = old.get("contents") or {}, new.get("contents") or {}
+    names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    return f"what is in {' and '.join(names)}"
 
 
 def _plain(value: Any) -> Any:

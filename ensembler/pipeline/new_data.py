@@ -17,6 +17,7 @@ from ensembler.data.samples import read_unlabelled
 from ensembler.errors import MissingFileError
 from ensembler.files import claim
 from ensembler.outputs import check_output, write_output
+from ensembler.own_code import own_values
 from ensembler.pipeline.apply import apply_blend, members_below
 from ensembler.pipeline.assembly import mean_of_parts
 from ensembler.pipeline.blend import submission_spec
@@ -71,7 +72,7 @@ def predict_new(
     ids, probs_by_member = _predict(workspace, data, names, ViewPredictor(workspace, device, engine))
     if blend is not None:
         target, classes = store.blend(blend).record.target, store.blend(blend).record.classes
-        probs = apply_blend(store, blend, probs_by_member)
+        probs = apply_blend(store, blend, probs_by_member, own_values(workspace.spec.blend.options))
     else:
         targets = {target for _, target in probs_by_member}
         target = next(t for t in store.samples.targets if t in targets)

@@ -169,10 +169,12 @@ def _work(share: Share, mouth: Connection) -> None:
     import torch
 
     from ensembler.pipeline.kfold import Trainer
+    from ensembler.pipeline.own_code import introduce_code_of
     from ensembler.pipeline.workspace import open_workspace
 
     torch.set_num_threads(share.threads)
     try:
+        introduce_code_of(share.recipe, Progress())  # the process that shows progress has said it
         workspace = open_workspace(share.recipe, share.artifacts, Sender(mouth))
         trainer = Trainer(workspace, share.device, share.workers, helps=True)
         result = trainer.train([job for job in workspace.jobs if job.name in share.members], share.folds)

@@ -19,6 +19,7 @@ from ensembler.pipeline.compose import blend_label, stage_spec
 from ensembler.pipeline.evaluate import Evaluation, evaluate
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.kfold import Failure, KFoldResult, Trainer
+from ensembler.pipeline.own_code import introduce_code_of
 from ensembler.pipeline.progress import Progress
 from ensembler.pipeline.submission import check_submission, chosen_by_hand, is_as_recorded, renew_submission
 from ensembler.pipeline.views import predict_missing_views
@@ -98,6 +99,7 @@ def run_recipe(
 
     A member that fails leaves the others alone; the failures are in the result.
     """
+    introduce_code_of(recipe, progress or Progress())
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress)
     _audit(workspace)
@@ -233,6 +235,7 @@ def kfold_recipe(
     methods: Sequence[str] | None = None,
 ) -> KFoldResult:
     """Train what is missing of the recipe's members (or of those named, or of some `methods`) and keep their logits."""
+    introduce_code_of(recipe, progress or Progress())
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress)
     return train_members(

@@ -110,4 +110,4 @@ class Kitchen:
             raise StoreError(
                 f"{error}; restore it from a copy, or remove {plan.folder} to have {plan.job.name!r} trained again"
             ) from error
-        return load_checkpoint(path, "cpu")
+        return load_checkpoint(path, "cpu", plan.job.base)

@@ -25,6 +25,7 @@ from ensembler.files import claim, sha256_of, write_bytes, write_json
 from ensembler.label_sets import indicators, strata
 from ensembler.pipeline.audit import with_duplicates_grouped
 from ensembler.pipeline.jobs import MemberJob, member_jobs
+from ensembler.pipeline.own_code import code_named_by, introduce_code
 from ensembler.pipeline.progress import Progress
 from ensembler.predictions.publish import clean_up
 from ensembler.predictions.samples import read_samples_csv, write_samples
@@ -423,5 +424,7 @@ def workspace_of_run(store: RunStore, progress: Progress | None = None) -> Works
     check_run_is_trainable(store)
     read_samples_csv(store.samples_path)
     recipe = Recipe.load(store.recipe_path)
+    # The folder of a run is no place to import from: it may have come from somebody else.
+    introduce_code(code_named_by(recipe.spec), progress or Progress(), [Path.cwd()])
     spec = recipe.spec.model_copy(update={"name": store.name})
     return open_workspace(Recipe(spec, recipe.path), store.folder.resolve().parent, progress)

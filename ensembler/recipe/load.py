@@ -30,6 +30,9 @@ _PATH_PLACES = (
     ("members", "*", "checkpoint"),
     ("submission", "template"),
 )
+# Places of a name that may hold a path, behind this.
+_BACKBONE_PLACES = (("defaults", "backbone"), ("members", "*", "backbone"))
+_IN_FOLDER = "local-dir:"
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,17 @@ def _resolve_paths(document: Document) -> Document:
     def resolve(value: Any, place: Place) -> Any:
         if isinstance(value, dict):
             return {key: resolve(item, (*place, key)) for key, item in value.items()}
+        if isinstance(value, str) and any(_matches(place, pattern) for pattern in _BACKBONE_PLACES):
+            folder = value.removeprefix(_IN_FOLDER)
+            return value if folder == value else _IN_FOLDER + absolute(folder)
         is_path = any(_matches(place, pattern) for pattern in _PATH_PLACES)
         if not is_path or not isinstance(value, str) or (place == ("data", "source") and value in _BUILT_IN_SOURCES):
             return value
+        return absolute(value)
+
+    def absolute(path: str) -> str:
         # A variable may stand for an absolute path: expand it before judging.
-        known = _VARIABLE.sub(lambda m: os.environ.get(m["name"], m["default"] or m[0]), value)
+        known = _VARIABLE.sub(lambda m: os.environ.get(m["name"], m["default"] or m[0]), path)
         return str(base / Path(known).expanduser())
 
     return Document(resolve(document.content, ()), document.path, document.origins)

@@ -163,3 +163,11 @@ def test_a_name_of_many_bytes_is_refused_before_anything_is_trained(recipe):
     assert "225 bytes, at most 160" in problem
     short = recipe(f"name: {name[:50]}\ndata: {{source: digits}}\nmembers: {{m: {{backbone: test_resnet}}}}\n")
     assert Recipe.load(short).spec.name == name[:50]
+
+
+def test_a_folder_of_a_backbone_is_relative_to_the_recipe(tmp_path):
+    text = "data: {source: digits}\ndefaults: {backbone: 'local-dir:nets/a'}\nmembers: {m: {}, n: {backbone: 'a:b'}}\n"
+    (tmp_path / "r.yaml").write_text(text)
+    members = Recipe.load(tmp_path / "r.yaml").spec.members
+    assert members["m"].backbone == f"local-dir:{tmp_path}/nets/a"
+    assert members["n"].backbone == "a:b"
