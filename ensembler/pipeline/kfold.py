@@ -7,6 +7,7 @@ several processes share the folds of a run by claiming them one at a time.
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from ensembler.inference.predict import Predictor
     from ensembler.training.compiling import CompileChoice
     from ensembler.training.fold import TrainedFold
+
+
+SHORT_CYCLE = 100  # steps: after fewer, the first snapshots are hardly trained (docs/members.md)
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ class Trainer:
         if isinstance(spec, SoupSpec):
             kitchen = self.kitchens.setdefault(training.name, Kitchen(first, spec, self.device))
             return kitchen.cook(fold)
+        data = first.fold_data(fold)
+        self._note_short_cycles(training, len(data.train_rows))
         options: dict[str, Any] = {
             "augment": build_augment(
                 base.augment or self.workspace.spec.augment, first.input.size, first.input.channels
@@ -201,11 +207,11 @@ class Trainer:
             ),
         }
         if isinstance(spec, EnsembleSpec):
-            return train_ensemble(spec, first.fold_data(fold), **options)
+            return train_ensemble(spec, data, **options)
         choice = kept_choice(self.workspace.store, "compile", training.name, training.fingerprint)
         return train_fold(
             spec,
-            first.fold_data(fold),
+            data,
             weights=[plan.job.weights for plan in training.all_plans],
             identity=training.fingerprint,
             workers=self.workers,
@@ -215,6 +221,20 @@ class Trainer:
             on_compile_choice=lambda measured: self._keep_compile_choice(training, measured),
             **options,
         )
+
+    def _note_short_cycles(self, training: Training, n_rows: int) -> None:
+        """Say, with the first fold of a training, that its snapshots may be poor."""
+        spec = training.all_plans[0].job.spec
+        if isinstance(spec, SoupSpec) or spec.cycle_epochs is None:
+            return
+        steps = spec.cycle_epochs * math.ceil(n_rows / spec.batch_size)
+        if any(job.member == training.name for job in self.trained):
+            return
+        if steps < SHORT_CYCLE:
+            self.workspace.progress.note(
+                f"{training.name}: a cycle has {steps} steps, and networks after so few may be poor; more epochs, "
+                "fewer cycles or a higher lr help"
+            )
 
     def _keep_compile_choice(self, training: Training, measured: CompileChoice) -> bool:
         store, made_for = self.workspace.store, training.fingerprint

@@ -37,6 +37,7 @@ from ensembler.data.augment import Augment, sample_seed
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network, sum_networks
 from ensembler.networks.devices import autocast, autocast_type, pick_device, place_for_training
+from ensembler.networks.memory import memory_advice
 from ensembler.training.fold import EpochRecord, TrainedFold
 from ensembler.training.fold_data import FoldData
 from ensembler.training.losses import build_loss
@@ -67,7 +68,7 @@ _FIT_OPTIONS = {
     "soft_gradient_boosting": ("use_reduction_sum",),
     "adversarial_training": ("epsilon",),
     "snapshot": ("lr_clip",),
-    "fast_geometric": ("cycle", "lr_1", "lr_2"),
+    "fast_geometric": ("cycle",),
 }
 
 
@@ -83,18 +84,19 @@ def train_ensemble(
 ) -> TrainedFold:
     """Train the ensemble of `spec` on the train rows; its networks are called e1, e2, ..., or sum when it is boosted.
 
-    Raises TrainingError when a loss or a weight is not finite.
+    Raises TrainingError when a loss or a weight is not finite, OutOfMemoryError when memory does not suffice.
     """
     if len(data.train_rows) < 2:
         raise RequestError(f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from")
     chosen_device = pick_device(device)
     watch = _Watch(spec, len(data.train_rows), on_epoch)
-    with own_randomness(chosen_device):
+    advice = memory_advice(batch_size=spec.batch_size, size=data.pixels.shape[1], amp=spec.amp)
+    with own_randomness(chosen_device), advice:
         seed_all(sample_seed(seed, "build", fold))
         ensemble = _build(spec, data, chosen_device, watch)
         images = _Images(data, augment, (seed, fold), watch)
         loader = DataLoader(images, spec.batch_size, shuffle=True, collate_fn=_as_it_is)
-        options = {name: getattr(spec, name) for name in _FIT_OPTIONS.get(spec.method, ())}
+        options = _fit_options(spec)
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _on(chosen_device):
             warnings.filterwarnings("ignore", module="torchensemble")
             ensemble.fit(loader, epochs=spec.epochs, test_loader=None, save_model=False, **options)
@@ -142,6 +144,13 @@ def _build(spec: EnsembleSpec, data: FoldData, device: torch.device, watch: _Wat
         names = None if data.names is None else data.names[0]
         ensemble.set_criterion(_Watched(build_loss(spec, counts, names).to(device), watch))
     return ensemble
+
+
+def _fit_options(spec: EnsembleSpec) -> dict[str, Any]:
+    options = {name: getattr(spec, name) for name in _FIT_OPTIONS.get(spec.method, ())}
+    if spec.method == "fast_geometric":
+        options["lr_1"], options["lr_2"] = spec.cycle_rates
+    return options
 
 
 def _optimizer_options(spec: EnsembleSpec) -> dict[str, Any]:

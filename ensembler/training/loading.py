@@ -145,7 +145,8 @@ def shared_if_possible(pixels: Tensor) -> Tensor | NDArray[np.uint8]:
     """`pixels` in shared memory, or as an array when that has no room for them and as much again."""
     if free_shared_memory() >= 2 * pixels.nbytes:
         try:
-            return pixels.share_memory_()
+            shared: Tensor = pixels.share_memory_()  # type: ignore[no-untyped-call]
+            return shared
         except RuntimeError:  # another process was faster and took the room
             pass
     return pixels.numpy()

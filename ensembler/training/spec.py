@@ -235,6 +235,11 @@ class MemberSpec(TrainingSpec):
             return {}
         return {f"c{i + 1}": (i + 1) * self.epochs // self.cycles for i in range(self.cycles)}
 
+    @property
+    def cycle_epochs(self) -> int | None:
+        """Epochs of each cycle at whose end a network is kept; None without such cycles."""
+        return self.epochs // self.cycles if self.snapshots == "cyclic" else None
+
     def averaged_from(self, weights: str) -> int:
         """The first epoch whose weights are in the average called `weights` (swa, last_3)."""
         found = AVERAGE.match(weights)
@@ -314,8 +319,15 @@ class EnsembleSpec(TrainingSpec):
         0.01, gt=0, le=1, description="adversarial_training: the step of an adversarial image, pixels being 0 to 1."
     )
     cycle: int = Field(4, ge=2, description="fast_geometric: epochs between two networks after the first `epochs`.")
-    lr_1: float = Field(5e-2, gt=0, description="fast_geometric: learning rate at the ends of a cycle.")
-    lr_2: float = Field(1e-4, gt=0, description="fast_geometric: learning rate in its middle, where networks are kept.")
+    lr_1: float | None = Field(
+        None, gt=0, description="fast_geometric: learning rate at the ends of a cycle (default: lr)."
+    )
+    lr_2: float | None = Field(
+        None,
+        gt=0,
+        description="fast_geometric: learning rate in its middle, where networks are kept (default: a hundredth of "
+        "lr_1).",
+    )
     lr_clip: tuple[float, float] | None = Field(None, description="snapshot: lowest and highest learning rate.")
 
     _OWN: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -327,6 +339,23 @@ class EnsembleSpec(TrainingSpec):
         "lr_2": ("fast_geometric",),
         "lr_clip": ("snapshot",),
     }
+
+    # What earlier versions took, and wrote into every run's recipe whatever the method: torchensemble's own, for SGD.
+    _FORMER: ClassVar[dict[str, float]] = {"lr_1": 5e-2, "lr_2": 1e-4}
+
+    @property
+    def cycle_rates(self) -> tuple[float, float]:
+        """Of fast_geometric: the learning rates at the ends and in the middle of a cycle."""
+        highest = self.lr if self.lr_1 is None else self.lr_1
+        return highest, highest / 100 if self.lr_2 is None else self.lr_2
+
+    @property
+    def decisive_options(self) -> dict[str, Any]:
+        """The options that decide what the trained networks are, as plain values."""
+        rates = self._FORMER  # without a meaning for other methods; earlier versions have them in their fingerprints
+        if self.method == "fast_geometric":
+            rates = dict(zip(("lr_1", "lr_2"), self.cycle_rates, strict=True))
+        return super().decisive_options | rates
 
     @field_validator("method", mode="before")
     @classmethod
@@ -342,6 +371,11 @@ class EnsembleSpec(TrainingSpec):
         return self.method in BOOSTING
 
     @property
+    def cycle_epochs(self) -> int | None:
+        """Epochs of each cycle at whose end a network is kept; None for methods without such cycles."""
+        return self.epochs // self.estimators if self.method == "snapshot" else None
+
+    @property
     def passes(self) -> int:
         """How often all train rows are gone through, by all networks together."""
         if self.method in ("voting", "bagging", "adversarial_training", "gradient_boosting"):
@@ -353,7 +387,8 @@ class EnsembleSpec(TrainingSpec):
     @model_validator(mode="after")
     def _check_method(self) -> EnsembleSpec:
         for option, methods in self._OWN.items():
-            if self._says(option) and self.method not in methods:
+            unsaid = getattr(self, option) == self._FORMER.get(option)
+            if self._says(option) and self.method not in methods and not unsaid:
                 raise ValueError(f"{option} is an option of {' and '.join(methods)}, not of {self.method}")
         if len(self.targets) > 1:
             raise ValueError("torchensemble trains for one target; a member for each, or method: kfold, takes several")
@@ -365,6 +400,11 @@ class EnsembleSpec(TrainingSpec):
                 raise ValueError(f"the networks of {self.method} are terms of a sum; as: estimators has no meaning")
         if self.method == "snapshot" and self.epochs % self.estimators:
             raise ValueError(f"epochs {self.epochs} should be a multiple of estimators {self.estimators}")
+        highest, lowest = self.cycle_rates
+        if self.method == "fast_geometric" and lowest >= highest:
+            raise ValueError(
+                f"lr_2 {lowest:g}, in the middle of a cycle, should be below lr_1 {highest:g}, at its ends"
+            )
         if self.lr_clip is not None and not 0 <= self.lr_clip[0] < self.lr_clip[1]:
             raise ValueError(f"lr_clip {list(self.lr_clip)} should be a lower and a higher learning rate")
         if self.sched not in ("cosine", "none"):

@@ -10,6 +10,7 @@ from scipy.special import log_softmax, logsumexp
 from ensembler import Recipe, Run
 from ensembler.networks.checkpoint import load_checkpoint
 from ensembler.pipeline.kfold import Trainer
+from ensembler.pipeline.progress import Progress
 from ensembler.pipeline.run_recipe import kfold_recipe, run_recipe
 from ensembler.pipeline.soup import Kitchen
 from ensembler.predictions.store import RunStore
@@ -117,6 +118,20 @@ def test_interrupted_equals_uninterrupted(recipe, shapes, monkeypatch):
             continue
     assert len(count) > 12
     assert arrays(whole / "kinds" / "members") == arrays(shapes / "parts" / "kinds" / "members")
+
+
+def test_cycles_of_few_steps_are_told_once(recipe, shapes):
+    notes = []
+
+    class Noting(Progress):
+        def note(self, text):
+            notes.append(text)
+
+    with_theirs = Recipe.load(recipe.path, ["members.theirs={method: snapshot, estimators: 2}"])
+    asked = {"members": ["cnn", "snap", "theirs"], "device": "cpu"}
+    kfold_recipe(with_theirs, shapes / "artifacts", progress=Noting(), **asked)
+    told = [note for note in notes if "networks after so few may be poor" in note]
+    assert [note.partition(":")[0] for note in told] == ["snap", "theirs"]
 
 
 def test_a_member_that_fails_leaves_the_others_alone(recipe, shapes):

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ensembler.data.augment import build_augment
-from ensembler.errors import TrainingError
+from ensembler.errors import OutOfMemoryError, TrainingError
 from ensembler.networks.build import sum_networks
 from ensembler.networks.checkpoint import load_checkpoint, save_checkpoint
+from ensembler.training import ensembles
 from ensembler.training.ensembles import CLASSES, train_ensemble
 from ensembler.training.fold import train_fold
 from ensembler.training.fold_data import FoldData
@@ -87,6 +88,31 @@ def test_an_ensemble_tells_every_pass_and_gives_its_networks(method, data):
     assert tuple(heard) == trained.history
     assert all((r.loss is None) == spec.is_sum for r in heard)
     assert list(trained.networks) == (["sum"] if spec.is_sum else ["e1", "e2"])
+
+
+def test_an_ensemble_without_enough_memory_says_what_needs_less(data, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(ensembles, "place_for_training", full)
+    with pytest.raises(
+        OutOfMemoryError, match=r"^out of memory with batch_size \d+ at 12 px; batch_size: \d+ or a size"
+    ):
+        train("voting", data)
+
+
+def test_the_networks_of_fast_geometric_are_kept_at_rates_that_suit_the_optimizer(data, monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def record(optimizer, *given):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", record)
+    spec = EnsembleSpec(**TINY, method="fast_geometric", estimators=2)
+    train_ensemble(spec, data, device="cpu")
+    assert max(rates) <= spec.lr
 
 
 def test_the_networks_of_an_ensemble_differ(data):

@@ -17,6 +17,9 @@ ANY = TypeAdapter(AnyMemberSpec)
         ({"method": "gradient_boosting", "loss": "focal"}, "fits residuals by least squares"),
         ({"method": "snapshot", "epochs": 10, "estimators": 3}, "a multiple of estimators 3"),
         ({"method": "fast_geometric", "cycle": 1}, "greater than or equal to 2"),
+        ({"method": "fast_geometric", "lr_2": 0.01}, "lr_2 0.01, in the middle of a cycle, should be below lr_1 0.001"),
+        ({"method": "voting", "lr_1": 0.01}, "lr_1 is an option of fast_geometric, not of voting"),
+        ({"mixup": 0.2, "batch_size": 1}, "mix pairs of a batch; batch_size: 1 has none"),
         ({"method": "voting", "target": ["a", "b"]}, "trains for one target"),
         ({"method": "voting", "sched": "step"}, "cosine or none"),
         ({"also": ["emma"]}, "expected ema, swa, or last_3"),
@@ -50,6 +53,18 @@ def test_the_passes_of_a_method_are_counted():
         for method in ("fusion", "voting", "soft_gradient_boosting", "fast_geometric")
     }
     assert passes == {"fusion": 6, "voting": 18, "soft_gradient_boosting": 6, "fast_geometric": 6 + 2 * 4 + 2}
+
+
+def test_the_rates_of_fast_geometric_follow_the_learning_rate():
+    usual = EnsembleSpec(method="fast_geometric", backbone="x", lr=2e-3)
+    assert usual.cycle_rates == (2e-3, 2e-5)
+    own = EnsembleSpec(method="fast_geometric", backbone="x", lr_1=5e-2, lr_2=1e-4)
+    assert own.cycle_rates == (5e-2, 1e-4)
+    # Members of earlier versions stay as they are: these were the options they were trained with.
+    assert {"lr_1": 5e-2, "lr_2": 1e-4}.items() <= own.decisive_options.items()
+    kept = EnsembleSpec(method="voting", backbone="x", lr_1=5e-2, lr_2=1e-4)  # as their runs' recipes say it
+    assert kept.decisive_options == EnsembleSpec(method="voting", backbone="x").decisive_options
+    assert {"lr_1": 5e-2, "lr_2": 1e-4}.items() <= kept.decisive_options.items()
 
 
 @pytest.fixture
