@@ -1,8 +1,17 @@
 """`ens` and `python -m ensembler`."""
 
-from ensembler.cli.app import main
+import sys
+from typing import NoReturn
 
-__all__ = ["main"]
+
+def main() -> NoReturn:
+    """Run the command line."""
+    try:
+        from ensembler.cli.app import main as run
+    except KeyboardInterrupt:
+        sys.exit("error: stopped; give the same command again")
+    run()
+
 
 if __name__ == "__main__":
     main()

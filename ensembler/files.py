@@ -65,12 +65,12 @@ def _open_aside(path: Path) -> tuple[Path, IO[bytes]]:
             if error.errno not in _NO_FLOCK:
                 raise
             return aside, file  # without locks `sweep` goes by the age of the file
-        if _lies_at(file.fileno(), aside):
+        if lies_at(file.fileno(), aside):
             return aside, file
         file.close()  # a sweep was between our two steps
 
 
-def _lies_at(descriptor: int, path: Path) -> bool:
+def lies_at(descriptor: int, path: Path) -> bool:
     """Whether an open file is still the one called `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
@@ -260,7 +260,7 @@ def is_claimed(path: Path) -> bool:
 
 def _lock(path: Path, wait: bool) -> int | None:
     while True:
-        descriptor = _open_lock(path)
+        descriptor = open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -277,12 +277,12 @@ def _lock(path: Path, wait: bool) -> int | None:
                 "prepared pixels), or mount this one with locks (Lustre: -o flock)"
             ) from error
         # The holder before us may have removed the file between our open and our lock.
-        if _lies_at(descriptor, path):
+        if lies_at(descriptor, path):
             return descriptor
         os.close(descriptor)
 
 
-def _open_lock(path: Path) -> int:
+def open_lock(path: Path) -> int:
     """Open a lock file, made where it is missing, although another process may just be removing its folder."""
     for attempt in range(_ATTEMPTS):
         try:

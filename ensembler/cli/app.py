@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -33,6 +34,8 @@ from ensembler.cli import (
 from ensembler.cli.terminal import print_error
 from ensembler.errors import EnsemblerError
 from ensembler.files import FULL, disk_full
+
+_INTERRUPTED = 130  # Typer's exit code after Ctrl-C; older versions raise Abort
 
 app = typer.Typer(
     name="ens",
@@ -79,10 +82,17 @@ def root(
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code: 0 done, 1 the work failed, 2 the request was wrong."""
-    signal.signal(signal.SIGTERM, _stop)
+    _prepare_streams()
     try:
+        signal.signal(signal.SIGTERM, _stop)
         code = app(standalone_mode=False)
+        sys.stdout.flush()
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
+    except (KeyboardInterrupt, typer.Abort):  # before the work began, or in a command that has nothing to resume
+        print_error("stopped; give the same command again", exit_code=1)
+        sys.exit(1)
     except (EnsemblerError, OSError) as error:
         if "--debug" in sys.argv:
             raise
@@ -93,6 +103,16 @@ def main() -> NoReturn:
             raise
         print_error(f"{error.format_message()} (`{_command_named()} --help` lists what there is)", exit_code=2)
         sys.exit(2)
+
+
+def _prepare_streams() -> None:
+    """Let every command print, whatever it was started with: closed streams, or an encoding without some letters."""
+    # A closed one is opened at once: a file that is opened later would get its number otherwise, and what is printed.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _stop(signum: int, frame: object) -> NoReturn:

@@ -25,7 +25,12 @@ def print_error(message: str, *, exit_code: int) -> None:
 
 def print_json(content: Any) -> None:
     """Print the one JSON object of a command; numbers that are not finite become null."""
-    print(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # another encoding than UTF-8, or a file name in none: JSON can do without
+        text = json.dumps(_finite(content), allow_nan=False)
+    print(text)
 
 
 def _finite(value: Any) -> Any:

@@ -230,6 +230,14 @@ class AlbumentationsAugment:
         """Augment one image `[height, width, channels]`; the same seed gives the same image."""
         # By set_random_seed every transform would draw the same numbers: all would happen together, or none.
         self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        return self._apply(image)
+
+    def as_view(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Transform an image as all others, with the numbers of older versions: logits of views are kept."""
+        self.pipeline.set_random_seed(0)
+        return self._apply(image)
+
+    def _apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         out = self.pipeline(image=np.ascontiguousarray(image))["image"]
         return _back_to_input(out, self.size, self.channels)
 

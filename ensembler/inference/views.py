@@ -167,7 +167,7 @@ def _custom(spec: CustomView) -> Callable[[Batch], Batch]:
     def transform(batch: Batch) -> Batch:
         always: dict[str, Any] = {**arguments, "p": 1.0}
         pipeline = AlbumentationsAugment([{name: always}], batch.shape[1], batch.shape[3])
-        return np.stack([pipeline(image, 0) for image in batch])
+        return np.stack([pipeline.as_view(image) for image in batch])
 
     AlbumentationsAugment([{name: {**arguments, "p": 1.0}}], 32, 3)  # a wrong name or argument is said now
     return transform

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from ensembler.pipeline.completion import FAILED, complete_member, drop_stale
 from ensembler.pipeline.engines import Engines
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.member_plan import MemberPlan
+from ensembler.pipeline.option_claims import claim_options
 from ensembler.pipeline.parallel import train_in_processes
 from ensembler.pipeline.progress import Epoch, FoldJob
 from ensembler.pipeline.soup import Kitchen
@@ -87,9 +89,29 @@ class Trainer:
         for plan in plans:
             plan.check_folds(folds)
             plan.check_classes()
-            if not self.helps:
-                drop_stale(plan)
         trainings = group_trainings(plans)
+        with ExitStack() as claims:
+            for training in trainings:
+                claims.enter_context(claim_options(training))
+            self._train_claimed(trainings, jobs, folds)
+        for training in trainings:
+            training.remove_empty_folders()
+        assemble_members(self.workspace, jobs)
+        done = set(self.workspace.store.complete_members)
+        names = [job.name for job in jobs]
+        return KFoldResult(
+            run=self.workspace.store.name,
+            complete=tuple(n for n in names if n in done),
+            incomplete=tuple(n for n in names if n not in done),
+            trained=tuple(self.trained),
+            failures=tuple(self.failures),
+        )
+
+    def _train_claimed(
+        self, trainings: Sequence[Training], jobs: Sequence[MemberJob], folds: Sequence[int] | None
+    ) -> None:
+        for plan in [plan for training in trainings for plan in training.plans if not self.helps]:
+            drop_stale(plan)
         missing = {training.name: training.missing(folds) for training in trainings}
         self.workspace.progress.plan([t.fold_job(fold) for t in trainings for fold in missing[t.name]])
         n = min(self.processes, sum(map(len, missing.values())))
@@ -102,16 +124,6 @@ class Trainer:
                 if not plan.is_complete and not self._has_failed(training):
                     self._complete(training, plan)
             training.tidy()
-        assemble_members(self.workspace, jobs)
-        done = set(self.workspace.store.complete_members)
-        names = [job.name for job in jobs]
-        return KFoldResult(
-            run=self.workspace.store.name,
-            complete=tuple(n for n in names if n in done),
-            incomplete=tuple(n for n in names if n not in done),
-            trained=tuple(self.trained),
-            failures=tuple(self.failures),
-        )
 
     def _train_in_processes(self, n: int, jobs: Sequence[MemberJob], folds: Sequence[int] | None) -> None:
         names = [job.name for job in jobs]

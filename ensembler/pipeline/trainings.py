@@ -65,11 +65,14 @@ class Training:
             path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove what finished folds have left, as one that was killed at its end does, and the folder when empty."""
+        """Remove what finished folds have left, as one that was killed at its end does."""
         if self.folder.is_dir():
             for fold in range(self.plans[0].n_folds):
                 if not self.unfinished(fold):
                     self.forget(fold)
+
+    def remove_empty_folders(self) -> None:
+        """Remove the folder of its claims and states, and that of all trainings, when they are empty."""
         for folder in (self.folder, self.folder.parent):
             with contextlib.suppress(OSError):  # not empty, or already gone
                 folder.rmdir()

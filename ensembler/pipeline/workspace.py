@@ -201,7 +201,7 @@ def open_workspace(recipe: Recipe, artifacts: Path, progress: Progress | None = 
     store.folder.mkdir(parents=True, exist_ok=True)
     with claim(store.lock_path, wait=True):
         if store.samples_path.is_file():
-            samples = _compare(recipe, store, samples, artifacts)
+            samples = _compare(recipe, store, samples, artifacts, progress)
         else:
             _create(recipe, store, samples, artifacts, progress)
     clean_up(store.folder, store.lock_path)
@@ -330,7 +330,7 @@ def images_fingerprint(samples: SampleSet, artifacts: Path) -> str:
     return hashlib.sha256("\n".join(checksums).encode()).hexdigest()
 
 
-def _compare(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path) -> SampleSet:
+def _compare(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path, progress: Progress) -> SampleSet:
     lock = store.lock
     old = lock.get("recipe")
     if isinstance(old, dict):
@@ -342,6 +342,7 @@ def _compare(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Pat
     _compare_rows(recipe, store, samples)
     images = images_fingerprint(samples, artifacts)
     _compare_fingerprints(store, {"data": data_fingerprint(samples), "images": images})
+    _compare_options(Workspace(recipe, store, samples, artifacts, progress))
     write_lock(recipe, store, samples, store.samples.table, images)
     return samples
 
@@ -375,6 +376,18 @@ def _compare_classes(store: RunStore, samples: SampleSet) -> None:
             f"{_listed(before)} there, {_listed(now)} now{why}. What its networks predict depends on that order: give "
             f"this recipe another name (name: or --set name=...), or remove {store.folder}"
         )
+
+
+def _compare_options(workspace: Workspace) -> None:
+    """Raise RequestError while another process trains a member of the run with other options than this recipe's."""
+    from ensembler.pipeline.member_plan import MemberPlan
+    from ensembler.pipeline.option_claims import check_options
+    from ensembler.pipeline.trainings import group_trainings
+
+    if not (workspace.store.folder / ".training").is_dir():
+        return
+    for training in group_trainings([MemberPlan(workspace, job) for job in workspace.jobs if not job.parts]):
+        check_options(training)
 
 
 def _listed(names: Sequence[str]) -> str:

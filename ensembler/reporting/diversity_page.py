@@ -63,9 +63,9 @@ def _heatmap(values: NDArray[np.floating], rows: Sequence[str], columns: Sequenc
     axes: Any = figure.subplots()
     image = axes.imshow(values, cmap=colours, aspect="auto")
     if len(columns) <= 60:
-        axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
+        axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8, parse_math=False)
     if len(rows) <= 60:
-        axes.set_yticks(range(len(rows)), rows, fontsize=8)
+        axes.set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
     figure.colorbar(image, ax=axes)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "ensembler", "svg.fonttype": "path"}):

@@ -2,16 +2,19 @@
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 
+from ensembler.predictions.testing import write_fake_run
+
 
 @pytest.fixture
 def run(tmp_path):
-    from ensembler.predictions.testing import write_fake_run
-
     return write_fake_run(tmp_path / "artifacts" / "fake", {"good": 2.0, "fair": 1.2, "poor": 0.6}, n_train=150)
 
 
@@ -161,3 +164,54 @@ def test_an_altered_file_is_named_and_nothing_is_computed_from_it(ens_here, run,
 def test_an_unknown_engine_is_refused_before_anything_is_read(ens_here, run):
     done = ens_here("tta-predict", "fake", "--engine", "openvin", expect=2)
     assert "unknown engine 'openvin'; did you mean 'openvino'?" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["ls", "ls fake", "evaluate fake", "blend fake --method soft --json"])
+def test_a_closed_standard_output_is_no_error(ens, fake_run, command):
+    closed = f"exec {' '.join(ens.command(*command.split()))} >&-"
+    done = subprocess.run(
+        ["sh", "-c", closed], cwd=ens.folder, env=ens.environment(), stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if "blend" in command:
+        assert fake_run.blend("soft").record.method == "soft"
+
+
+def test_a_terminal_without_utf8_shows_what_it_can_and_json_stays_whole(ens):
+    write_fake_run(ens.folder / "artifacts" / "fake", classes=("Käse", "犬", "eel"))
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    for command in (["evaluate", "fake", "--json"], ["diversity", "fake"], ["blend", "fake", "--method", "soft"]):
+        done = subprocess.run(
+            ens.command(*command), env=ens.environment() | plain, capture_output=True, cwd=ens.folder, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
+        if "--json" in command:
+            assert json.loads(done.stdout)["classes"] == ["Käse", "犬", "eel"]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_stopped_while_it_starts_ends_in_one_line(ens, fake_run, sent):
+    """Whatever is being imported at that instant."""
+    code = (
+        "import os, sys; from ensembler.cli.app import main\n"
+        "sent = int(sys.argv.pop())\n"
+        "import ensembler.predictions.store as s; s.RunStore.open = lambda *a: os.kill(os.getpid(), sent)\n"
+        "sys.argv[0] = 'ens'; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "blend", "fake", str(int(sent))],
+        env=ens.environment(), cwd=ens.folder, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "error: stopped; give the same command again\n")
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are(ens_here, tmp_path):
+    write_fake_run(tmp_path / "artifacts" / "fake", classes=("US$_$", r"$\bad$", "plain"))
+    ens_here("diversity", "fake", "--html", "page.html")
+    assert "<svg" in (tmp_path / "page.html").read_text()
+
+
+def test_a_class_called_id_is_exported_without_names_only(ens_here, tmp_path):
+    write_fake_run(tmp_path / "artifacts" / "fake", classes=("id", "other"))
+    assert "class 'id' cannot be a column" in ens_here("export", "fake", "--member", "a", expect=2).stderr
+    ens_here("export", "fake", "--member", "a", "--format", "npy")

@@ -57,6 +57,15 @@ def test_crops_spell_out_their_names_once():
     assert len(expand_views(["ten_crop"])) == 10
 
 
+def test_a_random_transform_of_a_view_is_drawn_once_for_all_images_and_versions():
+    import albumentations as A
+
+    view = expand_views([CustomView(name="turned", transform={"Affine": {"rotate": [-30, 30]}})])[0]
+    batch = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    expected = [A.Compose([A.Affine(rotate=(-30, 30), p=1)], seed=0)(image=image)["image"] for image in batch]
+    np.testing.assert_array_equal(view(batch), expected)
+
+
 def test_a_view_of_ones_own_is_an_albumentations_transform():
     view = expand_views([CustomView(name="blurred", transform={"Blur": {"blur_limit": [3, 3]}})])[0]
     assert view.name == "blurred"
