@@ -50,7 +50,9 @@ class Normalised(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits `[batch, classes]` of pixels 0..255 `[batch, channels, height, width]`."""
-        logits: Tensor = self.network((pixels.float() - self.mean) / self.std)
+        # Elsewhere they come with their channels last, as they lie in the cache.
+        images = pixels.contiguous() if pixels.device.type == "mps" else pixels
+        logits: Tensor = self.network((images.float() - self.mean) / self.std)
         return logits
 
 

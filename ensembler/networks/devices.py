@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -18,11 +19,11 @@ Network = TypeVar("Network", bound=nn.Module)
 def pick_device(name: str = "auto") -> torch.device:
     """The device called `name`: auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1 or mps.
 
-    Raises RequestError for a device that is not there.
+    Raises RequestError for a device that is not there, or for which torch was not built.
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _computing(torch.device("cuda"))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -33,7 +34,48 @@ def pick_device(name: str = "auto") -> torch.device:
         raise RequestError(f"--device {name!r}: there is no such device here; `ens doctor` lists them")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RequestError(f"--device {name!r}: there are {torch.cuda.device_count()} CUDA devices")
+    return _computing(device)
+
+
+def _computing(device: torch.device) -> torch.device:
+    """The device, when it computes; RequestError with the reason otherwise."""
+    reason = why_unusable(device) if device.type == "cuda" else None
+    if reason is not None:
+        raise RequestError(
+            f"{device} ({torch.cuda.get_device_name(device)}, capability {capability_text(device)}) cannot compute "
+            f"with this torch: {reason}; install a torch that was built for it, or add --device cpu"
+        )
     return device
+
+
+@cache
+def why_unusable(device: torch.device) -> str | None:
+    """Why a CUDA device cannot compute, found by computing something; None when it can.
+
+    A torch that was not built for a card sees it and says so only at the first computation.
+    """
+    try:
+        _compute_something(device)
+    except RuntimeError as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
+
+
+def _compute_something(device: torch.device) -> None:
+    float((torch.ones(2, device=device) + 1).sum())
+
+
+def capability_text(device: torch.device) -> str:
+    """The compute capability of a CUDA device, such as 7.5."""
+    return ".".join(map(str, torch.cuda.get_device_capability(device)))
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether a CUDA device computes in bfloat16 itself: from capability 8.0 on; older ones emulate it, slowly.
+
+    Of AMD's devices torch says that all do.
+    """
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
@@ -48,7 +90,7 @@ def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
     if amp == "bf16":
         return torch.bfloat16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if has_native_bf16(device) else torch.float16
     if device.type == "cpu" and _cpu_has_bf16():
         return torch.bfloat16
     return None

@@ -92,11 +92,12 @@ def _devices() -> tuple[tuple[str, ...], tuple[str, ...]]:
         return ("none for training: torch is not installed",), ()
     import torch
 
-    devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    cuda = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    devices = [_described(device) for device in cuda]
     if torch.backends.mps.is_available():
         devices.append("mps")
     devices.append(f"cpu, {torch.get_num_threads()} threads")
-    problems = []
+    problems = [problem for device in cuda if (problem := _problem(device)) is not None]
     try:
         import_module("torchvision")
     except (ImportError, RuntimeError) as error:
@@ -106,3 +107,25 @@ def _devices() -> tuple[tuple[str, ...], tuple[str, ...]]:
             "versions; install both from the same place"
         )
     return tuple(devices), tuple(problems)
+
+
+def _described(device: Any) -> str:
+    import torch
+
+    from ensembler.networks.devices import autocast_type, capability_text
+
+    properties = torch.cuda.get_device_properties(device)
+    precision = str(autocast_type("auto", device)).removeprefix("torch.")
+    return (
+        f"{device} {properties.name}, capability {capability_text(device)}, {properties.total_memory / 1e9:.1f} GB, "
+        f"computes in {precision}"
+    )
+
+
+def _problem(device: Any) -> str | None:
+    from ensembler.networks.devices import why_unusable
+
+    reason = why_unusable(device)
+    if reason is None:
+        return None
+    return f"{device} cannot compute with this torch ({reason}); install a torch that was built for it"

@@ -7,7 +7,6 @@ takes it from there.
 from __future__ import annotations
 
 import copy
-import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -17,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ensembler.errors import TrainingError
+from ensembler.networks.compiled import CompilerError, compile_network, compiler_faults
 
 _TIMED = 5
 # Compiling takes tens of seconds; less training than this cannot pay it back, and nothing is measured.
 MIN_SECONDS = 120.0
 # What a step has to gain before it counts: two timings of the same step differ by a few percent.
 _NOISE = 0.05
+NOT_COMPILED = "not compiled: torch cannot compile the network here"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CompileChoice:
         if self.compiling is None:
             return "not compiled: the training is too short to pay for it"
         if self.step is None:
-            return "not compiled: torch cannot compile the network here"
+            return NOT_COMPILED
         ratio = f"a step takes {1000 * self.eager:.0f} ms, compiled {1000 * self.step:.0f} ms"
         return f"{'compiled' if self.compiled else 'not compiled'}: {ratio}, compiling {self.compiling:.0f} s"
 
@@ -61,9 +61,10 @@ def choose(network: nn.Module, loss: Callable[[nn.Module], Tensor], steps: int, 
     copied = compiled(copy.deepcopy(network))
     began = time.perf_counter()
     try:
-        torch.autograd.backward(loss(copied))
+        with compiler_faults():
+            torch.autograd.backward(loss(copied))
         _wait(device)
-    except TrainingError:
+    except CompilerError:
         return CompileChoice(False, eager, time.perf_counter() - began)
     compiling = time.perf_counter() - began
     step = _seconds_a_step(copied, loss, device)
@@ -72,7 +73,7 @@ def choose(network: nn.Module, loss: Callable[[nn.Module], Tensor], steps: int, 
 
 
 def compiled(network: nn.Module) -> nn.Module:
-    """`network` compiled, sharing its weights; TrainingError at its first use where it cannot be compiled."""
+    """`network` compiled, sharing its weights; CompilerError at its first use where it cannot be compiled."""
     return _Compiled(network)
 
 
@@ -81,19 +82,22 @@ class _Compiled(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        # Compiling for a CPU, torch warns that there is no GPU.
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-        self._call = torch.compile(network)
+        self.network = network
+        self._call = compile_network(network)
 
     def forward(self, images: Tensor) -> Tensor:
-        try:
-            logits: Tensor = self._call(images)
-        except Exception as error:
-            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                raise
-            first = str(error).strip().splitlines()[:1]
-            raise TrainingError(f"torch cannot compile the network here ({''.join(first)}); compile: off") from error
-        return logits
+        with compiler_faults():
+            return self._call(images)
+
+
+def works(network: nn.Module, loss: Callable[[nn.Module], Tensor]) -> bool:
+    """Whether `network` can be compiled, forward and backward; a copy of it is tried."""
+    try:
+        with compiler_faults():
+            torch.autograd.backward(loss(compiled(copy.deepcopy(network))))
+    except CompilerError:
+        return False
+    return True
 
 
 def _seconds_a_step(network: Any, loss: Callable[[nn.Module], Tensor], device: torch.device) -> float:

@@ -25,11 +25,12 @@ from ensembler.data.augment import Augment, sample_seed
 from ensembler.errors import RequestError, TrainingError
 from ensembler.metrics import is_better
 from ensembler.networks.build import Normalised, build_network
+from ensembler.networks.compiled import compiler_faults
 from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device, place_for_training
 from ensembler.networks.memory import memory_advice
 from ensembler.training.averages import FurtherWeights
 from ensembler.training.batches import BatchSource, epoch_batches
-from ensembler.training.compiling import CompileChoice, choose, compiled
+from ensembler.training.compiling import NOT_COMPILED, CompileChoice, choose, compiled, works
 from ensembler.training.fold_data import FoldData
 from ensembler.training.loading import Loader
 from ensembler.training.parts import (
@@ -249,18 +250,31 @@ class _Training:
     ) -> None:
         """Compile the network when the member says so, or when a measurement does (unless it was `chosen` before)."""
         wanted = self.spec.compile == "on" or (self.spec.compile == "auto" and chosen)
-        if self.spec.compile == "auto" and chosen is None:
+        if self.spec.compile == "auto" and chosen is not False:
             source = self._source(len(self.history) + 1)
             with Loader(0, self.device).batches(source) as batches:
                 pixels, targets = next(batches)
             self.network.train()
-            steps = len(source) * (self.spec.epochs - len(self.history))
-            choice = choose(self.network, lambda n: self._loss(pixels, targets, n), steps, self.device)
-            wanted = choice.compiled if on_choice is None else on_choice(choice)
-            if on_note is not None:
-                on_note(choice.text)
+            wanted, text = self._weigh_compiling(
+                chosen, lambda n: self._loss(pixels, targets, n), len(source), on_choice
+            )
+            if on_note is not None and text:
+                on_note(text)
         if wanted:
             self.compiled = compiled(self.network)
+
+    def _weigh_compiling(
+        self,
+        chosen: bool | None,
+        loss: Callable[[nn.Module], Tensor],
+        steps: int,
+        on_choice: Callable[[CompileChoice], bool] | None,
+    ) -> tuple[bool, str]:
+        """Whether to compile with compile: auto, and what there is to say about it; an epoch has so many steps."""
+        if chosen:  # perhaps on another machine
+            return (True, "") if works(self.network, loss) else (False, NOT_COMPILED)
+        choice = choose(self.network, loss, steps * (self.spec.epochs - len(self.history)), self.device)
+        return choice.compiled if on_choice is None else on_choice(choice), choice.text
 
     def _source(self, epoch: int) -> BatchSource:
         key, data = (self.seed, self.fold, epoch), self.data
@@ -354,7 +368,8 @@ class _Training:
         whole = len(targets) == self.spec.batch_size
         network = self.compiled if whole and self.compiled is not None else self.network
         loss = self._loss(pixels, targets, network)
-        self.scaler.scale(loss / in_group).backward()
+        with compiler_faults():
+            self.scaler.scale(loss / in_group).backward()
         return loss.detach()
 
     def _loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:

@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from ensembler.errors import TrainingError
+from ensembler.inference.engines import compiled as engine
+from ensembler.networks.build import Normalised
 from ensembler.training import compiling
 from ensembler.training.fold import train_fold
 from ensembler.training.fold_data import FoldData
@@ -28,7 +30,7 @@ def data():
 def quick(monkeypatch):
     """Compiling without a code generator: the graph is captured and run as it is."""
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network: real(network, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda call: real(call, backend="eager"))
 
 
 def test_a_short_training_is_not_even_measured(data):
@@ -59,10 +61,65 @@ def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(data, monkeypatch
         raise RuntimeError("no compiler here")
 
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network: real(network, backend=backend))
+    monkeypatch.setattr(torch, "compile", lambda call: real(call, backend=backend))
     monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
     notes = []
     train_fold(AUTO, data, device="cpu", on_note=notes.append)
     assert notes == ["not compiled: torch cannot compile the network here"]
     with pytest.raises(TrainingError, match="compile: off"):
         train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
+
+
+def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(data, monkeypatch):
+    from torch._inductor.exc import InductorError
+
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(_, value):
+            return value.clone()
+
+        @staticmethod
+        def backward(_, __):
+            raise InductorError(RuntimeError("no code for this graph"), None)
+
+    def compile_badly(call):
+        return lambda network, images: Broken.apply(call(network, images))
+
+    monkeypatch.setattr(torch, "compile", compile_badly)
+    monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
+    for chosen in (None, True):  # measured here, or chosen where it worked
+        notes = []
+        train_fold(AUTO, data, device="cpu", compiled=chosen, on_note=notes.append)
+        assert notes == ["not compiled: torch cannot compile the network here"]
+    with pytest.raises(TrainingError, match=r"no code for this graph.*compile: off"):
+        train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
+
+
+def network_of_width(width):
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, width), torch.nn.Linear(width, 2))
+    return Normalised(layers, (0.5,) * 3, (0.25,) * 3)
+
+
+def test_every_architecture_of_a_process_is_compiled_and_the_folds_of_one_share_it(monkeypatch):
+    graphs, made = [], []
+
+    def backend(graph, inputs):
+        graphs.append(inputs)
+        return graph.forward
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda call, **_: real(call, backend=backend))
+    images = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+    for width in range(3, 15):
+        before = len(graphs)
+        for _ in range(3):
+            compiling.compiled(network_of_width(width))(images)
+        made.append(len(graphs) - before)
+    assert made == [1] * 12
+    # So are those of the engine, which stand side by side.
+    graphs.clear()
+    predictors = [engine.prepare(network_of_width(width).eval(), images, "off", "cpu") for width in range(20, 32)]
+    for _ in range(2):
+        for predictor in predictors:
+            predictor(images)
+    assert len(graphs) == 12

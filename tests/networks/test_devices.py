@@ -1,0 +1,105 @@
+"""Devices that are not here, simulated: which are used, and in which precision."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ensembler.errors import RequestError
+from ensembler.networks import devices
+from ensembler.networks.devices import autocast_type, memory_format, pick_device, place_for_training
+from ensembler.pipeline import doctor
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """CUDA devices by name, capability and gigabytes, as torch's own functions would describe them."""
+
+    def simulate(*cards, hip=None, broken=()):
+        def of(device=None):
+            index = getattr(device, "index", device)
+            return cards[index or 0]
+
+        def compute(device):
+            if (device.index or 0) in broken:
+                raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nadvice")
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cards))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: of(device)[0])
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: of(device)[1])
+        monkeypatch.setattr(
+            torch.cuda,
+            "get_device_properties",
+            lambda device=None: SimpleNamespace(
+                name=of(device)[0], major=of(device)[1][0], minor=of(device)[1][1], total_memory=of(device)[2] * 10**9
+            ),
+        )
+        monkeypatch.setattr(torch.version, "hip", hip)
+        monkeypatch.setattr(torch.version, "cuda", None if hip else "13.2")
+        # A CPU would answer for them: torch finds out by making a tensor there.
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+        monkeypatch.setattr(devices, "_compute_something", compute)
+        devices.why_unusable.cache_clear()
+
+    yield simulate
+    devices.why_unusable.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "hip", "expected"),
+    [
+        ("Tesla P100", (6, 0), None, torch.float16),
+        ("Tesla V100", (7, 0), None, torch.float16),
+        ("Tesla T4", (7, 5), None, torch.float16),
+        ("RTX 2080 Ti", (7, 5), None, torch.float16),
+        ("A100", (8, 0), None, torch.bfloat16),
+        ("RTX 3090", (8, 6), None, torch.bfloat16),
+        ("L4", (8, 9), None, torch.bfloat16),
+        ("H100", (9, 0), None, torch.bfloat16),
+        ("RTX 5090", (12, 0), None, torch.bfloat16),
+        ("MI250", (9, 0), "6.4", torch.bfloat16),
+    ],
+)
+def test_mixed_precision_is_what_the_card_computes_itself(cards, name, capability, hip, expected):
+    cards((name, capability, 16), hip=hip)
+    assert autocast_type("auto", torch.device("cuda")) == expected
+    assert autocast_type("bf16", torch.device("cuda")) == torch.bfloat16  # whoever asks for it gets it
+    assert autocast_type("off", torch.device("cuda")) is None
+
+
+def test_the_very_device_is_asked_and_not_the_current_one(cards):
+    cards(("A100", (8, 0), 80), ("Tesla T4", (7, 5), 16))
+    assert autocast_type("auto", torch.device("cuda:0")) == torch.bfloat16
+    assert autocast_type("auto", torch.device("cuda:1")) == torch.float16
+
+
+def test_other_devices_compute_in_float32_unless_they_say_otherwise():
+    assert autocast_type("auto", torch.device("mps")) is None
+    assert autocast_type("fp16", torch.device("mps")) == torch.float16
+
+
+def test_a_card_that_torch_was_not_built_for_is_refused_in_one_line(cards):
+    cards(("Tesla P100", (6, 0), 16), ("Tesla T4", (7, 5), 16), broken=(0,))
+    for name in ("auto", "cuda", "cuda:0"):
+        with pytest.raises(RequestError, match=r"Tesla P100, capability 6\.0\) cannot compute.* --device cpu"):
+            pick_device(name)
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_the_doctor_shows_capability_memory_and_precision_and_what_cannot_compute(cards):
+    cards(("Tesla P100", (6, 0), 16), ("A100", (8, 0), 80), broken=(0,))
+    found = doctor.examine()
+    assert found.devices[0] == "cuda:0 Tesla P100, capability 6.0, 16.0 GB, computes in float16"
+    assert found.devices[1] == "cuda:1 A100, capability 8.0, 80.0 GB, computes in bfloat16"
+    assert any("cuda:0 cannot compute with this torch (CUDA error: no kernel image" in p for p in found.problems)
+
+
+def test_convolutions_of_mps_stay_as_they_are_in_memory(monkeypatch):
+    assert memory_format(torch.device("cuda")) == memory_format(torch.device("cpu")) == torch.channels_last
+    convolution = torch.nn.Conv2d(3, 4, 3)
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *given, **options: moved.append((given, options)) or self)
+    place_for_training(convolution, "off", torch.device("mps"))
+    assert moved[-1] == ((), {"memory_format": torch.contiguous_format})
