@@ -27,12 +27,15 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=0,
+        max=256,
         help="Processes that augment images (default: none on a CPU, up to 8 for a GPU, shared by --jobs).",
     ),
 ]
 Jobs = Annotated[
     int,
-    typer.Option("--jobs", min=1, metavar="N", help="Folds trained at once, for small networks that leave cores idle."),
+    typer.Option(
+        "--jobs", min=1, max=256, metavar="N", help="Folds trained at once, for small networks that leave cores idle."
+    ),
 ]
 Members = Annotated[str | None, typer.Option("--members", metavar="A,B", help="Only these members.")]
 Folds = Annotated[str | None, typer.Option("--folds", metavar="0,2", help="Only these folds.")]

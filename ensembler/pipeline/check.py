@@ -6,9 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
+from ensembler.blending.registry import BLEND_METHODS, accepts
+from ensembler.blending.spec import BlendSpec
 from ensembler.data.spec import FoldSpec
 from ensembler.errors import MissingExtraError, RecipeError, RequestError
 from ensembler.inference.engines.registry import check_installed
+from ensembler.metrics.registry import check_metric
 from ensembler.pipeline.jobs import member_jobs
 from ensembler.recipe.load import Recipe
 from ensembler.training.spec import SoupSpec
@@ -34,6 +37,7 @@ def check_recipe(recipe: Recipe) -> None:
     checks: list[tuple[str, Callable[[], object]]] = [
         ("augment", partial(check_augment, spec.augment)),
         ("views", partial(expand_views, spec.views)),
+        ("blend", partial(_check_blend, spec.blend)),
         ("input.prepare", partial(build_steps, spec.input.prepare)),
     ]
     checks.append(("members", partial(member_jobs, spec.members)))
@@ -53,6 +57,17 @@ def check_recipe(recipe: Recipe) -> None:
             problems.append(f"{recipe.path.name}: {place}: {error}")
     if problems:
         raise RecipeError(problems)
+
+
+def _check_blend(spec: BlendSpec) -> None:
+    """What the blend is named after, before hours are spent on members to blend."""
+    check_metric(spec.metric)
+    if spec.method == "auto" or ":" in spec.method:
+        return
+    BLEND_METHODS.load(spec.method)
+    for option in spec.options:
+        if not accepts(spec.method, option):
+            raise RequestError(f"{option!r} is not an option of the blend method {spec.method!r}")
 
 
 def _check_soup(spec: SoupSpec, folds: FoldSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import types
@@ -20,6 +21,15 @@ from ensembler.recipe.spec import RecipeSpec
 from ensembler.training.spec import MEMBER_SPECS, any_has_option, counts, has_option, spec_of
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
+_EXPECTED = {
+    "dict_type": "expected a mapping, such as {key: value}",
+    "model_type": "expected a mapping, such as {key: value}",
+    "model_attributes_type": "expected a mapping, such as {key: value}",
+    "list_type": "expected a list, such as [a, b]",
+    "tuple_type": "expected a list, such as [a, b]",
+    "string_type": "expected text (numbers and yes, no, null in quotes)",
+    "int_parsing_size": "expected a whole number of fewer digits",
+}
 _BUILT_IN_SOURCES = ("digits", "fashion-mnist")
 # Places that hold a path; * stands for any name. A path is relative to the file it stands in.
 _PATH_PLACES = (
@@ -137,6 +147,8 @@ def _resolve_paths(document: Document) -> Document:
         is_path = any(_matches(place, pattern) for pattern in _PATH_PLACES)
         if not is_path or not isinstance(value, str) or (place == ("data", "source") and value in _BUILT_IN_SOURCES):
             return value
+        if not value.strip():
+            raise RecipeError([f"{document.where(place)}: {'.'.join(map(str, place))} is empty, expected a path"])
         return absolute(value)
 
     def absolute(path: str) -> str:
@@ -183,7 +195,7 @@ def _with_defaults(name: str, member: Any, defaults: dict[str, Any], origins: di
 
 
 def _validate(content: dict[str, Any], document: Document) -> RecipeSpec:
-    problems = _name_problems(content, document)
+    problems = [*_name_problems(content, document), *_not_finite(content, document, ())]
     try:
         spec = RecipeSpec.model_validate(content)
     except ValidationError as error:
@@ -206,6 +218,14 @@ def _name_problems(content: dict[str, Any], document: Document) -> list[str]:
         except RequestError as error:
             problems.append(f"{document.where(place)}: {error}")
     return problems
+
+
+def _not_finite(value: Any, document: Document, place: Place) -> list[str]:
+    """Numbers that are infinite or none at all, which no option takes."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"{document.where(place)}: {'.'.join(map(str, place))} is {value}; expected a finite number"]
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [problem for key, item in inside for problem in _not_finite(item, document, (*place, key))]
 
 
 def _telling(faults: Sequence[Any], content: Any) -> list[Any]:
@@ -237,8 +257,20 @@ def _explain(fault: Any, content: Any, document: Document) -> str:
         return f"{where}: {dotted}: {fault['ctx']['error']}" if dotted else f"{where}: {fault['ctx']['error']}"
     given = fault["input"]
     shown = f" is {given!r}" if not isinstance(given, (dict, list)) else ""
-    message = str(fault["msg"]).replace("Input should be", "expected")
+    message = _plain_words(fault)
     return f"{where}: {dotted}{shown}; {message[:1].lower()}{message[1:]}"
+
+
+def _plain_words(fault: Any) -> str:
+    """What was expected, without the words of Python and of the library that checks it."""
+    kind, limits = fault["type"], fault.get("ctx", {})
+    if kind in _EXPECTED:
+        return _EXPECTED[kind]
+    if kind == "too_short":
+        return f"expected at least {limits['min_length']} of them"
+    if kind == "too_long":
+        return f"expected at most {limits['max_length']} of them"
+    return str(fault["msg"]).replace("Input should be", "expected")
 
 
 def _place_in(content: Any, loc: Sequence[str | int]) -> Place:

@@ -96,6 +96,8 @@ def read_template(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
         raise RequestError(f"template {path} does not exist") from error
+    except IsADirectoryError as error:
+        raise RequestError(f"template {path} is a folder, expected a CSV file") from error
     except (ValueError, pd.errors.ParserError) as error:
         raise RequestError(f"template {path} is not a readable CSV ({error})") from error
 

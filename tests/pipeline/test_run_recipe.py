@@ -718,3 +718,17 @@ def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(
     start()
     assert store.recipe_path.read_bytes() == written
     assert dumps == [1]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("blend.method=magic", "blend: unknown blend method 'magic'"),
+        ("blend.metric=acuracy", "blend: unknown metric 'acuracy'; did you mean 'accuracy'"),
+        ("blend={method: greedy, options: {runds: 3}}", "'runds' is not an option of the blend method 'greedy'"),
+    ],
+)
+def test_a_blend_that_cannot_be_is_refused_before_anything_is_trained(recipe, override, message):
+    with pytest.raises(RecipeError, match=message):
+        run_recipe(Recipe.load(recipe, [override]), recipe.parent / "artifacts")
+    assert not (recipe.parent / "artifacts").exists()

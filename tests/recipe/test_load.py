@@ -171,3 +171,28 @@ def test_a_folder_of_a_backbone_is_relative_to_the_recipe(tmp_path):
     members = Recipe.load(tmp_path / "r.yaml").spec.members
     assert members["m"].backbone == f"local-dir:{tmp_path}/nets/a"
     assert members["n"].backbone == "a:b"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("members=[a]", "members; expected a mapping, such as {key: value}"),
+        ("defaults.lr=.inf", "members.cnn.lr is inf; expected a finite number"),
+        ("augment={rotate: .nan}", "augment.rotate is nan; expected a finite number"),
+        ("members.cnn=3", "members.cnn is 3; expected a mapping"),
+        ("folds=5", "folds is 5; expected a mapping"),
+        ("views=[]", "views; expected at least 1 of them"),
+        ("name=2024", "name is 2024; expected text"),
+        ("members.cnn.epochs=1e30", "members.cnn.epochs is 1e+30; expected a whole number of fewer digits"),
+    ],
+)
+def test_wrong_types_are_told_in_plain_words(recipe, override, message):
+    (problem, *_) = problems(recipe(GOOD), override)
+    assert message in problem
+
+
+@pytest.mark.parametrize("empty", ['""', '" "'])
+def test_an_empty_path_is_not_the_folder_of_the_recipe(recipe, empty):
+    assert problems(recipe(GOOD.replace("images.csv", empty))) == [
+        "recipe.yaml line 2: data.source is empty, expected a path"
+    ]
