@@ -195,28 +195,30 @@ def look_at_duplicates(samples: SampleSet, found: Duplicates, folds: pd.Series |
         )
 
 
-def look_at_columns(found: Sequence[GroupLike], group: str | None) -> Iterator[Finding]:
+def look_at_columns(found: Sequence[GroupLike], group: str | None, n_folds: int) -> Iterator[Finding]:
     """Columns and parts of paths that look like a group and are not used as one."""
     for one in found:
-        how = "" if one.alike is None else f"; images that share a value look more alike in {one.alike:.0%} of pairs"
+        shows = one.alike is not None and not one.only_named
+        how = f"; images that share a value look more alike in {one.alike:.0%} of pairs" if shows else ""
         where = f"the paths' part {one.pattern!r}" if one.pattern else f"column {one.column!r}"
         sizes = f"{one.n_values} values, at most {one.largest} files each"
         message = f"{where} looks like a group ({sizes}) and is not used as one{how}"
         yield Finding(
             "ungrouped_column",
-            "warning" if group is None else "note",
+            "warning" if group is None and not one.only_named else "note",
             message,
-            line_that_groups(one),
+            line_that_groups(one, n_folds),
             (),
             {"column": one.pattern or one.column, "values": one.n_values},
         )
 
 
-def line_that_groups(one: GroupLike) -> str:
+def line_that_groups(one: GroupLike, n_folds: int) -> str:
     """The recipe line that makes a group of what looks like one."""
+    folds = f", folds: {{count: {one.n_values}}}" if one.n_values < n_folds else ""
     if one.pattern:
-        return f"data: {{pattern: '{one.pattern}', group: group}}"
-    return f"data: {{group: {one.column}}}"
+        return f"data: {{pattern: '{one.pattern}', group: group}}{folds}"
+    return f"data: {{group: {one.column}}}{folds}"
 
 
 def _labels_differ(table: pd.DataFrame, targets: Sequence[str], rows: Sequence[int]) -> bool:

@@ -15,7 +15,6 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.cores import available_cores
 from ensembler.errors import DataError, RequestError
 from ensembler.memory import machine_memory
 
@@ -407,7 +406,7 @@ def _share_after_fork() -> None:
     """A loader's worker is one of several, and its parent's threads are not there to give back what they hold."""
     global _memory, _quiet
     _quiet = _Quiet()
-    _memory = _Memory(machine_memory() // 4 // available_cores())
+    _memory = _Memory(_memory.size // (os.cpu_count() or 1))
 
 
 os.register_at_fork(after_in_child=_share_after_fork)

@@ -187,8 +187,8 @@ def _audit(
     findings += inspect.look_at_groups(samples, folds)
     findings += inspect.look_at_duplicates(samples, duplicates, folds)
     columns = _group_likes(spec, samples, facts)
-    findings += inspect.look_at_columns([one for one, _ in columns], spec.data.group)
-    leak = _leak_test(samples, facts, columns, findings, progress) if test_leak else None
+    findings += inspect.look_at_columns([one for one, _ in columns], spec.data.group, spec.folds.count)
+    leak = _leak_test(samples, facts, columns, findings, spec.folds.count, progress) if test_leak else None
     shift, null = _adversarial(samples, facts, columns, findings) if adversarial else (None, None)
     return Audit(in_order_of_harm(findings), inspect.counts(samples, folds, facts), leak, shift, null)
 
@@ -223,6 +223,7 @@ def _leak_test(
     facts: ImageFacts,
     columns: Sequence[tuple[GroupLike, pd.Series[Any]]],
     findings: list[Finding],
+    n_folds: int,
     progress: Progress,
 ) -> LeakTest | None:
     train = np.flatnonzero(samples.table["source"] == "train")
@@ -247,7 +248,7 @@ def _leak_test(
         return None
     if found.plain.low > found.grouped.value and "group" not in table:
         message = f"with plain folds a cheap model scores {found.plain}, with folds by {name} {found.grouped}"
-        mend = inspect.line_that_groups(columns[0][0])
+        mend = inspect.line_that_groups(columns[0][0], n_folds)
         findings.append(Finding("group_leak", "warning", message, mend, (), {"across": "folds"}))
     return found
 
