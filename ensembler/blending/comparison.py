@@ -67,15 +67,18 @@ def compare_with_first(
     by_seed, over_rows, chance = _gains(metric, stacks, y, Units.of(len(y), groups), rng)
     if not len(by_seed):
         return []
-    over_seeds = np.zeros(len(by_seed))
+    over_seeds = over_seeds_jointly = np.zeros(len(by_seed))
     alone_over_seeds = jointly_over_seeds = 0.0
     if by_seed.shape[1] > 1:
-        over_seeds = _between_seeds(by_seed, chance)
+        over_seeds = over_seeds_jointly = _between_seeds(by_seed, chance)
+        if by_seed.shape[1] == 2:
+            # Of several differences between two seeds one is often near nothing by chance: nothing is taken from it.
+            over_seeds_jointly = _between_seeds(by_seed, np.zeros(len(chance)))
         alone_over_seeds = t_quantile(by_seed.shape[1] - 1)
         jointly_over_seeds = joint_quantile_over_seeds(by_seed.shape[0], by_seed.shape[1])
     jointly_over_rows = joint_quantile(over_rows.correlation, over_rows.freedom, rng)
     alone = _reach(over_rows.errors, t_quantile(over_rows.freedom), over_seeds, alone_over_seeds)
-    jointly = _reach(over_rows.errors, jointly_over_rows, over_seeds, jointly_over_seeds)
+    jointly = _reach(over_rows.errors, jointly_over_rows, over_seeds_jointly, jointly_over_seeds)
     values = by_seed.mean(axis=1)
     columns = (values, np.hypot(over_rows.errors, over_seeds))
     ends = (values - alone, values + alone, values - jointly, values + jointly)

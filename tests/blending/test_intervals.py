@@ -89,7 +89,8 @@ def test_an_interval_over_few_seeds_holds_the_truth_as_often_as_it_says(n_seeds,
     rng = np.random.default_rng(n_seeds)
     alone = jointly = 0
     for seed in range(300):
-        losses = rng.normal(2, 0.3, (variants, 1, 200)) + rng.normal(0, 0.05, (variants, n_seeds, 1))
+        losses = rng.normal(3, 0.3, (variants, 1, 200)) + rng.normal(0, 0.1, (variants, n_seeds, 1))
+        losses += rng.normal(0, 0.3, (variants, n_seeds, 200))
         found = compare_with_first("log_loss", list(with_losses(losses)), np.zeros(200, np.int64), seed=seed)
         alone += found[0].low <= 0 <= found[0].high
         jointly += all(d.joint_low <= 0 <= d.joint_high for d in found)

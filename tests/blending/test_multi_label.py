@@ -7,7 +7,7 @@ import pytest
 
 from ensembler.blending.automatic import candidates_for
 from ensembler.blending.diversity import diversity
-from ensembler.blending.label_thresholds import fit_thresholds, move_to_half
+from ensembler.blending.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
 from ensembler.blending.make import make_blend
 from ensembler.blending.multi_label import yes_or_no
 from ensembler.blending.pool import Pool
@@ -153,3 +153,29 @@ def test_equal_seeds_give_equal_blends(pool):
     first, second = (make_blend(pool, BlendSpec(method="auto", metric="f1_samples", calibrate="biases")) for _ in "ab")
     assert np.array_equal(first.oof, second.oof)
     assert first.scores == second.scores
+
+
+def test_a_label_that_just_ten_rows_have_gets_a_threshold_in_every_part():
+    y = np.zeros((100, 1), int)
+    y[:10] = 1
+    probs = np.where(y == 1, 0.3, 0.1)
+    moved = cross_fitted_thresholds(probs, y, "f1_macro", np.arange(100) % 5)
+    assert ((moved >= 0.5) == (y == 1)).all()
+    without = cross_fitted_thresholds(probs[1:], y[1:], "f1_macro", np.arange(99) % 5)
+    assert (without < 0.5).all()
+
+
+def test_thresholds_are_found_on_rows_that_the_blend_does_not_know_by_heart():
+    """On its own rows a forest is always right, and any threshold would do."""
+    rng = np.random.default_rng(0)
+    y = (rng.random((200, 2)) < 0.2).astype(int)
+    stack = sigmoid(rng.normal(-1.4, 1, (3, 200, 2)) + 1.2 * y).astype(np.float32)
+    pool = Pool(("a", "b", "c"), stack, y, ("x", "y"), np.arange(200) % 5)
+    spec = BlendSpec(
+        method="stack",
+        options={"estimator": "sklearn.ensemble:ExtraTreesClassifier"},
+        metric="f1_macro",
+        calibrate="biases",
+    )
+    found = make_blend(pool, spec)
+    assert max(found.details["thresholds"].values()) < 0.45
