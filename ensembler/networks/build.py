@@ -44,14 +44,15 @@ class Normalised(nn.Module):
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.network = network
+        self.channels_last = True
         # Constants of the description, not weights: they are not part of the state that is saved.
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits `[batch, classes]` of pixels 0..255 `[batch, channels, height, width]`."""
-        # Elsewhere they come with their channels last, as they lie in the cache.
-        images = pixels.contiguous() if pixels.device.type == "mps" else pixels
+        # They come with their channels last, as they lie in the cache.
+        images = pixels if self.channels_last else pixels.contiguous()
         logits: Tensor = self.network((images.float() - self.mean) / self.std)
         return logits
 

@@ -24,7 +24,7 @@ from ensembler.networks.build import (
     statistics,
     sum_networks,
 )
-from ensembler.networks.devices import memory_format, pick_device
+from ensembler.networks.devices import pick_device, place
 from ensembler.networks.sources import is_own_backbone, source_of_backbone
 from ensembler.networks.spec import NetworkSpec
 
@@ -123,7 +123,7 @@ def load_checkpoint(path: Path, device: str = "auto", recipe: NetworkSpec | None
         if isinstance(error, EnsemblerError):
             raise
         raise StoreError(f"{path} does not hold the network it describes ({error})") from error
-    return network.to(on_device := pick_device(device)).to(memory_format=memory_format(on_device)).eval()
+    return place(network, pick_device(device)).eval()
 
 
 def _with_weights(spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Normalised:

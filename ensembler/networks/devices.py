@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from functools import cache
 from typing import TypeVar
 
@@ -96,19 +97,48 @@ def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
     return None
 
 
+def predicting_precisions(amp: str, device: torch.device) -> tuple[str, ...]:
+    """The kinds of mixed precision to predict in, the first that gives finite numbers counting.
+
+    With auto it is float16 on CUDA, which is several times nearer to float32 than bfloat16; where its range is too
+    small, bfloat16 where the card has it.
+    """
+    if amp != "auto" or device.type != "cuda":
+        return (amp,)
+    return ("fp16", "bf16") if has_native_bf16(device) else ("fp16",)
+
+
+@contextlib.contextmanager
+def tf32(device: torch.device) -> Iterator[None]:
+    """Let a CUDA device multiply float32 matrices by its tensor cores while the block runs (10 bits of 23)."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def place_for_training(network: Network, amp: str, device: torch.device) -> Network:
     """Move a network to where it is trained, in the form in which it learns fastest there."""
     if device.type == "cpu" and autocast_type(amp, device) == torch.bfloat16:
         learn_depthwise_in_float32(network)
-    return network.to(device).to(memory_format=memory_format(device))
+    return place(network, device)
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """How images and convolutions lie in memory where they are computed fastest.
+def place(network: Network, device: torch.device) -> Network:
+    """Move a network to a device, images and convolutions lying in memory as they are computed fastest there.
 
-    Channels last, but for MPS, where the gradients of convolutions are several times slower so.
+    That is channels last, but for MPS, where the gradients of convolutions are several times slower so.
     """
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+    if device.type != "mps":
+        return network.to(device).to(memory_format=torch.channels_last)
+    if hasattr(network, "channels_last"):
+        network.channels_last = False  # type: ignore[assignment]
+    return network.to(device).to(memory_format=torch.contiguous_format)
 
 
 def loader_processes(device: torch.device) -> int:

@@ -18,6 +18,8 @@ from ensembler.pipeline.workspace import Workspace, keep_choice, kept_choice
 from ensembler.predictions.store import RunStore
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ensembler.inference.predict import Predictor
 
 
@@ -32,7 +34,7 @@ class Engines:
     def predictor(
         self, plan: MemberPlan, weights: Path, pixels: Pixels, rows: NDArray[np.int64], name: str
     ) -> Predictor:
-        """The network in `weights` by the engine of its member, compared with float32 on the first of its `rows`.
+        """The network in `weights` by the engine of its member, compared with float32 on some of its `rows`.
 
         It predicts no more images at once than the member is trained with.
         """
@@ -45,14 +47,27 @@ class Engines:
         predictor = ready(
             engine,
             lambda: load_checkpoint(weights, self.device, plan.job.base),
-            pixels[rows[: min(CHECKED, most)]],
+            pixels[rows[_spread(len(rows), min(CHECKED, most))]],
             amp=plan.job.base.amp,
             device=self.device,
             name=name,
             on_note=self.workspace.progress.note,
             multi_label=bool(plan.multi_label),
         )
-        return in_batches(predictor, most)
+        return self._deterministic(plan, in_batches(predictor, most))
+
+    def _deterministic(self, plan: MemberPlan, predictor: Predictor) -> Predictor:
+        """A predictor that keeps to deterministic algorithms when its member is trained by them."""
+        from ensembler.training.randomness import only_deterministic
+
+        if not getattr(plan.job.base, "deterministic", False):
+            return predictor
+
+        def predict(images: Tensor) -> NDArray[np.float32]:
+            with only_deterministic(True):
+                return predictor(images)
+
+        return predict
 
     def of(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> str:
         """The name of a member's engine; the first that asks for `auto` measures it with the network in `weights`."""
@@ -88,3 +103,8 @@ class Engines:
         times = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in choice.batch.items())
         self.workspace.progress.note(f"{plan.job.name} predicts by {choice.engine} (ms a batch: {times})")
         return choice.to_json()
+
+
+def _spread(n: int, wanted: int) -> NDArray[np.int64]:
+    """At most so many positions, all over `n`: the first images may be of one class."""
+    return np.unique(np.linspace(0, n - 1, min(n, wanted)).astype(np.int64))

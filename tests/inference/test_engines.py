@@ -238,3 +238,66 @@ def test_an_unknown_engine_is_refused_with_the_nearest_name():
         InferenceSpec(engine="openvin")
     with pytest.raises(UnknownNameError, match="unknown engine"):
         choose.ENGINES.load("tensorrt")
+
+
+class Wide(nn.Module):
+    """A network whose inner values are beyond float16 and well within bfloat16."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+        self.inner = nn.Linear(3, 5)
+
+    def forward(self, images):
+        inner = self.inner(images.mean(dim=(2, 3))) * self.scale
+        return inner / self.scale
+
+
+def wide(scale):
+    torch.manual_seed(1)
+    return Normalised(Wide(scale), (0.5,) * 3, (0.25,) * 3).eval()
+
+
+@pytest.fixture
+def like_cuda(monkeypatch):
+    """The order of precisions that a CUDA device has, tried here."""
+    tried = []
+    monkeypatch.setattr(choose, "predicting_precisions", lambda *_: ("fp16", "bf16"))
+    real = choose.ENGINES.load
+
+    def load(name):
+        def prepare(network, sample, amp, device):
+            tried.append(amp)
+            return real(name)(network, sample, amp, device)
+
+        return prepare
+
+    monkeypatch.setattr(choose.ENGINES, "load", load)
+    return tried
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, ["fp16"]), (1e6, ["fp16", "bf16"])])
+def test_float16_predicts_where_its_range_is_enough_and_bfloat16_elsewhere(like_cuda, scale, expected):
+    notes = []
+    predictor = get_ready("eager", lambda: wide(scale), "auto", notes)
+    images = as_images(PIXELS, "cpu")
+    assert like_cuda == expected
+    assert notes == []
+    assert 0 < gap(predictor(images), eager.plain(wide(scale), "cpu")(images)) < TOLERANCE
+
+
+def test_one_hard_image_of_many_does_not_decide_about_an_engine():
+    stray = np.full(32, 0.004)
+    stray[7] = 0.05
+    assert choose.agree(stray)
+    assert not choose.agree(np.append(stray[:31], 0.2))
+    assert not choose.agree(np.full(32, 0.021))
+    assert not choose.agree(np.append(stray[:31], np.inf))
+
+
+def test_the_images_that_are_compared_are_from_all_over():
+    from ensembler.pipeline.engines import _spread
+
+    assert _spread(1000, 5).tolist() == [0, 249, 499, 749, 999]
+    assert _spread(3, 32).tolist() == [0, 1, 2]
+    assert _spread(0, 32).tolist() == []

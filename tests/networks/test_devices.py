@@ -7,7 +7,14 @@ import torch
 
 from ensembler.errors import RequestError
 from ensembler.networks import devices
-from ensembler.networks.devices import autocast_type, memory_format, pick_device, place_for_training
+from ensembler.networks.build import Normalised
+from ensembler.networks.devices import (
+    autocast_type,
+    pick_device,
+    place_for_training,
+    predicting_precisions,
+    tf32,
+)
 from ensembler.pipeline import doctor
 
 
@@ -96,10 +103,39 @@ def test_the_doctor_shows_capability_memory_and_precision_and_what_cannot_comput
     assert any("cuda:0 cannot compute with this torch (CUDA error: no kernel image" in p for p in found.problems)
 
 
-def test_convolutions_of_mps_stay_as_they_are_in_memory(monkeypatch):
-    assert memory_format(torch.device("cuda")) == memory_format(torch.device("cpu")) == torch.channels_last
-    convolution = torch.nn.Conv2d(3, 4, 3)
+def test_images_and_convolutions_of_mps_are_not_laid_out_channels_last(monkeypatch):
     moved = []
-    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *given, **options: moved.append((given, options)) or self)
-    place_for_training(convolution, "off", torch.device("mps"))
-    assert moved[-1] == ((), {"memory_format": torch.contiguous_format})
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **options: moved.append(options) or self)
+    seen = []
+    inner = torch.nn.Conv2d(3, 4, 3)
+    inner.register_forward_pre_hook(lambda _, given: seen.append(given[0].is_contiguous()))
+    pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    for device, plain in (("cpu", False), ("cuda", False), ("mps", True)):
+        network = place_for_training(Normalised(inner, (0.5,) * 3, (0.25,) * 3), "off", torch.device(device))
+        network(pixels)
+        assert seen[-1] == plain
+        assert moved[-1] == {"memory_format": torch.contiguous_format if plain else torch.channels_last}
+
+
+@pytest.mark.parametrize(
+    ("capability", "amp", "expected"),
+    [
+        ((7, 5), "auto", ("fp16",)),
+        ((9, 0), "auto", ("fp16", "bf16")),
+        ((9, 0), "bf16", ("bf16",)),
+        ((9, 0), "off", ("off",)),
+    ],
+)
+def test_cuda_predicts_in_float16_first_unless_the_recipe_says_otherwise(cards, capability, amp, expected):
+    cards(("card", capability, 16))
+    assert predicting_precisions(amp, torch.device("cuda")) == expected
+    assert predicting_precisions(amp, torch.device("cpu")) == (amp,)
+
+
+def test_tensor_cores_multiply_float32_only_while_asked():
+    before = torch.get_float32_matmul_precision()
+    with tf32(torch.device("cuda")):
+        assert torch.get_float32_matmul_precision() == "high"
+    with tf32(torch.device("cpu")):
+        assert torch.get_float32_matmul_precision() == before
+    assert torch.get_float32_matmul_precision() == before

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ensembler.inference.predict import Predictor
 from ensembler.networks.build import Normalised
-from ensembler.networks.devices import autocast, autocast_type, pick_device
+from ensembler.networks.devices import autocast, autocast_type, pick_device, tf32
 
 
 def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:
@@ -44,6 +44,17 @@ def simplify(
 def plain(network: nn.Module, device: str) -> Predictor:
     """The network as it is, in float32: what every engine is compared with."""
     return as_predictor(network.eval().to(pick_device(device)), None, pick_device(device))
+
+
+def plain_tf32(network: nn.Module, device: str) -> Predictor:
+    """The same by tensor cores on CUDA devices that have them for float32; elsewhere it is `plain`."""
+    exact, on_device = plain(network, device), pick_device(device)
+
+    def predict(images: Tensor) -> NDArray[np.float32]:
+        with tf32(on_device):
+            return exact(images)
+
+    return predict
 
 
 def as_predictor(network: Callable[[Tensor], Tensor], dtype: torch.dtype | None, device: torch.device) -> Predictor:
