@@ -241,23 +241,6 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def is_claimed(path: Path) -> bool:
-    """Whether another process holds the lock file `path` just now; nothing is written to find out."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False  # no locks here, so that nobody holds one
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def _lock(path: Path, wait: bool) -> int | None:
     while True:
         descriptor = open_lock(path)

@@ -2,7 +2,7 @@
 
 A replacement (see `publish`) removes the old record first and puts the new one there last. So files that are opened
 between two looks at one and the same record belong to it, whatever happens to their names afterwards. A replacement
-that was decided and whose process ended is read where its files lie; whoever writes next finishes it.
+that is decided is read where its files lie just then: its process may be at work, or may have been killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel
 
 from ensembler.errors import MissingFileError
-from ensembler.files import is_claimed
 from ensembler.predictions.publish import NEXT
 from ensembler.predictions.records import read_record
 
@@ -52,7 +51,7 @@ class Settled(Generic[R]):
 
 
 def read_settled(entry: Path, name: str, model: type[R]) -> R:
-    """The record `name` of a member or blend; while a process replaces it, the new one is waited for."""
+    """The record `name` of a member or blend; of one that is being replaced the new one, once that is decided."""
     return _look(entry, name, model)[0]
 
 
@@ -74,19 +73,17 @@ def has_record(entry: Path, name: str) -> bool:
 
 def _look(entry: Path, name: str, model: type[R]) -> tuple[R, tuple[Path, ...]]:
     """The record, and the folders in which to look for its files, one after the other."""
+    places = ((entry / name, (entry,)), (entry / NEXT / name, (entry / NEXT, entry)))
     until = time.monotonic() + PATIENCE
     while True:
-        try:
-            return read_record(entry / name, model), (entry,)
-        except MissingFileError:
-            if not has_record(entry, name) or time.monotonic() > until:
-                raise
-        if not is_claimed(entry.parent.parent / ".lock"):
+        for path, folders in places:
             try:
-                return read_record(entry / NEXT / name, model), (entry / NEXT, entry)
+                return read_record(path, model), folders
             except MissingFileError:
-                continue  # it has moved up in the meantime
-        time.sleep(PAUSE)
+                continue
+        if not has_record(entry, name) or time.monotonic() > until:
+            return read_record(entry / name, model), (entry,)
+        time.sleep(PAUSE)  # it has moved between the two looks
 
 
 def _hold(file: str, folders: Sequence[Path]) -> HeldFile | None:

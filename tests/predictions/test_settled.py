@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ensembler.errors import MissingFileError, StoreError
-from ensembler.files import write_json
+from ensembler.files import claim, write_json
 from ensembler.predictions import settled
 from ensembler.predictions.arrays import write_array
 from ensembler.predictions.blends import write_blend
@@ -129,6 +129,8 @@ def test_a_replacement_whose_process_died_when_it_was_decided_is_read_where_it_l
         for name in {record, "oof.npy", "test.npy"} - set(moved):
             (entry / name).rename(entry / ".next" / name)
         assert read(fake_run) == 2.0
+        with claim(fake_run.lock_path):  # as whoever writes a submission does
+            assert read(fake_run) == 2.0
         finish_replacements(fake_run.folder, fake_run.lock_path)
         assert read(fake_run) == 2.0
         assert not (entry / ".next").exists()
