@@ -105,7 +105,7 @@ class UnknownNameError(RequestError, LookupError):
 
 def nearest(name: str, known: Iterable[str], *, most: int = 12) -> str:
     """Say which known names are closest to `name`, or list the known ones."""
-    names = [str(k) for k in known]
+    names = list(dict.fromkeys(str(k) for k in known))
     if not names:
         return "there are none"
     by_case = {n.lower(): n for n in names}

@@ -82,9 +82,10 @@ class Trainer:
 
     def train(self, jobs: Sequence[MemberJob], folds: Sequence[int] | None = None) -> KFoldResult:
         """Train the missing folds of `jobs` (only `folds` when given) and complete the members that have them all."""
-        from ensembler.networks.devices import use_available_cores
+        from ensembler.networks.devices import pick_device, use_available_cores
 
         use_available_cores()
+        pick_device(self.device)  # one that is not there concerns the request, not each member
         plans = [MemberPlan(self.workspace, job) for job in jobs if not job.parts]
         for plan in plans:
             plan.check_folds(folds)

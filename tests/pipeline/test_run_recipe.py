@@ -732,3 +732,16 @@ def test_a_blend_that_cannot_be_is_refused_before_anything_is_trained(recipe, ov
     with pytest.raises(RecipeError, match=message):
         run_recipe(Recipe.load(recipe, [override]), recipe.parent / "artifacts")
     assert not (recipe.parent / "artifacts").exists()
+
+
+def test_a_device_that_is_not_there_is_a_wrong_request_and_no_members_failure(recipe):
+    with pytest.raises(RequestError, match="expected auto, cpu, cuda"):
+        run_recipe(Recipe.load(recipe), recipe.parent / "artifacts", device="tpu")
+    assert list((recipe.parent / "artifacts").glob("*/members/*")) == []
+
+
+def test_an_unknown_member_is_told_each_known_name_once(recipe):
+    with pytest.raises(UnknownNameError) as caught:
+        run_recipe(Recipe.load(recipe), recipe.parent / "artifacts", members=["zzz"])
+    listed = str(caught.value).partition("choose from ")[2].split(", ")
+    assert len(listed) == len(set(listed))
