@@ -19,6 +19,11 @@ from ensembler.errors import RequestError
 from ensembler.metrics import check_metric, is_better, score
 
 DRAWS = 200
+# Measured by benchmarks/auto_rule.py: rows a member, and rows for each member and class.
+ROWS_FOR_LOGLINEAR = 5
+ROWS_FOR_STACK = 2
+FEWEST_FOR_STACK = 100
+MANY_ROWS = 20  # rows a member
 # What solvers raise on numbers they cannot take, LinAlgError among the ValueErrors; a RequestError is none of them.
 NUMERICAL_FAILURES = (ArithmeticError, ValueError, RuntimeError, MemoryError)
 
@@ -37,7 +42,8 @@ class Candidate:
     def label(self) -> str:
         """Its name in tables."""
         first = "" if self.before == "none" else f"{self.before} + "
-        return first + (self.method if self.after == "none" else f"{self.method} + {self.after}")
+        name = f"{self.method} with probabilities" if self.options.get("probabilities") else self.method
+        return first + (name if self.after == "none" else f"{name} + {self.after}")
 
     def of_members(self, kept: Sequence[int]) -> Candidate:
         """The candidate for the members at some positions: weights by hand are those of these members."""
@@ -96,9 +102,9 @@ def candidates_for(
 ) -> list[Candidate]:
     """Families worth comparing on this pool, the ones to prefer first, each between the calibrations asked for.
 
-    The linear pool comes first: on few rows it is the safest there is, safer than a plain vote. A log-linear pool needs
-    about 20 rows a member, the shrunk stack 5 rows for each member and class. Votes and the best member alone come
-    last: they are taken only when they are clearly better.
+    The linear pool comes first: on few rows it is the safest there is, safer than a plain vote. A log-linear pool is
+    compared from 5 rows a member, the shrunk stacks from 2 rows for each member and class. Votes and the best member
+    alone come last: they are taken only when they are clearly better.
     """
     members, rows, classes = members or len(pool.names), pool.n_samples, len(pool.classes)
     single = Candidate("single", {"metric": metric})
@@ -108,10 +114,11 @@ def candidates_for(
         found = [Candidate("simplex"), Candidate("simplex", after="temperature")]
         if metric not in ("log_loss", "brier"):
             found.append(Candidate("greedy", {"metric": metric}))
-        if rows >= 20 * members:
+        if rows >= ROWS_FOR_LOGLINEAR * members:
             found.append(Candidate("loglinear", {"seed": seed}))
-        if rows >= 5 * members * classes and rows >= 500:
+        if rows >= max(ROWS_FOR_STACK * members * classes, FEWEST_FOR_STACK):
             found.append(Candidate("stack", {"seed": seed}))
+            found.append(Candidate("stack", {"seed": seed, "probabilities": True}))
         found += [Candidate("geometric"), Candidate("soft"), single]
     if after == before == "none":
         return found
@@ -133,7 +140,7 @@ def choose(
     narrowing: Narrowing | None = None,
     narrowed: int | None = None,
 ) -> Choice:
-    """Cross-fit the candidates and take the first within one standard error of the best, by `metric` or a `judge`.
+    """Cross-fit the candidates and take the first that is as good as the best, by `metric` or a `judge`.
 
     With a `narrowing` every part chooses its members from the whole `pool`; the blend has `narrowed` of them.
     """
@@ -171,15 +178,16 @@ def choose(
         progress("cross-fitting", len(candidates), len(candidates))
     seen = [judge.see(probs) for probs in predictions]
     values = [score(judge.metric, probs, judge.y) for probs in seen]
-    # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice.
-    errors = 1 if pool.n_samples >= 20 * members else 2
+    # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice. On
+    # many rows the richer family that looks better is better, and waiting for a whole standard error costs more.
+    errors = 0.5 if pool.n_samples >= MANY_ROWS * members else 2.0
     chosen = _first_near_best(judge, seen, values, errors)
     scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
     correction = _flattery(judge, seen, seed)
     return Choice(candidates[chosen], predictions[chosen], scores, correction, stopped_early, failed)
 
 
-def _first_near_best(judge: Judge, predictions: Sequence[Probs], values: Sequence[float], errors: int) -> int:
+def _first_near_best(judge: Judge, predictions: Sequence[Probs], values: Sequence[float], errors: float) -> int:
     best = 0
     for i, value in enumerate(values):
         if is_better(judge.metric, value, values[best]):

@@ -1,7 +1,8 @@
 """What to say about members before they are blended: leaks, copies, and members that do not deserve their place.
 
-No cross-fitting can see a member whose out-of-fold predictions were made by networks that knew the rows. Two signs can:
-such a member is far more confident out of fold than on test rows, and more often right than it expects to be.
+No cross-fitting can see a member whose out-of-fold predictions were made by networks that knew the rows. What it cannot
+hide: wherever it contradicts the others, it is right. An honest member that strong is as strong on test rows, and shows
+it there: it doubts them no more, and its folds' checkpoints agree with each other.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from ensembler.blending.pool import Pool, some_rows
 from ensembler.metrics import score
 from ensembler.metrics.probabilities import FLOOR
 
-# Honest members measured with one fold's checkpoint on test rows: doubt on test over doubt out of fold 0.98 to 1.11;
-# a leaked one 2.97 even with averaged predictions. The pool's median takes out a shift that all members share.
-LEAK_RATIO = 1.6
-LEAK_GAP = 0.03  # by how much accuracy out of fold exceeds what the member expects of itself on test rows
+# Measured by benchmarks/leak_guard.py on members of small pools, half of them with a leak.
+ALWAYS_RIGHT = 0.7  # the share of rows right among those that contradict the others: its lower bound
+SURELY_RIGHT = 0.75
+LEAK_RATIO = 1.6  # doubt on test rows over doubt out of fold, beyond the pool's
+LEAK_GAP = 0.05  # by how much accuracy out of fold exceeds what the member expects of itself on test rows
+LEAK_QUARREL = 3.0  # errors on test rows that its own checkpoints must make over its errors out of fold
 
 
 @dataclass(frozen=True)
@@ -53,31 +56,120 @@ def suspected(warnings: Sequence[Finding]) -> list[str]:
     return [w.member for w in warnings if w.code == "suspected_leak" and w.member is not None]
 
 
+@dataclass(frozen=True)
+class _Behaviour:
+    """What a member does out of fold and on test rows; None where there is nothing to see it by.
+
+    `right` is the lower bound of how often it is right where it contradicts the mean of the others, `ratio` its doubt
+    on test rows over that out of fold, `gap` its accuracy beyond what it expects of itself on test rows, and `quarrel`
+    the errors that its checkpoints must make on test rows, for they contradict each other, over those out of fold.
+    """
+
+    right: float | None
+    ratio: float | None
+    gap: float | None
+    quarrel: float | None
+
+
 def _leaks(pool: Pool) -> list[Finding]:
-    if pool.test is None or pool.test[0].shape[1] < 20:
-        return []
-    ratios, gaps = [], []
-    for probs, test in zip(pool.oof, pool.test, strict=True):
-        doubt_oof = float(1 - probs.max(axis=1).astype(np.float64).mean())
-        by_fold = [float(1 - fold.max(axis=1).astype(np.float64).mean()) for fold in test]
-        doubt_test = float(np.mean(by_fold))
-        ratios.append(doubt_test / max(doubt_oof, 1e-6))
-        accuracy = float((probs.argmax(axis=1) == pool.y).mean())
-        gaps.append(accuracy - (1 - doubt_test))
-    usual = float(np.median(ratios)) if len(ratios) > 2 else 1.0
+    checked = pool.test is not None and pool.test[0].shape[1] >= 20
     found = []
-    for name, ratio, gap in zip(pool.names, ratios, gaps, strict=True):
-        if ratio > LEAK_RATIO * max(usual, 1.0) and gap > LEAK_GAP:
-            found.append(
-                Finding(
-                    "suspected_leak",
-                    name,
-                    f"member {name!r} looks leaked: it doubts test rows {ratio:.1f} times as much as its out-of-fold "
-                    f"rows (the pool's median is {usual:.1f}); its out-of-fold predictions may come from networks that "
-                    f"saw the rows. auto leaves it out; --trust {name} uses it",
-                )
+    total = np.zeros(pool.oof.shape[1:])
+    for probs in pool.oof:
+        total += probs
+    members = [
+        _behaviour(pool, probs, total, pool.test[m] if checked and pool.test is not None else None)
+        for m, probs in enumerate(pool.oof)
+    ]
+    # What the whole pool does differently on test rows is a shift of the rows and no leak.
+    usual_ratio = _usual([member.ratio for member in members])
+    usual_quarrel = _usual([member.quarrel for member in members])
+    for name, member in zip(pool.names, members, strict=True):
+        finding = _judged(name, member, usual_ratio, usual_quarrel)
+        if finding is not None:
+            found.append(finding)
+    if not checked:
+        found.append(
+            Finding(
+                "leaks_unchecked",
+                None,
+                "no test predictions: leaks cannot be looked for, except in scores out of all proportion",
             )
+        )
     return found
+
+
+def _usual(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return max(float(np.median(known)), 1.0) if len(known) > 2 else 1.0
+
+
+def _behaviour(
+    pool: Pool, probs: NDArray[np.floating], total: NDArray[np.float64], test: NDArray[np.floating] | None
+) -> _Behaviour:
+    said = probs.argmax(axis=1)
+    wrong = int((said != pool.y).sum())
+    right = None
+    if len(pool.names) > 1:
+        contradicts = said != (total - probs).argmax(axis=1)
+        n, hits = int(contradicts.sum()), int((said == pool.y)[contradicts].sum())
+        right = _lower_bound(hits, n)
+    if test is None:
+        return _Behaviour(right, None, None, None)
+    doubt = float(1 - probs.max(axis=1).astype(np.float64).mean())
+    doubt_on_test = float(np.mean([1 - fold.max(axis=1).astype(np.float64).mean() for fold in test]))
+    rows = len(pool.y)
+    ratio = doubt_on_test / max(doubt, 1e-6)
+    gap = (rows - wrong) / rows - (1 - doubt_on_test)
+    quarrel = None
+    if len(test) > 1:
+        said_on_test = test.argmax(axis=2)
+        pairs = [(said_on_test[i] != said_on_test[j]).mean() for i in range(len(test)) for j in range(i)]
+        # Where two checkpoints say different classes, at least one of them is wrong.
+        quarrel = float(np.mean(pairs)) / 2 / ((wrong + 1) / (rows + 2))
+    return _Behaviour(right, ratio, gap, quarrel)
+
+
+def _lower_bound(hits: int, n: int) -> float:
+    """The share that `hits` of `n` exceeds with a probability of 0.95 (Jeffreys)."""
+    from scipy.special import betaincinv
+
+    return float(betaincinv(hits + 0.5, n - hits + 0.5, 0.05))
+
+
+def _judged(name: str, member: _Behaviour, usual_ratio: float, usual_quarrel: float) -> Finding | None:
+    quarrels = member.quarrel is not None and member.quarrel > LEAK_QUARREL * usual_quarrel
+    ratio, gap = member.ratio, member.gap
+    doubts = ratio is not None and gap is not None and ratio > LEAK_RATIO * usual_ratio and gap > LEAK_GAP
+    signs = []
+    if doubts:
+        signs.append("it doubts test rows far more than its out-of-fold rows")
+    if quarrels:
+        signs.append("its folds contradict each other on test rows more often than it errs out of fold")
+    if member.right is None:
+        if not signs:
+            return None
+        return _possible(name, " and ".join(signs))
+    if member.right > SURELY_RIGHT and signs:
+        return Finding(
+            "suspected_leak",
+            name,
+            f"member {name!r} looks leaked: it is nearly always right where it contradicts the others, yet "
+            f"{' and '.join(signs)}; its out-of-fold predictions may come from networks that saw the rows. "
+            f"auto leaves it out; --trust {name} uses it",
+        )
+    if member.right > ALWAYS_RIGHT:
+        return _possible(name, "it is nearly always right where it contradicts the others")
+    return None
+
+
+def _possible(name: str, sign: str) -> Finding:
+    return Finding(
+        "possible_leak",
+        name,
+        f"member {name!r} is much better than the others, or leaked: {sign}. Check that its out-of-fold predictions "
+        "come from networks that did not see the rows; --members blends without it",
+    )
 
 
 def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:

@@ -12,6 +12,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.blending.stopping import search
 from ensembler.blending.testing import invented_pool
 from ensembler.errors import RequestError, UnknownNameError
+from ensembler.logits import softmax
 from ensembler.metrics import score
 
 
@@ -108,6 +109,48 @@ def test_a_leaked_member_is_named_and_left_out_of_auto_unless_trusted():
         make_blend(p, BlendSpec(), trust=["m9"])
 
 
+def hard_leak(rows=1000, folds=2, seed=0):
+    """Member m1 is a classifier without doubt whose out-of-fold predictions are the labels; its test ones are honest."""
+    stack, y = invented_pool(4, rows + 800, 3, seed)
+    hot = np.eye(3, dtype=np.float32)
+    rng = np.random.default_rng(seed)
+    test = [np.stack([m[rows:]] * folds) for m in stack]
+    guesses = np.stack([softmax(np.log(test[1][k]) + rng.normal(size=test[1][k].shape)) for k in range(folds)])
+    test[1] = hot[guesses.argmax(axis=2)]
+    oof = stack[:, :rows].copy()
+    oof[1] = hot[y[:rows]]
+    return Pool(("m0", "m1", "m2", "m3"), oof, y[:rows], ("x", "y", "z"), np.arange(rows) % 5, None, tuple(test))
+
+
+def test_a_complete_leak_without_any_doubt_is_named_and_left_out():
+    """A tree or a nearest neighbour doubts nothing, so its doubt betrays nothing; its checkpoints contradict each other."""
+    assert [w.member for w in look_at(hard_leak()) if w.code == "suspected_leak"] == ["m1"]
+    assert "m1" not in make_blend(hard_leak(), BlendSpec()).members
+
+
+@pytest.mark.parametrize("test", ["none", "averaged"])
+def test_where_test_rows_tell_nothing_a_score_out_of_all_proportion_is_still_named(test):
+    p = hard_leak(folds=1)
+    if test == "none":
+        p = dataclasses.replace(p, test=None)
+    codes = {(w.member, w.code) for w in look_at(p)}
+    assert ("m1", "possible_leak") in codes
+    assert ((None, "leaks_unchecked") in codes) == (test == "none")
+
+
+@pytest.mark.parametrize("spread", [1.0, 2.0])
+def test_honest_members_are_not_accused_when_test_rows_are_harder(spread):
+    """Every member doubts and errs more on the test rows; one of them, a weak one, is far too sure of itself."""
+    stack, y = invented_pool(5, 2000, 3, strength=2.0)
+    logits = np.log(stack.astype(np.float64))
+    logits[4] *= 3
+    logits[:, 1000:] += spread * np.random.default_rng(1).normal(size=(5, 1000, 3))
+    stack = softmax(logits).astype(np.float32)
+    test = tuple(np.stack([m[1000:], m[1000:]]) for m in stack)
+    p = Pool(tuple("abcde"), stack[:, :1000], y[:1000], tuple("xyz"), np.arange(1000) % 5, None, test, y[1000:])
+    assert {w.code for w in look_at(p)} & {"suspected_leak", "possible_leak"} == set()
+
+
 def test_a_strong_honest_member_among_weak_ones_is_not_accused():
     weak, y = invented_pool(4, 2000, 3, strength=0.4)
     strong, _ = invented_pool(1, 2000, 3, strength=4.0)
@@ -124,7 +167,7 @@ def test_copies_constants_inversions_and_the_worse_than_useless_are_named():
     sure = np.eye(3, dtype=np.float32)[(p.oof[1].argmax(axis=1) + (np.arange(600) % 3 == 0)) % 3]
     stack = np.stack([p.oof[0], p.oof[0], constant, inverted, sure])
     p = Pool(("a", "copy", "constant", "inverted", "sure"), stack, p.y, p.classes, p.folds)
-    codes = {w.member: w.code for w in look_at(p)}
+    codes = {w.member: w.code for w in look_at(p) if w.member is not None}
     assert codes == {
         "copy": "duplicate_member",
         "constant": "constant_member",
@@ -172,6 +215,19 @@ def test_a_temperature_may_follow_any_method():
     assert (
         result.scores["fitted"]["log_loss"] < make_blend(pool(), BlendSpec(method="soft")).scores["fitted"]["log_loss"]
     )
+
+
+def test_auto_takes_the_richer_family_where_many_rows_say_so():
+    """The members are sure of themselves in different classes: no single weight for each can say that."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 3000)
+    logits = rng.normal(size=(3, 3000, 3))
+    for m in range(3):
+        logits[m, :, m] += 3.0 * (y == m)
+    p = Pool(("a", "b", "c"), softmax(logits).astype(np.float32), y, ("x", "y", "z"), np.arange(3000) % 5)
+    result = make_blend(p, BlendSpec())
+    assert result.details["chosen"].startswith("stack")
+    assert "stack with probabilities" in result.details["candidates"]
 
 
 def test_auto_says_what_it_gains_over_soft_voting_with_temperature_and_over_greedy():
