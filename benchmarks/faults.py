@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 RECIPE = """
+name: faults
 data: {source: shapes/train.csv, test: shapes/test.csv}
 folds: {count: 2}
 input: {size: 16}
@@ -121,7 +122,7 @@ def one_round(n: int, folder: Path, seed: int, seconds: float, need: int, faults
     if last.returncode != 0:
         wrong.append(f"exit {last.returncode}: {errors.strip()}")
     else:
-        wrong += problems(artifacts / "recipe", json.loads((folder / "reference.json").read_text()))
+        wrong += problems(artifacts / "faults", json.loads((folder / "reference.json").read_text()))
     if not wrong:
         shutil.rmtree(artifacts)
     return {"round": n, "faults": given, "wrong": wrong}
@@ -142,7 +143,10 @@ def prepare(folder: Path) -> tuple[float, int]:
             raise SystemExit(errors)
         seconds = time.monotonic() - began
         need = sum(p.stat().st_size for p in (folder / "whole").rglob("*") if p.is_file())
-        (folder / "reference.json").write_text(json.dumps(digests(folder / "whole" / "recipe")))
+        reference = digests(folder / "whole" / "faults")
+        if wrong := problems(folder / "whole" / "faults", reference):
+            raise SystemExit(f"the undisturbed run is not whole: {wrong}")
+        (folder / "reference.json").write_text(json.dumps(reference))
         facts.write_text(json.dumps({"seconds": seconds, "bytes": need}))
     found = json.loads(facts.read_text())
     return float(found["seconds"]), int(found["bytes"])
