@@ -126,7 +126,7 @@ def _folder(path: Path, data: DataSpec) -> tuple[Part, Part | None]:
     for key in ("group", "split"):
         if getattr(data, key) is not None:
             raise DataError(f"data.{key} names a column, and a folder has none; use a CSV manifest")
-    below = {p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")}
+    below = {p.name for p in sub_folders(path)}
     if "train" in below and below <= {"train", "test"}:
         test = _image_folder(path / "test", path, data, "test") if "test" in below else None
         return _image_folder(path / "train", path, data, "train"), test
@@ -147,7 +147,7 @@ def _folder_by_pattern(
 
 def _image_folder(folder: Path, root: Path, data: DataSpec, split: str) -> Part:
     target = data.target_names[0]
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    classes = sub_folders(folder)
     loose, others = find_images(folder, recursive=False)
     if not classes and split == "train":
         raise DataError(f"{folder} has no class folders; expected {folder.name}/CLASS/image.jpg, or use a CSV manifest")
@@ -170,12 +170,24 @@ def _image_folder(folder: Path, root: Path, data: DataSpec, split: str) -> Part:
     return _file_part(files, root, split, {target: stripped}, str(folder), remarks)
 
 
+def sub_folders(folder: Path) -> list[Path]:
+    """The folders in a folder of images by name, without hidden ones and without `artifacts`, where runs are kept."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and not _holds_runs(p))
+
+
+def _holds_runs(folder: Path) -> bool:
+    return any(folder.glob("*/recipe.lock.json")) or any(folder.glob(".cache/contents-*"))
+
+
 def find_images(folder: Path, *, recursive: bool = True) -> tuple[list[Path], list[Path]]:
-    """The images of a folder, and the files that are none; hidden files count as neither.
+    """The images of a folder, and the files that are none; hidden files and those of runs count as neither.
 
     A name that ends as those of images do is enough, and so is content that begins as an image does.
     """
-    found = folder.rglob("*") if recursive else folder.iterdir()
+    found = list(folder.iterdir())
+    if recursive:
+        runs = [p for p in found if p.is_dir() and _holds_runs(p)]
+        found = [p for p in folder.rglob("*") if not any(p.is_relative_to(run) for run in runs)]
     # Natural order, so that 2.jpg stands before 10.jpg.
     files = sorted((p for p in found if p.is_file() and not p.name.startswith(".")), key=lambda p: natural(str(p)))
     images = [path for path in files if is_image_file(path)]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ensembler.data.decoding import read_header
 from ensembler.data.images import IMAGE_SUFFIXES
-from ensembler.data.sources import find_images, is_image_file, left_out, shown
+from ensembler.data.sources import find_images, is_image_file, left_out, shown, sub_folders
 from ensembler.data.spec import DataSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
 from ensembler.errors import DataError, RequestError
@@ -107,15 +107,14 @@ def _refuse_overwriting(path: Path, force: bool) -> None:
 
 
 def _look_at_folder(path: Path) -> _Guess:
-    folders = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    names = {p.name for p in folders}
+    names = {p.name for p in sub_folders(path)}
     tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TABLE_SUFFIXES]
     train_table = next((p for p in tables if p.stem.lower() in ("train", "labels", "manifest", "train_labels")), None)
     if train_table is not None:
         return _look_at_table(train_table)
     guess = _Guess(str(path.resolve()), targets=["label"])
     train = path / "train" if "train" in names and names <= {"train", "test"} else path
-    classes = sorted(p for p in train.iterdir() if p.is_dir() and not p.name.startswith("."))
+    classes = sub_folders(train)
     images, others = find_images(train)
     counts = {folder.name: sum(image.is_relative_to(folder) for image in images) for folder in classes}
     if not any(counts.values()):

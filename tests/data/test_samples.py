@@ -197,6 +197,18 @@ def test_an_image_counts_whatever_its_name_ends_with(folder, name, kind):
     assert f"cat/{name}" in {f"cat/{i}" for i in read_unlabelled(folder / "cat", DataSpec(source="x")).table["id"]}
 
 
+def test_runs_kept_beside_the_class_folders_are_no_class(folder):
+    (folder / "artifacts" / "img").mkdir(parents=True)
+    (folder / "artifacts" / "img" / "recipe.lock.json").write_text("{}")
+    image(folder / "artifacts" / "img" / "preview.png")
+    samples = read_samples(DataSpec(source=str(folder)), FOLDS)
+    assert samples.classes["label"] == ("cat", "dog")
+    assert len(samples.images) == 12
+    by_pattern = read_samples(DataSpec(source=str(folder), pattern="{label}/{number}", targets="label"), FOLDS)
+    assert len(by_pattern.images) == 12
+    assert not [remark for part in (samples, by_pattern) for remark in part.remarks]
+
+
 def test_files_that_are_no_images_are_counted_and_one_is_named(folder):
     for name in ("cat/notes.txt", "cat/BMW.md", "dog/Thumbs.db", "labels.csv"):
         (folder / name).write_text("BM, or what else may stand here")
