@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.calibration import Calibrated, Calibration
+from ensembler.blending.choosing import Contest
 from ensembler.blending.cross_fitting import cross_fit
-from ensembler.blending.gain import row_losses
 from ensembler.blending.narrowing import Narrowing
 from ensembler.blending.pool import Pool, Probs, Targets
 from ensembler.blending.registry import BlendMethod, create_blend
 from ensembler.errors import RequestError
-from ensembler.metrics import check_metric, is_better, score
+from ensembler.metrics import check_metric, score
 
-DRAWS = 200
 # Measured by benchmarks/auto_rule.py: rows a member, and rows for each member and class.
 ROWS_FOR_LOGLINEAR = 5
 ROWS_FOR_STACK = 2
@@ -181,65 +180,9 @@ def choose(
     # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice. On
     # many rows the richer family that looks better is better, and waiting for a whole standard error costs more.
     errors = 0.5 if pool.n_samples >= MANY_ROWS * members else 2.0
-    chosen = _first_near_best(judge, seen, values, errors)
+    contest = Contest.of(judge.metric, seen, judge.y, judge.groups, seed)
+    chosen = contest.first_near_best(errors)
     scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
-    correction = _flattery(judge, seen, seed)
+    flattery = contest.flattery(errors)
+    correction = -flattery if check_metric(judge.metric).greater_is_better else flattery
     return Choice(candidates[chosen], predictions[chosen], scores, correction, stopped_early, failed)
-
-
-def _first_near_best(judge: Judge, predictions: Sequence[Probs], values: Sequence[float], errors: float) -> int:
-    best = 0
-    for i, value in enumerate(values):
-        if is_better(judge.metric, value, values[best]):
-            best = i
-    losses = [row_losses(judge.metric, probs, judge.y) for probs in predictions]
-    for i, value in enumerate(values[:best]):
-        ours, top = losses[i], losses[best]
-        if ours is None or top is None:
-            near = abs(value - values[best]) < 1e-3
-        else:
-            difference = _by_group(ours - top, judge.groups)
-            error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.inf
-            near = difference.mean() <= errors * error
-        if near:
-            return i
-    return best
-
-
-def _by_group(values: NDArray[np.float64], groups: NDArray[np.int64] | None) -> NDArray[np.float64]:
-    if groups is None:
-        return values
-    index = np.unique(groups, return_inverse=True)[1]
-    sums = np.bincount(index, weights=values)
-    return np.asarray(sums * len(sums) / len(values))
-
-
-def _flattery(judge: Judge, predictions: Sequence[Probs], seed: int) -> float:
-    """Bootstrap bias-corrected cross-validation (Tsamardinos et al., 2018), for metrics that are means over rows.
-
-    On each draw the best candidate of the drawn rows is scored on the rows left out; what it looks better by on the
-    drawn rows is the flattery of choosing. Groups are drawn whole.
-    """
-    losses = [row_losses(judge.metric, probs, judge.y) for probs in predictions]
-    if any(loss is None for loss in losses) or len(losses) < 2:
-        return 0.0
-    table = np.stack([loss for loss in losses if loss is not None])
-    sizes = np.ones(table.shape[1])
-    if judge.groups is not None:
-        index = np.unique(judge.groups, return_inverse=True)[1]
-        table, sizes = np.stack([np.bincount(index, weights=row) for row in table]), np.bincount(index).astype(float)
-    rng = np.random.default_rng(seed)
-    n = len(sizes)
-    flattery = []
-    for _ in range(DRAWS):
-        counts = np.bincount(rng.integers(0, n, n), minlength=n)
-        out = counts == 0
-        if not out.any():
-            continue
-        inside = table @ counts / (sizes @ counts)
-        best = int(inside.argmin())
-        outside = table[:, out].sum(axis=1) / sizes[out].sum()
-        # The same draw's other candidates tell how hard its left-out rows are.
-        flattery.append((outside[best] - outside.mean()) - (inside[best] - inside.mean()))
-    value = float(np.mean(flattery)) if flattery else 0.0
-    return -max(value, 0.0) if check_metric(judge.metric).greater_is_better else max(value, 0.0)

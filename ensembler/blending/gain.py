@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ class Gain:
     def beyond_noise(self) -> bool:
         """Whether the whole interval is above zero."""
         return self.low > 0
+
+    def less(self, flattery: float) -> Gain:
+        """The gain without what the choice of the prediction flatters it by."""
+        return replace(self, value=self.value - flattery, low=self.low - flattery, high=self.high - flattery)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.automatic import NUMERICAL_FAILURES, Candidate, Judge, choose
+from ensembler.blending.automatic import NUMERICAL_FAILURES, Candidate, Choice, Judge, choose
 from ensembler.blending.calibration import Calibrated
 from ensembler.blending.cross_fitting import PARTS, cross_fit, fit_with_parts, fitting_parts
 from ensembler.blending.gain import paired_gain
@@ -122,7 +122,7 @@ def make_blend(
             "correction": correction,
             "gains": _extra(
                 "the gain over plain baselines",
-                lambda: _gains_over_baselines(whole, narrowing, spec, part, choice.cross_fitted),
+                lambda: _gains_over_baselines(whole, narrowing, spec, part, choice),
                 list[dict[str, Any]],
                 findings,
             ),
@@ -182,7 +182,7 @@ def make_blend(
         fitted_oof=np.asarray(fitted, np.float32),
         test=test,
         scores=scores_of(pool, spec.metric, fitted, cross_fitted, test, correction),
-        gain=gain_over_best(pool, spec, cross_fitted, solo),
+        gain=gain_over_best(pool, spec, cross_fitted, solo, correction),
         warnings=tuple(finding.to_json() for finding in findings),
         details=details,
     )
@@ -387,7 +387,7 @@ def scores_of(
 
 
 def _gains_over_baselines(
-    pool: Pool, narrowing: Narrowing | None, spec: BlendSpec, part: NDArray[np.int64], cross_fitted: Probs
+    pool: Pool, narrowing: Narrowing | None, spec: BlendSpec, part: NDArray[np.int64], choice: Choice
 ) -> list[dict[str, Any]]:
     """The gain over what one would otherwise hand in: soft voting with a temperature, and greedy selection."""
     if len(pool.names) < 2:
@@ -397,17 +397,22 @@ def _gains_over_baselines(
     for baseline in baselines:
         make = baseline.make if narrowing is None else narrowing.around(baseline)
         theirs = cross_fit(make, pool.oof, pool.y, part)
-        gain = paired_gain(spec.metric, cross_fitted, baseline.label, theirs, pool.y, pool.groups, seed=spec.seed)
-        gains.append(gain.to_json())
+        gain = paired_gain(
+            spec.metric, choice.cross_fitted, baseline.label, theirs, pool.y, pool.groups, seed=spec.seed
+        )
+        gains.append(gain.less(abs(choice.correction)).to_json())
     return gains
 
 
 def gain_over_best(
-    pool: Pool, spec: BlendSpec, cross_fitted: Probs, solo: NDArray[np.float64]
+    pool: Pool, spec: BlendSpec, cross_fitted: Probs, solo: NDArray[np.float64], correction: float = 0.0
 ) -> dict[str, Any] | None:
-    """The paired gain over the member that is best alone, by its scores `solo` `[members]`; None for a lone member."""
+    """The paired gain over the member that is best alone, by its scores `solo` `[members]`; None for a lone member.
+
+    Like the score it has `correction` taken off, so that the score, the gain and the best member's score add up.
+    """
     if len(pool.names) < 2:
         return None
     best = _best(spec.metric, solo)
     gain = paired_gain(spec.metric, cross_fitted, pool.names[best], pool.oof[best], pool.y, pool.groups, seed=spec.seed)
-    return gain.to_json()
+    return gain.less(abs(correction)).to_json()

@@ -109,7 +109,7 @@ def blend_label_sets(
         fitted_oof=np.asarray(fitted, np.float32),
         test=None if test is None else np.asarray(test, np.float32),
         scores=scores_of(pool, spec.metric, fitted, oof, test, details.get("correction", 0.0)),
-        gain=gain_over_best(replace(members, oof=alone), spec, oof, solo),
+        gain=gain_over_best(replace(members, oof=alone), spec, oof, solo, details.get("correction", 0.0)),
         details=details,
     )
 

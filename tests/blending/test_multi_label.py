@@ -111,8 +111,8 @@ def test_copies_of_a_member_gain_nothing_by_thresholds(pool):
 
 
 def test_rows_of_one_sample_are_no_further_evidence(pool):
-    few = dataclasses.replace(pool, oof=pool.oof[:, :20], y=pool.y[:20], folds=pool.folds[:20])
-    assert yes_or_no(few).n_samples == 20
+    few = dataclasses.replace(pool, oof=pool.oof[:, :12], y=pool.y[:12], folds=pool.folds[:12])
+    assert yes_or_no(few).n_samples == 12
     assert "few_rows" in {warning["code"] for warning in make_blend(few, BlendSpec(method="soft")).warnings}
     labels = {c.method for c in candidates_for(yes_or_no(few), "log_loss")}
     assert not {"loglinear", "stack"} & labels
