@@ -50,7 +50,7 @@ class BlendSpec(BaseModel):
         if self.weights is None and self.method == "weights":
             raise ValueError("method: weights needs weights, for instance weights: {a: 2, b: 1}")
         values = self.weights.values() if isinstance(self.weights, dict) else self.weights or (1.0,)
-        if any(not math.isfinite(v) or v < 0 for v in values) or sum(values) == 0:
+        if any(not math.isfinite(v) or v < 0 for v in values) or sum(values) in (0, math.inf):
             raise ValueError(f"weights {self.weights} should be finite, not negative and not all zero")
         decisions = tuple(dict.fromkeys((*DECISION_METRICS, *LABEL_SET_DECISIONS)))
         if self.calibrate == "biases" and self.metric not in decisions:

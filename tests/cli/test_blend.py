@@ -88,3 +88,8 @@ def test_remarks_reach_the_user_and_the_json(ens_here, run):
     codes = {w["code"] for w in json.loads(done.stdout)["warnings"]}
     assert codes >= {"not_probabilities", "ordered_classes"}
     assert "squared distance of the classes" in ens_here("evaluate", "fake", "--metrics", "cohen_kappa").stdout
+
+
+def test_weights_whose_sum_is_no_number_are_refused(ens_here, fake_run):
+    done = ens_here("blend", "fake", "--weights", "a=1e308,b=1e308", expect=2)
+    assert "should be finite, not negative and not all zero" in done.stderr
