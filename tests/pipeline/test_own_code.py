@@ -182,6 +182,7 @@ def test_a_recipe_finds_a_module_beside_it_and_says_what_runs(folder, monkeypatc
     assert "added hflip" in found.stdout
 
 
+@pytest.mark.timeout(300)  # two processes import torch anew
 def test_several_processes_and_steps_find_the_module_too(folder):
     folder.recipe("tinyown:net", **{"{size: 16}": "{size: 16, prepare: ['tinyown:half']}"})
     (folder.path / "tinyown.py").write_text(TINY + "\ndef half(image):\n    return image // 2\n")

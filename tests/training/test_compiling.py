@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import timm
 import torch
 
 from ensembler.errors import TrainingError
@@ -95,6 +96,19 @@ def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(da
         train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
 
 
+ARCHITECTURES = [
+    "test_byobnet",
+    "test_convnext",
+    "test_convnext2",
+    "test_convnext3",
+    "test_efficientnet",
+    "test_efficientnet_evos",
+    "test_efficientnet_gn",
+    "test_efficientnet_ln",
+    "test_mambaout",
+]
+
+
 def network_of_width(width):
     layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, width), torch.nn.Linear(width, 2))
     return Normalised(layers, (0.5,) * 3, (0.25,) * 3)
@@ -109,13 +123,15 @@ def test_every_architecture_of_a_process_is_compiled_and_the_folds_of_one_share_
 
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda call, **_: real(call, backend=backend))
-    images = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
-    for width in range(3, 15):
+    images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    for backbone in ARCHITECTURES:
         before = len(graphs)
-        for _ in range(3):
-            compiling.compiled(network_of_width(width))(images)
+        for _ in range(2):
+            network = Normalised(timm.create_model(backbone, num_classes=2), (0.5,) * 3, (0.25,) * 3)
+            compiling.compiled(network)(images)
         made.append(len(graphs) - before)
-    assert made == [1] * 12
+    assert made == [1] * len(ARCHITECTURES)
+    images = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
     # So are those of the engine, which stand side by side.
     graphs.clear()
     predictors = [engine.prepare(network_of_width(width).eval(), images, "off", "cpu") for width in range(20, 32)]
