@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.guards import Finding
 from ensembler.blending.make import BlendResult, make_blend
 from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError
 from ensembler.files import claim
+from ensembler.pipeline.evaluate import is_flattered
 from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.pool import BLEND_PREFIX, read_pool
 from ensembler.pipeline.submission import write_submission
@@ -102,10 +104,24 @@ def blend_run(
         progress=on_progress,
         part=None if part is None else part[found.rows],
     )
+    result = replace(result, warnings=(*result.warnings, *_flattered(store, result.members)))
     outcome = BlendOutcome(store.name, result, found.rows)
     asked = asked or (spec, found.pool.names)
     keep_blend(store, outcome, found.target, found.pool.classes, spec, views, asked)
     return outcome
+
+
+def _flattered(store: RunStore, members: Sequence[str]) -> list[dict[str, Any]]:
+    """A warning for each member whose epoch was chosen by the rows that the blend is scored on."""
+    found = []
+    for name in members:
+        if not name.startswith(BLEND_PREFIX) and is_flattered(store.member(name)):
+            message = (
+                f"member {name!r}: its epochs were chosen by the rows it is scored on, so its score, and that of the "
+                "blend, are a little too good"
+            )
+            found.append(Finding("chosen_by_score", name, message).to_json())
+    return found
 
 
 def _blends_below(store: RunStore, members: Sequence[str]) -> set[str]:

@@ -60,6 +60,11 @@ class MixedGroupsError(RequestError):
     """The rows of one group have several labels of a target that is to be scored by group."""
 
 
+def is_flattered(member: Member) -> bool:
+    """Whether the member's epoch was chosen by the rows that it is scored on."""
+    return (member.record.model_extra or {}).get("chosen_by", "last") != "last"
+
+
 def check_per(name: str) -> Literal["row", "group"]:
     """Return `name` as what is scored, or raise UnknownNameError."""
     if name not in ("row", "group"):
@@ -129,7 +134,7 @@ def evaluate(
     label = next((t for t in store.samples.targets if t in found), store.samples.targets[0])
     order = {target: i for i, target in enumerate(store.samples.targets)}
     rows.sort(key=lambda row: (order.get(row.target, 0), row.kind == "blend"))
-    flattered = tuple(m.name for m in opened if (m.record.model_extra or {}).get("chosen_by", "last") != "last")
+    flattered = tuple(member.name for member in opened if is_flattered(member))
     return Evaluation(store.name, store.classes(label), tuple(rows), flattered)
 
 

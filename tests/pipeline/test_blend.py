@@ -126,3 +126,11 @@ def test_a_blend_removes_what_killed_processes_left_in_a_run_that_no_recipe_made
         path.touch()
     blend_run(fake_run, BlendSpec(method="soft"))
     assert [path for path in left if path.exists()] == []
+
+
+def test_members_whose_epochs_were_chosen_by_their_score_are_named(fake_run):
+    path = fake_run.folder / "members" / "a" / "member.json"
+    write_json(path, read_json(path) | {"chosen_by": "best"})
+    result = blend_run(RunStore(fake_run.folder), BlendSpec(method="soft")).result
+    assert [w["member"] for w in result.warnings if w["code"] == "chosen_by_score"] == ["a"]
+    assert "chosen_by_score" in {w["code"] for w in fake_run.blend("soft").record.warnings}
