@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 LEVEL = 0.95
 _SIMULATED = 10_000  # draws for a quantile of the largest of several deviations
-_MANY = 60  # units from which a t distribution is as good as normal
+_MANY = 60  # units from which the largest of several deviations is as good as that of normal ones
+_NORMAL = 1000.0  # degrees of freedom from which t is normal to 0.15 %, and scipy need not be loaded for it
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,14 @@ def _unknown(n_values: int) -> Uncertainty:
 
 def t_quantile(freedom: float) -> float:
     """How many standard errors a two-sided interval reaches; infinite without a degree of freedom."""
-    return float(stdtrit(freedom, (1 + LEVEL) / 2)) if freedom > 0 else np.inf
+    if freedom <= 0:
+        return np.inf
+    share = (1 + LEVEL) / 2
+    if freedom >= _NORMAL:
+        return NormalDist().inv_cdf(share)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, share))
 
 
 def joint_quantile(correlation: NDArray[np.float64], freedom: float, rng: np.random.Generator) -> float:

@@ -164,7 +164,6 @@ def _work(share: Share, mouth: Connection) -> None:
     """Train with a share of the cores until no fold is left; what happens goes into `mouth`."""
     # Ctrl-C reaches all of them at once: the process that shows progress ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)  # so that the last epoch is kept
     os.environ["OMP_NUM_THREADS"] = str(share.threads)
     import torch
 
@@ -174,6 +173,7 @@ def _work(share: Share, mouth: Connection) -> None:
 
     torch.set_num_threads(share.threads)
     try:
+        signal.signal(signal.SIGTERM, _stop)  # so that the last epoch is kept
         introduce_code_of(share.recipe, Progress())  # the process that shows progress has said it
         workspace = open_workspace(share.recipe, share.artifacts, Sender(mouth))
         trainer = Trainer(workspace, share.device, share.workers, helps=True)
@@ -187,6 +187,8 @@ def _work(share: Share, mouth: Connection) -> None:
         mouth.send(("error", (EnsemblerError(str(error)),)))
     except OSError as error:
         mouth.send(("error", (OSError(error.errno, error.strerror, error.filename),)))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to keep, and the interpreter is about to end
 
 
 def _stop(*_: object) -> None:

@@ -1,3 +1,4 @@
+import sys
 import textwrap
 
 import pytest
@@ -11,6 +12,12 @@ def tiny(num_classes, in_chans, width=8):
         torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(4 * width, num_classes),
     )
 """
+
+
+@pytest.fixture(autouse=True)
+def fresh_modules(monkeypatch):
+    """No test sees the tiny networks of another one, which have the same name."""
+    monkeypatch.delitem(sys.modules, "tinynets", raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ def of_an_earlier_version(plan, folder):
     """Give what is finished of a member the fingerprint that earlier versions wrote, which had no classes in it."""
     from ensembler.predictions.finished_folds import FinishedFold, read_finished_fold, write_finished_fold
 
-    old = plan._fingerprint_without_classes
+    old = plan._fingerprint(classes=False, contents=True)
     assert old != plan.fingerprint
     for path in folder.glob("fold?.logits.safetensors"):
         found = read_finished_fold(folder, int(path.name[4]))

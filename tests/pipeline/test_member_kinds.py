@@ -9,6 +9,7 @@ from scipy.special import log_softmax, logsumexp
 
 from ensembler import Recipe, Run
 from ensembler.networks.checkpoint import load_checkpoint
+from ensembler.networks.spec import NetworkSpec
 from ensembler.pipeline.kfold import Trainer
 from ensembler.pipeline.progress import Progress
 from ensembler.pipeline.run_recipe import kfold_recipe, run_recipe
@@ -83,7 +84,7 @@ def _logits_belong_to_their_checkpoints(store):
 
     for name in ("cnn-ema", "bag-e2", "boost", "stew"):
         member = store.member(name)
-        network = load_checkpoint(member.folder / "fold1.safetensors", "cpu")
+        network = load_checkpoint(member.folder / "fold1.safetensors", "cpu", NetworkSpec(backbone="tinynets:tiny"))
         row = int(np.flatnonzero(member.folds == 1)[3])
         image = fit_to_input(
             decode(store.folder.parents[1] / "shapes" / store.samples.train["id"][row]), 16, 3, "stretch"

@@ -189,7 +189,7 @@ def test_a_sum_of_networks_gives_log_probabilities_and_survives_the_disk(data, t
     terms = [inner((images.float() - network.mean) / network.std) for inner in network.network.networks]
     assert torch.allclose(logs, torch.log_softmax(sum(terms), dim=1), atol=1e-6)
     save_checkpoint(tmp_path / "w.safetensors", network, spec, {"classes": 2, "size": 12, "channels": 3}, {})
-    assert torch.equal(load_checkpoint(tmp_path / "w.safetensors", "cpu")(images), logs)
+    assert torch.equal(load_checkpoint(tmp_path / "w.safetensors", "cpu", spec)(images), logs)
 
 
 def test_the_factor_of_a_sum_counts(data):
