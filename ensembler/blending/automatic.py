@@ -138,14 +138,17 @@ def choose(
     judge: Judge | None = None,
     narrowing: Narrowing | None = None,
     narrowed: int | None = None,
+    chosen: str | None = None,
 ) -> Choice:
     """Cross-fit the candidates and take the first that is as good as the best, by `metric` or a `judge`.
 
-    With a `narrowing` every part chooses its members from the whole `pool`; the blend has `narrowed` of them.
+    With a `narrowing` every part chooses its members from the whole `pool`; the blend has `narrowed` of them. `chosen`
+    is the label of a candidate that was taken before: where it is among them, it is taken again.
     """
     judge = judge or Judge(metric, pool.y, pool.groups)
     members = narrowed or len(pool.names)
     candidates = candidates_for(pool, metric, seed, after=after, before=before, members=members)
+    candidates = [candidate for candidate in candidates if candidate.label == chosen] or candidates
     predictions: list[NDArray[np.float64]] = []
     compared: list[Candidate] = []
     failed: dict[str, str] = {}
@@ -181,8 +184,8 @@ def choose(
     # many rows the richer family that looks better is better, and waiting for a whole standard error costs more.
     errors = 0.5 if pool.n_samples >= MANY_ROWS * members else 2.0
     contest = Contest.of(judge.metric, seen, judge.y, judge.groups, seed)
-    chosen = contest.first_near_best(errors)
+    best = contest.first_near_best(errors)
     scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
     flattery = contest.flattery(errors)
     correction = -flattery if check_metric(judge.metric).greater_is_better else flattery
-    return Choice(candidates[chosen], predictions[chosen], scores, correction, stopped_early, failed)
+    return Choice(candidates[best], predictions[best], scores, correction, stopped_early, failed)

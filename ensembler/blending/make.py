@@ -70,18 +70,21 @@ def make_blend(
     progress: Callable[[str, int, int], None] | None = None,
     part: NDArray[np.int64] | None = None,
     judge: Judge | None = None,
+    chosen: str | None = None,
 ) -> BlendResult:
     """Find the blend that `spec` asks for, over rows with one label each or with several at once.
 
     `auto` leaves out members that look leaked unless they are in `trust`, and stops comparing after `budget` seconds;
     a greedy or hill-climbing search shares them with its cross-fitting. `explain` takes the time to fit the blend
     without each member, and keeps reliability tables. `part` `[rows]` are the parts of cross-fitting, where blends that
-    build on each other share them; `judge` says what `auto` compares by where that is not `spec.metric` of the pool.
+    build on each other share them; `judge` says what `auto` compares by where that is not `spec.metric` of the pool,
+    and `chosen` what it took when the same blend was made before.
     """
     if pool.y.ndim == 2:
         from ensembler.blending.multi_label import blend_label_sets
 
         asked: dict[str, Any] = {"trust": trust, "budget": budget, "explain": explain, "progress": progress}
+        asked |= {"chosen": chosen}
         return blend_label_sets(pool, spec, part=part, **asked)
     check_metric(spec.metric, several=False)
     began = time.perf_counter()
@@ -114,6 +117,7 @@ def make_blend(
             judge=judge,
             narrowing=narrowing,
             narrowed=len(pool.names),
+            chosen=chosen,
         )
         candidate, cross_fitted, correction = choice.candidate, choice.cross_fitted, choice.correction
         details = {

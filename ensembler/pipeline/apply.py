@@ -84,6 +84,11 @@ def apply_blend(store: RunStore, name: str, test: NewProbs, code: Collection[str
     ]
     pool: Pool = replace(found.pool, test=tuple(new), test_y=np.full((new[0].shape[1], *found.pool.y.shape[1:]), -1))
     # The record's members are what was left after pruning, costs and trust: nothing is left out a second time.
-    result = make_blend(pool, spec.model_copy(update={"prune": None, "max_cost": None}), trust=found.pool.names)
+    settled: dict[str, object] = {"prune": None, "max_cost": None}
+    if spec.method == "weights":
+        settled["weights"] = record.weights  # those given may name members that were left out
+    details = extra.get("details")
+    chosen = details.get("chosen") if isinstance(details, dict) else None
+    result = make_blend(pool, spec.model_copy(update=settled), trust=found.pool.names, chosen=chosen)
     assert result.test is not None
     return result.test

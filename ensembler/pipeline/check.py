@@ -62,7 +62,7 @@ def check_recipe(recipe: Recipe) -> None:
 def _check_blend(spec: BlendSpec) -> None:
     """What the blend is named after, before hours are spent on members to blend."""
     check_metric(spec.metric)
-    if spec.method == "auto" or ":" in spec.method:
+    if spec.method == "auto":
         return
     BLEND_METHODS.load(spec.method)
     for option in spec.options:

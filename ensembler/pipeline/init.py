@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -116,7 +117,8 @@ def _look_at_folder(path: Path) -> _Guess:
     train = path / "train" if "train" in names and names <= {"train", "test"} else path
     classes = sub_folders(train)
     images, others = find_images(train)
-    counts = {folder.name: sum(image.is_relative_to(folder) for image in images) for folder in classes}
+    found = Counter(image.relative_to(train).parts[0] for image in images)
+    counts = {folder.name: found[folder.name] for folder in classes}
     if not any(counts.values()):
         raise DataError(
             f"{path} has no class folders with images and no train.csv; expected CLASS/image.jpg or a table"

@@ -238,9 +238,12 @@ class _Training:
     def is_over(self) -> bool:
         """Whether all epochs are done, or patience ran out."""
         done, patience = len(self.history), self.spec.patience
-        if patience is not None and self.best_epoch and done - self.best_epoch >= patience:
+        if done >= self.spec.epochs:
             return True
-        return done >= self.spec.epochs
+        if patience is None or not self.best_epoch:
+            return False
+        was_judged = self.history[-1].judged is not None  # with val_interval, the next look may find a better one
+        return was_judged and done - self.best_epoch >= patience
 
     def compile(
         self,

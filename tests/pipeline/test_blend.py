@@ -10,6 +10,7 @@ from ensembler.pipeline.apply import apply_blend
 from ensembler.pipeline.blend import blend_run
 from ensembler.pipeline.pool import read_pool
 from ensembler.predictions.store import RunStore
+from ensembler.predictions.testing import write_fake_member
 
 
 def test_a_blend_may_be_a_member_of_another(fake_run):
@@ -72,8 +73,6 @@ def test_costs_come_from_what_predicting_took(fake_run):
 
 
 def test_a_member_of_another_number_of_folds_is_named(fake_run):
-    from ensembler.predictions.testing import write_fake_member
-
     oof, test = fake_run.member("a").oof_logits, fake_run.member("a").test_logits
     write_fake_member(
         fake_run.folder, "odd", oof, np.concatenate([test, test]), fake_run.classes("label"), ("identity", "hflip")
@@ -97,8 +96,37 @@ def test_new_samples_are_predicted_by_the_members_a_budget_bought_and_a_leak_tha
     assert np.allclose(apply_blend(fake_run, "trusted", test), trusted.result.test, atol=1e-6)
 
 
+def with_a_twin(run):
+    a = run.member("a")
+    views = a.record.views
+    oof, test = np.array(a.oof_logits), np.array(a.test_logits)
+    write_fake_member(run.folder, "twin", oof + 0.01, test + 0.01, run.classes("label"), views)
+    return RunStore(run.folder)
+
+
+@pytest.mark.parametrize("weights", [{"a": 1.0, "b": 2.0, "twin": 1.0}, [1.0, 2.0, 1.0]], ids=["named", "in order"])
+def test_new_samples_are_predicted_with_weights_of_which_some_were_pruned(fake_run, weights):
+    run = with_a_twin(fake_run)
+    made = blend_run(run, BlendSpec(method="weights", weights=weights, prune=0.05))
+    assert len(made.result.members) == 2
+    test = {(name, "label"): run.member(name).test(run.classes("label")) for name in made.result.members}
+    assert np.allclose(apply_blend(run, "weights", test), made.result.test, atol=1e-6)
+
+
+def test_new_samples_are_predicted_by_the_candidate_that_auto_took_then(fake_run):
+    classes = fake_run.classes("label")
+    for name in ("a", "b"):  # far too certain: with time for it, auto takes a temperature
+        logits = [5 * np.array(part) for part in (fake_run.member(name).oof_logits, fake_run.member(name).test_logits)]
+        write_fake_member(fake_run.folder, name, *logits, classes, fake_run.member(name).record.views)
+    run = RunStore(fake_run.folder)
+    hurried = blend_run(run, BlendSpec(), budget=0.0)
+    assert hurried.result.details["chosen"] == "simplex"
+    assert blend_run(run, BlendSpec(name="patient")).result.details["chosen"] != "simplex"
+    test = {(name, "label"): run.member(name).test(classes) for name in ("a", "b")}
+    assert np.allclose(apply_blend(run, "auto", test), hurried.result.test, atol=1e-6)
+
+
 def test_rows_that_a_member_lacks_are_left_out_of_mapped_pools_too(fake_run, monkeypatch):
-    from ensembler.predictions.testing import write_fake_member
 
     oof = np.array(fake_run.member("a").oof_logits)
     oof[:, 5:9] = np.nan

@@ -56,6 +56,16 @@ def test_every_shipped_recipe_can_be_written(tmp_path):
     assert {"digits", "fashion-mnist", "clothing"} <= set(shipped_recipes())
 
 
+def test_images_of_many_classes_are_counted_in_one_pass(tmp_path, monkeypatch):
+    data, asked = tmp_path / "many", []
+    pictures(data, [f"c{c:02d}/{i}.png" for c in range(12) for i in range(2)])
+    plain = Path.is_relative_to
+    monkeypatch.setattr(Path, "is_relative_to", lambda *paths: asked.append(paths) or plain(*paths))
+    written = init_recipe(str(data), tmp_path / "many.yaml")
+    assert "24 images in 12 class folders." in written.findings
+    assert len(asked) <= 24
+
+
 def test_what_cannot_be_guessed_is_said(tmp_path):
     with pytest.raises(RequestError, match="does not exist; name a folder of images, a CSV, or a shipped recipe"):
         init_recipe(str(tmp_path / "nowhere"))

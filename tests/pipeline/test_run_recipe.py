@@ -726,6 +726,7 @@ def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(
     ("override", "message"),
     [
         ("blend.method=magic", "blend: unknown blend method 'magic'"),
+        ("blend.method=mine:Blend", "blend: unknown blend method 'mine:Blend'"),
         ("blend.metric=acuracy", "blend: unknown metric 'acuracy'; did you mean 'accuracy'"),
         ("blend={method: greedy, options: {runds: 3}}", "'runds' is not an option of the blend method 'greedy'"),
     ],

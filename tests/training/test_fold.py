@@ -270,6 +270,8 @@ def validating(monkeypatch, values):
         ({"patience": 2, "choose_by": "accuracy"}, [0.1, 0.5, 0.5, 0.4], 4, 2),
         ({"choose": "best", "choose_by": "f1_macro"}, [0.1, 0.2, 0.3, 0.2, 0.3, 0.2], 6, 3),
         ({"choose": "best", "val_interval": 2}, [0.5, 0.4, 0.6], 6, 4),
+        ({"patience": 1, "val_interval": 2}, [0.5, 0.4, 0.6], 6, 4),  # it does not stop where nobody looked
+        ({"patience": 1, "val_interval": 2}, [0.5, 0.6], 4, 2),
         ({"choose": "best"}, [float("nan")] * 6, 6, 6),
         ({}, [0.5], 6, 6),
     ],
