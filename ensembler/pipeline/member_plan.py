@@ -18,6 +18,7 @@ from ensembler.errors import RequestError, StoreError, UnknownNameError
 from ensembler.files import sha256_by_stat
 from ensembler.label_sets import is_known
 from ensembler.metrics import score
+from ensembler.networks.sources import FOLDER, contents_of_backbone, source_of_backbone
 from ensembler.pipeline.fingerprint import fingerprint
 from ensembler.pipeline.jobs import MemberJob
 from ensembler.pipeline.workspace import Workspace
@@ -120,7 +121,6 @@ class MemberPlan:
     def _contents(self) -> dict[str, str]:
         """Digests of what lies in files of the user's own, which may be edited under the same name."""
         from ensembler.data.prepare import contents_of_steps
-        from ensembler.networks.sources import contents_of_backbone
 
         base = self.job.base
         backbone = contents_of_backbone(base.backbone, weights=base.pretrained)
@@ -134,6 +134,8 @@ class MemberPlan:
         options = spec.decisive_options
         if spec.checkpoint is not None:  # what is in the file counts, not where it lies
             options["checkpoint"] = sha256_by_stat(Path(spec.checkpoint))
+        if source_of_backbone(spec.backbone)[0] == FOLDER:  # likewise, see `_contents`
+            options["backbone"] = FOLDER
         if isinstance(spec, MemberSpec):
             options["ema"] = (spec.ema or EMA_DECAY) if self.job.weights == "ema" else None
         return {**options, "weights": self.job.weights}

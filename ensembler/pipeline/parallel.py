@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -174,8 +174,9 @@ def _work(share: Share, mouth: Connection) -> None:
     torch.set_num_threads(share.threads)
     try:
         signal.signal(signal.SIGTERM, _stop)  # so that the last epoch is kept
-        introduce_code_of(share.recipe, Progress())  # the process that shows progress has said it
-        workspace = open_workspace(share.recipe, share.artifacts, Sender(mouth))
+        # What opening has to say, the process that shows progress has said.
+        introduce_code_of(share.recipe, Progress())
+        workspace = replace(open_workspace(share.recipe, share.artifacts), progress=Sender(mouth))
         trainer = Trainer(workspace, share.device, share.workers, helps=True)
         result = trainer.train([job for job in workspace.jobs if job.name in share.members], share.folds)
         mouth.send(("result", (result.trained, result.failures)))

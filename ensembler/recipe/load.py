@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ensembler.errors import RecipeError, RequestError, nearest
+from ensembler.networks.sources import FOLDER, source_of_backbone
 from ensembler.predictions.store import check_name
 from ensembler.recipe.document import MAX_DEPTH, Document, Place, parse_value, read_document
 from ensembler.recipe.spec import RecipeSpec
@@ -42,7 +43,6 @@ _PATH_PLACES = (
 )
 # Places of a name that may hold a path, behind this.
 _BACKBONE_PLACES = (("defaults", "backbone"), ("members", "*", "backbone"))
-_IN_FOLDER = "local-dir:"
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def _resolve_paths(document: Document) -> Document:
         if isinstance(value, dict):
             return {key: resolve(item, (*place, key)) for key, item in value.items()}
         if isinstance(value, str) and any(_matches(place, pattern) for pattern in _BACKBONE_PLACES):
-            folder = value.removeprefix(_IN_FOLDER)
-            return value if folder == value else _IN_FOLDER + absolute(folder)
+            source, folder = source_of_backbone(value)
+            return f"{FOLDER}:{absolute(folder)}" if source == FOLDER else value
         is_path = any(_matches(place, pattern) for pattern in _PATH_PLACES)
         if not is_path or not isinstance(value, str) or (place == ("data", "source") and value in _BUILT_IN_SOURCES):
             return value

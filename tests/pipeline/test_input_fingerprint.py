@@ -10,8 +10,8 @@ from ensembler.pipeline.workspace import open_workspace
 
 
 @pytest.fixture
-def options(tmp_path):
-    def of_input(sizes, overrides=()):
+def plan(tmp_path):
+    def of(sizes, overrides=()):
         rng = np.random.default_rng(0)
         for i in range(12):
             path = tmp_path / "d" / "ab"[i % 2] / f"{i}.png"
@@ -23,9 +23,14 @@ def options(tmp_path):
         )
         (tmp_path / "r.yaml").write_text(text)
         workspace = open_workspace(Recipe.load(tmp_path / "r.yaml", overrides), tmp_path / "artifacts")
-        return MemberPlan(workspace, workspace.jobs[0]).options["input"]
+        return MemberPlan(workspace, workspace.jobs[0])
 
-    return of_input
+    return of
+
+
+@pytest.fixture
+def options(plan):
+    return lambda *given: plan(*given).options["input"]
 
 
 OLD = {"size": 16, "channels": 3, "resize": "stretch", "prepare": []}
@@ -41,3 +46,15 @@ def test_members_trained_on_images_scaled_otherwise_are_trained_again(options):
 
 def test_new_input_options_count(options):
     assert options([(20, 30)], ["input.decode=reduced"]) == {**OLD, "decode": "reduced"}
+
+
+def test_a_folder_of_weights_counts_by_what_is_in_it_and_not_by_where_it_lies(plan, tmp_path):
+    def fingerprint(folder, weights="those"):
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text('{"architecture": "test_resnet"}')
+        (folder / "model.safetensors").write_text(weights)
+        return plan([(20, 30)], [f"members.m={{backbone: 'local-dir:{folder}', pretrained: true}}"]).fingerprint
+
+    first = fingerprint(tmp_path / "here")
+    assert fingerprint(tmp_path / "there") == first
+    assert fingerprint(tmp_path / "there", "others") != first

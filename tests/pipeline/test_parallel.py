@@ -2,6 +2,7 @@ import multiprocessing
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from ensembler.pipeline.run_recipe import kfold_recipe
 
 class Heard(Progress):
     def __init__(self):
-        self.epochs, self.folds, self.warnings = [], [], []
+        self.epochs, self.folds, self.warnings, self.notes = [], [], [], []
 
     def epoch(self, epoch):
         self.epochs.append((epoch.member, epoch.fold, epoch.epoch))
@@ -24,6 +25,9 @@ class Heard(Progress):
     def warn(self, text):
         self.warnings.append(text)
 
+    def note(self, text):
+        self.notes.append(text)
+
 
 def kfold(recipe, folder, *overrides, **options):
     return kfold_recipe(Recipe.load(recipe, overrides), recipe.parent / folder, device="cpu", **options)
@@ -31,6 +35,10 @@ def kfold(recipe, folder, *overrides, **options):
 
 def test_folds_trained_at_once_are_those_trained_one_by_one(recipe, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(recipe.parent), prepend=os.pathsep)
+    manifest = recipe.parent / "shapes/train.csv"
+    table = pd.read_csv(manifest)
+    table.loc[0, "label"] += " "
+    table.to_csv(manifest, index=False)
     heard = Heard()
     together = kfold(recipe, "together", "members.odd={lr: 1.0e+30}", processes=2, progress=heard)
     assert sorted(heard.folds) == [(m, k) for m in ("narrow", "wide") for k in range(3)]
@@ -39,6 +47,7 @@ def test_folds_trained_at_once_are_those_trained_one_by_one(recipe, monkeypatch)
     assert {failure.member for failure in together.failures} == {"odd"}
     assert len(together.trained) == 6
     assert len([warning for warning in heard.warnings if "'odd'" in warning]) == 1  # it fails in one process, once
+    assert len([note for note in heard.notes if "the spaces around 1 label" in note]) == 1
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -165,11 +165,12 @@ def test_a_name_of_many_bytes_is_refused_before_anything_is_trained(recipe):
     assert Recipe.load(short).spec.name == name[:50]
 
 
-def test_a_folder_of_a_backbone_is_relative_to_the_recipe(tmp_path):
-    text = "data: {source: digits}\ndefaults: {backbone: 'local-dir:nets/a'}\nmembers: {m: {}, n: {backbone: 'a:b'}}\n"
+@pytest.mark.parametrize("source", ["local-dir", "local_dir"])  # timm takes both
+def test_a_folder_of_a_backbone_is_relative_to_the_recipe(tmp_path, source):
+    text = f"data: {{source: digits}}\ndefaults: {{backbone: '{source}:a'}}\nmembers: {{m: {{}}, n: {{backbone: 'a:b'}}}}\n"
     (tmp_path / "r.yaml").write_text(text)
     members = Recipe.load(tmp_path / "r.yaml").spec.members
-    assert members["m"].backbone == f"local-dir:{tmp_path}/nets/a"
+    assert members["m"].backbone == f"local-dir:{tmp_path}/a"
     assert members["n"].backbone == "a:b"
 
 
