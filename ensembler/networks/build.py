@@ -190,6 +190,8 @@ def _timm_network(spec: NetworkSpec, classes: int, size: int, channels: int) -> 
         with _faults_explained(spec, size), loading_explained(start) as loaded:
             network = timm.create_model(spec.backbone, pretrained=True, **arguments)
         check_loaded(network, loaded, start)
+        config: Any = network.pretrained_cfg
+        config.pop("state_dict", None)  # timm keeps it, and every copy of the network would
     # What builds it again without a hub or a folder; it goes wherever the network is copied to.
     settled = {key: arguments[key] for key in ("img_size",) if key in arguments}
     network.__dict__["ens_built_from"] = _described(spec, known).model_copy(

@@ -132,6 +132,12 @@ def test_a_folder_of_timm_is_used_and_not_needed_for_predicting(tmp_path, offlin
     assert torch.equal(load_checkpoint(path, "cpu")(IMAGES), network.to(memory_format=torch.channels_last)(IMAGES))
 
 
+def test_a_network_does_not_keep_the_weights_it_started_from(tmp_path):
+    folder_of(tmp_path / "net")
+    network = build_network(NetworkSpec(backbone=f"local-dir:{tmp_path / 'net'}", pretrained=True), **SHAPE).network
+    assert not any(config.get("state_dict") for config in (network.pretrained_cfg, network.default_cfg))
+
+
 def test_a_folder_that_is_none_of_timm_says_what_is_expected(tmp_path):
     with pytest.raises(DataError, match="expected a folder as timm saves networks"):
         check_network(NetworkSpec(backbone=f"local-dir:{tmp_path}"), size=32, channels=3)
