@@ -189,10 +189,16 @@ def find_images(folder: Path, *, recursive: bool = True) -> tuple[list[Path], li
         runs = [p for p in found if p.is_dir() and _holds_runs(p)]
         found = [p for p in folder.rglob("*") if not any(p.is_relative_to(run) for run in runs)]
     # Natural order, so that 2.jpg stands before 10.jpg.
-    files = sorted((p for p in found if p.is_file() and not p.name.startswith(".")), key=lambda p: natural(str(p)))
+    shown_files = (p for p in found if p.is_file() and not _is_hidden(p, folder))
+    files = sorted(shown_files, key=lambda p: natural(str(p)))
     images = [path for path in files if is_image_file(path)]
     kept = set(images)
     return images, [path for path in files if path not in kept]
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a path below a folder, or a folder on the way to it, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def is_image_file(path: Path) -> bool:

@@ -197,6 +197,15 @@ def test_an_image_counts_whatever_its_name_ends_with(folder, name, kind):
     assert f"cat/{name}" in {f"cat/{i}" for i in read_unlabelled(folder / "cat", DataSpec(source="x")).table["id"]}
 
 
+def test_what_lies_in_hidden_folders_does_not_count(folder):
+    (folder / "cat" / ".ipynb_checkpoints").mkdir()
+    (folder / "cat" / ".ipynb_checkpoints" / "notes.txt").write_text("")
+    image(folder / "cat" / ".ipynb_checkpoints" / "copy.png")
+    samples = read_samples(DataSpec(source=str(folder)), FOLDS)
+    assert len(samples.images) == 12
+    assert not samples.remarks
+
+
 def test_runs_kept_beside_the_class_folders_are_no_class(folder):
     (folder / "artifacts" / "img").mkdir(parents=True)
     (folder / "artifacts" / "img" / "recipe.lock.json").write_text("{}")
