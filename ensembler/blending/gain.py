@@ -35,8 +35,12 @@ class Gain:
         return self.low > 0
 
     def less(self, flattery: float) -> Gain:
-        """The gain without what the choice of the prediction flatters it by."""
-        return replace(self, value=self.value - flattery, low=self.low - flattery, high=self.high - flattery)
+        """The gain without what the choice of the prediction flatters it by.
+
+        How much that is is an estimate itself: the interval reaches down to where the gain may lie with it taken off,
+        and stays as high as it was without.
+        """
+        return replace(self, value=self.value - flattery, low=self.low - flattery)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

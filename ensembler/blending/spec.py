@@ -48,7 +48,9 @@ class BlendSpec(BaseModel):
         if self.weights is not None and self.method not in ("weights", "auto"):
             raise ValueError(f"weights are for method: weights, not for {self.method!r}")
         if self.weights is None and self.method == "weights":
-            raise ValueError("method: weights needs weights, for instance weights: {a: 2, b: 1}")
+            raise ValueError(
+                "method: weights needs weights: {a: 2, b: 1} in a recipe, --weights a=2,b=1 on the command line"
+            )
         values = self.weights.values() if isinstance(self.weights, dict) else self.weights or (1.0,)
         if any(not math.isfinite(v) or v < 0 for v in values) or sum(values) in (0, math.inf):
             raise ValueError(f"weights {self.weights} should be finite, not negative and not all zero")

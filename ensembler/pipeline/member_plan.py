@@ -94,10 +94,7 @@ class MemberPlan:
         old = {**((record.model_extra or {}).get("options") or {}), "classes": list(record.classes)}
         new = {**self.options, "classes": list(self.classes)}
         keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-        told = [
-            _edited(old, new) if k == "contents" else f"{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in keys
-        ]
-        return ", ".join(told) or "the order of classes of some fold"
+        return ", ".join(_told(key, old, new) for key in keys) or "the order of classes of some fold"
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -374,6 +371,17 @@ class MemberPlan:
             decided, loss = (score(name, probs, labels[known]) for name in (decisions, "log_loss"))
             texts.append(f"{of_target}{decisions.replace('_', ' ')} {decided:.4f}, log loss {loss:.4f}")
         return "; ".join(texts)
+
+
+def _told(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What changed in one of a member's options, in words."""
+    if key == "contents":
+        return _edited(old, new)
+    if key == "augment_version":
+        return "the augmentation, which this version of ensembler draws differently,"
+    if key == "choose" and new.get("patience") is not None:
+        return "the epoch that predicts after early stopping, now the best one,"
+    return f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
 
 
 def _edited(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -167,6 +167,11 @@ class RunStore:
 
     def blend(self, name: str) -> Blend:
         """Open a blend."""
+        if name not in self.blends and name in self.complete_members:
+            raise RequestError(
+                f"{name!r} is a member, not a blend; `ens blend {self.name} --method single --members {name} --name "
+                f"{name}` makes one of it"
+            )
         if name not in self.blends:
             raise UnknownNameError("blend", name, self.blends)
         return open_blend(self.blend_folder(name), self.samples)

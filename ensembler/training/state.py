@@ -91,10 +91,15 @@ class _Hashing:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.digest = hashlib.sha256()
+        self.fault: OSError | None = None  # the first of what went wrong
 
     def write(self, content: bytes) -> int:
         self.digest.update(content)
-        return self._file.write(content)
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.fault = self.fault or error
+            raise
 
     def flush(self) -> None:
         self._file.flush()
@@ -106,7 +111,13 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     with write_aside(path, durable=False) as file:
         file.write(bytes(32))
         hashing = _Hashing(file)
-        torch.save(state, cast(IO[bytes], hashing))
+        try:
+            torch.save(state, cast(IO[bytes], hashing))
+        except RuntimeError as error:
+            # torch says where its archive ends too early; that the disk is full is what the user has to hear.
+            if hashing.fault is not None:
+                raise hashing.fault from error
+            raise
         file.seek(0)
         file.write(hashing.digest.digest())
 

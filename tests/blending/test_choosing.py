@@ -69,3 +69,12 @@ def test_score_gain_and_best_member_add_up(metric):
     best = next(m["solo"] for m in result.details["members"] if m["member"] == result.gain["over"])
     gain = sign * (result.scores["cross_fitted"][metric] - best)
     assert result.gain["value"] == pytest.approx(gain, abs=1e-6)
+
+
+def test_what_is_taken_off_for_choosing_makes_no_equal_prediction_worse_beyond_noise():
+    from ensembler.blending.gain import Gain
+
+    same = Gain("greedy", "log_loss", value=0.0002, low=-0.0004, high=0.0008, standard_error=0.0003).less(0.018)
+    assert same.value == pytest.approx(-0.0178)
+    assert same.low < 0 < same.high
+    assert not same.beyond_noise

@@ -93,3 +93,12 @@ def test_remarks_reach_the_user_and_the_json(ens_here, run):
 def test_weights_whose_sum_is_no_number_are_refused(ens_here, fake_run):
     done = ens_here("blend", "fake", "--weights", "a=1e308,b=1e308", expect=2)
     assert "should be finite, not negative and not all zero" in done.stderr
+
+
+def test_a_member_that_is_asked_for_as_a_blend_is_told_from_one(ens_here, run):
+    error = ens_here("submit", "fake", "--blend", "good", expect=2).stderr
+    assert "'good' is a member, not a blend; `ens blend fake --method single --members good" in error
+
+
+def test_weights_that_are_missing_are_asked_for_as_the_command_takes_them(ens_here, run):
+    assert "--weights a=2,b=1 on the command line" in ens_here("blend", "fake", "--method", "weights", expect=2).stderr

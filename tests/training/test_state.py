@@ -1,9 +1,11 @@
+import errno
 import threading
 import time
 
 import pytest
 import torch
 
+from ensembler.errors import DiskFullError
 from ensembler.training import state
 from ensembler.training.state import StateKeeper, copied, read_state, write_state
 
@@ -108,3 +110,30 @@ def test_a_disk_that_cannot_be_written_is_said(path, monkeypatch):
     monkeypatch.setattr(state, "write_state", full)
     with pytest.raises(OSError, match="No space left"), StateKeeper(path) as keeper:
         keeper.keep(made(0))
+
+
+def test_a_disk_that_is_full_is_said_as_that_and_not_as_torch_says_it(path, monkeypatch):
+    """Of a write that fails torch says only that its archive is at another position than it should be."""
+    usual = state._Hashing.write
+
+    class Full:
+        """A file on a disk with room for little."""
+
+        def __init__(self, file):
+            self.file, self.room = file, 900
+
+        def write(self, content):
+            self.room -= len(content)
+            if self.room < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(content)
+
+    def write(self, content):
+        if not isinstance(self._file, Full):
+            self._file = Full(self._file)
+        return usual(self, content)
+
+    monkeypatch.setattr(state._Hashing, "write", write)
+    with pytest.raises(DiskFullError, match="no room left to write"):
+        write_state(path, {**made(1), "much": torch.zeros(5000)})
+    assert not path.exists()
