@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ensembler.blending.guards import Finding
 from ensembler.blending.make import BlendResult, make_blend
 from ensembler.blending.spec import BlendSpec
-from ensembler.errors import RequestError
+from ensembler.errors import MissingFileError, RequestError, UnknownNameError
 from ensembler.files import claim
 from ensembler.pipeline.evaluate import is_flattered
 from ensembler.pipeline.fingerprint import fingerprint
@@ -160,6 +160,7 @@ def keep_blend(
         "spec": spec.model_dump(mode="json", exclude_none=True),
         "views": list(views) if views else None,
         "fingerprint": blend_fingerprint(store, *asked, views),
+        "made_from": _predictions(store, asked[1]),
     }
     write_blend(store.blend_folder(result.name), store.lock_path, record, oof, test)
 
@@ -177,9 +178,28 @@ def _storable(value: Any) -> Any:
 
 def blend_fingerprint(store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None) -> str:
     """A digest of everything a blend is made from: its options and its members' predictions."""
-    sums = {name: _sums(store, name) for name in members}
-    predictions = {name: _of_predictions(s) for name, s in sums.items()}
+    predictions = _predictions(store, members)
     return fingerprint({"spec": spec.model_dump(mode="json"), "members": predictions, "views": list(views or [])})
+
+
+def members_changed_since(store: RunStore, name: str) -> list[str]:
+    """The members that a blend was made from and that predict otherwise now, or are gone; [] where it does not say."""
+    made_from = (store.blend(name).record.model_extra or {}).get("made_from")
+    if not isinstance(made_from, dict):
+        return []
+    return [member for member, sums in made_from.items() if _predictions_now(store, member) != sums]
+
+
+def _predictions_now(store: RunStore, member: str) -> list[str | None] | None:
+    try:
+        return _of_predictions(_sums(store, member))
+    except (UnknownNameError, MissingFileError):
+        return None
+
+
+def _predictions(store: RunStore, members: Sequence[str]) -> dict[str, list[str | None]]:
+    """The checksums of each member's predictions, and of the samples they are of."""
+    return {name: _of_predictions(_sums(store, name)) for name in members}
 
 
 def _of_predictions(sums: Mapping[str, str]) -> list[str | None]:

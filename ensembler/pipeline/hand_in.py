@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ensembler.errors import MissingFileError, RequestError
 from ensembler.outputs import check_output, write_output
-from ensembler.pipeline.blend import submission_spec, submit_blend
+from ensembler.pipeline.blend import members_changed_since, submission_spec, submit_blend
 from ensembler.pipeline.submission import blend_to_submit, export_submission
 from ensembler.predictions.store import RunStore
 from ensembler.reporting.spec import SubmissionSpec
@@ -53,6 +53,12 @@ def hand_in(
     table, _ = export_submission(store, name, spec)
     path = out or store.submission_path
     notes: list[str] = []
+    changed = members_changed_since(store, name)
+    if changed:
+        notes.append(
+            f"blend {name!r} was made before the predictions of {', '.join(changed)} changed; `ens blend {store.name}` "
+            f"with --name {name} and its options makes it again"
+        )
     if out is None:
         submit_blend(store, name, spec, by_hand=True, on_note=notes.append)
     else:

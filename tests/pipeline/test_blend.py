@@ -162,3 +162,29 @@ def test_members_whose_epochs_were_chosen_by_their_score_are_named(fake_run):
     result = blend_run(RunStore(fake_run.folder), BlendSpec(method="soft")).result
     assert [w["member"] for w in result.warnings if w["code"] == "chosen_by_score"] == ["a"]
     assert "chosen_by_score" in {w["code"] for w in fake_run.blend("soft").record.warnings}
+
+
+def test_a_blend_of_members_that_predict_otherwise_now_is_submitted_with_a_word(fake_run):
+    from ensembler.pipeline.hand_in import hand_in
+
+    blend_run(fake_run, BlendSpec(method="soft"))
+    assert hand_in(fake_run, "soft").notes == ()
+    member = fake_run.member("a")
+    write_fake_member(
+        fake_run.folder, "a", np.array(member.oof_logits) + 1, np.array(member.test_logits), fake_run.classes("label")
+    )
+    (note,) = hand_in(RunStore(fake_run.folder), "soft").notes
+    assert note.startswith(
+        "blend 'soft' was made before the predictions of a changed; `ens blend fake` with --name soft"
+    )
+
+
+def test_blends_of_earlier_versions_do_not_say_what_they_were_made_from(fake_run):
+    from ensembler.pipeline.hand_in import hand_in
+
+    blend_run(fake_run, BlendSpec(method="soft"))
+    path = fake_run.blend_folder("soft") / "blend.json"
+    record = read_json(path)
+    del record["made_from"]
+    write_json(path, record)
+    assert hand_in(RunStore(fake_run.folder), "soft").notes == ()
