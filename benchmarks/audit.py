@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from ensembler.audit.audit import audit_recipe
 from ensembler.audit.duplicates import find_duplicates
 from ensembler.audit.facts import look_at_images
 from ensembler.data.images import FileImages
-from ensembler.pipeline.audit import audit_recipe
-from ensembler.pipeline.progress import Progress
+from ensembler.progress import Progress
 from ensembler.recipe import Recipe
 
 PER_PERSON = 10

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 
-from ensembler.blending.comparison import compare_with_first
+from ensembler.blending.judging.comparison import compare_with_first
 from ensembler.data import presets
 from ensembler.data.augment import augment_version, build_augment, sample_seed
 from ensembler.data.folds import split_samples

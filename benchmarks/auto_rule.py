@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ensembler.blending.automatic import Candidate
-from ensembler.blending.cross_fitting import cross_fit, fitting_parts
+from ensembler.blending.candidate import Candidate
+from ensembler.blending.judging.cross_fitting import cross_fit, fitting_parts
 from ensembler.blending.testing import invented_pool
 
 FAMILIES = [

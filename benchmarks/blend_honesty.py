@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ensembler.blending import Pool, make_blend
-from ensembler.blending.guards import look_at, suspected
+from ensembler.blending.judging.guards import look_at, suspected
 from ensembler.blending.spec import BlendSpec
 
 METHODS = ("single", "soft", "geometric", "greedy", "simplex", "loglinear", "stack", "auto")

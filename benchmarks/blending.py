@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from ensembler.blending import create_blend
-from ensembler.blending.true_class import true_class_column
+from ensembler.blending.methods.true_class import true_class_column
 from ensembler.logits import softmax
 from ensembler.metrics import score
 

@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 
-from ensembler.blending.choosing import Contest
+from ensembler.blending.judging.choosing import Contest
 from ensembler.metrics import score
 
 CANDIDATES = 8

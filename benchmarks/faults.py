@@ -132,7 +132,7 @@ def prepare(folder: Path) -> tuple[float, int]:
     """Make the data and the undisturbed run once; return how long it takes and how many bytes it needs."""
     facts = folder / "facts.json"
     if not facts.is_file():
-        from ensembler.data.demo import write_shapes
+        from ensembler.demo.shapes import write_shapes
 
         write_shapes(folder / "shapes", n=40, seed=1)
         (folder / "recipe.yaml").write_text(RECIPE)

@@ -25,7 +25,7 @@ from ensembler.data.spec import InputSpec
 from ensembler.inference.engines.choose import CHECKED, ready
 from ensembler.inference.engines.eager import plain
 from ensembler.inference.one_pass import Asked, run_pass
-from ensembler.inference.predict import BATCH, as_images
+from ensembler.inference.predictor import BATCH, as_images
 from ensembler.inference.views import expand_views
 from ensembler.logits import softmax
 from ensembler.networks.build import build_network

@@ -11,8 +11,8 @@ import argparse
 
 import numpy as np
 
-from ensembler.blending.comparison import compare_with_first
-from ensembler.blending.gain import paired_gain
+from ensembler.blending.judging.comparison import compare_with_first
+from ensembler.blending.judging.gain import paired_gain
 
 ROWS_EACH = 20  # rows of a group, on average
 

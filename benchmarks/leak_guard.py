@@ -25,7 +25,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from ensembler.blending import Pool
-from ensembler.blending.guards import look_at
+from ensembler.blending.judging.guards import look_at
 
 MODELS = {
     "logistic": lambda: LogisticRegression(max_iter=200),

@@ -13,8 +13,8 @@ import numpy as np
 
 from ensembler import Recipe, Run
 from ensembler.metrics import score
-from ensembler.pipeline.progress import Progress
-from ensembler.pipeline.run_recipe import run_recipe
+from ensembler.pipeline.run import run_recipe
+from ensembler.progress import Progress
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "member-kinds.yaml"
 

@@ -14,8 +14,8 @@ from PIL import Image
 from ensembler import Recipe, Run
 from ensembler.data.built_in import read_fashion_mnist
 from ensembler.metrics import score
-from ensembler.pipeline.progress import Progress
-from ensembler.pipeline.run_recipe import run_recipe
+from ensembler.pipeline.run import run_recipe
+from ensembler.progress import Progress
 
 RECIPE = """
 name: mosaics

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensembler.pipeline.run import Run as Run
     from ensembler.recipe import Recipe as Recipe
+    from ensembler.run import Run as Run
 
 __version__ = "0.1.0"
 __all__ = ["Recipe", "Run", "__version__"]
@@ -15,7 +15,7 @@ __all__ = ["Recipe", "Run", "__version__"]
 def __getattr__(name: str) -> Any:
     # `import ensembler` must cost nothing: the two classes bring numpy and pandas.
     if name == "Run":
-        from ensembler.pipeline.run import Run
+        from ensembler.run import Run
 
         return Run
     if name == "Recipe":

@@ -291,3 +291,8 @@ def _open_or_make(path: Path) -> int:
     if path.parent.stat().st_mode & stat.S_IWGRP and found.st_uid == os.geteuid():
         os.fchmod(descriptor, stat.S_IMODE(found.st_mode) | stat.S_IRGRP | stat.S_IWGRP)
     return descriptor
+
+
+def fingerprint(content: Any) -> str:
+    """A short digest of plain values: equal ones give equal digests in any process."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

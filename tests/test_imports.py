@@ -3,40 +3,114 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ensembler"
 HEAVY = ("torch", "torchvision", "timm", "albumentations", "cv2", "torchensemble", "ray")
-# The house of docs/architecture.md: a room may import the rooms below it.
-ROOMS = [
+# The house of docs/architecture.md, from the roof down: a room imports only what stands below it.
+HOUSE = [
+    "__main__",
     "cli",
+    "experiments",
     "pipeline",
+    "execution",
+    "members",
+    "run",
+    "evaluation",
+    "workspace",
+    "blends",
     "audit",
+    "recipe",
+    "reporting",
     "training",
     "inference",
     "networks",
-    "reporting",
+    "blending",
+    "predictions",
+    "demo",
+    "data",
+    "metrics",
+    "targets",
+    "machine",
+    "progress",
+    "outputs",
+    "own_code",
+    "plain_text",
+    "registry",
+    "files",
+    "errors",
+    "logits",
+]
+# Rooms that work on predictions alone: what they import, even inside a function, never leads to torch.
+DOWNSTREAM = {
+    "run",
+    "evaluation",
+    "blends",
     "recipe",
+    "reporting",
     "blending",
     "predictions",
     "metrics",
-    "data",
-]
-MAY_IMPORT = {
-    "cli": set(ROOMS),
-    "pipeline": set(ROOMS) - {"cli"},
-    "audit": {"data", "networks", "metrics"},
-    "training": {"data", "networks", "metrics"},
-    "inference": {"data", "networks", "predictions"},
-    "networks": set(),
-    "reporting": {"predictions", "blending", "metrics"},
-    "blending": {"metrics"},
-    "predictions": set(),
-    "metrics": set(),
-    "data": set(),
+    "targets",
+    "machine",
+    "progress",
+    "outputs",
+    "own_code",
+    "plain_text",
+    "registry",
+    "files",
+    "errors",
+    "logits",
 }
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+@cache
+def imports_of(name: str) -> set[str]:
+    """The modules that a module imports, also inside functions; of other packages the first part of the name."""
+    return imported(ast.walk(ast.parse(MODULES[name].read_text())))
+
+
+@cache
+def loaded_with(name: str) -> set[str]:
+    """The modules that are loaded when a module is: those it imports outside functions."""
+    return imported(ast.parse(MODULES[name].read_text()).body)
+
+
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & MODULES.keys()) or {str(node.module)}
+    return {module if module in MODULES else module.partition(".")[0] for module in found}
+
+
+def room_of(name: str) -> str:
+    return [*name.split("."), ""][1]
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def modules_after(code: str) -> set[str]:
@@ -49,9 +123,9 @@ def modules_after(code: str) -> set[str]:
     "code",
     [
         "import ensembler.cli.app",
-        "import ensembler.blending, ensembler.blending.make, ensembler.blending.loglinear, ensembler.blending.stacking",
+        "import ensembler.blending, ensembler.blending.make, ensembler.blending.methods.loglinear, ensembler.blending.methods.stacking",
         "import ensembler.metrics, ensembler.predictions.store, ensembler.recipe.load",
-        "import ensembler.pipeline.run, ensembler.pipeline.hand_in, ensembler.pipeline.listing",
+        "import ensembler.run, ensembler.blends.submit, ensembler.evaluation.ls",
     ],
 )
 def test_the_half_that_works_on_predictions_never_imports_the_training_half(code):
@@ -63,7 +137,7 @@ def test_the_command_line_loads_neither_numpy_nor_pandas_nor_scikit_learn():
 
 
 def test_weights_and_greedy_selection_start_without_scipy():
-    code = "import ensembler.pipeline.blend, ensembler.blending.greedy, ensembler.blending.voting"
+    code = "import ensembler.blends.blend, ensembler.blending.methods.greedy, ensembler.blending.methods.voting"
     assert not modules_after(code) & {"scipy", "sklearn"}
 
 
@@ -71,14 +145,33 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not modules_after("import ensembler") & {"numpy", "pandas", "pydantic", *HEAVY}
 
 
-@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
-def test_imports_point_down_the_house(room):
-    for path in (PACKAGE / room).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("ensembler."):
-                continue
-            other = node.module.split(".")[1]
-            if other == room or other not in MAY_IMPORT:
-                continue
-            is_spec = node.module.endswith(".spec")  # a room's spec may be composed into another's
-            assert other in MAY_IMPORT[room] or is_spec, f"{path.name} imports {node.module}"
+def test_every_room_has_its_place_in_the_house():
+    assert {room_of(name) for name in MODULES} - {""} == set(HOUSE)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_point_down_the_house(name):
+    if not room_of(name):
+        return  # the package's own front door
+    below = HOUSE[HOUSE.index(room_of(name)) :]
+    for other in imports_of(name) & MODULES.keys():
+        assert room_of(other) in below or not room_of(other), f"{name} imports {other}"
+
+
+def test_no_import_closes_a_circle():
+    graph = {name: (imports_of(name) & MODULES.keys()) - {name} for name in MODULES}
+    assert circles(graph) == []
+    front_door = graph.pop("ensembler")
+    assert {room_of(name) for name in front_door} == {"run", "recipe"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if room_of(name) in DOWNSTREAM))
+def test_what_works_on_predictions_never_leads_to_torch(name):
+    assert not imports_of(name) & set(HEAVY)
+    seen, ahead = set(), [(other, other) for other in imports_of(name)]
+    while ahead:
+        module, way = ahead.pop()
+        assert module not in HEAVY, f"{name} imports {way}"
+        for other in loaded_with(module) - seen if module in MODULES else ():
+            seen.add(other)
+            ahead.append((other, f"{way} -> {other}"))

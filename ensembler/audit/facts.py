@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.cores import available_cores
 from ensembler.data.decoding import open_image
 from ensembler.data.images import Images, checksum, fit_to_input
 from ensembler.errors import DataError
 from ensembler.files import write_aside
+from ensembler.machine.cores import available_cores
 
 THUMB = 16
 _VERSION = 1

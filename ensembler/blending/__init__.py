@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensembler.blending.make import BlendResult as BlendResult
     from ensembler.blending.make import make_blend as make_blend
     from ensembler.blending.pool import Pool as Pool
     from ensembler.blending.registry import BLEND_METHODS as BLEND_METHODS
     from ensembler.blending.registry import create_blend as create_blend
+    from ensembler.blending.result import BlendResult as BlendResult
 
 _PLACES = {
     "BLEND_METHODS": "registry",

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.methods.true_class import true_class_column
 from ensembler.blending.pool import Pool, Stack, Targets
-from ensembler.blending.threads import one_thread
-from ensembler.blending.true_class import true_class_column
 from ensembler.errors import RequestError
+from ensembler.machine.threads import one_thread
 
 _MOST = 30  # members in a choice
 
@@ -88,7 +88,9 @@ def cheapest_bundles(stack: Stack, y: Targets, seconds: NDArray[np.float64], mos
 
 
 def _grow(column: NDArray[np.float32], seconds: NDArray[np.float64], most: float, *, by_second: bool) -> list[Bundle]:
-    from ensembler.blending.simplex import log_loss_optimum  # scipy loads with it, for those who ask for costs alone
+    from ensembler.blending.methods.simplex import (
+        log_loss_optimum,  # scipy loads with it, for those who ask for costs alone
+    )
 
     chosen: list[int] = []
     mix = np.empty(0)  # of the members chosen so far

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.automatic import Judge
-from ensembler.blending.cross_fitting import fitting_parts
-from ensembler.blending.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
-from ensembler.blending.make import BlendResult, gain_over_best, make_blend, scores_of
+from ensembler.blending.calibration.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
+from ensembler.blending.judging.automatic import Judge
+from ensembler.blending.judging.cross_fitting import fitting_parts
+from ensembler.blending.judging.remarks import remarks_on
 from ensembler.blending.pool import Pool, Stack
-from ensembler.blending.remarks import remarks_on
+from ensembler.blending.result import BlendResult, gain_over_best, scores_of
+from ensembler.blending.single_label import blend_single_labels
 from ensembler.blending.spec import BlendSpec
-from ensembler.memory import room
+from ensembler.machine.memory import room
 from ensembler.metrics import check_metric, score
 
 SEARCHED = ("log_loss", "brier")  # means over labels, which mean the same of a row of yes and no
@@ -60,7 +61,7 @@ def _one_column(probs: NDArray[np.floating], labels: int) -> NDArray[np.float64]
 
 
 def blend_label_sets(
-    pool: Pool, spec: BlendSpec, *, part: NDArray[np.int64] | None = None, **options: Any
+    pool: Pool, spec: BlendSpec, *, part: NDArray[np.int64] | None = None, judge: Judge | None = None, **options: Any
 ) -> BlendResult:
     """The blend of a pool whose `y` is 0 or 1 `[rows, classes]`; further `options` are those of `make_blend`.
 
@@ -82,11 +83,12 @@ def blend_label_sets(
             return np.asarray(probs, np.float64)
         return cross_fitted_thresholds(probs, pool.y, spec.metric, part)
 
-    found = make_blend(
+    of_labels = Judge(spec.metric, pool.y, pool.groups, lambda probs: with_thresholds(_one_column(probs, labels)))
+    found = blend_single_labels(
         yes_or_no(pool),
         spec.model_copy(update=changes),
         part=np.repeat(part, labels),
-        judge=Judge(spec.metric, pool.y, pool.groups, lambda probs: with_thresholds(_one_column(probs, labels))),
+        judge=judge or of_labels,
         **options,
     )
     oof, fitted = (_one_column(probs, labels) for probs in (found.oof, found.fitted_oof))

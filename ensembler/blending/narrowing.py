@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.candidate import Candidate
 from ensembler.blending.cost import cheapest_bundles, known_seconds
-from ensembler.blending.cross_fitting import fit_with_parts
-from ensembler.blending.guards import Finding
+from ensembler.blending.judging.cross_fitting import fit_with_parts
+from ensembler.blending.judging.guards import Finding
 from ensembler.blending.pool import Pool, Probs, Stack, StackPart, Targets
 from ensembler.blending.pruning import Twin, near_twins
 from ensembler.blending.registry import BlendMethod
 from ensembler.blending.spec import BlendSpec
-
-if TYPE_CHECKING:
-    from ensembler.blending.automatic import Candidate
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.memory import room
+from ensembler.machine.memory import room
 
 Stack = NDArray[np.floating]  # [members, samples, classes]: probabilities, one order of samples for all members
 Targets = NDArray[np.int64]  # [samples]: indices into the ordered class names

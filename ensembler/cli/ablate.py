@@ -12,7 +12,7 @@ from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import duration, number, print_json, print_table, stoppable
 
 if TYPE_CHECKING:
-    from ensembler.pipeline.ablate import Ablation
+    from ensembler.experiments.ablate import Ablation
 
 
 def command(
@@ -54,7 +54,7 @@ def command(
 
     loaded = Recipe.load(recipe, overrides or ())
     check_training_installed("ens ablate")
-    from ensembler.pipeline.ablate import Axis, ablate_recipe
+    from ensembler.experiments.ablate import Axis, ablate_recipe
 
     with stoppable(f"the same `ens ablate {recipe}`"), show_progress(quiet=quiet) as progress:
         result = ablate_recipe(

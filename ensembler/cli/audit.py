@@ -12,7 +12,7 @@ from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from ensembler.pipeline.audit import Audit
+    from ensembler.audit.audit import Audit
 
 
 def command(
@@ -35,7 +35,7 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Say what is wrong with the data, in order of harm, and what mends it."""
-    from ensembler.pipeline.audit import audit_recipe
+    from ensembler.audit.audit import audit_recipe
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import artifacts_folder
     from ensembler.recipe.load import Recipe
@@ -43,7 +43,7 @@ def command(
     loaded = Recipe.load(recipe, overrides or ())
     check_training_installed("ens audit")
     if preview is not None:
-        from ensembler.pipeline.preview import check_preview, write_preview
+        from ensembler.audit.contact_sheet import check_preview, write_preview
 
         check_preview(preview)
     with show_progress(quiet=quiet or json) as progress:
@@ -55,7 +55,7 @@ def command(
             progress=progress,
         )
     if preview is not None:
-        from ensembler.pipeline.own_code import introduce_code_of
+        from ensembler.recipe.own_code import introduce_code_of
 
         introduce_code_of(loaded, progress)
         write_preview(loaded.spec, artifacts_folder(artifacts), preview)

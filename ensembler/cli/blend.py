@@ -11,7 +11,7 @@ from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import number, print_json, print_table, stoppable
 
 if TYPE_CHECKING:
-    from ensembler.pipeline.blend import BlendOutcome
+    from ensembler.blends.blend import BlendOutcome
 
 
 def command(
@@ -76,10 +76,11 @@ def command(
     from functools import partial
     from pathlib import Path
 
+    from ensembler.blends.blend import blend_run
+    from ensembler.blends.composed import blend_label
+    from ensembler.blends.request import blend_spec, parse_costs, seconds
+    from ensembler.blends.submit import submission_spec, submit_blend
     from ensembler.own_code import own_values
-    from ensembler.pipeline.blend import blend_run, submission_spec, submit_blend
-    from ensembler.pipeline.blend_request import blend_spec, parse_costs, seconds
-    from ensembler.pipeline.compose import blend_label
     from ensembler.predictions.store import RunStore
 
     store = RunStore.open(run, artifacts)
@@ -100,7 +101,7 @@ def command(
     )
     with stoppable(f"`ens blend {run}`"), show_progress(quiet=quiet or json) as progress:
         if code := own_values(spec.options):
-            from ensembler.pipeline.own_code import introduce_code
+            from ensembler.recipe.own_code import introduce_code
 
             introduce_code(dict.fromkeys(code, "estimator"), progress, [Path.cwd()])
         blend = blend_label if target is None else partial(blend_run, target=target)

@@ -34,8 +34,8 @@ def command(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"{out} is not an empty folder; name a new one, nothing is overwritten")
     check_training_installed("ens demo-data")
-    from ensembler.data.demo import write_shapes
-    from ensembler.data.demo_masks import write_masks
+    from ensembler.demo.masks import write_masks
+    from ensembler.demo.shapes import write_shapes
 
     if kind == "masks":
         written = write_masks(out, persons=persons, seed=seed)

@@ -11,7 +11,7 @@ from ensembler.cli.options import Artifacts, Debug, Json, Members, Quiet, RunArg
 from ensembler.cli.terminal import number, print_json, print_table
 
 if TYPE_CHECKING:
-    from ensembler.pipeline.diversity import RunDiversity
+    from ensembler.evaluation.diversity import RunDiversity
 
 MOST = 12  # members in a matrix on a terminal
 
@@ -31,7 +31,7 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Show where members disagree, whether they err together, and who saves which class."""
-    from ensembler.pipeline.diversity import compare_members
+    from ensembler.evaluation.diversity import compare_members
     from ensembler.predictions.merging import check_merge
     from ensembler.predictions.store import RunStore
 

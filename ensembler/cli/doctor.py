@@ -8,9 +8,10 @@ from ensembler.cli.terminal import print_json
 
 def command(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Show versions, devices and what each extra would add."""
-    from ensembler.pipeline.doctor import examine
+    from ensembler.machine.doctor import examine
+    from ensembler.networks.devices_here import devices_here
 
-    report = examine()
+    report = examine(devices_here)
     if json:
         print_json(report.to_json())
         return

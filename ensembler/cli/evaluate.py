@@ -13,8 +13,8 @@ from ensembler.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ensembler.blending.comparison import Difference
-    from ensembler.pipeline.evaluate import Evaluation, ScoreRow
+    from ensembler.blending.judging.comparison import Difference
+    from ensembler.evaluation.evaluate import Evaluation, ScoreRow
 
 SHOWN = ("accuracy", "f1_macro", "log_loss", "ece")
 
@@ -42,9 +42,9 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Show members and blends side by side, out of fold and on held-out rows."""
-    from ensembler.blending.remarks import ordered_classes
+    from ensembler.blending.judging.remarks import ordered_classes
+    from ensembler.evaluation.evaluate import check_per, evaluate
     from ensembler.metrics import check_metric
-    from ensembler.pipeline.evaluate import check_per, evaluate
     from ensembler.predictions.merging import check_merge, check_reduce
     from ensembler.predictions.store import RunStore
 
@@ -65,7 +65,7 @@ def command(
     )
     gains = None
     if over is not None:
-        from ensembler.pipeline.paired import gains_over
+        from ensembler.evaluation.gains import gains_over
 
         if per == "group" or by_view:
             raise RequestError("--over compares rows; leave out --per group and --by-view")

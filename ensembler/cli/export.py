@@ -23,7 +23,7 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Write a member's or a blend's probabilities as CSV, npy or Parquet."""
-    from ensembler.predictions.exporting import export_predictions
+    from ensembler.predictions.export import export_predictions
     from ensembler.predictions.store import RunStore
 
     result = export_predictions(RunStore.open(run, artifacts), out, member=member, blend=blend, format=format)

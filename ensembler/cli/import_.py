@@ -53,9 +53,9 @@ def command(
 ) -> None:
     """Make members out of predictions of any other tool."""
     from ensembler.errors import RequestError, UnknownNameError
-    from ensembler.label_sets import SetFormat
     from ensembler.predictions.importing import find_members, import_predictions, parse_member
     from ensembler.predictions.store import artifacts_folder, check_name
+    from ensembler.targets.label_sets import SetFormat
 
     if kind not in ("probs", "logits", "labels"):
         raise UnknownNameError("kind", kind, ("probs", "logits", "labels"))

@@ -20,7 +20,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Look at a folder or CSV and write a commented recipe that runs as it is."""
-    from ensembler.pipeline.init import init_recipe
+    from ensembler.recipe.init import init_recipe
 
     result = init_recipe(data, out, force=force)
     if json:

@@ -68,10 +68,10 @@ def train_and_report(
     methods = {"kfold": ("kfold", "soup"), "bag": get_args(EnsembleMethod)}
     loaded = Recipe.load(recipe, overrides or ())
     check_training_installed(f"ens {name}")
-    from ensembler.pipeline.run_recipe import kfold_recipe
+    from ensembler.pipeline.train import train_recipe
 
     with stoppable(f"`ens {name} {recipe}`"), show_progress(quiet=quiet) as progress:
-        result = kfold_recipe(
+        result = train_recipe(
             loaded,
             artifacts_folder(artifacts),
             device=device,

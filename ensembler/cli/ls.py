@@ -18,7 +18,7 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """List the runs, or what is in one: members, views, blends, submission."""
-    from ensembler.pipeline.listing import list_run, list_runs
+    from ensembler.evaluation.ls import list_run, list_runs
     from ensembler.predictions.members import number_in
     from ensembler.predictions.store import RunStore, artifacts_folder
 

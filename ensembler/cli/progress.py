@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ensembler.cli.time_left import TimeLeft
-from ensembler.pipeline.progress import Epoch, FoldJob, Progress
+from ensembler.progress import Epoch, FoldJob, Progress
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def command(
 
     loaded = Recipe.load(recipe, overrides or ())
     check_training_installed("ens run")
-    from ensembler.pipeline.run_recipe import run_recipe
+    from ensembler.pipeline.run import run_recipe
 
     with stoppable(f"`ens run {recipe}`"), show_progress(quiet=quiet) as progress:
         result = run_recipe(

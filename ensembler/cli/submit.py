@@ -35,8 +35,8 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Write a blend as the file to hand in, matched to a template when one is given."""
+    from ensembler.blends.submit import hand_in
     from ensembler.outputs import is_standard_output
-    from ensembler.pipeline.hand_in import hand_in
     from ensembler.predictions.store import RunStore
 
     store = RunStore.open(run, artifacts)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ensembler.cli.terminal import duration
-from ensembler.pipeline.progress import Epoch, FoldJob
+from ensembler.progress import Epoch, FoldJob
 
 RECENT = 4  # epochs, or folds
 _DOUBT = 2.0  # by how much a single epoch may mislead, either way

@@ -47,14 +47,15 @@ def command(
     check_training_installed("ens tta-predict")
     from ensembler.inference.engines.registry import check_engine, check_installed
     from ensembler.inference.views import expand_views
-    from ensembler.pipeline.new_data import predict_new
-    from ensembler.pipeline.views import ViewPredictor, predict_missing_views
-    from ensembler.pipeline.workspace import workspace_of_run
+    from ensembler.members.option_claims import check_nobody_trains_otherwise
+    from ensembler.members.tta_predict import ViewPredictor, predict_missing_views
+    from ensembler.pipeline.predict_new import predict_new
+    from ensembler.workspace.workspace import workspace_of_run
 
     check_installed(check_engine(engine or "default"))
     wanted = expand_views(names(views) or ()) if views else None
     with stoppable(f"the same `ens tta-predict {run}`"), show_progress(quiet=quiet) as progress:
-        workspace = workspace_of_run(store, progress)
+        workspace = workspace_of_run(store, progress, check=check_nobody_trains_otherwise)
         if data is not None:
             new = predict_new(workspace, data, out, device=device, engine=engine, members=names(members))
             if json:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.cores import available_cores
 from ensembler.data.images import Images
 from ensembler.errors import DataError
 from ensembler.files import write_aside
+from ensembler.machine.cores import available_cores
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import DataError, RequestError
-from ensembler.memory import machine_memory
+from ensembler.machine.memory import machine_memory
 
 # Pillow asks no other decoder: that of PostScript, for one, would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")

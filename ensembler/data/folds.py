@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ensembler.data.samples import SampleSet
 from ensembler.data.spec import FoldSpec, Scheme
 from ensembler.errors import DataError
-from ensembler.label_sets import indicators, labels_in, strata
+from ensembler.targets.label_sets import indicators, labels_in, strata
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.cores import available_cores
 from ensembler.data.contents import Contents, read_contents
 from ensembler.data.decoding import Decoding, max_pixels
 from ensembler.data.images import Images, fit_to_input
@@ -31,6 +30,7 @@ from ensembler.data.samples import SampleSet, drop_samples
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
 from ensembler.files import claim, preallocate, sha256_of, sweep, write_aside
+from ensembler.machine.cores import available_cores
 
 _VERSION = 2
 _CROPS = ("crop", "center_crop")

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ensembler.composition import Composition
 from ensembler.data.images import ChosenImages, Images, JoinedImages
 from ensembler.data.sources import MOST_NAMED, Fault, Part, Remark, read_source, read_test_part
 from ensembler.data.spec import DataSpec, FoldSpec
 from ensembler.data.targets import compose, has_label, label_names, stated_order, unwanted_labels, unwanted_rows
 from ensembler.errors import DataError, nearest
-from ensembler.label_sets import SetFormat, read_set, strata, without_labels
-from ensembler.natural_order import in_natural_order
 from ensembler.plain_text import check_plain_text
+from ensembler.targets.composition import Composition
+from ensembler.targets.label_sets import SetFormat, read_set, strata, without_labels
+from ensembler.targets.natural_order import in_natural_order
 
 
 @dataclass(frozen=True)

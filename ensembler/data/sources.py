@@ -18,9 +18,9 @@ from ensembler.data.spec import BUILT_IN_SOURCES, DataSpec, FoldSpec
 from ensembler.data.tables import TABLE_SUFFIXES, need_column, read_table
 from ensembler.data.targets import derive, pattern_columns
 from ensembler.errors import DataError, nearest
-from ensembler.label_sets import SetFormat, read_set
-from ensembler.natural_order import natural
 from ensembler.plain_text import check_plain_text
+from ensembler.targets.label_sets import SetFormat, read_set
+from ensembler.targets.natural_order import natural
 
 MOST_NAMED = 8  # so many faults of one kind are named, the others counted
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ensembler.label_sets import SetFormat
+from ensembler.targets.label_sets import SetFormat
 
 Scheme = Literal["stratified", "group", "stratified-group", "plain", "repeated", "single", "column"]
 BUILT_IN_SOURCES = ("digits", "fashion-mnist")

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensembler.composition import Composition
 from ensembler.data.spec import DataSpec, TargetSpec
 from ensembler.data.tables import need_column
 from ensembler.errors import DataError, nearest
-from ensembler.label_sets import SetFormat, labels_in, read_set
+from ensembler.targets.composition import Composition
+from ensembler.targets.label_sets import SetFormat, labels_in, read_set
 
 TRAIN_PREFIX = "train:"  # of columns that hold the labels to train on, where they differ from those that are scored
 _FIELD = re.compile(r"\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:(?P<kind>int))?\}")

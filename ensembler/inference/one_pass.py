@@ -1,6 +1,6 @@
 """One pass over the pixels for many checkpoints: each image is read once, each view of it made once.
 
-What is predicted goes to mapped files chunk by chunk (`ensembler.inference.chunks`): memory does not grow with the
+What is predicted goes to mapped files chunk by chunk (`ensembler.predictions.chunks`): memory does not grow with the
 number of images, and a pass that was ended goes on with the chunks that are missing.
 """
 
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from ensembler.data.pixels import Pixels
 from ensembler.errors import NotFiniteError
-from ensembler.inference.chunks import ChunkedLogits
-from ensembler.inference.predict import BATCH, Predictor, predict_batch
+from ensembler.inference.predictor import BATCH, Predictor, predict_batch
 from ensembler.inference.views import View
 from ensembler.predictions.arrays import release
+from ensembler.predictions.chunks import ChunkedLogits
 
 OnRows = Callable[[int, int], None]
 

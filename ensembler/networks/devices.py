@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ensembler.cores import available_cores
 from ensembler.errors import RequestError
+from ensembler.machine.cores import available_cores
 from ensembler.networks.depthwise import learn_depthwise_in_float32
 
 Network = TypeVar("Network", bound=nn.Module)

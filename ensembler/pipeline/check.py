@@ -12,8 +12,8 @@ from ensembler.data.spec import FoldSpec
 from ensembler.errors import MissingExtraError, RecipeError, RequestError
 from ensembler.inference.engines.registry import check_installed
 from ensembler.metrics.registry import check_metric
-from ensembler.pipeline.jobs import member_jobs
 from ensembler.recipe.load import Recipe
+from ensembler.recipe.members import member_jobs
 from ensembler.training.spec import SoupSpec
 
 

@@ -1,117 +1,181 @@
-"""A run in a notebook: what the command line does, in a few lines."""
+"""`ens run`: everything a recipe asks for that is not there yet, in order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from ensembler.pipeline.blend import BlendOutcome, blend_run, submission_spec, submit_blend
-from ensembler.pipeline.compose import blend_label
-from ensembler.pipeline.evaluate import Evaluation, evaluate
-from ensembler.pipeline.pool import read_pool
-from ensembler.predictions.blends import Blend
-from ensembler.predictions.members import Member
-from ensembler.predictions.merging import Merge
+from ensembler.audit.audit import audit_samples
+from ensembler.audit.findings import LIES
+from ensembler.blending.spec import BlendSpec
+from ensembler.blends.blend import BlendOutcome, blend_run, is_current
+from ensembler.blends.composed import blend_label, stage_spec
+from ensembler.blends.submit import submit_blend
+from ensembler.evaluation.evaluate import Evaluation, evaluate
+from ensembler.files import write_json
+from ensembler.members.executor import Failure
+from ensembler.members.option_claims import check_nobody_trains_otherwise
+from ensembler.members.tta_predict import predict_missing_views
+from ensembler.metrics import metric_names
+from ensembler.pipeline.check import check_recipe
+from ensembler.pipeline.train import train_members
 from ensembler.predictions.store import RunStore
+from ensembler.progress import Progress
+from ensembler.recipe.load import Recipe
+from ensembler.recipe.members import MemberJob
+from ensembler.recipe.own_code import introduce_code_of
+from ensembler.reporting.submitted import chosen_by_hand, is_as_recorded
+from ensembler.workspace.workspace import Workspace, open_workspace
 
 
-class Run:
-    """One run of the store.
+@dataclass(frozen=True)
+class RunResult:
+    """What `ens run` did."""
 
-    >>> run = Run.open("digits")                      # doctest: +SKIP
-    >>> run.blend(method="soft", name="mine").result.scores["cross_fitted"]["log_loss"]  # doctest: +SKIP
+    run: str
+    folder: Path
+    trained: int
+    failures: tuple[Failure, ...]
+    blend: str | None
+    new_blend: BlendOutcome | None
+    evaluation: Evaluation | None
+    submission: Path | None
+
+
+def run_recipe(
+    recipe: Recipe,
+    artifacts: Path,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    processes: int = 1,
+    members: Sequence[str] | None = None,
+    folds: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Train, predict, blend and submit whatever is missing; a second call does nothing.
+
+    A member that fails leaves the others alone; the failures are in the result.
     """
+    introduce_code_of(recipe, progress or Progress())
+    check_recipe(recipe)
+    workspace = open_workspace(recipe, artifacts, progress, check=check_nobody_trains_otherwise)
+    _audit(workspace)
+    training = train_members(
+        workspace, device=device, workers=workers, processes=processes, members=members, folds=folds
+    )
+    predict_missing_views(workspace, device)
+    store = RunStore(workspace.store.folder)
+    name, outcome = _blend(workspace, store)
+    done = bool(store.complete_members)
+    return RunResult(
+        run=store.name,
+        folder=store.folder,
+        trained=len(training.trained),
+        failures=training.failures,
+        blend=name,
+        new_blend=outcome,
+        evaluation=evaluate(store) if done else None,
+        submission=store.submission_path if is_as_recorded(store) else None,
+    )
 
-    def __init__(self, store: RunStore) -> None:
-        self.store = store
 
-    @classmethod
-    def open(cls, run: str | Path, artifacts: str | Path | None = None) -> Run:
-        """Open a run by its name (under `artifacts`) or its folder; MissingRunError names the nearest."""
-        return cls(RunStore.open(run, None if artifacts is None else Path(artifacts)))
+def _audit(workspace: Workspace) -> None:
+    """Look at the data once for a run, keep what was found as `audit.json`, and say what makes scores a lie."""
+    path = workspace.store.folder / "audit.json"
+    if path.is_file():
+        return
+    audit = audit_samples(workspace.spec, workspace.samples, workspace.artifacts, workspace.progress)
+    write_json(path, audit.to_json())
+    for finding in audit.findings:
+        if finding.severity != "note" and finding.code in LIES:
+            workspace.progress.warn(f"{finding.code}: {finding.message}; {finding.mend}")
 
-    def __repr__(self) -> str:
-        return f"Run({str(self.store.folder)!r})"
 
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self.store.name
+def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:
+    """The blend of the label, which is submitted, and one for each further target that is no task of it."""
+    label, *others = workspace.samples.targets
+    tasks = () if workspace.samples.composition is None else workspace.samples.composition.tasks
+    made = _blend_label(workspace, store, label, tasks)
+    for target in others:
+        if target not in tasks and (members := _wanted(workspace, store, (target,))):
+            spec = _spec_beside(workspace, store, target, members)
+            views = _views(workspace, store, members)
+            if not is_current(store, spec, members, views):
+                _warn(workspace, blend_run(store, spec, members=members, target=target, views=views))
+    return made
 
-    @property
-    def samples(self) -> pd.DataFrame:
-        """The rows of `samples.csv`: id, split, fold, targets and group."""
-        return self.store.samples.table
 
-    @property
-    def members(self) -> dict[str, Member]:
-        """The complete members by name, in the recipe's order."""
-        return {name: self.store.member(name) for name in self.store.complete_members}
+def _spec_beside(workspace: Workspace, store: RunStore, target: str, members: Sequence[str]) -> BlendSpec:
+    """The recipe's blend for a target beside the label; a metric that does not fit it gives way to log loss."""
+    asked = workspace.spec.blend
+    spec = stage_spec(asked, f"{asked.name or asked.method}.{target}", members)
+    if asked.metric in metric_names(several=target in store.set_formats):
+        return spec.model_copy(update={"calibrate": asked.calibrate})
+    fitting = {"metric": "log_loss", "calibrate": "none" if asked.calibrate == "biases" else asked.calibrate}
+    return spec.model_copy(update=fitting)
 
-    @property
-    def blends(self) -> dict[str, Blend]:
-        """The blends by name."""
-        return {name: self.store.blend(name) for name in self.store.blends}
 
-    def classes(self, target: str | None = None) -> tuple[str, ...]:
-        """Class names of a target (the first one when none is named)."""
-        return self.store.classes(target or self.store.samples.targets[0])
+def _blend_label(
+    workspace: Workspace, store: RunStore, label: str, tasks: Sequence[str]
+) -> tuple[str | None, BlendOutcome | None]:
+    spec, members = workspace.spec.blend, _wanted(workspace, store, (label, *tasks))
+    if not members:
+        return None, None
+    views = _views(workspace, store, members)
+    name = spec.name or spec.method
+    outcome = None
+    if not is_current(store, spec, members, views):
+        step = workspace.progress.step
+        outcome = blend_label(store, spec, members=members, views=views, on_progress=step)
+        _warn(workspace, outcome)
+    _submit(workspace, store, name, is_new=outcome is not None)
+    return name, outcome
 
-    def stack(
-        self,
-        split: Literal["oof", "test"] = "oof",
-        members: Sequence[str] | None = None,
-        *,
-        merge: Merge = "mean",
-        views: Sequence[str] | None = None,
-        target: str | None = None,
-    ) -> NDArray[np.floating]:
-        """Aligned probabilities `[members, samples, classes]` of the members of one target (default: the label).
 
-        "oof": over the train rows, NaN where a member has no prediction; "test": over the test rows, each member's
-        folds averaged.
-        """
-        opened = [self.store.member(name) for name in (members or self.store.pool_members)]
-        if target is None:
-            named = {t for member in opened for t in member.targets}
-            target = next((t for t in self.store.samples.targets if t in named), None)
-        opened = [m.for_target(target) for m in opened if target in m.targets] if target else []
-        classes = self.classes(target)
-        if split == "oof":
-            return np.stack([member.oof(classes, merge, views) for member in opened])
-        return np.stack([member.test(classes, merge, views).mean(axis=0) for member in opened])
+def _submit(workspace: Workspace, store: RunStore, name: str, *, is_new: bool) -> None:
+    """Submit the recipe's blend, or see that the submission chosen by hand is there when that blend is not new."""
+    warn, recipe_spec = workspace.progress.warn, workspace.spec.submission
+    chosen = chosen_by_hand(store)
+    if chosen is None:
+        submit_blend(store, name, recipe_spec, on_note=warn)
+        return
+    by_hand, spec = chosen
+    if is_new:
+        submit_blend(store, name, recipe_spec, on_note=warn)
+    elif not is_as_recorded(store):
+        submit_blend(store, by_hand, spec or recipe_spec, by_hand=True, on_note=warn)
+    is_left = f"gives way to the new blend {name!r}" if is_new else "stays"
+    workspace.progress.note(
+        f"the submission chosen by hand, of blend {by_hand!r}, {is_left}; `ens submit {store.name} --blend NAME` "
+        "chooses again"
+    )
 
-    def labels(self, split: Literal["oof", "test"] = "oof", target: str | None = None) -> NDArray[np.int64]:
-        """Label indices `[samples]` in the order of `classes()`; -1 = unknown.
 
-        Of a multi-label target 0 or 1 `[samples, classes]`.
-        """
-        target = target or self.store.samples.targets[0]
-        return self.store.labels(target, "train" if split == "oof" else "test", self.classes(target))
+def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> list[str]:
+    """The complete members that the recipe's blend takes for any of `targets`."""
+    named, label = workspace.spec.blend.members, workspace.samples.targets[0]
+    fitting = [job for job in workspace.jobs if set(targets) & set(job.base.targets or (label,))]
+    wanted = [
+        job.name for job in fitting if (job.in_pool if named is None else job.name in named or _is_named(job, named))
+    ]
+    return [name for name in wanted if name in store.complete_members]
 
-    def pool(self, members: Sequence[str] | None = None, **options: Any) -> Any:
-        """The members as a `Pool`, for `ensembler.blending.make_blend` and friends."""
-        return read_pool(self.store, members, **options).pool
 
-    def blend(self, method: str = "auto", *, submit: bool = False, **options: Any) -> BlendOutcome:
-        """Make and keep a blend of the label; `options` are the keys of `blend:` in a recipe (members, weights, ...).
+def _warn(workspace: Workspace, outcome: BlendOutcome) -> None:
+    for warning in outcome.result.warnings:
+        workspace.progress.warn(str(warning["message"]))
 
-        With `target` it is a blend of that target's members alone.
-        """
-        from ensembler.blending.spec import BlendSpec
 
-        target = options.pop("target", None)
-        spec = BlendSpec.model_validate({"method": method, **options})
-        outcome = blend_label(self.store, spec) if target is None else blend_run(self.store, spec, target=target)
-        if submit:
-            submit_blend(self.store, outcome.result.name, submission_spec(self.store), by_hand=True)
-        return outcome
+def _is_named(job: MemberJob, names: Sequence[str]) -> bool:
+    """Whether a member of the pool is meant by the name of its recipe entry."""
+    return job.in_pool and job.is_called(names)
 
-    def evaluate(self, **options: Any) -> Evaluation:
-        """Scores of members and blends, out of fold and on held-out rows."""
-        return evaluate(self.store, **options)
+
+def _views(workspace: Workspace, store: RunStore, members: Sequence[str]) -> tuple[str, ...] | None:
+    """The recipe's views when a member has more of them; None for all there are."""
+    from ensembler.inference.views import expand_views
+
+    wanted = workspace.spec.blend.views or tuple(view.name for view in expand_views(workspace.spec.views))
+    return wanted if any(set(store.member(m).record.views) != set(wanted) for m in members) else None

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from ensembler.errors import RequestError
 from ensembler.files import claim, read_json, write_json
-from ensembler.label_sets import SetFormat, labels_in
-from ensembler.natural_order import in_natural_order, is_plain_number, text_after_numbers
 from ensembler.plain_text import check_plain_text
 from ensembler.predictions.arrays import array_sha256, write_array
 from ensembler.predictions.import_files import array_shape, is_table, read_array, read_import_table
@@ -24,6 +22,8 @@ from ensembler.predictions.members import FORMAT, Kind
 from ensembler.predictions.publish import clean_up, finish_replacement, prepared_replacement
 from ensembler.predictions.samples import folds_astride, samples_csv, write_samples
 from ensembler.predictions.store import RunStore, check_name
+from ensembler.targets.label_sets import SetFormat, labels_in
+from ensembler.targets.natural_order import in_natural_order, is_plain_number, text_after_numbers
 
 MOST_HELD = 1_000_000_000  # bytes of predictions held in memory; of more members the files are read a second time
 NO_CLASSES = ("id", "label", "fold", "group")  # columns of a table of predictions that are no classes

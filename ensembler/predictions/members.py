@@ -74,6 +74,11 @@ class Member:
     samples: SampleTable
 
     @property
+    def is_flattered(self) -> bool:
+        """Whether its epoch was chosen by the rows that it is scored on."""
+        return (self.record.model_extra or {}).get("chosen_by", "last") != "last"
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The targets it predicts."""
         return tuple(self.record.tasks) or (self.record.target,)

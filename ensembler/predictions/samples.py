@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ensembler.errors import MissingFileError, StoreError
 from ensembler.files import write_bytes
-from ensembler.label_sets import indicators
+from ensembler.targets.label_sets import indicators
 
 FIXED_COLUMNS = ("id", "split", "source", "fold", "group")
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.composition import Composition
 from ensembler.errors import MissingFileError, MissingRunError, RequestError, StoreError, UnknownNameError, nearest
 from ensembler.files import read_json, sha256_of
-from ensembler.label_sets import SetFormat
 from ensembler.predictions.blends import BLEND_RECORD, Blend, open_blend
 from ensembler.predictions.members import MEMBER_RECORD, Member, open_member
 from ensembler.predictions.samples import SampleTable, read_samples_csv
 from ensembler.predictions.settled import has_record
+from ensembler.targets.composition import Composition
+from ensembler.targets.label_sets import SetFormat
 
 
 def artifacts_folder(given: Path | None = None) -> Path:

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from ensembler import Recipe
+from ensembler.audit.audit import audit_recipe
 from ensembler.audit.duplicates import MOST_BITS, _close_hashes
 from ensembler.audit.facts import look_at_images
-from ensembler.data.demo import write_shapes
-from ensembler.data.demo_masks import write_masks
 from ensembler.data.images import FileImages
-from ensembler.pipeline.audit import audit_recipe
+from ensembler.demo.masks import write_masks
+from ensembler.demo.shapes import write_shapes
 
 RECIPE = """
     name: audited
@@ -218,8 +218,8 @@ def test_unknown_test_groups_are_no_shift(masks):
 
 
 def test_duplicates_become_groups_by_option(shapes):
-    from ensembler.pipeline.progress import Progress
-    from ensembler.pipeline.workspace import open_workspace
+    from ensembler.progress import Progress
+    from ensembler.workspace.workspace import open_workspace
 
     images = shapes.folder / "images"
     (images / "00050.png").write_bytes((images / "00003.png").read_bytes())
@@ -256,8 +256,8 @@ def test_a_damaged_cache_is_made_again(shapes):
 
 def test_a_class_whose_images_are_all_broken_stops_the_run_with_its_name(shapes):
     from ensembler.errors import DataError
-    from ensembler.pipeline.progress import Progress
-    from ensembler.pipeline.workspace import open_workspace
+    from ensembler.progress import Progress
+    from ensembler.workspace.workspace import open_workspace
 
     table = pd.read_csv(shapes.folder / "train.csv")
     for path in table.loc[table["label"] == "ring", "path"]:

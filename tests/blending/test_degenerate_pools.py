@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ensembler.blending import Pool, create_blend, make
-from ensembler.blending.calibration import Calibrated
-from ensembler.blending.label_thresholds import fit_thresholds
-from ensembler.blending.simplex import log_loss_optimum
+from ensembler.blending.calibration.calibrated import Calibrated
+from ensembler.blending.calibration.label_thresholds import fit_thresholds
+from ensembler.blending.methods.simplex import log_loss_optimum
 from ensembler.blending.spec import BlendSpec
 from ensembler.blending.testing import invented_pool
 
@@ -150,7 +150,7 @@ def test_no_extra_takes_the_blend_with_it(extra, monkeypatch):
 
 
 def test_auto_does_without_a_candidate_that_fails(monkeypatch):
-    monkeypatch.setattr("ensembler.blending.simplex.SimplexWeights.fit", fail)
+    monkeypatch.setattr("ensembler.blending.methods.simplex.SimplexWeights.fit", fail)
     result = make.make_blend(pool_of(*invented_pool()), BlendSpec())
     assert not any(label.startswith("simplex") for label in result.details["candidates"])
     codes = [w["code"] for w in result.warnings]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from ensembler.blending import Pool, make_blend
-from ensembler.blending.calibration import apply_temperature, fit_temperature
-from ensembler.blending.cross_fitting import fitting_parts
-from ensembler.blending.gain import paired_gain
-from ensembler.blending.guards import look_at, suspected
+from ensembler.blending.calibration.calibrated import apply_temperature, fit_temperature
+from ensembler.blending.judging.cross_fitting import fitting_parts
+from ensembler.blending.judging.gain import paired_gain
+from ensembler.blending.judging.guards import look_at, suspected
+from ensembler.blending.methods.stopping import search
 from ensembler.blending.spec import BlendSpec
-from ensembler.blending.stopping import search
 from ensembler.blending.testing import invented_pool
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.logits import softmax
@@ -241,7 +241,7 @@ def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
     assert list(result.details["candidates"]) == ["simplex"]
     assert [w["code"] for w in result.warnings if w["code"] == "stopped_early"] == ["stopped_early"]
 
-    import ensembler.blending.automatic as automatic
+    import ensembler.blending.judging.automatic as automatic
 
     real, calls = automatic.cross_fit, []
 
@@ -321,7 +321,7 @@ def test_logits_as_input_are_not_taken_from_a_pool_of_probabilities():
 
 
 def test_a_search_that_did_not_converge_is_a_warning(monkeypatch):
-    from ensembler.blending.loglinear import LogLinearProblem
+    from ensembler.blending.methods.loglinear import LogLinearProblem
 
     monkeypatch.setattr(LogLinearProblem, "is_solved_by", lambda *_: False)
     for method in ("loglinear", "stack"):

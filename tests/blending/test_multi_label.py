@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ensembler.blending.automatic import candidates_for
+from ensembler.blending.calibration.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
 from ensembler.blending.diversity import diversity
-from ensembler.blending.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
+from ensembler.blending.judging.automatic import candidates_for
 from ensembler.blending.make import make_blend
 from ensembler.blending.multi_label import yes_or_no
 from ensembler.blending.pool import Pool

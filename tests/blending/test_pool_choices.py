@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from ensembler.blending import Pool, create_blend, make_blend
-from ensembler.blending.calibration import Calibrated
+from ensembler.blending.calibration.calibrated import Calibrated
 from ensembler.blending.cost import frontier
+from ensembler.blending.methods.simplex import log_loss_optimum
+from ensembler.blending.methods.true_class import true_class_column
 from ensembler.blending.narrowing import Narrowing
 from ensembler.blending.pool import StackPart
-from ensembler.blending.simplex import log_loss_optimum
 from ensembler.blending.spec import BlendSpec
 from ensembler.blending.testing import invented_pool
-from ensembler.blending.true_class import true_class_column
 from ensembler.errors import RequestError
 
 NAMES = ("a", "b", "c", "d")

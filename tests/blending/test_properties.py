@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensembler.blending import Pool, make_blend
-from ensembler.blending.cross_fitting import fitting_parts
+from ensembler.blending.judging.cross_fitting import fitting_parts
 from ensembler.blending.registry import BLEND_METHODS, create_blend
 from ensembler.blending.spec import BlendSpec
 from ensembler.metrics import score

@@ -39,7 +39,7 @@ RECIPE = """
 
 @pytest.fixture
 def recipe(ens):
-    from ensembler.data.demo import write_shapes
+    from ensembler.demo.shapes import write_shapes
 
     write_shapes(ens.folder / "shapes", n=60, seed=1)
     (ens.folder / "slownets.py").write_text(NETWORKS)

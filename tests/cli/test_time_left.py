@@ -6,7 +6,7 @@ import re
 import pytest
 
 from ensembler.cli.time_left import TimeLeft
-from ensembler.pipeline.progress import Epoch, FoldJob
+from ensembler.progress import Epoch, FoldJob
 
 
 class Training:

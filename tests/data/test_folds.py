@@ -7,7 +7,7 @@ from ensembler.data.images import ArrayImages
 from ensembler.data.samples import SampleSet
 from ensembler.data.spec import FoldSpec
 from ensembler.errors import DataError
-from ensembler.label_sets import SetFormat, indicators, labels_in, write_set
+from ensembler.targets.label_sets import SetFormat, indicators, labels_in, write_set
 
 
 def samples(n=120, classes=3, groups=None, given=None, seed=0):

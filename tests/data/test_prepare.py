@@ -3,12 +3,12 @@ import pytest
 from PIL import Image
 
 from ensembler import Recipe
-from ensembler.data.demo import write_shapes
+from ensembler.audit.contact_sheet import write_preview
 from ensembler.data.images import fit_to_input
 from ensembler.data.prepare import build_steps, prepare, without_background
 from ensembler.data.spec import InputSpec
+from ensembler.demo.shapes import write_shapes
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.pipeline.preview import write_preview
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import nn
 from ensembler.errors import MissingExtraError, RequestError, UnknownNameError
 from ensembler.inference.engines import choose, eager, registry, traced
 from ensembler.inference.engines.choose import TOLERANCE, fastest, ready
-from ensembler.inference.predict import as_images
+from ensembler.inference.predictor import as_images
 from ensembler.inference.spec import InferenceSpec
 from ensembler.logits import softmax
 from ensembler.networks.build import Normalised, build_network
@@ -296,7 +296,7 @@ def test_one_hard_image_of_many_does_not_decide_about_an_engine():
 
 
 def test_the_images_that_are_compared_are_from_all_over():
-    from ensembler.pipeline.engines import _spread
+    from ensembler.members.engines import _spread
 
     assert _spread(1000, 5).tolist() == [0, 249, 499, 749, 999]
     assert _spread(3, 32).tolist() == [0, 1, 2]

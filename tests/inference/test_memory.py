@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ensembler.inference.engines.choose import at_once
-from ensembler.inference.predict import BATCH, in_batches
+from ensembler.inference.predictor import BATCH, in_batches
 
 
 def test_a_network_predicts_no_larger_batches_than_it_was_trained_with():

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from ensembler.errors import StoreError
-from ensembler.inference import chunks, one_pass
-from ensembler.inference.chunks import ChunkedLogits
+from ensembler.inference import one_pass
 from ensembler.inference.engines.eager import plain
 from ensembler.inference.one_pass import Asked, run_pass
 from ensembler.inference.predict import predict_logits
 from ensembler.inference.views import expand_views
+from ensembler.predictions import chunks
+from ensembler.predictions.chunks import ChunkedLogits
 
 
 def network(seed=0, classes=3):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ensembler.errors import RequestError
+from ensembler.machine import doctor
 from ensembler.networks import devices
 from ensembler.networks.build import Normalised
 from ensembler.networks.devices import (
@@ -15,7 +16,7 @@ from ensembler.networks.devices import (
     predicting_precisions,
     tf32,
 )
-from ensembler.pipeline import doctor
+from ensembler.networks.devices_here import devices_here
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_card_that_torch_was_not_built_for_is_refused_in_one_line(cards):
 
 def test_the_doctor_shows_capability_memory_and_precision_and_what_cannot_compute(cards):
     cards(("Tesla P100", (6, 0), 16), ("A100", (8, 0), 80), broken=(0,))
-    found = doctor.examine()
+    found = doctor.examine(devices_here)
     assert found.devices[0] == "cuda:0 Tesla P100, capability 6.0, 16.0 GB, computes in float16"
     assert found.devices[1] == "cuda:1 A100, capability 8.0, 80.0 GB, computes in bfloat16"
     assert any("cuda:0 cannot compute with this torch (CUDA error: no kernel image" in p for p in found.problems)

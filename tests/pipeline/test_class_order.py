@@ -10,7 +10,7 @@ from PIL import Image
 
 from ensembler import Recipe, Run
 from ensembler.errors import ChangedRecipeError
-from ensembler.pipeline.run_recipe import kfold_recipe
+from ensembler.pipeline.train import train_recipe
 
 NETWORK = """
 import torch
@@ -82,7 +82,7 @@ def test_processes_that_train_at_once_have_one_order_of_classes(ens, recipe, mon
 
 
 def kfold(recipe, *overrides, **options):
-    return kfold_recipe(
+    return train_recipe(
         Recipe.load(recipe, ["members.one.epochs=1", *overrides]), recipe.parent, device="cpu", **options
     )
 
@@ -116,8 +116,8 @@ def of_an_earlier_version(plan, folder):
 
 
 def plan_of(recipe):
-    from ensembler.pipeline.member_plan import MemberPlan
-    from ensembler.pipeline.workspace import open_workspace
+    from ensembler.members.plan import MemberPlan
+    from ensembler.workspace.workspace import open_workspace
 
     workspace = open_workspace(Recipe.load(recipe, ["members.one.epochs=1"]), recipe.parent)
     return MemberPlan(workspace, workspace.jobs[0])

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from ensembler import Recipe
-from ensembler.pipeline.member_plan import MemberPlan
-from ensembler.pipeline.workspace import open_workspace
+from ensembler.members.plan import MemberPlan
+from ensembler.workspace.workspace import open_workspace
 
 
 @pytest.fixture

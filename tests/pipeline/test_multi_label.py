@@ -8,16 +8,16 @@ import pytest
 from PIL import Image
 
 from ensembler import Recipe, Run
+from ensembler.audit.audit import audit_recipe
+from ensembler.blends.submit import hand_in
 from ensembler.errors import DataError, RequestError
+from ensembler.evaluation.evaluate import evaluate
+from ensembler.evaluation.gains import gains_over
+from ensembler.experiments.ablate import Axis, ablate_recipe
 from ensembler.metrics import score
-from ensembler.pipeline.ablate import Axis, ablate_recipe
-from ensembler.pipeline.audit import audit_recipe
-from ensembler.pipeline.evaluate import evaluate
-from ensembler.pipeline.hand_in import hand_in
-from ensembler.pipeline.new_data import predict_new
-from ensembler.pipeline.paired import gains_over
-from ensembler.pipeline.run_recipe import run_recipe
-from ensembler.pipeline.workspace import workspace_of_run
+from ensembler.pipeline.predict_new import predict_new
+from ensembler.pipeline.run import run_recipe
+from ensembler.workspace.workspace import workspace_of_run
 
 RECIPE = """
     name: tags
@@ -211,9 +211,9 @@ def test_options_for_one_label_are_refused_before_anything_is_trained(finished, 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(run, finished, monkeypatch):
     recipe = Recipe.load(finished / "recipe.yaml", ["name=interrupted"])
-    from ensembler.pipeline import kfold
+    from ensembler.members import schedule
 
-    write, left = kfold.write_finished_fold, [4]
+    write, left = schedule.write_finished_fold, [4]
 
     def stop(*args):
         left[0] -= 1
@@ -221,7 +221,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(run, finished, monkeypatch)
             raise KeyboardInterrupt
         return write(*args)
 
-    monkeypatch.setattr(kfold, "write_finished_fold", stop)
+    monkeypatch.setattr(schedule, "write_finished_fold", stop)
     with pytest.raises(KeyboardInterrupt):
         run_recipe(recipe, finished / "artifacts")
     monkeypatch.undo()

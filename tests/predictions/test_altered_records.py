@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from ensembler.blends.apply import apply_blend, members_below
 from ensembler.errors import StoreError
-from ensembler.pipeline.apply import apply_blend, members_below
-from ensembler.pipeline.run import Run
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, write_finished_fold
 from ensembler.predictions.store import RunStore
+from ensembler.run import Run
 
 DEEP = "[" * 100_000 + "]" * 100_000
 

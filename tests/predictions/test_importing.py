@@ -4,7 +4,7 @@ import pytest
 
 from ensembler.errors import EnsemblerError, RequestError
 from ensembler.logits import softmax
-from ensembler.predictions.exporting import export_predictions
+from ensembler.predictions.export import export_predictions
 from ensembler.predictions.importing import MemberFiles, find_members, import_predictions, parse_member
 from ensembler.predictions.store import RunStore
 

@@ -114,14 +114,14 @@ class Recorded(torch.Tensor):
 
 @pytest.mark.parametrize(("device", "early"), [("mps", False), ("cuda", True)])
 def test_only_copies_to_cuda_are_left_to_themselves(pixels, monkeypatch, device, early):
-    from ensembler.inference import predict
+    from ensembler.inference import predictor
 
     Recorded.asked.clear()
     there = torch.device(device)
     made = torch.zeros(4, 3, 2, 2).as_subclass(Recorded)
     list(Loader(0, there)._on_device(source(pixels), iter([(made, made)])))
-    monkeypatch.setattr(predict, "pick_device", lambda _: there)
-    monkeypatch.setattr(predict.torch, "from_numpy", lambda a: torch.zeros(a.shape).as_subclass(Recorded))
-    predict.as_images(pixels[:2], device)
+    monkeypatch.setattr(predictor, "pick_device", lambda _: there)
+    monkeypatch.setattr(predictor.torch, "from_numpy", lambda a: torch.zeros(a.shape).as_subclass(Recorded))
+    predictor.as_images(pixels[:2], device)
     assert Recorded.asked == [(device, early)] * 3
     assert devices.copies_early(there) == early

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ensembler.errors import RequestError
 from ensembler.inference.engines.eager import plain, plain_tf32
 from ensembler.inference.engines.registry import DEFAULT, ENGINES, NEEDS, is_installed
-from ensembler.inference.predict import BATCH, Predictor, as_images, in_batches
+from ensembler.inference.predictor import BATCH, Predictor, as_images, in_batches
 from ensembler.logits import sigmoid, softmax
 from ensembler.networks.devices import pick_device, predicting_precisions
 from ensembler.networks.memory import is_out_of_memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ensembler.inference.engines.eager import as_predictor, simplify
-from ensembler.inference.predict import Predictor
+from ensembler.inference.predictor import Predictor
 from ensembler.networks.compiled import compile_network
 from ensembler.networks.devices import pick_device
 

@@ -11,7 +11,7 @@ import torch.fx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensembler.inference.predict import Predictor
+from ensembler.inference.predictor import Predictor
 from ensembler.networks.build import Normalised
 from ensembler.networks.devices import autocast, autocast_type, pick_device, tf32
 

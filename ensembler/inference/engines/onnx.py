@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ensembler.errors import RequestError
 from ensembler.inference.engines.registry import check_installed
-from ensembler.inference.predict import Predictor
+from ensembler.inference.predictor import Predictor
 from ensembler.networks.devices import pick_device
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ensembler.errors import RequestError
 from ensembler.inference.engines.eager import as_predictor, simplify
-from ensembler.inference.predict import BATCH, Predictor
+from ensembler.inference.predictor import BATCH, Predictor
 from ensembler.networks.devices import pick_device
 
 _RUNS = 3  # the first ones are profiled, then the graph is fused

@@ -1,0 +1,157 @@
+"""`auto`: the safest family of blends that cross-fitting cannot tell from the best one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.blending.calibration.calibrated import Calibration
+from ensembler.blending.candidate import Candidate
+from ensembler.blending.judging.choosing import Contest
+from ensembler.blending.judging.cross_fitting import cross_fit
+from ensembler.blending.narrowing import Narrowing
+from ensembler.blending.pool import Pool, Probs, Targets
+from ensembler.errors import RequestError
+from ensembler.metrics import check_metric, score
+
+# Measured by benchmarks/auto_rule.py: rows a member, and rows for each member and class.
+ROWS_FOR_LOGLINEAR = 5
+ROWS_FOR_STACK = 2
+FEWEST_FOR_STACK = 100
+MANY_ROWS = 20  # rows a member
+# What solvers raise on numbers they cannot take, LinAlgError among the ValueErrors; a RequestError is none of them.
+NUMERICAL_FAILURES = (ArithmeticError, ValueError, RuntimeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What candidates are compared by: the `metric` of what `see` makes of their predictions, against `y`.
+
+    Bootstraps draw rows of `y`, or whole `groups` of them.
+    """
+
+    metric: str
+    y: Targets
+    groups: NDArray[np.int64] | None
+    see: Callable[[Probs], Probs] = lambda probs: probs
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `auto` took: the candidate, its cross-fitted probabilities, and the scores of all candidates.
+
+    `correction` is what the choice among candidates flatters the metric by, to be taken off the chosen one's score;
+    `stopped_early` says that time ran out, or Ctrl-C was pressed, before all were compared, and `failed` why a
+    candidate could not be.
+    """
+
+    candidate: Candidate
+    cross_fitted: NDArray[np.float64]
+    scores: dict[str, float]
+    correction: float
+    stopped_early: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def candidates_for(
+    pool: Pool,
+    metric: str,
+    seed: int = 0,
+    *,
+    after: Calibration = "none",
+    before: Calibration = "none",
+    members: int | None = None,
+) -> list[Candidate]:
+    """Families worth comparing on this pool, the ones to prefer first, each between the calibrations asked for.
+
+    The linear pool comes first: on few rows it is the safest there is, safer than a plain vote. A log-linear pool is
+    compared from 5 rows a member, the shrunk stacks from 2 rows for each member and class. Votes and the best member
+    alone come last: they are taken only when they are clearly better.
+    """
+    members, rows, classes = members or len(pool.names), pool.n_samples, len(pool.classes)
+    single = Candidate("single", {"metric": metric})
+    if members == 1:
+        found = [single, replace(single, after="temperature")]
+    else:
+        found = [Candidate("simplex"), Candidate("simplex", after="temperature")]
+        if metric not in ("log_loss", "brier"):
+            found.append(Candidate("greedy", {"metric": metric}))
+        if rows >= ROWS_FOR_LOGLINEAR * members:
+            found.append(Candidate("loglinear", {"seed": seed}))
+        if rows >= max(ROWS_FOR_STACK * members * classes, FEWEST_FOR_STACK):
+            found.append(Candidate("stack", {"seed": seed}))
+            found.append(Candidate("stack", {"seed": seed, "probabilities": True}))
+        found += [Candidate("geometric"), Candidate("soft"), single]
+    if after == before == "none":
+        return found
+    kept = found if after == "none" else [c for c in found if c.after == "none"]
+    return [replace(c, after=c.after if after == "none" else after, before=before, metric=metric) for c in kept]
+
+
+def choose(
+    pool: Pool,
+    metric: str,
+    part: NDArray[np.int64],
+    *,
+    seed: int = 0,
+    after: Calibration = "none",
+    before: Calibration = "none",
+    out_of_time: Callable[[], bool] = lambda: False,
+    progress: Callable[[str, int, int], None] | None = None,
+    judge: Judge | None = None,
+    narrowing: Narrowing | None = None,
+    narrowed: int | None = None,
+    chosen: str | None = None,
+) -> Choice:
+    """Cross-fit the candidates and take the first that is as good as the best, by `metric` or a `judge`.
+
+    With a `narrowing` every part chooses its members from the whole `pool`; the blend has `narrowed` of them. `chosen`
+    is the label of a candidate that was taken before: where it is among them, it is taken again.
+    """
+    judge = judge or Judge(metric, pool.y, pool.groups)
+    members = narrowed or len(pool.names)
+    candidates = candidates_for(pool, metric, seed, after=after, before=before, members=members)
+    candidates = [candidate for candidate in candidates if candidate.label == chosen] or candidates
+    predictions: list[NDArray[np.float64]] = []
+    compared: list[Candidate] = []
+    failed: dict[str, str] = {}
+    stopped_early = False
+    for i, candidate in enumerate(candidates):
+        if progress is not None:
+            progress(f"cross-fitting {candidate.label}", i, len(candidates))
+        if out_of_time() and predictions:
+            stopped_early = True
+            break
+        try:
+            make = candidate.make if narrowing is None else narrowing.around(candidate)
+            predictions.append(cross_fit(make, pool.oof, pool.y, part))
+            compared.append(candidate)
+        except KeyboardInterrupt:
+            # Ctrl-C ends the search, not the blend: the best so far is as good as it was.
+            if not predictions:
+                raise
+            stopped_early = True
+            break
+        except RequestError:
+            raise
+        except NUMERICAL_FAILURES as error:
+            failed[candidate.label] = f"{type(error).__name__}: {error}"
+            if i == len(candidates) - 1 and not predictions:
+                raise
+    candidates = compared
+    if progress is not None:
+        progress("cross-fitting", len(candidates), len(candidates))
+    seen = [judge.see(probs) for probs in predictions]
+    values = [score(judge.metric, probs, judge.y) for probs in seen]
+    # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice. On
+    # many rows the richer family that looks better is better, and waiting for a whole standard error costs more.
+    errors = 0.5 if pool.n_samples >= MANY_ROWS * members else 2.0
+    contest = Contest.of(judge.metric, seen, judge.y, judge.groups, seed)
+    best = contest.first_near_best(errors)
+    scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
+    flattery = contest.flattery(errors)
+    correction = -flattery if check_metric(judge.metric).greater_is_better else flattery
+    return Choice(candidates[best], predictions[best], scores, correction, stopped_early, failed)

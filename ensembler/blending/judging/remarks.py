@@ -1,0 +1,92 @@
+"""What to say about a request before it is blended: what its figures mean on these rows, and what they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ensembler.blending.judging.guards import Finding
+from ensembler.blending.pool import Pool
+from ensembler.blending.spec import BlendSpec
+from ensembler.targets.label_sets import is_known
+
+FEW_GROUPS = 20  # below this a group more or less moves an interval by itself
+_NAMED = 5  # classes that a message lists
+
+
+def remarks_on(pool: Pool, spec: BlendSpec) -> list[Finding]:
+    """Findings about the pool as a whole and about what `spec` asks of it."""
+    return [*_few_groups(pool), *_absent_classes(pool), *_ordered_classes(pool, spec), *_ranks(pool, spec)]
+
+
+def few_groups(n_groups: int | None) -> Finding | None:
+    """The warning about intervals over so few groups; None where there are enough, or none at all."""
+    if n_groups is None or n_groups >= FEW_GROUPS:
+        return None
+    return Finding(
+        "few_groups",
+        None,
+        f"only {n_groups} groups: intervals are those of {n_groups} draws, however many rows there are, and wide",
+    )
+
+
+def ordered_classes(metric: str, classes: tuple[str, ...]) -> Finding | None:
+    """The note that `cohen_kappa` takes the order of classes seriously, where their names do not tell an order."""
+    if metric != "cohen_kappa" or len(classes) < 3 or all(_is_number(name) for name in classes):
+        return None
+    return Finding(
+        "ordered_classes",
+        None,
+        "cohen_kappa is the quadratic kappa: an error counts by the squared distance of the classes in this order: "
+        f"{_listed(classes)}. Name classes so that they sort as they are ordered (0_low, 1_medium, 2_high)",
+    )
+
+
+def _few_groups(pool: Pool) -> list[Finding]:
+    found = None if pool.groups is None else few_groups(len(np.unique(pool.groups)))
+    return [] if found is None else [found]
+
+
+def _absent_classes(pool: Pool) -> list[Finding]:
+    if pool.y.ndim == 2:
+        counts = (pool.y[is_known(pool.y)] == 1).sum(axis=0)
+    else:
+        counts = np.bincount(pool.y, minlength=len(pool.classes))
+    absent = [name for name, count in zip(pool.classes, counts, strict=True) if count == 0]
+    if not absent:
+        return []
+    kind = "label" if pool.y.ndim == 2 else "class"
+    message = (
+        f"no row of the pool has the {kind} {_listed(absent)}: nothing is fitted for it and no score counts it; test "
+        "rows that have it are predicted worse than the scores say"
+    )
+    return [Finding("absent_class", None, message)]
+
+
+def _ordered_classes(pool: Pool, spec: BlendSpec) -> list[Finding]:
+    found = ordered_classes(spec.metric, pool.classes)
+    return [] if found is None else [found]
+
+
+def _ranks(pool: Pool, spec: BlendSpec) -> list[Finding]:
+    if spec.method != "rank":
+        return []
+    message = (
+        "rank gives ranks and no probabilities: use it for AUC (--metric roc_auc_ovr); its log loss, Brier score and "
+        "calibration error mean nothing"
+    )
+    if pool.y.ndim == 2 and spec.calibrate == "none":
+        message += ", nor does a threshold of 0.5: --calibrate biases with a metric of decisions finds thresholds"
+    return [Finding("not_probabilities", None, message)]
+
+
+def _listed(names: list[str] | tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,173 @@
+"""A label made of several tasks: a blend for each task, their product, and a blend of that with direct members."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.blending.judging.cross_fitting import fitting_parts, splits
+from ensembler.blending.result import BlendResult
+from ensembler.blending.spec import BlendSpec
+from ensembler.blends.blend import Asked, BlendOutcome, blend_run, keep_blend
+from ensembler.blends.pool import BLEND_PREFIX
+from ensembler.errors import MissingFileError, RequestError
+from ensembler.metrics import score_all
+from ensembler.predictions.composed import compose_probs, composition_of
+from ensembler.predictions.store import RunStore
+from ensembler.targets.composition import Composition
+
+COMPOSED = "composed"
+
+
+def blend_label(
+    store: RunStore, spec: BlendSpec, *, members: Sequence[str] | None = None, trust: Sequence[str] = (), **options: Any
+) -> BlendOutcome:
+    """Find the blend of the run's label and keep it; further `options` are those of `blend_run`.
+
+    When the label is composed of tasks that have members, a blend is made for each task (`<name>.<task>`), their
+    product (`<name>.composed`), and at last the blend of that product with the members that predict the label itself.
+    """
+    composition = store.composition
+    names = members if members is not None else spec.members
+    names = list(names) if names is not None else store.pool_members
+    if composition is None or any(name.startswith(BLEND_PREFIX) for name in names):
+        return blend_run(store, spec, members=members, trust=trust, **options)
+    of_task = {task: [m.name for m in store.members_of(task, names)] for task in composition.tasks}
+    direct = [m.name for m in store.members_of(composition.name, names)]
+    lacking = [task for task, found in of_task.items() if not found]
+    if lacking and not direct:
+        raise MissingFileError(
+            f"no complete member predicts {composition.name!r}, and of its tasks {', '.join(lacking)} has none either; "
+            "--target TASK blends the members of one task"
+        )
+    if lacking:
+        return blend_run(store, spec, members=direct, target=composition.name, trust=trust, **options)
+    part = _shared_parts(store, composition, seed=spec.seed)
+    name = spec.name or spec.method
+    asked = (spec, sorted({*direct, *(m for found in of_task.values() for m in found)}))
+    stages = {
+        task: blend_run(
+            store,
+            stage_spec(spec, f"{name}.{task}", found),
+            members=found,
+            target=task,
+            trust=[m for m in trust if m in found],
+            part=part,
+            **options,
+        )
+        for task, found in of_task.items()
+    }
+    composed = _keep_composed(
+        store, f"{name}.{COMPOSED}" if direct else name, stages, part, options.get("views"), asked
+    )
+    if not direct:
+        return composed
+    last = [*direct, f"{BLEND_PREFIX}{composed.result.name}"]
+    final = blend_run(
+        store,
+        stage_spec(spec, name, last),
+        members=last,
+        target=composition.name,
+        trust=[m for m in trust if m in last],
+        part=part,
+        asked=asked,
+        **options,
+    )
+    return BlendOutcome(final.run, final.result, final.rows, (*stages.values(), composed))
+
+
+def _shared_parts(store: RunStore, composition: Composition, *, seed: int) -> NDArray[np.int64]:
+    """Parts of cross-fitting `[train rows]` that the blends of all tasks and of the label share.
+
+    Were they drawn anew for each blend, a row scored by one would have helped to fit another that it builds on.
+    """
+    labels = store.samples.labels(composition.name, composition.classes, "train")
+    return fitting_parts(labels + 1, store.samples.folds() + 1, store.samples.groups(), seed=seed)
+
+
+def stage_spec(spec: BlendSpec, name: str, members: Sequence[str]) -> BlendSpec:
+    """The recipe's blend for one stage: weights by hand are those of its members, the plain mean when it has none."""
+    changes: dict[str, Any] = {"name": name, "members": None}
+    if spec.calibrate == "biases" and not any(m.startswith(BLEND_PREFIX) for m in members):
+        changes["calibrate"] = "none"  # decisions are moved once, at the end
+    if spec.weights is not None:
+        if not isinstance(spec.weights, dict):
+            raise RequestError("weights of a composed class go by name, such as --weights mask_a=2,mask_b=1")
+        weights = {m: spec.weights[key] for m in members if (key := _weight_name(m)) in spec.weights}
+        changes |= {"weights": weights} if sum(weights.values()) > 0 else {"weights": None, "method": "soft"}
+    return spec.model_copy(update=changes)
+
+
+def _weight_name(member: str) -> str:
+    return COMPOSED if member.startswith(BLEND_PREFIX) else member
+
+
+def _keep_composed(
+    store: RunStore,
+    name: str,
+    stages: Mapping[str, BlendOutcome],
+    part: NDArray[np.int64],
+    views: Sequence[str] | None,
+    asked: Asked,
+) -> BlendOutcome:
+    """Compose the tasks' blends and keep what comes out; observed co-occurrence is counted on a row's other parts."""
+    began = time.perf_counter()
+    composition = composition_of(store)
+    rows = np.array(sorted(set.intersection(*(set(s.rows.tolist()) for s in stages.values()))), np.int64)
+    labels = store.samples.labels(composition.name, composition.classes, "train")
+    rows = rows[labels[rows] >= 0]
+    honest, fitted = (
+        {task: _at(rows, s.rows, probs) for task, s, probs in _oofs(stages, kind)} for kind in ("oof", "fitted_oof")
+    )
+    fitted_probs = compose_probs(store, fitted)
+    if composition.prior == "observed":
+        oof = np.empty_like(fitted_probs)
+        for fit, scored in splits(part[rows]):
+            oof[scored] = compose_probs(store, {t: p[scored] for t, p in honest.items()}, count_on=rows[fit])
+    else:
+        oof = compose_probs(store, honest)
+    tests = {task: s.result.test for task, s in stages.items() if s.result.test is not None}
+    test = compose_probs(store, tests) if len(tests) == len(stages) else None
+    result = BlendResult(
+        name=name,
+        method=COMPOSED,
+        members=tuple(f"{BLEND_PREFIX}{s.result.name}" for s in stages.values()),
+        weights=None,
+        temperature=None,
+        seconds=time.perf_counter() - began,
+        oof=oof,
+        fitted_oof=fitted_probs,
+        test=test,
+        scores=_scores(store, composition, labels[rows], fitted_probs, oof, test),
+        gain=None,
+        details={"tasks": {task: s.result.name for task, s in stages.items()}, "members": []},
+    )
+    outcome = BlendOutcome(store.name, result, rows, tuple(stages.values()))
+    keep_blend(store, outcome, composition.name, composition.classes, asked[0], views, asked)
+    return outcome
+
+
+def _oofs(stages: Mapping[str, BlendOutcome], kind: str) -> list[tuple[str, BlendOutcome, NDArray[np.float32]]]:
+    return [(task, stage, getattr(stage.result, kind)) for task, stage in stages.items()]
+
+
+def _at(rows: NDArray[np.int64], among: NDArray[np.int64], probs: NDArray[np.floating]) -> NDArray[np.floating]:
+    return probs[np.searchsorted(among, rows)]
+
+
+def _scores(
+    store: RunStore,
+    composition: Composition,
+    y: NDArray[np.int64],
+    fitted: NDArray[np.floating],
+    oof: NDArray[np.floating],
+    test: NDArray[np.floating] | None,
+) -> dict[str, dict[str, float] | None]:
+    labels = store.samples.labels(composition.name, composition.classes, "test")
+    known = labels >= 0
+    holdout = score_all(test[known], labels[known]) if test is not None and known.any() else None
+    return {"fitted": score_all(fitted, y), "cross_fitted": score_all(oof, y), "holdout": holdout}

@@ -1,0 +1,144 @@
+"""`ens submit`: a blend as the file to hand in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from ensembler.blends.blend import members_changed_since
+from ensembler.errors import MissingFileError, RequestError
+from ensembler.files import claim
+from ensembler.outputs import check_output, write_output
+from ensembler.predictions.store import RunStore
+from ensembler.reporting.spec import SubmissionSpec
+from ensembler.reporting.submitted import blend_to_submit, export_submission, write_submission
+from ensembler.reporting.table import read_template
+
+
+@dataclass(frozen=True)
+class HandedIn:
+    """A submission that was written."""
+
+    run: str
+    blend: str
+    path: Path
+    rows: int
+    columns: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def hand_in(
+    store: RunStore,
+    blend: str | None = None,
+    *,
+    format: str | None = None,
+    columns: Sequence[str] | None = None,
+    template: Path | None = None,
+    per: str | None = None,
+    reduce: str | None = None,
+    out: Path | None = None,
+) -> HandedIn:
+    """Write a blend (the submitted one when none is named) as the submission, or to `out`."""
+    if out is not None:
+        check_output(out)
+    name = blend or blend_to_submit(store) or _only_blend(store)
+    spec = changed_spec(
+        submission_spec(store), format=format, columns=columns, template=template, per=per, reduce=reduce
+    )
+    if columns is None and template is None:
+        spec = _named_after(spec, store, store.blend(name).record.target)
+    table, _ = export_submission(store, name, spec)
+    path = out or store.submission_path
+    notes: list[str] = []
+    changed = members_changed_since(store, name)
+    if changed:
+        notes.append(
+            f"blend {name!r} was made before the predictions of {', '.join(changed)} changed; `ens blend {store.name}` "
+            f"with --name {name} and its options makes it again"
+        )
+    if out is None:
+        submit_blend(store, name, spec, by_hand=True, on_note=notes.append)
+    else:
+        write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
+    return HandedIn(store.name, name, path, len(table), tuple(str(c) for c in table.columns), tuple(notes))
+
+
+def _named_after(spec: SubmissionSpec, store: RunStore, target: str) -> SubmissionSpec:
+    """The recipe's options, whose columns are those of the label, for a blend of `target`."""
+    if target == store.samples.targets[0]:
+        return spec
+    columns = (spec.columns[0], target) if spec.format == "labels" else spec.columns[:1]
+    return spec.model_copy(update={"columns": columns})
+
+
+def _only_blend(store: RunStore) -> str:
+    if len(store.blends) == 1:
+        return store.blends[0]
+    if not store.blends:
+        raise MissingFileError(f"run {store.name!r} has no blend yet; `ens blend {store.name}` makes one")
+    raise RequestError(f"run {store.name!r} has several blends; say which with --blend: {', '.join(store.blends)}")
+
+
+def changed_spec(
+    spec: SubmissionSpec,
+    *,
+    format: str | None,
+    columns: Sequence[str] | None,
+    template: Path | None,
+    per: str | None = None,
+    reduce: str | None = None,
+) -> SubmissionSpec:
+    """The recipe's submission options with those of the command line over them."""
+    changes: dict[str, Any] = {
+        "format": format,
+        "columns": columns,
+        "template": template and str(template),
+        "per": per,
+        "reduce": reduce,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    if template is not None and columns is None:
+        header = [str(c) for c in read_template(template).columns]
+        given["columns"] = header if len(header) == 2 else [header[0], "label"]
+    try:
+        return SubmissionSpec.model_validate({**spec.model_dump(), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
+        option = f"--{first['loc'][0]} " if first["loc"] else ""
+        raise RequestError(f"{option}{first['input'] if first['loc'] else ''}: {message}".lstrip(": ")) from error
+
+
+def submit_blend(
+    store: RunStore,
+    name: str,
+    spec: SubmissionSpec,
+    *,
+    by_hand: bool = False,
+    on_note: Callable[[str], None] | None = None,
+) -> bool:
+    """Make the named blend the run's submission, perhaps `by_hand`; False when the run has no rows to submit."""
+    blend = store.blend(name)
+    made_of = {
+        "blend": name,
+        "method": blend.record.method,
+        "members": list(blend.record.members),
+        "weights": blend.record.weights,
+        "scores": {kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")},
+    }
+    with claim(store.lock_path, wait=True):
+        record = blend.record
+        how: dict[str, Any] = {"by_hand": by_hand, "on_note": on_note}
+        return write_submission(store, spec, np.asarray(blend.test), record.target, record.classes, made_of, **how)
+
+
+def submission_spec(store: RunStore) -> SubmissionSpec:
+    """How the run's recipe wants its submission, or the default for a run without a recipe."""
+    recipe = store.lock.get("recipe")
+    given = recipe.get("submission") if isinstance(recipe, dict) else None
+    return SubmissionSpec.model_validate(given or {})

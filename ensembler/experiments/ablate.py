@@ -1,0 +1,335 @@
+"""`ens ablate`: variants of one member, trained on the same folds and seeds and compared row by row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.blending.judging.comparison import Difference, compare_with_first
+from ensembler.blending.judging.remarks import few_groups, ordered_classes
+from ensembler.errors import RequestError, TrainingError, UnknownNameError, nearest
+from ensembler.files import write_json
+from ensembler.members.executor import Failure
+from ensembler.members.option_claims import check_nobody_trains_otherwise
+from ensembler.members.schedule import Trainer
+from ensembler.metrics import check_metric, metric_names, score
+from ensembler.pipeline.check import check_recipe
+from ensembler.predictions.store import RunStore
+from ensembler.progress import Progress
+from ensembler.recipe.document import Place, parse_value
+from ensembler.recipe.load import Recipe
+from ensembler.recipe.members import MemberJob
+from ensembler.recipe.own_code import introduce_code_of
+from ensembler.targets.label_sets import is_known
+from ensembler.training.spec import MEMBER_SPECS, SoupSpec, counts, has_option, spec_of
+from ensembler.workspace.workspace import open_workspace
+
+METRICS = ("accuracy", "f1_macro", "log_loss")
+MOST_VARIANTS = 64
+_UNFIT = re.compile(r"[^A-Za-z0-9_.@+-]+")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A member option, dotted where it lies in another, and the values to try; `texts` are the values as given."""
+
+    option: str
+    values: tuple[Any, ...]
+    texts: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, given: str) -> Axis:
+        """From `option=value,value`; a comma inside brackets or quotes divides nothing."""
+        option, equals, rest = given.partition("=")
+        texts = tuple(text.strip() for text in _divided(rest))
+        if not equals or not all(option.split(".")) or not all(texts):
+            raise RequestError(f"--axis {given!r}: expected option=value,value, such as augment=none,light,heavy")
+        if len(set(texts)) != len(texts) or len(texts) < 2:
+            raise RequestError(f"--axis {given!r}: expected two values or more, none twice")
+        return cls(option, tuple(parse_value(text) for text in texts), texts)
+
+
+def _divided(text: str) -> list[str]:
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        if quote or char in "'\"":
+            quote = "" if char == quote else quote or char
+        depth += (char in "[{") - (char in "]}")
+        if char == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One variant: its options, its scores and by how much it is better than the first one (None for the first)."""
+
+    name: str
+    options: dict[str, Any]
+    members: tuple[str, ...]
+    seconds: float
+    scores: dict[str, float]
+    gains: dict[str, Difference] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        gains = None if self.gains is None else {metric: gain.to_json() for metric, gain in self.gains.items()}
+        return {**self.__dict__, "members": list(self.members), "gains": gains}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What `ens ablate` found, out of fold on `n` rows that every variant predicts."""
+
+    run: str
+    folder: Path
+    member: str
+    target: str
+    n: int
+    n_groups: int | None
+    folds: int
+    seeds: int
+    metrics: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    warnings: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def n_comparisons(self) -> int:
+        """How many variants are compared with the first one."""
+        return len(self.variants) - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """As the object that `ens ablate --json` prints."""
+        return {
+            **self.__dict__,
+            "folder": str(self.folder),
+            "metrics": list(self.metrics),
+            "comparisons": self.n_comparisons,
+            "variants": [variant.to_json() for variant in self.variants],
+            "warnings": list(self.warnings),
+            "failures": [failure.__dict__ for failure in self.failures],
+        }
+
+
+def ablate_recipe(
+    recipe: Recipe,
+    axes: Sequence[Axis],
+    artifacts: Path,
+    *,
+    member: str | None = None,
+    folds: int | None = None,
+    epochs: int | None = None,
+    seeds: int = 1,
+    metrics: Sequence[str] | None = None,
+    name: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Ablation:
+    """Train every combination of the axes' values as a member of a run of its own, and compare them with the first.
+
+    `member` is the recipe's entry that is varied (default: the first one), `folds` how many folds there are, `epochs`
+    and `seeds` those of every variant. What a run of that name has finished is not trained again.
+    """
+    base = _base_of(recipe, member)
+    shown = _metrics_of(recipe, base, metrics)
+    varied, options = _varied(recipe, base, axes, folds=folds, epochs=epochs, seeds=seeds, name=name)
+    progress = progress or Progress()
+    introduce_code_of(varied, progress)
+    check_recipe(varied)
+    workspace = open_workspace(varied, artifacts, progress, check=check_nobody_trains_otherwise)
+    jobs = {variant: _members_of(workspace.jobs, variant, seeds) for variant in options}
+    training = Trainer(workspace, device, workers).train(workspace.jobs)
+    store = RunStore(workspace.store.folder)
+    complete = set(store.complete_members)
+    there = {variant: made for variant, made in jobs.items() if complete >= set(made)}
+    first = next(iter(options))
+    if first not in there or len(there) < 2:
+        reason = training.failures[0].message if training.failures else "its folds are not finished"
+        raise TrainingError(f"there is nothing to compare: {reason}")
+    found = _compare(store, there, options, shown)
+    ablation = Ablation(
+        run=store.name,
+        folder=store.folder,
+        member=base,
+        folds=len(np.unique(store.samples.folds()[store.samples.folds() >= 0])),
+        seeds=seeds,
+        metrics=shown,
+        failures=training.failures,
+        **found,
+    )
+    write_json(store.folder / "ablation.json", ablation.to_json())
+    return ablation
+
+
+def _metrics_of(recipe: Recipe, base: str, metrics: Sequence[str] | None) -> tuple[str, ...]:
+    """The scores to compare by, all of them fit for the target of the member `base`."""
+    spec, data = recipe.spec.members[base], recipe.spec.data
+    named = () if isinstance(spec, SoupSpec) else spec.targets
+    target = next((t for t in data.label_names if t in named), data.label_names[0])
+    several = target in data.set_formats
+    for metric in metrics or ():
+        check_metric(metric, several=several)
+    usual = (*METRICS, recipe.spec.blend.metric)
+    return tuple(metrics or dict.fromkeys(m for m in usual if m in metric_names(several=several)))
+
+
+def _base_of(recipe: Recipe, member: str | None) -> str:
+    entries = [entry for entry, spec in recipe.spec.members.items() if not isinstance(spec, SoupSpec)]
+    if member is None:
+        return entries[0]
+    if member not in entries:
+        raise UnknownNameError("member to vary", member, entries)
+    return member
+
+
+def _varied(
+    recipe: Recipe,
+    base: str,
+    axes: Sequence[Axis],
+    *,
+    folds: int | None,
+    epochs: int | None,
+    seeds: int,
+    name: str | None,
+) -> tuple[Recipe, dict[str, dict[str, Any]]]:
+    """The recipe whose members are the variants, and the options of each by its name."""
+    own = recipe.spec.members[base].model_dump(mode="json", by_alias=True, exclude_unset=True)
+    _check_axes(axes, own)
+    content = recipe.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    content |= {"name": name or f"{recipe.spec.name}-ablate-{'+'.join(axis.option for axis in axes)}", "members": {}}
+    content["blend"] = {k: v for k, v in content.get("blend", {}).items() if k not in ("members", "weights", "name")}
+    if folds is not None:
+        if recipe.spec.folds.scheme in ("column", "single"):
+            raise RequestError(f"--folds {folds}: the recipe's folds are of scheme: {recipe.spec.folds.scheme}")
+        content["folds"] = {**content.get("folds", {}), "count": folds}
+    origins: dict[Place, str] = {("folds", "count"): f"--folds {folds}"}
+    options: dict[str, dict[str, Any]] = {}
+    for values in product(*(range(len(axis.values)) for axis in axes)):
+        chosen = [(axis.option, axis.values[i], axis.texts[i]) for axis, i in zip(axes, values, strict=True)]
+        variant = _name("+".join(f"{option}-{text}" for option, _, text in chosen), options)
+        place: Place = ("members", variant)
+        made = own | ({} if epochs is None else {"epochs": epochs}) | ({} if seeds == 1 else {"seeds": seeds})
+        if epochs is not None and "freeze_epochs" in own:
+            made["freeze_epochs"] = min(own["freeze_epochs"], epochs)
+        for option, value, text in chosen:
+            made = _with(made, option.split("."), value)
+            origins[(*place, *option.split("."))] = f"--axis {option}={text}"
+        origins[place] = ", ".join(f"--axis {option}={text}" for option, _, text in chosen)
+        spec, asked = spec_of(made), {axis.option.partition(".")[0] for axis in axes}
+        idle = {k for k in own if k not in asked and not counts(k, made)}
+        content["members"][variant] = {
+            k: v for k, v in made.items() if (has_option(spec, k) or k not in own) and k not in idle
+        }
+        options[variant] = {option: value for option, value, _ in chosen}
+    return Recipe.check(content, recipe.path, origins), options
+
+
+def _check_axes(axes: Sequence[Axis], own: Mapping[str, Any]) -> None:
+    """Raise for an option that no member has, that would change what is compared, or that stands twice."""
+    known = sorted({f.alias or n for spec in MEMBER_SPECS.values() for n, f in spec.model_fields.items()})
+    for axis in axes:
+        top = axis.option.partition(".")[0]
+        if top not in known:
+            raise RequestError(f"--axis {axis.option} is no option of a member; {nearest(top, known, most=60)}")
+        if top in ("target", "seeds", "also"):
+            hint = "--seeds N trains every variant N times" if top == "seeds" else "give it to the member in the recipe"
+            raise RequestError(f"--axis {axis.option} would compare other things with each other; {hint}")
+        if "." in axis.option and not isinstance(own.get(top, {}), dict):
+            raise RequestError(f"--axis {axis.option}: {top} is {own[top]!r} in the recipe, which has no parts")
+    names = [axis.option for axis in axes]
+    if len(set(names)) != len(names):
+        raise RequestError(f"--axis {next(n for n in names if names.count(n) > 1)} is given twice; list all its values")
+    n_variants = int(np.prod([len(axis.values) for axis in axes]))
+    if n_variants > MOST_VARIANTS:
+        raise RequestError(f"the axes make {n_variants} variants; at most {MOST_VARIANTS} are compared at once")
+
+
+def _with(options: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """The options with one value set, below mappings where the key is dotted; None takes it out."""
+    key, *below = keys
+    if below:
+        inner = options.get(key)
+        value = _with(inner if isinstance(inner, Mapping) else {}, below, value)
+    rest = {k: v for k, v in options.items() if k != key}
+    return rest if value is None else {**rest, key: value}
+
+
+def _name(wanted: str, taken: Mapping[str, Any]) -> str:
+    """A name that a folder can have, different from those taken."""
+    name = _UNFIT.sub("_", wanted).strip("_.")[:80]
+    return name if name not in taken else f"{name}@{len(taken) + 1}"
+
+
+def _members_of(jobs: Sequence[MemberJob], variant: str, seeds: int) -> tuple[str, ...]:
+    """The members that stand for a variant: one, or one for each seed (and each repeat of a repeated split)."""
+    made = [job for job in jobs if job.entry == variant and job.in_pool]
+    by_name = {job.name for job in made}
+    if variant in by_name:
+        found: tuple[str, ...] = (variant,)
+    else:
+        found = tuple(job.name for job in made if job.name == job.training)
+    expected = seeds * len({job.fold_column for job in made})
+    if len(found) != expected:
+        raise RequestError(
+            f"a variant makes the members {', '.join(sorted(by_name))}, of which {expected} should stand for it; "
+            "as: ensemble in the recipe makes one of several, and --seeds is for single networks"
+        )
+    return found
+
+
+def _compare(
+    store: RunStore,
+    members: Mapping[str, Sequence[str]],
+    options: Mapping[str, dict[str, Any]],
+    metrics: Sequence[str],
+) -> dict[str, Any]:
+    opened = {variant: [store.member(name) for name in names] for variant, names in members.items()}
+    targets = next(iter(opened.values()))[0].targets
+    target = next((t for t in store.samples.targets if t in targets), targets[0])
+    classes = store.classes(target)
+    stacks = [np.stack([m.for_target(target).oof(classes) for m in made]) for made in opened.values()]
+    labels = store.labels(target, "train", classes)
+    rows = np.flatnonzero(is_known(labels) & np.all([np.isfinite(s).all(axis=(0, 2)) for s in stacks], axis=0))
+    y, groups = labels[rows], store.samples.groups()
+    groups = None if groups is None else groups[rows]
+    stacks = [stack[:, rows] for stack in stacks]
+    gains = {metric: compare_with_first(metric, stacks, y, groups) for metric in metrics}
+    variants = tuple(
+        Variant(
+            name=variant,
+            options=options[variant],
+            members=tuple(member.name for member in made),
+            seconds=sum(member.record.seconds or 0.0 for member in made),
+            scores={metric: _mean_score(metric, stacks[i], y) for metric in metrics},
+            gains={metric: gains[metric][i - 1] for metric in metrics} if i else None,
+        )
+        for i, (variant, made) in enumerate(opened.items())
+    )
+    n_groups = None if groups is None else len(np.unique(groups))
+    remarks = [few_groups(n_groups), *(ordered_classes(metric, classes) for metric in metrics)]
+    same = [v.name for v, stack in zip(variants[1:], stacks[1:], strict=True) if np.array_equal(stack, stacks[0])]
+    return {
+        "target": target,
+        "n": len(rows),
+        "n_groups": n_groups,
+        "variants": variants,
+        "warnings": (
+            *(f"{name} predicts exactly what {variants[0].name} does: the option has no effect here" for name in same),
+            *(remark.message for remark in remarks if remark is not None),
+        ),
+    }
+
+
+def _mean_score(metric: str, stack: NDArray[np.floating], y: NDArray[np.int64]) -> float:
+    return float(np.mean([score(metric, probs, y) for probs in stack]))

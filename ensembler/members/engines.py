@@ -1,0 +1,110 @@
+"""Which engine computes a member's predictions: the recipe's, the command's, or one measured once for the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.data.pixels import Pixels
+from ensembler.files import fingerprint
+from ensembler.inference.engines.registry import AUTO, DEFAULT, check_engine
+from ensembler.machine.cores import available_cores
+from ensembler.members.plan import MemberPlan
+from ensembler.predictions.store import RunStore
+from ensembler.workspace.workspace import Workspace, keep_choice, kept_choice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ensembler.inference.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Makes checkpoints ready to predict; `engine` given here comes before the recipe's."""
+
+    workspace: Workspace
+    device: str = "auto"
+    engine: str | None = None
+
+    def predictor(
+        self, plan: MemberPlan, weights: Path, pixels: Pixels, rows: NDArray[np.int64], name: str
+    ) -> Predictor:
+        """The network in `weights` by the engine of its member, compared with float32 on some of its `rows`.
+
+        It predicts no more images at once than the member is trained with.
+        """
+        from ensembler.inference.engines.choose import CHECKED, at_once, ready
+        from ensembler.inference.predictor import in_batches
+        from ensembler.networks.checkpoint import load_checkpoint
+
+        engine = self.of(plan, weights, pixels)
+        most = at_once(engine, plan.job.base.batch_size)
+        predictor = ready(
+            engine,
+            lambda: load_checkpoint(weights, self.device, plan.job.base),
+            pixels[rows[_spread(len(rows), min(CHECKED, most))]],
+            amp=plan.job.base.amp,
+            device=self.device,
+            name=name,
+            on_note=self.workspace.progress.note,
+            multi_label=bool(plan.multi_label),
+        )
+        return self._deterministic(plan, in_batches(predictor, most))
+
+    def _deterministic(self, plan: MemberPlan, predictor: Predictor) -> Predictor:
+        """A predictor that keeps to deterministic algorithms when its member is trained by them."""
+        from ensembler.training.randomness import only_deterministic
+
+        if not getattr(plan.job.base, "deterministic", False):
+            return predictor
+
+        def predict(images: Tensor) -> NDArray[np.float32]:
+            with only_deterministic(True):
+                return predictor(images)
+
+        return predict
+
+    def of(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> str:
+        """The name of a member's engine; the first that asks for `auto` measures it with the network in `weights`."""
+        wanted = check_engine(self.engine or self.workspace.spec.inference.engine)
+        if wanted != AUTO:
+            return DEFAULT if wanted == "default" else wanted
+        base, input_ = plan.job.base, plan.input
+        network = base.model_dump(mode="json", include={"backbone", "model_args", "amp"})
+        shape = [input_.size, input_.channels, len(plan.classes), plan.job.spec.method]
+        made_for = fingerprint([network, shape, self.device, available_cores()])
+        store = RunStore(self.workspace.store.folder)  # as it is now: another process may have chosen
+        kept = kept_choice(store, "engine", plan.job.entry, made_for)
+        if kept is None:
+            kept = keep_choice(store, "engine", plan.job.entry, made_for, self._measure(plan, weights, pixels))
+        return str(kept["engine"])
+
+    def _measure(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> dict[str, object]:
+        from ensembler.inference.engines.choose import fastest
+        from ensembler.inference.predictor import BATCH
+        from ensembler.networks.checkpoint import load_checkpoint
+
+        train, test = self.workspace.image_rows
+        images = len(plan.views) * (len(train) + plan.n_folds * len(test))
+        choice = fastest(
+            lambda: load_checkpoint(weights, self.device, plan.job.base),
+            pixels[np.arange(min(BATCH, pixels.shape[0]))],
+            max(1, images // BATCH),
+            networks=plan.n_folds,
+            amp=plan.job.base.amp,
+            device=self.device,
+            batch_size=plan.job.base.batch_size,
+        )
+        times = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in choice.batch.items())
+        self.workspace.progress.note(f"{plan.job.name} predicts by {choice.engine} (ms a batch: {times})")
+        return choice.to_json()
+
+
+def _spread(n: int, wanted: int) -> NDArray[np.int64]:
+    """At most so many positions, all over `n`: the first images may be of one class."""
+    return np.unique(np.linspace(0, n - 1, min(n, wanted)).astype(np.int64))

@@ -1,0 +1,235 @@
+"""`ens tta-predict`: more views for finished members, all from one pass over the pixels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.data.pixels import Pixels, pixels_key
+from ensembler.errors import StoreError
+from ensembler.files import claim, fingerprint, read_json, sha256_of, write_json
+from ensembler.members.averages import assemble_members
+from ensembler.members.complete import array_files, write_logits
+from ensembler.members.engines import Engines
+from ensembler.members.plan import MemberPlan
+from ensembler.predictions.finished_folds import FinishedFold
+from ensembler.predictions.members import Member, checksums
+from ensembler.predictions.publish import replacing
+from ensembler.predictions.store import cache_folder
+from ensembler.recipe.members import MemberJob
+from ensembler.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ensembler.inference.one_pass import Asked
+    from ensembler.inference.predictor import Predictor
+    from ensembler.inference.views import View
+    from ensembler.predictions.chunks import ChunkedLogits
+
+# By member and fold the positions of the images that a checkpoint sees, in parts.
+Rows = dict[str, list[tuple[NDArray[np.int64], ...]]]
+MAX_WEIGHTS = 2 << 30  # bytes of checkpoints held at once; more members than that take another pass
+
+
+@dataclass(frozen=True)
+class ViewsResult:
+    """Which views each member has now, and which of them were computed by this call."""
+
+    run: str
+    views: dict[str, tuple[str, ...]]
+    added: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Views that a complete member is to predict, with all its checkpoints."""
+
+    plan: MemberPlan
+    member: Member
+    views: tuple[View, ...]
+
+    @property
+    def name(self) -> str:
+        """The member's name."""
+        return self.member.name
+
+    @property
+    def size(self) -> int:
+        """Bytes of its checkpoints."""
+        return sum(weights_file(self.member, fold).stat().st_size for fold in range(self.member.record.folds))
+
+
+@dataclass(frozen=True)
+class ViewPredictor:
+    """Predicts with the checkpoints of complete members."""
+
+    workspace: Workspace
+    device: str = "auto"
+    engine: str | None = None
+
+    @property
+    def engines(self) -> Engines:
+        """What computes."""
+        return Engines(self.workspace, self.device, self.engine)
+
+    def add_views(self, views: Sequence[View], members: Sequence[str] | None = None) -> ViewsResult:
+        """Compute the views that complete members lack; those they have stay as they are.
+
+        Members of the same input share one pass over its pixels. A member that is the mean of others gets the views
+        that all of them have.
+        """
+        store, jobs = self.workspace.store, self.workspace.select(members)
+        before = {job.name: store.member(job.name).record.views for job in jobs if job.name in store.complete_members}
+        trained = [job for job in jobs if job.name in before and not job.parts]
+        for group in group_tasks([task for job in trained if (task := self._task(job, views)) is not None]):
+            self._extend(group)
+        assemble_members(self.workspace, self.workspace.jobs)
+        now = {name: store.member(name).record.views for name in before}
+        added = {name: tuple(v for v in now[name] if v not in before[name]) for name in before}
+        return ViewsResult(store.name, now, {name: new for name, new in added.items() if new})
+
+    def _task(self, job: MemberJob, views: Sequence[View]) -> Task | None:
+        member = self.workspace.store.member(job.name)
+        new = tuple(view for view in views if view.name not in member.record.views)
+        return Task(MemberPlan(self.workspace, job), member, new) if new else None
+
+    def _extend(self, tasks: Sequence[Task]) -> None:
+        ws, first = self.workspace, tasks[0].plan
+        key = pixels_key(ws.samples.images, first.input, cache_folder(ws.artifacts))
+        with ExitStack() as claims:
+            # In the order of the recipe in every process, so that two of them never wait for each other.
+            for task in tasks:
+                claims.enter_context(claim(task.plan.final_folder / ".views.lock", wait=True))
+            # Another process may have done the work while this one waited.
+            left = [again for t in tasks if (again := self._task(t.plan.job, t.views)) is not None]
+            train_images, test_images = ws.image_rows
+            rows: Rows = {
+                t.name: [(train_images[t.member.folds == fold], test_images) for fold in range(t.member.record.folds)]
+                for t in left
+            }
+            pixels = first.pixels
+            folders = {t.name: t.plan.final_folder / f".views-{self.key(t, pixels, key)}" for t in left}
+            logits = self.predict(left, pixels, rows, folders)
+            for task in left:
+                self._replace(task, logits[task.name])
+                for folder in task.plan.final_folder.glob(".views-*"):
+                    shutil.rmtree(folder)
+
+    def key(self, task: Task, pixels: Pixels, pixels_key: str) -> str:
+        """A digest of all that decides what is predicted: other weights, images or views begin anew."""
+        from ensembler.networks.devices import pick_device
+
+        custom = [v.model_dump(mode="json") for v in self.workspace.spec.views if not isinstance(v, str)]
+        names, record = [view.name for view in task.views], task.member.record
+        engine = self.engines.of(task.plan, weights_file(task.member, 0), pixels)
+        how = [task.plan.job.base.amp, pick_device(self.device).type, engine]
+        return fingerprint([names, [c for c in custom if c["name"] in names], record.sha256, pixels_key, how])
+
+    def predict(
+        self,
+        tasks: Sequence[Task],
+        pixels: Pixels,
+        rows: Rows,
+        folders: dict[str, Path],
+    ) -> dict[str, list[ChunkedLogits]]:
+        """Logits of the tasks' members, fold by fold, kept in their `folders`; weights are checked before."""
+        from ensembler.inference.one_pass import Asked, run_pass
+        from ensembler.networks.devices import use_available_cores
+
+        use_available_cores()
+        asked = [
+            Asked(
+                name=f"member {task.name!r} fold {fold}",
+                path=checked_weights(task.member, fold),
+                classes=len(task.plan.classes),
+                views=task.views,
+                rows=rows[task.name][fold],
+                out=folders[task.name] / f"fold{fold}.npy",
+            )
+            for task in tasks
+            for fold in range(task.member.record.folds)
+        ]
+        what = f"predicting {', '.join(task.name for task in tasks)}"
+        plans = {folders[task.name]: task.plan for task in tasks}
+
+        def load(missing: Sequence[Asked]) -> list[Predictor]:
+            return [
+                self.engines.predictor(plans[one.out.parent], one.path, pixels, np.concatenate(one.rows), one.name)
+                for one in missing
+            ]
+
+        found = run_pass(
+            asked,
+            pixels,
+            load,
+            device=self.device,
+            on_rows=lambda done, total: self.workspace.progress.step(what, done, total),
+        )
+        logits: dict[str, list[ChunkedLogits]] = {}
+        in_order: Iterator[ChunkedLogits] = iter(found)
+        for task in tasks:
+            logits[task.name] = [next(in_order) for _ in range(task.member.record.folds)]
+        return logits
+
+    def _replace(self, task: Task, logits: Sequence[ChunkedLogits]) -> None:
+        store, plan, names = self.workspace.store, task.plan, [view.name for view in task.views]
+        finished = []
+        for fold, found in enumerate(logits):
+            valid = np.flatnonzero(task.member.folds == fold).astype(np.int64)
+            oof, test = found.array[:, : len(valid)], found.array[:, len(valid) :]
+            finished.append(FinishedFold(fold, valid, oof, test, {"views": names}))
+        with replacing(plan.final_folder, store.lock_path) as prepared:
+            scores = write_logits(plan, prepared, finished, before=task.member)
+            content = read_json(plan.final_folder / "member.json")
+            phases = dict(content.get("seconds_by_phase") or {})
+            seconds = sum(sum(found.seconds.values()) for found in logits)
+            phases["predicting"] = float(phases.get("predicting") or 0) + seconds
+            content |= {
+                "views": [*task.member.record.views, *names],
+                "scores": scores,
+                "seconds_by_phase": phases,
+                "sha256": {**content["sha256"], **checksums(prepared, array_files(plan))},
+            }
+            write_json(prepared / "member.json", content)
+
+
+def group_tasks(tasks: Sequence[Task]) -> list[list[Task]]:
+    """The tasks that share a pass: of one input, as many as fit into memory."""
+    groups: list[list[Task]] = []
+    for task in tasks:
+        for group in groups:
+            if group[0].plan.input == task.plan.input and sum(t.size for t in group) + task.size <= MAX_WEIGHTS:
+                group.append(task)
+                break
+        else:
+            groups.append([task])
+    return groups
+
+
+def weights_file(member: Member, fold: int) -> Path:
+    """Where the weights of a fold lie; StoreError when the member keeps none."""
+    path = member.folder / f"fold{fold}.safetensors"
+    if path.name not in member.record.sha256 or not path.is_file():
+        raise StoreError(f"member {member.name!r} keeps no weights of fold {fold} ({path.name}); it cannot predict")
+    return path
+
+
+def checked_weights(member: Member, fold: int) -> Path:
+    """The weights of a fold, when they are the file that `member.json` describes."""
+    path = weights_file(member, fold)
+    if sha256_of(path) != member.record.sha256[path.name]:
+        raise StoreError(f"{path} is not the file that member.json describes (its sha256 differs); restore it")
+    return path
+
+
+def predict_missing_views(workspace: Workspace, device: str, engine: str | None = None) -> ViewsResult:
+    """Compute the views of the recipe that complete members lack."""
+    from ensembler.inference.views import expand_views
+
+    return ViewPredictor(workspace, device, engine).add_views(expand_views(workspace.spec.views))

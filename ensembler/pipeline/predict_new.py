@@ -1,0 +1,167 @@
+"""Predicting new, unlabelled images with a run's members and its submitted blend."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.blends.apply import apply_blend, members_below
+from ensembler.blends.submit import submission_spec
+from ensembler.data.samples import read_unlabelled
+from ensembler.errors import MissingFileError
+from ensembler.files import claim
+from ensembler.members.averages import mean_of_parts
+from ensembler.members.plan import MemberPlan
+from ensembler.members.tta_predict import Rows, Task, ViewPredictor, group_tasks
+from ensembler.outputs import check_output, write_output
+from ensembler.own_code import own_values
+from ensembler.predictions.arrays import release
+from ensembler.predictions.merging import merge_views
+from ensembler.predictions.store import cache_folder
+from ensembler.reporting.spec import SubmissionSpec
+from ensembler.reporting.submitted import blend_to_submit
+from ensembler.reporting.table import submission_table
+from ensembler.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ensembler.predictions.chunks import ChunkedLogits
+
+BLOCK = 512  # rows merged at once
+
+
+@dataclass(frozen=True)
+class NewPredictions:
+    """Predictions for new images, and what they were made of."""
+
+    run: str
+    out: Path
+    rows: int
+    blend: str | None
+    members: tuple[str, ...]
+
+
+def predict_new(
+    workspace: Workspace,
+    data: Path,
+    out: Path | None = None,
+    *,
+    device: str = "auto",
+    engine: str | None = None,
+    members: Sequence[str] | None = None,
+    spec: SubmissionSpec | None = None,
+) -> NewPredictions:
+    """Predict the images of a folder or manifest and write them as a table to `out`.
+
+    The submitted blend decides; without one, or with `members` named, it is the soft vote of the members.
+    """
+    store = workspace.store
+    path = out or store.folder / "predictions.csv"
+    check_output(path)
+    blend = None if members is not None else blend_to_submit(store)
+    names = members_below(store, blend) if blend else list(members or store.pool_members)
+    if not names:
+        raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
+    ids, probs_by_member = _predict(workspace, data, names, ViewPredictor(workspace, device, engine))
+    if blend is not None:
+        target, classes = store.blend(blend).record.target, store.blend(blend).record.classes
+        probs = apply_blend(store, blend, probs_by_member, own_values(workspace.spec.blend.options))
+    else:
+        targets = {target for _, target in probs_by_member}
+        target = next(t for t in store.samples.targets if t in targets)
+        classes = store.classes(target)
+        probs = np.mean([p.mean(axis=0) for (_, t), p in probs_by_member.items() if t == target], axis=0)
+    form = spec or _without_template(submission_spec(store))
+    table = submission_table(ids, probs, classes, form, store.set_formats.get(target))
+    write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
+    return NewPredictions(store.name, path, len(table), blend, tuple(names))
+
+
+def _without_template(spec: SubmissionSpec) -> SubmissionSpec:
+    return spec.model_copy(update={"template": None})
+
+
+def _predict(
+    workspace: Workspace, data: Path, names: Sequence[str], predictor: ViewPredictor
+) -> tuple[list[str], dict[tuple[str, str], NDArray[np.float32]]]:
+    """Ids, and by member and target probabilities `[folds, samples, classes]`: one pass for each kind of input.
+
+    A member that is the mean of others is that of their predictions.
+    """
+    from ensembler.data.pixels import pixels_key, prepare_pixels
+    from ensembler.inference.views import expand_views
+
+    part = read_unlabelled(data, workspace.spec.data)
+    for remark in part.remarks:
+        workspace.progress.note(remark.message)
+    ids, images = part.table["id"].tolist(), part.images
+    store, cache = workspace.store, cache_folder(workspace.artifacts)
+    jobs = workspace.select(names)
+    tasks = [
+        Task(MemberPlan(workspace, job), member, expand_views(member.record.views))
+        for job in jobs
+        if not job.parts and (member := store.member(job.name))
+    ]
+    logits: dict[str, list[ChunkedLogits]] = {}
+    with ExitStack() as folders:
+        for group in group_tasks(tasks):
+            spec = group[0].plan.input
+            pixels = prepare_pixels(
+                images,
+                spec,
+                cache,
+                on_progress=lambda done, total: workspace.progress.step("decoding images", done, total),
+                on_note=workspace.progress.note,
+            )
+            key, rows = pixels_key(images, spec, cache), np.arange(len(ids), dtype=np.int64)
+            asked: Rows = {task.name: [(rows,)] * task.member.record.folds for task in group}
+            kept = {task.name: folders.enter_context(_folder(task, predictor.key(task, pixels, key))) for task in group}
+            logits |= predictor.predict(group, pixels, asked, kept)
+        probs: dict[tuple[str, str], NDArray[np.float32]] = {}
+        for job in jobs:
+            if job.name in names:
+                probs |= _probs(MemberPlan(workspace, job), logits)
+    return ids, probs
+
+
+@contextmanager
+def _folder(task: Task, key: str) -> Iterator[Path]:
+    """Where a member's logits of new images are kept; an interrupted prediction goes on from there."""
+    folder = task.plan.final_folder / f".new-{key}"
+    with claim(task.plan.final_folder / ".new.lock", wait=True):
+        yield folder
+        for found in task.plan.final_folder.glob(".new-*"):
+            shutil.rmtree(found)
+
+
+def _probs(
+    plan: MemberPlan, logits: Mapping[str, Sequence[ChunkedLogits]]
+) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Probabilities of a member by target, from its logits or from those of its parts, block by block."""
+    store, of = plan.workspace.store, plan.job.parts or (plan.job.name,)
+    members = [store.member(name) for name in of]
+    shared = [v for v in members[0].record.views if all(v in member.record.views for member in members)]
+    n_folds, n = len(logits[of[0]]), logits[of[0]][0].array.shape[1]
+    probs: dict[tuple[str, str], NDArray[np.float32]] = {}
+    for target, part in plan.task_slices.items():
+        order = members[0].for_target(target).class_order(store.classes(target))
+        out = np.empty((n_folds, n, len(order)), np.float32)
+        for fold, start in itertools.product(range(n_folds), range(0, n, BLOCK)):
+            rows = slice(start, start + BLOCK)
+            found = [
+                logits[member.name][fold].array[[member.view_index(view) for view in shared], rows, part]
+                for member in members
+            ]
+            one = mean_of_parts(plan, target, np.stack(found)) if plan.job.parts else found[0]
+            out[fold, rows] = merge_views(one, multi_label=target in plan.multi_label)[:, order]
+            for member in members:
+                release(logits[member.name][fold].array)
+        probs[plan.job.name, target] = out
+    return probs

@@ -1,0 +1,88 @@
+"""Training what is missing of a recipe's members, the submission renewed after each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ensembler.errors import RequestError
+from ensembler.execution.processes import Processes
+from ensembler.members.option_claims import check_nobody_trains_otherwise
+from ensembler.members.schedule import KFoldResult, Trainer
+from ensembler.pipeline.check import check_recipe
+from ensembler.predictions.store import RunStore
+from ensembler.progress import Progress
+from ensembler.recipe.load import Recipe
+from ensembler.recipe.own_code import introduce_code_of
+from ensembler.reporting.submitted import check_submission, renew_submission
+from ensembler.workspace.workspace import Workspace, open_workspace
+
+
+def train_members(
+    workspace: Workspace,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    processes: int = 1,
+    members: Sequence[str] | None = None,
+    folds: Sequence[int] | None = None,
+    methods: Sequence[str] | None = None,
+) -> KFoldResult:
+    """Train the missing folds, renewing the submission after each.
+
+    `methods` are the kinds of members that are trained (default: all), `processes` how many folds at once.
+    """
+    spec = workspace.spec
+    label = workspace.samples.targets[0]
+    check_submission(workspace.store, spec.submission, label, workspace.samples.classes[label])
+
+    def renew() -> None:
+        store = RunStore(workspace.store.folder)
+        done = set(store.complete_members)
+        # A member that is the mean of others is counted through them until it is there.
+        names = [j.name for j in workspace.jobs if j.in_pool or not _whole_of(workspace, j.name) & done]
+        options: dict[str, Any] = {"target": label, "metric": spec.blend.metric, "members": names}
+        renew_submission(store, spec.submission, on_note=workspace.progress.warn, **options)
+
+    trainer = Trainer(workspace, device, workers, Processes(processes), on_fold=renew)
+    jobs = [job for job in workspace.select(members) if methods is None or job.spec.method in methods]
+    if methods is not None and not jobs:
+        there = sorted({job.spec.method for job in workspace.select(members)})
+        raise RequestError(
+            f"no member here has one of the methods {', '.join(methods)}; there is {', '.join(there)}, which `ens run` "
+            "trains, or `ens kfold` (kfold, soup) or `ens bag` (the others)"
+        )
+    return trainer.train(jobs, folds)
+
+
+def _whole_of(workspace: Workspace, name: str) -> set[str]:
+    """The members that `name` is a part of."""
+    return {job.name for job in workspace.jobs if name in job.parts}
+
+
+def train_recipe(
+    recipe: Recipe,
+    artifacts: Path,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    processes: int = 1,
+    members: Sequence[str] | None = None,
+    folds: Sequence[int] | None = None,
+    progress: Progress | None = None,
+    methods: Sequence[str] | None = None,
+) -> KFoldResult:
+    """Train what is missing of the recipe's members (or of those named, or of some `methods`) and keep their logits."""
+    introduce_code_of(recipe, progress or Progress())
+    check_recipe(recipe)
+    workspace = open_workspace(recipe, artifacts, progress, check=check_nobody_trains_otherwise)
+    return train_members(
+        workspace,
+        device=device,
+        workers=workers,
+        processes=processes,
+        members=members,
+        folds=folds,
+        methods=methods,
+    )
