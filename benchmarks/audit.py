@@ -46,7 +46,9 @@ def draw(folder: Path, n: int, side: int) -> None:
             cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 70])
         else:
             detail = rng.integers(0, 256, (9, 9, 3)).astype(np.uint8)
-            parts = [cv2.resize(p, (side, side), interpolation=cv2.INTER_CUBIC) for p in (look, detail)]
+            parts = [
+                cv2.resize(p, (side, side), interpolation=cv2.INTER_CUBIC) for p in (look, detail)
+            ]
             image = cv2.addWeighted(parts[0], 0.5, parts[1], 0.5, 0)
             cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
         rows.append({"path": name, "person": i // PER_PERSON, "label": f"c{rng.integers(20)}"})
@@ -73,13 +75,22 @@ def main() -> None:
         audit = audit_recipe(spec, artifacts, progress=Steps() if turn == "first" else None)
         print(f"{turn} audit of {given.n} images: {time.perf_counter() - began:.1f} s")
         print("  " + "; ".join(f"{f.code} {len(f.files)} files" for f in audit.findings))
-    files = FileImages([folder / p for part in ("train", "test") for p in pd.read_csv(folder / f"{part}.csv")["path"]])
+    files = FileImages(
+        [
+            folder / p
+            for part in ("train", "test")
+            for p in pd.read_csv(folder / f"{part}.csv")["path"]
+        ]
+    )
     began = time.perf_counter()
     facts = look_at_images(files, artifacts / ".cache")
     cached = time.perf_counter() - began
     began = time.perf_counter()
     find_duplicates(facts)
-    print(f"of which facts from the cache {cached:.1f} s, comparing all pairs {time.perf_counter() - began:.1f} s")
+    print(
+        f"of which facts from the cache {cached:.1f} s, comparing all pairs "
+        f"{time.perf_counter() - began:.1f} s"
+    )
 
 
 if __name__ == "__main__":

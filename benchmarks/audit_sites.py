@@ -2,8 +2,9 @@
 
     python benchmarks/audit_sites.py [--tables 200]
 
-Every table has 6 columns of 3 to 7 random values; then one column of true sites, whose pictures have a tint of their own: a
-deviation of `tint` grey levels between sites, on pictures whose own brightness deviates by 30.
+Every table has 6 columns of 3 to 7 random values; then one column of true sites, whose pictures
+have a tint of their own: a deviation of `tint` grey levels between sites, on pictures whose own
+brightness deviates by 30.
 """
 
 import argparse
@@ -33,21 +34,31 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tables", type=int, default=200)
     tables = parser.parse_args().tables
-    print("rows  chance column reported  chance 'hospital' warned of  name alone (a note)  chance part of a file name")
+    print(
+        "rows  chance column reported  chance 'hospital' warned of  name alone (a note)  chance "
+        "part of a file name"
+    )
     for n in ROWS:
         chance = warned = noted = parts = 0
         for seed in range(tables):
             rng = np.random.default_rng([seed, n])
             labels, sites = table(rng, n)
             thumbs = pictures(rng, labels, sites, 0)
-            columns = {f"c{i}": rng.integers(0, rng.integers(3, 8), n).astype(str) for i in range(6)}
-            found = group_like_columns(pd.DataFrame({**columns, "hospital": sites.astype(str)}), labels, thumbs, None)
+            columns = {
+                f"c{i}": rng.integers(0, rng.integers(3, 8), n).astype(str) for i in range(6)
+            }
+            found = group_like_columns(
+                pd.DataFrame({**columns, "hospital": sites.astype(str)}), labels, thumbs, None
+            )
             chance += sum(one.column != "hospital" for one in found)
             warned += sum(one.column == "hospital" and not one.only_named for one in found)
             noted += sum(one.column == "hospital" and one.only_named for one in found)
             paths = pd.Series([f"{value}_{i}.png" for i, value in enumerate(columns["c0"])])
             parts += len(group_like_names(paths, labels, thumbs, []))
-        shares = [f"{x:.1%}" for x in (chance / tables / 6, warned / tables, noted / tables, parts / tables)]
+        shares = [
+            f"{x:.1%}"
+            for x in (chance / tables / 6, warned / tables, noted / tables, parts / tables)
+        ]
         print(f"{n:5d}  " + "  ".join(shares), flush=True)
     print("rows  tint  'hospital' warned of  a column of no name reported")
     for n in ROWS:
@@ -58,11 +69,16 @@ def main():
                 labels, sites = table(rng, n)
                 thumbs = pictures(rng, labels, sites, tint)
                 for column in ("hospital", "c"):
-                    found = group_like_columns(pd.DataFrame({column: sites.astype(str)}), labels, thumbs, None)
+                    found = group_like_columns(
+                        pd.DataFrame({column: sites.astype(str)}), labels, thumbs, None
+                    )
                     reported = any(not one.only_named for one in found)
                     named += reported and column == "hospital"
                     unnamed += reported and column == "c"
-            print(f"{n:5d}  {tint:4d}  {named / (tables // 2):.0%}  {unnamed / (tables // 2):.0%}", flush=True)
+            print(
+                f"{n:5d}  {tint:4d}  {named / (tables // 2):.0%}  {unnamed / (tables // 2):.0%}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The augmentation presets on real images: scores with each against none, by number of epochs, and what an image costs.
 
-FOLDER holds fashion-mnist/ (the four idx files) or clothing-128/ (manifest.csv and images/), or both. Every preset trains the same
-network on the same rows with the same seeds and is scored on rows that nobody trained on (of clothing: photographs by other people).
-Gains are paired by row (or person), their intervals know rows and seeds, and hold for all presets of a line at once.
+FOLDER holds fashion-mnist/ (the four idx files) or clothing-128/ (manifest.csv and images/), or
+both. Every preset trains the same network on the same rows with the same seeds and is scored on
+rows that nobody trained on (of clothing: photographs by other people). Gains are paired by row (or
+person), their intervals know rows and seeds, and hold for all presets of a line at once.
 
     python benchmarks/augmentation.py FOLDER --out RESULTS        # what is in RESULTS already is not trained again
     python benchmarks/augmentation.py --cost                      # CPU microseconds an image
@@ -50,11 +51,19 @@ def as_albumentations(name, size):
         steps.append(A.HorizontalFlip(p=preset.flip))
     if preset.affine:
         a = preset.affine
-        limits = {"rotate": a.rotate, "translate_percent": (-a.shift, a.shift), "scale": (1 - a.scale, 1 + a.scale)}
+        limits = {
+            "rotate": a.rotate,
+            "translate_percent": (-a.shift, a.shift),
+            "scale": (1 - a.scale, 1 + a.scale),
+        }
         steps.append(A.Affine(**limits, border_mode=cv2.BORDER_REFLECT_101, p=a.p))
     if preset.tone:
         t = preset.tone
-        steps.append(A.RandomBrightnessContrast(brightness_limit=t.brightness, contrast_limit=t.contrast, p=t.p))
+        steps.append(
+            A.RandomBrightnessContrast(
+                brightness_limit=t.brightness, contrast_limit=t.contrast, p=t.p
+            )
+        )
     if preset.hue:
         h = preset.hue
         turn, saturation = round(h.degrees / 2), round(255 * h.saturation / 2)
@@ -85,7 +94,14 @@ class Task:
 
 def fashion(folder, rows, cache):
     data = DataSpec(source="fashion-mnist", root=str(folder / "fashion-mnist"), limit=rows + 4000)
-    return task("fashion", data, FoldSpec(scheme="single", share=4000 / (rows + 4000)), InputSpec(size=28, channels=1), rows, cache)  # fmt: skip
+    return task(
+        "fashion",
+        data,
+        FoldSpec(scheme="single", share=4000 / (rows + 4000)),
+        InputSpec(size=28, channels=1),
+        rows,
+        cache,
+    )
 
 
 def clothing(folder, rows, cache):
@@ -107,9 +123,20 @@ def task(name, data, folds, seen, rows, cache):
     valid = np.flatnonzero((split["split"] == "train") & (fold == 0))
     train = np.sort(np.random.default_rng(0).permutation(train)[:rows])
     pixels = prepare_pixels(samples.images, seen, cache)
-    groups = None if data.group is None else np.unique(split["group"], return_inverse=True)[1][valid]
-    nothing = np.array([], np.int64)  # nothing is chosen by scores, so nothing is validated in between
-    return Task(name, FoldData(pixels, y, train, nothing, len(index)), valid, groups, seen.size, seen.channels)
+    groups = (
+        None if data.group is None else np.unique(split["group"], return_inverse=True)[1][valid]
+    )
+    nothing = np.array(
+        [], np.int64
+    )  # nothing is chosen by scores, so nothing is validated in between
+    return Task(
+        name,
+        FoldData(pixels, y, train, nothing, len(index)),
+        valid,
+        groups,
+        seen.size,
+        seen.channels,
+    )
 
 
 @torch.inference_mode()
@@ -135,13 +162,18 @@ def trained(task, preset, spec, seed, out):
     if not path.is_file():
         began = time.process_time()
         made = train_fold(
-            spec, task.data, augment=build_augment(preset, task.size, task.channels), seed=seed, device="cpu"
+            spec,
+            task.data,
+            augment=build_augment(preset, task.size, task.channels),
+            seed=seed,
+            device="cpu",
         )
         probs = probabilities(made.network, task)
         y = task.data.targets[task.valid_rows]
         told = ", ".join(f"{metric} {score(metric, probs, y):.4f}" for metric in METRICS)
         print(
-            f"  {task.name} {spec.epochs} epochs, {preset}, seed {seed}: {told} ({time.process_time() - began:.0f} CPU s)",
+            f"  {task.name} {spec.epochs} epochs, {preset}, seed {seed}: {told} "
+            f"({time.process_time() - began:.0f} CPU s)",
             flush=True,
         )
         np.save(path, probs)
@@ -150,7 +182,9 @@ def trained(task, preset, spec, seed, out):
 
 def compare(task, presets, spec, seeds, out):
     y = task.data.targets[task.valid_rows]
-    by_seed = [[trained(task, preset, spec, seed, out) for preset in presets] for seed in range(seeds)]
+    by_seed = [
+        [trained(task, preset, spec, seed, out) for preset in presets] for seed in range(seeds)
+    ]
     stacks = [np.stack(probs) for probs in zip(*by_seed, strict=True)]
     gains = {metric: compare_with_first(metric, stacks, y, task.groups) for metric in METRICS}
     for i, preset in enumerate(presets):
@@ -159,11 +193,15 @@ def compare(task, presets, spec, seeds, out):
             cells.append(f"{np.mean([score(metric, probs, y) for probs in stacks[i]]):.4f}")
             if i:
                 gain = gains[metric][i - 1]
-                cells.append(f"{gain.value:+.4f} ({gain.joint_low:+.4f} to {gain.joint_high:+.4f}), {gain.verdict}")
+                cells.append(
+                    f"{gain.value:+.4f} ({gain.joint_low:+.4f} to {gain.joint_high:+.4f}), "
+                    f"{gain.verdict}"
+                )
             else:
                 cells.append("")
         print(
-            f"| {task.name}, {len(task.data.train_rows)} images, {spec.epochs} epochs | {preset} | {' | '.join(cells)} |",
+            f"| {task.name}, {len(task.data.train_rows)} images, {spec.epochs} epochs | {preset} | "
+            f"{' | '.join(cells)} |",
             flush=True,
         )
 
@@ -187,7 +225,9 @@ def cost(size, repeats):
                 augment(image, seed)
             found[name].append(1e6 * (time.process_time() - began) / len(images))
     for name, costs in found.items():
-        print(f"{name:25} {np.median(costs):6.0f} us an image ({min(costs):.0f} to {max(costs):.0f})")
+        print(
+            f"{name:25} {np.median(costs):6.0f} us an image ({min(costs):.0f} to {max(costs):.0f})"
+        )
 
 
 def seeded_albumentations(name, size):
@@ -203,11 +243,16 @@ def seeded_albumentations(name, size):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, default=Path("augmentation-results"))
     parser.add_argument(
-        "--presets", nargs="+", default=PRESETS, help="the first one is what the others are compared with"
+        "--presets",
+        nargs="+",
+        default=PRESETS,
+        help="the first one is what the others are compared with",
     )
     parser.add_argument("--data", nargs="+", default=["fashion", "clothing"])
     parser.add_argument("--epochs", type=int, nargs="+", default=[6, 24])
@@ -229,7 +274,13 @@ def main() -> None:
     makers = {"fashion": fashion, "clothing": clothing}
     tasks = [makers[name](a.folder, a.rows, a.out) for name in a.data]
     for epochs in a.epochs:
-        spec = MemberSpec(backbone=a.backbone, epochs=epochs, warmup_epochs=min(1, epochs - 1), lr=a.lr, batch_size=64)
+        spec = MemberSpec(
+            backbone=a.backbone,
+            epochs=epochs,
+            warmup_epochs=min(1, epochs - 1),
+            lr=a.lr,
+            batch_size=64,
+        )
         for task in tasks:
             compare(task, a.presets, spec, a.seeds, a.out)
 

@@ -2,10 +2,11 @@
 
     python benchmarks/auto_rule.py CACHE [POOL ...] [--sizes 60,400,2500] [--draws 4]
 
-A POOL is a folder as benchmarks/train_pool.py writes it, or with `models.json` and `<name>.npy` (cifar10-oof). Beside
-them stand pools of scikit-learn classifiers on digits, with true and with partly wrong labels, and invented ones. Every
-family is cross-fitted on the fitted rows and scored on the others once, and kept in CACHE; rules are compared on that.
-A rule's regret is its log loss on the other rows less that of the family which is best there, in hindsight.
+A POOL is a folder as benchmarks/train_pool.py writes it, or with `models.json` and `<name>.npy`
+(cifar10-oof). Beside them stand pools of scikit-learn classifiers on digits, with true and with
+partly wrong labels, and invented ones. Every family is cross-fitted on the fitted rows and scored
+on the others once, and kept in CACHE; rules are compared on that. A rule's regret is its log loss
+on the other rows less that of the family which is best there, in hindsight.
 """
 
 import argparse
@@ -69,23 +70,37 @@ class Trial:
         return float(-np.log(np.clip(self.outside[chosen].mean(axis=0), _FLOOR, None)).mean())
 
 
-# --- pools -----------------------------------------------------------------------------------------------------------
+# --- pools
+# -----------------------------------------------------------------------------------------------------------
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     labels = pd.read_csv(folder / "labels.csv")["label"].to_numpy(np.int64)
     if (folder / "models.json").is_file():
-        paths = [folder / f"{Path(str(name)).stem}.npy" for name in json.loads((folder / "models.json").read_text())]
+        paths = [
+            folder / f"{Path(str(name)).stem}.npy"
+            for name in json.loads((folder / "models.json").read_text())
+        ]
     else:
-        paths = [p for p in sorted(folder.glob("*_oof.npy")) if (folder / p.name.replace("_oof", "_test")).is_file()]
+        paths = [
+            p
+            for p in sorted(folder.glob("*_oof.npy"))
+            if (folder / p.name.replace("_oof", "_test")).is_file()
+        ]
     stack = np.stack([np.load(path) for path in paths]).astype(np.float32)
     return stack / stack.sum(axis=2, keepdims=True), labels
 
 
 def digits(wrong: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Out-of-fold predictions of ten classifiers on scikit-learn's digits; a share of the labels is wrong."""
+    """Out-of-fold predictions of ten classifiers on scikit-learn's digits.
+
+    A share of the labels is wrong.
+    """
     from sklearn.datasets import load_digits
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+    from sklearn.discriminant_analysis import (
+        LinearDiscriminantAnalysis,
+        QuadraticDiscriminantAnalysis,
+    )
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict
@@ -121,11 +136,14 @@ def all_pools(folders: list[Path]) -> dict[str, Callable[[], tuple[np.ndarray, n
     found["digits, 20 % wrong"] = lambda: digits(0.2)
     for members, classes, strength in ((5, 2, 1.0), (8, 5, 2.0), (20, 3, 0.7), (40, 4, 1.0)):
         shape = (members, 8000, classes)
-        found[f"invented {members} x {classes}"] = lambda shape=shape, s=strength: invented_pool(*shape, 7, s)
+        found[f"invented {members} x {classes}"] = lambda shape=shape, s=strength: invented_pool(
+            *shape, 7, s
+        )
     return found
 
 
-# --- trials ----------------------------------------------------------------------------------------------------------
+# --- trials
+# ----------------------------------------------------------------------------------------------------------
 
 
 def run(name: str, stack: np.ndarray, y: np.ndarray, n: int, seed: int, kept: Path) -> Trial | None:
@@ -137,9 +155,14 @@ def run(name: str, stack: np.ndarray, y: np.ndarray, n: int, seed: int, kept: Pa
         rows = rng.permutation(len(y))
         fit, out = np.sort(rows[:n]), np.sort(rows[n : n + 8000])
         members = (
-            np.arange(len(stack)) if seed % 2 == 0 else np.sort(rng.choice(len(stack), max(3, len(stack) // 2), False))
+            np.arange(len(stack))
+            if seed % 2 == 0
+            else np.sort(rng.choice(len(stack), max(3, len(stack) // 2), False))
         )
-        inner, outer = np.ascontiguousarray(stack[members][:, fit]), np.ascontiguousarray(stack[members][:, out])
+        inner, outer = (
+            np.ascontiguousarray(stack[members][:, fit]),
+            np.ascontiguousarray(stack[members][:, out]),
+        )
         part = fitting_parts(y[fit], np.zeros(n, np.int64), seed=seed)
         inside, outside = [], []
         for family in FAMILIES:
@@ -149,12 +172,22 @@ def run(name: str, stack: np.ndarray, y: np.ndarray, n: int, seed: int, kept: Pa
             outside.append(probs[np.arange(len(out)), y[out]])
         shape = np.array([len(members), stack.shape[2]])
         np.savez(path, inside=np.float32(inside), outside=np.float32(outside), shape=shape)
-        print(f"{path.stem}: {np.round(-np.log(np.clip(outside, _FLOOR, None)).mean(axis=1), 4).tolist()}", flush=True)
+        print(
+            f"{path.stem}: "
+            f"{np.round(-np.log(np.clip(outside, _FLOOR, None)).mean(axis=1), 4).tolist()}",
+            flush=True,
+        )
     with np.load(path) as found:
-        return Trial(name, *map(int, found["shape"]), np.float64(found["inside"]), np.float64(found["outside"]))
+        return Trial(
+            name,
+            *map(int, found["shape"]),
+            np.float64(found["inside"]),
+            np.float64(found["outside"]),
+        )
 
 
-# --- rules -----------------------------------------------------------------------------------------------------------
+# --- rules
+# -----------------------------------------------------------------------------------------------------------
 
 
 def compared(trial: Trial, per_member: float, per_cell: float, probabilities: bool) -> list[int]:
@@ -192,7 +225,9 @@ RULES: dict[str, Callable[[Trial], list[int]]] = {
     "now: richer families earlier, 0.5 or 2": lambda t: first_near_best(
         t, compared(t, 5, 2, True), 0.5 if _many(t) else 2
     ),
-    "richer families earlier, always the best": lambda t: first_near_best(t, compared(t, 5, 2, True), 0),
+    "richer families earlier, always the best": lambda t: first_near_best(
+        t, compared(t, 5, 2, True), 0
+    ),
     "simplex": lambda _: [0],
     "greedy": lambda _: [8],
     "loglinear": lambda _: [2],
@@ -205,10 +240,16 @@ def tell(trials: list[Trial]) -> None:
         alone = [trial.actual([i]) for i in range(len(FAMILIES))]
         for rule, choose in RULES.items():
             value = trial.actual(choose(trial))
-            table.append((rule, trial.rows / trial.members, value - min(alone[:8]), value - alone[8]))
+            table.append(
+                (rule, trial.rows / trial.members, value - min(alone[:8]), value - alone[8])
+            )
     frame = pd.DataFrame(table, columns=["rule", "rows a member", "regret", "over greedy"])
     frame["rows a member"] = pd.cut(frame["rows a member"], [0, 5, 20, 100, np.inf]).astype(str)
-    shown = frame.pivot_table(index="rule", columns="rows a member", values="regret").reindex(RULES).round(4)
+    shown = (
+        frame.pivot_table(index="rule", columns="rows a member", values="regret")
+        .reindex(RULES)
+        .round(4)
+    )
     shown["all"] = frame.groupby("rule")["regret"].mean().round(4)
     shown["most over greedy"] = frame.groupby("rule")["over greedy"].max().round(4)
     print(shown.to_string())
@@ -228,7 +269,11 @@ def main() -> None:
     for n in map(int, a.sizes.split(",")):
         for name, make in pools.items():
             stack, y = make()
-            trials += [t for seed in range(a.draws) if (t := run(name, stack, y, n, seed, a.cache)) is not None]
+            trials += [
+                t
+                for seed in range(a.draws)
+                if (t := run(name, stack, y, n, seed, a.cache)) is not None
+            ]
     tell(trials)
 
 

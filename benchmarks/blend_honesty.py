@@ -1,6 +1,7 @@
 """Cross-fitted against actual scores: fit on one random half of real out-of-fold predictions, score on the other.
 
-POOL is a folder with `models.json` (names), `<name>.npy` [rows, classes] and `labels.csv` (label, fold), such as cifar10-oof.
+POOL is a folder with `models.json` (names), `<name>.npy` [rows, classes] and `labels.csv` (label,
+fold), such as cifar10-oof.
 """
 
 import argparse
@@ -21,10 +22,18 @@ def load(folder: Path) -> Pool:
     names = json.loads((folder / "models.json").read_text())
     names = [Path(str(n)).stem for n in names]
     labels = pd.read_csv(folder / "labels.csv")
-    oof = np.stack([np.load(folder / f"{n}.npy", allow_pickle=False) for n in names]).astype(np.float32)
+    oof = np.stack([np.load(folder / f"{n}.npy", allow_pickle=False) for n in names]).astype(
+        np.float32
+    )
     oof /= oof.sum(axis=-1, keepdims=True)
     classes = tuple(f"c{i}" for i in range(oof.shape[2]))
-    return Pool(tuple(names), oof, labels["label"].to_numpy(np.int64), classes, labels["fold"].to_numpy(np.int64))
+    return Pool(
+        tuple(names),
+        oof,
+        labels["label"].to_numpy(np.int64),
+        classes,
+        labels["fold"].to_numpy(np.int64),
+    )
 
 
 def part(pool: Pool, fit: np.ndarray, out: np.ndarray) -> Pool:
@@ -50,12 +59,26 @@ def honesty(pool: Pool, seeds: int, rows: int | None) -> None:
             for method in METHODS:
                 result = make_blend(inside, BlendSpec(method=method))
                 holdout = result.scores["holdout"]
-                table.append((method, result.scores["fitted"]["log_loss"], result.scores["cross_fitted"]["log_loss"],
-                              holdout["log_loss"], holdout["accuracy"], result.details.get("chosen", "")))  # fmt: skip
-    frame = pd.DataFrame(table, columns=["method", "fitted", "cross-fitted", "actual", "accuracy", "chosen"])
+                table.append(
+                    (
+                        method,
+                        result.scores["fitted"]["log_loss"],
+                        result.scores["cross_fitted"]["log_loss"],
+                        holdout["log_loss"],
+                        holdout["accuracy"],
+                        result.details.get("chosen", ""),
+                    )
+                )
+    frame = pd.DataFrame(
+        table, columns=["method", "fitted", "cross-fitted", "actual", "accuracy", "chosen"]
+    )
     frame["error"] = frame["cross-fitted"] - frame["actual"]
     print(
-        frame.groupby("method", sort=False)[["fitted", "cross-fitted", "actual", "error", "accuracy"]].mean().round(4)
+        frame.groupby("method", sort=False)[
+            ["fitted", "cross-fitted", "actual", "error", "accuracy"]
+        ]
+        .mean()
+        .round(4)
     )
     print("auto took:", frame[frame.method == "auto"]["chosen"].value_counts().to_dict())
 
@@ -68,12 +91,16 @@ def shift(pool: Pool) -> None:
     for method in METHODS:
         scores = make_blend(inside, BlendSpec(method=method)).scores
         print(
-            f"  {method:10s} cross-fitted {scores['cross_fitted']['log_loss']:.4f}  actual {scores['holdout']['log_loss']:.4f}"
+            f"  {method:10s} cross-fitted {scores['cross_fitted']['log_loss']:.4f}  actual "
+            f"{scores['holdout']['log_loss']:.4f}"
         )
 
 
 def false_alarms(pool: Pool, draws: int) -> None:
-    """Honest pools: random members, random rows as train and test; how often is a member suspected? And a leaked one?"""
+    """Honest pools: random members, random rows as train and test.
+
+    How often is a member suspected? And a leaked one?
+    """
     rng = np.random.default_rng(0)
     alarms = members = caught = 0
     for _ in range(draws):
@@ -89,12 +116,19 @@ def false_alarms(pool: Pool, draws: int) -> None:
         caught += honest.names[0] in suspected(
             look_at(
                 Pool(
-                    honest.names, leaked, honest.y, honest.classes, honest.folds, test=honest.test, test_y=honest.test_y
+                    honest.names,
+                    leaked,
+                    honest.y,
+                    honest.classes,
+                    honest.folds,
+                    test=honest.test,
+                    test_y=honest.test_y,
                 )
             )
         )
     print(
-        f"\nleak guard: {alarms} false alarms over {members} honest members; {caught} of {draws} leaked members named"
+        f"\nleak guard: {alarms} false alarms over {members} honest members; {caught} of {draws} "
+        "leaked members named"
     )
 
 

@@ -28,9 +28,15 @@ def private() -> float:
 
 def one(what: str, method: str, folder: Path) -> None:
     stack, y = np.load(folder / "stack.npy", mmap_mode="r"), np.load(folder / "y.npy")
-    names, classes = tuple(f"m{i}" for i in range(len(stack))), tuple(map(str, range(stack.shape[2])))
+    names, classes = (
+        tuple(f"m{i}" for i in range(len(stack))),
+        tuple(map(str, range(stack.shape[2]))),
+    )
     if what == "job":  # everything once before, so that imports are not counted
-        make_blend(Pool(names, np.asarray(stack[:, :200]), y[:200], classes, np.arange(200) % 5), BlendSpec())
+        make_blend(
+            Pool(names, np.asarray(stack[:, :200]), y[:200], classes, np.arange(200) % 5),
+            BlendSpec(),
+        )
     before, peak, done = private(), 0.0, threading.Event()
 
     def watch() -> None:
@@ -48,7 +54,11 @@ def one(what: str, method: str, folder: Path) -> None:
     done.set()
     watcher.join()
     column = stack.shape[0] * stack.shape[1] * 4 / MIB
-    print(f"{what:4s} {method:10s} {peak - before:6.0f} MiB beyond the pool of {stack.nbytes / MIB:.0f} MiB,", end=" ")
+    print(
+        f"{what:4s} {method:10s} {peak - before:6.0f} MiB beyond the pool of "
+        f"{stack.nbytes / MIB:.0f} MiB,",
+        end=" ",
+    )
     print(f"{(peak - before) / column:.1f} columns of {column:.0f} MiB")
 
 
@@ -67,7 +77,9 @@ def main() -> None:
         del stack
         for what in ("fit", "job"):
             for method in ("greedy", "simplex", "loglinear"):
-                subprocess.run([sys.executable, __file__, "--one", what, method, folder], check=True)
+                subprocess.run(
+                    [sys.executable, __file__, "--one", what, method, folder], check=True
+                )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python benchmarks/blend_quality.py POOL [--autogluon PYTHON]     # POOL as benchmarks/train_pool.py writes it
 
-Everything is fitted on out-of-fold rows and scored once on the test rows; each fold's test predictions are blended, then averaged.
-Peers: AutoGluon's EnsembleSelection (100 rounds, in an interpreter of its own), hill climbing's rule, scikit-learn's logistic regression
-on probabilities and gradient boosting. Figures at few rows are means over --draws random parts.
+Everything is fitted on out-of-fold rows and scored once on the test rows; each fold's test
+predictions are blended, then averaged. Peers: AutoGluon's EnsembleSelection (100 rounds, in an
+interpreter of its own), hill climbing's rule, scikit-learn's logistic regression on probabilities
+and gradient boosting. Figures at few rows are means over --draws random parts.
 """
 
 import argparse
@@ -81,7 +82,13 @@ def autogluon(python, stack, y):
         folder = Path(name)
         np.save(folder / "stack.npy", stack)
         np.save(folder / "y.npy", y)
-        files = [str(folder / "stack.npy"), str(folder / "y.npy"), "log_loss", "100", str(folder / "w.npy")]
+        files = [
+            str(folder / "stack.npy"),
+            str(folder / "y.npy"),
+            "log_loss",
+            "100",
+            str(folder / "w.npy"),
+        ]
         subprocess.run([python, "-c", AUTOGLUON, *files], capture_output=True, check=True)
         return Fixed(np.load(folder / "w.npy"))
 
@@ -97,7 +104,9 @@ def load(folder: Path) -> Pool:
     test = tuple(np.load(folder / f"{name}_test.npy") for name in names)
     classes = tuple(map(str, range(oof.shape[2])))
     y, test_y = labels["label"].to_numpy(np.int64), test_labels["label"].to_numpy(np.int64)
-    return Pool(tuple(names), oof, y, classes, labels["fold"].to_numpy(np.int64), None, test, test_y)
+    return Pool(
+        tuple(names), oof, y, classes, labels["fold"].to_numpy(np.int64), None, test, test_y
+    )
 
 
 def tested(method, pool):
@@ -108,9 +117,18 @@ def tested(method, pool):
 def part_of(pool: Pool, n: int, seed: int) -> Pool:
     if n >= len(pool.y):
         return pool
-    rows = train_test_split(np.arange(len(pool.y)), train_size=n, stratify=pool.y, random_state=seed)[0]
+    rows = train_test_split(
+        np.arange(len(pool.y)), train_size=n, stratify=pool.y, random_state=seed
+    )[0]
     return Pool(
-        pool.names, pool.oof[:, rows], pool.y[rows], pool.classes, pool.folds[rows], None, pool.test, pool.test_y
+        pool.names,
+        pool.oof[:, rows],
+        pool.y[rows],
+        pool.classes,
+        pool.folds[rows],
+        None,
+        pool.test,
+        pool.test_y,
     )
 
 
@@ -122,10 +140,13 @@ def fits(a):
         "simplex": lambda p: create_blend("simplex").fit(p.oof, p.y),
         "loglinear": lambda p: create_blend("loglinear").fit(p.oof, p.y),
         "stack": lambda p: create_blend("stack").fit(p.oof, p.y),
-        "stack (p beside log p)": lambda p: create_blend("stack", probabilities=True).fit(p.oof, p.y),
+        "stack (p beside log "
+        "p)": lambda p: create_blend("stack", probabilities=True).fit(p.oof, p.y),
         "peer: hill climbing's rule": lambda p: hill_climbing_rule(p.oof, p.y),
-        "peer: logistic regression": lambda p: Classifier(LogisticRegression(max_iter=500)).fit(p.oof, p.y),
-        "peer: gradient boosting": lambda p: Classifier(HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, max_leaf_nodes=15)).fit(p.oof, p.y),
+        "peer: logistic "
+        "regression": lambda p: Classifier(LogisticRegression(max_iter=500)).fit(p.oof, p.y),
+        "peer: gradient "
+        "boosting": lambda p: Classifier(HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, max_leaf_nodes=15)).fit(p.oof, p.y),
     }  # fmt: skip
     if a.autogluon:
         found["peer: AutoGluon, 100 rounds"] = lambda p: autogluon(a.autogluon, p.oof, p.y)
@@ -146,11 +167,15 @@ def main() -> None:
         method = fit(pool)
         seconds = time.perf_counter() - began
         loss, accuracy = tested(method, pool)
-        print(f"{label:28s} test log loss {loss:.4f} accuracy {accuracy:.4f}   {seconds:.2f} s", flush=True)
+        print(
+            f"{label:28s} test log loss {loss:.4f} accuracy {accuracy:.4f}   {seconds:.2f} s",
+            flush=True,
+        )
     result = make_blend(pool, BlendSpec())
     honest, actual = result.scores["cross_fitted"]["log_loss"], result.scores["holdout"]
     print(
-        f"auto took {result.details['chosen']}: cross-fitted {honest:.4f}, test log loss {actual['log_loss']:.4f} accuracy {actual['accuracy']:.4f}"
+        f"auto took {result.details['chosen']}: cross-fitted {honest:.4f}, test log loss "
+        f"{actual['log_loss']:.4f} accuracy {actual['accuracy']:.4f}"
     )
     for n in map(int, a.rows.split(",")):
         losses = {"greedy": [], "auto": []}
@@ -164,7 +189,8 @@ def main() -> None:
         means = {key: np.mean(values) for key, values in losses.items()}
         differences = np.subtract(losses["auto"], losses["greedy"])
         print(
-            f"n = {n:5d}: greedy {means['greedy']:.4f}, auto {means['auto']:.4f} ({', '.join(taken)}), differences {np.round(differences, 4).tolist()}",
+            f"n = {n:5d}: greedy {means['greedy']:.4f}, auto {means['auto']:.4f} "
+            f"({', '.join(taken)}), differences {np.round(differences, 4).tolist()}",
             flush=True,
         )
 

@@ -1,7 +1,8 @@
 """Processor seconds of a fit, float32 probabilities in memory, one thread, against peers on the same generated pool, in one run.
 
-SciPy's SLSQP on the simplex is always there; `--autogluon PYTHON` names an interpreter with autogluon.core for its
-EnsembleSelection (its figure is that of --rounds rounds, scaled to 100: the cost of a round does not change).
+SciPy's SLSQP on the simplex is always there; `--autogluon PYTHON` names an interpreter with
+autogluon.core for its EnsembleSelection (its figure is that of --rounds rounds, scaled to 100: the
+cost of a round does not change).
 """
 
 import argparse
@@ -50,7 +51,9 @@ def generated(members: int, rows: int, classes: int) -> tuple[np.ndarray, np.nda
     return stack, np.where(wrong, rng.integers(0, classes, rows), truth)
 
 
-def slsqp(stack: np.ndarray, y: np.ndarray, ftol: float = 1e-6, kind: type = np.float32) -> np.ndarray:
+def slsqp(
+    stack: np.ndarray, y: np.ndarray, ftol: float = 1e-6, kind: type = np.float32
+) -> np.ndarray:
     q = true_class_column(stack, y).astype(kind)
     start = np.full(len(q), 1 / len(q))
     total = {"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like}
@@ -92,7 +95,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--autogluon", help="a Python that has autogluon.core")
     parser.add_argument("--rounds", type=int, default=5, help="rounds AutoGluon is timed for")
-    parser.add_argument("--without", default="", help="methods to leave out, such as loglinear on a very large pool")
+    parser.add_argument(
+        "--without", default="", help="methods to leave out, such as loglinear on a very large pool"
+    )
     a = parser.parse_args()
     stack, y = generated(*map(int, a.pool.split(",")))
     seconds: dict[str, float] = {}
@@ -104,36 +109,61 @@ def main() -> None:
             label = " ".join([name, *map(str, options.values())])
             if name in a.without.split(","):
                 continue
-            seconds[label], fitted = timed(lambda n=name, o=options: create_blend(n, **o).fit(stack, y), a.repeats)
+            seconds[label], fitted = timed(
+                lambda n=name, o=options: create_blend(n, **o).fit(stack, y), a.repeats
+            )
             loss = score("log_loss", fitted.predict_proba(stack), y)
             print(
-                f"{label:22s} {seconds[label]:8.3f} s   log loss {loss:.5f}  {getattr(fitted, 'gap_', '')}", flush=True
+                f"{label:22s} {seconds[label]:8.3f} s   log loss {loss:.5f}  "
+                f"{getattr(fitted, 'gap_', '')}",
+                flush=True,
             )
-        for kind, ftol in [(np.float32, 1e-6), (np.float32, 1e-8), (np.float32, 1e-10), (np.float64, 1e-10)]:
+        for kind, ftol in [
+            (np.float32, 1e-6),
+            (np.float32, 1e-8),
+            (np.float32, 1e-10),
+            (np.float64, 1e-10),
+        ]:
             took, weights = timed(lambda k=kind, f=ftol: slsqp(stack, y, f, k), a.repeats)
             loss = -np.log(weights @ true_class_column(stack, y)).mean()
             found = gap(stack, y, weights)
             print(
-                f"SLSQP {kind.__name__} {ftol:<8g} {took:8.3f} s   log loss {loss:.5f}   gap {found:.1e}   simplex is {took / seconds['simplex 1e-05']:.1f} x",
+                f"SLSQP {kind.__name__} {ftol:<8g} {took:8.3f} s   log loss {loss:.5f}   gap "
+                f"{found:.1e}   simplex is {took / seconds['simplex 1e-05']:.1f} x",
                 flush=True,
             )
     if a.autogluon:
         compare_autogluon(a, stack, y, seconds)
 
 
-def compare_autogluon(a: argparse.Namespace, stack: np.ndarray, y: np.ndarray, seconds: dict[str, float]) -> None:
+def compare_autogluon(
+    a: argparse.Namespace, stack: np.ndarray, y: np.ndarray, seconds: dict[str, float]
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "stack.npy", stack)
         np.save(folder / "y.npy", y)
-        for metric, label in (("log_loss", "greedy"), ("accuracy", "greedy accuracy"), ("f1_macro", "greedy f1_macro")):
-            files = [str(folder / "stack.npy"), str(folder / "y.npy"), metric, str(a.rounds), str(folder / "w.npy")]
+        for metric, label in (
+            ("log_loss", "greedy"),
+            ("accuracy", "greedy accuracy"),
+            ("f1_macro", "greedy f1_macro"),
+        ):
+            files = [
+                str(folder / "stack.npy"),
+                str(folder / "y.npy"),
+                metric,
+                str(a.rounds),
+                str(folder / "w.npy"),
+            ]
             done = subprocess.run(
                 [a.autogluon, "-c", AUTOGLUON, *files],
                 capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
             scaled = float(done.stdout.split()[-1]) * 100 / a.rounds
-            print(f"AutoGluon {metric:12s} {scaled:8.1f} s for 100 rounds   {label} is {scaled / seconds[label]:.0f} x")
+            print(
+                f"AutoGluon {metric:12s} {scaled:8.1f} s for 100 rounds   {label} is "
+                f"{scaled / seconds[label]:.0f} x"
+            )
 
 
 if __name__ == "__main__":

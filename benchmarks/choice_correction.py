@@ -2,7 +2,8 @@
 
 python benchmarks/choice_correction.py [--draws 150]
 
-Eight candidates err together to a degree; their true accuracies are known. The rule of `auto` takes one of them on a sample.
+Eight candidates err together to a degree; their true accuracies are known. The rule of `auto` takes
+one of them on a sample.
 """
 
 import argparse
@@ -21,7 +22,9 @@ SETTINGS = {
 }
 
 
-def sample(rows: int, correlation: float, shifts: np.ndarray, rng: np.random.Generator) -> tuple[list, np.ndarray]:
+def sample(
+    rows: int, correlation: float, shifts: np.ndarray, rng: np.random.Generator
+) -> tuple[list, np.ndarray]:
     """Decisions between two classes, right with probability 0.7 and the candidate's shift."""
     from scipy.special import ndtr
 
@@ -29,7 +32,9 @@ def sample(rows: int, correlation: float, shifts: np.ndarray, rng: np.random.Gen
     common = rng.normal(size=rows)
     found = []
     for shift in shifts:
-        luck = ndtr(np.sqrt(correlation) * common + np.sqrt(1 - correlation) * rng.normal(size=rows))
+        luck = ndtr(
+            np.sqrt(correlation) * common + np.sqrt(1 - correlation) * rng.normal(size=rows)
+        )
         said = np.where(luck < 0.7 + shift, y, 1 - y)
         found.append(0.1 + 0.8 * np.eye(2)[said])
     return found, y
@@ -39,7 +44,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=150)
     a = parser.parse_args()
-    print("points; rule: first within 0.5 (2) standard errors; true optimism, subtracted, reported - true afterwards")
+    print(
+        "points; rule: first within 0.5 (2) standard errors; true optimism, subtracted, reported - "
+        "true afterwards"
+    )
     for name, (rows, correlation, shifts) in SETTINGS.items():
         for metric in ("accuracy", "f1_macro"):
             for times in (0.5, 2.0):
@@ -53,7 +61,8 @@ def main() -> None:
                     taken.append(contest.flattery(times))
                 left = 100 * (np.array(optimism) - np.array(taken))
                 print(
-                    f"{name:50s} {metric:9s} {times:3.1f}  {100 * np.mean(optimism):5.2f}  {100 * np.mean(taken):5.2f}  "
+                    f"{name:50s} {metric:9s} {times:3.1f}  {100 * np.mean(optimism):5.2f}  "
+                    f"{100 * np.mean(taken):5.2f}  "
                     f"{left.mean():5.2f} +- {left.std() / np.sqrt(a.draws):.2f}",
                     flush=True,
                 )

@@ -1,6 +1,7 @@
 """Training steps in float32, under plain autocast to bfloat16, and with slow depthwise convolutions outside autocast.
 
-Forward and backward pass of 16 images, one thread, CPU seconds; the smallest of several, each way twice in turn.
+Forward and backward pass of 16 images, one thread, CPU seconds; the smallest of several, each way
+twice in turn.
 """
 
 import argparse
@@ -11,7 +12,13 @@ import torch
 
 from ensembler.networks.depthwise import learn_depthwise_in_float32
 
-NETWORKS = ["efficientnet_b0:64", "efficientnet_b0:128", "mobilenetv3_large_100:128", "convnext_atto:96", "resnet18:64"]
+NETWORKS = [
+    "efficientnet_b0:64",
+    "efficientnet_b0:128",
+    "mobilenetv3_large_100:128",
+    "convnext_atto:96",
+    "resnet18:64",
+]
 
 
 def seconds_an_image(name: str, size: int, way: str) -> float:
@@ -31,14 +38,18 @@ def seconds_an_image(name: str, size: int, way: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NAME:SIZE")
     torch.set_num_threads(1)
     for given in parser.parse_args().networks:
         name, size = given.split(":")
         ways = ("float32", "autocast", "ens")
         best = {way: min(seconds_an_image(name, int(size), way) for _ in range(2)) for way in ways}
-        told = ", ".join(f"{way} {1000 * s:.2f} ms ({best['float32'] / s:.2f} x)" for way, s in best.items())
+        told = ", ".join(
+            f"{way} {1000 * s:.2f} ms ({best['float32'] / s:.2f} x)" for way, s in best.items()
+        )
         print(f"{name} at {size} px: {told}", flush=True)
 
 

@@ -1,12 +1,13 @@
-"""Kill `ens run` at random instants and fill its disk; the same command must then end as if nothing had been.
+"""Kill `ens run` at random instants and fill its disk.
 
-    python benchmarks/faults.py FOLDER [--rounds 40] [--minutes 10] [--seed 0]
+The same command must then end as if nothing had been. python benchmarks/faults.py FOLDER [--rounds
+40] [--minutes 10] [--seed 0]
 
-Each round makes a run of its own: one to three starts are ended by SIGKILL, SIGTERM or Ctrl-C, or by a disk (a tmpfs,
-where this user may mount one) that is too small; then the command is given once more. A round is good when that ends
-with 0, the submission is the one its record names, all logits, blends and rows are the bits of an undisturbed run,
-nothing is left over and no traceback was printed. Finished rounds are kept in FOLDER/rounds.jsonl: the same command
-goes on after them.
+Each round makes a run of its own: one to three starts are ended by SIGKILL, SIGTERM or Ctrl-C, or
+by a disk (a tmpfs, where this user may mount one) that is too small; then the command is given once
+more. A round is good when that ends with 0, the submission is the one its record names, all logits,
+blends and rows are the bits of an undisturbed run, nothing is left over and no traceback was
+printed. Finished rounds are kept in FOLDER/rounds.jsonl: the same command goes on after them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,16 @@ FAULTS = ("SIGKILL", "SIGTERM", "SIGINT", "full disk")
 
 def start(folder: Path, artifacts: Path) -> subprocess.Popen[str]:
     """Start the command in a process of its own."""
-    command = [sys.executable, "-m", "ensembler", "run", "recipe.yaml", "--quiet", "--artifacts", str(artifacts)]
+    command = [
+        sys.executable,
+        "-m",
+        "ensembler",
+        "run",
+        "recipe.yaml",
+        "--quiet",
+        "--artifacts",
+        str(artifacts),
+    ]
     environment = {**os.environ, "ENS_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
@@ -48,8 +58,17 @@ def start(folder: Path, artifacts: Path) -> subprocess.Popen[str]:
 
 def digests(run: Path) -> dict[str, str]:
     """What has to be the same bits in every run."""
-    files = [*run.glob("members/*/*.npy"), *run.glob("blends/*/*.npy"), run / "samples.csv", run / "submission.csv"]
-    return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.is_file()}
+    files = [
+        *run.glob("members/*/*.npy"),
+        *run.glob("blends/*/*.npy"),
+        run / "samples.csv",
+        run / "submission.csv",
+    ]
+    return {
+        str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in files
+        if p.is_file()
+    }
 
 
 def problems(run: Path, reference: dict[str, str]) -> list[str]:
@@ -58,7 +77,9 @@ def problems(run: Path, reference: dict[str, str]) -> list[str]:
     versions = json.loads((run / "submission.json").read_text())["versions"]
     if versions[-1]["sha256"] != digests(run).get("submission.csv"):
         found.append("the submission is not the one its record names")
-    left = [p.name for p in run.rglob("*") if p.name.endswith((".aside", ".lock", ".state", ".next"))]
+    left = [
+        p.name for p in run.rglob("*") if p.name.endswith((".aside", ".lock", ".state", ".next"))
+    ]
     return [*found, *(f"left over: {name}" for name in left)]
 
 
@@ -87,7 +108,9 @@ def may_mount(folder: Path) -> bool:
     return True
 
 
-def disturb(fault: str, folder: Path, artifacts: Path, rng: random.Random, seconds: float, need: int) -> str:
+def disturb(
+    fault: str, folder: Path, artifacts: Path, rng: random.Random, seconds: float, need: int
+) -> str:
     """Start the command and end it by a fault; return what it printed on standard error."""
     if fault == "full disk":
         artifacts_before = artifacts.with_suffix(".before")
@@ -95,7 +118,11 @@ def disturb(fault: str, folder: Path, artifacts: Path, rng: random.Random, secon
             artifacts.rename(artifacts_before)
         with small_disk(artifacts, rng.randrange(need // 20, need)):
             if artifacts_before.exists():
-                subprocess.run(["cp", "-a", f"{artifacts_before}/.", str(artifacts)], check=False, capture_output=True)
+                subprocess.run(
+                    ["cp", "-a", f"{artifacts_before}/.", str(artifacts)],
+                    check=False,
+                    capture_output=True,
+                )
             _, errors = start(folder, artifacts).communicate(timeout=600)
         shutil.rmtree(artifacts_before, ignore_errors=True)
         return errors
@@ -107,7 +134,9 @@ def disturb(fault: str, folder: Path, artifacts: Path, rng: random.Random, secon
     return errors
 
 
-def one_round(n: int, folder: Path, seed: int, seconds: float, need: int, faults: tuple[str, ...]) -> dict[str, object]:
+def one_round(
+    n: int, folder: Path, seed: int, seconds: float, need: int, faults: tuple[str, ...]
+) -> dict[str, object]:
     """Disturb a new run some times, give the command once more, and look at the outcome."""
     rng = random.Random(f"{seed}-{n}")
     artifacts = folder / f"round{n}"
@@ -129,7 +158,10 @@ def one_round(n: int, folder: Path, seed: int, seconds: float, need: int, faults
 
 
 def prepare(folder: Path) -> tuple[float, int]:
-    """Make the data and the undisturbed run once; return how long it takes and how many bytes it needs."""
+    """Make the data and the undisturbed run once.
+
+    Return how long it takes and how many bytes it needs.
+    """
     facts = folder / "facts.json"
     if not facts.is_file():
         from ensembler.demo.shapes import write_shapes

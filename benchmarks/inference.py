@@ -1,9 +1,11 @@
 """Five checkpoints x four views from JPEG files: `ens` in one pass against ttach's wrapper looped over the checkpoints.
 
-The peer is the loop of ttach's README: a Dataset that opens each file with Pillow, albumentations, a DataLoader, float32,
-`ClassificationTTAWrapper(model, flip_transform())`, once for each checkpoint. Both sides decode anew each time, take turns,
-and end with logits of every image; ratios are of neighbouring runs. `forward` is the engine alone on batches in memory.
-`--cpu` counts the CPU seconds of one thread, for a machine that has other work too; `--memory` measures instead the peak memory of a pass over many images, each in a process of its own.
+The peer is the loop of ttach's README: a Dataset that opens each file with Pillow, albumentations,
+a DataLoader, float32, `ClassificationTTAWrapper(model, flip_transform())`, once for each
+checkpoint. Both sides decode anew each time, take turns, and end with logits of every image; ratios
+are of neighbouring runs. `forward` is the engine alone on batches in memory. `--cpu` counts the CPU
+seconds of one thread, for a machine that has other work too; `--memory` measures instead the peak
+memory of a pass over many images, each in a process of its own.
 """
 
 import argparse
@@ -54,9 +56,9 @@ def scaled(folder: Path, source: Path, n: int, side: int) -> list[Path]:
         image = Image.open(found[i % len(found)]).convert("RGB")
         factor = side / max(image.size)
         paths.append(folder / f"{i}.jpg")
-        image.resize((round(image.width * factor), round(image.height * factor)), Image.BICUBIC).save(
-            paths[-1], quality=85
-        )
+        image.resize(
+            (round(image.width * factor), round(image.height * factor)), Image.BICUBIC
+        ).save(paths[-1], quality=85)
     return paths
 
 
@@ -70,7 +72,9 @@ def checkpoints(folder: Path, backbone: str, size: int, n: int) -> list[Path]:
             for _ in range(20):
                 network(torch.randint(0, 256, (32, 3, size, size), dtype=torch.uint8))
         paths.append(folder / f"fold{k}.safetensors")
-        save_checkpoint(paths[-1], network.eval(), spec, {"classes": CLASSES, "size": size, "channels": 3}, {})
+        save_checkpoint(
+            paths[-1], network.eval(), spec, {"classes": CLASSES, "size": size, "channels": 3}, {}
+        )
     return paths
 
 
@@ -99,7 +103,9 @@ def peer(files, weights, size, workers):
             ttach.aliases.flip_transform(),
         )
         model.eval()
-        loader = torch.utils.data.DataLoader(Files(files, size), batch_size=BATCH, num_workers=workers)
+        loader = torch.utils.data.DataLoader(
+            Files(files, size), batch_size=BATCH, num_workers=workers
+        )
         with torch.no_grad():
             logits.append(torch.cat([model(batch) for batch in loader]).numpy())
     return logits
@@ -120,7 +126,10 @@ def ours(files, weights, size, engine, folder, notes):
         return made
 
     logits = run_pass(asked, pixels, load, device="cpu")
-    return [found.array for found in logits], {"decoding": decoded - began, "preparing": preparing[0]}
+    return [found.array for found in logits], {
+        "decoding": decoded - began,
+        "preparing": preparing[0],
+    }
 
 
 def predictor(path, pixels, engine, notes):
@@ -138,7 +147,9 @@ def predictor(path, pixels, engine, notes):
 def forward(pixels, weights, engine, notes):
     """Seconds of the engine alone, on batches that are in memory."""
     predictors = [predictor(path, pixels, engine, notes) for path in weights]
-    batches = [as_images(np.array(pixels[i : i + BATCH]), "cpu") for i in range(0, len(pixels), BATCH)]
+    batches = [
+        as_images(np.array(pixels[i : i + BATCH]), "cpu") for i in range(0, len(pixels), BATCH)
+    ]
     began = clock()
     for batch in batches:
         for _ in VIEWS:
@@ -148,7 +159,9 @@ def forward(pixels, weights, engine, notes):
 
 
 def compare(a, folder: Path) -> None:
-    files = scaled(folder, a.source, a.images, a.side) if a.source else draw(folder, a.images, a.side)
+    files = (
+        scaled(folder, a.source, a.images, a.side) if a.source else draw(folder, a.images, a.side)
+    )
     weights = checkpoints(folder, a.backbone, a.size, a.checkpoints)
     notes: list[str] = []
     times: dict[str, list[float]] = {
@@ -180,11 +193,19 @@ def compare(a, folder: Path) -> None:
         seconds, alone = times[engine], times[f"{engine}, forward"]
         ratios = [p / s for p, s in zip(times["ttach"], seconds, strict=True)]
         ready_made = [
-            p / (s - of["preparing"]) for p, s, of in zip(times["ttach"], seconds, parts[engine], strict=True)
+            p / (s - of["preparing"])
+            for p, s, of in zip(times["ttach"], seconds, parts[engine], strict=True)
         ]
-        share = [f / (s - of["preparing"]) for f, s, of in zip(alone, seconds, parts[engine], strict=True)]
-        print(f"{engine}: {middle(ratios)} x ttach, {middle(ready_made)} x without making networks ready; forward alone is "
-              f"{middle(share)} of the pass; largest difference of a probability from float32 {gap:.1e}")  # fmt: skip
+        share = [
+            f / (s - of["preparing"])
+            for f, s, of in zip(alone, seconds, parts[engine], strict=True)
+        ]
+        print(
+            f"{engine}: {middle(ratios)} x ttach, {middle(ready_made)} x without making networks "
+            "ready; forward alone is "
+            f"{middle(share)} of the pass; largest difference of a probability from float32 "
+            f"{gap:.1e}"
+        )
     print(*notes, sep="\n")
 
 
@@ -202,19 +223,30 @@ class Tiny(torch.nn.Module):
 
 
 def peak():
-    """The most memory this process has held, in MB (Linux); getrusage would count the parent's too."""
+    """The most memory this process has held, in MB (Linux).
+
+    Getrusage would count the parent's too.
+    """
     status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+    return (
+        int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+        // 1024
+    )
 
 
 def one_memory(n, classes, folder):
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     views, rows = expand_views(VIEWS), np.arange(n)
     asked = [
-        Asked(f"fold{k}", folder, classes, views, (rows,), folder / f"{n}-{classes}" / f"fold{k}.npy") for k in range(5)
+        Asked(
+            f"fold{k}", folder, classes, views, (rows,), folder / f"{n}-{classes}" / f"fold{k}.npy"
+        )
+        for k in range(5)
     ]
     before = peak()
-    run_pass(asked, pixels, lambda missing: [plain(Tiny(classes), "cpu") for _ in missing], device="cpu")
+    run_pass(
+        asked, pixels, lambda missing: [plain(Tiny(classes), "cpu") for _ in missing], device="cpu"
+    )
     print(json.dumps({"before": before, "peak": peak()}))
 
 
@@ -222,14 +254,20 @@ def memory(a, folder: Path) -> None:
     shape = (50_000, a.size, a.size, 3)
     array = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, shape)
     for start in range(0, len(array), 1000):
-        array[start : start + 1000] = np.random.default_rng(start).integers(0, 256, (1000, *shape[1:]), dtype=np.uint8)
+        array[start : start + 1000] = np.random.default_rng(start).integers(
+            0, 256, (1000, *shape[1:]), dtype=np.uint8
+        )
     del array
     for classes in (10, 100):
         for n in (1_000, 50_000):
             command = [sys.executable, __file__, "--one", str(n), str(classes), str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             size = 5 * len(VIEWS) * n * classes * 4 / 1e6
-            print(f"{n} images, {classes} classes ({size:.0f} MB of logits): {done.stdout.strip()} MB", flush=True)
+            print(
+                f"{n} images, {classes} classes ({size:.0f} MB of logits): {done.stdout.strip()} "
+                "MB",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -237,13 +275,17 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--side", type=int, default=128, help="longer side of the JPEG files")
-    parser.add_argument("--source", type=Path, help="a folder of JPEG files to scale; drawn when not given")
+    parser.add_argument(
+        "--source", type=Path, help="a folder of JPEG files to scale; drawn when not given"
+    )
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--checkpoints", type=int, default=5)
     parser.add_argument("--engines", nargs="+", default=["default", "openvino"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="of the peer's DataLoader")
-    parser.add_argument("--cpu", action="store_true", help="CPU seconds of one thread instead of time passed")
+    parser.add_argument(
+        "--cpu", action="store_true", help="CPU seconds of one thread instead of time passed"
+    )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     a = parser.parse_args()

@@ -1,8 +1,9 @@
 """How often 95 % intervals hold the truth: of gains over few groups, and of ablations with few seeds.
 
-Predictions are invented so that the true gain is zero: row by row the losses of two predictions differ by the effect of
-the row's group, of the training seed, and chance. `--draws` samples of each kind give coverage with a standard error of
-0.007 at 1,000. Alone is one comparison's interval; jointly, all comparisons with the first prediction at once.
+Predictions are invented so that the true gain is zero: row by row the losses of two predictions
+differ by the effect of the row's group, of the training seed, and chance. `--draws` samples of each
+kind give coverage with a standard error of 0.007 at 1,000. Alone is one comparison's interval;
+jointly, all comparisons with the first prediction at once.
 
     python benchmarks/interval_coverage.py --draws 1000
 """
@@ -39,7 +40,9 @@ def over_groups(count, kind, metric, draws, rng):
         groups = groups_of(count, kind, rng)
         y = np.zeros(len(groups), np.int64)
         if metric == "log_loss":
-            effect = rng.normal(0, 0.55, count)[groups] + rng.normal(0, 0.84, len(groups))  # correlation 0.3
+            effect = rng.normal(0, 0.55, count)[groups] + rng.normal(
+                0, 0.84, len(groups)
+            )  # correlation 0.3
             ours, theirs = (with_losses(2 + sign * effect / 4) for sign in (1, -1))
         else:
             y = rng.integers(0, 3, len(groups))
@@ -61,9 +64,13 @@ def jointly_over_groups(count, variants, draws, rng):
     held = 0
     for seed in range(draws):
         groups = groups_of(count, "equal", rng)
-        effects = rng.normal(0, 0.55, (variants, count))[:, groups] + rng.normal(0, 0.84, (variants, len(groups)))
+        effects = rng.normal(0, 0.55, (variants, count))[:, groups] + rng.normal(
+            0, 0.84, (variants, len(groups))
+        )
         stacks = [with_losses(2 + effect / 4)[None] for effect in effects]
-        found = compare_with_first("log_loss", stacks, np.zeros(len(groups), np.int64), groups, seed=seed)
+        found = compare_with_first(
+            "log_loss", stacks, np.zeros(len(groups), np.int64), groups, seed=seed
+        )
         held += all(d.joint_low <= 0 <= d.joint_high for d in found)
     return held / draws
 
@@ -84,12 +91,17 @@ def over_seeds(n_seeds, deviation, variants, draws, rng, rows=300):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
-    print("| groups | sizes | metric | coverage | called beyond noise |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| groups | sizes | metric | coverage | called beyond noise |\n| --- | --- | --- | --- | "
+        "--- |"
+    )
     for metric in ("log_loss", "f1_macro"):
         draws = arguments.draws if metric == "log_loss" else max(arguments.draws // 3, 1)
         for kind in ("equal", "unequal"):
@@ -98,13 +110,22 @@ def main():
                 print(f"| {count} | {kind} | {metric} | {held:.3f} | {beyond:.3f} |", flush=True)
     print("\n| groups | predictions | all held jointly |\n| --- | --- | --- |")
     for count in (5, 8, 15, 40):
-        print(f"| {count} | 6 | {jointly_over_groups(count, 6, arguments.draws // 2, rng):.3f} |", flush=True)
-    print("\n| seeds | deviation between seeds | variants | alone | jointly |\n| --- | --- | --- | --- | --- |")
+        print(
+            f"| {count} | 6 | {jointly_over_groups(count, 6, arguments.draws // 2, rng):.3f} |",
+            flush=True,
+        )
+    print(
+        "\n| seeds | deviation between seeds | variants | alone | jointly |\n| --- | --- | --- | "
+        "--- | --- |"
+    )
     for n_seeds in (2, 3, 5):
         for deviation in (0.0, 0.02, 0.1):
             for variants in (2, 6):
                 alone, jointly = over_seeds(n_seeds, deviation, variants, arguments.draws // 2, rng)
-                print(f"| {n_seeds} | {deviation} | {variants} | {alone:.3f} | {jointly:.3f} |", flush=True)
+                print(
+                    f"| {n_seeds} | {deviation} | {variants} | {alone:.3f} | {jointly:.3f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

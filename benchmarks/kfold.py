@@ -1,14 +1,16 @@
 """Training by `ens` against the loop a good engineer writes by hand, timm's train.py, and a loop that reads no images.
 
-Same backbone, JPEG files, augmentation (--augment, by default what recipes ship), optimizer and epochs. The sides take turns; a ratio is
-of neighbouring runs. Every side trains and validates, `ens` decodes anew in every repeat, and timm's start-up is not counted.
+Same backbone, JPEG files, augmentation (--augment, by default what recipes ship), optimizer and
+epochs. The sides take turns; a ratio is of neighbouring runs. Every side trains and validates,
+`ens` decodes anew in every repeat, and timm's start-up is not counted.
 
     plain      a Dataset that opens each JPEG with Pillow, albumentations, a DataLoader, float32, AdamW, cosine
     timm       its train.py in float32, given by --timm-train (it is in timm's repository, not in its package); it has no affine
                warp, so in place of a preset it flips and crops at random
     synthetic  the same steps as `ens` takes, on one batch that lies in memory: the most that any loader could reach
 
-With --job the sides train 5 folds of --members members, where the plain loop decodes every image 5 x members times an epoch.
+With --job the sides train 5 folds of --members members, where the plain loop decodes every image 5
+x members times an epoch.
 """
 
 import argparse
@@ -68,7 +70,9 @@ def draw(folder: Path, n: int, side: int) -> tuple[list[Path], np.ndarray]:
         small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         small[:, : 1 + y[i] % 8] //= 3
         image = Image.fromarray(small).resize((side, side), Image.BICUBIC)
-        noisy = np.clip(np.asarray(image) + rng.normal(0, 12, (side, side, 3)), 0, 255).astype(np.uint8)
+        noisy = np.clip(np.asarray(image) + rng.normal(0, 12, (side, side, 3)), 0, 255).astype(
+            np.uint8
+        )
         paths.append(folder / ("train" if i % 5 else "val") / f"class{y[i]}" / f"{i}.jpg")
         paths[-1].parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noisy).save(paths[-1], quality=85)
@@ -79,7 +83,9 @@ class Files(Dataset):
     def __init__(self, task, rows, train):
         steps = as_albumentations(task.augment, task.size) if train else []
         self.task, self.rows = task, rows
-        self.transform = A.Compose([A.Resize(task.size, task.size), *steps, A.Normalize(), A.pytorch.ToTensorV2()])
+        self.transform = A.Compose(
+            [A.Resize(task.size, task.size), *steps, A.Normalize(), A.pytorch.ToTensorV2()]
+        )
 
     def __len__(self):
         return len(self.rows)
@@ -107,7 +113,9 @@ def plain(task, fold=0, seed=0):
             schedule.step()
         model.eval()
         with torch.inference_mode():
-            losses = [torch.nn.functional.cross_entropy(model(x), t, reduction="sum") for x, t in valid]
+            losses = [
+                torch.nn.functional.cross_entropy(model(x), t, reduction="sum") for x, t in valid
+            ]
     return float(sum(losses)) / len(held_out)
 
 
@@ -115,7 +123,9 @@ def ours(task, cache, fold=0, seed=0):
     pixels = prepare_pixels(FileImages(task.paths), InputSpec(size=task.size), cache)
     rows, held_out = task.split(fold)
     data = FoldData(pixels, task.y.astype(np.int64), rows, held_out, CLASSES)
-    spec = MemberSpec(backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp)
+    spec = MemberSpec(
+        backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp
+    )
     augment = build_augment(FLIP if task.augment == "flip" else task.augment, task.size, 3)
     return train_fold(spec, data, augment=augment, seed=seed).history[-1].valid_loss
 
@@ -132,7 +142,9 @@ def synthetic(task):
 
     there = np.zeros((len(task.paths), *pixels.shape[1:]), np.uint8).view(Always)
     data = FoldData(there, task.y.astype(np.int64), rows, held_out, CLASSES)
-    spec = MemberSpec(backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp)
+    spec = MemberSpec(
+        backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp
+    )
     return train_fold(spec, data).history[-1].valid_loss
 
 
@@ -144,7 +156,16 @@ def timm_train(task, script):
         "smoothing": 0, "hflip": 0.0 if task.augment == "none" else 0.5, "color-jitter": 0, "crop-pct": 1, "workers": 2,
     }  # fmt: skip
     limits = ("1", "1") if task.augment in ("none", "flip") else ("0.8", "1.25")
-    command = [sys.executable, str(script), str(task.folder), "--scale", limits[0], "1", "--ratio", *limits]
+    command = [
+        sys.executable,
+        str(script),
+        str(task.folder),
+        "--scale",
+        limits[0],
+        "1",
+        "--ratio",
+        *limits,
+    ]
     command += [word for key, value in options.items() for word in (f"--{key}", str(value))]
     with tempfile.TemporaryDirectory() as out:
         process = subprocess.Popen(
@@ -155,7 +176,9 @@ def timm_train(task, script):
             lines.append(line)
             if began is None and line.lstrip().startswith("Train: 0"):
                 began = time.perf_counter()
-            losses += [float(loss) for loss in re.findall(r"Test: .*Loss: +[\d.]+ \( *([\d.]+)\)", line)]
+            losses += [
+                float(loss) for loss in re.findall(r"Test: .*Loss: +[\d.]+ \( *([\d.]+)\)", line)
+            ]
         if process.wait() or began is None:
             raise SystemExit("".join(lines[-20:]))
     return time.perf_counter() - began, losses[-1] if losses else float("nan")
@@ -174,7 +197,11 @@ def compare(task, repeats, script):
     for i in range(repeats):
         seconds = {}
         # A cache of its own each time: decoding is part of what is timed.
-        sides = {"plain": (plain,), "ens": (ours, task.folder / f"cache{i}"), "synthetic": (synthetic,)}
+        sides = {
+            "plain": (plain,),
+            "ens": (ours, task.folder / f"cache{i}"),
+            "synthetic": (synthetic,),
+        }
         for name, (side, *given) in sides.items():
             seconds[name], loss = timed(side, task, *given)
             losses.setdefault(name, []).append(loss)
@@ -182,11 +209,18 @@ def compare(task, repeats, script):
             seconds["timm"], loss = timm_train(task, script)
             losses.setdefault("timm", []).append(loss)
         rate = len(task.split()[0]) * task.epochs / seconds["ens"]
-        print(", ".join(f"{k} {v:.1f} s" for k, v in seconds.items()), f"({rate:.0f} images/s)", flush=True)
+        print(
+            ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items()),
+            f"({rate:.0f} images/s)",
+            flush=True,
+        )
         for name in set(seconds) - {"ens"}:
             ratios.setdefault(name, []).append(seconds[name] / seconds["ens"])
     for name, found in ratios.items():
-        print(f"ens against {name}: {statistics.median(found):.2f} x ({min(found):.2f} to {max(found):.2f})")
+        print(
+            f"ens against {name}: {statistics.median(found):.2f} x ({min(found):.2f} to "
+            f"{max(found):.2f})"
+        )
     told = {k: statistics.median(v) for k, v in losses.items() if k != "synthetic"}
     print("validation log loss, median:", ", ".join(f"{k} {v:.3f}" for k, v in told.items()))
 
@@ -197,17 +231,28 @@ def compare_jobs(task, repeats, members):
     for i in range(repeats):
         cache = task.folder / f"cache{i}"
         seconds, losses = {}, {}
-        for name, side in (("plain", plain), ("ens", lambda t, f, s, cache=cache: ours(t, cache, f, s))):
+        for name, side in (
+            ("plain", plain),
+            ("ens", lambda t, f, s, cache=cache: ours(t, cache, f, s)),
+        ):
             began = time.perf_counter()
             losses[name] = float(np.mean([side(task, fold, seed) for fold, seed in jobs]))
             seconds[name] = time.perf_counter() - began
         ratios.append(seconds["plain"] / seconds["ens"])
-        print(", ".join(f"{k} {v:.1f} s (log loss {losses[k]:.3f})" for k, v in seconds.items()), flush=True)
-    print(f"{len(jobs)} trainings, ens against plain: {statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
+        print(
+            ", ".join(f"{k} {v:.1f} s (log loss {losses[k]:.3f})" for k, v in seconds.items()),
+            flush=True,
+        )
+    print(
+        f"{len(jobs)} trainings, ens against plain: {statistics.median(ratios):.2f} x "
+        f"({min(ratios):.2f} to {max(ratios):.2f})"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--size", type=int, default=64, help="what the network sees, in pixels")
     parser.add_argument("--side", type=int, default=128, help="the files, in pixels")
@@ -215,7 +260,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--amp", default="auto", help="precision of ens: auto, off, bf16")
-    parser.add_argument("--augment", default="light", choices=["none", "flip", "light", "medium", "heavy"])
+    parser.add_argument(
+        "--augment", default="light", choices=["none", "flip", "light", "medium", "heavy"]
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--timm-train", type=Path, metavar="TRAIN.PY")
     parser.add_argument("--job", action="store_true", help="5 folds of --members members")

@@ -2,9 +2,10 @@
 
     python benchmarks/leak_guard.py CACHE [POOL]
 
-Pools are made of scikit-learn classifiers on digits and on invented columns, with true and with wrong labels, and of
-members of POOL (cifar10-oof) where it is given. A leaked member's out-of-fold predictions are those of a model that saw
-the rows; its test predictions are honest. Shifted test rows are noisier than the fitted ones. CACHE keeps predictions.
+Pools are made of scikit-learn classifiers on digits and on invented columns, with true and with
+wrong labels, and of members of POOL (cifar10-oof) where it is given. A leaked member's out-of-fold
+predictions are those of a model that saw the rows; its test predictions are honest. Shifted test
+rows are noisier than the fitted ones. CACHE keeps predictions.
 """
 
 import argparse
@@ -64,7 +65,13 @@ def columns(data: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
         return x[order] / 16, y[order]
     n_classes = 4 if data == "four classes" else 2
     return make_classification(
-        1800, 20, n_informative=8, n_classes=n_classes, n_clusters_per_class=2, class_sep=1.2, random_state=seed
+        1800,
+        20,
+        n_informative=8,
+        n_classes=n_classes,
+        n_clusters_per_class=2,
+        class_sep=1.2,
+        random_state=seed,
     )
 
 
@@ -90,12 +97,16 @@ def _predicted(data: str, wrong: float, seed: int) -> dict[str, np.ndarray]:
     found = {"oof": np.zeros(shape, np.float32), "seen": np.zeros(shape, np.float32)}
     for s in SHIFTS:
         found[f"test{s}"] = np.zeros((len(MODELS), 5, len(tests[s]), classes), np.float32)
-    for k, (inside, out) in enumerate(StratifiedKFold(5, shuffle=True, random_state=seed).split(x, y)):
+    for k, (inside, out) in enumerate(
+        StratifiedKFold(5, shuffle=True, random_state=seed).split(x, y)
+    ):
         folds[out] = k
         for m, make in enumerate(MODELS.values()):
             model = make().fit(x[inside], y[inside])
             found["oof"][m, out] = model.predict_proba(x[out])
-            found["seen"][m, inside] = model.predict_proba(x[inside])  # the last fold's model that saw the row
+            found["seen"][m, inside] = model.predict_proba(
+                x[inside]
+            )  # the last fold's model that saw the row
             for s in SHIFTS:
                 found[f"test{s}"][m, k] = model.predict_proba(tests[s])
     return {"y": y, "folds": folds, **found}
@@ -129,7 +140,9 @@ def cases(found: Material, data: str, seed: int, per_kind: int):
             at = np.sort(rng.permutation(len(found.y))[:rows])
             oof = found.oof[chosen][:, at].copy()
             place = int(np.flatnonzero(chosen == bad)[0])
-            tests = [t.mean(axis=0, keepdims=True) if averaged else t for t in found.tests[shift][chosen]]
+            tests = [
+                t.mean(axis=0, keepdims=True) if averaged else t for t in found.tests[shift][chosen]
+            ]
             y = found.y[at]
             truth = np.eye(oof.shape[2], dtype=np.float32)[y]
             if kind == "labels mixed in":
@@ -142,18 +155,27 @@ def cases(found: Material, data: str, seed: int, per_kind: int):
             pool = Pool(
                 tuple(names[m] for m in chosen), oof, y, tuple(map(str, range(oof.shape[2]))), found.folds[at], None, tuple(tests)
             )  # fmt: skip
-            yield Case(pool, None if kind == "none" else names[bad], kind, shift, members, rows, averaged)
+            yield Case(
+                pool, None if kind == "none" else names[bad], kind, shift, members, rows, averaged
+            )
 
 
 def real_cases(folder: Path, n: int):
-    """Members of a real pool, random rows as train and test; shifted test rows are those that members disagree on."""
+    """Members of a real pool, random rows as train and test.
+
+    Shifted test rows are those that members disagree on.
+    """
     from blend_honesty import load
 
     pool, rng = load(folder), np.random.default_rng(0)
     hard = 1 - pool.oof.mean(axis=0).max(axis=1)
     for i in range(n):
         kind = ("none", "labels mixed in", "labels themselves")[i % 3]
-        shift, members, rows = float(rng.choice(SHIFTS)), int(rng.integers(2, 14)), int(rng.choice([300, 1000, 5000]))
+        shift, members, rows = (
+            float(rng.choice(SHIFTS)),
+            int(rng.integers(2, 14)),
+            int(rng.choice([300, 1000, 5000])),
+        )
         chosen = np.sort(rng.permutation(len(pool.names))[:members])
         mixed = rng.permutation(len(pool.y))
         fit, rest = mixed[:rows], mixed[rows:]
@@ -167,7 +189,9 @@ def real_cases(folder: Path, n: int):
             tests[place] = np.eye(10, dtype=np.float32)[tests[place].argmax(axis=-1)]
         names = tuple(pool.names[m] for m in chosen)
         made = Pool(names, oof, pool.y[fit], pool.classes, pool.folds[fit], None, tuple(tests))
-        yield Case(made, None if kind == "none" else names[place], kind, shift, members, rows, False)
+        yield Case(
+            made, None if kind == "none" else names[place], kind, shift, members, rows, False
+        )
 
 
 def all_cases(cache: Path, folder: Path | None, per_kind: int):
@@ -198,7 +222,13 @@ def main() -> None:
             )  # fmt: skip
     keys = ["data", "kind", "shift", "members", "rows", "leak in the pool", "left out", "named"]
     frame = pd.DataFrame(table, columns=keys)
-    for by in (["kind"], ["kind", "shift"], ["kind", "members"], ["kind", "rows"], ["kind", "data"]):
+    for by in (
+        ["kind"],
+        ["kind", "shift"],
+        ["kind", "members"],
+        ["kind", "rows"],
+        ["kind", "data"],
+    ):
         found = frame.groupby(by)[["left out", "named"]].mean().mul(100).round(1)
         found["n"] = frame.groupby(by).size()
         print(found.to_string(), "\n")

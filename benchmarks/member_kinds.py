@@ -1,7 +1,8 @@
 """All ways to train a member at the same number of gradient steps: runs recipes/member-kinds.yaml and prints a table.
 
-Scores are those of test rows, on which nothing was fitted, averaged over --seeds; the gain over `single` is paired by row, its
-error that of the rows and seeds together. Disagreement is the share of test rows on which two networks of a member differ.
+Scores are those of test rows, on which nothing was fitted, averaged over --seeds; the gain over
+`single` is paired by row, its error that of the rows and seeds together. Disagreement is the share
+of test rows on which two networks of a member differ.
 """
 
 import argparse
@@ -33,13 +34,19 @@ def disagreement(run, name):
     parts = sorted(part for part, whole in run.store.lock["part_of"].items() if whole == name)
     if not parts:
         return float("nan")
-    votes = [run.members[part].test_logits.mean(axis=1).argmax(axis=2) for part in parts]  # [folds, rows] each
+    votes = [
+        run.members[part].test_logits.mean(axis=1).argmax(axis=2) for part in parts
+    ]  # [folds, rows] each
     return float(np.mean([(a != b).mean() for a, b in combinations(votes, 2)]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("artifacts", type=Path, help="where the runs are kept; a second call goes on")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "artifacts", type=Path, help="where the runs are kept; a second call goes on"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="folds trained at once")
     a = parser.parse_args()
@@ -63,17 +70,25 @@ def main() -> None:
             record = None if is_blend else run.members[name].record
             parts = [part for part, whole in wholes.items() if whole == name] or [name]
             row["seconds"] = (
-                float("nan") if record is None else sum(run.members[p].record.seconds or 0.0 for p in parts)
+                float("nan")
+                if record is None
+                else sum(run.members[p].record.seconds or 0.0 for p in parts)
             )
             for key, value in row.items():
                 found[name].setdefault(key, []).append(value)
-    print("| member | accuracy | log loss | ECE | gain in log loss over single | disagreement | seconds |")
+    print(
+        "| member | accuracy | log loss | ECE | gain in log loss over single | disagreement | "
+        "seconds |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, of in found.items():
         means = {k: statistics.mean(v) for k, v in of.items() if k != "gain"}
         gains = np.stack(of["gain"])  # [seeds, rows]
         between = gains.mean(axis=1)
-        error = np.hypot(gains.mean(axis=0).std() / np.sqrt(gains.shape[1]), between.std() / np.sqrt(len(between)))
+        error = np.hypot(
+            gains.mean(axis=0).std() / np.sqrt(gains.shape[1]),
+            between.std() / np.sqrt(len(between)),
+        )
         gain = "-" if name == "single" else f"{gains.mean():+.4f} ± {2 * error:.4f}"
         told = [f"{means['accuracy']:.4f}", f"{means['log_loss']:.4f}", f"{means['ece']:.4f}", gain]
         told += ["-" if np.isnan(means["disagree"]) else f"{means['disagree']:.3f}"]

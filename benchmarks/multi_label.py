@@ -1,7 +1,8 @@
 """Several labels at once: one network for all labels, members blended, a threshold for each label.
 
-Draws mosaics of Fashion-MNIST (up to four garments of ten kinds, rare kinds ten times rarer than frequent ones) into a
-folder, runs a recipe of three members on them, and prints the scores of held-out rows, on which nothing was fitted.
+Draws mosaics of Fashion-MNIST (up to four garments of ten kinds, rare kinds ten times rarer than
+frequent ones) into a folder, runs a recipe of three members on them, and prints the scores of
+held-out rows, on which nothing was fitted.
 """
 
 import argparse
@@ -63,14 +64,22 @@ def draw(folder: Path, fashion: str | None, counts: dict[str, int]) -> None:
                 canvas[top : top + 28, left : left + 28] = garment
                 found.add(names[c])
             Image.fromarray(canvas).save(folder / split / f"{i:05d}.png")
-            rows.append({"path": f"{split}/{i:05d}.png", "garments": " ".join(sorted(found)) or "nothing"})
+            rows.append(
+                {"path": f"{split}/{i:05d}.png", "garments": " ".join(sorted(found)) or "nothing"}
+            )
         pd.DataFrame(rows).to_csv(folder / f"{split}.csv", index=False)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where images and runs are kept; a second call goes on")
-    parser.add_argument("--fashion", help="the folder of Fashion-MNIST (default: where recipes look for it)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, help="where images and runs are kept; a second call goes on"
+    )
+    parser.add_argument(
+        "--fashion", help="the folder of Fashion-MNIST (default: where recipes look for it)"
+    )
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--test", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=10)

@@ -17,7 +17,9 @@ Image = NDArray[np.uint8]
 
 def compressed(image: Image, quality: int) -> Image:
     """The image after JPEG at `quality`."""
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return cv2.imdecode(
+        cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
+    )
 
 
 def scaled(image: Image, factor: float) -> Image:
@@ -74,7 +76,10 @@ def main() -> None:
     chosen = [everything[i] for i in np.random.default_rng(0).permutation(len(paths))[: given.n]]
     for name, alter in ALTERED.items():
         near = find_duplicates(facts_of([*chosen, *(alter(image) for image in chosen)])).near
-        hits = sum(any(i + len(chosen) in same for same in near for i in same if i < len(chosen)) for same in near)
+        hits = sum(
+            any(i + len(chosen) in same for same in near for i in same if i < len(chosen))
+            for same in near
+        )
         print(f"{name}: {hits / len(chosen):.1%} of {len(chosen)} copies are found")
 
 

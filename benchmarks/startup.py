@@ -56,7 +56,10 @@ def main() -> None:
         }
         for label, command in commands.items():
             wall, used = seconds(command, runs if "auto" not in label else 1, folder)
-            texts = [f"{statistics.median(t):6.2f} s ({min(t):.2f} to {max(t):.2f})" for t in (wall, used)]
+            texts = [
+                f"{statistics.median(t):6.2f} s ({min(t):.2f} to {max(t):.2f})"
+                for t in (wall, used)
+            ]
             print(f"{label:28s} wall {texts[0]}   processor {texts[1]}", flush=True)
 
 

@@ -14,7 +14,11 @@ import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.kernel_approximation import Nystroem, RBFSampler
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import StratifiedKFold
@@ -29,24 +33,40 @@ from sklearn.tree import DecisionTreeClassifier
 def models(seed: int = 0) -> dict[str, object]:
     """Two dozen classifiers, strong and weak, several of a family."""
     found: dict[str, object] = {
-        "logistic": make_pipeline(PCA(100, random_state=seed), StandardScaler(), LogisticRegression(max_iter=200)),
-        "logistic-strong-ridge": make_pipeline(PCA(40, random_state=seed), LogisticRegression(C=0.01, max_iter=200)),
+        "logistic": make_pipeline(
+            PCA(100, random_state=seed), StandardScaler(), LogisticRegression(max_iter=200)
+        ),
+        "logistic-strong-ridge": make_pipeline(
+            PCA(40, random_state=seed), LogisticRegression(C=0.01, max_iter=200)
+        ),
         "lda": make_pipeline(PCA(150, random_state=seed), LinearDiscriminantAnalysis()),
-        "qda-30": make_pipeline(PCA(30, random_state=seed), QuadraticDiscriminantAnalysis(reg_param=0.01)),
-        "qda-60": make_pipeline(PCA(60, random_state=seed), QuadraticDiscriminantAnalysis(reg_param=0.05)),
+        "qda-30": make_pipeline(
+            PCA(30, random_state=seed), QuadraticDiscriminantAnalysis(reg_param=0.01)
+        ),
+        "qda-60": make_pipeline(
+            PCA(60, random_state=seed), QuadraticDiscriminantAnalysis(reg_param=0.05)
+        ),
         "bayes": make_pipeline(PCA(50, random_state=seed), GaussianNB()),
         "tree-8": DecisionTreeClassifier(max_depth=8, random_state=seed),
         "forest": RandomForestClassifier(150, random_state=seed),
         "forest-leaf-5": RandomForestClassifier(100, min_samples_leaf=5, random_state=seed + 1),
         "extra": ExtraTreesClassifier(150, random_state=seed),
         "extra-half": ExtraTreesClassifier(80, max_features=0.1, random_state=seed + 1),
-        "knn-5": make_pipeline(PCA(50, random_state=seed), KNeighborsClassifier(5, weights="distance")),
-        "knn-25": make_pipeline(PCA(30, random_state=seed), KNeighborsClassifier(25, weights="distance")),
+        "knn-5": make_pipeline(
+            PCA(50, random_state=seed), KNeighborsClassifier(5, weights="distance")
+        ),
+        "knn-25": make_pipeline(
+            PCA(30, random_state=seed), KNeighborsClassifier(25, weights="distance")
+        ),
         "boosting": make_pipeline(
-            PCA(40, random_state=seed), HistGradientBoostingClassifier(max_iter=60, random_state=seed)
+            PCA(40, random_state=seed),
+            HistGradientBoostingClassifier(max_iter=60, random_state=seed),
         ),
         "hinge": CalibratedClassifierCV(
-            make_pipeline(PCA(80, random_state=seed), StandardScaler(), SGDClassifier(random_state=seed)), cv=3
+            make_pipeline(
+                PCA(80, random_state=seed), StandardScaler(), SGDClassifier(random_state=seed)
+            ),
+            cv=3,
         ),
     }
     for i, (width, alpha) in enumerate([(64, 1e-3), (128, 1e-2), (256, 1e-4), (100, 1.0)]):
@@ -56,7 +76,9 @@ def models(seed: int = 0) -> dict[str, object]:
     found["mlp-128-64"] = make_pipeline(PCA(120, whiten=True, random_state=seed), net)
     for i, (parts, gamma) in enumerate([(400, 0.01), (800, 0.02), (800, 0.005)]):
         kernel = Nystroem(n_components=parts, gamma=gamma, random_state=seed + i)
-        found[f"kernel-{parts}-{gamma}"] = make_pipeline(kernel, LogisticRegression(C=10, max_iter=150))
+        found[f"kernel-{parts}-{gamma}"] = make_pipeline(
+            kernel, LogisticRegression(C=10, max_iter=150)
+        )
     features = RBFSampler(n_components=600, gamma=0.01, random_state=seed)
     found["fourier"] = make_pipeline(features, LogisticRegression(C=10, max_iter=150))
     return found
@@ -102,7 +124,8 @@ def main() -> None:
         np.save(a.out / f"{name}_test.npy", test)
         loss = -np.log(np.clip(oof[np.arange(len(y)), y], 1e-7, None)).mean()
         print(
-            f"{name:24s} log loss {loss:.4f} accuracy {(oof.argmax(1) == y).mean():.4f} {time.perf_counter() - began:.0f} s",
+            f"{name:24s} log loss {loss:.4f} accuracy {(oof.argmax(1) == y).mean():.4f} "
+            f"{time.perf_counter() - began:.0f} s",
             flush=True,
         )
 

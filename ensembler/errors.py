@@ -1,19 +1,18 @@
-"""What can go wrong, as one small tree; every error says what was given, what was expected and what to do next.
+"""What can go wrong, as one small tree.
 
-EnsemblerError                  exit code 1: the work failed
-├── StoreError                  a file of a run is altered, short or does not fit the others
-│   ├── MissingFileError        a file or array that was never made (also FileNotFoundError)
-│   └── NotFiniteError          logits of a network that are not finite
-├── TrainingError               a network could not be trained (loss not finite, ...)
-├── OutOfMemoryError            a network needs more memory than there is (also MemoryError)
-├── DiskFullError               no room left; what is finished is safe (also OSError)
-└── RequestError                exit code 2: the request was wrong (also ValueError)
-    ├── RecipeError             a recipe that cannot be run, with all its problems at once
-    ├── DataError               a table, label or image that cannot be used
-    ├── UnknownNameError        a name that is not there, with the nearest that are
-    ├── NotFittedError          a blend method that predicts before it is fitted (also AttributeError)
-    ├── ChangedRecipeError      a run folder that belongs to another recipe
-    └── MissingExtraError       a part of the package that is not installed (also ImportError)
+Every error says what was given, what was expected and what to do next. EnsemblerError
+exit code 1: the work failed ├── StoreError                  a file of a run is altered, short or
+does not fit the others │   ├── MissingFileError        a file or array that was never made (also
+FileNotFoundError) │   └── NotFiniteError          logits of a network that are not finite ├──
+TrainingError               a network could not be trained (loss not finite, ...) ├──
+OutOfMemoryError            a network needs more memory than there is (also MemoryError) ├──
+DiskFullError               no room left; what is finished is safe (also OSError) └── RequestError
+exit code 2: the request was wrong (also ValueError) ├── RecipeError             a recipe that
+cannot be run, with all its problems at once ├── DataError               a table, label or image
+that cannot be used ├── UnknownNameError        a name that is not there, with the nearest that are
+├── NotFittedError          a blend method that predicts before it is fitted (also AttributeError)
+├── ChangedRecipeError      a run folder that belongs to another recipe └── MissingExtraError
+a part of the package that is not installed (also ImportError)
 """
 
 from __future__ import annotations
@@ -86,14 +85,18 @@ class NotFittedError(RequestError, AttributeError):
     """A blend method that is asked to predict before it is fitted."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"this {what} is not fitted yet; call fit(stack, y) before predict_proba(stack)")
+        super().__init__(
+            f"this {what} is not fitted yet; call fit(stack, y) before predict_proba(stack)"
+        )
 
 
 class MissingExtraError(RequestError, ImportError):
     """A part of the package that is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs the extra '{extra}': pip install 'ensembler-toolkit[{extra}]'")
+        super().__init__(
+            f"{what} needs the extra '{extra}': pip install 'ensembler-toolkit[{extra}]'"
+        )
 
 
 class UnknownNameError(RequestError, LookupError):

@@ -25,19 +25,24 @@ _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 _NO_FLOCK = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.ENOLCK)
 _PIECE = 1 << 20
 _ASIDE = re.compile(r"^\..+\.[0-9a-f]{16}\.aside$")
-_UNLOCKED_ASIDE = re.compile(r"^\..+\.[A-Za-z0-9]+-\d+-[0-9a-f]{8}\.aside$")  # their writers hold no lock
+_UNLOCKED_ASIDE = re.compile(
+    r"^\..+\.[A-Za-z0-9]+-\d+-[0-9a-f]{8}\.aside$"
+)  # their writers hold no lock
 _LOCK = re.compile(r"^(\..*lock|pixels-.+\.lock)$")
 _ATTEMPTS = 100
 _ABANDONED = 24 * 3600  # seconds without a change
 
 
 @contextmanager
-def write_aside(path: Path, *, durable: bool = True, size: int | None = None) -> Iterator[IO[bytes]]:
+def write_aside(
+    path: Path, *, durable: bool = True, size: int | None = None
+) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of `path` when the block ends, and vanishes when it raises.
 
-    The file written aside is locked (flock) until then, so that `sweep` can tell whether its writer lives, in
-    whatever container or on whatever host that is. With `durable`, bytes and name have reached the disk when the block
-    is left. `size` is what the file will need, if known, to be told when the disk is full.
+    The file written aside is locked (flock) until then, so that `sweep` can tell whether its writer
+    lives, in whatever container or on whatever host that is. With `durable`, bytes and name have
+    reached the disk when the block is left. `size` is what the file will need, if known, to be told
+    when the disk is full.
     """
     with named_when_full(path, size):
         aside, file = _open_aside(path)
@@ -102,15 +107,17 @@ def disk_full(path: Path, error: OSError, size: int | None = None) -> DiskFullEr
     reason = reasons.get(error.errno or 0, f"the disk of {folder} has {free / 1e6:,.1f} MB free")
     needs = "" if size is None else f"it needs {size / 1e6:,.1f} MB and "
     return DiskFullError(
-        f"no room left to write {path}: {needs}{reason}; what is finished is safe: make room and give the same command "
+        f"no room left to write {path}: {needs}{reason}; what is finished is safe: make room and "
+        "give the same command "
         "again, or move to a larger disk (--artifacts DIR for runs, ENS_CACHE for prepared pixels)"
     )
 
 
 def preallocate(file: IO[bytes], size: int) -> None:
-    """Make `file` `size` bytes long with its room on the disk reserved; what it holds already stays.
+    """Make `file` `size` bytes long with its room on the disk reserved.
 
-    A full disk is an error here (OSError with ENOSPC); of a mapped file it would be a crash when a page is written.
+    What it holds already stays. A full disk is an error here (OSError with ENOSPC); of a mapped
+    file it would be a crash when a page is written.
     """
     file.flush()
     descriptor = file.fileno()
@@ -180,7 +187,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON to `path`, whole or not at all."""
-    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(
+        path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -190,9 +199,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path} is not readable JSON ({error}); it was altered or cut short") from error
+        raise StoreError(
+            f"{path} is not readable JSON ({error}); it was altered or cut short"
+        ) from error
     if not isinstance(content, dict):
-        raise StoreError(f"{path} should hold a JSON object, found a {type(content).__name__}; it was altered")
+        raise StoreError(
+            f"{path} should hold a JSON object, found a {type(content).__name__}; it was altered"
+        )
     return content
 
 
@@ -221,10 +234,11 @@ def _known_sha256(path: Path, *_stat: int) -> str:
 
 @contextmanager
 def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock file `path` while the block runs; yield False at once when another process holds it.
+    """Hold the lock file `path` while the block runs.
 
-    The lock is the kernel's (flock): it is free the moment its holder ends, however that happens. The file is
-    removed when the block is left, so that nothing remains of a run that is over.
+    Yield False at once when another process holds it. The lock is the kernel's (flock): it is free
+    the moment its holder ends, however that happens. The file is removed when the block is left, so
+    that nothing remains of a run that is over.
     """
     descriptor = _lock(path, wait)
     if descriptor is None:
@@ -236,7 +250,9 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
         try:
             path.unlink(missing_ok=True)
         except PermissionError:
-            pass  # another user's, in a folder where only owners may remove files: it is as free without us
+            # another user's, in a folder where only owners may remove files: it is as free without
+            # us
+            pass
         finally:
             os.close(descriptor)
 
@@ -255,8 +271,10 @@ def _lock(path: Path, wait: bool) -> int | None:
                 raise
             path.unlink(missing_ok=True)
             raise RequestError(
-                f"{path.parent} is on a file system without file locks (flock: {error.strerror}), and without them two "
-                "commands could spoil a run: choose a folder on another disk (--artifacts DIR for runs, ENS_CACHE for "
+                f"{path.parent} is on a file system without file locks (flock: {error.strerror}), "
+                "and without them two "
+                "commands could spoil a run: choose a folder on another disk (--artifacts DIR for "
+                "runs, ENS_CACHE for "
                 "prepared pixels), or mount this one with locks (Lustre: -o flock)"
             ) from error
         # The holder before us may have removed the file between our open and our lock.
@@ -295,4 +313,6 @@ def _open_or_make(path: Path) -> int:
 
 def fingerprint(content: Any) -> str:
     """A short digest of plain values: equal ones give equal digests in any process."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[
+        :16
+    ]

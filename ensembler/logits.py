@@ -24,7 +24,10 @@ def log_softmax(logits: Logits) -> NDArray[np.float64]:
 
 
 def sigmoid(logits: Logits) -> NDArray[np.float64]:
-    """Probability of each label by itself, in float64: of logits of several labels at once; NaN stays NaN."""
+    """Probability of each label by itself, in float64: of logits of several labels at once.
+
+    NaN stays NaN.
+    """
     values = logits.astype(np.float64, copy=False)
     small = np.exp(-np.abs(values))
     return np.where(values >= 0, 1.0, small) / (1.0 + small)
@@ -37,24 +40,32 @@ def log_odds(probs: Probs, floor: float = 1e-7) -> NDArray[np.float64]:
 
 
 def log_probs(probs: Probs, floor: float = 1e-7) -> NDArray[np.float64]:
-    """Logarithms of probabilities; zeros are raised to `floor` first, so that every value is finite."""
+    """Logarithms of probabilities.
+
+    Zeros are raised to `floor` first, so that every value is finite.
+    """
     return np.log(np.clip(probs, floor, None, dtype=np.float64))
 
 
 def log_mean_probs(logits: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The logarithm of the mean over the first axis of `softmax(logits)`, float32 `[...]`; rows of NaN stay NaN.
+    """The logarithm of the mean over the first axis of `softmax(logits)`, float32 `[...]`.
 
-    Of `logits` `[members, ..., classes]`; softmax of the result is the mean of the probabilities, without underflow.
+    Rows of NaN stay NaN. Of `logits` `[members, ..., classes]`; softmax of the result is the mean
+    of the probabilities, without underflow.
     """
     logs = log_softmax(logits)
     highest = logs.max(axis=0)
-    mean: NDArray[np.float32] = (highest + np.log(np.exp(logs - highest).mean(axis=0))).astype(np.float32)
+    mean: NDArray[np.float32] = (highest + np.log(np.exp(logs - highest).mean(axis=0))).astype(
+        np.float32
+    )
     return mean
 
 
 def log_odds_of_mean(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     """The logits of the mean over the first axis of `sigmoid(logits)`, float32 `[...]`, without underflow."""
-    yes, no = (-np.logaddexp(0.0, sign * logits.astype(np.float64)) for sign in (-1, 1))  # log p, log (1 - p)
+    yes, no = (
+        -np.logaddexp(0.0, sign * logits.astype(np.float64)) for sign in (-1, 1)
+    )  # log p, log (1 - p)
     sums = (np.logaddexp.reduce(part, axis=0) for part in (yes, no))
     odds: NDArray[np.float32] = np.subtract(*sums).astype(np.float32)
     return odds

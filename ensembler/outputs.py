@@ -15,14 +15,21 @@ from ensembler.files import named_when_full, write_aside
 
 
 def check_output(path: Path) -> None:
-    """Raise RequestError when `path` cannot become a file; commands ask before the work, not after it."""
+    """Raise RequestError when `path` cannot become a file.
+
+    Commands ask before the work, not after it.
+    """
     if path.is_dir():
-        raise RequestError(f"{path} is a folder, expected the name of a file, such as {path / 'NAME.csv'}")
+        raise RequestError(
+            f"{path} is a folder, expected the name of a file, such as {path / 'NAME.csv'}"
+        )
     try:
         found = path.stat()
     except FileNotFoundError:
         found = None
-    except OSError as error:  # a chain of links that has no end, a file where a folder should be, ...
+    except (
+        OSError
+    ) as error:  # a chain of links that has no end, a file where a folder should be, ...
         raise RequestError(f"{path} cannot be written: {error.strerror}") from error
     if found is not None and not stat.S_ISREG(found.st_mode):
         return
@@ -37,8 +44,8 @@ def check_output(path: Path) -> None:
 def open_output(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that the user named, to appear whole or not at all; missing folders are made.
 
-    Of a link the file that it leads to is replaced. What is no plain file (`/dev/null`, a named pipe, a file that
-    standard output goes to) is written into.
+    Of a link the file that it leads to is replaced. What is no plain file (`/dev/null`, a named
+    pipe, a file that standard output goes to) is written into.
     """
     check_output(path)
     stream = _standard_stream(path)
@@ -75,6 +82,10 @@ def _standard_stream(path: Path) -> IO[str] | None:
         try:
             if os.path.samestat(path.stat(), os.fstat(stream.fileno())):
                 return stream
-        except (OSError, ValueError, AttributeError):  # nothing there, or the stream is closed or none of the system's
+        except (
+            OSError,
+            ValueError,
+            AttributeError,
+        ):  # nothing there, or the stream is closed or none of the system's
             continue
     return None

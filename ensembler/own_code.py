@@ -1,6 +1,7 @@
 """Code of the user's own, named as `module:name`: where it lies, how it is imported, and what is in it.
 
-Only what the user's recipe or command names is ever imported; what a record of a run names is not (see `is_own`).
+Only what the user's recipe or command names is ever imported; what a record of a run names is not
+(see `is_own`).
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ def own_values(options: Mapping[str, Any]) -> list[str]:
 
 
 def source_of(place: str, folders: Sequence[Path] = ()) -> Path | None:
-    """The file of the module in `module:name`, found without running anything; None where there is no such file.
+    """The file of the module in `module:name`, found without running anything.
 
-    Installed modules come first; `folders` are looked into for a module that is not on the Python path.
+    None where there is no such file. Installed modules come first; `folders` are looked into for a
+    module that is not on the Python path.
     """
     spec = _spec_of(place.partition(":")[0], folders)
     origin = None if spec is None else spec.origin
@@ -58,13 +60,16 @@ def _spec_of(module: str, folders: Sequence[Path]) -> ModuleSpec | None:
 
 
 def load_own(place: str, kind: str, folders: Iterable[Path] = ()) -> Any:
-    """Import the object at `module:name`; a module that is not installed may lie in one of `folders`.
+    """Import the object at `module:name`.
 
-    They stand at the end of the Python path, so that they hide nothing, and only while the module is imported.
-    RequestError says what is wrong.
+    A module that is not installed may lie in one of `folders`. They stand at the end of the Python
+    path, so that they hide nothing, and only while the module is imported. RequestError says what
+    is wrong.
     """
     looked = [folder.resolve() for folder in folders]
-    digest_of(place, tuple(looked))  # of what is about to be imported, not of what it may be edited to later
+    digest_of(
+        place, tuple(looked)
+    )  # of what is about to be imported, not of what it may be edited to later
     with _on_path(looked):
         return load_place(place, kind, looked)
 
@@ -82,9 +87,10 @@ def _on_path(folders: Iterable[Path]) -> Iterator[None]:
 
 
 def digest_of(place: str, folders: tuple[Path, ...] = ()) -> str | None:
-    """The sha256 of the module's file; of a package that is not installed, of all its Python files; None without one.
+    """The sha256 of the module's file; of a package that is not installed, of all its Python files.
 
-    It is what the module held when this process first asked, which is what this process computes with.
+    None without one. It is what the module held when this process first asked, which is what this
+    process computes with.
     """
     path = source_of(place, folders)
     if path is None:

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from ensembler.errors import DataError
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # tabs and line feeds are quoted where they stand
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)  # tabs and line feeds are quoted where they stand
 
 
 def check_plain_text(names: Iterable[object], what: str, where: str) -> None:
@@ -17,6 +19,7 @@ def check_plain_text(names: Iterable[object], what: str, where: str) -> None:
         return
     first = next(text for text in texts if _CONTROL.search(text))
     raise DataError(
-        f"{where}: {what} {first!r} has a control character in it (such as a carriage return), which tables cannot "
+        f"{where}: {what} {first!r} has a control character in it (such as a carriage return), "
+        "which tables cannot "
         "hold; rename it"
     )

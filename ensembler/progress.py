@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class FoldJob:
     """One fold of one member that is to be trained, and how much work that is.
 
-    An epoch's cost is in proportion to its `work`, the pixels of an image, among members of the same `network`; while
-    the backbone is frozen, for the first `frozen_epochs`, it is another one.
+    An epoch's cost is in proportion to its `work`, the pixels of an image, among members of the
+    same `network`; while the backbone is frozen, for the first `frozen_epochs`, it is another one.
     """
 
     member: str
@@ -24,7 +24,10 @@ class FoldJob:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One finished epoch; `loss` when the training tells it, `score` is the validation accuracy when there is one."""
+    """One finished epoch.
+
+    `loss` when the training tells it, `score` is the validation accuracy when there is one.
+    """
 
     member: str
     fold: int

@@ -50,21 +50,27 @@ class Registry:
 
 
 def load_place(place: str, kind: str, looked: Iterable[Path] = ()) -> Any:
-    """Import the object at `module:attribute`; a RequestError says what is wrong, and where was `looked`."""
+    """Import the object at `module:attribute`.
+
+    A RequestError says what is wrong, and where was `looked`.
+    """
     module_name, separator, attribute = place.partition(":")
     if not separator or not module_name or not attribute:
         raise RequestError(f"{kind} {place!r} is not of the form 'module:name'")
     try:
         module = import_module(module_name)
     except Exception as error:  # a module of the user's own may raise anything
-        raise RequestError(f"{kind} {place!r}: {_not_imported(module_name, error, looked)}") from error
+        raise RequestError(
+            f"{kind} {place!r}: {_not_imported(module_name, error, looked)}"
+        ) from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:
         file = getattr(module, "__file__", None)
         found = f"{module_name!r} ({file})" if file else repr(module_name)
         raise RequestError(
-            f"{kind} {place!r}: module {found} has no {attribute!r}; if you mean another file, give it a name that no "
+            f"{kind} {place!r}: module {found} has no {attribute!r}; if you mean another file, "
+            "give it a name that no "
             "installed module has"
         ) from error
 
@@ -73,6 +79,10 @@ def _not_imported(module: str, error: Exception, looked: Iterable[Path]) -> str:
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing is not None and (module == missing or module.startswith(missing + ".")):
         places = ["installed", *dict.fromkeys(str(folder) for folder in looked)]
-        where = f"it is neither {' nor in '.join(places)}" if len(places) > 1 else "it is not on the Python path"
+        where = (
+            f"it is neither {' nor in '.join(places)}"
+            if len(places) > 1
+            else "it is not on the Python path"
+        )
         return f"there is no module {missing!r}: {where}; put its file beside the recipe, or its folder on PYTHONPATH"
     return f"module {module!r} cannot be imported ({type(error).__name__}: {error})"

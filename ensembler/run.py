@@ -24,8 +24,8 @@ from ensembler.predictions.store import RunStore
 class Run:
     """One run of the store.
 
-    >>> run = Run.open("digits")                      # doctest: +SKIP
-    >>> run.blend(method="soft", name="mine").result.scores["cross_fitted"]["log_loss"]  # doctest: +SKIP
+    >>> run = Run.open("digits")                      # doctest: +SKIP >>> run.blend(method="soft",
+    name="mine").result.scores["cross_fitted"]["log_loss"]  # doctest: +SKIP
     """
 
     def __init__(self, store: RunStore) -> None:
@@ -33,7 +33,10 @@ class Run:
 
     @classmethod
     def open(cls, run: str | Path, artifacts: str | Path | None = None) -> Run:
-        """Open a run by its name (under `artifacts`) or its folder; MissingRunError names the nearest."""
+        """Open a run by its name (under `artifacts`) or its folder.
+
+        MissingRunError names the nearest.
+        """
         return cls(RunStore.open(run, None if artifacts is None else Path(artifacts)))
 
     def __repr__(self) -> str:
@@ -74,8 +77,8 @@ class Run:
     ) -> NDArray[np.floating]:
         """Aligned probabilities `[members, samples, classes]` of the members of one target (default: the label).
 
-        "oof": over the train rows, NaN where a member has no prediction; "test": over the test rows, each member's
-        folds averaged.
+        "oof": over the train rows, NaN where a member has no prediction; "test": over the test
+        rows, each member's folds averaged.
         """
         opened = [self.store.member(name) for name in (members or self.store.pool_members)]
         if target is None:
@@ -87,28 +90,37 @@ class Run:
             return np.stack([member.oof(classes, merge, views) for member in opened])
         return np.stack([member.test(classes, merge, views).mean(axis=0) for member in opened])
 
-    def labels(self, split: Literal["oof", "test"] = "oof", target: str | None = None) -> NDArray[np.int64]:
+    def labels(
+        self, split: Literal["oof", "test"] = "oof", target: str | None = None
+    ) -> NDArray[np.int64]:
         """Label indices `[samples]` in the order of `classes()`; -1 = unknown.
 
         Of a multi-label target 0 or 1 `[samples, classes]`.
         """
         target = target or self.store.samples.targets[0]
-        return self.store.labels(target, "train" if split == "oof" else "test", self.classes(target))
+        return self.store.labels(
+            target, "train" if split == "oof" else "test", self.classes(target)
+        )
 
     def pool(self, members: Sequence[str] | None = None, **options: Any) -> Any:
         """The members as a `Pool`, for `ensembler.blending.make_blend` and friends."""
         return read_pool(self.store, members, **options).pool
 
     def blend(self, method: str = "auto", *, submit: bool = False, **options: Any) -> BlendOutcome:
-        """Make and keep a blend of the label; `options` are the keys of `blend:` in a recipe (members, weights, ...).
+        """Make and keep a blend of the label.
 
-        With `target` it is a blend of that target's members alone.
+        `options` are the keys of `blend:` in a recipe (members, weights, ...). With `target` it is
+        a blend of that target's members alone.
         """
         from ensembler.blending.spec import BlendSpec
 
         target = options.pop("target", None)
         spec = BlendSpec.model_validate({"method": method, **options})
-        outcome = blend_label(self.store, spec) if target is None else blend_run(self.store, spec, target=target)
+        outcome = (
+            blend_label(self.store, spec)
+            if target is None
+            else blend_run(self.store, spec, target=target)
+        )
         if submit:
             submit_blend(self.store, outcome.result.name, submission_spec(self.store), by_hand=True)
         return outcome

@@ -1,4 +1,7 @@
-"""Write docs/recipe.md and docs/commands.md from the specs and commands; `--check` only says whether they are current."""
+"""Write docs/recipe.md and docs/commands.md from the specs and commands.
+
+`--check` only says whether they are current.
+"""
 
 import dataclasses
 import inspect
@@ -52,7 +55,13 @@ def type_name(annotation: Any) -> str:
         return f"list of {type_name(arguments[0])}"
     if origin is dict:
         return "mapping"
-    names = {str: "text", int: "whole number", float: "number", bool: "true \\| false", Any: "anything"}
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true \\| false",
+        Any: "anything",
+    }
     return names.get(annotation, "mapping")
 
 
@@ -73,19 +82,30 @@ def recipe_page() -> str:
     lines = [
         "# Every key of a recipe",
         "",
-        "Written by `scripts/write_docs.py` from the specs. `ens schema` prints the same as JSON Schema, for editors.",
+        "Written by `scripts/write_docs.py` from the specs. `ens schema` prints the same as JSON "
+        "Schema, for editors.",
         "",
-        "A path is relative to the recipe, an image path to its manifest (`data.root` says otherwise). `${NAME}` and",
-        "`${NAME:-default}` are environment variables; their values are written out in the run's `recipe.yaml`, so keep",
-        "passwords and tokens out of recipes. `extends: base.yaml` takes what this recipe leaves out from another,",
-        "`defaults:` holds member options that all members share, and `--set a.b=c` overrides any value for once.",
+        "A path is relative to the recipe, an image path to its manifest (`data.root` says "
+        "otherwise). `${NAME}` and",
+        "`${NAME:-default}` are environment variables; their values are written out in the run's "
+        "`recipe.yaml`, so keep",
+        "passwords and tokens out of recipes. `extends: base.yaml` takes what this recipe leaves "
+        "out from another,",
+        "`defaults:` holds member options that all members share, and `--set a.b=c` overrides any "
+        "value for once.",
         "",
-        "**A recipe is code.** `module:name` (a backbone, a prepare step, the estimator of a blend) imports that module and",
-        "calls what it names: read a recipe that you were given, and the `recipe.yaml` of a run that you were given, as you",
-        "would read a script. `ens` says in one line what it uses and from which file. The module may be installed, lie",
-        "beside the recipe or in the current folder; installed modules come first, so give yours a name of its own, and",
-        "import at its top what it needs. Its file (of a package all its Python files) counts as an option: edited, the",
-        "members and prepared pixels that it made are made again; files that it imports from elsewhere are not looked at.",
+        "**A recipe is code.** `module:name` (a backbone, a prepare step, the estimator of a "
+        "blend) imports that module and",
+        "calls what it names: read a recipe that you were given, and the `recipe.yaml` of a run "
+        "that you were given, as you",
+        "would read a script. `ens` says in one line what it uses and from which file. The module "
+        "may be installed, lie",
+        "beside the recipe or in the current folder; installed modules come first, so give yours a "
+        "name of its own, and",
+        "import at its top what it needs. Its file (of a package all its Python files) counts as "
+        "an option: edited, the",
+        "members and prepared pixels that it made are made again; files that it imports from "
+        "elsewhere are not looked at.",
     ]
     for title, model in SECTIONS:
         lines += [
@@ -99,25 +119,41 @@ def recipe_page() -> str:
         ]
         for name, field in model.model_fields.items():
             lines.append(
-                f"| `{field.alias or name}` | {type_name(field.annotation)} | {default_of(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
+                f"| `{field.alias or name}` | {type_name(field.annotation)} | {default_of(field)} "
+                f"| {(field.description or '').replace('|', chr(92) + '|')} |"
             )
     lines += ["", "## Names", ""]
     lines.append(
-        f"- **Augmentation presets**: {', '.join(f'`{n}`' for n in [*PRESETS, *POLICIES])}; or a list of albumentations"
+        f"- **Augmentation presets**: {', '.join(f'`{n}`' for n in [*PRESETS, *POLICIES])}; or a "
+        "list of albumentations"
     )
     lines.append(
-        "  transforms (`Name` or `Name: {arguments}`), with `torchvision: [...]` for torchvision's v2 transforms; or"
+        "  transforms (`Name` or `Name: {arguments}`), with `torchvision: [...]` for torchvision's "
+        "v2 transforms; or"
     )
     lines.append(
-        "  albumentations' own serialised form. `augment: {torchvision: [...], on: device}` augments where the network"
+        "  albumentations' own serialised form. `augment: {torchvision: [...], on: device}` "
+        "augments where the network"
     )
     lines.append("  computes, for GPUs that processors cannot feed.")
     lines += presets_table()
     lines.append(f"- **Views**: {', '.join(f'`{n}`' for n in view_names())}.")
-    groups = "; ".join(f"`{name}` is {', '.join(members)}" for name, members in GROUPS.items() if name != "ten_crop")
-    lines.append(f"  {groups}; `ten_crop` adds their mirror images. Numbers may be any: `scale_0.8`, `shift_left_0.1`.")
-    lines.append(f"- **Blend methods**: `auto`, {', '.join(f'`{n}`' for n in BLEND_METHODS.names)}.")
-    lines.append(f"- **Metrics**: {', '.join(f'`{n}`' for n in metric_names())}; `top_<k>_accuracy` for any k.")
+    groups = "; ".join(
+        f"`{name}` is {', '.join(members)}"
+        for name, members in GROUPS.items()
+        if name != "ten_crop"
+    )
+    lines.append(
+        f"  {groups}; `ten_crop` adds their mirror images. Numbers may be any: `scale_0.8`, "
+        "`shift_left_0.1`."
+    )
+    lines.append(
+        f"- **Blend methods**: `auto`, {', '.join(f'`{n}`' for n in BLEND_METHODS.names)}."
+    )
+    lines.append(
+        f"- **Metrics**: {', '.join(f'`{n}`' for n in metric_names())}; `top_<k>_accuracy` for any "
+        "k."
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -126,8 +162,10 @@ def presets_table() -> list[str]:
     parts = [field.name for field in dataclasses.fields(Preset)]
     lines = [
         "",
-        "  What a preset draws for an image, each part by itself; the first number is its probability, the others are",
-        "  limits: shares of the side, of the area, of white, or degrees. Classes that a mirror image changes (digits,",
+        "  What a preset draws for an image, each part by itself; the first number is its "
+        "probability, the others are",
+        "  limits: shares of the side, of the area, of white, or degrees. Classes that a mirror "
+        "image changes (digits,",
         "  letters, left and right) want a list without a flip. `heavy` is for long training: see",
         "  [when more augmentation is better](tasks.md#more-augmentation-is-not-always-better).",
         "",
@@ -146,8 +184,14 @@ def shown_part(part: Any) -> str:
         return ""
     if isinstance(part, float):
         return f"{part:g}"
-    limits = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.name != "p"}
-    return f"{part.p:g}: " + ", ".join(f"{name} {shown_limit(limit)}" for name, limit in limits.items())
+    limits = {
+        field.name: getattr(part, field.name)
+        for field in dataclasses.fields(part)
+        if field.name != "p"
+    }
+    return f"{part.p:g}: " + ", ".join(
+        f"{name} {shown_limit(limit)}" for name, limit in limits.items()
+    )
 
 
 def shown_limit(limit: Any) -> str:
@@ -158,7 +202,11 @@ def shown_limit(limit: Any) -> str:
 def shown_option(information: Any, name: str) -> str:
     """An option as it is typed; an argument by its name for the value."""
     # Inside Annotated, Typer keeps the first name of an option where a default would stand.
-    flags = [d for d in (information.default, *(information.param_decls or ())) if isinstance(d, str) and d[:1] == "-"]
+    flags = [
+        d
+        for d in (information.default, *(information.param_decls or ()))
+        if isinstance(d, str) and d[:1] == "-"
+    ]
     value = information.metavar or ""
     return f"{', '.join(flags)} {value}".strip() if flags else value or name.upper()
 
@@ -168,8 +216,10 @@ def commands_page() -> str:
     lines = [
         "# Every command",
         "",
-        "Written by `scripts/write_docs.py` from the commands. Exit codes: 0 done, 1 the work failed, 2 the request was wrong.",
-        "With `--json` a command prints exactly one JSON object on standard output; everything else goes to standard error.",
+        "Written by `scripts/write_docs.py` from the commands. Exit codes: 0 done, 1 the work "
+        "failed, 2 the request was wrong.",
+        "With `--json` a command prints exactly one JSON object on standard output; everything "
+        "else goes to standard error.",
     ]
     for command in app.registered_commands:
         assert command.callback is not None
@@ -194,9 +244,13 @@ def main() -> int:
     pages = {"recipe.md": recipe_page(), "commands.md": commands_page()}
     if "--check" in sys.argv:
         stale = [
-            name for name, text in pages.items() if not (DOCS / name).is_file() or (DOCS / name).read_text() != text
+            name
+            for name, text in pages.items()
+            if not (DOCS / name).is_file() or (DOCS / name).read_text() != text
         ]
-        print(f"stale: {', '.join(stale)}; run scripts/write_docs.py" if stale else "docs are current")
+        print(
+            f"stale: {', '.join(stale)}; run scripts/write_docs.py" if stale else "docs are current"
+        )
         return 1 if stale else 0
     for name, text in pages.items():
         (DOCS / name).write_text(text)

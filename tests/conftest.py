@@ -26,9 +26,15 @@ class Ens:
         return [sys.executable, "-m", "ensembler", *map(str, arguments)]
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "OMP_NUM_THREADS": "1", "ENS_ARTIFACTS": str(self.folder / "artifacts")}
+        return {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "ENS_ARTIFACTS": str(self.folder / "artifacts"),
+        }
 
-    def __call__(self, *arguments: object, expect: int = 0, **options) -> subprocess.CompletedProcess:
+    def __call__(
+        self, *arguments: object, expect: int = 0, **options
+    ) -> subprocess.CompletedProcess:
         done = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,

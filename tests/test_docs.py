@@ -19,7 +19,10 @@ def python_example(page: str) -> str:
 
 def test_the_generated_pages_are_current():
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "write_docs.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "scripts" / "write_docs.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 
@@ -45,15 +48,23 @@ def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_links_between_pages_lead_somewhere():
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "artifacts" / "README.md"]:
+    for page in [
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        ROOT / "artifacts" / "README.md",
+    ]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-@pytest.mark.parametrize("words", [("pip", "install", "ensembler"), ("pip", "install", '"ensembler"')])
+@pytest.mark.parametrize(
+    "words", [("pip", "install", "ensembler"), ("pip", "install", '"ensembler"')]
+)
 def test_no_text_names_the_other_project_of_our_name(words):
     pattern = re.compile(rf"{' '.join(words)}(?!-toolkit)\b")
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
     for name in tracked:
         path = ROOT / name
         if path.suffix in (".py", ".md", ".toml", ".yaml") and path != Path(__file__):

@@ -62,7 +62,8 @@ def test_a_sweep_leaves_what_another_container_of_the_same_host_name_writes(tmp_
     # A number in there that no process has out here.
     burn = "import os\nfor _ in range(300): os.waitpid(os.fork() or os._exit(0), 0)\n"
     writer = subprocess.Popen(
-        [*namespace, sys.executable, "-c", f"{burn}\nif os.fork(): os.wait()\nelse: exec({HOLD!r})", tmp_path / "x"],
+        [*namespace, sys.executable, "-c", f"{burn}\nif os.fork(): os.wait()\nelse: "
+                                           f"exec({HOLD!r})", tmp_path / "x"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert writer.stdout is not None
@@ -95,13 +96,20 @@ def test_without_file_locks_only_what_nobody_has_touched_for_a_day_is_swept(tmp_
 
 
 def test_without_file_locks_a_claim_is_refused_in_one_line_and_leaves_nothing(tmp_path, no_flock):
-    with pytest.raises(RequestError, match=r"without file locks .*--artifacts DIR"), claim(tmp_path / "lock"):
+    with (
+        pytest.raises(RequestError, match=r"without file locks .*--artifacts DIR"),
+        claim(tmp_path / "lock"),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_removes_locks_nobody_holds_and_leaves_the_others(tmp_path):
-    free, held, other = tmp_path / "a" / ".fold0.lock", tmp_path / ".views.lock", tmp_path / "poetry.lock"
+    free, held, other = (
+        tmp_path / "a" / ".fold0.lock",
+        tmp_path / ".views.lock",
+        tmp_path / "poetry.lock",
+    )
     free.parent.mkdir()
     for path in (free, other):
         path.touch()
@@ -145,7 +153,9 @@ def as_user(user, umask, work):
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o022])
-def test_a_lock_that_a_killed_process_left_in_a_shared_folder_does_not_stop_its_group(shared_folder, umask):
+def test_a_lock_that_a_killed_process_left_in_a_shared_folder_does_not_stop_its_group(
+    shared_folder, umask
+):
     def die_with_lock():
         with claim(shared_folder / ".lock"):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -160,7 +170,9 @@ def test_a_lock_that_a_killed_process_left_in_a_shared_folder_does_not_stop_its_
     assert list(shared_folder.iterdir()) == []
 
 
-def test_a_folder_removed_between_its_making_and_the_lock_does_not_stop_a_claim(tmp_path, monkeypatch):
+def test_a_folder_removed_between_its_making_and_the_lock_does_not_stop_a_claim(
+    tmp_path, monkeypatch
+):
     """Whoever is done last removes the folder of the locks, at the very moment that another one wants to lock."""
     folder, mkdir, removed = tmp_path / "a", Path.mkdir, []
 
@@ -199,9 +211,12 @@ def test_the_claim_of_a_dead_process_is_free_at_once(tmp_path):
     lock = tmp_path / "lock"
     code = (
         "import pathlib, sys, time; from ensembler.files import claim\n"
-        "with claim(pathlib.Path(sys.argv[1])) as ours:\n    print(ours, flush=True); time.sleep(60)"
+        "with claim(pathlib.Path(sys.argv[1])) as ours:\n    print(ours, flush=True); "
+        "time.sleep(60)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "True\n"
     with claim(lock) as ours:

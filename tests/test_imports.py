@@ -46,7 +46,8 @@ HOUSE = [
     "errors",
     "logits",
 ]
-# Rooms that work on predictions alone: what they import, even inside a function, never leads to torch.
+# Rooms that work on predictions alone: what they import, even inside a function, never leads to
+# torch.
 DOWNSTREAM = {
     "run",
     "evaluation",
@@ -79,7 +80,10 @@ MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
 
 @cache
 def imports_of(name: str) -> set[str]:
-    """The modules that a module imports, also inside functions; of other packages the first part of the name."""
+    """The modules that a module imports, also inside functions.
+
+    Of other packages the first part of the name.
+    """
     return imported(ast.walk(ast.parse(MODULES[name].read_text())))
 
 
@@ -115,7 +119,9 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
 
 def modules_after(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
@@ -123,7 +129,8 @@ def modules_after(code: str) -> set[str]:
     "code",
     [
         "import ensembler.cli.app",
-        "import ensembler.blending, ensembler.blending.make, ensembler.blending.methods.loglinear, ensembler.blending.methods.stacking",
+        "import ensembler.blending, ensembler.blending.make, ensembler.blending.methods.loglinear, "
+        "ensembler.blending.methods.stacking",
         "import ensembler.metrics, ensembler.predictions.store, ensembler.recipe.load",
         "import ensembler.run, ensembler.blends.submit, ensembler.evaluation.ls",
     ],
@@ -133,7 +140,13 @@ def test_the_half_that_works_on_predictions_never_imports_the_training_half(code
 
 
 def test_the_command_line_loads_neither_numpy_nor_pandas_nor_scikit_learn():
-    assert not modules_after("import ensembler.cli.app") & {"numpy", "pandas", "sklearn", "scipy", "pydantic"}
+    assert not modules_after("import ensembler.cli.app") & {
+        "numpy",
+        "pandas",
+        "sklearn",
+        "scipy",
+        "pydantic",
+    }
 
 
 def test_weights_and_greedy_selection_start_without_scipy():

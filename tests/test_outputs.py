@@ -79,7 +79,9 @@ def test_what_cannot_become_a_file_is_refused_in_one_line(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
-def test_outputs_of_commands_leave_devices_links_and_folders_as_they_are(ens_here, tmp_path, fake_run, device):
+def test_outputs_of_commands_leave_devices_links_and_folders_as_they_are(
+    ens_here, tmp_path, fake_run, device
+):
     ens_here("blend", "fake", "--method", "soft")
     (tmp_path / "real.txt").touch()
     commands = [

@@ -34,7 +34,9 @@ def test_folders_are_on_the_path_only_while_the_module_is_imported(folder):
     assert load_own("ownmod_b:f", "step", [folder]) == 3
     assert sys.path == before
     assert load_own("ownmod_b:f", "step") == 3  # it is there now
-    with pytest.raises(RequestError, match="there is no module 'ownmod_d': it is neither installed nor in"):
+    with pytest.raises(
+        RequestError, match="there is no module 'ownmod_d': it is neither installed nor in"
+    ):
         load_own("ownmod_d:f", "step", [folder])
     assert sys.path == before
 

@@ -1,8 +1,11 @@
-"""`ens audit`: what is wrong with the data of a recipe, in order of harm; nothing is trained but the probes."""
+"""`ens audit`: what is wrong with the data of a recipe, in order of harm.
+
+Nothing is trained but the probes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,13 @@ from ensembler.audit.columns import GroupLike, group_like_columns, group_like_na
 from ensembler.audit.duplicates import find_duplicates, group_duplicates
 from ensembler.audit.facts import ImageFacts, look_at_images
 from ensembler.audit.findings import Finding, in_order_of_harm
-from ensembler.audit.probe import Estimate, LeakTest, adversarial_validation, leak_test, part_of_groups
+from ensembler.audit.probe import (
+    Estimate,
+    LeakTest,
+    adversarial_validation,
+    leak_test,
+    part_of_groups,
+)
 from ensembler.data.folds import split_samples
 from ensembler.data.samples import SampleSet, drop_samples, read_samples
 from ensembler.data.sources import Fault
@@ -39,7 +48,9 @@ class Audit:
     counts: dict[str, Any]
     leak: LeakTest | None = None
     adversarial: Estimate | None = None
-    adversarial_null: Estimate | None = None  # some train groups against the others, where test groups are unknown
+    adversarial_null: Estimate | None = (
+        None  # some train groups against the others, where test groups are unknown
+    )
 
     @property
     def is_clean(self) -> bool:
@@ -54,7 +65,11 @@ class Audit:
         first = self.findings[0]
         more = sum(f.severity != "note" for f in self.findings) - 1
         rest = f"; {more} more after it" if more else ""
-        kind = "This run would be refused" if first.severity == "error" else "Mend this before you trust a score"
+        kind = (
+            "This run would be refused"
+            if first.severity == "error"
+            else "Mend this before you trust a score"
+        )
         return f"{kind}: {first.message}{rest}."
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +80,9 @@ class Audit:
             "verdict": self.verdict,
             "leak_test": None if self.leak is None else self.leak.to_json(),
             "adversarial": None if self.adversarial is None else self.adversarial.__dict__,
-            "adversarial_null": None if self.adversarial_null is None else self.adversarial_null.__dict__,
+            "adversarial_null": None
+            if self.adversarial_null is None
+            else self.adversarial_null.__dict__,
         }
 
 
@@ -79,8 +96,8 @@ def audit_recipe(
 ) -> Audit:
     """Look at everything that the recipe's data are made of.
 
-    `test_leak` also scores a cheap model under plain and under grouped folds, `adversarial` asks one whether it can
-    tell train from test. What a run would refuse is a finding here.
+    `test_leak` also scores a cheap model under plain and under grouped folds, `adversarial` asks
+    one whether it can tell train from test. What a run would refuse is a finding here.
     """
     progress = progress or Progress()
     faults: list[Fault] = []
@@ -99,15 +116,30 @@ def audit_recipe(
         *inspect.look_at_files(samples, facts, on_broken=spec.data.on_broken),
     ]
     samples, facts = _readable(samples, facts)
-    return _audit(spec, samples, facts, findings, test_leak=test_leak, adversarial=adversarial, progress=progress)
+    return _audit(
+        spec,
+        samples,
+        facts,
+        findings,
+        test_leak=test_leak,
+        adversarial=adversarial,
+        progress=progress,
+    )
 
 
-def audit_samples(spec: RecipeSpec, samples: SampleSet, artifacts: Path, progress: Progress) -> Audit:
+def audit_samples(
+    spec: RecipeSpec, samples: SampleSet, artifacts: Path, progress: Progress
+) -> Audit:
     """The audit of samples that a run has read already, without probes."""
     facts = _facts(samples, artifacts, progress)
-    findings = [*_of_remarks(samples), *inspect.look_at_files(samples, facts, on_broken=spec.data.on_broken)]
+    findings = [
+        *_of_remarks(samples),
+        *inspect.look_at_files(samples, facts, on_broken=spec.data.on_broken),
+    ]
     samples, facts = _readable(samples, facts)
-    return _audit(spec, samples, facts, findings, test_leak=False, adversarial=False, progress=progress)
+    return _audit(
+        spec, samples, facts, findings, test_leak=False, adversarial=False, progress=progress
+    )
 
 
 def with_duplicates_grouped(samples: SampleSet, artifacts: Path, progress: Progress) -> SampleSet:
@@ -116,7 +148,9 @@ def with_duplicates_grouped(samples: SampleSet, artifacts: Path, progress: Progr
 
 
 def _facts(samples: SampleSet, artifacts: Path, progress: Progress) -> ImageFacts:
-    step: Callable[[int, int], None] = lambda done, total: progress.step("looking at images", done, total)  # noqa: E731
+    def step(done: int, total: int) -> None:
+        return progress.step("looking at images", done, total)
+
     return look_at_images(samples.images, cache_folder(artifacts), step)
 
 
@@ -126,7 +160,13 @@ def _of_faults(faults: Sequence[Fault]) -> list[Finding]:
         "label_only_in_test": "give the class train rows, or leave it out",
     }
     return [
-        Finding(f.code, "error", f.message, mends.get(f.code, "mend the table or the recipe's data section"), f.files)
+        Finding(
+            f.code,
+            "error",
+            f.message,
+            mends.get(f.code, "mend the table or the recipe's data section"),
+            f.files,
+        )
         for f in faults
     ]
 
@@ -134,7 +174,13 @@ def _of_faults(faults: Sequence[Fault]) -> list[Finding]:
 def _of_remarks(samples: SampleSet) -> list[Finding]:
     fixes = {"label_spaces": "remove the spaces", "left_out": ""}
     return [
-        Finding(r.code, "note" if r.code == "left_out" else "warning", r.message, fixes.get(r.code, ""), r.files)
+        Finding(
+            r.code,
+            "note" if r.code == "left_out" else "warning",
+            r.message,
+            fixes.get(r.code, ""),
+            r.files,
+        )
         for r in samples.remarks
     ]
 
@@ -175,25 +221,38 @@ def _audit(
                     "folds",
                     "error",
                     str(error),
-                    "fewer folds (folds.count), or leave rare classes out (min_count of the target)",
+                    "fewer folds (folds.count), or leave rare classes out (min_count of the "
+                    "target)",
                 )
             )
         elif "fold_given" in samples.table:
             folds = samples.table["fold_given"].fillna(-1).astype(np.int64)
         else:
-            findings.append(Finding("group_leak", "error", str(error), "folds: {scheme: stratified-group}"))
+            findings.append(
+                Finding("group_leak", "error", str(error), "folds: {scheme: stratified-group}")
+            )
     findings += inspect.look_at_levels(samples, facts, spec.input.bits)
     findings += inspect.look_at_labels(samples, spec.folds.count)
     findings += inspect.look_at_groups(samples, folds)
     findings += inspect.look_at_duplicates(samples, duplicates, folds)
     columns = _group_likes(spec, samples, facts)
-    findings += inspect.look_at_columns([one for one, _ in columns], spec.data.group, spec.folds.count)
-    leak = _leak_test(samples, facts, columns, findings, spec.folds.count, progress) if test_leak else None
+    findings += inspect.look_at_columns(
+        [one for one, _ in columns], spec.data.group, spec.folds.count
+    )
+    leak = (
+        _leak_test(samples, facts, columns, findings, spec.folds.count, progress)
+        if test_leak
+        else None
+    )
     shift, null = _adversarial(samples, facts, columns, findings) if adversarial else (None, None)
-    return Audit(in_order_of_harm(findings), inspect.counts(samples, folds, facts), leak, shift, null)
+    return Audit(
+        in_order_of_harm(findings), inspect.counts(samples, folds, facts), leak, shift, null
+    )
 
 
-def _group_likes(spec: RecipeSpec, samples: SampleSet, facts: ImageFacts) -> list[tuple[GroupLike, pd.Series[Any]]]:
+def _group_likes(
+    spec: RecipeSpec, samples: SampleSet, facts: ImageFacts
+) -> list[tuple[GroupLike, pd.Series[Any]]]:
     """Columns and parts of names that look like an unused group, with their values by train sample."""
     if spec.data.source in BUILT_IN_SOURCES:
         return []
@@ -205,13 +264,25 @@ def _group_likes(spec: RecipeSpec, samples: SampleSet, facts: ImageFacts) -> lis
     found: list[tuple[GroupLike, pd.Series[Any]]] = []
     source = Path(spec.data.source)
     if source.suffix.lower() in TABLE_SUFFIXES:
-        raw = read_table(source, spec.data).drop_duplicates(spec.data.path).set_index(spec.data.path)
+        raw = (
+            read_table(source, spec.data).drop_duplicates(spec.data.path).set_index(spec.data.path)
+        )
         raw = raw.reindex(table["path"]).reset_index(drop=True)
         specs = spec.data.target_specs
-        used = {spec.data.id, spec.data.group, spec.data.split, spec.data.weight, spec.folds.column, "id"}
+        used = {
+            spec.data.id,
+            spec.data.group,
+            spec.data.split,
+            spec.data.weight,
+            spec.folds.column,
+            "id",
+        }
         used |= {*specs, *(s.column for s in specs.values())}
         raw = raw.drop(columns=[c for c in raw.columns if c in used])
-        found += [(one, raw[one.column].astype(str)) for one in group_like_columns(raw, labels, thumbs, group)]
+        found += [
+            (one, raw[one.column].astype(str))
+            for one in group_like_columns(raw, labels, thumbs, group)
+        ]
     if spec.data.pattern is None:
         known = [values for _, values in found] + ([group] if group is not None else [])
         found += group_like_names(table["path"], labels, thumbs, known)
@@ -233,14 +304,20 @@ def _leak_test(
     elif columns:
         name, values = columns[0][0].pattern or columns[0][0].column, columns[0][1]
     else:
-        progress.warn("the leak test needs a group; data.group names none, and no column looks like one")
+        progress.warn(
+            "the leak test needs a group; data.group names none, and no column looks like one"
+        )
         return None
     target = samples.targets[0]
     known = table[target].notna().to_numpy()
     labels = table[target]
-    if target in samples.set_formats:  # of several labels at once a cheap model is asked for the rarest
+    if (
+        target in samples.set_formats
+    ):  # of several labels at once a cheap model is asked for the rarest
         labels = pd.Series(strata(labels.tolist(), 2), dtype=object)
-    y, groups = (np.asarray(pd.factorize(series[known])[0], np.int64) for series in (labels, values))
+    y, groups = (
+        np.asarray(pd.factorize(series[known])[0], np.int64) for series in (labels, values)
+    )
     try:
         found = leak_test(facts.thumb[train[known]], y, groups, group=name, target=target)
     except DataError as error:
@@ -254,7 +331,10 @@ def _leak_test(
 
 
 def _adversarial(
-    samples: SampleSet, facts: ImageFacts, columns: Sequence[tuple[GroupLike, pd.Series[Any]]], findings: list[Finding]
+    samples: SampleSet,
+    facts: ImageFacts,
+    columns: Sequence[tuple[GroupLike, pd.Series[Any]]],
+    findings: list[Finding],
 ) -> tuple[Estimate | None, Estimate | None]:
     """How well train is told from test, and, where only train has groups, how well some groups from the others."""
     test = (samples.table["source"] == "test").to_numpy()
@@ -266,8 +346,8 @@ def _adversarial(
     train_images, null = facts.thumb[~test], None
     try:
         if of_train is not None and of_test is None:
-            # Images of one test group may lie on both sides of a split and give it away: so would those of train
-            # groups whose names are not told.
+            # Images of one test group may lie on both sides of a split and give it away: so would
+            # those of train groups whose names are not told.
             some = part_of_groups(of_train, int(test.sum()))
             null = adversarial_validation(train_images[~some], train_images[some], of_train[~some])
         found = adversarial_validation(train_images, facts.thumb[test], of_train, of_test)
@@ -276,9 +356,12 @@ def _adversarial(
     if found.low > max(_SHIFTED, 0.0 if null is None else null.high):
         message = f"a cheap model tells train from test images: AUC {found}; OOF scores may not hold on the test part"
         mend = (
-            "look at both parts side by side; augment towards the test part, or set aside train rows that look like it"
+            "look at both parts side by side; augment towards the test part, or set aside train rows "
+            "that look like it"
         )
-        findings.append(Finding("train_test_shift", "warning", message, mend, (), {"auc": found.value}))
+        findings.append(
+            Finding("train_test_shift", "warning", message, mend, (), {"auc": found.value})
+        )
     return found, null
 
 

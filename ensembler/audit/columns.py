@@ -17,7 +17,8 @@ _NAMES = re.compile(
     r"origin|donor|case|individual|identity|(^|_)(pid|uid|sid|gid)$)",
     re.IGNORECASE,
 )
-# What a few values can be that is more than an attribute: places and devices that pictures come from.
+# What a few values can be that is more than an attribute: places and devices that pictures come
+# from.
 _SITES = re.compile(
     r"(hospital|clinic|site|(^|_)cent(er|re)(_|$|\d)|institut|camera|(^|_)cam\d|scanner|device|machine|microscope|"
     r"(^|_)lab(orator(y|ies))?s?(_|$|\d)|station|vendor|manufacturer)",
@@ -32,7 +33,9 @@ _PAIRS = 400
 _LEAST_AUC = 0.65
 _FEW = 8  # values below which a column is an attribute, such as a colour, unless it is a site
 _LEAST_SITES = 3
-_SITE_AUC = 0.6  # which the lower end of a site's likeness exceeds when pictures agree with its name,
+_SITE_AUC = (
+    0.6  # which the lower end of a site's likeness exceeds when pictures agree with its name,
+)
 _UNNAMED_AUC = 0.85  # and when nothing but the pictures says so
 _LEAST_PAIRS = 20
 
@@ -41,8 +44,9 @@ _LEAST_PAIRS = 20
 class GroupLike:
     """Something that looks like a group: `column` of the table, or of the path by `pattern`.
 
-    `alike` is the chance that two images of one value and label look more alike than two of one label and two values.
-    `only_named` says that nothing but a name speaks for it, and that the pictures do not.
+    `alike` is the chance that two images of one value and label look more alike than two of one
+    label and two values. `only_named` says that nothing but a name speaks for it, and that the
+    pictures do not.
     """
 
     column: str
@@ -54,12 +58,16 @@ class GroupLike:
 
 
 def group_like_columns(
-    table: pd.DataFrame, labels: NDArray[np.int64], thumbs: NDArray[np.uint8], group: pd.Series | None
+    table: pd.DataFrame,
+    labels: NDArray[np.int64],
+    thumbs: NDArray[np.uint8],
+    group: pd.Series | None,
 ) -> list[GroupLike]:
     """Columns of text or whole numbers that hold a group, most striking first.
 
-    A name that says so is enough; any other column must show it in the images. What follows from another such column
-    (a person's age) is left out, and so is all that goes with the `group` that is named already.
+    A name that says so is enough; any other column must show it in the images. What follows from
+    another such column (a person's age) is left out, and so is all that goes with the `group` that
+    is named already.
     """
     found: list[tuple[GroupLike, pd.Series]] = []
     for column in table.columns:
@@ -74,9 +82,15 @@ def group_like_columns(
 
 
 def group_like_names(
-    paths: pd.Series, labels: NDArray[np.int64], thumbs: NDArray[np.uint8], known: Iterable[pd.Series]
+    paths: pd.Series,
+    labels: NDArray[np.int64],
+    thumbs: NDArray[np.uint8],
+    known: Iterable[pd.Series],
 ) -> list[tuple[GroupLike, pd.Series]]:
-    """Folders and leading parts of file names that hold a group; those that go with `known` columns are left out."""
+    """Folders and leading parts of file names that hold a group.
+
+    Those that go with `known` columns are left out.
+    """
     known = list(known)
     found: list[tuple[GroupLike, pd.Series]] = []
     for pattern, values in _parts_of(paths):
@@ -113,7 +127,9 @@ def _parts_of(paths: pd.Series) -> Iterable[tuple[str, pd.Series]]:
                 yield f"{{group}}{separator}{{rest}}", first
 
 
-def _judge(values: pd.Series, name: str, labels: NDArray[np.int64], thumbs: NDArray[np.uint8]) -> GroupLike | None:
+def _judge(
+    values: pd.Series, name: str, labels: NDArray[np.int64], thumbs: NDArray[np.uint8]
+) -> GroupLike | None:
     """What the values look like: a group of many values, one of few sites, or (None) neither."""
     sizes = _sizes(values)
     if sizes is None:
@@ -131,13 +147,26 @@ def _judge(values: pd.Series, name: str, labels: NDArray[np.int64], thumbs: NDAr
 
 
 def _judge_sites(
-    values: pd.Series, name: str, sizes: pd.Series, labels: NDArray[np.int64], thumbs: NDArray[np.uint8]
+    values: pd.Series,
+    name: str,
+    sizes: pd.Series,
+    labels: NDArray[np.int64],
+    thumbs: NDArray[np.uint8],
 ) -> GroupLike | None:
     """Few values are an attribute, unless their name or their pictures say that they are sites."""
     if len(sizes) < _LEAST_SITES:
         return None
-    named = _SITES.search(name) is not None or all(_SITES.search(str(value)) for value in sizes.index)
-    alike = _alike(values, labels, thumbs, pairs_each=-(-_PAIRS // len(sizes)), least=_LEAST_PAIRS, lower_end=True)
+    named = _SITES.search(name) is not None or all(
+        _SITES.search(str(value)) for value in sizes.index
+    )
+    alike = _alike(
+        values,
+        labels,
+        thumbs,
+        pairs_each=-(-_PAIRS // len(sizes)),
+        least=_LEAST_PAIRS,
+        lower_end=True,
+    )
     shown = alike is not None and alike >= (_SITE_AUC if named else _UNNAMED_AUC)
     if not named and not shown:
         return None
@@ -145,7 +174,10 @@ def _judge_sites(
 
 
 def _sizes(values: pd.Series) -> pd.Series | None:
-    """How often each value comes, largest first; None when too few are filled or they are measurements."""
+    """How often each value comes, largest first.
+
+    None when too few are filled or they are measurements.
+    """
     filled = values[(values != "") & (values.str.lower() != "nan")]
     if len(filled) < 0.8 * len(values) or len(filled) < 10:
         return None
@@ -164,7 +196,11 @@ def _goes_with(values: pd.Series, group: pd.Series) -> bool:
 
 
 def _one_each(keys: pd.Series, values: pd.Series) -> bool:
-    pairs = pd.DataFrame({"key": keys.to_numpy(), "value": values.to_numpy()}).dropna().drop_duplicates()
+    pairs = (
+        pd.DataFrame({"key": keys.to_numpy(), "value": values.to_numpy()})
+        .dropna()
+        .drop_duplicates()
+    )
     return bool(pairs["key"].duplicated().mean() < 0.01) if len(pairs) else False
 
 
@@ -179,8 +215,8 @@ def _alike(
 ) -> float | None:
     """The chance that images of one value and label look more alike than images of one label and two values.
 
-    Each value and label gives up to `pairs_each` pairs; fewer than `least` in all say nothing. `lower_end` is the
-    chance less two standard errors.
+    Each value and label gives up to `pairs_each` pairs; fewer than `least` in all say nothing.
+    `lower_end` is the chance less two standard errors.
     """
     rng = np.random.default_rng(0)
     pixels = thumbs.reshape(len(thumbs), math.prod(thumbs.shape[1:])).astype(np.float32)
@@ -205,7 +241,9 @@ def _pairs(
 ) -> list[tuple[int, int]]:
     """Pairs of rows of one value and label, `_PAIRS` at most, no row in two of them."""
     frame = pd.DataFrame({"value": values, "label": labels})
-    together = [rows for rows in frame.groupby(["value", "label"]).indices.values() if len(rows) >= 2]
+    together = [
+        rows for rows in frame.groupby(["value", "label"]).indices.values() if len(rows) >= 2
+    ]
     found: list[tuple[int, int]] = []
     for at in rng.permutation(len(together)):
         rows = rng.permutation(together[at])[: 2 * each]

@@ -25,21 +25,29 @@ DRAWS = 3  # augmented versions for each augmentation
 def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
     """Write a PNG with a row for each of some train images: as read, prepared, and augmented three times in each way.
 
-    The images are of as many classes as possible; the augmentations are those of the recipe and of its members.
+    The images are of as many classes as possible; the augmentations are those of the recipe and of
+    its members.
     """
     check_preview(out)
     samples = read_samples(spec.data, spec.folds)
     rows = _some_rows(samples.table[samples.targets[0]].to_numpy(dtype=object))
     chosen = ChosenImages(samples.images, rows)
     pixels = prepare_pixels(chosen, spec.input, cache_folder(artifacts))
-    own = [m.augment for m in spec.members.values() if not isinstance(m, SoupSpec) and m.augment is not None]
+    own = [
+        m.augment
+        for m in spec.members.values()
+        if not isinstance(m, SoupSpec) and m.augment is not None
+    ]
     ways = {str(a): a for a in [spec.augment, *own]}
     augments = [build_augment(way, spec.input.size, spec.input.channels) for way in ways.values()]
     lines = []
     for i in range(len(rows)):
         tiles = [_tile(chosen.read(i)), _tile(pixels[i])]
         for augment in augments:
-            seen = [pixels[i] if augment is None else augment(pixels[i], sample_seed(i, d)) for d in range(DRAWS)]
+            seen = [
+                pixels[i] if augment is None else augment(pixels[i], sample_seed(i, d))
+                for d in range(DRAWS)
+            ]
             tiles += [_tile(image) for image in seen]
         lines.append(np.concatenate(tiles, axis=1))
     write_output(out, _png(np.concatenate(lines)))

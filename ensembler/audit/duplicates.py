@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ensembler.audit.facts import ImageFacts
 from ensembler.data.samples import SampleSet
 
-# Measured on re-encoded and scaled copies of real photographs against pairs of different ones (docs/audit.md).
+# Measured on re-encoded and scaled copies of real photographs against pairs of different ones
+# (docs/audit.md).
 MOST_BITS = 8  # of 64 that two hashes may differ in
 LEAST_CORRELATION = 0.995  # of two thumbnails
 MOST_DIFFERENCE = 25.0  # mean grey levels between two thumbnails: a copy may be brighter
@@ -29,13 +30,21 @@ class Duplicates:
 
 
 def find_duplicates(facts: ImageFacts) -> Duplicates:
-    """All sets of equal and of nearly equal images; blank images are left out, they all look alike."""
+    """All sets of equal and of nearly equal images.
+
+    Blank images are left out, they all look alike.
+    """
     usable = np.flatnonzero(facts.readable & ~facts.blank)
     exact = _equal(facts, usable)
-    firsts = np.array(sorted(set(usable.tolist()) - {i for same in exact for i in same[1:]}), np.int64)
+    firsts = np.array(
+        sorted(set(usable.tolist()) - {i for same in exact for i in same[1:]}), np.int64
+    )
     pairs = list(_near_pairs(facts, firsts))
     copies = {same[0]: same for same in exact}
-    near = [tuple(sorted(i for first in found for i in copies.get(first, (first,)))) for found in _components(pairs)]
+    near = [
+        tuple(sorted(i for first in found for i in copies.get(first, (first,))))
+        for found in _components(pairs)
+    ]
     return Duplicates(exact, tuple(sorted(near)))
 
 
@@ -54,7 +63,9 @@ def _equal(facts: ImageFacts, usable: NDArray[np.int64]) -> tuple[tuple[int, ...
 def _near_pairs(facts: ImageFacts, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Pairs of `rows` whose hashes are close and whose thumbnails agree."""
     hashes = facts.phash[rows]
-    small = facts.thumb[rows].reshape(len(rows), math.prod(facts.thumb.shape[1:])).astype(np.float32)
+    small = (
+        facts.thumb[rows].reshape(len(rows), math.prod(facts.thumb.shape[1:])).astype(np.float32)
+    )
     centred = small - small.mean(axis=1, keepdims=True)
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
     for left, right in _close_hashes(hashes):
@@ -66,10 +77,13 @@ def _near_pairs(facts: ImageFacts, rows: NDArray[np.int64]) -> Iterator[tuple[in
                 yield int(rows[a]), int(rows[b])
 
 
-def _close_hashes(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _close_hashes(
+    hashes: NDArray[np.uint64],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """All pairs of positions whose hashes differ in few bits, some of them several times.
 
-    Two hashes that differ in 8 bits agree in one of 9 parts, so only those that share a part are compared.
+    Two hashes that differ in 8 bits agree in one of 9 parts, so only those that share a part are
+    compared.
     """
     edges = np.linspace(0, 64, MOST_BITS + 2).astype(int).tolist()
     for low, high in pairwise(edges):
@@ -94,7 +108,9 @@ def _components(pairs: list[tuple[int, int]]) -> list[list[int]]:
 
     nodes, index = np.unique(np.array(pairs), return_inverse=True)
     index = index.reshape(-1, 2)
-    graph = coo_array((np.ones(len(index)), (index[:, 0], index[:, 1])), shape=(len(nodes), len(nodes)))
+    graph = coo_array(
+        (np.ones(len(index)), (index[:, 0], index[:, 1])), shape=(len(nodes), len(nodes))
+    )
     _, component = connected_components(graph, directed=False)
     order = np.argsort(component, kind="stable")
     cuts = np.flatnonzero(np.diff(component[order])) + 1
@@ -102,9 +118,10 @@ def _components(pairs: list[tuple[int, int]]) -> list[list[int]]:
 
 
 def group_duplicates(samples: SampleSet, found: Duplicates) -> SampleSet:
-    """The samples with equal and nearly equal images in one group; groups that share such an image become one.
+    """The samples with equal and nearly equal images in one group.
 
-    A sample that is alone is a group of its own when the recipe names no groups.
+    Groups that share such an image become one. A sample that is alone is a group of its own when
+    the recipe names no groups.
     """
     table = samples.table.copy()
     groups = table["group"] if "group" in table else table["id"]

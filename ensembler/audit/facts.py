@@ -1,4 +1,7 @@
-"""What is to be known of every image: size, format, checksums, a perceptual hash and a thumbnail; looked at once."""
+"""What is to be known of every image: size, format, checksums, a perceptual hash and a thumbnail.
+
+Looked at once.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,10 @@ OnProgress = Callable[[int, int], None]
 class ImageFacts:
     """Facts by image, in the images' order.
 
-    `width` and `height` in pixels (0 = not readable), `kind` such as "JPEG RGB", `content` and `pixels` checksums of
-    the file and of what it shows, `phash` 64 bits that hardly change when the image is scaled or compressed again,
-    `spread` the largest deviation of a colour, `thumb` uint8 `[images, 16, 16, 3]`, `fault` why it cannot be
-    read ("" = it can).
+    `width` and `height` in pixels (0 = not readable), `kind` such as "JPEG RGB", `content` and
+    `pixels` checksums of the file and of what it shows, `phash` 64 bits that hardly change when the
+    image is scaled or compressed again, `spread` the largest deviation of a colour, `thumb` uint8
+    `[images, 16, 16, 3]`, `fault` why it cannot be read ("" = it can).
     """
 
     width: NDArray[np.int32]
@@ -71,11 +74,18 @@ _TYPES: dict[str, str] = {
 }
 
 
-def look_at_images(images: Images, cache: Path, on_progress: OnProgress | None = None) -> ImageFacts:
-    """Look at every image, in parallel; what was seen of unchanged files is taken from the cache."""
+def look_at_images(
+    images: Images, cache: Path, on_progress: OnProgress | None = None
+) -> ImageFacts:
+    """Look at every image, in parallel.
+
+    What was seen of unchanged files is taken from the cache.
+    """
     names = [images.name(i) for i in range(len(images))]
     fingerprints = np.array([_fingerprint(images, i) for i in range(len(images))])
-    key = hashlib.sha256("\n".join([str(_VERSION), *names]).encode(errors="surrogateescape")).hexdigest()[:24]
+    key = hashlib.sha256(
+        "\n".join([str(_VERSION), *names]).encode(errors="surrogateescape")
+    ).hexdigest()[:24]
     path = cache / f"audit-{key}.npz"
     old = _read(path)
     arrays: dict[str, Any] = {
@@ -112,7 +122,9 @@ def _read(path: Path) -> dict[str, NDArray[Any]] | None:
         return None  # not there, or not whole: everything is looked at again
 
 
-def _look(images: Images, todo: list[int], arrays: dict[str, Any], on_progress: OnProgress | None) -> None:
+def _look(
+    images: Images, todo: list[int], arrays: dict[str, Any], on_progress: OnProgress | None
+) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # one image a thread

@@ -39,7 +39,10 @@ LIES = ("group_leak", "ungrouped_column", "duplicate_other_label", "duplicate", 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding; `files` lists all that it is about, `facts` holds further keys of its JSON object."""
+    """One finding.
+
+    `files` lists all that it is about, `facts` holds further keys of its JSON object.
+    """
 
     code: str
     severity: Severity
@@ -64,4 +67,8 @@ def in_order_of_harm(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Errors before warnings before notes, and each of them by what it does to the scores."""
     severities: Sequence[Severity] = ("error", "warning", "note")
     order = {code: i for i, code in enumerate(HARM)}
-    return tuple(sorted(findings, key=lambda f: (severities.index(f.severity), order.get(f.code, len(order)))))
+    return tuple(
+        sorted(
+            findings, key=lambda f: (severities.index(f.severity), order.get(f.code, len(order)))
+        )
+    )

@@ -27,19 +27,34 @@ TINY = 8  # pixels of the shorter side
 def counts(samples: SampleSet, folds: pd.Series | None, facts: ImageFacts) -> dict[str, Any]:
     """How many rows there are by split, target and class, fold and group, and what the images are."""
     table = samples.table
-    found: dict[str, Any] = {"images": len(table), "splits": table["split"].value_counts().to_dict(), "classes": {}}
+    found: dict[str, Any] = {
+        "images": len(table),
+        "splits": table["split"].value_counts().to_dict(),
+        "classes": {},
+    }
     for target in samples.targets:
         labels = samples.labels_below(target)
         crossed = pd.crosstab(labels.to_numpy(), table["split"][labels.index].to_numpy())
         found["classes"][target] = {
-            name: {split: int(crossed[split].get(name, 0)) for split in crossed} for name in samples.classes[target]
+            name: {split: int(crossed[split].get(name, 0)) for split in crossed}
+            for name in samples.classes[target]
         }
     if folds is not None:
-        found["folds"] = {str(k): int(n) for k, n in folds[folds >= 0].value_counts().sort_index().items()}
+        found["folds"] = {
+            str(k): int(n) for k, n in folds[folds >= 0].value_counts().sort_index().items()
+        }
     if "group" in table:
         sizes = table["group"].value_counts()
-        found["groups"] = {"number": len(sizes), "largest": int(sizes.iloc[0]), "single": int((sizes == 1).sum())}
-    shapes = Counter(zip(facts.width[facts.readable].tolist(), facts.height[facts.readable].tolist(), strict=True))
+        found["groups"] = {
+            "number": len(sizes),
+            "largest": int(sizes.iloc[0]),
+            "single": int((sizes == 1).sum()),
+        }
+    shapes = Counter(
+        zip(
+            facts.width[facts.readable].tolist(), facts.height[facts.readable].tolist(), strict=True
+        )
+    )
     found["sizes"] = {f"{width}x{height}": n for (width, height), n in shapes.most_common(10)}
     found["kinds"] = dict(Counter(facts.kind[facts.readable].tolist()).most_common())
     return found
@@ -57,24 +72,48 @@ def look_at_files(samples: SampleSet, facts: ImageFacts, *, on_broken: str) -> I
         if rows.any():
             reasons = Counter(facts.fault[rows].tolist()).most_common(1)[0][0]
             message = f"{_files(int(rows.sum()))} {what} ({reasons})"
-            yield Finding(code, "error" if stops else "warning", message, "data: {on_broken: skip}", names(rows))
+            yield Finding(
+                code,
+                "error" if stops else "warning",
+                message,
+                "data: {on_broken: skip}",
+                names(rows),
+            )
     if facts.blank.any():
         message = f"{_files(int(facts.blank.sum()))} show one colour and nothing else"
-        yield Finding("blank", "warning", message, "look at them, and leave them out of the table", names(facts.blank))
+        yield Finding(
+            "blank",
+            "warning",
+            message,
+            "look at them, and leave them out of the table",
+            names(facts.blank),
+        )
     tiny = facts.readable & (np.minimum(facts.width, facts.height) < TINY)
     if tiny.any():
         message = f"{_files(int(tiny.sum()))} have a side of less than {TINY} pixels"
-        yield Finding("tiny", "warning", message, "look at them, and leave them out of the table", names(tiny))
-    colours = {kind.split()[-1] in ("L", "1", "I;16", "I", "F", "LA") for kind in facts.kind[facts.readable]}
+        yield Finding(
+            "tiny", "warning", message, "look at them, and leave them out of the table", names(tiny)
+        )
+    colours = {
+        kind.split()[-1] in ("L", "1", "I;16", "I", "F", "LA")
+        for kind in facts.kind[facts.readable]
+    }
     if len(colours) > 1:
-        grey = np.array([kind.split()[-1:] in (["L"], ["1"], ["I;16"], ["I"], ["F"], ["LA"]) for kind in facts.kind])
+        grey = np.array(
+            [
+                kind.split()[-1:] in (["L"], ["1"], ["I;16"], ["I"], ["F"], ["LA"])
+                for kind in facts.kind
+            ]
+        )
         message = f"{_files(int(grey.sum()))} are grey and the others in colour: a network may learn the difference"
         yield Finding("mixed_modes", "note", message, "input: {channels: 1}", names(grey))
 
 
 def look_at_levels(samples: SampleSet, facts: ImageFacts, bits: int | None) -> Iterator[Finding]:
     """Files of 16 bits that use the lower part of them alone, as those of 12-bit cameras do."""
-    deep = np.flatnonzero([kind.split()[-1:] in (["I"], *[[mode] for mode in DEEP_MODES]) for kind in facts.kind])
+    deep = np.flatnonzero(
+        [kind.split()[-1:] in (["I"], *[[mode] for mode in DEEP_MODES]) for kind in facts.kind]
+    )
     if bits is not None or not len(deep) or facts.thumb[deep].max() > _levels_of(_MOST_BITS):
         return
     # Thumbnails average: the highest level itself is looked for in some of the files.
@@ -85,10 +124,13 @@ def look_at_levels(samples: SampleSet, facts: ImageFacts, bits: int | None) -> I
         return
     names = _names(samples)(np.isin(np.arange(len(facts)), deep))
     message = (
-        f"{_files(len(deep))} of 16 bits use the levels of {fitting} bits alone, which leaves {highest + 1} of 256 "
+        f"{_files(len(deep))} of 16 bits use the levels of {fitting} bits alone, which leaves "
+        f"{highest + 1} of 256 "
         "grey levels to the networks"
     )
-    yield Finding("narrow_range", "warning", message, f"input: {{bits: {fitting}}}", names, {"bits": fitting})
+    yield Finding(
+        "narrow_range", "warning", message, f"input: {{bits: {fitting}}}", names, {"bits": fitting}
+    )
 
 
 def _levels_of(bits: int) -> int:
@@ -111,19 +153,30 @@ def look_at_labels(samples: SampleSet, n_folds: int) -> Iterator[Finding]:
             message = f"{target}: {len(rare)} classes have fewer than {max(RARE, n_folds)} train rows: {shown}"
             is_composed = samples.composition is not None and target == samples.composition.name
             place = "compose" if is_composed else f"targets: {{{target}"
-            mend = f"data: {{{place}: {{min_count: {max(RARE, n_folds)}}}}}" + "}" * (not is_composed)
+            mend = f"data: {{{place}: {{min_count: {max(RARE, n_folds)}}}}}" + "}" * (
+                not is_composed
+            )
             facts = {"target": target, "classes": list(rare.index)}
             yield Finding("rare_class", "warning", message, mend, files, facts)
         if len(sizes) > 1 and sizes.max() / sizes.min() >= IMBALANCE:
             ratio = float(sizes.max() / sizes.min())
             message = f"{target}: {sizes.idxmax()} has {ratio:.0f} times as many train rows as {sizes.idxmin()}"
             mend = "defaults: {sampler: sqrt}, and a metric such as f1_macro beside the accuracy"
-            yield Finding("imbalance", "note", message, mend, (), {"target": target, "ratio": ratio})
+            yield Finding(
+                "imbalance", "note", message, mend, (), {"target": target, "ratio": ratio}
+            )
         known = labels[~train[labels.index]]
         lacking = sorted(set(sizes.index) - set(known))
         if len(known) and lacking:
             message = f"{target}: no test row with a label is {', '.join(lacking[:8])}"
-            yield Finding("label_only_in_train", "note", message, "", (), {"target": target, "classes": lacking})
+            yield Finding(
+                "label_only_in_train",
+                "note",
+                message,
+                "",
+                (),
+                {"target": target, "classes": lacking},
+            )
 
 
 def look_at_groups(samples: SampleSet, folds: pd.Series | None) -> Iterator[Finding]:
@@ -132,7 +185,9 @@ def look_at_groups(samples: SampleSet, folds: pd.Series | None) -> Iterator[Find
     if "group" not in table:
         return
     of_test_part = table["source"] == "test"
-    both = set(table.loc[of_test_part, "group"].dropna()) & set(table.loc[~of_test_part, "group"].dropna())
+    both = set(table.loc[of_test_part, "group"].dropna()) & set(
+        table.loc[~of_test_part, "group"].dropna()
+    )
     if both:
         files = tuple(table.loc[table["group"].isin(both), "path"])
         message = f"{len(both)} groups lie in train and in test, such as {sorted(both)[0]!r}"
@@ -141,16 +196,27 @@ def look_at_groups(samples: SampleSet, folds: pd.Series | None) -> Iterator[Find
     if folds is None:
         return
     validated = folds >= 0
-    pairs = pd.DataFrame({"group": table["group"][validated], "fold": folds[validated]}).drop_duplicates()
+    pairs = pd.DataFrame(
+        {"group": table["group"][validated], "fold": folds[validated]}
+    ).drop_duplicates()
     astride = pairs["group"].value_counts() > 1
     if astride.any():
         names = sorted(astride.index[astride])
         files = tuple(table.loc[table["group"].isin(names), "path"])
         message = f"{len(names)} groups lie in several folds, such as {names[0]!r}"
-        yield Finding("group_leak", "error", message, "folds: {scheme: stratified-group}", files, {"across": "folds"})
+        yield Finding(
+            "group_leak",
+            "error",
+            message,
+            "folds: {scheme: stratified-group}",
+            files,
+            {"across": "folds"},
+        )
 
 
-def look_at_duplicates(samples: SampleSet, found: Duplicates, folds: pd.Series | None) -> Iterator[Finding]:
+def look_at_duplicates(
+    samples: SampleSet, found: Duplicates, folds: pd.Series | None
+) -> Iterator[Finding]:
     """Equal and nearly equal images: across folds, across train and test, and with labels that contradict."""
     table = samples.table
     split = table["source"].to_numpy()
@@ -167,7 +233,8 @@ def look_at_duplicates(samples: SampleSet, found: Duplicates, folds: pd.Series |
         across_folds = [s for s in sets if len({fold[i] for i in s if fold[i] >= 0}) > 1]
         leaks = sorted({*across_parts, *across_folds})
         message = (
-            f"{len(sets)} times several files show {what}: {len(across_folds)} of them across folds, "
+            f"{len(sets)} times several files show {what}: {len(across_folds)} of them across "
+            "folds, "
             f"{len(across_parts)} across train and test"
         )
         yield Finding(
@@ -195,11 +262,17 @@ def look_at_duplicates(samples: SampleSet, found: Duplicates, folds: pd.Series |
         )
 
 
-def look_at_columns(found: Sequence[GroupLike], group: str | None, n_folds: int) -> Iterator[Finding]:
+def look_at_columns(
+    found: Sequence[GroupLike], group: str | None, n_folds: int
+) -> Iterator[Finding]:
     """Columns and parts of paths that look like a group and are not used as one."""
     for one in found:
         shows = one.alike is not None and not one.only_named
-        how = f"; images that share a value look more alike in {one.alike:.0%} of pairs" if shows else ""
+        how = (
+            f"; images that share a value look more alike in {one.alike:.0%} of pairs"
+            if shows
+            else ""
+        )
         where = f"the paths' part {one.pattern!r}" if one.pattern else f"column {one.column!r}"
         sizes = f"{one.n_values} values, at most {one.largest} files each"
         message = f"{where} looks like a group ({sizes}) and is not used as one{how}"
@@ -231,7 +304,11 @@ def _files(n: int) -> str:
 
 
 def _names(samples: SampleSet) -> Any:
-    paths = samples.table["path"].where(samples.table["path"] != "", samples.table["id"]).to_numpy(dtype=object)
+    paths = (
+        samples.table["path"]
+        .where(samples.table["path"] != "", samples.table["id"])
+        .to_numpy(dtype=object)
+    )
 
     def names(rows: NDArray[np.bool_]) -> tuple[str, ...]:
         return tuple(paths[rows])

@@ -45,7 +45,13 @@ class LeakTest:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         estimates = {"plain": self.plain.__dict__, "grouped": self.grouped.__dict__}
-        return {"group": self.group, "target": self.target, "n": self.n, "n_groups": self.n_groups, **estimates}
+        return {
+            "group": self.group,
+            "target": self.target,
+            "n": self.n,
+            "n_groups": self.n_groups,
+            **estimates,
+        }
 
 
 def _features(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -58,11 +64,18 @@ def _trees() -> Any:
     return ExtraTreesClassifier(_TREES, n_jobs=-1, random_state=0)
 
 
-def _predicted(x: NDArray[np.float32], y: NDArray[np.int64], splitter: Any, groups: Any) -> NDArray[np.float64]:
-    """Cross-validated probabilities `[rows, classes]`; a class that a training side lacks has none there."""
+def _predicted(
+    x: NDArray[np.float32], y: NDArray[np.int64], splitter: Any, groups: Any
+) -> NDArray[np.float64]:
+    """Cross-validated probabilities `[rows, classes]`.
+
+    A class that a training side lacks has none there.
+    """
     out = np.zeros((len(y), int(y.max()) + 1))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn warns of classes with few rows: they are few here too
+        warnings.simplefilter(
+            "ignore"
+        )  # scikit-learn warns of classes with few rows: they are few here too
         for train, valid in splitter.split(x, y, groups):
             model = _trees().fit(x[train], y[train])
             out[np.ix_(valid, model.classes_)] = model.predict_proba(x[valid])
@@ -70,12 +83,18 @@ def _predicted(x: NDArray[np.float32], y: NDArray[np.int64], splitter: Any, grou
 
 
 def leak_test(
-    thumbs: NDArray[np.uint8], y: NDArray[np.int64], groups: NDArray[np.int64], *, group: str, target: str
+    thumbs: NDArray[np.uint8],
+    y: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    *,
+    group: str,
+    target: str,
 ) -> LeakTest:
     """Score trees on small pixels under plain stratified and under stratified grouped folds.
 
-    `thumbs` uint8 `[rows, height, width, 3]`, `y` label positions and `groups` group numbers `[rows]`. Intervals are
-    bootstrap intervals over groups. Raises DataError when there are fewer groups than parts.
+    `thumbs` uint8 `[rows, height, width, 3]`, `y` label positions and `groups` group numbers
+    `[rows]`. Intervals are bootstrap intervals over groups. Raises DataError when there are fewer
+    groups than parts.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -83,10 +102,15 @@ def leak_test(
     x, y, groups = _features(thumbs[rows]), y[rows], groups[rows]
     n_groups = len(np.unique(groups))
     if n_groups < _PARTS or len(np.unique(y)) < 2:
-        raise DataError(f"the leak test needs {_PARTS} groups and two classes; there are {n_groups} groups")
+        raise DataError(
+            f"the leak test needs {_PARTS} groups and two classes; there are {n_groups} groups"
+        )
     plain = StratifiedKFold(_PARTS, shuffle=True, random_state=0)
     grouped = StratifiedGroupKFold(_PARTS, shuffle=True, random_state=0)
-    right = [(_predicted(x, y, cv, groups).argmax(axis=1) == y).astype(np.float64) for cv in (plain, grouped)]
+    right = [
+        (_predicted(x, y, cv, groups).argmax(axis=1) == y).astype(np.float64)
+        for cv in (plain, grouped)
+    ]
     estimates = [_over_groups(partial(_mean, values), groups) for values in right]
     return LeakTest(group, target, len(y), n_groups, estimates[0], estimates[1])
 
@@ -112,7 +136,9 @@ def part_of_groups(groups: NDArray[np.int64], n_rows: int) -> NDArray[np.bool_]:
     return np.isin(groups, names[sizes <= min(n_rows, len(groups) // 2)])
 
 
-def _over_groups(value: Callable[[NDArray[np.int64]], float], groups: NDArray[np.int64]) -> Estimate:
+def _over_groups(
+    value: Callable[[NDArray[np.int64]], float], groups: NDArray[np.int64]
+) -> Estimate:
     """The value over all rows with the interval of a bootstrap that draws whole groups."""
     rng = np.random.default_rng(0)
     order = np.argsort(groups, kind="stable")
@@ -133,7 +159,8 @@ def adversarial_validation(
 ) -> Estimate:
     """How well trees on small pixels tell train images from test images: AUC, 0.5 when they cannot.
 
-    Groups stay on one side of every split, for otherwise the model would recognise the group and not the part.
+    Groups stay on one side of every split, for otherwise the model would recognise the group and
+    not the part.
     """
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedGroupKFold
@@ -142,7 +169,9 @@ def adversarial_validation(
     b = np.arange(len(test)) if test_groups is None else test_groups
     rows_a, rows_b = (_some_groups(g) for g in (a, b))
     if min(len(np.unique(a[rows_a])), len(np.unique(b[rows_b]))) < _PARTS:
-        raise DataError(f"adversarial validation needs {_PARTS} images or groups in train and in test")
+        raise DataError(
+            f"adversarial validation needs {_PARTS} images or groups in train and in test"
+        )
     x = np.concatenate([_features(train[rows_a]), _features(test[rows_b])])
     y = np.repeat([0, 1], [len(rows_a), len(rows_b)])
     groups = np.concatenate([a[rows_a], b[rows_b] + a.max() + 1])

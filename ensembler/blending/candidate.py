@@ -24,7 +24,11 @@ class Candidate:
     def label(self) -> str:
         """Its name in tables."""
         first = "" if self.before == "none" else f"{self.before} + "
-        name = f"{self.method} with probabilities" if self.options.get("probabilities") else self.method
+        name = (
+            f"{self.method} with probabilities"
+            if self.options.get("probabilities")
+            else self.method
+        )
         return first + (name if self.after == "none" else f"{name} + {self.after}")
 
     def of_members(self, kept: Sequence[int]) -> Candidate:
@@ -32,7 +36,13 @@ class Candidate:
         if "weights" not in self.options:
             return self
         weights = [self.options["weights"][m] for m in kept]
-        return replace(self, options={**self.options, "weights": weights if sum(weights) > 0 else [1.0] * len(weights)})
+        return replace(
+            self,
+            options={
+                **self.options,
+                "weights": weights if sum(weights) > 0 else [1.0] * len(weights),
+            },
+        )
 
     def make(self) -> BlendMethod:
         """A fresh method, not fitted yet."""

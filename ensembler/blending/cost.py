@@ -43,20 +43,25 @@ class Bundle:
 
 
 def frontier(pool: Pool, costs: Mapping[str, float], most: float = np.inf) -> list[Offer]:
-    """The Pareto frontier of cost and log loss, the cheapest first; nothing on it costs more than `most` seconds.
+    """The Pareto frontier of cost and log loss, the cheapest first.
 
-    RequestError for a member without a cost, or when none is cheap enough.
+    Nothing on it costs more than `most` seconds. RequestError for a member without a cost, or when
+    none is cheap enough.
     """
     bundles = cheapest_bundles(pool.oof, pool.y, known_seconds(pool, costs, most), most)
     return [Offer(tuple(pool.names[m] for m in b.members), b.seconds, b.log_loss) for b in bundles]
 
 
 def known_seconds(pool: Pool, costs: Mapping[str, float], most: float) -> NDArray[np.float64]:
-    """What a sample costs with each member `[members]`; RequestError where that is unknown, or above `most` for all."""
+    """What a sample costs with each member `[members]`.
+
+    RequestError where that is unknown, or above `most` for all.
+    """
     missing = [name for name in pool.names if name not in costs]
     if missing:
         raise RequestError(
-            f"member {missing[0]!r} has no known cost; --costs {missing[0]}=0.01 says its seconds a sample"
+            f"member {missing[0]!r} has no known cost; --costs {missing[0]}=0.01 says its seconds "
+            "a sample"
         )
     seconds = np.array([costs[name] for name in pool.names], np.float64)
     if not (np.isfinite(seconds).all() and (seconds >= 0).all()):
@@ -64,16 +69,19 @@ def known_seconds(pool: Pool, costs: Mapping[str, float], most: float) -> NDArra
     if seconds.min() > most:
         cheapest = pool.names[int(seconds.argmin())]
         raise RequestError(
-            f"no member costs at most {most:g} s a sample; the cheapest, {cheapest!r}, costs {seconds.min():g}"
+            f"no member costs at most {most:g} s a sample; the cheapest, {cheapest!r}, costs "
+            f"{seconds.min():g}"
         )
     return seconds
 
 
-def cheapest_bundles(stack: Stack, y: Targets, seconds: NDArray[np.float64], most: float) -> list[Bundle]:
+def cheapest_bundles(
+    stack: Stack, y: Targets, seconds: NDArray[np.float64], most: float
+) -> list[Bundle]:
     """The frontier of a stack, by positions of its members.
 
-    Members are added one at a time, once by what they gain and once by what they gain for each second, and their
-    weights are found anew each time.
+    Members are added one at a time, once by what they gain and once by what they gain for each
+    second, and their weights are found anew each time.
     """
     with one_thread():
         column = true_class_column(stack, y)
@@ -81,13 +89,17 @@ def cheapest_bundles(stack: Stack, y: Targets, seconds: NDArray[np.float64], mos
         for by_second in (False, True):
             bundles += _grow(column, seconds, most, by_second=by_second)
     best: list[Bundle] = []
-    for bundle in sorted((b for b in bundles if b.seconds <= most), key=lambda b: (b.seconds, b.log_loss)):
+    for bundle in sorted(
+        (b for b in bundles if b.seconds <= most), key=lambda b: (b.seconds, b.log_loss)
+    ):
         if not best or bundle.log_loss < best[-1].log_loss - 1e-9:
             best.append(bundle)
     return best
 
 
-def _grow(column: NDArray[np.float32], seconds: NDArray[np.float64], most: float, *, by_second: bool) -> list[Bundle]:
+def _grow(
+    column: NDArray[np.float32], seconds: NDArray[np.float64], most: float, *, by_second: bool
+) -> list[Bundle]:
     from ensembler.blending.methods.simplex import (
         log_loss_optimum,  # scipy loads with it, for those who ask for costs alone
     )
@@ -105,7 +117,9 @@ def _grow(column: NDArray[np.float32], seconds: NDArray[np.float64], most: float
             gains -= np.log1p(1 / len(chosen))
         else:
             gains = np.array([np.exp(np.log(column[m]).mean()) for m in open_to])
-        worth = gains / np.maximum(seconds[open_to], 1e-9) if by_second and (gains > 0).all() else gains
+        worth = (
+            gains / np.maximum(seconds[open_to], 1e-9) if by_second and (gains > 0).all() else gains
+        )
         chosen.append(open_to[int(worth.argmax())])
         weights, _ = log_loss_optimum(np.ascontiguousarray(column[chosen]), 1e-5)
         mix = weights @ column[chosen].astype(np.float64)

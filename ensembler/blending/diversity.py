@@ -19,10 +19,11 @@ _SHIFT = 0.02  # a difference in agreement below this is not worth a word
 class Diversity:
     """Members beside each other, on out-of-fold rows, in the order in which like stands by like.
 
-    `disagreement` and `error_correlation` are `[members, members]`: the share of rows classified differently, and the
-    correlation of being wrong. `saves` `[members, classes]` counts rows that the member gets right and the mean of the
-    others gets wrong, `class_sizes` `[classes]` all rows. `agreement_oof` and `agreement_test` `[members]` are the mean
-    agreement with the others; `shifted` names members whose agreement changes otherwise than the pool's.
+    `disagreement` and `error_correlation` are `[members, members]`: the share of rows classified
+    differently, and the correlation of being wrong. `saves` `[members, classes]` counts rows that
+    the member gets right and the mean of the others gets wrong, `class_sizes` `[classes]` all rows.
+    `agreement_oof` and `agreement_test` `[members]` are the mean agreement with the others;
+    `shifted` names members whose agreement changes otherwise than the pool's.
     """
 
     names: tuple[str, ...]
@@ -37,8 +38,15 @@ class Diversity:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in self.__dict__.items()}
-        return {**plain, "names": list(self.names), "classes": list(self.classes), "shifted": list(self.shifted)}
+        plain = {
+            k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in self.__dict__.items()
+        }
+        return {
+            **plain,
+            "names": list(self.names),
+            "classes": list(self.classes),
+            "shifted": list(self.shifted),
+        }
 
 
 def diversity(pool: Pool) -> Diversity:
@@ -78,7 +86,9 @@ def _correlation(wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
     deviation = np.sqrt((centred**2).sum(axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
         found = centred @ centred.T / np.outer(deviation, deviation)
-    found = np.where(np.isfinite(found), found, 0.0)  # a member that is always right errs with nobody
+    found = np.where(
+        np.isfinite(found), found, 0.0
+    )  # a member that is always right errs with nobody
     np.fill_diagonal(found, 1.0)
     return np.asarray(found)
 
@@ -89,7 +99,10 @@ def _clustered(disagreement: NDArray[np.float64]) -> list[int]:
     from scipy.cluster.hierarchy import leaves_list, linkage
 
     above = disagreement[np.triu_indices(len(disagreement), 1)]
-    return [int(i) for i in leaves_list(linkage(above, "average", optimal_ordering=len(disagreement) <= 200))]
+    return [
+        int(i)
+        for i in leaves_list(linkage(above, "average", optimal_ordering=len(disagreement) <= 200))
+    ]
 
 
 def _mean_of_others(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,7 +110,9 @@ def _mean_of_others(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((matrix.sum(axis=1) - np.diag(matrix)) / others)
 
 
-def _saves(stack: NDArray[np.floating], y: NDArray[np.int64], wrong: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _saves(
+    stack: NDArray[np.floating], y: NDArray[np.int64], wrong: NDArray[np.bool_]
+) -> NDArray[np.int64]:
     total = stack.sum(axis=0, dtype=np.float64)
     classes = stack.shape[2]
     found = np.zeros((len(stack), classes), np.int64)
@@ -107,7 +122,9 @@ def _saves(stack: NDArray[np.floating], y: NDArray[np.int64], wrong: NDArray[np.
     return found
 
 
-def _on_test(pool: Pool, oof: NDArray[np.float64], n_oof: int) -> tuple[NDArray[np.float64] | None, Sequence[str]]:
+def _on_test(
+    pool: Pool, oof: NDArray[np.float64], n_oof: int
+) -> tuple[NDArray[np.float64] | None, Sequence[str]]:
     """Mean agreement with the others on test rows, fold by fold, and the names of those that change unlike the pool."""
     if pool.test is None or pool.test[0].shape[1] == 0:
         return None, ()

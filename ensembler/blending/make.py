@@ -29,11 +29,12 @@ def make_blend(
 ) -> BlendResult:
     """Find the blend that `spec` asks for, over rows with one label each or with several at once.
 
-    `auto` leaves out members that look leaked unless they are in `trust`, and stops comparing after `budget` seconds;
-    a greedy or hill-climbing search shares them with its cross-fitting. `explain` takes the time to fit the blend
-    without each member, and keeps reliability tables. `part` `[rows]` are the parts of cross-fitting, where blends that
-    build on each other share them; `judge` says what `auto` compares by where that is not `spec.metric` of the pool,
-    and `chosen` what it took when the same blend was made before.
+    `auto` leaves out members that look leaked unless they are in `trust`, and stops comparing after
+    `budget` seconds; a greedy or hill-climbing search shares them with its cross-fitting. `explain`
+    takes the time to fit the blend without each member, and keeps reliability tables. `part`
+    `[rows]` are the parts of cross-fitting, where blends that build on each other share them;
+    `judge` says what `auto` compares by where that is not `spec.metric` of the pool, and `chosen`
+    what it took when the same blend was made before.
     """
     blend = blend_label_sets if pool.y.ndim == 2 else blend_single_labels
     return blend(

@@ -1,8 +1,9 @@
 """Blending samples with several labels at once: every label of every row becomes a row of its own, with yes and no.
 
-All methods, calibrations and guards then work as they are, and one set of weights serves all labels. A metric that is
-no mean over labels finds no weights: they are searched by log loss. It chooses among the families that `auto` compares,
-and `calibrate: biases` fits a threshold for each label to it.
+All methods, calibrations and guards then work as they are, and one set of weights serves all
+labels. A metric that is no mean over labels finds no weights: they are searched by log loss. It
+chooses among the families that `auto` compares, and `calibrate: biases` fits a threshold for each
+label to it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.calibration.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
+from ensembler.blending.calibration.label_thresholds import (
+    cross_fitted_thresholds,
+    fit_thresholds,
+    move_to_half,
+)
 from ensembler.blending.judging.automatic import Judge
 from ensembler.blending.judging.cross_fitting import fitting_parts
 from ensembler.blending.judging.remarks import remarks_on
@@ -30,8 +35,8 @@ SEARCHED = ("log_loss", "brier")  # means over labels, which mean the same of a 
 def yes_or_no(pool: Pool) -> Pool:
     """The pool with a row of two classes, no and yes, for each label of each row `[rows x classes]`.
 
-    The labels of a row, or of a group, are one group: bootstraps draw them and cross-fitting leaves them out together.
-    Searches inside a method (a ridge, a shrinkage) draw single labels.
+    The labels of a row, or of a group, are one group: bootstraps draw them and cross-fitting leaves
+    them out together. Searches inside a method (a ridge, a shrinkage) draw single labels.
     """
     rows, labels = pool.y.shape
     groups = np.arange(rows) if pool.groups is None else pool.groups
@@ -61,12 +66,17 @@ def _one_column(probs: NDArray[np.floating], labels: int) -> NDArray[np.float64]
 
 
 def blend_label_sets(
-    pool: Pool, spec: BlendSpec, *, part: NDArray[np.int64] | None = None, judge: Judge | None = None, **options: Any
+    pool: Pool,
+    spec: BlendSpec,
+    *,
+    part: NDArray[np.int64] | None = None,
+    judge: Judge | None = None,
+    **options: Any,
 ) -> BlendResult:
-    """The blend of a pool whose `y` is 0 or 1 `[rows, classes]`; further `options` are those of `make_blend`.
+    """The blend of a pool whose `y` is 0 or 1 `[rows, classes]`.
 
-    Thresholds are cross-fitted on a row's other parts, on predictions whose weights, but not thresholds, may have seen
-    the row.
+    Further `options` are those of `make_blend`. Thresholds are cross-fitted on a row's other parts,
+    on predictions whose weights, but not thresholds, may have seen the row.
     """
     check_metric(spec.metric, several=True)
     labels = pool.y.shape[1]
@@ -83,7 +93,9 @@ def blend_label_sets(
             return np.asarray(probs, np.float64)
         return cross_fitted_thresholds(probs, pool.y, spec.metric, part)
 
-    of_labels = Judge(spec.metric, pool.y, pool.groups, lambda probs: with_thresholds(_one_column(probs, labels)))
+    of_labels = Judge(
+        spec.metric, pool.y, pool.groups, lambda probs: with_thresholds(_one_column(probs, labels))
+    )
     found = blend_single_labels(
         yes_or_no(pool),
         spec.model_copy(update=changes),
@@ -98,7 +110,8 @@ def blend_label_sets(
     # A member that is compared with the blend gets thresholds of its own too.
     alone = np.stack([with_thresholds(probs) for probs in members.oof])
     if spec.calibrate == "biases":
-        # On cross-fitted predictions: those of the rows it was fitted on are more certain than any others.
+        # On cross-fitted predictions: those of the rows it was fitted on are more certain than any
+        # others.
         thresholds = fit_thresholds(oof, pool.y, spec.metric)
         details["thresholds"] = dict(zip(pool.classes, thresholds.tolist(), strict=True))
         oof, fitted = with_thresholds(oof), move_to_half(fitted, thresholds)
@@ -111,7 +124,9 @@ def blend_label_sets(
         fitted_oof=np.asarray(fitted, np.float32),
         test=None if test is None else np.asarray(test, np.float32),
         scores=scores_of(pool, spec.metric, fitted, oof, test, details.get("correction", 0.0)),
-        gain=gain_over_best(replace(members, oof=alone), spec, oof, solo, details.get("correction", 0.0)),
+        gain=gain_over_best(
+            replace(members, oof=alone), spec, oof, solo, details.get("correction", 0.0)
+        ),
         details=details,
     )
 

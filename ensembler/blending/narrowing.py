@@ -1,7 +1,8 @@
 """Blending only some members: those that say something of their own, and those that a budget of seconds allows.
 
-Members are chosen by their labels on the fitted rows. Inside each part of cross-fitting they are therefore chosen anew,
-like everything else that is fitted, or the score of few members chosen from many would be that of the luckiest.
+Members are chosen by their labels on the fitted rows. Inside each part of cross-fitting they are
+therefore chosen anew, like everything else that is fitted, or the score of few members chosen from
+many would be that of the luckiest.
 """
 
 from __future__ import annotations
@@ -31,18 +32,26 @@ class Narrowing:
     max_cost: float | None
     metric: str
     seconds: NDArray[np.float64] | None  # [members], known where `max_cost` is given
-    _found: dict[bytes, list[int]] = field(default_factory=dict, compare=False, repr=False)  # by the rows of a part
+    _found: dict[bytes, list[int]] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # by the rows of a part
 
     @classmethod
     def of(cls, pool: Pool, spec: BlendSpec) -> Narrowing | None:
-        """What `spec` asks for; None when all members are blended. RequestError where a cost is missing or too high."""
+        """What `spec` asks for.
+
+        None when all members are blended. RequestError where a cost is missing or too high.
+        """
         if spec.prune is None and spec.max_cost is None:
             return None
         seconds = None if spec.max_cost is None else known_seconds(pool, pool.costs, spec.max_cost)
         return cls(spec.prune, spec.max_cost, spec.metric, seconds)
 
     def kept(self, stack: Stack, y: Targets) -> list[int]:
-        """Positions of the members to blend, chosen on these rows; families compared on a part share them."""
+        """Positions of the members to blend, chosen on these rows.
+
+        Families compared on a part share them.
+        """
         rows = getattr(stack, "rows", None)  # of a StackPart
         if rows is None:
             return self._chosen(stack, y)
@@ -60,7 +69,10 @@ class Narrowing:
         return [unique[m] for m in bought.members]
 
     def _without_twins(self, stack: Stack, y: Targets) -> tuple[list[int], dict[int, Twin]]:
-        """Members of which no better one says nearly the same, and the others; one that is too dear is neither."""
+        """Members of which no better one says nearly the same, and the others.
+
+        One that is too dear is neither.
+        """
         cheap = list(range(len(stack)))
         if self.seconds is not None and self.max_cost is not None:
             cheap = [m for m in cheap if self.seconds[m] <= self.max_cost]
@@ -78,7 +90,8 @@ class Narrowing:
         twins = self._without_twins(pool.oof, pool.y)[1]
         for m, twin in twins.items():
             message = (
-                f"member {names[m]!r} is left out: it lies {twin.distance:.3f} from the better {names[twin.member]!r}"
+                f"member {names[m]!r} is left out: it lies {twin.distance:.3f} from the better "
+                f"{names[twin.member]!r}"
             )
             findings.append(Finding("pruned", names[m], message))
         kept = self.kept(pool.oof, pool.y)
@@ -109,7 +122,10 @@ class Narrowed:
         self.narrowing = narrowing
 
     def fit(self, stack: Stack, y: Targets, part: NDArray[np.int64] | None = None) -> Self:
-        """Choose the members, then fit the method on them; `part` `[rows]` says which rows are left out together."""
+        """Choose the members, then fit the method on them.
+
+        `part` `[rows]` says which rows are left out together.
+        """
         self.kept_: Sequence[int] = self.narrowing.kept(stack, y)
         self.method_ = self.candidate.of_members(self.kept_).make()
         inner = StackPart(stack, self.kept_).for_method(self.method_)

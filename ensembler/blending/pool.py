@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.machine.memory import room
 
-Stack = NDArray[np.floating]  # [members, samples, classes]: probabilities, one order of samples for all members
+Stack = NDArray[
+    np.floating
+]  # [members, samples, classes]: probabilities, one order of samples for all members
 Targets = NDArray[np.int64]  # [samples]: indices into the ordered class names
 Probs = NDArray[np.floating]  # [samples, classes]: rows sum to 1
 
 
 def some_rows(n_rows: int, most: int) -> NDArray[np.int64] | slice:
-    """An index of at most `most` of so many rows, always the same ones; never in step with a pattern that rows have."""
+    """An index of at most `most` of so many rows, always the same ones.
+
+    Never in step with a pattern that rows have.
+    """
     if n_rows <= most:
         return slice(None)
     return np.sort(np.random.default_rng(0).choice(n_rows, most, replace=False))
@@ -27,14 +32,17 @@ def some_rows(n_rows: int, most: int) -> NDArray[np.int64] | slice:
 class StackPart:
     """Some members and rows of a stack, each member copied when it is walked over: the stack may be larger than memory.
 
-    It has a stack's shape, type and length, gives member after member, and becomes an array by `np.asarray`. Methods
-    that need no more than that say so by `takes_parts = True`.
+    It has a stack's shape, type and length, gives member after member, and becomes an array by
+    `np.asarray`. Methods that need no more than that say so by `takes_parts = True`.
     """
 
     ndim = 3
 
     def __init__(
-        self, stack: Stack, members: Sequence[int] | None = None, rows: NDArray[np.int64] | None = None
+        self,
+        stack: Stack,
+        members: Sequence[int] | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         self.stack = stack
         self.members = range(len(stack)) if members is None else members
@@ -69,13 +77,14 @@ class StackPart:
 class Pool:
     """Members a blend may choose from.
 
-    `oof` is `[members, rows, classes]`, `y` and `folds` `[rows]` (the fold each row was left out in), `groups` `[rows]`
-    or None. `test` holds for each member `[folds, test samples, classes]`, one entry a fold's checkpoint; `test_y` is
-    -1 where a test label is unknown. `votes_only` names members that give a class and no probabilities (their rows are
-    0 and 1), `other_folds` members whose folds are not `folds`, `costs` the seconds a sample takes by member, where
-    known. The caller has aligned everything by sample id and class name. Of a multi-label target `y` and `test_y` are
-    0 or 1 `[rows, classes]` (-1 = unknown), and rows of probabilities sum to anything. `rows_each` is how many rows
-    stand for one sample, one after the other.
+    `oof` is `[members, rows, classes]`, `y` and `folds` `[rows]` (the fold each row was left out
+    in), `groups` `[rows]` or None. `test` holds for each member `[folds, test samples, classes]`,
+    one entry a fold's checkpoint; `test_y` is -1 where a test label is unknown. `votes_only` names
+    members that give a class and no probabilities (their rows are 0 and 1), `other_folds` members
+    whose folds are not `folds`, `costs` the seconds a sample takes by member, where known. The
+    caller has aligned everything by sample id and class name. Of a multi-label target `y` and
+    `test_y` are 0 or 1 `[rows, classes]` (-1 = unknown), and rows of probabilities sum to anything.
+    `rows_each` is how many rows stand for one sample, one after the other.
     """
 
     names: tuple[str, ...]
@@ -93,32 +102,43 @@ class Pool:
 
     @property
     def n_samples(self) -> int:
-        """How many samples the rows are of; several rows of one sample tell no more than it does."""
+        """How many samples the rows are of.
+
+        Several rows of one sample tell no more than it does.
+        """
         return len(self.y) // self.rows_each
 
     def __post_init__(self) -> None:
         for name in ("y", "folds"):
             given: Any = getattr(self, name)
             if given is None:
-                raise RequestError(f"a pool needs {name} [rows]; folds may be zeros where they are not known")
+                raise RequestError(
+                    f"a pool needs {name} [rows]; folds may be zeros where they are not known"
+                )
             object.__setattr__(self, name, np.asarray(given))
         members, rows, classes = self.oof.shape
         if members != len(self.names) or rows != len(self.y) or classes != len(self.classes):
             raise RequestError(
-                f"a pool of {len(self.names)} members, {len(self.y)} labels and {len(self.classes)} classes has "
+                f"a pool of {len(self.names)} members, {len(self.y)} labels and "
+                f"{len(self.classes)} classes has "
                 f"predictions of shape {list(self.oof.shape)}"
             )
         if rows == 0:
             raise RequestError("the pool has no rows to blend on")
         most = 1 if self.y.ndim == 2 else classes - 1
         if not np.issubdtype(self.y.dtype, np.integer) or self.y.min() < 0 or self.y.max() > most:
-            kind = "0 or 1 for each label" if self.y.ndim == 2 else f"class indices from 0 to {most}"
+            kind = (
+                "0 or 1 for each label" if self.y.ndim == 2 else f"class indices from 0 to {most}"
+            )
             raise RequestError(
-                f"labels of a pool are {kind}, given {self.y.dtype} from {self.y.min()} to {self.y.max()}"
+                f"labels of a pool are {kind}, given {self.y.dtype} from {self.y.min()} to "
+                f"{self.y.max()}"
             )
         if self.folds.shape != (rows,):
             raise RequestError(f"folds of shape {list(self.folds.shape)} for {rows} rows")
-        if self.test is not None and any(t.shape[1:] != (len(self.test[0][0]), classes) for t in self.test):
+        if self.test is not None and any(
+            t.shape[1:] != (len(self.test[0][0]), classes) for t in self.test
+        ):
             raise RequestError("test predictions of the members differ in rows or classes")
 
     def choose(self, names: Sequence[str]) -> Pool:

@@ -23,8 +23,8 @@ class Twin:
 def near_twins(stack: Stack, y: Targets, distance: float, metric: str) -> dict[int, Twin]:
     """Members nearer than `distance` to one that scores better and is kept, by their positions.
 
-    The distance of two members is the mean total variation of their rows: half the summed absolute difference of
-    their probabilities, from 0 (the same) to 1.
+    The distance of two members is the mean total variation of their rows: half the summed absolute
+    difference of their probabilities, from 0 (the same) to 1.
     """
     sign = -1 if check_metric(metric).greater_is_better else 1
     scores = np.array([sign * score(metric, probs, y) for probs in stack])

@@ -15,8 +15,8 @@ from ensembler.registry import Registry
 class BlendMethod(Protocol):
     """Learns on out-of-fold predictions how to turn a stack into one prediction.
 
-    The constructor only stores its arguments; `weights_` is float64 `[members]` after `fit`, or None where the method
-    has no weight for each member.
+    The constructor only stores its arguments; `weights_` is float64 `[members]` after `fit`, or
+    None where the method has no weight for each member.
     """
 
     @property
@@ -72,9 +72,9 @@ def accepts(name: str, option: str) -> bool:
 
 
 def check_stack(stack: Stack, y: Targets | None = None, *, inputs: str = "probs") -> Stack:
-    """Check a stack where it enters: three axes, finite, within 0..1 for probabilities; labels fit. Returns it.
+    """Check a stack where it enters: three axes, finite, within 0..1 for probabilities.
 
-    The sums of rows are not looked at: the store did that.
+    Labels fit. Returns it. The sums of rows are not looked at: the store did that.
     """
     stack = check_shape(stack, y)
     for member in stack:
@@ -87,7 +87,9 @@ def check_shape(stack: Stack, y: Targets | None = None) -> Stack:
     given: Any = stack
     stack = cast(Stack, given if isinstance(given, StackPart) else np.asarray(given))
     if stack.ndim != 3 or 0 in stack.shape:
-        raise RequestError(f"a stack is [members, samples, classes], given shape {list(stack.shape)}")
+        raise RequestError(
+            f"a stack is [members, samples, classes], given shape {list(stack.shape)}"
+        )
     if not np.issubdtype(stack.dtype, np.floating):
         raise RequestError(f"a stack holds floating-point numbers, given {stack.dtype}")
     if y is not None:
@@ -102,7 +104,8 @@ def check_values(member: Probs, inputs: str = "probs") -> None:
         raise RequestError("the stack holds NaN or infinite values")
     if inputs == "probs" and (low < 0 or high > 1 + 1e-3):
         raise RequestError(
-            f"the stack holds {low if low < 0 else high:g}, outside 0..1; say inputs='logits' if these are logits"
+            f"the stack holds {low if low < 0 else high:g}, outside 0..1; say inputs='logits' if "
+            "these are logits"
         )
 
 

@@ -33,7 +33,10 @@ Extra = TypeVar("Extra")  # what is worked out beside a blend
 TAKES_VOTES = ("hard", "stack")
 # In these a member of weight zero does not move the others.
 _LINEAR = ("simplex", "greedy", "weights", "single")
-_WORTH_SECONDS = (0.1, 30.0)  # for fitting blends without a member: usually, and when asked to explain
+_WORTH_SECONDS = (
+    0.1,
+    30.0,
+)  # for fitting blends without a member: usually, and when asked to explain
 # Nothing is fitted in these: their cross-fitted predictions are the plain ones.
 UNFITTED = ("soft", "hard", "geometric", "power", "median", "trimmed_mean", "rank", "weights")
 
@@ -50,7 +53,10 @@ def blend_single_labels(
     judge: Judge | None = None,
     chosen: str | None = None,
 ) -> BlendResult:
-    """The blend of a pool whose `y` is a class index `[rows]`; the arguments are those of `make_blend`."""
+    """The blend of a pool whose `y` is a class index `[rows]`.
+
+    The arguments are those of `make_blend`.
+    """
     check_metric(spec.metric, several=False)
     began = time.perf_counter()
     pool, findings = _with_probabilities(pool, spec)
@@ -69,7 +75,11 @@ def blend_single_labels(
     cross_fitted: Probs | None = None
     correction = 0.0
     if spec.method == "auto":
-        out_of_time = (lambda: time.perf_counter() - began > budget) if budget is not None else (lambda: False)
+        out_of_time = (
+            (lambda: time.perf_counter() - began > budget)
+            if budget is not None
+            else (lambda: False)
+        )
         choice = choose(
             whole,
             spec.metric,
@@ -84,7 +94,11 @@ def blend_single_labels(
             narrowed=len(pool.names),
             chosen=chosen,
         )
-        candidate, cross_fitted, correction = choice.candidate, choice.cross_fitted, choice.correction
+        candidate, cross_fitted, correction = (
+            choice.candidate,
+            choice.cross_fitted,
+            choice.correction,
+        )
         details = {
             "chosen": candidate.label,
             "candidates": choice.scores,
@@ -96,10 +110,16 @@ def blend_single_labels(
                 findings,
             ),
         }
-        findings += [_of_failure(f"candidate {label}", message) for label, message in choice.failed.items()]
+        findings += [
+            _of_failure(f"candidate {label}", message) for label, message in choice.failed.items()
+        ]
         if choice.stopped_early:
             compared = ", ".join(choice.scores)
-            findings.append(Finding("stopped_early", None, f"the search was stopped; only {compared} were compared"))
+            findings.append(
+                Finding(
+                    "stopped_early", None, f"the search was stopped; only {compared} were compared"
+                )
+            )
     else:
         candidate = _candidate(spec, whole, budget)
     make, is_plain = candidate.make, _is_unfitted(candidate) and narrowing is None
@@ -118,7 +138,9 @@ def blend_single_labels(
         cross_fitted = fitted
         if not is_plain:
             label = f"cross-fitting {candidate.label}"
-            cross_fitted = cross_fit(make, whole.oof, whole.y, part, lambda done: tell(label, 1 + done, fits))
+            cross_fitted = cross_fit(
+                make, whole.oof, whole.y, part, lambda done: tell(label, 1 + done, fits)
+            )
     tell("fitting", fits, fits)
     test = _predict_test(method, pool)
     solo = np.array([score(spec.metric, probs, pool.y) for probs in pool.oof])
@@ -130,7 +152,10 @@ def blend_single_labels(
 
     seconds_for_worths = _WORTH_SECONDS[explain]
     details["members"] = _extra(
-        "what the blend loses without a member", lambda: worths(seconds_for_worths), lambda: worths(0.0), findings
+        "what the blend loses without a member",
+        lambda: worths(seconds_for_worths),
+        lambda: worths(0.0),
+        findings,
     )
     if explain:
         explanation = _extra(
@@ -157,8 +182,13 @@ def blend_single_labels(
     )
 
 
-def _extra(what: str, work: Callable[[], Extra], otherwise: Callable[[], Extra], findings: list[Finding]) -> Extra:
-    """What `work` gives; where its numerics fail, `otherwise` and a finding: no extra takes the blend with it."""
+def _extra(
+    what: str, work: Callable[[], Extra], otherwise: Callable[[], Extra], findings: list[Finding]
+) -> Extra:
+    """What `work` gives.
+
+    Where its numerics fail, `otherwise` and a finding: no extra takes the blend with it.
+    """
     try:
         return work()
     except NUMERICAL_FAILURES as error:
@@ -167,7 +197,9 @@ def _extra(what: str, work: Callable[[], Extra], otherwise: Callable[[], Extra],
 
 
 def _of_failure(what: str, message: str) -> Finding:
-    return Finding("left_out_after_failure", None, f"{what} could not be computed and is left out ({message})")
+    return Finding(
+        "left_out_after_failure", None, f"{what} could not be computed and is left out ({message})"
+    )
 
 
 def _about_the_fit(method: BlendMethod) -> list[Finding]:
@@ -175,7 +207,9 @@ def _about_the_fit(method: BlendMethod) -> list[Finding]:
     inner = method.method if isinstance(method, Calibrated) else method
     found = []
     if getattr(inner, "stopped_early_", False):
-        found.append(Finding("stopped_early", None, "the search was stopped; this is the best it had found"))
+        found.append(
+            Finding("stopped_early", None, "the search was stopped; this is the best it had found")
+        )
     if not getattr(inner, "converged_", True):
         message = "the search for the weights did not converge: another blend may fit better; a larger ridge helps"
         found.append(Finding("not_converged", None, message))
@@ -215,7 +249,9 @@ def _explanation(
     """Reliability before and after, and what a cheaper blend would cost in score where costs are known."""
     best = pool.oof[best_alone(metric, solo)]
     tables = {"best member": best, "blend, fitted": fitted, "blend, cross-fitted": cross_fitted}
-    found: dict[str, Any] = {"reliability": {name: reliability(np.asarray(p), pool.y) for name, p in tables.items()}}
+    found: dict[str, Any] = {
+        "reliability": {name: reliability(np.asarray(p), pool.y) for name, p in tables.items()}
+    }
     if len(pool.names) > 1 and all(name in pool.costs for name in pool.names):
         from ensembler.blending.cost import frontier
 
@@ -235,10 +271,13 @@ def _with_probabilities(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding
     asked = [name for name in voters if name in wanted]
     if asked or not kept:
         raise RequestError(
-            f"member {(asked or voters)[0]!r} only votes and has no probabilities; --method hard or stack takes it"
+            f"member {(asked or voters)[0]!r} only votes and has no probabilities; --method hard "
+            "or stack takes it"
         )
     message = "only votes: it has no probabilities to blend and is left out; --method hard or stack takes it"
-    return pool.choose(kept), [Finding("votes_only", name, f"member {name!r} {message}") for name in voters]
+    return pool.choose(kept), [
+        Finding("votes_only", name, f"member {name!r} {message}") for name in voters
+    ]
 
 
 def _without(candidate: Candidate, method: BlendMethod, kept: Sequence[int]) -> BlendMethod:
@@ -268,13 +307,20 @@ def _candidate(spec: BlendSpec, pool: Pool, budget: float | None) -> Candidate:
     for name, value in (("metric", spec.metric), ("seed", spec.seed)):
         if accepts(spec.method, name):
             options.setdefault(name, value)
-    if spec.method == "simplex" and options.get("metric") not in ("log_loss", "brier") and "metric" not in spec.options:
+    if (
+        spec.method == "simplex"
+        and options.get("metric") not in ("log_loss", "brier")
+        and "metric" not in spec.options
+    ):
         options["metric"] = "log_loss"
     if budget is not None and accepts(spec.method, "time_limit"):
-        options.setdefault("time_limit", budget / (1 + PARTS))  # one search is the blend, the others its honest score
+        options.setdefault(
+            "time_limit", budget / (1 + PARTS)
+        )  # one search is the blend, the others its honest score
     if options.get("inputs") == "logits":
         raise RequestError(
-            "option inputs=logits: the members of a run are blended by their probabilities; leave it out"
+            "option inputs=logits: the members of a run are blended by their probabilities; leave "
+            "it out"
         )
     if spec.method == "weights":
         options["weights"] = _weights_in_order(spec, pool)
@@ -292,7 +338,9 @@ def _weights_in_order(spec: BlendSpec, pool: Pool) -> list[float]:
         return [given.get(name, 0.0) for name in pool.names]
     values = list(given or ())
     if len(values) != len(pool.names):
-        raise RequestError(f"{len(values)} weights for {len(pool.names)} members: {', '.join(pool.names)}")
+        raise RequestError(
+            f"{len(values)} weights for {len(pool.names)} members: {', '.join(pool.names)}"
+        )
     return values
 
 
@@ -334,18 +382,31 @@ def _learned(method: BlendMethod) -> dict[str, Any]:
 
 
 def _gains_over_baselines(
-    pool: Pool, narrowing: Narrowing | None, spec: BlendSpec, part: NDArray[np.int64], choice: Choice
+    pool: Pool,
+    narrowing: Narrowing | None,
+    spec: BlendSpec,
+    part: NDArray[np.int64],
+    choice: Choice,
 ) -> list[dict[str, Any]]:
     """The gain over what one would otherwise hand in: soft voting with a temperature, and greedy selection."""
     if len(pool.names) < 2:
         return []
-    baselines = [Candidate("soft", after="temperature"), Candidate("greedy", {"metric": spec.metric, "rounds": 25})]
+    baselines = [
+        Candidate("soft", after="temperature"),
+        Candidate("greedy", {"metric": spec.metric, "rounds": 25}),
+    ]
     gains = []
     for baseline in baselines:
         make = baseline.make if narrowing is None else narrowing.around(baseline)
         theirs = cross_fit(make, pool.oof, pool.y, part)
         gain = paired_gain(
-            spec.metric, choice.cross_fitted, baseline.label, theirs, pool.y, pool.groups, seed=spec.seed
+            spec.metric,
+            choice.cross_fitted,
+            baseline.label,
+            theirs,
+            pool.y,
+            pool.groups,
+            seed=spec.seed,
         )
         gains.append(gain.less(abs(choice.correction)).to_json())
     return gains

@@ -8,7 +8,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DECISION_METRICS = ("f1_macro", "balanced_accuracy", "accuracy", "cohen_kappa")
-LABEL_SET_DECISIONS = ("f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss")  # of several labels at once
+LABEL_SET_DECISIONS = (
+    "f1_macro",
+    "f1_micro",
+    "f1_samples",
+    "accuracy",
+    "hamming_loss",
+)  # of several labels at once
 
 
 class BlendSpec(BaseModel):
@@ -18,29 +24,44 @@ class BlendSpec(BaseModel):
 
     method: str = Field("auto", description="auto, or a blend method by name.")
     metric: str = Field("log_loss", description="What the blend is chosen by.")
-    members: tuple[str, ...] | None = Field(None, min_length=1, description="Only these members (default: all).")
+    members: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Only these members (default: all)."
+    )
     weights: dict[str, float] | tuple[float, ...] | None = Field(
         None, description="Weights by hand for method: weights, by member or in their order."
     )
     name: str | None = Field(None, description="What the blend is called (default: the method).")
-    merge: Literal["mean", "logits", "geometric", "max"] = Field("mean", description="How a member's views are merged.")
-    views: tuple[str, ...] | None = Field(None, min_length=1, description="Only these views (default: all there are).")
+    merge: Literal["mean", "logits", "geometric", "max"] = Field(
+        "mean", description="How a member's views are merged."
+    )
+    views: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Only these views (default: all there are)."
+    )
     calibrate: Literal["none", "temperature", "vector", "biases"] = Field(
         "none",
-        description="What follows the blend: a temperature, a scale and a bias for each class, or biases that move the "
-        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, cohen_kappa). Of a multi-label target a "
+        description="What follows the blend: a temperature, a scale and a bias for each class, or "
+        "biases that move the "
+        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, cohen_kappa). Of a "
+        "multi-label target a "
         "scale and biases that all labels share, or a threshold for each label.",
     )
     calibrate_members: Literal["none", "temperature", "vector"] = Field(
         "none", description="The same for each member before it is blended."
     )
     prune: float | None = Field(
-        None, gt=0, lt=1, description="Leave out members nearer than this to a better one (mean total variation)."
+        None,
+        gt=0,
+        lt=1,
+        description="Leave out members nearer than this to a better one (mean total variation).",
     )
     max_cost: float | None = Field(
-        None, gt=0, description="Seconds a sample may take: only members that fit this together are blended."
+        None,
+        gt=0,
+        description="Seconds a sample may take: only members that fit this together are blended.",
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="Options of the method, such as rounds: 50.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the method, such as rounds: 50."
+    )
     seed: int = Field(0, ge=0, description="Seed of the cross-fitting parts and of the bootstrap.")
 
     @model_validator(mode="after")
@@ -49,15 +70,19 @@ class BlendSpec(BaseModel):
             raise ValueError(f"weights are for method: weights, not for {self.method!r}")
         if self.weights is None and self.method == "weights":
             raise ValueError(
-                "method: weights needs weights: {a: 2, b: 1} in a recipe, --weights a=2,b=1 on the command line"
+                "method: weights needs weights: {a: 2, b: 1} in a recipe, --weights a=2,b=1 on the "
+                "command line"
             )
         values = self.weights.values() if isinstance(self.weights, dict) else self.weights or (1.0,)
         if any(not math.isfinite(v) or v < 0 for v in values) or sum(values) in (0, math.inf):
-            raise ValueError(f"weights {self.weights} should be finite, not negative and not all zero")
+            raise ValueError(
+                f"weights {self.weights} should be finite, not negative and not all zero"
+            )
         decisions = tuple(dict.fromkeys((*DECISION_METRICS, *LABEL_SET_DECISIONS)))
         if self.calibrate == "biases" and self.metric not in decisions:
             raise ValueError(
-                f"calibrate: biases needs a metric of decisions; metric should be one of {', '.join(decisions)}"
+                "calibrate: biases needs a metric of decisions; metric should be one of "
+                f"{', '.join(decisions)}"
             )
         if self.members is not None and len(set(self.members)) != len(self.members):
             raise ValueError(f"members {list(self.members)} name one twice")
@@ -66,6 +91,10 @@ class BlendSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _weights_mean_method(cls, content: Any) -> Any:
-        if isinstance(content, dict) and content.get("weights") is not None and content.get("method", "auto") == "auto":
+        if (
+            isinstance(content, dict)
+            and content.get("weights") is not None
+            and content.get("method", "auto") == "auto"
+        ):
             return {**content, "method": "weights"}
         return content

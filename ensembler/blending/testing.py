@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,9 @@ def invented_pool(
 class BlendContract:
     """The contract.
 
-    `contains_members` says that every single member is in the family, so that a fit can only gain, and
-    `keeps_a_lone_member` that a pool of one member gives that member. Scores that are no probabilities stay within 0
-    and 1 all the same, but their rows need not sum to one.
+    `contains_members` says that every single member is in the family, so that a fit can only gain,
+    and `keeps_a_lone_member` that a pool of one member gives that member. Scores that are no
+    probabilities stay within 0 and 1 all the same, but their rows need not sum to one.
     """
 
     contains_members = False
@@ -63,7 +64,9 @@ class BlendContract:
 
     def test_the_order_of_members_does_not_matter(self, method: BlendMethod) -> None:
         stack, y = invented_pool()
-        assert np.allclose(self.fit(method, stack, y), self.fit(method, stack[::-1], y), atol=self.tolerance)
+        assert np.allclose(
+            self.fit(method, stack, y), self.fit(method, stack[::-1], y), atol=self.tolerance
+        )
 
     def test_the_order_of_rows_does_not_matter(self, method: BlendMethod) -> None:
         stack, y = invented_pool()
@@ -112,8 +115,12 @@ class BlendContract:
         probs = self.fit(method, stack.astype(dtype), y)
         assert np.abs(probs - self.fit(method, stack, y)).mean() < 0.02
 
-    @pytest.mark.parametrize(("members", "rows", "classes"), [(1, 40, 2), (2, 30, 2), (12, 10, 3), (3, 6, 6)])
-    def test_small_pools_do_not_break_it(self, method: BlendMethod, members: int, rows: int, classes: int) -> None:
+    @pytest.mark.parametrize(
+        ("members", "rows", "classes"), [(1, 40, 2), (2, 30, 2), (12, 10, 3), (3, 6, 6)]
+    )
+    def test_small_pools_do_not_break_it(
+        self, method: BlendMethod, members: int, rows: int, classes: int
+    ) -> None:
         stack, y = invented_pool(members, rows, classes)
         assert np.isfinite(self.fit(method, stack, y)).all()
 
@@ -123,7 +130,9 @@ class BlendContract:
         assert np.isfinite(self.fit(method, hot, y)).all()
         assert np.isfinite(self.fit(method, np.full_like(stack, 1 / 3), y)).all()
 
-    def test_it_is_never_worse_than_its_best_member_on_the_fitted_rows(self, method: BlendMethod) -> None:
+    def test_it_is_never_worse_than_its_best_member_on_the_fitted_rows(
+        self, method: BlendMethod
+    ) -> None:
         if not self.contains_members:
             return
         stack, y = invented_pool()
@@ -141,6 +150,8 @@ class BlendContract:
             (lambda s, y: ((s > 0.5).astype(int), y), "floating-point"),
         ],
     )
-    def test_what_does_not_fit_is_refused_at_the_door(self, method: BlendMethod, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    def test_what_does_not_fit_is_refused_at_the_door(
+        self, method: BlendMethod, change: Callable[..., Any], message: str
+    ) -> None:
         with pytest.raises(RequestError, match=message):
             self.fit(method, *change(*invented_pool()))

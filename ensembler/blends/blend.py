@@ -30,7 +30,9 @@ class BlendOutcome:
     run: str
     result: BlendResult
     rows: NDArray[np.int64]  # positions among the train rows of those it was fitted on
-    stages: tuple[BlendOutcome, ...] = ()  # the blends it is made of, when it is made of several tasks
+    stages: tuple[
+        BlendOutcome, ...
+    ] = ()  # the blends it is made of, when it is made of several tasks
 
     @property
     def n_rows(self) -> int:
@@ -77,12 +79,15 @@ def blend_run(
     """Find the blend that `spec` asks for over the complete members of one target and keep it as `blends/<name>/`.
 
     `part` `[train rows]` are parts of cross-fitting that several blends share; `asked` is what the
-    whole was asked to be made of, when this blend is its last stage (default: `spec` and its members).
+    whole was asked to be made of, when this blend is its last stage (default: `spec` and its
+    members).
     """
     name = check_name("blend", spec.name or spec.method)
     members = spec.members if members is None else members
     if name in _blends_below(store, members or ()):
-        raise RequestError(f"blend {name!r} cannot be made of itself; --name gives the new blend another name")
+        raise RequestError(
+            f"blend {name!r} cannot be made of itself; --name gives the new blend another name"
+        )
     found = read_pool(
         store,
         members,
@@ -114,7 +119,8 @@ def _flattered(store: RunStore, members: Sequence[str]) -> list[dict[str, Any]]:
     for name in members:
         if not name.startswith(BLEND_PREFIX) and store.member(name).is_flattered:
             message = (
-                f"member {name!r}: its epochs were chosen by the rows it is scored on, so its score, and that of the "
+                f"member {name!r}: its epochs were chosen by the rows it is scored on, so its "
+                "score, and that of the "
                 "blend, are a little too good"
             )
             found.append(Finding("chosen_by_score", name, message).to_json())
@@ -136,7 +142,10 @@ def keep_blend(
     views: Sequence[str] | None,
     asked: Asked,
 ) -> None:
-    """Write a blend of `target` into the store; `asked` decides later whether it is still current."""
+    """Write a blend of `target` into the store.
+
+    `asked` decides later whether it is still current.
+    """
     clean_up(store.folder, store.lock_path)
     result = outcome.result
     oof = np.full((len(store.samples.train), len(classes)), np.nan, np.float32)
@@ -173,14 +182,21 @@ def _storable(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def blend_fingerprint(store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None) -> str:
+def blend_fingerprint(
+    store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None
+) -> str:
     """A digest of everything a blend is made from: its options and its members' predictions."""
     predictions = _predictions(store, members)
-    return fingerprint({"spec": spec.model_dump(mode="json"), "members": predictions, "views": list(views or [])})
+    return fingerprint(
+        {"spec": spec.model_dump(mode="json"), "members": predictions, "views": list(views or [])}
+    )
 
 
 def members_changed_since(store: RunStore, name: str) -> list[str]:
-    """The members that a blend was made from and that predict otherwise now, or are gone; [] where it does not say."""
+    """The members that a blend was made from and that predict otherwise now, or are gone.
+
+    [] where it does not say.
+    """
     made_from = (store.blend(name).record.model_extra or {}).get("made_from")
     if not isinstance(made_from, dict):
         return []
@@ -210,10 +226,14 @@ def _sums(store: RunStore, name: str) -> dict[str, str]:
     return store.member(name).record.sha256
 
 
-def is_current(store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None) -> bool:
+def is_current(
+    store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None
+) -> bool:
     """Whether the store holds this very blend of these very predictions."""
     name = spec.name or spec.method
     if name not in store.blends:
         return False
     record = store.blend(name).record
-    return (record.model_extra or {}).get("fingerprint") == blend_fingerprint(store, spec, members, views)
+    return (record.model_extra or {}).get("fingerprint") == blend_fingerprint(
+        store, spec, members, views
+    )

@@ -24,12 +24,18 @@ COMPOSED = "composed"
 
 
 def blend_label(
-    store: RunStore, spec: BlendSpec, *, members: Sequence[str] | None = None, trust: Sequence[str] = (), **options: Any
+    store: RunStore,
+    spec: BlendSpec,
+    *,
+    members: Sequence[str] | None = None,
+    trust: Sequence[str] = (),
+    **options: Any,
 ) -> BlendOutcome:
     """Find the blend of the run's label and keep it; further `options` are those of `blend_run`.
 
-    When the label is composed of tasks that have members, a blend is made for each task (`<name>.<task>`), their
-    product (`<name>.composed`), and at last the blend of that product with the members that predict the label itself.
+    When the label is composed of tasks that have members, a blend is made for each task
+    (`<name>.<task>`), their product (`<name>.composed`), and at last the blend of that product with
+    the members that predict the label itself.
     """
     composition = store.composition
     names = members if members is not None else spec.members
@@ -41,11 +47,14 @@ def blend_label(
     lacking = [task for task, found in of_task.items() if not found]
     if lacking and not direct:
         raise MissingFileError(
-            f"no complete member predicts {composition.name!r}, and of its tasks {', '.join(lacking)} has none either; "
+            f"no complete member predicts {composition.name!r}, and of its tasks "
+            f"{', '.join(lacking)} has none either; "
             "--target TASK blends the members of one task"
         )
     if lacking:
-        return blend_run(store, spec, members=direct, target=composition.name, trust=trust, **options)
+        return blend_run(
+            store, spec, members=direct, target=composition.name, trust=trust, **options
+        )
     part = _shared_parts(store, composition, seed=spec.seed)
     name = spec.name or spec.method
     asked = (spec, sorted({*direct, *(m for found in of_task.values() for m in found)}))
@@ -83,7 +92,8 @@ def blend_label(
 def _shared_parts(store: RunStore, composition: Composition, *, seed: int) -> NDArray[np.int64]:
     """Parts of cross-fitting `[train rows]` that the blends of all tasks and of the label share.
 
-    Were they drawn anew for each blend, a row scored by one would have helped to fit another that it builds on.
+    Were they drawn anew for each blend, a row scored by one would have helped to fit another that
+    it builds on.
     """
     labels = store.samples.labels(composition.name, composition.classes, "train")
     return fitting_parts(labels + 1, store.samples.folds() + 1, store.samples.groups(), seed=seed)
@@ -96,9 +106,17 @@ def stage_spec(spec: BlendSpec, name: str, members: Sequence[str]) -> BlendSpec:
         changes["calibrate"] = "none"  # decisions are moved once, at the end
     if spec.weights is not None:
         if not isinstance(spec.weights, dict):
-            raise RequestError("weights of a composed class go by name, such as --weights mask_a=2,mask_b=1")
-        weights = {m: spec.weights[key] for m in members if (key := _weight_name(m)) in spec.weights}
-        changes |= {"weights": weights} if sum(weights.values()) > 0 else {"weights": None, "method": "soft"}
+            raise RequestError(
+                "weights of a composed class go by name, such as --weights mask_a=2,mask_b=1"
+            )
+        weights = {
+            m: spec.weights[key] for m in members if (key := _weight_name(m)) in spec.weights
+        }
+        changes |= (
+            {"weights": weights}
+            if sum(weights.values()) > 0
+            else {"weights": None, "method": "soft"}
+        )
     return spec.model_copy(update=changes)
 
 
@@ -114,20 +132,28 @@ def _keep_composed(
     views: Sequence[str] | None,
     asked: Asked,
 ) -> BlendOutcome:
-    """Compose the tasks' blends and keep what comes out; observed co-occurrence is counted on a row's other parts."""
+    """Compose the tasks' blends and keep what comes out.
+
+    Observed co-occurrence is counted on a row's other parts.
+    """
     began = time.perf_counter()
     composition = composition_of(store)
-    rows = np.array(sorted(set.intersection(*(set(s.rows.tolist()) for s in stages.values()))), np.int64)
+    rows = np.array(
+        sorted(set.intersection(*(set(s.rows.tolist()) for s in stages.values()))), np.int64
+    )
     labels = store.samples.labels(composition.name, composition.classes, "train")
     rows = rows[labels[rows] >= 0]
     honest, fitted = (
-        {task: _at(rows, s.rows, probs) for task, s, probs in _oofs(stages, kind)} for kind in ("oof", "fitted_oof")
+        {task: _at(rows, s.rows, probs) for task, s, probs in _oofs(stages, kind)}
+        for kind in ("oof", "fitted_oof")
     )
     fitted_probs = compose_probs(store, fitted)
     if composition.prior == "observed":
         oof = np.empty_like(fitted_probs)
         for fit, scored in splits(part[rows]):
-            oof[scored] = compose_probs(store, {t: p[scored] for t, p in honest.items()}, count_on=rows[fit])
+            oof[scored] = compose_probs(
+                store, {t: p[scored] for t, p in honest.items()}, count_on=rows[fit]
+            )
     else:
         oof = compose_probs(store, honest)
     tests = {task: s.result.test for task, s in stages.items() if s.result.test is not None}
@@ -151,11 +177,15 @@ def _keep_composed(
     return outcome
 
 
-def _oofs(stages: Mapping[str, BlendOutcome], kind: str) -> list[tuple[str, BlendOutcome, NDArray[np.float32]]]:
+def _oofs(
+    stages: Mapping[str, BlendOutcome], kind: str
+) -> list[tuple[str, BlendOutcome, NDArray[np.float32]]]:
     return [(task, stage, getattr(stage.result, kind)) for task, stage in stages.items()]
 
 
-def _at(rows: NDArray[np.int64], among: NDArray[np.int64], probs: NDArray[np.floating]) -> NDArray[np.floating]:
+def _at(
+    rows: NDArray[np.int64], among: NDArray[np.int64], probs: NDArray[np.floating]
+) -> NDArray[np.floating]:
     return probs[np.searchsorted(among, rows)]
 
 

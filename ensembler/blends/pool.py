@@ -39,13 +39,22 @@ class BlendMember:
         """The blend's record; like a member's it has target and classes."""
         return self.blend.record
 
-    def oof(self, classes: Sequence[str], _merge: Merge, _views: Sequence[str] | None) -> NDArray[np.floating]:
-        """Its cross-fitted probabilities `[train samples, classes]`; views were merged when it was made."""
+    def oof(
+        self, classes: Sequence[str], _merge: Merge, _views: Sequence[str] | None
+    ) -> NDArray[np.floating]:
+        """Its cross-fitted probabilities `[train samples, classes]`.
+
+        Views were merged when it was made.
+        """
         return np.asarray(self.blend.oof)[:, [self.record.classes.index(name) for name in classes]]
 
-    def test(self, classes: Sequence[str], _merge: Merge, _views: Sequence[str] | None) -> NDArray[np.floating]:
+    def test(
+        self, classes: Sequence[str], _merge: Merge, _views: Sequence[str] | None
+    ) -> NDArray[np.floating]:
         """Its test probabilities `[1, test samples, classes]`: folds were averaged when it was made."""
-        return np.asarray(self.blend.test)[None][..., [self.record.classes.index(name) for name in classes]]
+        return np.asarray(self.blend.test)[None][
+            ..., [self.record.classes.index(name) for name in classes]
+        ]
 
 
 @dataclass(frozen=True)
@@ -69,11 +78,12 @@ def read_pool(
 ) -> StorePool:
     """Read the complete members (all of the target's, or those named) as one pool.
 
-    A name `blend:NAME` stands for a blend of the run, its cross-fitted predictions being out of fold. `costs` are the
-    seconds a sample takes by member; what is not given is taken from the members' records.
+    A name `blend:NAME` stands for a blend of the run, its cross-fitted predictions being out of
+    fold. `costs` are the seconds a sample takes by member; what is not given is taken from the
+    members' records.
 
-    Rows that no member predicts (never validated, unlabelled) are left out. A row that only some predict is an
-    error unless `common_rows`.
+    Rows that no member predicts (never validated, unlabelled) are left out. A row that only some
+    predict is an error unless `common_rows`.
     """
     opened = _open_members(store, members, target)
     target = opened[0].record.target
@@ -92,16 +102,22 @@ def read_pool(
         classes=classes,
         folds=opened[0].folds[rows],
         groups=None if groups is None else groups[rows],
-        test=_kept(partial(member.test, classes, merge, views) for member in opened) if has_test else None,
+        test=_kept(partial(member.test, classes, merge, views) for member in opened)
+        if has_test
+        else None,
         test_y=test_labels if has_test else None,
         votes_only=tuple(name for name, record in record_of.items() if record.kind == "labels"),
-        other_folds=tuple(name for name, record in record_of.items() if _has_other_folds(record, opened[0], rows)),
+        other_folds=tuple(
+            name for name, record in record_of.items() if _has_other_folds(record, opened[0], rows)
+        ),
         costs={**_costs(store, record_of), **(costs or {})},
     )
     return StorePool(pool, rows, target)
 
 
-def _open_members(store: RunStore, members: Sequence[str] | None, target: str | None) -> list[Member | BlendMember]:
+def _open_members(
+    store: RunStore, members: Sequence[str] | None, target: str | None
+) -> list[Member | BlendMember]:
     if members is None:
         label = target or _label_target(store)
         opened: list[Member | BlendMember] = list(store.members_of(label)) if label else []
@@ -115,12 +131,19 @@ def _open_members(store: RunStore, members: Sequence[str] | None, target: str | 
         raise MissingFileError(f"run {store.name!r} has no complete member to blend{hint}")
     targets = {member.record.target for member in opened}
     if len(targets) > 1:
-        raise RequestError(f"members of several targets cannot be blended: {', '.join(sorted(targets))}")
+        raise RequestError(
+            f"members of several targets cannot be blended: {', '.join(sorted(targets))}"
+        )
     return opened
 
 
-def _of_target(member: Member | BlendMember, target: str | None, store: RunStore) -> Member | BlendMember:
-    """A member of several targets as one of `target`; without one, of the label or else its first."""
+def _of_target(
+    member: Member | BlendMember, target: str | None, store: RunStore
+) -> Member | BlendMember:
+    """A member of several targets as one of `target`.
+
+    Without one, of the label or else its first.
+    """
     if isinstance(member, BlendMember) or (target is None and not member.record.tasks):
         return member
     label = store.samples.targets[0]
@@ -146,7 +169,10 @@ def _stacked(parts: Sequence[Callable[[], NDArray[np.floating]]]) -> NDArray[np.
 
 
 def _kept(parts: Iterable[Callable[[], NDArray[np.floating]]]) -> tuple[NDArray[np.floating], ...]:
-    """The arrays that `parts` make; those that no longer fit into memory beside the earlier ones lie on disk."""
+    """The arrays that `parts` make.
+
+    Those that no longer fit into memory beside the earlier ones lie on disk.
+    """
     kept: list[NDArray[np.floating]] = []
     for part in parts:
         array = np.asarray(part())
@@ -166,7 +192,9 @@ def _only(rows: NDArray[np.int64], stack: NDArray[np.float32]) -> NDArray[np.flo
     return stack[:, : len(rows)]
 
 
-def _has_other_folds(record: MemberRecord, first: Member | BlendMember, rows: NDArray[np.int64]) -> bool:
+def _has_other_folds(
+    record: MemberRecord, first: Member | BlendMember, rows: NDArray[np.int64]
+) -> bool:
     if isinstance(first, Member) and record.fold_column != first.record.fold_column:
         return True
     # One fold in test.npy means that the folds were averaged before they came here.
@@ -177,7 +205,9 @@ def _costs(store: RunStore, records: Mapping[str, MemberRecord]) -> dict[str, fl
     """Seconds that one new sample takes with all folds and views of a member, as measured when it predicted."""
     n_train, n_test = len(store.samples.train), len(store.samples.test)
     return {
-        name: record.seconds_by_phase["predicting"] * record.folds / (n_train + record.folds * n_test)
+        name: record.seconds_by_phase["predicting"]
+        * record.folds
+        / (n_train + record.folds * n_test)
         for name, record in records.items()
         if record.seconds_by_phase.get("predicting")
     }
@@ -202,9 +232,12 @@ def _rows(
     if partly.any() and not common_rows:
         lacking = members[int((~predicted[:, partly]).any(axis=1).argmax())].name
         raise RequestError(
-            f"member {lacking!r} has no prediction for {int(partly.sum())} of the rows that others predict; "
+            f"member {lacking!r} has no prediction for {int(partly.sum())} of the rows that others "
+            "predict; "
             "--common-rows blends on the rows that all of them predict"
         )
     if not everywhere.any():
-        raise RequestError(f"no labelled train row of run {store.name!r} is predicted by all of its members")
+        raise RequestError(
+            f"no labelled train row of run {store.name!r} is predicted by all of its members"
+        )
     return np.flatnonzero(everywhere).astype(np.int64)

@@ -46,7 +46,8 @@ def blend_spec(
 ) -> BlendSpec:
     """The blend that the command line asks for; what it does not say is the recipe's.
 
-    Raises RequestError for unknown members, weights that do not fit them, and options that are not there.
+    Raises RequestError for unknown members, weights that do not fit them, and options that are not
+    there.
     """
     recipe = store.lock.get("recipe")
     base = dict((recipe.get("blend") if isinstance(recipe, dict) else None) or {})
@@ -57,11 +58,18 @@ def blend_spec(
     given["members"] = None if members is None else list(members)
     given["views"] = None if views is None else list(views)
     given["method"] = method
-    given |= {"calibrate": calibrate, "calibrate_members": calibrate_members, "prune": prune, "max_cost": max_cost}
+    given |= {
+        "calibrate": calibrate,
+        "calibrate_members": calibrate_members,
+        "prune": prune,
+        "max_cost": max_cost,
+    }
     if weights is not None:
         given["method"] = method or "weights"
         known = list(members or base.get("members") or store.pool_members)
-        given["weights"] = parse_weights(weights, known if store.composition is None else [*known, "composed"])
+        given["weights"] = parse_weights(
+            weights, known if store.composition is None else [*known, "composed"]
+        )
     typed = dict(_option(option) for option in options)
     if typed:
         given["options"] = {**base.get("options", {}), **typed}
@@ -80,8 +88,10 @@ def _check_code(store: RunStore, spec: BlendSpec, typed: Mapping[str, Any]) -> N
     for key, value in spec.options.items():
         if is_own(value) and key not in typed:
             raise RequestError(
-                f"{store.recipe_lock_path} names code to blend with, {value!r}, and what a record names is not run; if "
-                f"it is yours, name it: --method {spec.method} --option {key}={value}, or `ens run RECIPE`"
+                f"{store.recipe_lock_path} names code to blend with, {value!r}, and what a record "
+                "names is not run; if "
+                f"it is yours, name it: --method {spec.method} --option {key}={value}, or `ens run "
+                "RECIPE`"
             )
 
 
@@ -104,7 +114,9 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{key!r} is not an option of a blend; {nearest(key, BlendSpec.model_fields, most=40)}"
+        return (
+            f"{key!r} is not an option of a blend; {nearest(key, BlendSpec.model_fields, most=40)}"
+        )
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     return f"{key} is {first['input']!r}; {first['msg'].replace('Input should be', 'expected').lower()}"
@@ -125,7 +137,9 @@ def parse_weights(text: str, members: Sequence[str]) -> dict[str, float]:
     if any("=" in part for part in parts):
         raise RequestError(f"--weights {text!r}: give every weight a name (a=2,b=1) or none (2,1)")
     if len(parts) != len(members):
-        raise RequestError(f"--weights has {len(parts)} values for {len(members)} members: {', '.join(members)}")
+        raise RequestError(
+            f"--weights has {len(parts)} values for {len(members)} members: {', '.join(members)}"
+        )
     return {name: _weight(value) for name, value in zip(members, parts, strict=True)}
 
 

@@ -48,7 +48,12 @@ def hand_in(
         check_output(out)
     name = blend or blend_to_submit(store) or _only_blend(store)
     spec = changed_spec(
-        submission_spec(store), format=format, columns=columns, template=template, per=per, reduce=reduce
+        submission_spec(store),
+        format=format,
+        columns=columns,
+        template=template,
+        per=per,
+        reduce=reduce,
     )
     if columns is None and template is None:
         spec = _named_after(spec, store, store.blend(name).record.target)
@@ -58,14 +63,17 @@ def hand_in(
     changed = members_changed_since(store, name)
     if changed:
         notes.append(
-            f"blend {name!r} was made before the predictions of {', '.join(changed)} changed; `ens blend {store.name}` "
+            f"blend {name!r} was made before the predictions of {', '.join(changed)} changed; `ens "
+            f"blend {store.name}` "
             f"with --name {name} and its options makes it again"
         )
     if out is None:
         submit_blend(store, name, spec, by_hand=True, on_note=notes.append)
     else:
         write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
-    return HandedIn(store.name, name, path, len(table), tuple(str(c) for c in table.columns), tuple(notes))
+    return HandedIn(
+        store.name, name, path, len(table), tuple(str(c) for c in table.columns), tuple(notes)
+    )
 
 
 def _named_after(spec: SubmissionSpec, store: RunStore, target: str) -> SubmissionSpec:
@@ -80,8 +88,12 @@ def _only_blend(store: RunStore) -> str:
     if len(store.blends) == 1:
         return store.blends[0]
     if not store.blends:
-        raise MissingFileError(f"run {store.name!r} has no blend yet; `ens blend {store.name}` makes one")
-    raise RequestError(f"run {store.name!r} has several blends; say which with --blend: {', '.join(store.blends)}")
+        raise MissingFileError(
+            f"run {store.name!r} has no blend yet; `ens blend {store.name}` makes one"
+        )
+    raise RequestError(
+        f"run {store.name!r} has several blends; say which with --blend: {', '.join(store.blends)}"
+    )
 
 
 def changed_spec(
@@ -111,7 +123,9 @@ def changed_spec(
         first = error.errors()[0]
         message = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
         option = f"--{first['loc'][0]} " if first["loc"] else ""
-        raise RequestError(f"{option}{first['input'] if first['loc'] else ''}: {message}".lstrip(": ")) from error
+        raise RequestError(
+            f"{option}{first['input'] if first['loc'] else ''}: {message}".lstrip(": ")
+        ) from error
 
 
 def submit_blend(
@@ -122,7 +136,10 @@ def submit_blend(
     by_hand: bool = False,
     on_note: Callable[[str], None] | None = None,
 ) -> bool:
-    """Make the named blend the run's submission, perhaps `by_hand`; False when the run has no rows to submit."""
+    """Make the named blend the run's submission, perhaps `by_hand`.
+
+    False when the run has no rows to submit.
+    """
     blend = store.blend(name)
     made_of = {
         "blend": name,
@@ -134,7 +151,9 @@ def submit_blend(
     with claim(store.lock_path, wait=True):
         record = blend.record
         how: dict[str, Any] = {"by_hand": by_hand, "on_note": on_note}
-        return write_submission(store, spec, np.asarray(blend.test), record.target, record.classes, made_of, **how)
+        return write_submission(
+            store, spec, np.asarray(blend.test), record.target, record.classes, made_of, **how
+        )
 
 
 def submission_spec(store: RunStore) -> SubmissionSpec:

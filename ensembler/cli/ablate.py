@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ensembler.cli.evaluate import print_gains
-from ensembler.cli.options import Artifacts, Debug, Device, Json, Overrides, Quiet, RecipeArgument, Workers, names
+from ensembler.cli.options import (
+    Artifacts,
+    Debug,
+    Device,
+    Json,
+    Overrides,
+    Quiet,
+    RecipeArgument,
+    Workers,
+    names,
+)
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import duration, number, print_json, print_table, stoppable
 
@@ -22,22 +32,40 @@ def command(
         typer.Option(
             "--axis",
             metavar="OPTION=A,B",
-            help="A member option and values to try, such as augment=none,light; several axes make every combination.",
+            help="A member option and values to try, such as augment=none,light; several axes make "
+            "every combination.",
         ),
     ],
     member: Annotated[
-        str | None, typer.Option("--member", metavar="NAME", help="The member to vary (default: the recipe's first).")
+        str | None,
+        typer.Option(
+            "--member", metavar="NAME", help="The member to vary (default: the recipe's first)."
+        ),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option("--folds", min=2, help="How many folds to split into (default: the recipe's).")
+        int | None,
+        typer.Option(
+            "--folds", min=2, help="How many folds to split into (default: the recipe's)."
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of every variant.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Epochs of every variant.")
+    ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, max=100, help="Train every variant with so many seeds, and average scores.")
+        int,
+        typer.Option(
+            "--seeds",
+            min=1,
+            max=100,
+            help="Train every variant with so many seeds, and average scores.",
+        ),
     ] = 1,
-    metrics: Annotated[str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to compare.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to compare.")
+    ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="The run of the variants (default: RECIPE-ablate-OPTION).")
+        str | None,
+        typer.Option("--name", help="The run of the variants (default: RECIPE-ablate-OPTION)."),
     ] = None,
     overrides: Overrides = None,
     device: Device = "auto",
@@ -93,8 +121,17 @@ def print_ablation(ablation: Ablation) -> None:
     gains = [(variant.name, gain) for variant in others for gain in (variant.gains or {}).values()]
     print_gains(first.name, gains, ablation.n_groups)
     if ablation.seeds == 1:
-        print("One seed each: another seed moves a score too, which no interval here knows; --seeds 3 counts it in.")
+        print(
+            "One seed each: another seed moves a score too, which no interval here knows; --seeds "
+            "3 counts it in."
+        )
     elif ablation.seeds < 5:
         few = {2: "two", 3: "three"}.get(ablation.seeds, str(ablation.seeds))
-        print(f"Of {few} seeds little is known of how seeds differ: intervals are as wide as that leaves them.")
-    print(f"Logits of all variants are kept: `ens blend {ablation.run} --target {ablation.target}` blends them.")
+        print(
+            f"Of {few} seeds little is known of how seeds differ: intervals are as wide as that "
+            "leaves them."
+        )
+    print(
+        f"Logits of all variants are kept: `ens blend {ablation.run} --target {ablation.target}` "
+        "blends them."
+    )

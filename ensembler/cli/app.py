@@ -76,7 +76,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """Train K-fold members, keep every prediction, and hand in the best honest blend."""
 
@@ -91,7 +93,10 @@ def main() -> NoReturn:
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
-    except (KeyboardInterrupt, typer.Abort):  # before the work began, or in a command that has nothing to resume
+    except (
+        KeyboardInterrupt,
+        typer.Abort,
+    ):  # before the work began, or in a command that has nothing to resume
         print_error("stopped; give the same command again", exit_code=1)
         sys.exit(1)
     except (EnsemblerError, OSError) as error:
@@ -102,17 +107,22 @@ def main() -> NoReturn:
         # Typer's usage errors: their class depends on Typer's version, their interface does not.
         if not hasattr(error, "format_message"):
             raise
-        print_error(f"{error.format_message()} (`{_command_named()} --help` lists what there is)", exit_code=2)
+        print_error(
+            f"{error.format_message()} (`{_command_named()} --help` lists what there is)",
+            exit_code=2,
+        )
         sys.exit(2)
 
 
 def _prepare_streams() -> None:
     """Let every command print, whatever it was started with: closed streams, or an encoding without some letters."""
-    # A closed one is opened at once: a file that is opened later would get its number otherwise, and what is printed.
+    # A closed one is opened at once: a file that is opened later would get its number otherwise,
+    # and what is printed.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        # Where a stream has been put elsewhere in the middle of a line it cannot be changed, and stays as it is.
+        # Where a stream has been put elsewhere in the middle of a line it cannot be changed, and
+        # stays as it is.
         with contextlib.suppress(OSError):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -136,9 +146,15 @@ def _report(error: EnsemblerError | OSError) -> int:
         return 1
     place = error.filename or "standard output"
     if error.errno in FULL:
-        message = str(disk_full(Path(error.filename), error)) if error.filename else f"{error.strerror}: {place}"
+        message = (
+            str(disk_full(Path(error.filename), error))
+            if error.filename
+            else f"{error.strerror}: {place}"
+        )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        message = f"no permission to write or read {place}; choose another folder with --artifacts DIR"
+        message = (
+            f"no permission to write or read {place}; choose another folder with --artifacts DIR"
+        )
     else:
         message = f"{error.strerror or error}: {place}"
     code = 1 if error.errno in (*FULL, errno.EIO) else 2

@@ -18,16 +18,28 @@ if TYPE_CHECKING:
 def command(
     recipe: RecipeArgument,
     leak_test: Annotated[
-        bool, typer.Option("--leak-test", help="Score a cheap model under plain and under grouped folds.")
+        bool,
+        typer.Option(
+            "--leak-test", help="Score a cheap model under plain and under grouped folds."
+        ),
     ] = False,
     adversarial: Annotated[
-        bool, typer.Option("--adversarial", help="Ask a cheap model to tell train images from test images.")
+        bool,
+        typer.Option(
+            "--adversarial", help="Ask a cheap model to tell train images from test images."
+        ),
     ] = False,
     preview: Annotated[
         Path | None,
-        typer.Option("--preview", metavar="PNG", help="Draw prepared and augmented images as the networks see them."),
+        typer.Option(
+            "--preview",
+            metavar="PNG",
+            help="Draw prepared and augmented images as the networks see them.",
+        ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there is an error or a warning.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 when there is an error or a warning.")
+    ] = False,
     overrides: Overrides = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -73,26 +85,37 @@ def print_audit(audit: Audit) -> None:
     """Print counts, findings with what mends them, the probes, and the verdict."""
     for target, classes in audit.counts.get("classes", {}).items():
         splits = sorted({split for counted in classes.values() for split in counted}, reverse=True)
-        rows = [[name, *(str(counted.get(split, 0)) for split in splits)] for name, counted in classes.items()]
+        rows = [
+            [name, *(str(counted.get(split, 0)) for split in splits)]
+            for name, counted in classes.items()
+        ]
         print_table(f"rows by class of {target}", ["class", *splits], rows)
     for key in ("folds", "groups", "sizes", "kinds"):
         if audit.counts.get(key):
             print(f"{key}: " + ", ".join(f"{name} {n}" for name, n in audit.counts[key].items()))
     for finding in audit.findings:
         print(f"\n{finding.severity} {finding.code}: {finding.message}")
-        shown = ", ".join(finding.files[:5]) + (f" and {len(finding.files) - 5} more" if len(finding.files) > 5 else "")
+        shown = ", ".join(finding.files[:5]) + (
+            f" and {len(finding.files) - 5} more" if len(finding.files) > 5 else ""
+        )
         if shown:
             print(f"  files: {shown}")
         if finding.mend:
             print(f"  mend:  {finding.mend}")
     if audit.leak is not None:
         leak = audit.leak
-        print(f"\nleak test on {leak.n} rows, {leak.n_groups} groups by {leak.group}, accuracy of {leak.target}:")
+        print(
+            f"\nleak test on {leak.n} rows, {leak.n_groups} groups by {leak.group}, accuracy of "
+            f"{leak.target}:"
+        )
         print(f"  plain folds   {leak.plain}\n  grouped folds {leak.grouped}")
         print(f"  {leak.plain.value:.2f} would have been {leak.grouped.value:.2f}")
     if audit.adversarial is not None:
         print(f"\nadversarial validation, AUC of train against test: {audit.adversarial}")
         if audit.adversarial_null is not None:
-            print(f"  some train groups against the others: {audit.adversarial_null}; test groups are not known,")
+            print(
+                f"  some train groups against the others: {audit.adversarial_null}; test groups "
+                "are not known,"
+            )
             print("  so a model may know them again, and only what lies above that is a shift")
     print(f"\n{audit.verdict}")

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from ensembler.cli.kfold import train_and_report
-from ensembler.cli.options import Artifacts, Debug, Device, Folds, Jobs, Json, Members, Overrides, Quiet, RecipeArgument
+from ensembler.cli.options import (
+    Artifacts,
+    Debug,
+    Device,
+    Folds,
+    Jobs,
+    Json,
+    Members,
+    Overrides,
+    Quiet,
+    RecipeArgument,
+)
 
 
 def command(
@@ -20,5 +31,15 @@ def command(
 ) -> None:
     """Train the members that torchensemble makes (bagging, voting, snapshot, ...), an ensemble for each fold."""
     train_and_report(
-        "bag", recipe, overrides, members, folds, device, None, jobs, json=json, quiet=quiet, artifacts=artifacts
+        "bag",
+        recipe,
+        overrides,
+        members,
+        folds,
+        device,
+        None,
+        jobs,
+        json=json,
+        quiet=quiet,
+        artifacts=artifacts,
     )

@@ -17,56 +17,101 @@ if TYPE_CHECKING:
 def command(
     run: RunArgument,
     method: Annotated[
-        str | None, typer.Option("--method", help="auto, soft, hard, geometric, weights and the others in the docs.")
+        str | None,
+        typer.Option(
+            "--method", help="auto, soft, hard, geometric, weights and the others in the docs."
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", metavar="A=2,B=1", help="Weights by hand, by name or in the order of `ens ls RUN`."),
+        typer.Option(
+            "--weights",
+            metavar="A=2,B=1",
+            help="Weights by hand, by name or in the order of `ens ls RUN`.",
+        ),
     ] = None,
     members: Members = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="Blend the members of this target alone (default: the label).")
+        str | None,
+        typer.Option(
+            "--target", help="Blend the members of this target alone (default: the label)."
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="What the blend is called (default: the method).")] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="What the blend is chosen by (log_loss).")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the blend is called (default: the method).")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="What the blend is chosen by (log_loss).")
+    ] = None,
     options: Annotated[
         list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; may stand several times."),
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="An option of the method; may stand several times.",
+        ),
     ] = None,
     calibrate: Annotated[
-        str | None, typer.Option("--calibrate", help="What follows the blend: none, temperature, vector or biases.")
+        str | None,
+        typer.Option(
+            "--calibrate", help="What follows the blend: none, temperature, vector or biases."
+        ),
     ] = None,
     calibrate_members: Annotated[
-        str | None, typer.Option("--calibrate-members", help="The same for each member before it is blended.")
+        str | None,
+        typer.Option("--calibrate-members", help="The same for each member before it is blended."),
     ] = None,
     prune: Annotated[
         float | None,
-        typer.Option("--prune", metavar="0.02", help="Leave out members nearer than this to a better one."),
+        typer.Option(
+            "--prune", metavar="0.02", help="Leave out members nearer than this to a better one."
+        ),
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option("--max-cost", metavar="SECONDS", help="What a sample may cost with all members of the blend."),
+        typer.Option(
+            "--max-cost",
+            metavar="SECONDS",
+            help="What a sample may cost with all members of the blend.",
+        ),
     ] = None,
     costs: Annotated[
         str | None,
-        typer.Option("--costs", metavar="A=0.01,B=0.002", help="Seconds a sample by member, where not measured."),
+        typer.Option(
+            "--costs",
+            metavar="A=0.01,B=0.002",
+            help="Seconds a sample by member, where not measured.",
+        ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the course of the search, every member's worth, and reliability.")
+        bool,
+        typer.Option(
+            "--explain",
+            help="Show the course of the search, every member's worth, and reliability.",
+        ),
     ] = False,
-    merge: Annotated[str | None, typer.Option("--merge", help="How views are merged (mean).")] = None,
-    views: Annotated[str | None, typer.Option("--views", metavar="A,B", help="Only these views.")] = None,
+    merge: Annotated[
+        str | None, typer.Option("--merge", help="How views are merged (mean).")
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option("--views", metavar="A,B", help="Only these views.")
+    ] = None,
     trust: Annotated[
-        str | None, typer.Option("--trust", metavar="A,B", help="Members to use although they look leaked.")
+        str | None,
+        typer.Option("--trust", metavar="A,B", help="Members to use although they look leaked."),
     ] = None,
     common_rows: Annotated[
         bool, typer.Option("--common-rows", help="Blend on the rows that all members predict.")
     ] = False,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="30s", help="Stop searching after this time, with the best so far."),
+        typer.Option(
+            "--budget", metavar="30s", help="Stop searching after this time, with the best so far."
+        ),
     ] = None,
-    submit: Annotated[bool, typer.Option("--submit", help="Make this blend the submission.")] = False,
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Make this blend the submission.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -115,7 +160,9 @@ def command(
             costs=None if costs is None else parse_costs(costs),
             explain=explain,
         )
-        submitted = submit and submit_blend(store, outcome.result.name, submission_spec(store), by_hand=True)
+        submitted = submit and submit_blend(
+            store, outcome.result.name, submission_spec(store), by_hand=True
+        )
         if not json:
             for warning in outcome.result.warnings:
                 progress.warn(str(warning["message"]))
@@ -131,7 +178,8 @@ def command(
             print(f"It is the submission now: {store.submission_path}")
         else:
             print(
-                f"`ens blend {run} --name {outcome.result.name} --submit ...` or `ens submit {run} --blend "
+                f"`ens blend {run} --name {outcome.result.name} --submit ...` or `ens submit {run} "
+                "--blend "
                 f"{outcome.result.name}` hands it in."
             )
 
@@ -139,7 +187,9 @@ def command(
 def print_outcome(outcome: BlendOutcome) -> None:
     """Print weights, the three scores and the gain of a blend."""
     result = outcome.result
-    metric = result.details.get("searched_by") or (result.gain["metric"] if result.gain else "score")
+    metric = result.details.get("searched_by") or (
+        result.gain["metric"] if result.gain else "score"
+    )
     rows = [
         [worth["member"], number(worth["weight"]), number(worth["solo"]), number(worth["marginal"])]
         for worth in result.details["members"]
@@ -152,7 +202,8 @@ def print_outcome(outcome: BlendOutcome) -> None:
     columns = ["cross_fitted", "fitted", "holdout"]
     metrics = list(result.scores["cross_fitted"] or {})
     body = [
-        [metric, *(number((result.scores.get(column) or {}).get(metric)) for column in columns)] for metric in metrics
+        [metric, *(number((result.scores.get(column) or {}).get(metric)) for column in columns)]
+        for metric in metrics
     ]
     print_table(f"scores of {result.name} on {outcome.n_rows} rows", ["metric", *columns], body)
     gains = [result.gain] if result.gain is not None else []
@@ -160,7 +211,11 @@ def print_outcome(outcome: BlendOutcome) -> None:
         noise = "" if gain.get("beyond_noise", gain["low"] > 0) else "; no gain beyond noise"
         if gain["high"] < 0:
             noise = "; worse, beyond noise"
-        own = " with thresholds of its own" if gain is result.gain and "thresholds" in result.details else ""
+        own = (
+            " with thresholds of its own"
+            if gain is result.gain and "thresholds" in result.details
+            else ""
+        )
         print(
             f"gain over {gain['over']}{own} in {gain['metric']}: {gain['value']:.4f} "
             f"({gain['low']:.4f} to {gain['high']:.4f}){noise}"
@@ -175,7 +230,10 @@ def print_explanation(outcome: BlendOutcome) -> None:
         print_table("families compared, cross-fitted", ["family", "score"], rows)
     for key, title in (("ridge_scores", "ridge"), ("shrinkage_scores", "shrinkage")):
         if result.details.get(key):
-            rows = [[f"{strength:.3g}", number(value, 5)] for strength, value in result.details[key].items()]
+            rows = [
+                [f"{strength:.3g}", number(value, 5)]
+                for strength, value in result.details[key].items()
+            ]
             print_table(f"{title} tried, cross-fitted log loss", [title, "log loss"], rows)
     if result.details.get("trajectory"):
         rows = [
@@ -192,7 +250,14 @@ def print_explanation(outcome: BlendOutcome) -> None:
         print_table(title, ["members", "s a sample", "log loss"], rows)
     for name, table in result.details.get("reliability", {}).items():
         rows = [
-            [f"{b['low']:.1f} to {b['high']:.1f}", str(b["n"]), number(b["confidence"]), number(b["accuracy"])]
+            [
+                f"{b['low']:.1f} to {b['high']:.1f}",
+                str(b["n"]),
+                number(b["confidence"]),
+                number(b["accuracy"]),
+            ]
             for b in table
         ]
-        print_table(f"reliability of {name}", ["confidence", "rows", "mean confidence", "accuracy"], rows)
+        print_table(
+            f"reliability of {name}", ["confidence", "rows", "mean confidence", "accuracy"], rows
+        )

@@ -19,9 +19,13 @@ MOST = 12  # members in a matrix on a terminal
 def command(
     run: RunArgument,
     members: Members = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with plots.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with plots.")
+    ] = None,
     merge: Annotated[str, typer.Option("--merge", help="How views are merged (mean).")] = "mean",
-    views: Annotated[str | None, typer.Option("--views", metavar="A,B", help="Only these views.")] = None,
+    views: Annotated[
+        str | None, typer.Option("--views", metavar="A,B", help="Only these views.")
+    ] = None,
     common_rows: Annotated[
         bool, typer.Option("--common-rows", help="Compare on the rows that all members predict.")
     ] = False,
@@ -57,7 +61,10 @@ def print_diversity(result: RunDiversity) -> None:
             ("disagreement: share of rows classified differently", found.disagreement),
             ("error correlation: do they err together", found.error_correlation),
         ):
-            rows = [[name, *(number(value, 3) for value in row)] for name, row in zip(found.names, matrix, strict=True)]
+            rows = [
+                [name, *(number(value, 3) for value in row)]
+                for name, row in zip(found.names, matrix, strict=True)
+            ]
             print_table(f"{result.run}: {title}", ["member", *found.names], rows)
     rows = []
     for i, name in enumerate(found.names):
@@ -76,6 +83,9 @@ def print_diversity(result: RunDiversity) -> None:
     columns = ["member", "agreement OOF", "agreement test", "rows saved", "most of"]
     print_table(f"{result.run}: each member beside the others, {result.n_rows} rows", columns, rows)
     for name in found.shifted:
-        print(f"{name} agrees with the others differently on test rows: a leak, or rows it sees differently.")
+        print(
+            f"{name} agrees with the others differently on test rows: a leak, or rows it sees "
+            "differently."
+        )
     if result.page is not None:
         print(f"The page: {result.page}")

@@ -15,12 +15,18 @@ def command(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> N
     if json:
         print_json(report.to_json())
         return
-    print(f"ensembler-toolkit {report.version}, Python {report.python}, {report.processor}, {report.cores} cores")
+    print(
+        f"ensembler-toolkit {report.version}, Python {report.python}, {report.processor}, "
+        f"{report.cores} cores"
+    )
     for device in report.devices:
         print(f"device: {device}")
     for extra in report.extras:
         missing = f"; missing: {', '.join(extra.missing)}" if extra.missing else ""
-        print(f"extra {extra.name} ({extra.adds}): {'installed' if not extra.missing else 'not installed'}{missing}")
+        print(
+            f"extra {extra.name} ({extra.adds}): "
+            f"{'installed' if not extra.missing else 'not installed'}{missing}"
+        )
     for name, version in report.packages.items():
         print(f"  {name} {version}")
     for problem in report.problems:

@@ -22,20 +22,34 @@ SHOWN = ("accuracy", "f1_macro", "log_loss", "ece")
 def command(
     run: RunArgument,
     members: Members = None,
-    by_view: Annotated[bool, typer.Option("--by-view", help="Also score each view by itself.")] = False,
+    by_view: Annotated[
+        bool, typer.Option("--by-view", help="Also score each view by itself.")
+    ] = False,
     merge: Annotated[
         str, typer.Option("--merge", help="How views are merged: mean, logits, geometric or max.")
     ] = "mean",
-    views: Annotated[str | None, typer.Option("--views", metavar="A,B", help="Only these views.")] = None,
-    target: Annotated[str | None, typer.Option("--target", help="Only members and blends of this target.")] = None,
-    per: Annotated[str, typer.Option("--per", help="Score each row, or each group as one: row or group.")] = "row",
+    views: Annotated[
+        str | None, typer.Option("--views", metavar="A,B", help="Only these views.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="Only members and blends of this target.")
+    ] = None,
+    per: Annotated[
+        str, typer.Option("--per", help="Score each row, or each group as one: row or group.")
+    ] = "row",
     reduce: Annotated[
-        str, typer.Option("--reduce", help="With --per group, what its rows become: mean, vote or max.")
+        str,
+        typer.Option("--reduce", help="With --per group, what its rows become: mean, vote or max."),
     ] = "mean",
     over: Annotated[
-        str | None, typer.Option("--over", metavar="NAME", help="Also show how much better than this one each is.")
+        str | None,
+        typer.Option(
+            "--over", metavar="NAME", help="Also show how much better than this one each is."
+        ),
     ] = None,
-    metrics: Annotated[str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to show.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to show.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -82,7 +96,11 @@ def command(
         print_json(result.to_json() | ({} if gains is None else {"gains": gains.to_json()}))
     else:
         print_evaluation(result, shown)
-        if (note := next(filter(None, (ordered_classes(name, result.classes) for name in shown)), None)) is not None:
+        if (
+            note := next(
+                filter(None, (ordered_classes(name, result.classes) for name in shown)), None
+            )
+        ) is not None:
             print(f"note: {note.message}")
         if gains is not None:
             print_gains(gains.over, gains.rows, gains.n_groups)
@@ -103,11 +121,18 @@ def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -
         best = [i for i, row in enumerate(rows) if row.submitted]
         several = len({row.target for row in rows}) > 1
         body = [
-            [_label(row, several=several), *(number(row.metrics.get(name)) for name in metrics), str(row.n)]
+            [
+                _label(row, several=several),
+                *(number(row.metrics.get(name)) for name in metrics),
+                str(row.n),
+            ]
             for row in rows
         ]
         print_table(
-            f"{evaluation.run}: {title}", ["target / name" if several else "name", *metrics, "rows"], body, best=best
+            f"{evaluation.run}: {title}",
+            ["target / name" if several else "name", *metrics, "rows"],
+            body,
+            best=best,
         )
     if evaluation.flattered:
         names = ", ".join(evaluation.flattered)
@@ -120,9 +145,14 @@ def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -
 def print_gains(over: str, rows: Sequence[tuple[str, Difference]], n_groups: int | None) -> None:
     """Print gains over one prediction with the intervals that hold for all comparisons together."""
     body = [
-        [name, d.metric, f"{d.value:+.4f}", f"{d.joint_low:+.4f} to {d.joint_high:+.4f}", d.verdict] for name, d in rows
+        [name, d.metric, f"{d.value:+.4f}", f"{d.joint_low:+.4f} to {d.joint_high:+.4f}", d.verdict]
+        for name, d in rows
     ]
-    print_table(f"gain over {over} (positive is better)", ["name", "metric", "gain", "95 % interval", ""], body)
+    print_table(
+        f"gain over {over} (positive is better)",
+        ["name", "metric", "gain", "95 % interval", ""],
+        body,
+    )
     n_comparisons = len({name for name, _ in rows})
     units = "rows" if n_groups is None else f"whole groups ({n_groups})"
     together = "one comparison for each metric"

@@ -12,40 +12,68 @@ from ensembler.cli.terminal import print_json
 
 
 def command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A new run's name, or a run to add members to.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A new run's name, or a run to add members to.")
+    ],
     labels: Annotated[
-        Path | None, typer.Option("--labels", metavar="FILE", help="CSV of id,label[,fold][,group]: the train rows.")
+        Path | None,
+        typer.Option(
+            "--labels", metavar="FILE", help="CSV of id,label[,fold][,group]: the train rows."
+        ),
     ] = None,
     member: Annotated[
         list[str] | None,
-        typer.Option("--member", metavar="NAME=OOF[,TEST]", help="A member's files; may stand several times."),
+        typer.Option(
+            "--member", metavar="NAME=OOF[,TEST]", help="A member's files; may stand several times."
+        ),
     ] = None,
-    kind: Annotated[str, typer.Option("--kind", help="What the files hold: probs, logits or labels.")] = "probs",
+    kind: Annotated[
+        str, typer.Option("--kind", help="What the files hold: probs, logits or labels.")
+    ] = "probs",
     test_ids: Annotated[
-        Path | None, typer.Option("--test-ids", metavar="FILE", help="CSV of id: the test rows in their order.")
+        Path | None,
+        typer.Option("--test-ids", metavar="FILE", help="CSV of id: the test rows in their order."),
     ] = None,
     test_labels: Annotated[
-        Path | None, typer.Option("--test-labels", metavar="FILE", help="CSV of id,label: labelled test rows.")
+        Path | None,
+        typer.Option("--test-labels", metavar="FILE", help="CSV of id,label: labelled test rows."),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", metavar="A,B", help="Names of the classes in the order of columns.")
+        str | None,
+        typer.Option(
+            "--classes", metavar="A,B", help="Names of the classes in the order of columns."
+        ),
     ] = None,
     multi_label: Annotated[
         str | None,
-        typer.Option("--multi-label", metavar="SEP", help="Labels are sets: what stands between labels, such as ' '."),
+        typer.Option(
+            "--multi-label",
+            metavar="SEP",
+            help="Labels are sets: what stands between labels, such as ' '.",
+        ),
     ] = None,
     no_label: Annotated[
-        str | None, typer.Option("--no-label", help="With --multi-label, what is written for none of the labels.")
+        str | None,
+        typer.Option(
+            "--no-label", help="With --multi-label, what is written for none of the labels."
+        ),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Import every member whose files lie here.")
+        Path | None,
+        typer.Option("--folder", metavar="DIR", help="Import every member whose files lie here."),
     ] = None,
-    oof_pattern: Annotated[str, typer.Option("--oof-pattern", help="Their out-of-fold files.")] = "{name}_oof.npy",
-    test_pattern: Annotated[str, typer.Option("--test-pattern", help="Their test files.")] = "{name}_test.npy",
+    oof_pattern: Annotated[
+        str, typer.Option("--oof-pattern", help="Their out-of-fold files.")
+    ] = "{name}_oof.npy",
+    test_pattern: Annotated[
+        str, typer.Option("--test-pattern", help="Their test files.")
+    ] = "{name}_test.npy",
     by_position: Annotated[
         bool, typer.Option("--by-position", help="Match rows of files without ids by their order.")
     ] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="Accept members that lack some train rows.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Accept members that lack some train rows.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -65,7 +93,11 @@ def command(
     if folder is not None:
         members += find_members(folder, oof_pattern, test_pattern)
     given = Path(run)
-    target = given if (given / "samples.csv").is_file() else artifacts_folder(artifacts) / check_name("run", run)
+    target = (
+        given
+        if (given / "samples.csv").is_file()
+        else artifacts_folder(artifacts) / check_name("run", run)
+    )
     result = import_predictions(
         target,
         members,
@@ -84,5 +116,7 @@ def command(
     for note in result.notes:
         print(f"note: {note}")
     members_in = "1 member" if len(result.members) == 1 else f"{len(result.members)} members"
-    print(f"{members_in}, {result.train_rows} train rows, {result.test_rows} test rows in {target}.")
+    print(
+        f"{members_in}, {result.train_rows} train rows, {result.test_rows} test rows in {target}."
+    )
     print(f"Next: `ens blend {run}`")

@@ -12,9 +12,16 @@ from ensembler.cli.terminal import print_json
 
 
 def command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, a CSV, or the name of a shipped recipe.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the recipe goes.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a recipe that is there.")] = False,
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="A folder, a CSV, or the name of a shipped recipe."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where the recipe goes.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a recipe that is there.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -41,7 +41,17 @@ def command(
 ) -> None:
     """Train the K-fold members; each fold's logits are kept as it finishes."""
     train_and_report(
-        "kfold", recipe, overrides, members, folds, device, workers, jobs, json=json, quiet=quiet, artifacts=artifacts
+        "kfold",
+        recipe,
+        overrides,
+        members,
+        folds,
+        device,
+        workers,
+        jobs,
+        json=json,
+        quiet=quiet,
+        artifacts=artifacts,
     )
 
 
@@ -93,9 +103,15 @@ def train_and_report(
             }
         )
     else:
-        print(f"Trained {len(result.trained)} folds; complete members: {', '.join(result.complete) or 'none'}.")
+        print(
+            f"Trained {len(result.trained)} folds; complete members: "
+            f"{', '.join(result.complete) or 'none'}."
+        )
         if result.incomplete:
             print(f"Not complete yet: {', '.join(result.incomplete)}.")
-        print(f"Next: `ens run {recipe}` blends and submits; `ens ls {result.run}` shows what is there.")
+        print(
+            f"Next: `ens run {recipe}` blends and submits; `ens ls {result.run}` shows what is "
+            "there."
+        )
     if result.failures:
         raise typer.Exit(1)

@@ -11,7 +11,9 @@ from ensembler.cli.terminal import number, print_json, print_table
 
 
 def command(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name or folder; none = all runs.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run's name or folder; none = all runs.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -30,7 +32,10 @@ def command(
         elif not runs:
             print(f"No runs in {root} yet; `ens run RECIPE` makes one.")
         else:
-            rows = [[r.run, str(len(r.members)), str(len(r.blends)), "yes" if r.submission else "no"] for r in runs]
+            rows = [
+                [r.run, str(len(r.members)), str(len(r.blends)), "yes" if r.submission else "no"]
+                for r in runs
+            ]
             print_table(f"runs in {root}", ["run", "members", "blends", "submission"], rows)
         return
     listing = list_run(RunStore.open(run, artifacts), check=True)
@@ -48,7 +53,11 @@ def command(
         ]
         for m in listing.members
     ]
-    print_table(f"members of {listing.run}", ["member", "folds", "views", "accuracy", "log loss", "state"], rows)
+    print_table(
+        f"members of {listing.run}",
+        ["member", "folds", "views", "accuracy", "log loss", "state"],
+        rows,
+    )
     if listing.blends:
         body = [
             [
@@ -60,7 +69,12 @@ def command(
             ]
             for b in listing.blends
         ]
-        print_table("blends (cross-fitted)", ["blend", "method", "log loss", "accuracy", "submitted"], body)
+        print_table(
+            "blends (cross-fitted)", ["blend", "method", "log loss", "accuracy", "submitted"], body
+        )
     print(f"submission: {listing.submission or 'none yet'}")
     if listing.submission_altered:
-        print(f"It is not as it was written (altered or cut short): `ens submit {listing.run}` writes it again.")
+        print(
+            f"It is not as it was written (altered or cut short): `ens submit {listing.run}` "
+            "writes it again."
+        )

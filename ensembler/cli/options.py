@@ -9,17 +9,24 @@ import typer
 
 from ensembler.errors import RequestError
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name (artifacts/NAME) or its folder.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name (artifacts/NAME) or its folder.")
+]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Artifacts = Annotated[
-    Path | None, typer.Option("--artifacts", metavar="DIR", help="The folder of all runs (or ENS_ARTIFACTS).")
+    Path | None,
+    typer.Option("--artifacts", metavar="DIR", help="The folder of all runs (or ENS_ARTIFACTS)."),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; may stand several times."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a value of the recipe; may stand several times.",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers = Annotated[
@@ -28,16 +35,23 @@ Workers = Annotated[
         "--workers",
         min=0,
         max=256,
-        help="Processes that augment images (default: none on a CPU, up to 8 for a GPU, shared by --jobs).",
+        help="Processes that augment images (default: none on a CPU, up to 8 for a GPU, shared by "
+        "--jobs).",
     ),
 ]
 Jobs = Annotated[
     int,
     typer.Option(
-        "--jobs", min=1, max=256, metavar="N", help="Folds trained at once, for small networks that leave cores idle."
+        "--jobs",
+        min=1,
+        max=256,
+        metavar="N",
+        help="Folds trained at once, for small networks that leave cores idle.",
     ),
 ]
-Members = Annotated[str | None, typer.Option("--members", metavar="A,B", help="Only these members.")]
+Members = Annotated[
+    str | None, typer.Option("--members", metavar="A,B", help="Only these members.")
+]
 Folds = Annotated[str | None, typer.Option("--folds", metavar="0,2", help="Only these folds.")]
 
 
@@ -47,7 +61,9 @@ def names(given: str | None) -> tuple[str, ...] | None:
         return None
     parts = tuple(part.strip() for part in given.split(","))
     if not all(parts) or len(set(parts)) != len(parts):
-        raise RequestError(f"{given!r} should be names with commas between them, none empty or twice")
+        raise RequestError(
+            f"{given!r} should be names with commas between them, none empty or twice"
+        )
     return parts
 
 
@@ -57,5 +73,7 @@ def fold_numbers(given: str | None) -> tuple[int, ...] | None:
     if parts is None:
         return None
     if not all(part.isdecimal() for part in parts):
-        raise RequestError(f"--folds {given!r} should be fold numbers with commas between them, such as 0,2")
+        raise RequestError(
+            f"--folds {given!r} should be fold numbers with commas between them, such as 0,2"
+        )
     return tuple(int(part) for part in parts)

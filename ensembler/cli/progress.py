@@ -132,7 +132,9 @@ class LiveProgress(Warnings):
         self.left.epoch(epoch)
         if self._training is not None:
             done, left = self.left.done, self.left.text
-            self.bars.update(self._training, completed=done, description=_epoch_text(epoch), left=left)
+            self.bars.update(
+                self._training, completed=done, description=_epoch_text(epoch), left=left
+            )
 
     def fold_done(self, job: FoldJob, text: str) -> None:
         """Let a finished fold scroll by."""

@@ -14,20 +14,32 @@ from ensembler.cli.terminal import print_json
 
 def command(
     run: RunArgument,
-    blend: Annotated[str | None, typer.Option("--blend", metavar="NAME", help="The blend to hand in.")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="labels (the best class) or probs.")] = None,
-    columns: Annotated[str | None, typer.Option("--columns", metavar="id,label", help="Column names.")] = None,
+    blend: Annotated[
+        str | None, typer.Option("--blend", metavar="NAME", help="The blend to hand in.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="labels (the best class) or probs.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="id,label", help="Column names.")
+    ] = None,
     template: Annotated[
-        Path | None, typer.Option("--template", metavar="FILE", help="A sample submission to match exactly.")
+        Path | None,
+        typer.Option("--template", metavar="FILE", help="A sample submission to match exactly."),
     ] = None,
     per: Annotated[
-        str | None, typer.Option("--per", help="A row for each image, or one for each group: row or group.")
+        str | None,
+        typer.Option("--per", help="A row for each image, or one for each group: row or group."),
     ] = None,
     reduce: Annotated[
-        str | None, typer.Option("--reduce", help="With --per group, what its rows become: mean, vote or max.")
+        str | None,
+        typer.Option("--reduce", help="With --per group, what its rows become: mean, vote or max."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of the run's submission.csv.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write here instead of the run's submission.csv."
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,

@@ -28,7 +28,9 @@ def print_json(content: Any) -> None:
     text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # another encoding than UTF-8, or a file name in none: JSON can do without
+    except (
+        UnicodeEncodeError
+    ):  # another encoding than UTF-8, or a file name in none: JSON can do without
         text = json.dumps(_finite(content), allow_nan=False)
     print(text)
 
@@ -43,8 +45,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, best: Sequence[int] = ()) -> None:
-    """Print a table; the first column is text, the others numbers. Rows in `best` are bold on a terminal."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, best: Sequence[int] = ()
+) -> None:
+    """Print a table.
+
+    The first column is text, the others numbers. Rows in `best` are bold on a terminal.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -80,4 +87,6 @@ def stoppable(how_to_go_on: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Stopped(f"stopped; nothing finished is lost: {how_to_go_on} goes on from here") from None
+        raise Stopped(
+            f"stopped; nothing finished is lost: {how_to_go_on} goes on from here"
+        ) from None

@@ -1,8 +1,9 @@
 """How long the training that is planned may still take, from how long its latest epochs took.
 
-Other work on the machine comes and goes, so only the last few epochs count, and the first one of a member, which also
-warms up what lies beneath, only until there is another. A member that has not begun yet is as fast as another one of
-the same network, in proportion to the pixels it sees; of any other network nothing is known, and that is said.
+Other work on the machine comes and goes, so only the last few epochs count, and the first one of a
+member, which also warms up what lies beneath, only until there is another. A member that has not
+begun yet is as fast as another one of the same network, in proportion to the pixels it sees; of any
+other network nothing is known, and that is said.
 """
 
 from __future__ import annotations
@@ -47,9 +48,15 @@ class TimeLeft:
     jobs: dict[Fold, FoldJob] = field(default_factory=dict)
     done_epochs: dict[Fold, int] = field(default_factory=dict)
     finished: set[Fold] = field(default_factory=set)
-    _paces: dict[tuple[str, bool], _Recent] = field(default_factory=dict)  # of a member's or network's epochs
-    _tails: dict[str, _Recent] = field(default_factory=dict)  # what follows a member's last epoch of a fold
-    _heard: dict[Fold, float] = field(default_factory=dict)  # when folds at work told something last
+    _paces: dict[tuple[str, bool], _Recent] = field(
+        default_factory=dict
+    )  # of a member's or network's epochs
+    _tails: dict[str, _Recent] = field(
+        default_factory=dict
+    )  # what follows a member's last epoch of a fold
+    _heard: dict[Fold, float] = field(
+        default_factory=dict
+    )  # when folds at work told something last
 
     @property
     def total(self) -> int:
@@ -139,11 +146,18 @@ class TimeLeft:
 
     @property
     def _at_once(self) -> int:
-        """Folds at work now; one that was silent for far longer than its epochs take belongs to a dead process."""
+        """Folds at work now.
+
+        One that was silent for far longer than its epochs take belongs to a dead process.
+        """
         now, at_work = self.clock(), 0
         for fold, heard in self._heard.items():
             job = self.jobs[fold]
-            paces = [p.mean for frozen in (True, False) if (p := self._paces.get((_of_member(job), frozen)))]
+            paces = [
+                p.mean
+                for frozen in (True, False)
+                if (p := self._paces.get((_of_member(job), frozen)))
+            ]
             at_work += now - heard <= 60 + 5 * max(paces, default=0.0) * job.work
         return max(1, at_work)
 

@@ -16,18 +16,26 @@ from ensembler.cli.terminal import print_json, stoppable
 def command(
     run: RunArgument,
     views: Annotated[
-        str | None, typer.Option("--views", metavar="A,B", help="Views to add, such as identity,hflip,rot90.")
+        str | None,
+        typer.Option("--views", metavar="A,B", help="Views to add, such as identity,hflip,rot90."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DATA", help="A folder or CSV of new, unlabelled images.")
+        Path | None,
+        typer.Option("--data", metavar="DATA", help="A folder or CSV of new, unlabelled images."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where predictions for --data go (predictions.csv).")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Where predictions for --data go (predictions.csv)."
+        ),
     ] = None,
     members: Members = None,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", help="default, auto, eager, traced, compile, openvino, onnx (else the recipe's)."),
+        typer.Option(
+            "--engine",
+            help="default, auto, eager, traced, compile, openvino, onnx (else the recipe's).",
+        ),
     ] = None,
     device: Device = "auto",
     json: Json = False,
@@ -42,7 +50,10 @@ def command(
     from ensembler.predictions.store import RunStore
 
     if data is not None and views is not None:
-        raise RequestError("--data and --views do not go together: new images are predicted with the views of the run")
+        raise RequestError(
+            "--data and --views do not go together: new images are predicted with the views of the "
+            "run"
+        )
     store = RunStore.open(run, artifacts)
     check_training_installed("ens tta-predict")
     from ensembler.inference.engines.registry import check_engine, check_installed
@@ -57,11 +68,15 @@ def command(
     with stoppable(f"the same `ens tta-predict {run}`"), show_progress(quiet=quiet) as progress:
         workspace = workspace_of_run(store, progress, check=check_nobody_trains_otherwise)
         if data is not None:
-            new = predict_new(workspace, data, out, device=device, engine=engine, members=names(members))
+            new = predict_new(
+                workspace, data, out, device=device, engine=engine, members=names(members)
+            )
             if json:
                 print_json({**new.__dict__, "out": str(new.out)})
             else:
-                made = f"blend {new.blend}" if new.blend else f"soft vote of {', '.join(new.members)}"
+                made = (
+                    f"blend {new.blend}" if new.blend else f"soft vote of {', '.join(new.members)}"
+                )
                 told = sys.stderr if is_standard_output(new.out) else sys.stdout
                 print(f"{new.rows} predictions by {made} are in {new.out}.", file=told)
             return
@@ -74,5 +89,8 @@ def command(
         return
     for name, has in result.views.items():
         added = result.added.get(name, ())
-        print(f"{name}: {', '.join(has)}" + (f" (added {', '.join(added)})" if added else " (nothing to add)"))
+        print(
+            f"{name}: {', '.join(has)}"
+            + (f" (added {', '.join(added)})" if added else " (nothing to add)")
+        )
     print(f"Next: `ens evaluate {run} --by-view` shows what each view is worth.")

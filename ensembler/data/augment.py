@@ -1,8 +1,8 @@
 """Augmentation: a picture and a seed give a picture, whatever process asks and in whatever order.
 
-Every call gets a seed of its own, derived from the member's seed, fold, epoch, sample and how often the sample was
-drawn before in the epoch. So random streams never depend on the number of workers, and members of equal seeds see the
-same augmented images.
+Every call gets a seed of its own, derived from the member's seed, fold, epoch, sample and how often
+the sample was drawn before in the epoch. So random streams never depend on the number of workers,
+and members of equal seeds see the same augmented images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.presets import AS_IT_IS, MIRRORED, PRESETS, ColourMatrix, Hole, Preset, Warp, draw
+from ensembler.data.presets import (
+    AS_IT_IS,
+    MIRRORED,
+    PRESETS,
+    ColourMatrix,
+    Hole,
+    Preset,
+    Warp,
+    draw,
+)
 from ensembler.data.spec import AugmentSpec
 from ensembler.errors import RequestError, UnknownNameError
 
@@ -26,7 +35,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# albumentations asks the network for a newer version when it is imported; nothing here talks to the network.
+# albumentations asks the network for a newer version when it is imported; nothing here talks to the
+# network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 Augment = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
@@ -39,8 +49,9 @@ POLICIES = {
 }
 
 
-# Raised when the same transforms begin to draw differently, so that members trained before are trained again.
-# 2: every transform of an image draws its own numbers (before, all of albumentations' drew the same).
+# Raised when the same transforms begin to draw differently, so that members trained before are
+# trained again. 2: every transform of an image draws its own numbers (before, all of
+# albumentations' drew the same).
 _VERSION = 2
 
 
@@ -74,9 +85,10 @@ def check_augment(spec: AugmentSpec) -> None:
 def build_augment(spec: AugmentSpec, size: int, channels: int) -> Augment | None:
     """Build an augmentation of `[size, size, channels]` images; None when there is nothing to do.
 
-    `spec` is a preset's name, a list of albumentations transforms (`Name` or `{Name: {arguments}}`) with
-    `{torchvision: [...]}` for torchvision's v2 transforms, or albumentations' own serialised form. By
-    `{torchvision: [...], on: device}` whole batches are augmented where the network computes.
+    `spec` is a preset's name, a list of albumentations transforms (`Name` or `{Name: {arguments}}`)
+    with `{torchvision: [...]}` for torchvision's v2 transforms, or albumentations' own serialised
+    form. By `{torchvision: [...], on: device}` whole batches are augmented where the network
+    computes.
     """
     if isinstance(spec, str):
         if spec in POLICIES:
@@ -96,7 +108,10 @@ def _on_device(spec: Mapping[str, Any], size: int, channels: int) -> Augment:
     odd = sorted(set(spec) - {"torchvision", "on"})
     if odd or where not in ("cpu", "device"):
         given = f"{odd[0]!r}" if odd else f"on: {where!r}"
-        raise RequestError(f"augment: {given}; expected {{torchvision: [...]}}, with on: device or on: cpu if you like")
+        raise RequestError(
+            f"augment: {given}; expected {{torchvision: [...]}}, with on: device or on: cpu if you "
+            "like"
+        )
     kind = DeviceAugment if where == "device" else TorchvisionAugment
     return kind(_listed(spec["torchvision"]), size, channels)
 
@@ -168,7 +183,11 @@ def _warped(image: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     # What a picture is warped out of goes on as its mirror image: no edges that were not there.
     out = cv2.warpAffine(
-        image, _in_pixels(warp, height, width), (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT
+        image,
+        _in_pixels(warp, height, width),
+        (width, height),
+        flags=flags,
+        borderMode=cv2.BORDER_REFLECT,
     )
     return out.reshape(image.shape)  # OpenCV drops an axis of one channel
 
@@ -193,7 +212,9 @@ def _coloured(image: NDArray[np.uint8], colours: ColourMatrix) -> NDArray[np.uin
 def _blurred(image: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     import cv2
 
-    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).reshape(image.shape)
+    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).reshape(
+        image.shape
+    )
 
 
 def _noisy(image: NDArray[np.uint8], std: float, seed: int) -> NDArray[np.uint8]:
@@ -207,7 +228,10 @@ def _with_holes(image: NDArray[np.uint8], holes: Sequence[Hole]) -> NDArray[np.u
     out = image.copy()
     for hole in holes:
         top, left = round(hole.top * height), round(hole.left * width)
-        bottom, right = round((hole.top + hole.height) * height), round((hole.left + hole.width) * width)
+        bottom, right = (
+            round((hole.top + hole.height) * height),
+            round((hole.left + hole.width) * width),
+        )
         out[top:bottom, left:right] = colour
     return out
 
@@ -222,13 +246,16 @@ class AlbumentationsAugment:
         self.channels = channels
         if isinstance(steps, Mapping):
             transform = _deserialised(steps)
-            self.pipeline = transform if isinstance(transform, A.Compose) else A.Compose([transform])
+            self.pipeline = (
+                transform if isinstance(transform, A.Compose) else A.Compose([transform])
+            )
         else:
             self.pipeline = A.Compose([_albumentations(step, size) for step in steps])
 
     def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Augment one image `[height, width, channels]`; the same seed gives the same image."""
-        # By set_random_seed every transform would draw the same numbers: all would happen together, or none.
+        # By set_random_seed every transform would draw the same numbers: all would happen together,
+        # or none.
         self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return self._apply(image)
 
@@ -246,11 +273,17 @@ def _back_to_input(image: NDArray[Any], size: int, channels: int) -> NDArray[np.
     from ensembler.data.images import fit_to_input
 
     if image.dtype != np.uint8:
-        raise RequestError(f"the augmentation returns {image.dtype}; leave Normalize and ToFloat out, it is done later")
+        raise RequestError(
+            f"the augmentation returns {image.dtype}; leave Normalize and ToFloat out, it is done "
+            "later"
+        )
     if image.shape == (size, size, channels):
         return image
     return fit_to_input(
-        image if image.ndim == 3 and image.shape[2] == 3 else image.reshape(image.shape[:2]), size, channels, "stretch"
+        image if image.ndim == 3 and image.shape[2] == 3 else image.reshape(image.shape[:2]),
+        size,
+        channels,
+        "stretch",
     )
 
 
@@ -259,13 +292,16 @@ def _deserialised(spec: Mapping[str, Any]) -> Any:
 
     if "transform" not in spec:
         raise RequestError(
-            f"augment takes albumentations' serialised form (with the key transform), given {sorted(spec)}"
+            "augment takes albumentations' serialised form (with the key transform), given "
+            f"{sorted(spec)}"
         )
     _check_serialised(spec["transform"])
     try:
         return A.from_dict(dict(spec))
     except (KeyError, ValueError, TypeError) as error:
-        raise RequestError(f"augment: albumentations cannot build this pipeline ({error})") from error
+        raise RequestError(
+            f"augment: albumentations cannot build this pipeline ({error})"
+        ) from error
 
 
 def _check_serialised(node: Any) -> None:
@@ -286,7 +322,11 @@ def _transform_class(name: str) -> Any:
 
     found = getattr(A, name, None)
     if not (isinstance(found, type) and issubclass(found, (A.BasicTransform, A.BaseCompose))):
-        known = [n for n in dir(A) if isinstance(getattr(A, n), type) and issubclass(getattr(A, n), A.BasicTransform)]
+        known = [
+            n
+            for n in dir(A)
+            if isinstance(getattr(A, n), type) and issubclass(getattr(A, n), A.BasicTransform)
+        ]
         raise UnknownNameError("albumentations transform", name, known)
     return found
 
@@ -298,7 +338,9 @@ def name_and_arguments(step: Any) -> tuple[str, Any]:
     if isinstance(step, Mapping) and len(step) == 1:
         name, arguments = next(iter(step.items()))
         return str(name), {} if arguments is None else arguments
-    raise RequestError(f"transform {step!r}: expected a name, or one name with its arguments: {{Name: {{p: 0.5}}}}")
+    raise RequestError(
+        f"transform {step!r}: expected a name, or one name with its arguments: {{Name: {{p: 0.5}}}}"
+    )
 
 
 def _albumentations(step: Any, size: int) -> Any:
@@ -306,9 +348,13 @@ def _albumentations(step: Any, size: int) -> Any:
     transform = _transform_class(name)
     if isinstance(arguments, (list, tuple)):  # OneOf, SomeOf, Sequential: a list of transforms
         return transform([_albumentations(inner, size) for inner in arguments])
-    arguments = {key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in dict(arguments).items()}
+    arguments = {
+        key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in dict(arguments).items()
+    }
     if "transforms" in arguments:
-        arguments["transforms"] = [_albumentations(inner, size) for inner in arguments["transforms"]]
+        arguments["transforms"] = [
+            _albumentations(inner, size) for inner in arguments["transforms"]
+        ]
     if name in ("RandomResizedCrop", "RandomSizedCrop"):
         arguments.setdefault("size", (size, size))
     return _construct(transform, name, arguments, _albumentations_parameters(transform))
@@ -320,7 +366,9 @@ def _albumentations_parameters(transform: Any) -> list[str]:
     return [p for p in inspect.signature(transform).parameters if p not in ("args", "kwargs")]
 
 
-def _construct(transform: Any, name: str, arguments: dict[str, Any], parameters: Sequence[str]) -> Any:
+def _construct(
+    transform: Any, name: str, arguments: dict[str, Any], parameters: Sequence[str]
+) -> Any:
     import warnings
 
     unknown = [key for key in arguments if key not in parameters]
@@ -332,7 +380,9 @@ def _construct(transform: Any, name: str, arguments: dict[str, Any], parameters:
             return transform(**arguments)
     except (ValueError, TypeError, UserWarning) as error:
         first = str(error).strip().splitlines()
-        raise RequestError(f"{name}({arguments}): {' '.join(line.strip() for line in first[:3])}") from error
+        raise RequestError(
+            f"{name}({arguments}): {' '.join(line.strip() for line in first[:3])}"
+        ) from error
 
 
 class TorchvisionAugment:
@@ -350,7 +400,9 @@ class TorchvisionAugment:
         import torch
 
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        return _back_to_input(self._draw(pixels, seed).permute(1, 2, 0).numpy(), self.size, self.channels)
+        return _back_to_input(
+            self._draw(pixels, seed).permute(1, 2, 0).numpy(), self.size, self.channels
+        )
 
     def _draw(self, pixels: Tensor, seed: int) -> Tensor:
         with _own_stream(pixels.device, seed):
@@ -363,7 +415,8 @@ def _own_stream(device: torch.device, seed: int) -> Iterator[None]:
     """Seed torch's global generators, from which torchvision draws: those of the CPU and of `device`, no others."""
     import torch
 
-    # torch.manual_seed would seed all devices, and their dropout would depend on whether images are augmented here.
+    # torch.manual_seed would seed all devices, and their dropout would depend on whether images are
+    # augmented here.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
@@ -383,7 +436,8 @@ class DeviceAugment(TorchvisionAugment):
         drawn = [self._draw(image, seed) for image, seed in zip(pixels, seeds, strict=True)]
         if any(image.shape != pixels.shape[1:] or image.dtype != torch.uint8 for image in drawn):
             raise RequestError(
-                f"augment: with on: device transforms keep uint8 images of {tuple(pixels.shape[1:])}; these give "
+                "augment: with on: device transforms keep uint8 images of "
+                f"{tuple(pixels.shape[1:])}; these give "
                 f"{drawn[0].dtype} of {tuple(drawn[0].shape)}; leave on: device out"
             )
         return torch.stack(drawn).contiguous(memory_format=torch.channels_last)
@@ -397,7 +451,11 @@ def _torchvision(step: Any, size: int) -> Any:
     name, arguments = name_and_arguments(step)
     transform = getattr(v2, name, None)
     if not (isinstance(transform, type) and issubclass(transform, v2.Transform)):
-        known = [n for n in dir(v2) if isinstance(getattr(v2, n), type) and issubclass(getattr(v2, n), v2.Transform)]
+        known = [
+            n
+            for n in dir(v2)
+            if isinstance(getattr(v2, n), type) and issubclass(getattr(v2, n), v2.Transform)
+        ]
         raise UnknownNameError("torchvision transform", name, known)
     arguments = dict(arguments)
     if name == "RandomResizedCrop":

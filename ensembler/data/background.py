@@ -17,7 +17,8 @@ from ensembler.files import sha256_by_stat
 def rembg_step(model: str) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     """A step that turns what the model takes for background grey.
 
-    Raises RequestError when the model's weights are not on disk or cannot be read, MissingExtraError without rembg.
+    Raises RequestError when the model's weights are not on disk or cannot be read,
+    MissingExtraError without rembg.
     """
     weights = _weights_on_disk(model)
     if weights is None:
@@ -53,7 +54,11 @@ def _homes() -> list[Path]:
 
 
 def _weights_on_disk(model: str) -> Path | None:
-    places = [home / below for home in _homes() for below in (f"models/{model}/{model}.onnx", f"{model}.onnx")]
+    places = [
+        home / below
+        for home in _homes()
+        for below in (f"models/{model}/{model}.onnx", f"{model}.onnx")
+    ]
     return next((place for place in places if place.is_file()), None)
 
 
@@ -64,8 +69,11 @@ def _session(model: str, weights: Path) -> tuple[Any, Callable[..., Any]]:
         from rembg.sessions import sessions_class
     except ImportError as error:
         raise MissingExtraError("prepare step rembg", "rembg") from error
-    # Some of rembg's models run on a server that images would be sent to: only those with weights on disk count.
-    local = {kind.name(): kind for kind in sessions_class if getattr(kind, "is_local", lambda: True)()}
+    # Some of rembg's models run on a server that images would be sent to: only those with weights
+    # on disk count.
+    local = {
+        kind.name(): kind for kind in sessions_class if getattr(kind, "is_local", lambda: True)()
+    }
     if model not in local:
         raise UnknownNameError("rembg model", model, local)
     found: Any = local[model]
@@ -73,10 +81,14 @@ def _session(model: str, weights: Path) -> tuple[Any, Callable[..., Any]]:
     class OnDisk(found):  # type: ignore[misc]
         @classmethod
         def download_models(cls, *_: Any, **__: Any) -> str:
-            return str(weights)  # rembg itself would fetch the file again when its checksum is another
+            return str(
+                weights
+            )  # rembg itself would fetch the file again when its checksum is another
 
     try:
         session = OnDisk(model, onnxruntime.SessionOptions(), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no class with a public name
-        raise RequestError(f"prepare step rembg: {weights} cannot be read: {str(error)[:200]}") from error
+        raise RequestError(
+            f"prepare step rembg: {weights} cannot be read: {str(error)[:200]}"
+        ) from error
     return session, remove

@@ -43,7 +43,10 @@ class Part:
 
 
 def read_digits(root: str | None) -> tuple[list[Part], tuple[str, ...]]:
-    """The 1,797 handwritten digits, 8 x 8 grey, that come with scikit-learn; one part, all labelled."""
+    """The 1,797 handwritten digits, 8 x 8 grey, that come with scikit-learn.
+
+    One part, all labelled.
+    """
     from sklearn.datasets import load_digits
 
     if root is not None:
@@ -52,7 +55,9 @@ def read_digits(root: str | None) -> tuple[list[Part], tuple[str, ...]]:
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     ids = [f"digits-{i:04d}" for i in range(len(pixels))]
     classes = tuple(str(i) for i in range(10))
-    return [Part("train", ids, bunch.target.astype(np.int64), ArrayImages(pixels, "digits"))], classes
+    return [
+        Part("train", ids, bunch.target.astype(np.int64), ArrayImages(pixels, "digits"))
+    ], classes
 
 
 def read_fashion_mnist(root: str | None) -> tuple[list[Part], tuple[str, ...]]:
@@ -71,15 +76,24 @@ def read_fashion_mnist(root: str | None) -> tuple[list[Part], tuple[str, ...]]:
 
 
 def _find(root: Path, name: str) -> Path:
-    places = [folder / f"{name}{end}" for folder in (root, root / "FashionMNIST" / "raw") for end in (".gz", "")]
+    places = [
+        folder / f"{name}{end}"
+        for folder in (root, root / "FashionMNIST" / "raw")
+        for end in (".gz", "")
+    ]
     found = next((p for p in places if p.is_file()), None)
     if found is None:
-        raise DataError(f"{root} has no {name}(.gz); data.root should hold the four files of Fashion-MNIST")
+        raise DataError(
+            f"{root} has no {name}(.gz); data.root should hold the four files of Fashion-MNIST"
+        )
     return found
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an idx file of uint8, plain or gzipped; DataError when it is another format or cut short."""
+    """Read an idx file of uint8, plain or gzipped.
+
+    DataError when it is another format or cut short.
+    """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
@@ -92,5 +106,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     for n in shape:
         size *= n
     if len(content) != header + size:
-        raise DataError(f"{path} has {len(content) - header} values, its header says {size}; it was cut short")
+        raise DataError(
+            f"{path} has {len(content) - header} values, its header says {size}; it was cut short"
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -23,7 +23,8 @@ from ensembler.machine.cores import available_cores
 class Contents:
     """What is known of images before they are decoded: `checksum` of the content `[images]`, and `header`.
 
-    `header` is int32 `[images, 3]`: height, width and bits of a grey level; 0 where the file cannot be read.
+    `header` is int32 `[images, 3]`: height, width and bits of a grey level; 0 where the file cannot
+    be read.
     """
 
     checksum: NDArray[np.str_]
@@ -37,23 +38,35 @@ def read_contents(images: Images, cache: Path) -> Contents:
     """
     n = len(images)
     fingerprints = np.array([_of(images.fingerprint, images, i) for i in range(n)], dtype=np.str_)
-    names = hashlib.sha256("\n".join(images.name(i) for i in range(n)).encode(errors="surrogateescape"))
+    names = hashlib.sha256(
+        "\n".join(images.name(i) for i in range(n)).encode(errors="surrogateescape")
+    )
     path = cache / f"contents-{names.hexdigest()[:24]}.npz"
-    found: dict[str, NDArray[Any]] = {"content": np.zeros(n, "<U32"), "header": np.full((n, 3), -1, np.int32)}
+    found: dict[str, NDArray[Any]] = {
+        "content": np.zeros(n, "<U32"),
+        "header": np.full((n, 3), -1, np.int32),
+    }
     old = _read(path, n)
     if old is not None:
         same = old["fingerprint"] == fingerprints
         for name in found.keys() & old.keys():
             found[name][same] = old[name][same]
-    unread, unseen = np.flatnonzero(found["content"] == ""), np.flatnonzero(found["header"][:, 0] < 0)
+    unread, unseen = (
+        np.flatnonzero(found["content"] == ""),
+        np.flatnonzero(found["header"][:, 0] < 0),
+    )
     if len(unread) or len(unseen):
         with ThreadPoolExecutor(available_cores()) as pool:
-            found["content"][unread] = list(pool.map(lambda i: _of(images.content, images, i), unread.tolist()))
+            found["content"][unread] = list(
+                pool.map(lambda i: _of(images.content, images, i), unread.tolist())
+            )
             headers = list(pool.map(lambda i: _header(images, i), unseen.tolist()))
         found["header"][unseen] = np.array(headers, np.int32).reshape(len(unseen), 3)
         cache.mkdir(parents=True, exist_ok=True)
         with write_aside(path, durable=False) as file:
-            np.savez(file, fingerprint=fingerprints, content=found["content"], header=found["header"])
+            np.savez(
+                file, fingerprint=fingerprints, content=found["content"], header=found["header"]
+            )
     return Contents(found["content"], found["header"])
 
 
@@ -72,7 +85,9 @@ def _of(what: Callable[[int], str], images: Images, index: int) -> str:
 def _read(path: Path, n: int) -> dict[str, NDArray[Any]] | None:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            found = {name: file[name] for name in ("fingerprint", "content", "header") if name in file}
+            found = {
+                name: file[name] for name in ("fingerprint", "content", "header") if name in file
+            }
             found["fingerprint"], found["content"]
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # not there, or not whole: everything is read again

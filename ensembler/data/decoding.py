@@ -20,7 +20,9 @@ from ensembler.machine.memory import machine_memory
 
 # Pillow asks no other decoder: that of PostScript, for one, would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-MEGAPIXELS = 30.0  # a larger image is a decompression bomb or a mistake; `ENS_MAX_MEGAPIXELS` says otherwise
+MEGAPIXELS = (
+    30.0  # a larger image is a decompression bomb or a mistake; `ENS_MAX_MEGAPIXELS` says otherwise
+)
 _FIRST_BYTES = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -34,7 +36,9 @@ _FIRST_BYTES = (
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 _GREY_MODES = ("L", "1", "I", "F", "LA", *DEEP_MODES)
-_BAND = 1 << 20  # pixels converted at once, so that a conversion takes little beside the image itself
+_BAND = (
+    1 << 20
+)  # pixels converted at once, so that a conversion takes little beside the image itself
 _BYTES_PER_PIXEL = {"WEBP": 18}  # at the peak of decoding, as measured; of the other formats:
 _BYTES_OF_OTHERS = 12
 
@@ -43,8 +47,9 @@ _BYTES_OF_OTHERS = 12
 class Decoding:
     """How an image is decoded.
 
-    With `at_least`, a JPEG may come at 1/2, 1/4 or 1/8 of its sides as long as none is shorter than that. `bits` says
-    how many bits the levels of 16-bit files use (None: what the file says, else 16).
+    With `at_least`, a JPEG may come at 1/2, 1/4 or 1/8 of its sides as long as none is shorter than
+    that. `bits` says how many bits the levels of 16-bit files use (None: what the file says, else
+    16).
     """
 
     at_least: int | None = None
@@ -57,8 +62,8 @@ AS_IT_IS = Decoding()
 def decode(path: Path, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
     """Decode an image file to uint8 `[height, width, 3]` (RGB) or `[height, width]` (grey).
 
-    EXIF rotation is applied, 16 bits are scaled to 8, transparency is laid on white, the first frame of a GIF or TIFF
-    counts. Raises DataError naming the file and its fault.
+    EXIF rotation is applied, 16 bits are scaled to 8, transparency is laid on white, the first
+    frame of a GIF or TIFF counts. Raises DataError naming the file and its fault.
     """
     limit = max_pixels()
     try:
@@ -70,7 +75,11 @@ def decode(path: Path, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
     if not content:
         raise DataError(f"{path}: the file is empty")
     facts = _jpeg_facts(content)
-    reduced = facts is not None and how.at_least is not None and min(facts.height, facts.width) >= 2 * how.at_least
+    reduced = (
+        facts is not None
+        and how.at_least is not None
+        and min(facts.height, facts.width) >= 2 * how.at_least
+    )
     if facts is not None and not reduced and facts.height * facts.width <= limit:
         image = _decode_jpeg(content, facts)
         if image is not None:
@@ -86,7 +95,9 @@ def max_pixels() -> int:
     except ValueError:
         limit = 0.0
     if not 0 < limit < 4096:
-        raise RequestError(f"ENS_MAX_MEGAPIXELS={given!r}: expected the megapixels an image may have, such as 60")
+        raise RequestError(
+            f"ENS_MAX_MEGAPIXELS={given!r}: expected the megapixels an image may have, such as 60"
+        )
     return int(limit * 1e6)
 
 
@@ -136,7 +147,8 @@ def read_header(path: Path) -> Header | None:
 class _Quiet:
     """Keeps Pillow's warnings of large images and odd metadata back, however many threads decode at once.
 
-    `warnings.catch_warnings` in every thread would leave the filters of one thread behind in all others.
+    `warnings.catch_warnings` in every thread would leave the filters of one thread behind in all
+    others.
     """
 
     def __init__(self) -> None:
@@ -161,7 +173,8 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-# --- JPEG by OpenCV, whose pixels equal Pillow's ---------------------------------------------------------------------
+# --- JPEG by OpenCV, whose pixels equal Pillow's
+# ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -194,13 +207,22 @@ def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
         image = cv2.transpose(image)
     if orientation in (2, 4):
         return np.asarray(cv2.flip(image, 1 if orientation == 2 else 0))
-    turns = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 7: cv2.ROTATE_180, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    turns = {
+        3: cv2.ROTATE_180,
+        6: cv2.ROTATE_90_CLOCKWISE,
+        7: cv2.ROTATE_180,
+        8: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    }
     return np.asarray(cv2.rotate(image, turns[orientation])) if orientation in turns else image
 
 
 def _jpeg_facts(content: bytes) -> _JpegFacts | None:
-    """What the header of a colour JPEG says; None when it is cut short, or something that Pillow knows better."""
-    # A cut file ends without the end-of-image marker; OpenCV would fill the rest with grey and say nothing.
+    """What the header of a colour JPEG says.
+
+    None when it is cut short, or something that Pillow knows better.
+    """
+    # A cut file ends without the end-of-image marker; OpenCV would fill the rest with grey and say
+    # nothing.
     if content[:3] != b"\xff\xd8\xff" or b"\xff\xd9" not in content[-64:]:
         return None
     at, exif, xmp_turns = 2, b"", False
@@ -225,7 +247,10 @@ def _jpeg_facts(content: bytes) -> _JpegFacts | None:
 
 
 def _orientation(exif: bytes, xmp_turns: bool) -> int | None:
-    """The orientation in EXIF, 1 where nothing says one; None when it is broken, or stands in XMP alone."""
+    """The orientation in EXIF, 1 where nothing says one.
+
+    None when it is broken, or stands in XMP alone.
+    """
     from PIL import Image
 
     if not exif:
@@ -235,14 +260,17 @@ def _orientation(exif: bytes, xmp_turns: bool) -> int | None:
         with _quiet:
             tags.load(exif)
             found = tags.get(0x0112)
-    except Exception:  # broken EXIF raises whatever it meets; Pillow then decides for the whole file
+    except (
+        Exception
+    ):  # broken EXIF raises whatever it meets; Pillow then decides for the whole file
         return None
     if found is None:
         return None if xmp_turns else 1
     return found if isinstance(found, int) else None
 
 
-# --- everything else by Pillow ---------------------------------------------------------------------------------------
+# --- everything else by Pillow
+# ---------------------------------------------------------------------------------------
 
 
 def _decode_with_pillow(path: Path, content: bytes, limit: int, how: Decoding) -> NDArray[np.uint8]:
@@ -256,7 +284,9 @@ def _decode_with_pillow(path: Path, content: bytes, limit: int, how: Decoding) -
                 if how.bits is not None and _is_deep_colour(opened, content):
                     return _deep_colour(content, how.bits, opened.getexif().get(0x0112, 1))
                 if how.at_least is not None:
-                    opened.draft(None, (how.at_least, how.at_least))  # libjpeg decodes to a fraction; others do not
+                    opened.draft(
+                        None, (how.at_least, how.at_least)
+                    )  # libjpeg decodes to a fraction; others do not
                 opened.load()
                 # Orientation is read from the file itself; a converted copy may have lost it.
                 ImageOps.exif_transpose(opened, in_place=True)
@@ -276,7 +306,8 @@ def _decode_with_pillow(path: Path, content: bytes, limit: int, how: Decoding) -
 
 def _too_large(path: Path, pixels: str) -> DataError:
     return DataError(
-        f"{path}: {pixels} more than {max_pixels() / 1e6:g} megapixels; scale it down, leave it out, or allow more "
+        f"{path}: {pixels} more than {max_pixels() / 1e6:g} megapixels; scale it down, leave it "
+        "out, or allow more "
         "with ENS_MAX_MEGAPIXELS"
     )
 
@@ -312,7 +343,10 @@ def _deep_colour(content: bytes, bits: int, orientation: int) -> NDArray[np.uint
 
 
 def _levels(bits: int) -> NDArray[np.uint8]:
-    """What each of 65,536 levels becomes when those of `bits` bits are spread over 8; higher ones are white."""
+    """What each of 65,536 levels becomes when those of `bits` bits are spread over 8.
+
+    Higher ones are white.
+    """
     return np.clip(np.round(np.arange(65536) * (255 / (2**bits - 1))), 0, 255).astype(np.uint8)
 
 
@@ -342,8 +376,8 @@ def _conversion(image: Any, bits: int) -> Callable[[Any], NDArray[np.uint8]]:
         levels = _levels(bits)
         return lambda band: levels[np.asarray(band)]
     if image.mode == "I":
-        # It holds 16 bits in nearly every file; Pillow's own conversion would clip them to white. As it does not say
-        # how many bits it has, small values can only mean 8.
+        # It holds 16 bits in nearly every file; Pillow's own conversion would clip them to white.
+        # As it does not say how many bits it has, small values can only mean 8.
         return _scaled(255 / (2**bits - 1) if _highest(image) > 255 else 1.0)
     if image.mode == "F":
         return _scaled(255.0 if _highest(image) <= 1 else 1.0)
@@ -355,7 +389,9 @@ def _conversion(image: Any, bits: int) -> Callable[[Any], NDArray[np.uint8]]:
 
 
 def _highest(image: Any) -> float:
-    return max((float(np.nanmax(np.asarray(band), initial=0)) for _, band in _bands(image)), default=0.0)
+    return max(
+        (float(np.nanmax(np.asarray(band), initial=0)) for _, band in _bands(image)), default=0.0
+    )
 
 
 def _scaled(factor: float) -> Callable[[Any], NDArray[np.uint8]]:
@@ -374,7 +410,8 @@ def _on_white(band: Any) -> NDArray[np.uint8]:
     return np.asarray(Image.alpha_composite(ground, rgba).convert("RGB"))
 
 
-# --- memory ----------------------------------------------------------------------------------------------------------
+# --- memory
+# ----------------------------------------------------------------------------------------------------------
 
 
 class _Memory:
@@ -386,7 +423,10 @@ class _Memory:
 
     @contextmanager
     def taken(self, amount: int) -> Iterator[None]:
-        """Hold `amount` bytes while the block runs; what is larger than everything there is runs alone."""
+        """Hold `amount` bytes while the block runs.
+
+        What is larger than everything there is runs alone.
+        """
         amount = min(amount, self.size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= amount)

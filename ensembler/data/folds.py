@@ -21,8 +21,9 @@ from ensembler.targets.label_sets import indicators, labels_in, strata
 class SplitResult:
     """The table of a run and what is worth knowing about its split.
 
-    `table` has the samples' columns without `path` and `fold_given`, train rows first, then the rows of the test part,
-    then the held-out rows; `fold` is -1 where a row is never validated. `scheme: repeated` adds `fold_r2`, `fold_r3`...
+    `table` has the samples' columns without `path` and `fold_given`, train rows first, then the
+    rows of the test part, then the held-out rows; `fold` is -1 where a row is never validated.
+    `scheme: repeated` adds `fold_r2`, `fold_r3`...
     """
 
     table: pd.DataFrame
@@ -32,8 +33,8 @@ class SplitResult:
 def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
     """Split the samples as the recipe says; the same samples and seed give the same split.
 
-    A sample with several labels at once is stratified by the rarest of them. Raises DataError with the counts when the
-    classes or groups do not allow it.
+    A sample with several labels at once is stratified by the rarest of them. Raises DataError with
+    the counts when the classes or groups do not allow it.
     """
     table = samples.table.copy()
     target = samples.targets[0]
@@ -59,7 +60,14 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
         table[target] = samples.table[target]
     order = np.argsort(_part_of(table), kind="stable")
     fold_columns = [c for c in table.columns if c == "fold" or str(c).startswith("fold_r")]
-    columns = ["id", "split", "source", *fold_columns, *samples.targets, *(["group"] if "group" in table else [])]
+    columns = [
+        "id",
+        "split",
+        "source",
+        *fold_columns,
+        *samples.targets,
+        *(["group"] if "group" in table else []),
+    ]
     return SplitResult(table.iloc[order][columns].reset_index(drop=True), tuple(notes))
 
 
@@ -77,10 +85,16 @@ def _check_sets(table: pd.DataFrame, target: str, column: str, scheme: str) -> N
     for name in names:
         folds = train[column].to_numpy()[rows[name].to_numpy()]
         if len(folds) == 0 or (folds[0] >= 0 and (folds == folds[0]).all()):
-            where = f"all {len(folds)} rows of {name!r} lie in fold {folds[0]}" if len(folds) else f"no row of {name!r}"
+            where = (
+                f"all {len(folds)} rows of {name!r} lie in fold {folds[0]}"
+                if len(folds)
+                else f"no row of {name!r}"
+            )
             raise DataError(
-                f"scheme {scheme}: {where}{'' if len(folds) else ' is left to train on'}: there is a checkpoint that "
-                "never sees the label; lower folds.count, change folds.seed, or leave rare labels out with min_count"
+                f"scheme {scheme}: {where}{'' if len(folds) else ' is left to train on'}: there is "
+                "a checkpoint that "
+                "never sees the label; lower folds.count, change folds.seed, or leave rare labels "
+                "out with min_count"
             )
 
 
@@ -107,17 +121,22 @@ def _hold_out(table: pd.DataFrame, target: str, folds: FoldSpec) -> pd.DataFrame
 
         try:
             _, out = train_test_split(
-                np.arange(len(rows)), test_size=folds.holdout, stratify=labels, random_state=folds.seed
+                np.arange(len(rows)),
+                test_size=folds.holdout,
+                stratify=labels,
+                random_state=folds.seed,
             )
         except ValueError as error:
             raise DataError(
-                f"folds.holdout {folds.holdout:g} cannot be taken in equal shares of the classes: {error}"
+                f"folds.holdout {folds.holdout:g} cannot be taken in equal shares of the classes: "
+                f"{error}"
             ) from error
     lost = set(train[target].dropna()) - set(np.delete(train[target].to_numpy(), out))
     if len(out) == 0 or lost:
         fault = f"leave no train row of {sorted(lost)[0]!r}" if lost else "take no row"
         raise DataError(
-            f"folds.holdout {folds.holdout:g} would {fault}; choose another share or seed ({_counts(train[target])})"
+            f"folds.holdout {folds.holdout:g} would {fault}; choose another share or seed "
+            f"({_counts(train[target])})"
         )
     held = table.copy()
     held.iloc[rows[out], list(held.columns).index("split")] = "test"
@@ -134,7 +153,10 @@ def _fold_columns(
     elif scheme == "repeated":
         kind: Scheme = "stratified-group" if "group" in train else "stratified"
         for i in range(folds.repeats):
-            yield ("fold" if i == 0 else f"fold_r{i + 1}"), _split(train, target, kind, folds, folds.seed + i, notes)
+            yield (
+                ("fold" if i == 0 else f"fold_r{i + 1}"),
+                _split(train, target, kind, folds, folds.seed + i, notes),
+            )
     else:
         yield "fold", _split(train, target, scheme, folds, folds.seed, notes)
 
@@ -143,14 +165,21 @@ def _given(train: pd.DataFrame, folds: FoldSpec) -> NDArray[np.int64]:
     numbers = train["fold_given"].to_numpy(np.int64)
     found = sorted(set(numbers[numbers >= 0].tolist()))
     if found != list(range(len(found))) or len(found) < 2:
-        raise DataError(f"column {folds.column!r} holds folds {found}; expected 0, 1, ... with at least two folds")
+        raise DataError(
+            f"column {folds.column!r} holds folds {found}; expected 0, 1, ... with at least two "
+            "folds"
+        )
     return numbers
 
 
-def _single(train: pd.DataFrame, target: str, folds: FoldSpec, notes: list[str]) -> NDArray[np.int64]:
+def _single(
+    train: pd.DataFrame, target: str, folds: FoldSpec, notes: list[str]
+) -> NDArray[np.int64]:
     count = max(2, round(1 / folds.share))
     kind: Scheme = "stratified-group" if "group" in train else "stratified"
-    numbers = _split(train, target, kind, folds.model_copy(update={"count": count}), folds.seed, notes)
+    numbers = _split(
+        train, target, kind, folds.model_copy(update={"count": count}), folds.seed, notes
+    )
     return np.where(numbers == 0, 0, -1).astype(np.int64)
 
 
@@ -175,7 +204,10 @@ def _split(
 def _stratified_groups(
     train: pd.DataFrame, labels: NDArray[np.int64], count: int, seed: int, notes: list[str]
 ) -> NDArray[np.int64]:
-    """scikit-learn's stratified-group split; another seed when it leaves a fold empty or without a class."""
+    """scikit-learn's stratified-group split.
+
+    Another seed when it leaves a fold empty or without a class.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = train["group"]
@@ -187,7 +219,8 @@ def _stratified_groups(
         splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed + 1000 * attempt)
         numbers = _numbers(_quiet(splitter.split(labels, labels, groups)), len(labels))
         lacking = sum(
-            len(set(np.unique(numbers[labels == c]).tolist()) ^ set(range(count))) for c in everywhere
+            len(set(np.unique(numbers[labels == c]).tolist()) ^ set(range(count)))
+            for c in everywhere
         ) + 1000 * (count - len(np.unique(numbers)))
         if best_lacking is None or lacking < best_lacking:
             best, best_lacking = numbers, lacking
@@ -196,14 +229,17 @@ def _stratified_groups(
     assert best is not None
     if attempt > 0:
         notes.append(
-            f"scikit-learn's first stratified-group split left a fold without a class; {attempt + 1} seeds were tried"
+            "scikit-learn's first stratified-group split left a fold without a class; "
+            f"{attempt + 1} seeds were tried"
         )
     return best
 
 
 def _quiet(splits: Any) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn warns of small classes; check_folds says what matters
+        warnings.simplefilter(
+            "ignore"
+        )  # scikit-learn warns of small classes; check_folds says what matters
         return list(splits)
 
 
@@ -218,17 +254,25 @@ def _check_possible(train: pd.DataFrame, target: str, scheme: Scheme, folds: Fol
     counts = train[target].value_counts()
     if scheme == "stratified" and counts.min() < folds.count:
         raise DataError(
-            f"{folds.count} folds, but class {counts.idxmin()!r} of {target} has {counts.min()} rows "
+            f"{folds.count} folds, but class {counts.idxmin()!r} of {target} has {counts.min()} "
+            "rows "
             f"({_counts(train[target])}); "
             "lower folds.count, leave the class out with data.keep, or use scheme: plain"
         )
     if scheme in ("group", "stratified-group") and train["group"].nunique() < folds.count:
-        raise DataError(f"{folds.count} folds, but there are {train['group'].nunique()} groups; lower folds.count")
+        raise DataError(
+            f"{folds.count} folds, but there are {train['group'].nunique()} groups; lower "
+            "folds.count"
+        )
     if len(train) < folds.count:
-        raise DataError(f"{folds.count} folds, but there are {len(train)} labelled rows; lower folds.count")
+        raise DataError(
+            f"{folds.count} folds, but there are {len(train)} labelled rows; lower folds.count"
+        )
 
 
-def check_folds(table: pd.DataFrame, target: str | None, column: str = "fold", scheme: str = "given") -> None:
+def check_folds(
+    table: pd.DataFrame, target: str | None, column: str = "fold", scheme: str = "given"
+) -> None:
     """Raise DataError when a fold is empty, a group straddles folds, or a class of a target is missing from a side."""
     train = table[table["split"] == "train"]
     validated = train[train[column] >= 0]
@@ -238,7 +282,8 @@ def check_folds(table: pd.DataFrame, target: str | None, column: str = "fold", s
     sizes = validated[column].value_counts().reindex(range(n_folds), fill_value=0)
     if (sizes == 0).any():
         raise DataError(
-            f"scheme {scheme} leaves fold {int(sizes.to_numpy().argmin())} empty (sizes {sizes.tolist()}); "
+            f"scheme {scheme} leaves fold {int(sizes.to_numpy().argmin())} empty (sizes "
+            f"{sizes.tolist()}); "
             "lower folds.count or change folds.seed"
         )
     if "group" in train:
@@ -257,16 +302,22 @@ def _check_groups(validated: pd.DataFrame, column: str) -> None:
         )
 
 
-def _check_classes(train: pd.DataFrame, target: str, column: str, n_folds: int, scheme: str) -> None:
+def _check_classes(
+    train: pd.DataFrame, target: str, column: str, n_folds: int, scheme: str
+) -> None:
     for fold in range(n_folds):
         seen = set(train[target][train[column] != fold])
         lost = sorted(set(train[target].dropna()) - seen)
         if lost:
             table = pd.crosstab(train[target], train[column])
-            counts = ", ".join(f"fold {f}: {int(table.loc[lost[0], f])}" for f in map(int, table.columns) if f >= 0)
+            counts = ", ".join(
+                f"fold {f}: {int(table.loc[lost[0], f])}" for f in map(int, table.columns) if f >= 0
+            )
             raise DataError(
-                f"scheme {scheme}: all rows of class {lost[0]!r} lie in fold {fold} ({counts}): its checkpoint never "
-                "sees the class; lower folds.count, change folds.seed, or leave rare classes out with min_count"
+                f"scheme {scheme}: all rows of class {lost[0]!r} lie in fold {fold} ({counts}): "
+                "its checkpoint never "
+                "sees the class; lower folds.count, change folds.seed, or leave rare classes out "
+                "with min_count"
             )
 
 

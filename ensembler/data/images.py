@@ -38,7 +38,10 @@ class Images(Protocol):
         ...
 
     def read(self, index: int, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
-        """The image, uint8 `[height, width, 3]` (RGB) or `[height, width]` (grey); DataError when it is broken."""
+        """The image, uint8 `[height, width, 3]` (RGB) or `[height, width]` (grey).
+
+        DataError when it is broken.
+        """
         ...
 
 
@@ -98,7 +101,9 @@ class ArrayImages:
 
     def header(self, index: int) -> Header | None:  # noqa: ARG002 they are all alike
         """The sides of the images in the array."""
-        return Header(self.array.shape[1], self.array.shape[2], is_grey=self.array.ndim == 3, bits=8)
+        return Header(
+            self.array.shape[1], self.array.shape[2], is_grey=self.array.ndim == 3, bits=8
+        )
 
     def read(self, index: int, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:  # noqa: ARG002 they are decoded
         """Return the pixels."""
@@ -183,8 +188,13 @@ def checksum(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def fit_to_input(image: NDArray[np.uint8], size: int, channels: int, resize: str) -> NDArray[np.uint8]:
-    """Scale an image to `[size, size, channels]`; shrinking averages areas, growing interpolates."""
+def fit_to_input(
+    image: NDArray[np.uint8], size: int, channels: int, resize: str
+) -> NDArray[np.uint8]:
+    """Scale an image to `[size, size, channels]`.
+
+    Shrinking averages areas, growing interpolates.
+    """
     import cv2
 
     if image.ndim == 2 and channels == 3:
@@ -211,7 +221,9 @@ def _scale(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     if image.shape[:2] != smaller:
         image = np.asarray(cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     if smaller != (height, width):
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        image = np.asarray(
+            cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8
+        )
     return image
 
 

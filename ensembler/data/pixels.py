@@ -1,8 +1,9 @@
 """Pixels prepared once: every image decoded, scaled and kept as uint8 in one memory-mapped file.
 
-All members, folds, epochs and processes read the same file; it is keyed by the images' content, by the input they are
-prepared for and by the files behind its steps, so it is never stale, and a checksum beside it tells whether it was
-altered. Deleting it costs time only. Where it would not fit, images are decoded whenever they are asked for.
+All members, folds, epochs and processes read the same file; it is keyed by the images' content, by
+the input they are prepared for and by the files behind its steps, so it is never stale, and a
+checksum beside it tells whether it was altered. Deleting it costs time only. Where it would not
+fit, images are decoded whenever they are asked for.
 """
 
 from __future__ import annotations
@@ -104,17 +105,19 @@ def prepare_pixels(
 ) -> Pixels:
     """Return all images prepared, uint8 `[images, size, size, channels]`, memory-mapped from the cache.
 
-    A cache may grow to `ENS_CACHE_GB` gigabytes (default: what the disk has, less one); images that do not fit are
-    read from their files whenever they are asked for, and `on_note` hears of it. Raises DataError naming every image
-    that is broken.
+    A cache may grow to `ENS_CACHE_GB` gigabytes (default: what the disk has, less one); images that
+    do not fit are read from their files whenever they are asked for, and `on_note` hears of it.
+    Raises DataError naming every image that is broken.
     """
     prepared = _prepare(images, spec, cache, on_progress, on_note)
     if prepared.broken:
         raise DataError(_describe(prepared.broken))
     if on_note is not None and isinstance(prepared.pixels, FilePixels):
         on_note(
-            f"{len(images)} prepared images take {_bytes(prepared.pixels.shape) / 1e9:.2f} GB and {cache} has room for "
-            f"{_room(cache) / 1e9:.2f}: they are read from their files every time, which is slower; ENS_CACHE_GB sets "
+            f"{len(images)} prepared images take {_bytes(prepared.pixels.shape) / 1e9:.2f} GB and "
+            f"{cache} has room for "
+            f"{_room(cache) / 1e9:.2f}: they are read from their files every time, which is "
+            "slower; ENS_CACHE_GB sets "
             "the room, ENS_CACHE another folder"
         )
     return prepared.pixels
@@ -132,17 +135,23 @@ def find_broken(
 
 
 def drop_broken(samples: SampleSet, broken: dict[int, str], policy: str) -> SampleSet:
-    """The samples without broken images when `policy` is "skip"; DataError naming them when it is "stop"."""
+    """The samples without broken images when `policy` is "skip".
+
+    DataError naming them when it is "stop".
+    """
     if not broken:
         return samples
     if policy == "stop":
         raise DataError(_describe(broken))
     kept = drop_samples(samples, samples.table["id"].iloc[sorted(broken)].tolist())
     for target in samples.targets:
-        before, after = (set(s.table[target][s.table["split"] == "train"].dropna()) for s in (samples, kept))
+        before, after = (
+            set(s.table[target][s.table["split"] == "train"].dropna()) for s in (samples, kept)
+        )
         if before - after:
             raise DataError(
-                f"no image of class {sorted(before - after)[0]!r} of {target} can be read; mend them, or leave the "
+                f"no image of class {sorted(before - after)[0]!r} of {target} can be read; mend "
+                "them, or leave the "
                 "class out of the table"
             )
     return kept
@@ -156,7 +165,11 @@ def _describe(broken: dict[int, str]) -> str:
 
 
 def _prepare(
-    images: Images, spec: InputSpec, cache: Path, on_progress: OnProgress | None, on_note: OnNote | None
+    images: Images,
+    spec: InputSpec,
+    cache: Path,
+    on_progress: OnProgress | None,
+    on_note: OnNote | None,
 ) -> PreparedPixels:
     _budget()  # a wrong one is an error even when nothing has to be built
     key = pixels_key(images, spec, cache)
@@ -200,7 +213,10 @@ def _room(cache: Path) -> int:
 
 
 def _budget() -> float | None:
-    """The gigabytes that `ENS_CACHE_GB` allows all prepared pixels together; None when it says nothing."""
+    """The gigabytes that `ENS_CACHE_GB` allows all prepared pixels together.
+
+    None when it says nothing.
+    """
     given = os.environ.get("ENS_CACHE_GB")
     if given is None:
         return None
@@ -209,7 +225,9 @@ def _budget() -> float | None:
     except ValueError:
         budget = -1.0
     if not 0 <= budget < float("inf"):
-        raise RequestError(f"ENS_CACHE_GB={given!r}: expected gigabytes, such as 20, or 0 to keep no pixels")
+        raise RequestError(
+            f"ENS_CACHE_GB={given!r}: expected gigabytes, such as 20, or 0 to keep no pixels"
+        )
     return budget
 
 
@@ -228,10 +246,10 @@ def pixels_key(images: Images, spec: InputSpec, cache: Path) -> str:
 
 
 def prepared_otherwise(contents: Contents, spec: InputSpec) -> dict[str, NDArray[np.int64]]:
-    """Positions of images whose pixels are no longer those of earlier versions, by what is other; none is left out.
+    """Positions of images whose pixels are no longer those of earlier versions, by what is other.
 
-    "axes": one side shrinks and the other does not, each being scaled in its own way now. "bits": grey levels of fewer
-    bits than 16, as the file says.
+    None is left out. "axes": one side shrinks and the other does not, each being scaled in its own
+    way now. "bits": grey levels of fewer bits than 16, as the file says.
     """
     sides, bits = contents.header[:, :2], contents.header[:, 2]
     if spec.resize == "stretch":
@@ -246,17 +264,26 @@ def prepared_otherwise(contents: Contents, spec: InputSpec) -> dict[str, NDArray
 
 def _cropped(sides: NDArray[np.int32], spec: InputSpec) -> NDArray[np.int32]:
     """The sides of images after the recipe's crops; other steps are taken to leave them."""
-    named = [step for step in spec.prepare if next(iter([step] if isinstance(step, str) else step)) in _CROPS]
+    named = [
+        step
+        for step in spec.prepare
+        if next(iter([step] if isinstance(step, str) else step)) in _CROPS
+    ]
     if not named:
         return sides
     steps = build_steps(named)
     kinds, which = np.unique(sides, axis=0, return_inverse=True)
-    left = [prepare(np.broadcast_to(np.uint8(0), tuple(kind)), steps).shape for kind in kinds.tolist()]
+    left = [
+        prepare(np.broadcast_to(np.uint8(0), tuple(kind)), steps).shape for kind in kinds.tolist()
+    ]
     return np.array(left, np.int32)[which.reshape(-1)]
 
 
 def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | str:
-    """The prepared images; or, in words, why what is there cannot be used ("" = there is nothing yet)."""
+    """The prepared images.
+
+    Or, in words, why what is there cannot be used ("" = there is nothing yet).
+    """
     files = FilePixels(images, spec)
     try:
         record = json.loads(path.with_suffix(".json").read_text())
@@ -325,8 +352,13 @@ def _write_record(path: Path, broken: Mapping[int, str], sha256: str | None = No
         file.write(json.dumps(record).encode())
 
 
-def _fill(files: FilePixels, array: NDArray[np.uint8] | None, on_progress: OnProgress | None) -> dict[int, str]:
-    """Prepare every image, into `array` when there is one; what is wrong with those that are broken."""
+def _fill(
+    files: FilePixels, array: NDArray[np.uint8] | None, on_progress: OnProgress | None
+) -> dict[int, str]:
+    """Prepare every image, into `array` when there is one.
+
+    What is wrong with those that are broken.
+    """
     broken: dict[int, str] = {}
 
     def fill(i: int) -> None:

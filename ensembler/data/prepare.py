@@ -19,14 +19,17 @@ _GRABCUT_SIDE = 160  # GrabCut works at this size; its mask is scaled back
 def build_steps(specs: Sequence[str | Mapping[str, Any]]) -> list[Step]:
     """The steps of a recipe in order: a name, `{name: argument}`, or `module:function` of the user's own.
 
-    Raises UnknownNameError for a step that is not there, RequestError for an argument that does not fit.
+    Raises UnknownNameError for a step that is not there, RequestError for an argument that does not
+    fit.
     """
     return [_build(spec) for spec in specs]
 
 
 def _build(spec: str | Mapping[str, Any]) -> Step:
     if isinstance(spec, Mapping) and len(spec) != 1:
-        raise RequestError(f"prepare step {dict(spec)!r}: expected a name, or one name with its argument")
+        raise RequestError(
+            f"prepare step {dict(spec)!r}: expected a name, or one name with its argument"
+        )
     name, argument = (spec, None) if isinstance(spec, str) else next(iter(spec.items()))
     if is_own(name):
         return _own(name)
@@ -64,7 +67,8 @@ def _own(place: str) -> Step:
         out = np.asarray(function(image))
         if out.dtype != np.uint8 or out.ndim not in (2, 3) or (out.ndim == 3 and out.shape[2] != 3):
             raise RequestError(
-                f"prepare step {place!r} returned {out.dtype} {list(out.shape)}, expected uint8 [height, width, 3] or "
+                f"prepare step {place!r} returned {out.dtype} {list(out.shape)}, expected uint8 "
+                "[height, width, 3] or "
                 "[height, width]"
             )
         return out
@@ -75,7 +79,9 @@ def _own(place: str) -> Step:
 def _centre_crop(argument: Any) -> Step:
     share = 0.8 if argument is None else argument
     if not isinstance(share, (int, float)) or not 0 < share <= 1:
-        raise RequestError(f"center_crop: {share!r}; expected the share of the sides to keep, such as 0.8")
+        raise RequestError(
+            f"center_crop: {share!r}; expected the share of the sides to keep, such as 0.8"
+        )
     low, high = (1 - share) / 2, (1 + share) / 2
     return _crop((low, low, high, high))
 
@@ -96,7 +102,10 @@ def _box(argument: Any, name: str) -> Box:
     good = isinstance(argument, (list, tuple)) and len(argument) == 4
     good = good and all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in argument)
     if not good or argument[0] >= argument[2] or argument[1] >= argument[3]:
-        raise RequestError(f"{name}: {argument!r}; expected [left, top, right, bottom] as shares of the sides, 0 to 1")
+        raise RequestError(
+            f"{name}: {argument!r}; expected [left, top, right, bottom] as shares of the sides, 0 "
+            "to 1"
+        )
     return tuple(float(v) for v in argument)  # type: ignore[return-value]
 
 
@@ -126,7 +135,11 @@ def _grey(argument: Any) -> Step:
     def step(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         import cv2
 
-        return image if image.ndim == 2 else np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY))
+        return (
+            image
+            if image.ndim == 2
+            else np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY))
+        )
 
     return step
 
@@ -143,8 +156,8 @@ def _grabcut(argument: Any) -> Step:
 def without_background(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     """The image with everything grey that GrabCut (Rother et al., 2004) takes for background.
 
-    What lies outside of `box` (left, top, right, bottom as shares) is background to begin with. Where the search finds
-    no foreground the image stays as it is.
+    What lies outside of `box` (left, top, right, bottom as shares) is background to begin with.
+    Where the search finds no foreground the image stays as it is.
     """
     import cv2
 

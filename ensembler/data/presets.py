@@ -1,7 +1,8 @@
 """The augmentation presets: what is drawn for an image, as data, and one draw from it for a seed.
 
-A draw is a few numbers: one matrix for all of its geometry, one for its colours, and what remains. Whatever computes
-pixels takes these numbers and draws nothing but noise, so that all ways to compute them give the same images.
+A draw is a few numbers: one matrix for all of its geometry, one for its colours, and what remains.
+Whatever computes pixels takes these numbers and draws nothing but noise, so that all ways to
+compute them give the same images.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 
 Row3 = tuple[float, float, float]
 Row4 = tuple[float, float, float, float]
-Warp = tuple[Row3, Row3]  # from places in the output to places in the input, both from -1 to 1 from edge to edge
+Warp = tuple[
+    Row3, Row3
+]  # from places in the output to places in the input, both from -1 to 1 from edge to edge
 ColourMatrix = tuple[Row4, Row4, Row4]  # from RGB and 1 to RGB, 0 to 255
 
 AS_IT_IS: Warp = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
@@ -76,7 +79,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class Holes:
-    """With probability `p`, up to `most` rectangles of the mean colour; each side as a share of the image's."""
+    """With probability `p`, up to `most` rectangles of the mean colour.
+
+    Each side as a share of the image's.
+    """
 
     p: float
     most: int
@@ -85,7 +91,10 @@ class Holes:
 
 @dataclass(frozen=True)
 class Preset:
-    """What may happen to an image, each part independently of the rest; `flip` = probability of a mirror image."""
+    """What may happen to an image, each part independently of the rest.
+
+    `flip` = probability of a mirror image.
+    """
 
     flip: float = 0.0
     crop: Crop | None = None
@@ -136,7 +145,10 @@ class Hole:
 
 @dataclass(frozen=True)
 class Draw:
-    """What happens to one image, in this order; `blur` as a share of the side, `noise` as one of white, 0 = none."""
+    """What happens to one image, in this order.
+
+    `blur` as a share of the side, `noise` as one of white, 0 = none.
+    """
 
     warp: Warp
     colours: ColourMatrix | None

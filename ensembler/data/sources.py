@@ -64,7 +64,8 @@ def read_source(
 ) -> tuple[Part, Part | None, dict[str, tuple[str, ...]]]:
     """The train part, the test part if there is one, and the classes of targets whose source states them.
 
-    With `faults` what can be read is read, and rows that cannot are noted there. Raises DataError with every fault.
+    With `faults` what can be read is read, and rows that cannot are noted there. Raises DataError
+    with every fault.
     """
     if data.source in BUILT_IN_SOURCES:
         return _built_in(data)
@@ -77,21 +78,29 @@ def read_source(
         train, test = _manifest(path, data, folds, faults)
     elif not path.exists():
         raise DataError(
-            f"data.source {data.source} does not exist; expected a folder, a CSV or Parquet file, or one of "
+            f"data.source {data.source} does not exist; expected a folder, a CSV or Parquet file, "
+            "or one of "
             f"{', '.join(BUILT_IN_SOURCES)}"
         )
     else:
-        raise DataError(f"data.source {data.source} is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)})")
+        raise DataError(
+            f"data.source {data.source} is neither a folder nor a table "
+            f"({', '.join(TABLE_SUFFIXES)})"
+        )
     if data.test is not None:
         if test is not None:
-            raise DataError("data.test is named, and data.source has a test part of its own; keep one")
+            raise DataError(
+                "data.test is named, and data.source has a test part of its own; keep one"
+            )
         test = read_test_part(Path(data.test), data, faults)
     return train, test, {}
 
 
 def _built_in(data: DataSpec) -> tuple[Part, Part | None, dict[str, tuple[str, ...]]]:
     if len(data.target_names) != 1:
-        raise DataError(f"{data.source} has one target; data.targets names {len(data.target_names)}")
+        raise DataError(
+            f"{data.source} has one target; data.targets names {len(data.target_names)}"
+        )
     _check_single_label(data, f"the built-in source {data.source} has")
     for key in ("group", "split", "test"):
         if getattr(data, key) is not None:
@@ -106,7 +115,8 @@ def _built_in(data: DataSpec) -> tuple[Part, Part | None, dict[str, tuple[str, .
 def _check_single_label(data: DataSpec, what: str) -> None:
     if data.set_formats:
         raise DataError(
-            f"multi_label: {what} one label for each image; name labels in a CSV manifest or by data.pattern"
+            f"multi_label: {what} one label for each image; name labels in a CSV manifest or by "
+            "data.pattern"
         )
 
 
@@ -116,12 +126,16 @@ def _built_in_part(part: built_in.Part, target: str, classes: tuple[str, ...], s
     return Part(table, part.images, source)
 
 
-# --- folders ---------------------------------------------------------------------------------------------------------
+# --- folders
+# ---------------------------------------------------------------------------------------------------------
 
 
 def _folder(path: Path, data: DataSpec) -> tuple[Part, Part | None]:
     if len(data.target_names) != 1:
-        raise DataError(f"a folder gives one target, its sub-folders; data.targets names {len(data.target_names)}")
+        raise DataError(
+            "a folder gives one target, its sub-folders; data.targets names "
+            f"{len(data.target_names)}"
+        )
     _check_single_label(data, "class folders have")
     for key in ("group", "split"):
         if getattr(data, key) is not None:
@@ -141,7 +155,9 @@ def _folder_by_pattern(
     _check_names(files, path)
     table = pd.DataFrame({data.path: [str(file.relative_to(path)) for file in files]})
     table = pattern_columns(table, data, path, needed=True)
-    train, test = _table_parts(table, path, data.model_copy(update={"root": str(path)}), folds, faults)
+    train, test = _table_parts(
+        table, path, data.model_copy(update={"root": str(path)}), folds, faults
+    )
     return replace(train, remarks=(*left_out(path, others), *train.remarks)), test
 
 
@@ -150,15 +166,22 @@ def _image_folder(folder: Path, root: Path, data: DataSpec, split: str) -> Part:
     classes = sub_folders(folder)
     loose, others = find_images(folder, recursive=False)
     if not classes and split == "train":
-        raise DataError(f"{folder} has no class folders; expected {folder.name}/CLASS/image.jpg, or use a CSV manifest")
+        raise DataError(
+            f"{folder} has no class folders; expected {folder.name}/CLASS/image.jpg, or use a CSV "
+            "manifest"
+        )
     if loose and classes:
-        raise DataError(f"{loose[0]} lies beside the class folders of {folder}; move it into one of them")
+        raise DataError(
+            f"{loose[0]} lies beside the class folders of {folder}; move it into one of them"
+        )
     files = list(loose)
     labels: list[str | None] = [None] * len(loose)
     for label in classes:
         images, no_images = find_images(label)
         if not images and split == "train":
-            raise DataError(f"{folder}: class folder {label.name!r} has no images ({', '.join(IMAGE_SUFFIXES)})")
+            raise DataError(
+                f"{folder}: class folder {label.name!r} has no images ({', '.join(IMAGE_SUFFIXES)})"
+            )
         files += images
         labels += [label.name] * len(images)
         others += no_images
@@ -172,7 +195,11 @@ def _image_folder(folder: Path, root: Path, data: DataSpec, split: str) -> Part:
 
 def sub_folders(folder: Path) -> list[Path]:
     """The folders in a folder of images by name, without hidden ones and without `artifacts`, where runs are kept."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and not _holds_runs(p))
+    return sorted(
+        p
+        for p in folder.iterdir()
+        if p.is_dir() and not p.name.startswith(".") and not _holds_runs(p)
+    )
 
 
 def _holds_runs(folder: Path) -> bool:
@@ -180,9 +207,10 @@ def _holds_runs(folder: Path) -> bool:
 
 
 def find_images(folder: Path, *, recursive: bool = True) -> tuple[list[Path], list[Path]]:
-    """The images of a folder, and the files that are none; hidden files and those of runs count as neither.
+    """The images of a folder, and the files that are none.
 
-    A name that ends as those of images do is enough, and so is content that begins as an image does.
+    Hidden files and those of runs count as neither. A name that ends as those of images do is
+    enough, and so is content that begins as an image does.
     """
     found = list(folder.iterdir())
     if recursive:
@@ -235,18 +263,24 @@ def _check_names(files: Sequence[Path], root: Path) -> None:
             name.encode()
         except UnicodeEncodeError as error:
             raise DataError(
-                f"{shown(str(root))}: the name {os.fsencode(name)!r} is not UTF-8; rename the file or its folder"
+                f"{shown(str(root))}: the name {os.fsencode(name)!r} is not UTF-8; rename the file "
+                "or its folder"
             ) from error
     check_plain_text(names, "the name", str(root))
 
 
 def _spaces(values: pd.Series, target: str, where: Path) -> list[Remark]:
-    """A remark where some labels have spaces around them, which do not count; where all have them it is a style."""
+    """A remark where some labels have spaces around them, which do not count.
+
+    Where all have them it is a style.
+    """
     spaced = values[values != values.str.strip()]
     if spaced.empty or len(spaced) == len(values):
         return []
     labels = "1 label" if len(spaced) == 1 else f"{len(spaced)} labels"
-    message = f"{where}: the spaces around {labels} of {target} are dropped, such as {spaced.iloc[0]!r}"
+    message = (
+        f"{where}: the spaces around {labels} of {target} are dropped, such as {spaced.iloc[0]!r}"
+    )
     return [Remark("label_spaces", message)]
 
 
@@ -263,10 +297,13 @@ def _file_part(
     return Part(table, FileImages(paths), where, remarks)
 
 
-# --- manifests -------------------------------------------------------------------------------------------------------
+# --- manifests
+# -------------------------------------------------------------------------------------------------------
 
 
-def _manifest(path: Path, data: DataSpec, folds: FoldSpec, faults: list[Fault] | None) -> tuple[Part, Part | None]:
+def _manifest(
+    path: Path, data: DataSpec, folds: FoldSpec, faults: list[Fault] | None
+) -> tuple[Part, Part | None]:
     table = pattern_columns(read_table(path, data), data, path, needed=True)
     return _table_parts(table, path, data, folds, faults)
 
@@ -276,7 +313,11 @@ def _table_parts(
 ) -> tuple[Part, Part | None]:
     named: list[tuple[str, str | None]] = [("data.path", data.path)]
     named += [("data.targets", spec.column or target) for target, spec in data.target_specs.items()]
-    named += [("data.group", data.group), ("data.split", data.split), ("folds.column", folds.column)]
+    named += [
+        ("data.group", data.group),
+        ("data.split", data.split),
+        ("folds.column", folds.column),
+    ]
     named += [("data.weight", data.weight)]
     for key, column in named:
         if column is not None:
@@ -287,7 +328,10 @@ def _table_parts(
     strange = ~values.isin(["train", "test"])
     if strange.any():
         row = int(np.flatnonzero(strange)[0])
-        raise DataError(f"{path} row {row + 2}: {data.split} is {table[data.split][row]!r}, expected train or test")
+        raise DataError(
+            f"{path} row {row + 2}: {data.split} is {table[data.split][row]!r}, expected train or "
+            "test"
+        )
     train = _manifest_part(table[values == "train"], path, data, "train", folds.column, faults)
     test = table[values == "test"]
     return train, _manifest_part(test, path, data, "test", None, faults) if len(test) else None
@@ -298,12 +342,16 @@ def read_test_part(path: Path, data: DataSpec, faults: list[Fault] | None = None
     if path.is_dir():
         return _test_folder(path, data)
     if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise DataError(f"{path} {'is neither a folder nor a table' if path.exists() else 'does not exist'}")
+        raise DataError(
+            f"{path} {'is neither a folder nor a table' if path.exists() else 'does not exist'}"
+        )
     table = pattern_columns(read_table(path, data), data, path, needed=False)
     need_column(table, data.path, "data.path", path)
     if data.group is not None and data.group in table:
         return _manifest_part(table, path, data, "test", None, faults)
-    return _manifest_part(table, path, data.model_copy(update={"group": None}), "test", None, faults)
+    return _manifest_part(
+        table, path, data.model_copy(update={"group": None}), "test", None, faults
+    )
 
 
 def _test_folder(path: Path, data: DataSpec) -> Part:
@@ -328,18 +376,31 @@ def _manifest_part(
     problems: list[str] = []
     remarks: list[Remark] = []
     paths = _image_paths(table[data.path], rows, path, data, problems)
-    out = pd.DataFrame({"id": _ids(table, data, path), "split": split, "source": split, "path": table[data.path]})
+    out = pd.DataFrame(
+        {"id": _ids(table, data, path), "split": split, "source": split, "path": table[data.path]}
+    )
     for target, spec in data.target_specs.items():
         if split == "test" and spec.no_label == "":
-            spec = spec.model_copy(update={"no_label": None})  # an answer that is to be found is no empty answer
+            spec = spec.model_copy(
+                update={"no_label": None}
+            )  # an answer that is to be found is no empty answer
         wrong: list[str] = []
         labels = derive(table, target, spec, rows, str(path), wrong)
         if split == "train" and data.unlabelled == "stop" and not wrong:
             empty = np.flatnonzero(labels[target].isna())
-            hint = " (no_label: '' says that this means none of the labels)" if spec.multi_label is not None else ""
-            wrong += _some(f"{path}: {spec.column or target} is empty{hint} in", [f"row {rows[i]}" for i in empty])
+            hint = (
+                " (no_label: '' says that this means none of the labels)"
+                if spec.multi_label is not None
+                else ""
+            )
+            wrong += _some(
+                f"{path}: {spec.column or target} is empty{hint} in",
+                [f"row {rows[i]}" for i in empty],
+            )
         if split == "train" and spec.set_format is not None and not wrong:
-            wrong = _set_problems(table[spec.column or target].str.strip(), labels[target], spec.set_format, str(path))
+            wrong = _set_problems(
+                table[spec.column or target].str.strip(), labels[target], spec.set_format, str(path)
+            )
         problems += wrong
         out = out.assign(**labels)
         column = spec.column or target
@@ -349,7 +410,10 @@ def _manifest_part(
         out["weight"] = _sample_weights(table[data.weight], rows, path, data.weight, problems)
     if data.group is not None:
         groups = table[data.group].str.strip()
-        problems += _some(f"{path}: {data.group} is empty in", [f"row {rows[i]}" for i in np.flatnonzero(groups == "")])
+        problems += _some(
+            f"{path}: {data.group} is empty in",
+            [f"row {rows[i]}" for i in np.flatnonzero(groups == "")],
+        )
         out["group"] = groups
     if fold_column is not None:
         out["fold_given"] = _fold_numbers(table[fold_column], rows, path, fold_column, problems)
@@ -366,17 +430,23 @@ def _set_problems(values: pd.Series, sets: pd.Series, form: SetFormat, where: st
     problems = []
     if max((len(read_set(text) or ()) for text in sets), default=0) < 2:
         problems.append(
-            f"{where}: no row of {values.name} has two labels with {form.separator!r} between them, such as "
+            f"{where}: no row of {values.name} has two labels with {form.separator!r} between "
+            "them, such as "
             f"{values.iloc[0]!r}; multi_label should be what stands between labels"
         )
     if form.no_label and not (values == form.no_label).any():
         names = nearest(form.no_label, sorted(set(values)), most=4)
-        problems.append(f"{where}: no row of {values.name} is {form.no_label!r}, as no_label has it; {names}")
+        problems.append(
+            f"{where}: no row of {values.name} is {form.no_label!r}, as no_label has it; {names}"
+        )
     return problems
 
 
 def _without_faults(part: Part, problems: Sequence[str], faults: list[Fault]) -> Part:
-    """The part without rows whose image is not there or whose id stands twice; what is wrong is added to `faults`."""
+    """The part without rows whose image is not there or whose id stands twice.
+
+    What is wrong is added to `faults`.
+    """
     assert isinstance(part.images, FileImages)
     absent = np.array([not path.is_file() for path in part.images.paths], dtype=bool)
     names = tuple(part.table["path"][absent])
@@ -385,7 +455,9 @@ def _without_faults(part: Part, problems: Sequence[str], faults: list[Fault]) ->
         faults.append(Fault(code, problem, names if code == "missing" else ()))
     twice = part.table["id"].duplicated().to_numpy()
     if twice.any():
-        message = f"{part.where}: {int(twice.sum())} ids stand twice; name a unique column with data.id"
+        message = (
+            f"{part.where}: {int(twice.sum())} ids stand twice; name a unique column with data.id"
+        )
         faults.append(Fault("data", message, tuple(part.table["path"][twice])))
     kept = np.flatnonzero(~absent & ~twice).tolist()
     if not kept:
@@ -420,7 +492,10 @@ def _image_paths(
             outside.append(f"row {row} ({given})")
         elif not given.strip() or not Path(full).is_file():
             missing.append(f"row {row} ({given})")
-    problems += _some(f"{manifest}: the path leads outside {root} (data.allow_outside: true allows it) in", outside)
+    problems += _some(
+        f"{manifest}: the path leads outside {root} (data.allow_outside: true allows it) in",
+        outside,
+    )
     problems += _some(f"{manifest}: there is no such image under {root} in", missing)
     return paths
 
@@ -439,10 +514,14 @@ def _fold_numbers(
     return numbers.fillna(-1).astype(np.int64)
 
 
-def _sample_weights(column: pd.Series, rows: Sequence[int], path: Path, name: str, problems: list[str]) -> pd.Series:
+def _sample_weights(
+    column: pd.Series, rows: Sequence[int], path: Path, name: str, problems: list[str]
+) -> pd.Series:
     numbers = pd.to_numeric(column.str.strip(), errors="coerce")
     wrong = np.flatnonzero(numbers.isna() | (numbers < 0) | np.isinf(numbers))
-    problems += _some(f"{path}: {name} should be a weight from 0 in", [f"row {rows[i]}" for i in wrong.tolist()])
+    problems += _some(
+        f"{path}: {name} should be a weight from 0 in", [f"row {rows[i]}" for i in wrong.tolist()]
+    )
     return numbers
 
 

@@ -21,32 +21,52 @@ class TargetSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     column: str | None = Field(
-        None, alias="from", description="The column, or field of data.pattern, it is read from (default: its name)."
+        None,
+        alias="from",
+        description="The column, or field of data.pattern, it is read from (default: its name).",
     )
     bins: tuple[float, ...] | None = Field(
-        None, min_length=1, description="Edges that cut a number into classes; an edge belongs to the bin above it."
+        None,
+        min_length=1,
+        description="Edges that cut a number into classes; an edge belongs to the bin above it.",
     )
     train_bins: tuple[float, ...] | None = Field(
-        None, min_length=1, description="Other edges for the labels that are trained on; scores keep to bins."
+        None,
+        min_length=1,
+        description="Other edges for the labels that are trained on; scores keep to bins.",
     )
-    labels: tuple[str, ...] | None = Field(None, description="Names of the bins, one more than edges.")
-    map: dict[str, str] | None = Field(None, min_length=1, description="New names of values; equal names are merged.")
+    labels: tuple[str, ...] | None = Field(
+        None, description="Names of the bins, one more than edges."
+    )
+    map: dict[str, str] | None = Field(
+        None, min_length=1, description="New names of values; equal names are merged."
+    )
     multi_label: str | None = Field(
         None,
         min_length=1,
-        description="What stands between the labels of a value, such as a space: a sample then has any number of "
+        description="What stands between the labels of a value, such as a space: a sample then has "
+        "any number of "
         "labels at once, and drop and min_count leave out labels instead of rows.",
     )
     no_label: str | None = Field(
         None,
-        description="With multi_label, the value that means none of the labels; '' for an empty cell of a train row.",
+        description="With multi_label, the value that means none of the labels; '' for an empty "
+        "cell of a train row.",
     )
     others: str | None = Field(
-        None, description="What a value that map does not list becomes: keep, or a name (default: an error)."
+        None,
+        description="What a value that map does not list becomes: keep, or a name (default: an "
+        "error).",
     )
-    drop: tuple[str, ...] = Field((), description="Rows with these labels are left out, such as [Not sure, Skip].")
-    min_count: int | None = Field(None, ge=1, description="Classes with fewer train rows are left out.")
-    classes: tuple[str, ...] | None = Field(None, min_length=2, description="The classes in their order.")
+    drop: tuple[str, ...] = Field(
+        (), description="Rows with these labels are left out, such as [Not sure, Skip]."
+    )
+    min_count: int | None = Field(
+        None, ge=1, description="Classes with fewer train rows are left out."
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=2, description="The classes in their order."
+    )
 
     @property
     def bin_labels(self) -> tuple[str, ...]:
@@ -63,13 +83,19 @@ class TargetSpec(BaseModel):
             if edges is not None and list(edges) != sorted(set(edges)):
                 raise ValueError(f"{name} {list(edges)} should rise from edge to edge")
         if self.train_bins is not None and len(self.train_bins) != len(self.bins or ()):
-            raise ValueError(f"train_bins {list(self.train_bins)} should have as many edges as bins")
+            raise ValueError(
+                f"train_bins {list(self.train_bins)} should have as many edges as bins"
+            )
         if self.bins is not None and self.map is not None:
             raise ValueError("bins and map both say what the labels are; keep one")
-        if self.labels is not None and (self.bins is None or len(set(self.labels)) != len(self.bins) + 1):
+        if self.labels is not None and (
+            self.bins is None or len(set(self.labels)) != len(self.bins) + 1
+        ):
             raise ValueError("labels names the bins: one more name than edges, none twice")
         if self.others is not None and self.map is None:
-            raise ValueError("others says what becomes of values that map does not list; there is no map")
+            raise ValueError(
+                "others says what becomes of values that map does not list; there is no map"
+            )
         if self.multi_label is not None and (self.bins is not None or self.map is not None):
             raise ValueError("multi_label reads labels as they stand; leave bins and map out")
         if self.no_label is not None and self.multi_label is None:
@@ -87,19 +113,29 @@ class ComposeSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    of: tuple[str, ...] = Field(min_length=2, description="The targets; the last one turns fastest.")
+    of: tuple[str, ...] = Field(
+        min_length=2, description="The targets; the last one turns fastest."
+    )
     name: str = Field("label", description="What the composed class is called.")
     separator: str = Field("-", description="What stands between the parts of a class's name.")
-    numbers: bool = Field(False, description="Name classes 0, 1, 2, ... in the order of the combinations.")
-    exclude: tuple[dict[str, str], ...] = Field(
-        (), description="Combinations that cannot be, such as {mask: none, age: child}; parts left out mean any."
+    numbers: bool = Field(
+        False, description="Name classes 0, 1, 2, ... in the order of the combinations."
     )
-    unseen: Literal["keep", "exclude"] = Field("keep", description="Combinations that no train row has.")
+    exclude: tuple[dict[str, str], ...] = Field(
+        (),
+        description="Combinations that cannot be, such as {mask: none, age: child}; parts left out "
+        "mean any.",
+    )
+    unseen: Literal["keep", "exclude"] = Field(
+        "keep", description="Combinations that no train row has."
+    )
     min_count: int | None = Field(
         None, ge=1, description="Combinations with fewer train rows are left out, rows and classes."
     )
     prior: Literal["none", "observed"] = Field(
-        "none", description="observed: the tasks' product is weighed by how often their classes occur together."
+        "none",
+        description="observed: the tasks' product is weighed by how often their classes occur "
+        "together.",
     )
 
 
@@ -108,45 +144,78 @@ class DataSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str = Field(description="An image folder, a CSV or Parquet manifest, or digits | fashion-mnist.")
+    source: str = Field(
+        description="An image folder, a CSV or Parquet manifest, or digits | fashion-mnist."
+    )
     root: str | None = Field(
         None,
-        description="The folder that image paths start from (default: the manifest's), or that holds fashion-mnist.",
+        description="The folder that image paths start from (default: the manifest's), or that "
+        "holds fashion-mnist.",
     )
     path: str = Field("path", description="The column of image paths.")
     pattern: str | None = Field(
-        None, description="Fields of the image path that count as columns, such as {person}_{gender}_{age:int}/."
+        None,
+        description="Fields of the image path that count as columns, such as "
+        "{person}_{gender}_{age:int}/.",
     )
     targets: str | tuple[str, ...] | dict[str, TargetSpec] = Field(
-        "label", description="The column of labels, several, or targets by name with their bins or map."
+        "label",
+        description="The column of labels, several, or targets by name with their bins or map.",
     )
     compose: tuple[str, ...] | ComposeSpec | None = Field(
-        None, description="The targets that together make the class to predict, or that with options."
+        None,
+        description="The targets that together make the class to predict, or that with options.",
     )
     unlabelled: Literal["stop", "allow"] = Field(
-        "stop", description="What an empty label of a train row does: stop the run, or count as unknown in that task."
+        "stop",
+        description="What an empty label of a train row does: stop the run, or count as unknown in "
+        "that task.",
     )
-    weight: str | None = Field(None, description="The column of sample weights for sampler: weights.")
-    id: str | None = Field(None, description="The column of sample ids (default: a column called id, else the path).")
-    group: str | None = Field(None, description="The column of groups: samples of one group stay on one side.")
+    weight: str | None = Field(
+        None, description="The column of sample weights for sampler: weights."
+    )
+    id: str | None = Field(
+        None, description="The column of sample ids (default: a column called id, else the path)."
+    )
+    group: str | None = Field(
+        None, description="The column of groups: samples of one group stay on one side."
+    )
     group_duplicates: bool = Field(
         False, description="Images that are the same, or as good as the same, count as one group."
     )
-    split: str | None = Field(None, description="The column that says train or test, for a manifest that holds both.")
-    test: str | None = Field(None, description="The test part: a folder or a manifest; its labels may be missing.")
+    split: str | None = Field(
+        None, description="The column that says train or test, for a manifest that holds both."
+    )
+    test: str | None = Field(
+        None, description="The test part: a folder or a manifest; its labels may be missing."
+    )
     classes: tuple[str, ...] | None = Field(
-        None, description="The classes of the first target in their order; rows of other classes are an error."
+        None,
+        description="The classes of the first target in their order; rows of other classes are an "
+        "error.",
     )
     keep: tuple[str, ...] | None = Field(
-        None, min_length=2, description="Only these classes of the first target are kept; other rows are left out."
+        None,
+        min_length=2,
+        description="Only these classes of the first target are kept; other rows are left out.",
     )
-    limit: int | None = Field(None, ge=2, description="At most so many labelled train rows, drawn in equal shares.")
-    test_limit: int | None = Field(None, ge=1, description="At most so many test rows, drawn at random.")
+    limit: int | None = Field(
+        None, ge=2, description="At most so many labelled train rows, drawn in equal shares."
+    )
+    test_limit: int | None = Field(
+        None, ge=1, description="At most so many test rows, drawn at random."
+    )
     on_broken: Literal["stop", "skip"] = Field(
-        "stop", description="What an image that cannot be read does: stop the run, or be left out and named."
+        "stop",
+        description="What an image that cannot be read does: stop the run, or be left out and "
+        "named.",
     )
-    allow_outside: bool = Field(False, description="Allow image paths that lead outside their root.")
-    separator: str | None = Field(None, description="The separator of a CSV (default: found by looking).")
+    allow_outside: bool = Field(
+        False, description="Allow image paths that lead outside their root."
+    )
+    separator: str | None = Field(
+        None, description="The separator of a CSV (default: found by looking)."
+    )
     encoding: str = Field("utf-8-sig", description="The encoding of a CSV.")
 
     @property
@@ -163,7 +232,11 @@ class DataSpec(BaseModel):
     @property
     def set_formats(self) -> dict[str, SetFormat]:
         """The multi-label targets, and how their values write sets of labels."""
-        return {name: spec.set_format for name, spec in self.target_specs.items() if spec.set_format is not None}
+        return {
+            name: spec.set_format
+            for name, spec in self.target_specs.items()
+            if spec.set_format is not None
+        }
 
     @property
     def composition(self) -> ComposeSpec | None:
@@ -189,20 +262,35 @@ class DataSpec(BaseModel):
         if not self.target_names or len(set(names)) != len(names):
             raise ValueError(f"targets {list(names)} should name at least one column, none twice")
         if self.pattern is not None and "{" not in self.pattern:
-            raise ValueError(f"pattern {self.pattern!r} should hold fields, such as {{person}}_{{age:int}}/")
+            raise ValueError(
+                f"pattern {self.pattern!r} should hold fields, such as {{person}}_{{age:int}}/"
+            )
         composed = self.composition
-        for name in (*composed.of, *(t for rule in composed.exclude for t in rule)) if composed else ():
+        for name in (
+            (*composed.of, *(t for rule in composed.exclude for t in rule)) if composed else ()
+        ):
             if name not in self.target_names:
-                raise ValueError(f"compose names {name!r}, which is no target ({', '.join(self.target_names)})")
+                raise ValueError(
+                    f"compose names {name!r}, which is no target ({', '.join(self.target_names)})"
+                )
             if name in self.set_formats:
                 raise ValueError(
-                    f"compose names {name!r}, which has several labels at once; it takes one of each target"
+                    f"compose names {name!r}, which has several labels at once; it takes one of "
+                    "each target"
                 )
         if self.keep is not None and self.target_names[0] in self.set_formats:
-            raise ValueError("keep chooses rows by their one label; of a multi-label target drop leaves labels out")
+            raise ValueError(
+                "keep chooses rows by their one label; of a multi-label target drop leaves labels "
+                "out"
+            )
         for name in names:
-            if name in ("id", "split", "source", "fold", "group") or name.startswith(("fold_r", "train:")):
-                raise ValueError(f"targets: the name {name!r} is taken by a column of samples.csv; rename the column")
+            if name in ("id", "split", "source", "fold", "group") or name.startswith(
+                ("fold_r", "train:")
+            ):
+                raise ValueError(
+                    f"targets: the name {name!r} is taken by a column of samples.csv; rename the "
+                    "column"
+                )
         return self
 
 
@@ -214,7 +302,8 @@ class FoldSpec(BaseModel):
     count: int = Field(5, ge=2, le=1000, description="How many folds.")
     scheme: Scheme | None = Field(
         None,
-        description="stratified (default), group, stratified-group (default with a group), plain, repeated, "
+        description="stratified (default), group, stratified-group (default with a group), plain, "
+        "repeated, "
         "single (one split) or column.",
     )
     seed: int = Field(0, ge=0, description="Seed of the split.")
@@ -222,7 +311,8 @@ class FoldSpec(BaseModel):
         0.0,
         ge=0,
         lt=1,
-        description="The share of labelled rows set aside as labelled test rows: nothing is fitted on them.",
+        description="The share of labelled rows set aside as labelled test rows: nothing is fitted "
+        "on them.",
     )
     repeats: int = Field(3, ge=2, le=100, description="How often scheme: repeated splits.")
     share: float = Field(0.2, gt=0, lt=1, description="The validation share of scheme: single.")
@@ -246,29 +336,36 @@ class InputSpec(BaseModel):
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey.")
     resize: Literal["stretch", "fit", "pad", "crop"] = Field(
         "stretch",
-        description="stretch to the square, fit inside it with a black border, pad it with its own edges, or crop its "
+        description="stretch to the square, fit inside it with a black border, pad it with its own "
+        "edges, or crop its "
         "centre.",
     )
     decode: Literal["full", "reduced"] = Field(
         "full",
-        description="reduced decodes a JPEG to 1/2, 1/4 or 1/8 of its sides, none below twice the size: several times "
+        description="reduced decodes a JPEG to 1/2, 1/4 or 1/8 of its sides, none below twice the "
+        "size: several times "
         "faster on large photographs, with pixels that differ a little.",
     )
     bits: int | None = Field(
         None,
         ge=9,
         le=16,
-        description="How many bits the levels of 16-bit files use, such as 12 for 0 to 4095 (default: what the file "
+        description="How many bits the levels of 16-bit files use, such as 12 for 0 to 4095 "
+        "(default: what the file "
         "says, else 16).",
     )
     prepare: tuple[str | dict[str, Any], ...] = Field(
         (),
-        description="Steps before that, in order: center_crop, crop, clahe, grey, grabcut, rembg, with an argument as "
-        "{center_crop: 0.8}, or module:function. rembg needs its extra, and weights in U2NET_HOME or ~/.rembg.",
+        description="Steps before that, in order: center_crop, crop, clahe, grey, grabcut, rembg, "
+        "with an argument as "
+        "{center_crop: 0.8}, or module:function. rembg needs its extra, and weights in U2NET_HOME "
+        "or ~/.rembg.",
     )
 
     @property
     def described(self) -> dict[str, Any]:
         """The options as plain values, as fingerprints hold them: later ones only where they are used."""
         later = {"decode": "full", "bits": None}
-        return self.model_dump(mode="json", exclude={name for name in later if getattr(self, name) == later[name]})
+        return self.model_dump(
+            mode="json", exclude={name for name in later if getattr(self, name) == later[name]}
+        )

@@ -11,12 +11,16 @@ import pandas as pd
 from ensembler.data.spec import DataSpec
 from ensembler.errors import DataError, MissingExtraError, nearest
 
-_NAMES = "names"  # the attribute of a table that holds its header as it stands: pandas renames what comes twice
+# the attribute of a table that holds its header as it stands: pandas renames what comes twice
+_NAMES = "names"
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
 def read_table(path: Path, spec: DataSpec) -> pd.DataFrame:
-    """Read a manifest as text; DataError names the file, the separator and the encoding that were tried."""
+    """Read a manifest as text.
+
+    DataError names the file, the separator and the encoding that were tried.
+    """
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     if path.suffix in (".parquet", ".pq"):
@@ -26,9 +30,15 @@ def read_table(path: Path, spec: DataSpec) -> pd.DataFrame:
     try:
         how: dict[str, Any] = {"sep": separator, "encoding": spec.encoding}
         table = pd.read_csv(path, dtype=str, keep_default_na=False, **how)
-        names = pd.read_csv(path, dtype=str, keep_default_na=False, header=None, nrows=1, **how).iloc[0].tolist()
+        names = (
+            pd.read_csv(path, dtype=str, keep_default_na=False, header=None, nrows=1, **how)
+            .iloc[0]
+            .tolist()
+        )
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not {spec.encoding} text; say data.encoding, for instance latin-1") from error
+        raise DataError(
+            f"{path} is not {spec.encoding} text; say data.encoding, for instance latin-1"
+        ) from error
     except LookupError as error:
         raise DataError(f"data.encoding {spec.encoding!r} is not an encoding") from error
     except pd.errors.EmptyDataError as error:
@@ -47,7 +57,9 @@ def _find_separator(path: Path, encoding: str) -> str:
     if path.suffix == ".tsv":
         return "\t"
     with path.open("rb") as file:
-        head = file.read(65536).decode(encoding if encoding != "utf-8-sig" else "utf-8", errors="replace")
+        head = file.read(65536).decode(
+            encoding if encoding != "utf-8-sig" else "utf-8", errors="replace"
+        )
     first = head.lstrip("\ufeff").splitlines()[0] if head.strip() else ""
     counts = {separator: first.count(separator) for separator in (",", ";", "\t", "|")}
     if max(counts.values()) > 0:
@@ -79,7 +91,12 @@ def _as_text(column: pd.Series) -> pd.Series:
 
 
 def _text(value: object) -> str:
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):
+    if (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or (isinstance(value, float) and value != value)
+    ):
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
@@ -89,7 +106,11 @@ def _text(value: object) -> str:
 def need_column(table: pd.DataFrame, column: str, key: str, path: Path) -> None:
     """Raise DataError when the table has no column, or more than one, that the recipe names under `key`."""
     if column not in table:
-        raise DataError(f"{path} has no column {column!r} ({key}); {nearest(column, table.columns)}")
+        raise DataError(
+            f"{path} has no column {column!r} ({key}); {nearest(column, table.columns)}"
+        )
     n = table.attrs.get(_NAMES, []).count(column)
     if n > 1:
-        raise DataError(f"{path} has {n} columns called {column!r} ({key}); rename or remove all but one")
+        raise DataError(
+            f"{path} has {n} columns called {column!r} ({key}); rename or remove all but one"
+        )

@@ -63,8 +63,9 @@ class _Person:
 def write_masks(out: Path, *, persons: int = 300, seed: int = 0) -> int:
     """Draw `persons` persons of the train part and a quarter as many others of the test part into `out`.
 
-    Seven photos each (five with a mask worn, one worn wrong, one without), `train.csv`, `test.csv`, `answers.csv` for
-    checks, a sample submission and a recipe. The same arguments write the same bytes. Returns the number of images.
+    Seven photos each (five with a mask worn, one worn wrong, one without), `train.csv`, `test.csv`,
+    `answers.csv` for checks, a sample submission and a recipe. The same arguments write the same
+    bytes. Returns the number of images.
     """
     n_test = max(4, persons // 4)
     people = [_person(i, seed) for i in range(persons + n_test)]
@@ -90,7 +91,10 @@ def _person(i: int, seed: int) -> _Person:
     # Old persons are rare, as they were in the contest that this data set is shaped after.
     low, high = ((18, 30), (30, 60), (60, 75))[int(rng.choice(3, p=(0.45, 0.40, 0.15)))]
     return _Person(
-        f"p{i:04d}", GENDERS[int(rng.random() < 0.6)], int(rng.integers(low, high)), int(rng.integers(2**31))
+        f"p{i:04d}",
+        GENDERS[int(rng.random() < 0.6)],
+        int(rng.integers(low, high)),
+        int(rng.integers(2**31)),
     )
 
 
@@ -100,7 +104,9 @@ def _photos(person: _Person, out: Path) -> list[dict[str, Any]]:
     rows = []
     for photo, mask in enumerate(PHOTOS):
         name = f"{person.name}-{photo}"
-        Image.fromarray(_draw(person, mask, sample_seed(person.seed, photo))).save(out / "images" / f"{name}.png")
+        Image.fromarray(_draw(person, mask, sample_seed(person.seed, photo))).save(
+            out / "images" / f"{name}.png"
+        )
         age = AGES[int(np.digitize(person.age, AGE_EDGES))]
         rows.append(
             {
@@ -129,11 +135,17 @@ def _draw(person: _Person, mask: str, seed: int) -> NDArray[np.uint8]:
     length = (12 if person.gender == "female" else 3) + look.normal(0, 4.5)
 
     def ellipse(
-        at: tuple[float, float], axes: tuple[float, float], colour: Any, start: int = 0, end: int = 360
+        at: tuple[float, float],
+        axes: tuple[float, float],
+        colour: Any,
+        start: int = 0,
+        end: int = 360,
     ) -> None:
         middle = (round(centre[0] + at[0]), round(centre[1] + at[1]))
         sizes = (max(1, round(axes[0])), max(1, round(axes[1])))
-        cv2.ellipse(image, middle, sizes, 0, start, end, tuple(float(c) for c in colour), -1, cv2.LINE_AA)
+        cv2.ellipse(
+            image, middle, sizes, 0, start, end, tuple(float(c) for c in colour), -1, cv2.LINE_AA
+        )
 
     shirt = look.uniform(0, 255, 3)
     ellipse((0, height + 16), (24, 15), shirt)
@@ -154,7 +166,9 @@ def _draw(person: _Person, mask: str, seed: int) -> NDArray[np.uint8]:
         top = height * (0.08 if mask == "worn" else 0.45)
         bottom = height * (0.98 if mask == "worn" else 1.12)
         corners = [(-0.85, top), (0.85, top), (0.6, bottom), (-0.6, bottom)]
-        points = np.round([[centre[0] + x * width, centre[1] + y] for x, y in corners]).astype(np.int32)
+        points = np.round([[centre[0] + x * width, centre[1] + y] for x, y in corners]).astype(
+            np.int32
+        )
         cv2.fillPoly(image, [points], tuple(float(c) for c in cloth), cv2.LINE_AA)
     light = own.normal(1, 0.08)
     noisy = image * light + own.normal(0, 9, image.shape)

@@ -37,12 +37,15 @@ submission: {{format: labels, columns: [id, label], template: sample_submission.
 """
 
 
-def write_shapes(out: Path, *, n: int = 2000, seed: int = 0, groups: bool = False, odd: bool = False) -> int:
+def write_shapes(
+    out: Path, *, n: int = 2000, seed: int = 0, groups: bool = False, odd: bool = False
+) -> int:
     """Draw `n` labelled images and a quarter as many test images into `out`, with tables and a recipe.
 
-    With `groups` six images share an origin (its colours and texture) and `train.csv` names it. With `odd` there are
-    also files of every format and mode, and a few that are broken; the recipe then leaves broken files out. The same
-    arguments write the same bytes. Returns the number of files written under `images/`.
+    With `groups` six images share an origin (its colours and texture) and `train.csv` names it.
+    With `odd` there are also files of every format and mode, and a few that are broken; the recipe
+    then leaves broken files out. The same arguments write the same bytes. Returns the number of
+    files written under `images/`.
     """
     n_test = max(10, n // 4)
     rows = [_row(i, seed, groups) for i in range(n + n_test)]
@@ -56,10 +59,14 @@ def write_shapes(out: Path, *, n: int = 2000, seed: int = 0, groups: bool = Fals
         train, written = [*train, *extra], written + len(extra)
     columns = ["path", "label", *(["origin"] if groups else [])]
     pd.DataFrame(train)[columns].to_csv(out / "train.csv", index=False, lineterminator="\n")
-    answers = pd.DataFrame({"id": [row["path"] for row in test], "label": [row["label"] for row in test]})
+    answers = pd.DataFrame(
+        {"id": [row["path"] for row in test], "label": [row["label"] for row in test]}
+    )
     pd.DataFrame({"path": answers["id"]}).to_csv(out / "test.csv", index=False, lineterminator="\n")
     answers.to_csv(out / "answers.csv", index=False, lineterminator="\n")
-    answers.assign(label=SHAPES[0]).to_csv(out / "sample_submission.csv", index=False, lineterminator="\n")
+    answers.assign(label=SHAPES[0]).to_csv(
+        out / "sample_submission.csv", index=False, lineterminator="\n"
+    )
     recipe = _RECIPE.format(
         name=out.resolve().name,
         place=out,
@@ -75,7 +82,13 @@ def _row(i: int, seed: int, groups: bool) -> dict[str, Any]:
     origin = i // PER_GROUP
     look = sample_seed(seed, "origin", origin) if groups else own
     label = SHAPES[own % len(SHAPES)]
-    return {"path": f"images/{i:05d}.png", "label": label, "seed": own, "look": look, "origin": f"o{origin:04d}"}
+    return {
+        "path": f"images/{i:05d}.png",
+        "label": label,
+        "seed": own,
+        "look": look,
+        "origin": f"o{origin:04d}",
+    }
 
 
 def _draw(label: str, seed: int, look: int) -> NDArray[np.uint8]:
@@ -90,11 +103,15 @@ def _draw(label: str, seed: int, look: int) -> NDArray[np.uint8]:
     mask = np.zeros((SIZE, SIZE), np.uint8)
     centre, radius = own.uniform(16, SIZE - 16, 2), own.uniform(9, 15)
     _stroke(mask, label, centre, radius, own.uniform(0, 2 * np.pi))
-    image = np.where(mask[:, :, None] > 0, ink, ground) + texture + own.normal(0, 14, (SIZE, SIZE, 3))
+    image = (
+        np.where(mask[:, :, None] > 0, ink, ground) + texture + own.normal(0, 14, (SIZE, SIZE, 3))
+    )
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _stroke(mask: NDArray[np.uint8], label: str, centre: NDArray[np.float64], radius: float, turn: float) -> None:
+def _stroke(
+    mask: NDArray[np.uint8], label: str, centre: NDArray[np.float64], radius: float, turn: float
+) -> None:
     import cv2
 
     middle = (round(centre[0]), round(centre[1]))
@@ -108,7 +125,9 @@ def _stroke(mask: NDArray[np.uint8], label: str, centre: NDArray[np.float64], ra
             ends = [tuple(np.round(centre + s * arm).astype(int).tolist()) for s in (-1, 1)]
             cv2.line(mask, ends[0], ends[1], 255, 4)
     else:
-        corners = turn + 2 * np.pi * np.arange(4 if label == "square" else 3) / (4 if label == "square" else 3)
+        corners = turn + 2 * np.pi * np.arange(4 if label == "square" else 3) / (
+            4 if label == "square" else 3
+        )
         points = centre + radius * np.stack([np.cos(corners), np.sin(corners)], axis=1)
         cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 255)
 
@@ -140,7 +159,9 @@ def _good_files(seed: int) -> dict[str, bytes]:
         "grey.jpg": lambda im: _bytes(im.convert("L"), "JPEG"),
         "palette.png": lambda im: _bytes(im.convert("P"), "PNG"),
         "rgba.png": lambda im: _bytes(im.convert("RGBA"), "PNG"),
-        "16bit.png": lambda im: _bytes(Image.fromarray(np.asarray(im.convert("L")).astype(np.uint16) * 257), "PNG"),
+        "16bit.png": lambda im: _bytes(
+            Image.fromarray(np.asarray(im.convert("L")).astype(np.uint16) * 257), "PNG"
+        ),
         "cmyk.jpg": lambda im: _bytes(im.convert("CMYK"), "JPEG"),
         "rotated.jpg": lambda im: _bytes(im.rotate(90), "JPEG", exif=_orientation(6)),
         "rgb.tif": lambda im: _bytes(im, "TIFF"),
@@ -158,7 +179,11 @@ def _broken_files(seed: int) -> dict[str, bytes]:
     from PIL import Image
 
     whole = _bytes(Image.fromarray(_draw("circle", seed, seed)), "JPEG")
-    return {"truncated.jpg": whole[: len(whole) // 2], "empty.jpg": b"", "text.png": b"this is not an image\n"}
+    return {
+        "truncated.jpg": whole[: len(whole) // 2],
+        "empty.jpg": b"",
+        "text.png": b"this is not an image\n",
+    }
 
 
 def _orientation(value: int) -> Any:

@@ -43,7 +43,10 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All scores of a run; `flattered` names members whose training was chosen by the rows they are scored on."""
+    """All scores of a run.
+
+    `flattered` names members whose training was chosen by the rows they are scored on.
+    """
 
     run: str
     classes: tuple[str, ...]
@@ -53,7 +56,12 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens evaluate --json` prints."""
         rows = [row.to_json() for row in self.rows]
-        return {"run": self.run, "classes": list(self.classes), "rows": rows, "flattered": list(self.flattered)}
+        return {
+            "run": self.run,
+            "classes": list(self.classes),
+            "rows": rows,
+            "flattered": list(self.flattered),
+        }
 
 
 class MixedGroupsError(RequestError):
@@ -90,22 +98,28 @@ def evaluate(
 ) -> Evaluation:
     """Score the members (all, or those named) and the blends of a run.
 
-    `metrics` names further scores beside the usual ones. A blend's OOF row is its cross-fitted score, corrected for the
-    choice among candidates where there was one; `fitted` beside it is the score on the rows it was fitted on. With
-    `per` "group" the rows of a group are reduced to one; RequestError when their labels differ.
+    `metrics` names further scores beside the usual ones. A blend's OOF row is its cross-fitted
+    score, corrected for the choice among candidates where there was one; `fitted` beside it is the
+    score on the rows it was fitted on. With `per` "group" the rows of a group are reduced to one;
+    RequestError when their labels differ.
     """
     if per == "group" and "group" not in store.samples.table:
-        raise RequestError(f"run {store.name!r} has no groups to score by; name their column with data.group")
+        raise RequestError(
+            f"run {store.name!r} has no groups to score by; name their column with data.group"
+        )
     rule = Scoring(tuple(metrics or ()), per, reduce)
     names = list(members) if members is not None else store.complete_members
     if not names and not store.blends:
         raise MissingFileError(
-            f"run {store.name!r} has no complete member yet; `ens ls {store.name}` shows what is there"
+            f"run {store.name!r} has no complete member yet; `ens ls {store.name}` shows what is "
+            "there"
         )
     rows: list[ScoreRow] = []
     opened = [store.member(name) for name in names]
     blends = [store.blend(name) for name in (store.blends if members is None else ())]
-    targets = dict.fromkeys([t for member in opened for t in member.targets] + [b.record.target for b in blends])
+    targets = dict.fromkeys(
+        [t for member in opened for t in member.targets] + [b.record.target for b in blends]
+    )
     if target is not None and target not in targets:
         raise UnknownNameError("target", target, list(targets))
     kinds = {each in store.set_formats for each in (targets if target is None else [target])}
@@ -117,10 +131,14 @@ def evaluate(
         try:
             for member in opened:
                 if each in member.targets:
-                    rows += _member_rows(store, member.for_target(each), merge, views, by_view, rule)
+                    rows += _member_rows(
+                        store, member.for_target(each), merge, views, by_view, rule
+                    )
             for blend in blends:
                 if each == blend.record.target:
-                    rows += _blend_rows(store, blend, rule, is_submitted=blend.record.name == submitted)
+                    rows += _blend_rows(
+                        store, blend, rule, is_submitted=blend.record.name == submitted
+                    )
         except MixedGroupsError as error:
             mixed = error  # other targets may be shared by the rows of a group
     if mixed is not None and not rows:
@@ -134,7 +152,12 @@ def evaluate(
 
 
 def _member_rows(
-    store: RunStore, member: Member, merge: Merge, views: Sequence[str] | None, by_view: bool, rule: Scoring
+    store: RunStore,
+    member: Member,
+    merge: Merge,
+    views: Sequence[str] | None,
+    by_view: bool,
+    rule: Scoring,
 ) -> list[ScoreRow]:
     rows = _scored_member(store, member, merge, views, None, rule)
     if by_view:
@@ -162,14 +185,21 @@ def _scored_member(
     for split, probs in parts:
         found = _scores(store, target, classes, split, probs, rule)
         if found is not None:
-            rows.append(ScoreRow("member", member.name, target, split, found[0], found[1], view=view))
+            rows.append(
+                ScoreRow("member", member.name, target, split, found[0], found[1], view=view)
+            )
     return rows
 
 
-def _blend_rows(store: RunStore, blend: Blend, rule: Scoring, *, is_submitted: bool) -> list[ScoreRow]:
+def _blend_rows(
+    store: RunStore, blend: Blend, rule: Scoring, *, is_submitted: bool
+) -> list[ScoreRow]:
     target, classes = blend.record.target, blend.record.classes
     rows = []
-    parts: list[tuple[Literal["oof", "holdout"], NDArray[Any]]] = [("oof", blend.oof), ("holdout", blend.test)]
+    parts: list[tuple[Literal["oof", "holdout"], NDArray[Any]]] = [
+        ("oof", blend.oof),
+        ("holdout", blend.test),
+    ]
     for split, probs in parts:
         found = _scores(store, target, classes, split, np.asarray(probs), rule)
         if found is not None:
@@ -184,7 +214,12 @@ def _blend_rows(store: RunStore, blend: Blend, rule: Scoring, *, is_submitted: b
 
 
 def _scores(
-    store: RunStore, target: str, classes: tuple[str, ...], split: str, probs: NDArray[Any], rule: Scoring
+    store: RunStore,
+    target: str,
+    classes: tuple[str, ...],
+    split: str,
+    probs: NDArray[Any],
+    rule: Scoring,
 ) -> tuple[int, dict[str, float]] | None:
     labels = store.labels(target, "train" if split == "oof" else "test", classes)
     known = is_known(labels) & np.isfinite(probs).all(axis=1)
@@ -197,7 +232,9 @@ def _scores(
     fitting = set(metric_names(several=labels.ndim == 2))
     for name in rule.metrics:
         if name not in found and (name in fitting or name not in metric_names()):
-            found[name] = score(name, probs, labels)  # one that fits other targets of the run alone is not shown here
+            found[name] = score(
+                name, probs, labels
+            )  # one that fits other targets of the run alone is not shown here
     return len(labels), found
 
 
@@ -217,7 +254,8 @@ def _by_group(
     differs = (first[numbers] != labels).reshape(len(labels), -1).any(axis=1)
     if differs.any():
         raise MixedGroupsError(
-            f"the rows of group {names[numbers[differs][0]]!r} have several labels of {target!r}: they cannot be "
+            f"the rows of group {names[numbers[differs][0]]!r} have several labels of {target!r}: "
+            "they cannot be "
             "scored as one; --target names a target that groups share"
         )
     return merge_groups(probs, numbers, reduce, multi_label=labels.ndim == 2), first

@@ -36,7 +36,11 @@ class PairedGains:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         rows = [{"name": name, **difference.to_json()} for name, difference in self.rows]
-        return {**self.__dict__, "rows": rows, "warnings": [warning.to_json() for warning in self.warnings]}
+        return {
+            **self.__dict__,
+            "rows": rows,
+            "warnings": [warning.to_json() for warning in self.warnings],
+        }
 
 
 def gains_over(
@@ -51,8 +55,9 @@ def gains_over(
 ) -> PairedGains:
     """Compare the members and blends of one target with the member or blend `over`, row by row.
 
-    Blends count with their cross-fitted predictions. Whole groups are independent when the run has any; the joint
-    intervals of a metric hold for all comparisons together. Raises UnknownNameError for a name that is not there.
+    Blends count with their cross-fitted predictions. Whole groups are independent when the run has
+    any; the joint intervals of a metric hold for all comparisons together. Raises UnknownNameError
+    for a name that is not there.
     """
     opened = {name: store.member(name) for name in store.complete_members}
     blends = {f"blend {name}": store.blend(name) for name in store.blends}
@@ -65,28 +70,43 @@ def gains_over(
         raise UnknownNameError("member or blend", over, [*opened, *store.blends])
     target = target or next((t for t in store.samples.targets if t in targets), targets[0])
     if target not in targets:
-        raise RequestError(f"{over!r} does not predict {target!r}, it predicts {', '.join(targets)}")
+        raise RequestError(
+            f"{over!r} does not predict {target!r}, it predicts {', '.join(targets)}"
+        )
     classes = store.classes(target)
-    wanted = [n for n, m in opened.items() if target in m.targets and (members is None or n in members)]
+    wanted = [
+        n for n, m in opened.items() if target in m.targets and (members is None or n in members)
+    ]
     names = [first, *(n for n in wanted if n != first)]
     if members is None:
         names += [n for n, blend in blends.items() if blend.record.target == target and n != first]
     if len(names) == 1:
-        raise RequestError(f"nothing else predicts {target!r}; there is nothing to compare {over!r} with")
+        raise RequestError(
+            f"nothing else predicts {target!r}; there is nothing to compare {over!r} with"
+        )
     probs = [
-        np.asarray(blends[name].oof) if name in blends else opened[name].for_target(target).oof(classes, merge, views)
+        np.asarray(blends[name].oof)
+        if name in blends
+        else opened[name].for_target(target).oof(classes, merge, views)
         for name in names
     ]
     labels = store.labels(target, "train", classes)
-    rows = np.flatnonzero(is_known(labels) & np.all([np.isfinite(p).all(axis=1) for p in probs], axis=0))
+    rows = np.flatnonzero(
+        is_known(labels) & np.all([np.isfinite(p).all(axis=1) for p in probs], axis=0)
+    )
     if not len(rows):
         raise RequestError(f"no labelled row is predicted by all of {', '.join(names)}")
     groups = store.samples.groups()
     groups = None if groups is None else groups[rows]
     stacks = [p[None, rows] for p in probs]
-    found = [zip(names[1:], compare_with_first(m, stacks, labels[rows], groups), strict=True) for m in metrics]
+    found = [
+        zip(names[1:], compare_with_first(m, stacks, labels[rows], groups), strict=True)
+        for m in metrics
+    ]
     by_name = {name: i for i, name in enumerate(names)}
-    ordered = sorted((pair for of_metric in found for pair in of_metric), key=lambda pair: by_name[pair[0]])
+    ordered = sorted(
+        (pair for of_metric in found for pair in of_metric), key=lambda pair: by_name[pair[0]]
+    )
     n_groups = None if groups is None else len(np.unique(groups))
     remarks = [few_groups(n_groups), *(ordered_classes(metric, classes) for metric in metrics)]
     return PairedGains(

@@ -77,9 +77,13 @@ def list_run(store: RunStore, *, check: bool = False) -> RunListing:
         if check:
             _ = blend.oof, blend.test
         scores = blend.record.scores.get("cross_fitted") or {}
-        blends.append(BlendListing(name, blend.record.method, blend.record.members, name == submitted, scores))
+        blends.append(
+            BlendListing(name, blend.record.method, blend.record.members, name == submitted, scores)
+        )
     submission = store.submission_path if store.submission_path.is_file() else None
-    altered = submission is not None and bool(submission_versions(store)) and not is_as_recorded(store)
+    altered = (
+        submission is not None and bool(submission_versions(store)) and not is_as_recorded(store)
+    )
     return RunListing(store.name, store.folder, tuple(members), tuple(blends), submission, altered)
 
 

@@ -1,7 +1,7 @@
 """Several folds at once: processes that share a run by claiming its folds, and one that hears of all of them.
 
-For networks too small to fill a device, or to keep several cores busy in step. Each process computes with its share
-of the cores.
+For networks too small to fill a device, or to keep several cores busy in step. Each process
+computes with its share of the cores.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Share:
 
 
 class Sender(Progress):
-    """Passes everything on to the process that shows it; ends this process when that one is gone."""
+    """Passes everything on to the process that shows it.
+
+    Ends this process when that one is gone.
+    """
 
     def __init__(self, mouth: Connection) -> None:
         self._mouth = mouth
@@ -93,11 +96,16 @@ class Processes:
         workers: int | None,
         on_fold: Callable[[], None] | None,
     ) -> Shared | None:
-        """Train the missing folds, `n_folds` in all; None, and nothing trained, where one process does it as well."""
+        """Train the missing folds, `n_folds` in all.
+
+        None, and nothing trained, where one process does it as well.
+        """
         n = min(self.count, n_folds)
         if n < 2:
             return None
-        return train_in_processes(n, workspace, members, folds, device=device, workers=workers, on_fold=on_fold)
+        return train_in_processes(
+            n, workspace, members, folds, device=device, workers=workers, on_fold=on_fold
+        )
 
 
 def train_in_processes(
@@ -110,9 +118,10 @@ def train_in_processes(
     workers: int | None,
     on_fold: Callable[[], None] | None,
 ) -> Shared:
-    """Train the missing folds of `members` in `n` processes; a process that dies leaves its folds to the caller.
+    """Train the missing folds of `members` in `n` processes.
 
-    `on_fold` is called here after each finished fold. What a process raises for the user is raised here.
+    A process that dies leaves its folds to the caller. `on_fold` is called here after each finished
+    fold. What a process raises for the user is raised here.
     """
     share = Share(
         workspace.recipe,
@@ -132,7 +141,8 @@ def train_in_processes(
             ears.append(ear)
             processes.append(context.Process(target=_work, args=(share, mouth)))
             processes[-1].start()
-            mouth.close()  # held by the process alone: when it ends, however it ends, its ear hears the end
+            # held by the process alone: when it ends, however it ends, its ear hears the end
+            mouth.close()
         return _listen(ears, workspace.progress, on_fold)
     finally:
         for process in processes:
@@ -148,7 +158,9 @@ def share_of_loaders(n: int, device: str) -> int:
     return max(1, alone // n) if alone else 0
 
 
-def _listen(ears: Sequence[Connection], progress: Progress, on_fold: Callable[[], None] | None) -> Shared:
+def _listen(
+    ears: Sequence[Connection], progress: Progress, on_fold: Callable[[], None] | None
+) -> Shared:
     trained: list[FoldJob] = []
     failures: list[Failure] = []
     open_ears, dead = list(ears), 0
@@ -196,18 +208,24 @@ def _work(share: Share, mouth: Connection) -> None:
         opened = open_workspace(share.recipe, share.artifacts, check=check_nobody_trains_otherwise)
         workspace = replace(opened, progress=Sender(mouth))
         trainer = Trainer(workspace, share.device, share.workers, helps=True)
-        result = trainer.train([job for job in workspace.jobs if job.name in share.members], share.folds)
+        result = trainer.train(
+            [job for job in workspace.jobs if job.name in share.members], share.folds
+        )
         mouth.send(("result", (result.trained, result.failures)))
     except KeyboardInterrupt:
         return
     except RequestError as error:
-        mouth.send(("error", (RequestError(str(error)),)))  # plain: errors with arguments of their own do not travel
+        mouth.send(
+            ("error", (RequestError(str(error)),))
+        )  # plain: errors with arguments of their own do not travel
     except EnsemblerError as error:
         mouth.send(("error", (EnsemblerError(str(error)),)))
     except OSError as error:
         mouth.send(("error", (OSError(error.errno, error.strerror, error.filename),)))
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to keep, and the interpreter is about to end
+        signal.signal(
+            signal.SIGTERM, signal.SIG_DFL
+        )  # nothing is left to keep, and the interpreter is about to end
 
 
 def _stop(*_: object) -> None:

@@ -38,7 +38,10 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_.@+-]+")
 
 @dataclass(frozen=True)
 class Axis:
-    """A member option, dotted where it lies in another, and the values to try; `texts` are the values as given."""
+    """A member option, dotted where it lies in another, and the values to try.
+
+    `texts` are the values as given.
+    """
 
     option: str
     values: tuple[Any, ...]
@@ -50,7 +53,9 @@ class Axis:
         option, equals, rest = given.partition("=")
         texts = tuple(text.strip() for text in _divided(rest))
         if not equals or not all(option.split(".")) or not all(texts):
-            raise RequestError(f"--axis {given!r}: expected option=value,value, such as augment=none,light,heavy")
+            raise RequestError(
+                f"--axis {given!r}: expected option=value,value, such as augment=none,light,heavy"
+            )
         if len(set(texts)) != len(texts) or len(texts) < 2:
             raise RequestError(f"--axis {given!r}: expected two values or more, none twice")
         return cls(option, tuple(parse_value(text) for text in texts), texts)
@@ -82,7 +87,11 @@ class Variant:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        gains = None if self.gains is None else {metric: gain.to_json() for metric, gain in self.gains.items()}
+        gains = (
+            None
+            if self.gains is None
+            else {metric: gain.to_json() for metric, gain in self.gains.items()}
+        )
         return {**self.__dict__, "members": list(self.members), "gains": gains}
 
 
@@ -138,12 +147,15 @@ def ablate_recipe(
 ) -> Ablation:
     """Train every combination of the axes' values as a member of a run of its own, and compare them with the first.
 
-    `member` is the recipe's entry that is varied (default: the first one), `folds` how many folds there are, `epochs`
-    and `seeds` those of every variant. What a run of that name has finished is not trained again.
+    `member` is the recipe's entry that is varied (default: the first one), `folds` how many folds
+    there are, `epochs` and `seeds` those of every variant. What a run of that name has finished is
+    not trained again.
     """
     base = _base_of(recipe, member)
     shown = _metrics_of(recipe, base, metrics)
-    varied, options = _varied(recipe, base, axes, folds=folds, epochs=epochs, seeds=seeds, name=name)
+    varied, options = _varied(
+        recipe, base, axes, folds=folds, epochs=epochs, seeds=seeds, name=name
+    )
     progress = progress or Progress()
     introduce_code_of(varied, progress)
     check_recipe(varied)
@@ -185,7 +197,9 @@ def _metrics_of(recipe: Recipe, base: str, metrics: Sequence[str] | None) -> tup
 
 
 def _base_of(recipe: Recipe, member: str | None) -> str:
-    entries = [entry for entry, spec in recipe.spec.members.items() if not isinstance(spec, SoupSpec)]
+    entries = [
+        entry for entry, spec in recipe.spec.members.items() if not isinstance(spec, SoupSpec)
+    ]
     if member is None:
         return entries[0]
     if member not in entries:
@@ -207,19 +221,33 @@ def _varied(
     own = recipe.spec.members[base].model_dump(mode="json", by_alias=True, exclude_unset=True)
     _check_axes(axes, own)
     content = recipe.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    content |= {"name": name or f"{recipe.spec.name}-ablate-{'+'.join(axis.option for axis in axes)}", "members": {}}
-    content["blend"] = {k: v for k, v in content.get("blend", {}).items() if k not in ("members", "weights", "name")}
+    content |= {
+        "name": name or f"{recipe.spec.name}-ablate-{'+'.join(axis.option for axis in axes)}",
+        "members": {},
+    }
+    content["blend"] = {
+        k: v for k, v in content.get("blend", {}).items() if k not in ("members", "weights", "name")
+    }
     if folds is not None:
         if recipe.spec.folds.scheme in ("column", "single"):
-            raise RequestError(f"--folds {folds}: the recipe's folds are of scheme: {recipe.spec.folds.scheme}")
+            raise RequestError(
+                f"--folds {folds}: the recipe's folds are of scheme: {recipe.spec.folds.scheme}"
+            )
         content["folds"] = {**content.get("folds", {}), "count": folds}
     origins: dict[Place, str] = {("folds", "count"): f"--folds {folds}"}
     options: dict[str, dict[str, Any]] = {}
     for values in product(*(range(len(axis.values)) for axis in axes)):
-        chosen = [(axis.option, axis.values[i], axis.texts[i]) for axis, i in zip(axes, values, strict=True)]
+        chosen = [
+            (axis.option, axis.values[i], axis.texts[i])
+            for axis, i in zip(axes, values, strict=True)
+        ]
         variant = _name("+".join(f"{option}-{text}" for option, _, text in chosen), options)
         place: Place = ("members", variant)
-        made = own | ({} if epochs is None else {"epochs": epochs}) | ({} if seeds == 1 else {"seeds": seeds})
+        made = (
+            own
+            | ({} if epochs is None else {"epochs": epochs})
+            | ({} if seeds == 1 else {"seeds": seeds})
+        )
         if epochs is not None and "freeze_epochs" in own:
             made["freeze_epochs"] = min(own["freeze_epochs"], epochs)
         for option, value, text in chosen:
@@ -237,22 +265,39 @@ def _varied(
 
 def _check_axes(axes: Sequence[Axis], own: Mapping[str, Any]) -> None:
     """Raise for an option that no member has, that would change what is compared, or that stands twice."""
-    known = sorted({f.alias or n for spec in MEMBER_SPECS.values() for n, f in spec.model_fields.items()})
+    known = sorted(
+        {f.alias or n for spec in MEMBER_SPECS.values() for n, f in spec.model_fields.items()}
+    )
     for axis in axes:
         top = axis.option.partition(".")[0]
         if top not in known:
-            raise RequestError(f"--axis {axis.option} is no option of a member; {nearest(top, known, most=60)}")
+            raise RequestError(
+                f"--axis {axis.option} is no option of a member; {nearest(top, known, most=60)}"
+            )
         if top in ("target", "seeds", "also"):
-            hint = "--seeds N trains every variant N times" if top == "seeds" else "give it to the member in the recipe"
-            raise RequestError(f"--axis {axis.option} would compare other things with each other; {hint}")
+            hint = (
+                "--seeds N trains every variant N times"
+                if top == "seeds"
+                else "give it to the member in the recipe"
+            )
+            raise RequestError(
+                f"--axis {axis.option} would compare other things with each other; {hint}"
+            )
         if "." in axis.option and not isinstance(own.get(top, {}), dict):
-            raise RequestError(f"--axis {axis.option}: {top} is {own[top]!r} in the recipe, which has no parts")
+            raise RequestError(
+                f"--axis {axis.option}: {top} is {own[top]!r} in the recipe, which has no parts"
+            )
     names = [axis.option for axis in axes]
     if len(set(names)) != len(names):
-        raise RequestError(f"--axis {next(n for n in names if names.count(n) > 1)} is given twice; list all its values")
+        raise RequestError(
+            f"--axis {next(n for n in names if names.count(n) > 1)} is given twice; list all its "
+            "values"
+        )
     n_variants = int(np.prod([len(axis.values) for axis in axes]))
     if n_variants > MOST_VARIANTS:
-        raise RequestError(f"the axes make {n_variants} variants; at most {MOST_VARIANTS} are compared at once")
+        raise RequestError(
+            f"the axes make {n_variants} variants; at most {MOST_VARIANTS} are compared at once"
+        )
 
 
 def _with(options: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
@@ -282,7 +327,8 @@ def _members_of(jobs: Sequence[MemberJob], variant: str, seeds: int) -> tuple[st
     expected = seeds * len({job.fold_column for job in made})
     if len(found) != expected:
         raise RequestError(
-            f"a variant makes the members {', '.join(sorted(by_name))}, of which {expected} should stand for it; "
+            f"a variant makes the members {', '.join(sorted(by_name))}, of which {expected} should "
+            "stand for it; "
             "as: ensemble in the recipe makes one of several, and --seeds is for single networks"
         )
     return found
@@ -298,9 +344,13 @@ def _compare(
     targets = next(iter(opened.values()))[0].targets
     target = next((t for t in store.samples.targets if t in targets), targets[0])
     classes = store.classes(target)
-    stacks = [np.stack([m.for_target(target).oof(classes) for m in made]) for made in opened.values()]
+    stacks = [
+        np.stack([m.for_target(target).oof(classes) for m in made]) for made in opened.values()
+    ]
     labels = store.labels(target, "train", classes)
-    rows = np.flatnonzero(is_known(labels) & np.all([np.isfinite(s).all(axis=(0, 2)) for s in stacks], axis=0))
+    rows = np.flatnonzero(
+        is_known(labels) & np.all([np.isfinite(s).all(axis=(0, 2)) for s in stacks], axis=0)
+    )
     y, groups = labels[rows], store.samples.groups()
     groups = None if groups is None else groups[rows]
     stacks = [stack[:, rows] for stack in stacks]
@@ -318,14 +368,22 @@ def _compare(
     )
     n_groups = None if groups is None else len(np.unique(groups))
     remarks = [few_groups(n_groups), *(ordered_classes(metric, classes) for metric in metrics)]
-    same = [v.name for v, stack in zip(variants[1:], stacks[1:], strict=True) if np.array_equal(stack, stacks[0])]
+    same = [
+        v.name
+        for v, stack in zip(variants[1:], stacks[1:], strict=True)
+        if np.array_equal(stack, stacks[0])
+    ]
     return {
         "target": target,
         "n": len(rows),
         "n_groups": n_groups,
         "variants": variants,
         "warnings": (
-            *(f"{name} predicts exactly what {variants[0].name} does: the option has no effect here" for name in same),
+            *(
+                f"{name} predicts exactly what {variants[0].name} does: the option has no effect "
+                "here"
+                for name in same
+            ),
             *(remark.message for remark in remarks if remark is not None),
         ),
     }

@@ -1,7 +1,8 @@
 """One pass over the pixels for many checkpoints: each image is read once, each view of it made once.
 
-What is predicted goes to mapped files chunk by chunk (`ensembler.predictions.chunks`): memory does not grow with the
-number of images, and a pass that was ended goes on with the chunks that are missing.
+What is predicted goes to mapped files chunk by chunk (`ensembler.predictions.chunks`): memory does
+not grow with the number of images, and a pass that was ended goes on with the chunks that are
+missing.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ OnRows = Callable[[int, int], None]
 class Asked:
     """What is asked of one checkpoint: which views of which images, and where its logits are kept.
 
-    `rows` are positions among the images, in parts (those it validates, the test images); checkpoints that share a part
-    meet it in one go.
+    `rows` are positions among the images, in parts (those it validates, the test images);
+    checkpoints that share a part meet it in one go.
     """
 
     name: str
@@ -44,13 +45,22 @@ Load = Callable[[Sequence[Asked]], Sequence[Predictor]]
 
 
 def run_pass(
-    asked: Sequence[Asked], pixels: Pixels, load: Load, *, device: str = "auto", on_rows: OnRows | None = None
+    asked: Sequence[Asked],
+    pixels: Pixels,
+    load: Load,
+    *,
+    device: str = "auto",
+    on_rows: OnRows | None = None,
 ) -> list[ChunkedLogits]:
-    """The logits of each checkpoint, its parts one after the other; `load` is called for what is not whole yet.
+    """The logits of each checkpoint, its parts one after the other.
 
-    Raises NotFiniteError for logits that are not finite.
+    `load` is called for what is not whole yet. Raises NotFiniteError for logits that are not
+    finite.
     """
-    logits = [ChunkedLogits.open(a.out, len(a.views), tuple(len(part) for part in a.rows), a.classes) for a in asked]
+    logits = [
+        ChunkedLogits.open(a.out, len(a.views), tuple(len(part) for part in a.rows), a.classes)
+        for a in asked
+    ]
     missing = [i for i, found in enumerate(logits) if not found.is_whole]
     if not missing:
         return logits
@@ -60,7 +70,10 @@ def run_pass(
     for chunk in chunks:
         began = time.perf_counter()
         _predict_chunk(chunk, asked, logits, predictors, pixels, device)
-        seconds, n_views = time.perf_counter() - began, sum(len(asked[i].views) for i in chunk.starts)
+        seconds, n_views = (
+            time.perf_counter() - began,
+            sum(len(asked[i].views) for i in chunk.starts),
+        )
         for i, start in chunk.starts.items():
             logits[i].keep(start, seconds * len(asked[i].views) / n_views)
         release(pixels)

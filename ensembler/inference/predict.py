@@ -30,15 +30,17 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Logits float32 `[networks, views, rows, classes]` of the images at `rows`.
 
-    Each batch is read once and each view of it made once; every network then sees it, as it is or as an engine has made
-    it ready. `out` may be a memory-mapped array of that shape to fill. Values that are not finite are returned as they
-    are: the caller judges them.
+    Each batch is read once and each view of it made once; every network then sees it, as it is or
+    as an engine has made it ready. `out` may be a memory-mapped array of that shape to fill. Values
+    that are not finite are returned as they are: the caller judges them.
     """
     if out is None:
         out = np.empty((len(networks), len(views), len(rows), classes), np.float32)
     sample = as_images(pixels[rows[:2]], device)
     predictors = [
-        eager.prepare(copy.deepcopy(network), sample, amp, device) if isinstance(network, nn.Module) else network
+        eager.prepare(copy.deepcopy(network), sample, amp, device)
+        if isinstance(network, nn.Module)
+        else network
         for network in networks
     ]
     for start in range(0, len(rows), batch_size):

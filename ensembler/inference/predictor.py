@@ -23,13 +23,17 @@ def in_batches(predictor: Predictor, most: int) -> Predictor:
 
     def predict(images: Tensor) -> NDArray[np.float32]:
         starts = range(0, len(images), most)
-        parts = [part for start in starts for part in in_parts(predictor, images[start : start + most])]
+        parts = [
+            part for start in starts for part in in_parts(predictor, images[start : start + most])
+        ]
         return np.concatenate(parts)
 
     return predict
 
 
-def predict_batch(predictors: Sequence[Predictor], batch: NDArray[np.uint8], device: str) -> list[NDArray[np.float32]]:
+def predict_batch(
+    predictors: Sequence[Predictor], batch: NDArray[np.uint8], device: str
+) -> list[NDArray[np.float32]]:
     """The logits `[images, classes]` of each predictor for one view of a batch `[images, height, width, channels]`."""
     images = as_images(batch, device)
     return [predictor(images) for predictor in predictors]
@@ -38,5 +42,8 @@ def predict_batch(predictors: Sequence[Predictor], batch: NDArray[np.uint8], dev
 def as_images(batch: NDArray[np.uint8], device: str) -> Tensor:
     """A batch `[images, height, width, channels]` as predictors take it, `[images, channels, height, width]`."""
     # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
-    images, on_device = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2), pick_device(device)
+    images, on_device = (
+        torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2),
+        pick_device(device),
+    )
     return images.to(on_device, non_blocking=copies_early(on_device))

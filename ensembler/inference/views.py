@@ -1,7 +1,8 @@
 """Views of test-time augmentation: deterministic transforms of a whole batch of uint8 pixels.
 
-A view takes `[images, height, width, channels]` and gives the same shape. Names with a number take any number:
-`shift_left_0.1` moves by a tenth of the width, `scale_0.9` shows nine tenths of the size, `brightness_1.2` multiplies.
+A view takes `[images, height, width, channels]` and gives the same shape. Names with a number take
+any number: `shift_left_0.1` moves by a tenth of the width, `scale_0.9` shows nine tenths of the
+size, `brightness_1.2` multiplies.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def _rotated(quarters: int) -> Callable[[Batch], Batch]:
     return lambda batch: np.rot90(batch, quarters, axes=(1, 2))
 
 
-# Functions of the batch alone. Quarter turns and transposes need square pixels, which prepared pixels are.
+# Functions of the batch alone. Quarter turns and transposes need square pixels, which prepared
+# pixels are.
 FIXED: dict[str, Callable[[Batch], Batch]] = {
     "identity": _identity,
     "hflip": lambda batch: batch[:, :, ::-1],
@@ -56,13 +58,21 @@ FIXED: dict[str, Callable[[Batch], Batch]] = {
 }
 GROUPS: dict[str, tuple[str, ...]] = {
     "d4": ("identity", "hflip", "vflip", "rot180", "transpose", "rot90", "rot270", "transverse"),
-    "five_crop": ("crop_top_left", "crop_top_right", "crop_bottom_left", "crop_bottom_right", "crop_center"),
+    "five_crop": (
+        "crop_top_left",
+        "crop_top_right",
+        "crop_bottom_left",
+        "crop_bottom_right",
+        "crop_center",
+    ),
 }
 GROUPS["ten_crop"] = (*GROUPS["five_crop"], *(f"{name}_hflip" for name in GROUPS["five_crop"]))
 WITH_NUMBER = ("shift_left", "shift_right", "shift_up", "shift_down", "scale", "brightness")
 
 _NUMBERED = re.compile(r"^(?P<base>[a-z_]+?)_(?P<number>\d+(\.\d+)?)$")
-_CROP = re.compile(r"^crop_(?P<place>top_left|top_right|bottom_left|bottom_right|center)(?P<flip>_hflip)?$")
+_CROP = re.compile(
+    r"^crop_(?P<place>top_left|top_right|bottom_left|bottom_right|center)(?P<flip>_hflip)?$"
+)
 
 
 def view_names() -> list[str]:
@@ -155,7 +165,9 @@ def _crop(batch: Batch, place: str, *, flip: bool) -> Batch:
     out = np.empty_like(batch)
     for i, image in enumerate(batch):
         cut = np.ascontiguousarray(image[top : top + h, left : left + w])
-        out[i] = cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
+        out[i] = cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR).reshape(
+            height, width, -1
+        )
     return out[:, :, ::-1] if flip else out
 
 
@@ -169,5 +181,7 @@ def _custom(spec: CustomView) -> Callable[[Batch], Batch]:
         pipeline = AlbumentationsAugment([{name: always}], batch.shape[1], batch.shape[3])
         return np.stack([pipeline.as_view(image) for image in batch])
 
-    AlbumentationsAugment([{name: {**arguments, "p": 1.0}}], 32, 3)  # a wrong name or argument is said now
+    AlbumentationsAugment(
+        [{name: {**arguments, "p": 1.0}}], 32, 3
+    )  # a wrong name or argument is said now
     return transform

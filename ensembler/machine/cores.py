@@ -8,7 +8,8 @@ def available_cores() -> int:
 
     `LOKY_MAX_CPU_COUNT` lowers it.
     """
-    # joblib comes with scikit-learn, and knows affinity and the quotas of both versions of control groups.
+    # joblib comes with scikit-learn, and knows affinity and the quotas of both versions of control
+    # groups.
     from joblib import cpu_count  # type: ignore[import-untyped]
 
     return int(cpu_count())

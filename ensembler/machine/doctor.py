@@ -26,10 +26,22 @@ EXTRAS = {
     ),
     "parquet": ("Parquet tables", {"pyarrow": "pyarrow"}),
     "openvino": ("the engine openvino", {"openvino": "openvino"}),
-    "onnx": ("the engine onnx", {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"}),
+    "onnx": (
+        "the engine onnx",
+        {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
+    ),
     "report": ("plots", {"matplotlib": "matplotlib"}),
 }
-_CORE = ("numpy", "pandas", "scipy", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors", "typer")
+_CORE = (
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "pydantic",
+    "ruamel.yaml",
+    "safetensors",
+    "typer",
+)
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,8 @@ class Diagnosis:
 def examine(look_at_devices: Callable[[], tuple[Sequence[str], Sequence[str]]]) -> Diagnosis:
     """Look at this machine and environment; nothing is downloaded or changed.
 
-    `look_at_devices` describes the devices and says what is wrong with them (see `networks.devices_here`): it knows
-    torch, this room does not.
+    `look_at_devices` describes the devices and says what is wrong with them (see
+    `networks.devices_here`): it knows torch, this room does not.
     """
     extras = tuple(
         Extra(name, adds, tuple(p for p, module in packages.items() if find_spec(module) is None))

@@ -15,7 +15,10 @@ from ensembler.errors import DiskFullError, RequestError
 from ensembler.files import preallocate
 
 # Of both versions of control groups.
-_CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def room(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -26,7 +29,9 @@ def room(shape: tuple[int, ...]) -> NDArray[np.float32]:
 def on_disk(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """An array float32 of `shape` to be filled, mapped from a temporary file."""
     size = _bytes(shape)
-    with tempfile.TemporaryFile() as file:  # unlinked already: gone with the process, however that ends
+    with (
+        tempfile.TemporaryFile() as file
+    ):  # unlinked already: gone with the process, however that ends
         try:
             preallocate(file, size)
         except OSError as error:
@@ -42,14 +47,19 @@ def _no_room(size: int, error: OSError) -> DiskFullError:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
     return DiskFullError(
-        f"{folder} has no room for an array of {size / 1e6:,.1f} MB that does not fit in memory ({free / 1e6:,.1f} MB "
-        f"are free; {error.strerror}): make room there, set TMPDIR to a folder on a larger disk, or let larger arrays "
+        f"{folder} has no room for an array of {size / 1e6:,.1f} MB that does not fit in memory "
+        f"({free / 1e6:,.1f} MB "
+        f"are free; {error.strerror}): make room there, set TMPDIR to a folder on a larger disk, "
+        "or let larger arrays "
         f"stay in memory with ENS_STACK_MEMORY (bytes an array may take; now {most_in_memory()})"
     )
 
 
 def most_in_memory() -> int:
-    """The bytes an array may take in memory: half of this machine's; `ENS_STACK_MEMORY` says otherwise."""
+    """The bytes an array may take in memory: half of this machine's.
+
+    `ENS_STACK_MEMORY` says otherwise.
+    """
     given = os.environ.get("ENS_STACK_MEMORY")
     if given is not None:
         if not given.isdecimal():

@@ -15,7 +15,14 @@ from ensembler.logits import log_mean_probs, log_odds_of_mean
 from ensembler.members.complete import BLOCK, array_files, member_scores
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.arrays import fill_array, release
-from ensembler.predictions.members import FORMAT, MEMBER_RECORD, Member, MemberRecord, array_file, checksums
+from ensembler.predictions.members import (
+    FORMAT,
+    MEMBER_RECORD,
+    Member,
+    MemberRecord,
+    array_file,
+    checksums,
+)
 from ensembler.predictions.publish import replacing
 from ensembler.predictions.settled import has_record, read_settled
 from ensembler.predictions.store import RunStore
@@ -24,7 +31,10 @@ from ensembler.workspace.workspace import Workspace
 
 
 def assemble_members(workspace: Workspace, jobs: Sequence[MemberJob]) -> list[str]:
-    """Make those of `jobs` that are the mean of complete members and are not there yet; their names."""
+    """Make those of `jobs` that are the mean of complete members and are not there yet.
+
+    Their names.
+    """
     made = []
     store = RunStore(workspace.store.folder)
     for job in jobs:
@@ -48,19 +58,25 @@ def _is_current(store: RunStore, job: MemberJob, parts: Sequence[Member]) -> boo
 
 
 def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:
-    views = [view for view in parts[0].record.views if all(view in part.record.views for part in parts)]
+    views = [
+        view for view in parts[0].record.views if all(view in part.record.views for part in parts)
+    ]
     with replacing(plan.final_folder, plan.workspace.store.lock_path) as prepared:
         scores: dict[str, dict[str, Any]] = {"oof": {}, "holdout": {}}
         several = len(plan.targets) > 1
         for target in plan.targets:
             of_target = [part.for_target(target) for part in parts]
             task = target if several else None
-            scores["oof"][target] = _mean_of(plan, target, of_target, views, prepared / array_file("oof", task), "oof")
+            scores["oof"][target] = _mean_of(
+                plan, target, of_target, views, prepared / array_file("oof", task), "oof"
+            )
             scores["holdout"][target] = _mean_of(
                 plan, target, of_target, views, prepared / array_file("test", task), "test"
             )
         content = _record(plan, parts, views)
-        content["scores"] = scores if several else {split: s[plan.targets[0]] for split, s in scores.items()}
+        content["scores"] = (
+            scores if several else {split: s[plan.targets[0]] for split, s in scores.items()}
+        )
         content["sha256"] = {
             **checksums(prepared, array_files(plan)),
             "samples.csv": plan.workspace.store.samples_sha256,
@@ -76,23 +92,33 @@ def _mean_of(
     path: Path,
     part: Literal["oof", "test"],
 ) -> dict[str, float] | None:
-    """Write the logarithm of the parts' mean probabilities (or their mean logits), view by view; the scores of it."""
+    """Write the logarithm of the parts' mean probabilities (or their mean logits), view by view.
+
+    The scores of it.
+    """
     sources = [member.oof_logits if part == "oof" else member.test_logits for member in parts]
     axis = sources[0].ndim - 3  # of the views
     shape = (*sources[0].shape[:axis], len(views), *sources[0].shape[axis + 1 :])
     with fill_array(path, shape, np.float32) as out:
         # Block by block: the parts of a large member do not all fit into memory.
         blocks = [slice(start, start + BLOCK) for start in range(0, shape[-2], BLOCK)]
-        for (v, view), fold, rows in itertools.product(enumerate(views), np.ndindex(shape[:axis]), blocks):
+        for (v, view), fold, rows in itertools.product(
+            enumerate(views), np.ndindex(shape[:axis]), blocks
+        ):
             stack: NDArray[Any] = np.stack(
-                [source[(*fold, m.view_index(view), rows)] for source, m in zip(sources, parts, strict=True)]
+                [
+                    source[(*fold, m.view_index(view), rows)]
+                    for source, m in zip(sources, parts, strict=True)
+                ]
             )
             out[(*fold, v, rows)] = mean_of_parts(plan, target, stack)
             release(out, *sources)
         return member_scores(plan, target, out, "train" if part == "oof" else "test")
 
 
-def mean_of_parts(plan: MemberPlan, target: str, logits: NDArray[np.floating]) -> NDArray[np.float32]:
+def mean_of_parts(
+    plan: MemberPlan, target: str, logits: NDArray[np.floating]
+) -> NDArray[np.float32]:
     """What a member of parts predicts for a target, by the logits of its parts `[parts, ..., classes]`."""
     if _averages_logits(plan):
         return logits.mean(axis=0)
@@ -120,7 +146,11 @@ def _record(plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]) -> 
         "name": plan.job.name,
         "target": first.target,
         "classes": list(first.classes),
-        **({"tasks": {task: list(names) for task, names in first.tasks.items()}} if first.tasks else {}),
+        **(
+            {"tasks": {task: list(names) for task, names in first.tasks.items()}}
+            if first.tasks
+            else {}
+        ),
         "views": list(views),
         "folds": first.folds,
         "kind": "logits",
@@ -130,6 +160,8 @@ def _record(plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]) -> 
         **_choice(parts),
         "fold_column": first.fold_column,
         "seconds": sum(part.record.seconds or 0.0 for part in parts),
-        "seconds_by_phase": {k: sum(p.record.seconds_by_phase.get(k, 0.0) for p in parts) for k in sorted(phases)},
+        "seconds_by_phase": {
+            k: sum(p.record.seconds_by_phase.get(k, 0.0) for p in parts) for k in sorted(phases)
+        },
         "fingerprint": _digest(parts),
     }

@@ -29,7 +29,9 @@ BLOCK = 4096  # rows merged at once
 def drop_stale(plan: MemberPlan) -> None:
     """Drop finished folds that were made with other options, and the record of an earlier failure."""
     if plan.changed:
-        plan.workspace.progress.note(f"member {plan.job.name!r} is trained again: {plan.changed} changed")
+        plan.workspace.progress.note(
+            f"member {plan.job.name!r} is trained again: {plan.changed} changed"
+        )
     if plan.is_complete:
         forget_work(plan)
         return
@@ -49,7 +51,10 @@ def drop_stale(plan: MemberPlan) -> None:
 
 
 def complete_member(plan: MemberPlan, finished: Sequence[FinishedFold]) -> None:
-    """Write the member's arrays and, last, `member.json`; then drop the files of its single folds."""
+    """Write the member's arrays and, last, `member.json`.
+
+    Then drop the files of its single folds.
+    """
     with claim(plan.workspace.store.lock_path, wait=True):
         finish_replacement(plan.final_folder)
         if not plan.is_complete:  # another process may have been faster
@@ -78,16 +83,23 @@ def array_files(plan: MemberPlan) -> list[str]:
 def write_logits(
     plan: MemberPlan, prepared: Path, finished: Sequence[FinishedFold], before: Member | None = None
 ) -> dict[str, Any]:
-    """Write a member's logits into `prepared`, the views that it has had before first; return its scores by split.
+    """Write a member's logits into `prepared`, the views that it has had before first.
 
-    The scores of a member of several tasks are by split and task.
+    Return its scores by split. The scores of a member of several tasks are by split and task.
     """
     oof_scores, holdout_scores = {}, {}
     several = len(plan.targets) > 1
     for target, part in plan.task_slices.items():
-        task, old = (target if several else None), (None if before is None else before.for_target(target))
+        task, old = (
+            (target if several else None),
+            (None if before is None else before.for_target(target)),
+        )
         n_old = 0 if old is None else len(old.record.views)
-        shape = (n_old + finished[0].oof.shape[0], len(plan.workspace.store.samples.train), part.stop - part.start)
+        shape = (
+            n_old + finished[0].oof.shape[0],
+            len(plan.workspace.store.samples.train),
+            part.stop - part.start,
+        )
         with fill_array(prepared / array_file("oof", task), shape, np.float32) as oof:
             if old is not None:
                 _copy(old.oof_logits, oof[:n_old])
@@ -143,7 +155,10 @@ def _why_other_weights(weights: Path, logits: Path) -> str:
 
 
 def _record(
-    plan: MemberPlan, finished: Sequence[FinishedFold], scores: Mapping[str, Any], sums: Mapping[str, str]
+    plan: MemberPlan,
+    finished: Sequence[FinishedFold],
+    scores: Mapping[str, Any],
+    sums: Mapping[str, str],
 ) -> dict[str, Any]:
     training = [float(fold.record["seconds"]) for fold in finished]
     predicting = [float(fold.record["seconds_predicting"]) for fold in finished]
@@ -166,7 +181,11 @@ def _record(
         **({"values": "log_probabilities"} if plan.job.weights == "sum" else {}),
         "chosen_epochs": [fold.record["chosen_epoch"] for fold in finished],
         "history": [fold.record["history"] for fold in finished],
-        **({"weights_of": [fold.record["made_of"] for fold in finished]} if "made_of" in finished[0].record else {}),
+        **(
+            {"weights_of": [fold.record["made_of"] for fold in finished]}
+            if "made_of" in finished[0].record
+            else {}
+        ),
         "fingerprint": plan.fingerprint,
         "options": plan.options,
         "sha256": {**sums, "samples.csv": plan.workspace.store.samples_sha256},
@@ -176,10 +195,15 @@ def _record(
 def _choice(plan: MemberPlan) -> dict[str, Any]:
     """What chose the epoch that predicts, by which metric, and whether that flatters the out-of-fold scores.
 
-    The validation fold is what these scores are of. Averages and snapshots are of the last epochs whatever is chosen,
-    but with patience it was the validation fold that said which epochs are the last.
+    The validation fold is what these scores are of. Averages and snapshots are of the last epochs
+    whatever is chosen, but with patience it was the validation fold that said which epochs are the
+    last.
     """
-    chosen = [(how, spec) for spec, weights in _trained_from(plan) if (how := chosen_by(spec, weights)) != "last"]
+    chosen = [
+        (how, spec)
+        for spec, weights in _trained_from(plan)
+        if (how := chosen_by(spec, weights)) != "last"
+    ]
     if not chosen:
         return {"chosen_by": "last", "flattered": False}
     how, spec = chosen[0]
@@ -203,11 +227,17 @@ def chosen_by(spec: MemberSpec, weights: str) -> Literal["last", "best", "patien
 
 def _tasks(plan: MemberPlan) -> dict[str, Any]:
     classes = plan.workspace.samples.classes
-    tasks = {"tasks": {target: list(classes[target]) for target in plan.targets}} if len(plan.targets) > 1 else {}
+    tasks = (
+        {"tasks": {target: list(classes[target]) for target in plan.targets}}
+        if len(plan.targets) > 1
+        else {}
+    )
     return tasks | ({"multi_label": list(plan.multi_label)} if plan.multi_label else {})
 
 
-def member_scores(plan: MemberPlan, target: str, logits: NDArray[Any], split: str) -> dict[str, float] | None:
+def member_scores(
+    plan: MemberPlan, target: str, logits: NDArray[Any], split: str
+) -> dict[str, float] | None:
     """Scores of a member in one target over all its views: `oof.npy`'s array for "train", `test.npy`'s for "test".
 
     None when no row of that split has a label (and, for "train", is validated by some fold).
@@ -223,7 +253,9 @@ def member_scores(plan: MemberPlan, target: str, logits: NDArray[Any], split: st
     for start in range(0, len(rows), BLOCK):
         block = slice(start, start + BLOCK)
         for views in networks:
-            probs[block] += merge_views(views[:, rows[block]], multi_label=target in plan.multi_label)
+            probs[block] += merge_views(
+                views[:, rows[block]], multi_label=target in plan.multi_label
+            )
         release(logits)
     return score_all(probs / len(networks), labels[known])
 

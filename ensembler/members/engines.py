@@ -70,7 +70,10 @@ class Engines:
         return predict
 
     def of(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> str:
-        """The name of a member's engine; the first that asks for `auto` measures it with the network in `weights`."""
+        """The name of a member's engine.
+
+        The first that asks for `auto` measures it with the network in `weights`.
+        """
         wanted = check_engine(self.engine or self.workspace.spec.inference.engine)
         if wanted != AUTO:
             return DEFAULT if wanted == "default" else wanted
@@ -78,10 +81,14 @@ class Engines:
         network = base.model_dump(mode="json", include={"backbone", "model_args", "amp"})
         shape = [input_.size, input_.channels, len(plan.classes), plan.job.spec.method]
         made_for = fingerprint([network, shape, self.device, available_cores()])
-        store = RunStore(self.workspace.store.folder)  # as it is now: another process may have chosen
+        store = RunStore(
+            self.workspace.store.folder
+        )  # as it is now: another process may have chosen
         kept = kept_choice(store, "engine", plan.job.entry, made_for)
         if kept is None:
-            kept = keep_choice(store, "engine", plan.job.entry, made_for, self._measure(plan, weights, pixels))
+            kept = keep_choice(
+                store, "engine", plan.job.entry, made_for, self._measure(plan, weights, pixels)
+            )
         return str(kept["engine"])
 
     def _measure(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> dict[str, object]:
@@ -101,7 +108,9 @@ class Engines:
             batch_size=plan.job.base.batch_size,
         )
         times = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in choice.batch.items())
-        self.workspace.progress.note(f"{plan.job.name} predicts by {choice.engine} (ms a batch: {times})")
+        self.workspace.progress.note(
+            f"{plan.job.name} predicts by {choice.engine} (ms a batch: {times})"
+        )
         return choice.to_json()
 
 

@@ -41,7 +41,8 @@ class Executor(Protocol):
         workers: int | None,
         on_fold: Callable[[], None] | None,
     ) -> Shared | None:
-        """Train the missing folds of `members`, `n_folds` in all; None leaves all of them to this process.
+        """Train the missing folds of `members`, `n_folds` in all.
 
-        `on_fold` is called here after each finished fold. A fold that was not finished there is trained here.
+        None leaves all of them to this process. `on_fold` is called here after each finished fold.
+        A fold that was not finished there is trained here.
         """

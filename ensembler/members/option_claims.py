@@ -1,7 +1,8 @@
 """With which options a training is at work: processes that share them share its folds, others are told.
 
-The file `.training/<training>/.options` holds these options and a lock (flock) that every process at work shares. It
-is a claim like any other: free the moment the last of them has ended, however that happens.
+The file `.training/<training>/.options` holds these options and a lock (flock) that every process
+at work shares. It is a claim like any other: free the moment the last of them has ended, however
+that happens.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _PAUSE = 0.02  # seconds; whoever only looks holds the lock for less
 
 @contextmanager
 def claim_options(training: Training) -> Iterator[None]:
-    """Hold a share of the claim on a training's options; RequestError while another process works with others."""
+    """Hold a share of the claim on a training's options.
+
+    RequestError while another process works with others.
+    """
     path = _path(training)
     descriptor = _share(path, _content(training))
     if descriptor is None:
@@ -52,7 +56,9 @@ def check_nobody_trains_otherwise(workspace: Workspace) -> None:
     """Raise RequestError while another process trains a member of the run with other options than this recipe's."""
     if not (workspace.store.folder / ".training").is_dir():
         return
-    for training in group_trainings([MemberPlan(workspace, job) for job in workspace.jobs if not job.parts]):
+    for training in group_trainings(
+        [MemberPlan(workspace, job) for job in workspace.jobs if not job.parts]
+    ):
         check_options(training)
 
 
@@ -62,11 +68,16 @@ def _path(training: Training) -> Path:
 
 def _content(training: Training) -> dict[str, Any]:
     first = training.all_plans[0]
-    return json.loads(json.dumps({"fingerprint": training.fingerprint, "options": first.options}, default=str))
+    return json.loads(
+        json.dumps({"fingerprint": training.fingerprint, "options": first.options}, default=str)
+    )
 
 
 def _share(path: Path, content: dict[str, Any]) -> int | None:
-    """A descriptor that shares the lock on a file of this content; None while others share one of another content."""
+    """A descriptor that shares the lock on a file of this content.
+
+    None while others share one of another content.
+    """
     for _ in range(_LOOKS):
         descriptor = open_lock(path)
         try:
@@ -122,10 +133,13 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _at_work(training: Training) -> RequestError:
-    old, new = ((c or {}).get("options") or {} for c in (_read(_path(training)), _content(training)))
+    old, new = (
+        (c or {}).get("options") or {} for c in (_read(_path(training)), _content(training))
+    )
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     differ = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)" for key in keys[:4])
     return RequestError(
-        f"another process is training {training.name!r} of this run with other options{': ' * bool(differ)}{differ}; "
+        f"another process is training {training.name!r} of this run with other "
+        f"options{': ' * bool(differ)}{differ}; "
         "wait until it has ended, or give this recipe another name (name: or --set name=...)"
     )

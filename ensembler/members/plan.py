@@ -18,7 +18,12 @@ from ensembler.errors import RequestError, StoreError, UnknownNameError
 from ensembler.files import fingerprint, sha256_by_stat
 from ensembler.metrics import score
 from ensembler.networks.sources import FOLDER, contents_of_backbone, source_of_backbone
-from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, weights_path
+from ensembler.predictions.finished_folds import (
+    FinishedFold,
+    fold_path,
+    read_finished_fold,
+    weights_path,
+)
 from ensembler.predictions.members import MEMBER_RECORD, MemberRecord
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.settled import has_record, read_settled
@@ -72,7 +77,10 @@ class MemberPlan:
         return record.fingerprint == self.fingerprint or self._folds_agree_on_classes()
 
     def _folds_agree_on_classes(self) -> bool:
-        """Whether all networks of the complete member have these classes; in earlier versions a fold could differ."""
+        """Whether all networks of the complete member have these classes.
+
+        In earlier versions a fold could differ.
+        """
         from ensembler.networks.checkpoint import read_description
 
         for fold in range(self.n_folds):
@@ -86,14 +94,19 @@ class MemberPlan:
 
     @cached_property
     def changed(self) -> str | None:
-        """Which options differ from those of the complete member in the store, in words; None = none or no member."""
+        """Which options differ from those of the complete member in the store, in words.
+
+        None = none or no member.
+        """
         record = self._record
         if record is None or self.is_complete:
             return None
         old = {**((record.model_extra or {}).get("options") or {}), "classes": list(record.classes)}
         new = {**self.options, "classes": list(self.classes)}
         keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-        return ", ".join(_told(key, old, new) for key in keys) or "the order of classes of some fold"
+        return (
+            ", ".join(_told(key, old, new) for key in keys) or "the order of classes of some fold"
+        )
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -126,7 +139,11 @@ class MemberPlan:
     def _member_options(self) -> dict[str, Any]:
         spec = self.job.spec
         if isinstance(spec, SoupSpec):
-            return {"method": "soup", "take": spec.take, "of": {p.job.name: p.fingerprint for p in self.ingredients}}
+            return {
+                "method": "soup",
+                "take": spec.take,
+                "of": {p.job.name: p.fingerprint for p in self.ingredients},
+            }
         options = spec.decisive_options
         if spec.checkpoint is not None:  # what is in the file counts, not where it lies
             options["checkpoint"] = sha256_by_stat(Path(spec.checkpoint))
@@ -151,17 +168,20 @@ class MemberPlan:
     def _older_fingerprints(self) -> frozenset[str]:
         """The fingerprints as earlier versions wrote them.
 
-        Some are without classes, which stand in the record beside it, some without what was in files of the user's own,
-        against which nothing speaks then.
+        Some are without classes, which stand in the record beside it, some without what was in
+        files of the user's own, against which nothing speaks then.
         """
         ways = itertools.product((True, False), repeat=2)
-        return frozenset(self._fingerprint(classes=classes, contents=contents) for classes, contents in ways)
+        return frozenset(
+            self._fingerprint(classes=classes, contents=contents) for classes, contents in ways
+        )
 
     def _fingerprint(self, *, classes: bool, contents: bool) -> str:
         options = {k: v for k, v in self._options.items() if contents or k != "contents"}
         if self.ingredients:
             options["of"] = {
-                plan.job.name: plan._fingerprint(classes=classes, contents=contents) for plan in self.ingredients
+                plan.job.name: plan._fingerprint(classes=classes, contents=contents)
+                for plan in self.ingredients
             }
         return fingerprint(options | ({"classes": self.classes} if classes else {}))
 
@@ -189,7 +209,10 @@ class MemberPlan:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the logits in order: the classes, in the run's order; `task=class` when there are several tasks."""
+        """Names of the logits in order: the classes, in the run's order.
+
+        `task=class` when there are several tasks.
+        """
         classes = self.workspace.samples.classes
         if len(self.targets) == 1:
             return classes[self.targets[0]]
@@ -252,13 +275,17 @@ class MemberPlan:
         return self._side_by_side(trained_on=False)
 
     def _side_by_side(self, *, trained_on: bool) -> NDArray[np.int64]:
-        labels = [self.workspace.image_labels(target, trained_on=trained_on) for target in self.targets]
+        labels = [
+            self.workspace.image_labels(target, trained_on=trained_on) for target in self.targets
+        ]
         return np.concatenate([part.reshape(len(part), -1) for part in labels], axis=1)
 
     @property
     def multi_label(self) -> tuple[str, ...]:
         """Those of its targets that have several labels at once."""
-        return tuple(target for target in self.targets if target in self.workspace.samples.set_formats)
+        return tuple(
+            target for target in self.targets if target in self.workspace.samples.set_formats
+        )
 
     def labels_of(self, target: str, split: str) -> NDArray[np.int64]:
         """Labels of one split as `RunStore.labels` gives them."""
@@ -294,21 +321,27 @@ class MemberPlan:
             balance=None if sampler == "none" else ws.image_strata(balanced),
             weights=ws.image_weights if sampler == "weights" else None,
             names=classes,
-            multi_label=frozenset(t for t, target in enumerate(self.targets) if target in self.multi_label),
+            multi_label=frozenset(
+                t for t, target in enumerate(self.targets) if target in self.multi_label
+            ),
         )
 
     def check_folds(self, folds: Sequence[int] | None) -> None:
         """Raise RequestError for a fold that the member does not have."""
         wrong = [f for f in folds or () if f >= self.n_folds]
         if wrong:
-            raise RequestError(f"--folds {wrong[0]}: member {self.job.name!r} has folds 0 to {self.n_folds - 1}")
+            raise RequestError(
+                f"--folds {wrong[0]}: member {self.job.name!r} has folds 0 to {self.n_folds - 1}"
+            )
 
     def check_classes(self) -> None:
         """Raise UnknownNameError for a class that the member weighs and its target does not have."""
         weights = self.job.base.class_weights
         for name in weights if isinstance(weights, dict) else ():
             if name not in self.classes:
-                raise UnknownNameError(f"class in members.{self.job.entry}.class_weights", name, self.classes)
+                raise UnknownNameError(
+                    f"class in members.{self.job.entry}.class_weights", name, self.classes
+                )
 
     def missing(self, folds: Sequence[int] | None) -> list[int]:
         """Folds still to be finished."""
@@ -365,10 +398,14 @@ class MemberPlan:
             if not known.any():
                 texts.append(f"{of_target}no labelled validation rows")
                 continue
-            probs = merge_views(finished.oof[:, known][..., part], multi_label=target in self.multi_label)
+            probs = merge_views(
+                finished.oof[:, known][..., part], multi_label=target in self.multi_label
+            )
             decisions = "f1_macro" if target in self.multi_label else "accuracy"
             decided, loss = (score(name, probs, labels[known]) for name in (decisions, "log_loss"))
-            texts.append(f"{of_target}{decisions.replace('_', ' ')} {decided:.4f}, log loss {loss:.4f}")
+            texts.append(
+                f"{of_target}{decisions.replace('_', ' ')} {decided:.4f}, log loss {loss:.4f}"
+            )
         return "; ".join(texts)
 
 
@@ -386,7 +423,9 @@ def _told(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def _edited(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Which files of the user's own hold something else than they did, in words."""
     before, now = old.get("contents") or {}, new.get("contents") or {}
-    names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    names = [
+        name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)
+    ]
     return f"what is in {' and '.join(names)}"
 
 

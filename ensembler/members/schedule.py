@@ -1,8 +1,9 @@
 """Training the K-fold members of a recipe: every fold that is missing, whatever happened before.
 
-A fold goes through three states, each a file: training (`fold<k>.state`), trained (`fold<k>.safetensors`, the
-weights) and finished (`fold<k>.logits.safetensors`, its validation and test logits). Any instant is good to die;
-several processes share the folds of a run by claiming them one at a time.
+A fold goes through three states, each a file: training (`fold<k>.state`), trained
+(`fold<k>.safetensors`, the weights) and finished (`fold<k>.logits.safetensors`, its validation and
+test logits). Any instant is good to die; several processes share the folds of a run by claiming
+them one at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ from ensembler.members.option_claims import claim_options
 from ensembler.members.plan import MemberPlan
 from ensembler.members.soup import Kitchen
 from ensembler.members.training import Training, group_trainings
-from ensembler.predictions.finished_folds import FinishedFold, read_finished_fold, weights_path, write_finished_fold
+from ensembler.predictions.finished_folds import (
+    FinishedFold,
+    read_finished_fold,
+    weights_path,
+    write_finished_fold,
+)
 from ensembler.progress import Epoch, FoldJob
 from ensembler.recipe.members import MemberJob
 from ensembler.training.spec import EnsembleSpec, SoupSpec
@@ -57,8 +63,8 @@ class Trainer:
     """Trains what is missing of a workspace's members.
 
     An `executor` trains folds elsewhere first. `on_fold` is called after each finished fold of this
-    process (or of those it started), for instance to renew the submission. A trainer that `helps` another one leaves
-    to that one what is to be dropped or tried again.
+    process (or of those it started), for instance to renew the submission. A trainer that `helps`
+    another one leaves to that one what is to be dropped or tried again.
     """
 
     workspace: Workspace
@@ -105,9 +111,13 @@ class Trainer:
         for plan in [plan for training in trainings for plan in training.plans if not self.helps]:
             drop_stale(plan)
         missing = {training.name: training.missing(folds) for training in trainings}
-        self.workspace.progress.plan([t.fold_job(fold) for t in trainings for fold in missing[t.name]])
+        self.workspace.progress.plan(
+            [t.fold_job(fold) for t in trainings for fold in missing[t.name]]
+        )
         if self.executor is not None:
-            self._train_elsewhere(self.executor, jobs, folds, n_folds=sum(map(len, missing.values())))
+            self._train_elsewhere(
+                self.executor, jobs, folds, n_folds=sum(map(len, missing.values()))
+            )
         # What processes that died have left, or everything.
         self._train_unclaimed(trainings, missing)
         for training in trainings:
@@ -117,7 +127,12 @@ class Trainer:
             training.tidy()
 
     def _train_elsewhere(
-        self, executor: Executor, jobs: Sequence[MemberJob], folds: Sequence[int] | None, *, n_folds: int
+        self,
+        executor: Executor,
+        jobs: Sequence[MemberJob],
+        folds: Sequence[int] | None,
+        *,
+        n_folds: int,
     ) -> None:
         shared = executor.train(
             self.workspace,
@@ -132,8 +147,11 @@ class Trainer:
             self.trained.extend(shared.trained)
             self.failures.extend(shared.failures)
 
-    def _train_unclaimed(self, trainings: Sequence[Training], missing: dict[str, list[int]]) -> None:
-        # First whatever nobody else works on; then wait for the others' folds, and take over those of the dead.
+    def _train_unclaimed(
+        self, trainings: Sequence[Training], missing: dict[str, list[int]]
+    ) -> None:
+        # First whatever nobody else works on; then wait for the others' folds, and take over those
+        # of the dead.
         for wait in (False, True):
             for training in trainings:
                 for fold in missing[training.name]:
@@ -179,13 +197,19 @@ class Trainer:
         for plan in training.all_plans:
             if plan.trained_weights(fold):
                 continue
-            shape = {"classes": len(plan.classes), "size": plan.input.size, "channels": plan.input.channels}
+            shape = {
+                "classes": len(plan.classes),
+                "size": plan.input.size,
+                "channels": plan.input.channels,
+            }
             description = {
                 "fingerprint": plan.fingerprint,
                 "member": plan.job.name,
                 "fold": fold,
                 "classes": list(plan.classes),
-                "tasks": {target: [part.start, part.stop] for target, part in plan.task_slices.items()},
+                "tasks": {
+                    target: [part.start, part.stop] for target, part in plan.task_slices.items()
+                },
                 "seconds": trained.seconds / len(training.all_plans),
                 "chosen_epoch": trained.epoch_of(plan.job.weights),
                 "history": [record.to_json() for record in trained.history],
@@ -193,7 +217,9 @@ class Trainer:
             }
             network = trained.networks[plan.job.weights]
             plan.folder.mkdir(parents=True, exist_ok=True)
-            save_checkpoint(weights_path(plan.folder, fold), network, plan.job.base, shape, description)
+            save_checkpoint(
+                weights_path(plan.folder, fold), network, plan.job.base, shape, description
+            )
 
     def _train(self, training: Training, fold: int) -> TrainedFold:
         from ensembler.data.augment import build_augment
@@ -244,7 +270,8 @@ class Trainer:
             return
         if steps < SHORT_CYCLE:
             self.workspace.progress.note(
-                f"{training.name}: a cycle has {steps} steps, and networks after so few may be poor; more epochs, "
+                f"{training.name}: a cycle has {steps} steps, and networks after so few may be "
+                "poor; more epochs, "
                 "fewer cycles or a higher lr help"
             )
 
@@ -256,14 +283,18 @@ class Trainer:
     def _predict(
         self, training: Training, plans: Sequence[MemberPlan], fold: int
     ) -> Iterator[tuple[MemberPlan, FinishedFold]]:
-        """The logits of the networks of one training, all from one pass over the pixels; whole chunks outlive us."""
+        """The logits of the networks of one training, all from one pass over the pixels.
+
+        Whole chunks outlive us.
+        """
         from ensembler.inference.one_pass import Asked, run_pass
         from ensembler.networks.devices import pick_device
 
         ws, first = self.workspace, plans[0]
         valid, pixels = first.validated_in(fold), first.pixels
         train_images, test_images = ws.image_rows
-        # Always from the files: a run that was interrupted here and one that was not see the same networks.
+        # Always from the files: a run that was interrupted here and one that was not see the same
+        # networks.
         weights = {plan.job.name: weights_path(plan.folder, fold) for plan in plans}
         sums = {name: sha256_of(path) for name, path in weights.items()}
         engines, kind = Engines(ws, self.device), pick_device(self.device).type
@@ -274,7 +305,9 @@ class Trainer:
                 classes=len(plan.classes),
                 views=plan.views,
                 rows=(train_images[valid], test_images),
-                out=training.predicted_path(plan, fold, [sums[plan.job.name], engines.of(plan, path, pixels), kind]),
+                out=training.predicted_path(
+                    plan, fold, [sums[plan.job.name], engines.of(plan, path, pixels), kind]
+                ),
             )
             for plan, path in zip(plans, weights.values(), strict=True)
         ]
@@ -282,7 +315,9 @@ class Trainer:
 
         def load(missing: Sequence[Asked]) -> list[Predictor]:
             return [
-                engines.predictor(plan_of[a.name], a.path, pixels, np.concatenate(a.rows), f"{a.name} fold {fold}")
+                engines.predictor(
+                    plan_of[a.name], a.path, pixels, np.concatenate(a.rows), f"{a.name} fold {fold}"
+                )
                 for a in missing
             ]
 
@@ -300,16 +335,26 @@ class Trainer:
                 "samples_sha256": ws.store.samples_sha256,
                 "seconds_predicting": sum(found.seconds.values()),
             }
-            yield plan, FinishedFold(fold, valid, found.array[:, : len(valid)], found.array[:, len(valid) :], record)
+            yield (
+                plan,
+                FinishedFold(
+                    fold, valid, found.array[:, : len(valid)], found.array[:, len(valid) :], record
+                ),
+            )
 
     def _fail(self, training: Training, fold: int, error: Exception) -> None:
-        detail = str(error) if isinstance(error, EnsemblerError) else f"{type(error).__name__}: {error}"
+        detail = (
+            str(error) if isinstance(error, EnsemblerError) else f"{type(error).__name__}: {error}"
+        )
         failure = _failure(training, fold, detail)
         for plan in training.plans:
             plan.folder.mkdir(parents=True, exist_ok=True)
             if not isinstance(error, EnsemblerError):
                 write_bytes(plan.folder / "failed.log", traceback.format_exc().encode())
-            write_json(plan.folder / FAILED, {"fold": fold, "message": detail, "fingerprint": plan.fingerprint})
+            write_json(
+                plan.folder / FAILED,
+                {"fold": fold, "message": detail, "fingerprint": plan.fingerprint},
+            )
         self.failures.append(failure)
         self.workspace.progress.failed(training.name)
         self.workspace.progress.warn(f"{failure.message}; the other members go on")
@@ -345,7 +390,9 @@ def _failure(training: Training, fold: int, detail: str) -> Failure:
 
 def _concerns_all(error: Exception) -> bool:
     """Whether an error stops the whole run, as that of a disk does, and not one member alone."""
-    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and not isinstance(error, EnsemblerError))
+    return isinstance(error, DiskFullError) or (
+        isinstance(error, OSError) and not isinstance(error, EnsemblerError)
+    )
 
 
 def _not_finite(plan: MemberPlan, fold: int) -> TrainingError:

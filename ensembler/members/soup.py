@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Kitchen:
     """Cooks one soup, fold by fold; what a set of ingredients loses in a fold is worked out once.
 
-    A greedy soup of fold k is chosen on the out-of-fold rows of the other folds alone, so that the rows of fold k,
-    which its score is made of, have no say.
+    A greedy soup of fold k is chosen on the out-of-fold rows of the other folds alone, so that the
+    rows of fold k, which its score is made of, have no say.
     """
 
     plan: MemberPlan
@@ -38,7 +38,11 @@ class Kitchen:
         from ensembler.training.fold import TrainedFold
 
         began = time.perf_counter()
-        names = self._greedy(fold) if self.spec.take == "greedy" else [p.job.name for p in self.plan.ingredients]
+        names = (
+            self._greedy(fold)
+            if self.spec.take == "greedy"
+            else [p.job.name for p in self.plan.ingredients]
+        )
         soup = self._average(names, fold)
         return TrainedFold({"soup": soup}, (), 0, time.perf_counter() - began, made_of=tuple(names))
 
@@ -81,7 +85,9 @@ class Kitchen:
                 labels = plan.workspace.image_labels(target)[rows]
                 known = is_known(labels)
                 if known.any():
-                    probs = merge_views(logits[None, known][..., part], multi_label=target in plan.multi_label)
+                    probs = merge_views(
+                        logits[None, known][..., part], multi_label=target in plan.multi_label
+                    )
                     total += score("log_loss", probs, labels[known]) * int(known.sum())
             self.losses[key] = total
         return self.losses[key]
@@ -92,7 +98,9 @@ class Kitchen:
         from ensembler.training.soup import average_weights
 
         found = {p.job.name: p for p in self.plan.ingredients}
-        networks = [self._load(found[name], fold) for name in names]  # on the processor, which has room for all
+        networks = [
+            self._load(found[name], fold) for name in names
+        ]  # on the processor, which has room for all
         device = pick_device(self.device)
         if len(networks) == 1:
             return networks[0].to(device)
@@ -109,6 +117,7 @@ class Kitchen:
             check_checkpoint(path)
         except StoreError as error:
             raise StoreError(
-                f"{error}; restore it from a copy, or remove {plan.folder} to have {plan.job.name!r} trained again"
+                f"{error}; restore it from a copy, or remove {plan.folder} to have "
+                f"{plan.job.name!r} trained again"
             ) from error
         return load_checkpoint(path, "cpu", plan.job.base)

@@ -21,7 +21,8 @@ from ensembler.workspace.workspace import Workspace
 class Training:
     """The members that one training makes: `plans` are those asked for, `all_plans` all that come from it.
 
-    Whoever asks for whichever of them, the training is the same one, with one claim and one state for each fold.
+    Whoever asks for whichever of them, the training is the same one, with one claim and one state
+    for each fold.
     """
 
     name: str
@@ -46,15 +47,23 @@ class Training:
         first = self.all_plans[0]
         base = first.job.base
         accumulate = base.accumulate if isinstance(base, MemberSpec) else None
-        return memory_advice(batch_size=base.batch_size, size=first.input.size, amp=base.amp, accumulate=accumulate)
+        return memory_advice(
+            batch_size=base.batch_size, size=first.input.size, amp=base.amp, accumulate=accumulate
+        )
 
     def state_path(self, fold: int) -> Path:
         """Where the training of a fold that is not over keeps its state."""
         return self.folder / f"fold{fold}.state"
 
     def predicted_path(self, plan: MemberPlan, fold: int, made_with: Sequence[str]) -> Path:
-        """Where the logits of a member's fold gather; `made_with` says what counts beside views and images."""
-        views = [v if isinstance(v, str) else v.model_dump(mode="json") for v in plan.workspace.spec.views]
+        """Where the logits of a member's fold gather.
+
+        `made_with` says what counts beside views and images.
+        """
+        views = [
+            v if isinstance(v, str) else v.model_dump(mode="json")
+            for v in plan.workspace.spec.views
+        ]
         images = plan.workspace.store.lock.get("images")
         key = fingerprint([plan.fingerprint, views, images, *made_with])
         return self.folder / f".fold{fold}-{plan.job.name}-{key[:16]}.npy"
@@ -86,7 +95,10 @@ class Training:
         return [plan for plan in self.plans if not plan.is_complete and not plan.is_finished(fold)]
 
     def lacks(self, fold: int) -> str | None:
-        """A member whose weights of some fold have to be there first; None when nothing is in the way."""
+        """A member whose weights of some fold have to be there first.
+
+        None when nothing is in the way.
+        """
         spec = self.plans[0].job.spec
         if not isinstance(spec, SoupSpec):
             return None
@@ -121,7 +133,10 @@ def group_trainings(plans: Sequence[MemberPlan]) -> list[Training]:
     for plan in plans:
         asked.setdefault(plan.job.training, []).append(plan)
     jobs = _jobs_by_training(plans[0].workspace) if plans else {}
-    return [Training(name, tuple(members), _all_plans(members, jobs[name])) for name, members in asked.items()]
+    return [
+        Training(name, tuple(members), _all_plans(members, jobs[name]))
+        for name, members in asked.items()
+    ]
 
 
 def _jobs_by_training(workspace: Workspace) -> dict[str, list[MemberJob]]:

@@ -62,7 +62,10 @@ class Task:
     @property
     def size(self) -> int:
         """Bytes of its checkpoints."""
-        return sum(weights_file(self.member, fold).stat().st_size for fold in range(self.member.record.folds))
+        return sum(
+            weights_file(self.member, fold).stat().st_size
+            for fold in range(self.member.record.folds)
+        )
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,19 @@ class ViewPredictor:
     def add_views(self, views: Sequence[View], members: Sequence[str] | None = None) -> ViewsResult:
         """Compute the views that complete members lack; those they have stay as they are.
 
-        Members of the same input share one pass over its pixels. A member that is the mean of others gets the views
-        that all of them have.
+        Members of the same input share one pass over its pixels. A member that is the mean of
+        others gets the views that all of them have.
         """
         store, jobs = self.workspace.store, self.workspace.select(members)
-        before = {job.name: store.member(job.name).record.views for job in jobs if job.name in store.complete_members}
+        before = {
+            job.name: store.member(job.name).record.views
+            for job in jobs
+            if job.name in store.complete_members
+        }
         trained = [job for job in jobs if job.name in before and not job.parts]
-        for group in group_tasks([task for job in trained if (task := self._task(job, views)) is not None]):
+        for group in group_tasks(
+            [task for job in trained if (task := self._task(job, views)) is not None]
+        ):
             self._extend(group)
         assemble_members(self.workspace, self.workspace.jobs)
         now = {name: store.member(name).record.views for name in before}
@@ -103,18 +112,24 @@ class ViewPredictor:
         ws, first = self.workspace, tasks[0].plan
         key = pixels_key(ws.samples.images, first.input, cache_folder(ws.artifacts))
         with ExitStack() as claims:
-            # In the order of the recipe in every process, so that two of them never wait for each other.
+            # In the order of the recipe in every process, so that two of them never wait for each
+            # other.
             for task in tasks:
                 claims.enter_context(claim(task.plan.final_folder / ".views.lock", wait=True))
             # Another process may have done the work while this one waited.
             left = [again for t in tasks if (again := self._task(t.plan.job, t.views)) is not None]
             train_images, test_images = ws.image_rows
             rows: Rows = {
-                t.name: [(train_images[t.member.folds == fold], test_images) for fold in range(t.member.record.folds)]
+                t.name: [
+                    (train_images[t.member.folds == fold], test_images)
+                    for fold in range(t.member.record.folds)
+                ]
                 for t in left
             }
             pixels = first.pixels
-            folders = {t.name: t.plan.final_folder / f".views-{self.key(t, pixels, key)}" for t in left}
+            folders = {
+                t.name: t.plan.final_folder / f".views-{self.key(t, pixels, key)}" for t in left
+            }
             logits = self.predict(left, pixels, rows, folders)
             for task in left:
                 self._replace(task, logits[task.name])
@@ -125,11 +140,15 @@ class ViewPredictor:
         """A digest of all that decides what is predicted: other weights, images or views begin anew."""
         from ensembler.networks.devices import pick_device
 
-        custom = [v.model_dump(mode="json") for v in self.workspace.spec.views if not isinstance(v, str)]
+        custom = [
+            v.model_dump(mode="json") for v in self.workspace.spec.views if not isinstance(v, str)
+        ]
         names, record = [view.name for view in task.views], task.member.record
         engine = self.engines.of(task.plan, weights_file(task.member, 0), pixels)
         how = [task.plan.job.base.amp, pick_device(self.device).type, engine]
-        return fingerprint([names, [c for c in custom if c["name"] in names], record.sha256, pixels_key, how])
+        return fingerprint(
+            [names, [c for c in custom if c["name"] in names], record.sha256, pixels_key, how]
+        )
 
     def predict(
         self,
@@ -138,7 +157,10 @@ class ViewPredictor:
         rows: Rows,
         folders: dict[str, Path],
     ) -> dict[str, list[ChunkedLogits]]:
-        """Logits of the tasks' members, fold by fold, kept in their `folders`; weights are checked before."""
+        """Logits of the tasks' members, fold by fold, kept in their `folders`.
+
+        Weights are checked before.
+        """
         from ensembler.inference.one_pass import Asked, run_pass
         from ensembler.networks.devices import use_available_cores
 
@@ -160,7 +182,9 @@ class ViewPredictor:
 
         def load(missing: Sequence[Asked]) -> list[Predictor]:
             return [
-                self.engines.predictor(plans[one.out.parent], one.path, pixels, np.concatenate(one.rows), one.name)
+                self.engines.predictor(
+                    plans[one.out.parent], one.path, pixels, np.concatenate(one.rows), one.name
+                )
                 for one in missing
             ]
 
@@ -204,7 +228,10 @@ def group_tasks(tasks: Sequence[Task]) -> list[list[Task]]:
     groups: list[list[Task]] = []
     for task in tasks:
         for group in groups:
-            if group[0].plan.input == task.plan.input and sum(t.size for t in group) + task.size <= MAX_WEIGHTS:
+            if (
+                group[0].plan.input == task.plan.input
+                and sum(t.size for t in group) + task.size <= MAX_WEIGHTS
+            ):
                 group.append(task)
                 break
         else:
@@ -216,7 +243,10 @@ def weights_file(member: Member, fold: int) -> Path:
     """Where the weights of a fold lie; StoreError when the member keeps none."""
     path = member.folder / f"fold{fold}.safetensors"
     if path.name not in member.record.sha256 or not path.is_file():
-        raise StoreError(f"member {member.name!r} keeps no weights of fold {fold} ({path.name}); it cannot predict")
+        raise StoreError(
+            f"member {member.name!r} keeps no weights of fold {fold} ({path.name}); it cannot "
+            "predict"
+        )
     return path
 
 
@@ -224,11 +254,15 @@ def checked_weights(member: Member, fold: int) -> Path:
     """The weights of a fold, when they are the file that `member.json` describes."""
     path = weights_file(member, fold)
     if sha256_of(path) != member.record.sha256[path.name]:
-        raise StoreError(f"{path} is not the file that member.json describes (its sha256 differs); restore it")
+        raise StoreError(
+            f"{path} is not the file that member.json describes (its sha256 differs); restore it"
+        )
     return path
 
 
-def predict_missing_views(workspace: Workspace, device: str, engine: str | None = None) -> ViewsResult:
+def predict_missing_views(
+    workspace: Workspace, device: str, engine: str | None = None
+) -> ViewsResult:
     """Compute the views of the recipe that complete members lack."""
     from ensembler.inference.views import expand_views
 

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 BINS = 15
 
 
-def expected_calibration_error(probs: NDArray[np.floating], y: NDArray[np.integer], bins: int = BINS) -> float:
+def expected_calibration_error(
+    probs: NDArray[np.floating], y: NDArray[np.integer], bins: int = BINS
+) -> float:
     """Mean |accuracy - confidence| over `bins` equal bins of confidence, weighted by size (Guo et al., 2017)."""
     confidence = probs.max(axis=1).astype(np.float64)
     right = probs.argmax(axis=1) == y
@@ -17,8 +19,13 @@ def expected_calibration_error(probs: NDArray[np.floating], y: NDArray[np.intege
     return float(np.abs(gap).sum() / len(y))
 
 
-def reliability(probs: NDArray[np.floating], y: NDArray[np.integer], bins: int = 10) -> list[dict[str, float]]:
-    """How often predictions of each confidence are right; a row for each bin of confidence that is not empty."""
+def reliability(
+    probs: NDArray[np.floating], y: NDArray[np.integer], bins: int = 10
+) -> list[dict[str, float]]:
+    """How often predictions of each confidence are right.
+
+    A row for each bin of confidence that is not empty.
+    """
     confidence = probs.max(axis=1).astype(np.float64)
     right = probs.argmax(axis=1) == y
     bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 def confusion_matrix(probs: NDArray[np.floating], y: NDArray[np.integer]) -> NDArray[np.int64]:
     """Counts `[true class, predicted class]`; ties go to the first class."""
     n_classes = probs.shape[1]
-    cells = np.bincount(y.astype(np.int64) * n_classes + probs.argmax(axis=1), minlength=n_classes * n_classes)
+    cells = np.bincount(
+        y.astype(np.int64) * n_classes + probs.argmax(axis=1), minlength=n_classes * n_classes
+    )
     return cells.reshape(n_classes, n_classes)
 
 
@@ -34,7 +36,10 @@ def f1_macro(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
 
 
 def cohen_kappa(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
-    """Agreement beyond chance with quadratic weights, for ordered classes (Cohen, 1968); NaN for a single class."""
+    """Agreement beyond chance with quadratic weights, for ordered classes (Cohen, 1968).
+
+    NaN for a single class.
+    """
     confusion = confusion_matrix(probs, y).astype(np.float64)
     index = np.arange(len(confusion))
     weights = (index[:, None] - index[None, :]) ** 2

@@ -1,7 +1,8 @@
 """Scores of samples with any number of labels at once, as scikit-learn defines them for multi-label indicators.
 
-Where F1 is not defined, `f1_macro` leaves the label out and `f1_samples` counts the sample as right.
-Probabilities and truth are `[samples, classes]`, the truth 0 or 1; a label counts as given from a probability of 0.5.
+Where F1 is not defined, `f1_macro` leaves the label out and `f1_samples` counts the sample as
+right. Probabilities and truth are `[samples, classes]`, the truth 0 or 1; a label counts as given
+from a probability of 0.5.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ def hamming_loss(probs: Probs, y: Truth) -> float:
 
 
 def f1_macro(probs: Probs, y: Truth) -> float:
-    """Unweighted mean of the F1 of each label that occurs in `y` or among the decisions; NaN when none does."""
+    """Unweighted mean of the F1 of each label that occurs in `y` or among the decisions.
+
+    NaN when none does.
+    """
     hits, sizes = _hits_and_sizes(probs, y, axis=0)
     present = sizes > 0
     return float((2 * hits[present] / sizes[present]).mean()) if present.any() else float("nan")
 
 
 def f1_samples(probs: Probs, y: Truth) -> float:
-    """Mean over samples of the F1 of their sets; a sample without a label that is given none counts as right."""
+    """Mean over samples of the F1 of their sets.
+
+    A sample without a label that is given none counts as right.
+    """
     return float(_f1_of_samples(probs, y).mean())
 
 
@@ -45,7 +52,10 @@ def f1_micro(probs: Probs, y: Truth) -> float:
 
 
 def log_loss(probs: Probs, y: Truth) -> float:
-    """Mean binary cross entropy over samples and labels, in nats; probabilities are kept 1e-7 away from 0 and 1."""
+    """Mean binary cross entropy over samples and labels, in nats.
+
+    Probabilities are kept 1e-7 away from 0 and 1.
+    """
     return float(label_losses(probs, y).mean())
 
 
@@ -78,13 +88,19 @@ def brier_score(probs: Probs, y: Truth) -> float:
 
 
 def roc_auc_macro(probs: Probs, y: Truth) -> float:
-    """Mean over labels of the area under the ROC curve; labels that all or no samples have are left out."""
+    """Mean over labels of the area under the ROC curve.
+
+    Labels that all or no samples have are left out.
+    """
     areas = [ranking.area(probs[:, c], y[:, c] == 1) for c in _decided(y)]
     return float(np.mean(areas)) if areas else float("nan")
 
 
 def average_precision(probs: Probs, y: Truth) -> float:
-    """Mean over labels of the average precision (mAP); labels that all or no samples have are left out."""
+    """Mean over labels of the average precision (mAP).
+
+    Labels that all or no samples have are left out.
+    """
     found = [ranking.average_precision(probs[:, c], y[:, c] == 1) for c in _decided(y)]
     return float(np.mean(found)) if found else float("nan")
 
@@ -104,6 +120,8 @@ def _decided(y: Truth) -> list[int]:
     return [c for c in range(y.shape[1]) if 0 < (y[:, c] == 1).sum() < len(y)]
 
 
-def _hits_and_sizes(probs: Probs, y: Truth, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _hits_and_sizes(
+    probs: Probs, y: Truth, axis: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     given, wanted = probs >= 0.5, y == 1
     return (given & wanted).sum(axis=axis), given.sum(axis=axis) + wanted.sum(axis=axis)

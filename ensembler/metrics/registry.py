@@ -52,7 +52,15 @@ MULTI_LABEL_METRICS: dict[str, MetricEntry] = {
     "ece": MetricEntry(multi_label.expected_calibration_error, False),
     "brier": MetricEntry(multi_label.brier_score, False),
 }
-DEFAULT_METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss", "roc_auc_ovr", "ece", "brier")
+DEFAULT_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1_macro",
+    "log_loss",
+    "roc_auc_ovr",
+    "ece",
+    "brier",
+)
 
 
 def metric_names(*, several: bool | None = None) -> list[str]:
@@ -77,8 +85,12 @@ def check_metric(name: str, *, several: bool | None = None) -> MetricEntry:
     top = _TOP.match(name)
     if top is None or several:
         kind = " of several labels at once" if several else " of one label"
-        of_the_other = several is not None and (name in METRICS or name in MULTI_LABEL_METRICS or top is not None)
-        raise UnknownNameError(f"metric{kind if of_the_other else ''}", name, metric_names(several=several))
+        of_the_other = several is not None and (
+            name in METRICS or name in MULTI_LABEL_METRICS or top is not None
+        )
+        raise UnknownNameError(
+            f"metric{kind if of_the_other else ''}", name, metric_names(several=several)
+        )
     return MetricEntry(partial(ranking.top_k_accuracy, k=int(top["k"])), True)
 
 
@@ -91,8 +103,9 @@ def top_k_of(name: str) -> int | None:
 def score(name: str, probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
     """Score probabilities `[samples, classes]` against label indices `[samples]`.
 
-    Of samples with several labels at once `y` is `[samples, classes]`, 1 where a sample has a label. NaN when the score
-    does not exist for these labels, such as an AUC with one class present.
+    Of samples with several labels at once `y` is `[samples, classes]`, 1 where a sample has a
+    label. NaN when the score does not exist for these labels, such as an AUC with one class
+    present.
     """
     probs, y = np.asarray(probs), np.asarray(y)
     return float(check_metric(name, several=y.ndim == 2).compute(probs, y))
@@ -101,7 +114,10 @@ def score(name: str, probs: NDArray[np.floating], y: NDArray[np.integer]) -> flo
 def score_all(
     probs: NDArray[np.floating], y: NDArray[np.integer], names: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """Scores by name; the usual ones when none are named. A score that does not exist is left out."""
+    """Scores by name.
+
+    The usual ones when none are named. A score that does not exist is left out.
+    """
     y = np.asarray(y)
     usual = DEFAULT_METRICS if y.ndim == 1 else tuple(MULTI_LABEL_METRICS)
     found = {name: score(name, probs, y) for name in names or usual}

@@ -26,7 +26,13 @@ from ensembler.networks.sources import (
     weights_in_folder,
 )
 from ensembler.networks.spec import NetworkSpec
-from ensembler.networks.weights import check_loaded, load_start, loading_explained, read_start, start_overlay
+from ensembler.networks.weights import (
+    check_loaded,
+    load_start,
+    loading_explained,
+    read_start,
+    start_overlay,
+)
 from ensembler.own_code import load_own
 
 GREY_MEAN, GREY_STD = 0.5, 0.25  # of networks that do not say what they expect
@@ -58,7 +64,10 @@ class Normalised(nn.Module):
 
 
 class SumOfNetworks(nn.Module):
-    """Networks whose weighted sum, and nothing else, predicts (boosting); gives log-probabilities."""
+    """Networks whose weighted sum, and nothing else, predicts (boosting).
+
+    Gives log-probabilities.
+    """
 
     def __init__(self, networks: Sequence[nn.Module], factor: float) -> None:
         super().__init__()
@@ -67,19 +76,26 @@ class SumOfNetworks(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities `[batch, classes]`."""
-        return torch.log_softmax(self.factor * sum(network(images).float() for network in self.networks), dim=1)
+        return torch.log_softmax(
+            self.factor * sum(network(images).float() for network in self.networks), dim=1
+        )
 
 
 def sum_networks(networks: Sequence[Normalised], factor: float) -> Normalised:
     """One network that gives the log-probabilities of `factor` times the sum of the networks' logits."""
     first = networks[0]
-    one = Normalised(SumOfNetworks([network.network for network in networks], factor), (0.0,), (1.0,))
+    one = Normalised(
+        SumOfNetworks([network.network for network in networks], factor), (0.0,), (1.0,)
+    )
     one.mean, one.std = first.mean, first.std
     return one
 
 
 def check_backbone(name: str) -> None:
-    """Raise RequestError, with the nearest names, for a backbone that is not there; nothing is loaded or downloaded."""
+    """Raise RequestError, with the nearest names, for a backbone that is not there.
+
+    Nothing is loaded or downloaded.
+    """
     import timm
 
     source, _ = source_of_backbone(name)
@@ -91,7 +107,8 @@ def check_backbone(name: str) -> None:
         return
     if "/" in name:
         raise RequestError(
-            f"backbone {name!r} looks like a repository of a hub: write {name.rpartition('/')[2]} (timm's own name), "
+            f"backbone {name!r} looks like a repository of a hub: write {name.rpartition('/')[2]} "
+            "(timm's own name), "
             f"{HUB}:{name} (the hub), or {FOLDER}:FOLDER (a folder with config.json and weights)"
         )
     if not timm.is_model(name.split(".")[0]):
@@ -101,8 +118,8 @@ def check_backbone(name: str) -> None:
 def check_network(spec: NetworkSpec, *, size: int, channels: int) -> None:
     """Raise RequestError when this network cannot be built, or cannot take images of this size.
 
-    Nothing is allocated or downloaded. A network of the user's own is not built: only what its factory takes is looked
-    at; one of a hub only where its description has been downloaded before.
+    Nothing is allocated or downloaded. A network of the user's own is not built: only what its
+    factory takes is looked at; one of a hub only where its description has been downloaded before.
     """
     check_backbone(spec.backbone)
     if is_own_backbone(spec.backbone):
@@ -127,8 +144,8 @@ def check_network(spec: NetworkSpec, *, size: int, channels: int) -> None:
 def build_network(spec: NetworkSpec, *, classes: int, size: int, channels: int) -> Normalised:
     """Build the network of a spec, its weights random, pretrained or from a local file.
 
-    Raises RequestError for arguments the backbone does not take, a checkpoint of another network or one that is not
-    weights alone, and TrainingError when pretrained weights cannot be downloaded.
+    Raises RequestError for arguments the backbone does not take, a checkpoint of another network or
+    one that is not weights alone, and TrainingError when pretrained weights cannot be downloaded.
     """
     if is_own_backbone(spec.backbone):
         network = _own_network(spec, classes, channels)
@@ -146,14 +163,21 @@ def _own_network(spec: NetworkSpec, classes: int, channels: int) -> nn.Module:
     try:
         network = factory(**arguments)
     except TypeError as error:
-        raise RequestError(f"backbone {spec.backbone!r} was called with {sorted(arguments)}: {error}") from error
+        raise RequestError(
+            f"backbone {spec.backbone!r} was called with {sorted(arguments)}: {error}"
+        ) from error
     if not isinstance(network, nn.Module):
-        raise RequestError(f"backbone {spec.backbone!r} returned a {type(network).__name__}, expected an nn.Module")
+        raise RequestError(
+            f"backbone {spec.backbone!r} returned a {type(network).__name__}, expected an nn.Module"
+        )
     return network
 
 
 def _own_arguments(factory: Any, spec: NetworkSpec, classes: int, channels: int) -> dict[str, Any]:
-    """What a factory of the user's own is called with; RequestError for options that it does not take."""
+    """What a factory of the user's own is called with.
+
+    RequestError for options that it does not take.
+    """
     asked = {name: getattr(spec, name) for name in ("pretrained", "drop_rate", "drop_path_rate")}
     asked = {name: value for name, value in asked.items() if value}
     arguments = {"num_classes": classes, "in_chans": channels, **asked, **spec.model_args}
@@ -166,7 +190,9 @@ def _own_arguments(factory: Any, spec: NetworkSpec, classes: int, channels: int)
     for name in arguments:
         if name not in parameters:
             takes = ", ".join(parameters) or "nothing"
-            raise RequestError(f"backbone {spec.backbone!r} does not take {name}; its factory takes {takes}")
+            raise RequestError(
+                f"backbone {spec.backbone!r} does not take {name}; its factory takes {takes}"
+            )
     return arguments
 
 
@@ -183,10 +209,15 @@ def _timm_network(spec: NetworkSpec, classes: int, size: int, channels: int) -> 
     start = _start_of(spec)
     if start is None:
         with _faults_explained(spec, size):
-            network: nn.Module = timm.create_model(spec.backbone, pretrained=spec.pretrained, **arguments)
+            network: nn.Module = timm.create_model(
+                spec.backbone, pretrained=spec.pretrained, **arguments
+            )
     else:
         overlay = start_overlay(_sketch(described, channels), read_start(start), classes, channels)
-        arguments["pretrained_cfg_overlay"] = {**spec.model_args.get("pretrained_cfg_overlay", {}), **overlay}
+        arguments["pretrained_cfg_overlay"] = {
+            **spec.model_args.get("pretrained_cfg_overlay", {}),
+            **overlay,
+        }
         with _faults_explained(spec, size), loading_explained(start) as loaded:
             network = timm.create_model(spec.backbone, pretrained=True, **arguments)
         check_loaded(network, loaded, start)
@@ -204,7 +235,12 @@ def _described(spec: NetworkSpec, known: Architecture) -> NetworkSpec:
     """The same network by the name that timm's catalogue has for it."""
     arguments = {**known.arguments, **spec.model_args}
     return spec.model_copy(
-        update={"backbone": known.name, "model_args": arguments, "pretrained": False, "checkpoint": None}
+        update={
+            "backbone": known.name,
+            "model_args": arguments,
+            "pretrained": False,
+            "checkpoint": None,
+        }
     )
 
 
@@ -239,36 +275,48 @@ def _faults_explained(spec: NetworkSpec, size: int) -> Iterator[None]:
     except EnsemblerError:
         raise
     except TypeError as error:
-        raise RequestError(f"backbone {spec.backbone!r} does not take these arguments: {error}") from error
+        raise RequestError(
+            f"backbone {spec.backbone!r} does not take these arguments: {error}"
+        ) from error
     except Exception as error:
         about_weights = any(word in str(error).lower() for word in ("pretrained", "weights"))
         from_hub = type(error).__module__.partition(".")[0] in _HUB_PACKAGES or isinstance(
             error, (OSError, ImportError)
         )
         of_hub = source_of_backbone(spec.backbone)[0] == HUB
-        if (spec.pretrained or of_hub) and (from_hub or (isinstance(error, RuntimeError) and about_weights)):
+        if (spec.pretrained or of_hub) and (
+            from_hub or (isinstance(error, RuntimeError) and about_weights)
+        ):
             raise TrainingError(_no_download(spec, error)) from error
         if isinstance(error, (RuntimeError, ValueError, AssertionError)):
-            raise RequestError(f"backbone {spec.backbone!r} cannot be built at {size} px: {error}") from error
+            raise RequestError(
+                f"backbone {spec.backbone!r} cannot be built at {size} px: {error}"
+            ) from error
         raise
 
 
 def _no_download(spec: NetworkSpec, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    reason = (
+        str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    )
     if source_of_backbone(spec.backbone)[0] == HUB:
         return (
-            f"{spec.backbone!r} cannot be had from the hub ({reason}); download the repository elsewhere and name its "
+            f"{spec.backbone!r} cannot be had from the hub ({reason}); download the repository "
+            "elsewhere and name its "
             f"folder with backbone: {FOLDER}:FOLDER"
         )
     return (
-        f"pretrained weights of {spec.backbone!r} cannot be had ({reason}); download them elsewhere and name the file "
+        f"pretrained weights of {spec.backbone!r} cannot be had ({reason}); download them "
+        "elsewhere and name the file "
         "with checkpoint: FILE and pretrained: false, or train from scratch with pretrained: false"
     )
 
 
 def _needs_image_size(spec: NetworkSpec, size: int, channels: int) -> bool:
     """Whether a network takes images of this size only when it is built for them."""
-    return _asks_for_size(spec.backbone, json.dumps(spec.model_args, sort_keys=True, default=str), size, channels)
+    return _asks_for_size(
+        spec.backbone, json.dumps(spec.model_args, sort_keys=True, default=str), size, channels
+    )
 
 
 @lru_cache(maxsize=256)
@@ -303,7 +351,10 @@ def _fault_at(network: nn.Module, size: int, channels: int) -> str | None:
 
 
 def statistics(network: nn.Module, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation (0..1) that a backbone expects, averaged for grey; 0.5 and 0.25 when it does not say."""
+    """Mean and deviation (0..1) that a backbone expects, averaged for grey.
+
+    0.5 and 0.25 when it does not say.
+    """
     config = getattr(network, "pretrained_cfg", None) or {}
     mean, std = config.get("mean"), config.get("std")
     if not mean or not std:

@@ -29,19 +29,28 @@ from ensembler.networks.sources import is_own_backbone, source_of_backbone
 from ensembler.networks.spec import NetworkSpec
 
 FORMAT = 1
-DIGEST = "content_sha256"  # key in the header: of the header and the tensors at the moment of saving
+DIGEST = (
+    "content_sha256"  # key in the header: of the header and the tensors at the moment of saving
+)
 
 
 def save_checkpoint(
-    path: Path, network: Normalised, spec: NetworkSpec, shape: Mapping[str, int], description: Mapping[str, Any]
+    path: Path,
+    network: Normalised,
+    spec: NetworkSpec,
+    shape: Mapping[str, int],
+    description: Mapping[str, Any],
 ) -> None:
     """Write weights and description, whole or not at all.
 
-    `shape` holds classes, size and channels; `description` is kept as it is and read by `read_description`. A network
-    made by `sum_networks` is kept with all that it sums.
+    `shape` holds classes, size and channels; `description` is kept as it is and read by
+    `read_description`. A network made by `sum_networks` is kept with all that it sums.
     """
-    # It starts from its own weights from now on, whatever the training started from, and needs no hub or folder.
-    described = built_from(_one_of(network), spec).model_dump(mode="json", include=set(NetworkSpec.model_fields))
+    # It starts from its own weights from now on, whatever the training started from, and needs no
+    # hub or folder.
+    described = built_from(_one_of(network), spec).model_dump(
+        mode="json", include=set(NetworkSpec.model_fields)
+    )
     header = {
         "format": FORMAT,
         "network": described,
@@ -64,7 +73,11 @@ def _one_of(network: Normalised) -> nn.Module:
 
 def _sum_of(network: Normalised) -> dict[str, Any]:
     inner = network.network
-    return {"sum_of": len(inner.networks), "factor": inner.factor} if isinstance(inner, SumOfNetworks) else {}
+    return (
+        {"sum_of": len(inner.networks), "factor": inner.factor}
+        if isinstance(inner, SumOfNetworks)
+        else {}
+    )
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -77,12 +90,17 @@ def read_description(path: Path) -> dict[str, Any]:
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         raise StoreError(f"{path} is not a whole checkpoint of a member ({error})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise StoreError(f"{path} has another format than {FORMAT}; it was written by another version")
+        raise StoreError(
+            f"{path} has another format than {FORMAT}; it was written by another version"
+        )
     return header
 
 
 def check_checkpoint(path: Path) -> bool:
-    """Raise StoreError when a checkpoint is not what was saved; False when it is of a version that kept no digest."""
+    """Raise StoreError when a checkpoint is not what was saved.
+
+    False when it is of a version that kept no digest.
+    """
     header = read_description(path)
     saved = header.pop(DIGEST, None)
     if saved is None:
@@ -93,7 +111,10 @@ def check_checkpoint(path: Path) -> bool:
     except (SafetensorError, OSError) as error:
         raise StoreError(f"{path} is not a whole checkpoint of a member ({error})") from error
     if _digest(header, weights) != saved:
-        raise StoreError(f"{path} was altered after it was saved: the network in it is not the one that was trained")
+        raise StoreError(
+            f"{path} was altered after it was saved: the network in it is not the one that was "
+            "trained"
+        )
     return True
 
 
@@ -106,11 +127,14 @@ def _digest(header: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> s
     return digest.hexdigest()
 
 
-def load_checkpoint(path: Path, device: str = "auto", recipe: NetworkSpec | None = None) -> Normalised:
+def load_checkpoint(
+    path: Path, device: str = "auto", recipe: NetworkSpec | None = None
+) -> Normalised:
     """Build the network of a checkpoint with its weights, in evaluation mode on `device`.
 
-    A header may name a network of the user's own only when `recipe`, what the recipe says of the network, names the
-    same one with the same arguments: whoever passes a file on has no say in what code is run.
+    A header may name a network of the user's own only when `recipe`, what the recipe says of the
+    network, names the same one with the same arguments: whoever passes a file on has no say in what
+    code is run.
     """
     header = read_description(path)
     try:
@@ -126,14 +150,18 @@ def load_checkpoint(path: Path, device: str = "auto", recipe: NetworkSpec | None
     return place(network, pick_device(device)).eval()
 
 
-def _with_weights(spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Normalised:
+def _with_weights(
+    spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> Normalised:
     try:
         return _assembled(spec, header, weights) or _initialised(spec, header, weights)
     except RuntimeError:
         if "pixels" in header or "img_size" in spec.model_args or is_own_backbone(spec.backbone):
             raise
         # Older versions did not write down for which networks they named the size.
-        sized = spec.model_copy(update={"model_args": {**spec.model_args, "img_size": header["shape"]["size"]}})
+        sized = spec.model_copy(
+            update={"model_args": {**spec.model_args, "img_size": header["shape"]["size"]}}
+        )
         return _initialised(sized, header, weights)
 
 
@@ -142,29 +170,44 @@ def _built(spec: NetworkSpec, header: Mapping[str, Any]) -> Normalised:
     return sum_networks(networks, float(header["factor"])) if "sum_of" in header else networks[0]
 
 
-def _initialised(spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Normalised:
+def _initialised(
+    spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> Normalised:
     """The network built as for a training, then given its weights."""
     network = _built(spec, header)
     network.network.load_state_dict(weights)
     return network
 
 
-def _assembled(spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Normalised | None:
-    """The network around its weights, without random ones before; None when it has more than these weights.
+def _assembled(
+    spec: NetworkSpec, header: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> Normalised | None:
+    """The network around its weights, without random ones before.
 
-    Networks of the user's own may do anything as they are built, and are built as they are.
+    None when it has more than these weights. Networks of the user's own may do anything as they are
+    built, and are built as they are.
     """
     if is_own_backbone(spec.backbone):
         return None
     try:
         with torch.device("meta"):
             network = _built(spec, header)
-    except (NotImplementedError, RuntimeError, RequestError):  # it computes with its tensors as it is built
+    except (
+        NotImplementedError,
+        RuntimeError,
+        RequestError,
+    ):  # it computes with its tensors as it is built
         return None
     wanted = network.network.state_dict()
     # Of the file's memory nothing is kept: it may be replaced while the network is in use.
-    held = {name: value.to(wanted[name].dtype, copy=True) for name, value in weights.items() if name in wanted}
-    network.network.load_state_dict(held | {k: v for k, v in weights.items() if k not in wanted}, assign=True)
+    held = {
+        name: value.to(wanted[name].dtype, copy=True)
+        for name, value in weights.items()
+        if name in wanted
+    }
+    network.network.load_state_dict(
+        held | {k: v for k, v in weights.items() if k not in wanted}, assign=True
+    )
     network.mean, network.std = (torch.empty(value.shape) for value in (network.mean, network.std))
     return None if any(tensor.is_meta for tensor in _tensors(network)) else network
 
@@ -178,11 +221,17 @@ def _tensors(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _set_pixels(network: Normalised, pixels: Any) -> None:
-    """Take the mean and deviation of pixels from a header; files of older versions have those of the backbone."""
+    """Take the mean and deviation of pixels from a header.
+
+    Files of older versions have those of the backbone.
+    """
     if pixels is None:
         first = _one_of(network)
         mean, std = statistics(first, network.mean.shape[1])
-        pixels = {"mean": (255 * torch.tensor(mean)).tolist(), "std": (255 * torch.tensor(std)).tolist()}
+        pixels = {
+            "mean": (255 * torch.tensor(mean)).tolist(),
+            "std": (255 * torch.tensor(std)).tolist(),
+        }
     for name in ("mean", "std"):
         value = torch.tensor(pixels[name], dtype=torch.float32).view(getattr(network, name).shape)
         if not bool(torch.isfinite(value).all()):
@@ -191,19 +240,25 @@ def _set_pixels(network: Normalised, pixels: Any) -> None:
 
 
 def _trusted(spec: NetworkSpec, recipe: NetworkSpec | None, path: Path) -> NetworkSpec:
-    """The network of a header without what would read other files; StoreError when it names code or a hub."""
+    """The network of a header without what would read other files.
+
+    StoreError when it names code or a hub.
+    """
     again = "restore the file from a copy, or remove it to have the fold trained again"
     if is_own_backbone(spec.backbone):
         if recipe is None or _code(spec) != _code(recipe):
             raise StoreError(
-                f"{path} names code to run ({spec.backbone}) that the recipe does not name; nothing of it was run: "
+                f"{path} names code to run ({spec.backbone}) that the recipe does not name; "
+                "nothing of it was run: "
                 f"{again}"
             )
         return spec.model_copy(update={"pretrained": False, "checkpoint": None})
     if source_of_backbone(spec.backbone)[0]:
         raise StoreError(f"{path} names what is outside the file ({spec.backbone}); {again}")
     arguments = {key: value for key, value in spec.model_args.items() if key not in STARTS}
-    return spec.model_copy(update={"pretrained": False, "checkpoint": None, "model_args": arguments})
+    return spec.model_copy(
+        update={"pretrained": False, "checkpoint": None, "model_args": arguments}
+    )
 
 
 def _code(spec: NetworkSpec) -> dict[str, Any]:

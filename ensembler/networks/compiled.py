@@ -24,8 +24,9 @@ class CompilerError(TrainingError):
 def compile_network(network: nn.Module, **options: Any) -> Callable[[Tensor], Tensor]:
     """`network` compiled at its first use, sharing its weights.
 
-    torch keeps what it compiled by function, at most eight forms of each, and then goes on without a word as if nothing
-    were compiled: so each architecture is called through a function of its own.
+    torch keeps what it compiled by function, at most eight forms of each, and then goes on without
+    a word as if nothing were compiled: so each architecture is called through a function of its
+    own.
     """
     # Compiling for a CPU, torch warns that there is no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -49,7 +50,9 @@ def _caller(architecture: str) -> Callable[[nn.Module, Tensor], Tensor]:
 
 
 def _architecture(network: nn.Module) -> str:
-    shapes = [(name, tuple(value.shape), value.dtype) for name, value in network.state_dict().items()]
+    shapes = [
+        (name, tuple(value.shape), value.dtype) for name, value in network.state_dict().items()
+    ]
     return hashlib.sha256(f"{network}{shapes}".encode()).hexdigest()[:16]
 
 
@@ -62,4 +65,6 @@ def compiler_faults() -> Iterator[None]:
         if not type(error).__module__.startswith(_COMPILERS):
             raise
         first = "".join(str(error).strip().splitlines()[:1])
-        raise CompilerError(f"torch cannot compile the network here ({first}); compile: off") from error
+        raise CompilerError(
+            f"torch cannot compile the network here ({first}); compile: off"
+        ) from error

@@ -1,7 +1,8 @@
 """Depthwise convolutions whose bfloat16 gradient is slow on processors: they learn in float32.
 
-oneDNN has no fast bfloat16 backward pass for depthwise kernels above 3 x 3 or with a stride (torch 2.15: one with
-stride 2 takes ten times as long as in float32), and half of a mobile network's time would go there.
+oneDNN has no fast bfloat16 backward pass for depthwise kernels above 3 x 3 or with a stride (torch
+2.15: one with stride 2 takes ten times as long as in float32), and half of a mobile network's time
+would go there.
 """
 
 from __future__ import annotations

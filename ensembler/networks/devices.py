@@ -30,9 +30,15 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise RequestError(f"--device {name!r}: expected auto, cpu, cuda, cuda:1 or mps") from error
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    here = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if not here.get(device.type, False):
-        raise RequestError(f"--device {name!r}: there is no such device here; `ens doctor` lists them")
+        raise RequestError(
+            f"--device {name!r}: there is no such device here; `ens doctor` lists them"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RequestError(f"--device {name!r}: there are {torch.cuda.device_count()} CUDA devices")
     return _computing(device)
@@ -43,7 +49,8 @@ def _computing(device: torch.device) -> torch.device:
     reason = why_unusable(device) if device.type == "cuda" else None
     if reason is not None:
         raise RequestError(
-            f"{device} ({torch.cuda.get_device_name(device)}, capability {capability_text(device)}) cannot compute "
+            f"{device} ({torch.cuda.get_device_name(device)}, capability "
+            f"{capability_text(device)}) cannot compute "
             f"with this torch: {reason}; install a torch that was built for it, or add --device cpu"
         )
     return device
@@ -72,9 +79,9 @@ def capability_text(device: torch.device) -> str:
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Whether a CUDA device computes in bfloat16 itself: from capability 8.0 on; older ones emulate it, slowly.
+    """Whether a CUDA device computes in bfloat16 itself: from capability 8.0 on.
 
-    Of AMD's devices torch says that all do.
+    Older ones emulate it, slowly. Of AMD's devices torch says that all do.
     """
     return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
 
@@ -82,7 +89,8 @@ def has_native_bf16(device: torch.device) -> bool:
 def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
     """The type mixed precision computes in, or None for plain float32.
 
-    `auto` depends on the hardware alone: bfloat16 where it is native, float16 on older CUDA devices, else float32.
+    `auto` depends on the hardware alone: bfloat16 where it is native, float16 on older CUDA
+    devices, else float32.
     """
     if amp == "off":
         return None
@@ -100,8 +108,8 @@ def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
 def predicting_precisions(amp: str, device: torch.device) -> tuple[str, ...]:
     """The kinds of mixed precision to predict in, the first that gives finite numbers counting.
 
-    With auto it is float16 on CUDA, which is several times nearer to float32 than bfloat16; where its range is too
-    small, bfloat16 where the card has it.
+    With auto it is float16 on CUDA, which is several times nearer to float32 than bfloat16; where
+    its range is too small, bfloat16 where the card has it.
     """
     if amp != "auto" or device.type != "cuda":
         return (amp,)
@@ -132,7 +140,8 @@ def place_for_training(network: Network, amp: str, device: torch.device) -> Netw
 def place(network: Network, device: torch.device) -> Network:
     """Move a network to a device, images and convolutions lying in memory as they are computed fastest there.
 
-    That is channels last, but for MPS, where the gradients of convolutions are several times slower so.
+    That is channels last, but for MPS, where the gradients of convolutions are several times slower
+    so.
     """
     if device.type != "mps":
         return network.to(device).to(memory_format=torch.channels_last)
@@ -144,7 +153,8 @@ def place(network: Network, device: torch.device) -> Network:
 def loader_processes(device: torch.device) -> int:
     """How many processes should prepare batches beside the one that computes.
 
-    None on a CPU, where they would take the cores that compute; up to eight where a device computes.
+    None on a CPU, where they would take the cores that compute; up to eight where a device
+    computes.
     """
     return 0 if device.type == "cpu" else min(8, max(1, available_cores() - 1))
 
@@ -160,12 +170,15 @@ def copies_early(device: torch.device) -> bool:
 def use_available_cores() -> None:
     """Let torch compute with no more threads than the process has cores.
 
-    In a container with a quota it would start one for each core of the machine, and they would get in each other's way.
+    In a container with a quota it would start one for each core of the machine, and they would get
+    in each other's way.
     """
     torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
-def autocast(dtype: torch.dtype | None, device: torch.device) -> contextlib.AbstractContextManager[object]:
+def autocast(
+    dtype: torch.dtype | None, device: torch.device
+) -> contextlib.AbstractContextManager[object]:
     """Compute in `dtype` while the block runs; None changes nothing."""
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 

@@ -22,9 +22,11 @@ def devices_here() -> tuple[tuple[str, ...], tuple[str, ...]]:
     try:
         import_module("torchvision")
     except (ImportError, RuntimeError) as error:
-        # torchvision registers operators of its own; built for another torch it fails here and nowhere else.
+        # torchvision registers operators of its own; built for another torch it fails here and
+        # nowhere else.
         problems.append(
-            f"torchvision does not load ({error}): torch and torchvision were built for different devices or "
+            f"torchvision does not load ({error}): torch and torchvision were built for different "
+            "devices or "
             "versions; install both from the same place"
         )
     return tuple(devices), tuple(problems)
@@ -38,7 +40,8 @@ def _described(device: Any) -> str:
     properties = torch.cuda.get_device_properties(device)
     precision = str(autocast_type("auto", device)).removeprefix("torch.")
     return (
-        f"{device} {properties.name}, capability {capability_text(device)}, {properties.total_memory / 1e9:.1f} GB, "
+        f"{device} {properties.name}, capability {capability_text(device)}, "
+        f"{properties.total_memory / 1e9:.1f} GB, "
         f"computes in {precision}"
     )
 
@@ -49,4 +52,6 @@ def _problem(device: Any) -> str | None:
     reason = why_unusable(device)
     if reason is None:
         return None
-    return f"{device} cannot compute with this torch ({reason}); install a torch that was built for it"
+    return (
+        f"{device} cannot compute with this torch ({reason}); install a torch that was built for it"
+    )

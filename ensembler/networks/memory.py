@@ -12,8 +12,13 @@ from torch import Tensor
 from ensembler.errors import EnsemblerError, OutOfMemoryError
 
 Result = TypeVar("Result")
-# Only CUDA has a class of its own for it; on processors and MPS torch raises a RuntimeError with these words.
-_WORDS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory", "MPS backend out of")
+# Only CUDA has a class of its own for it; on processors and MPS torch raises a RuntimeError with
+# these words.
+_WORDS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "MPS backend out of",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -36,7 +41,9 @@ def in_parts(compute: Callable[[Tensor], Result], images: Tensor) -> list[Result
 
 
 @contextlib.contextmanager
-def memory_advice(*, batch_size: int, size: int, amp: str, accumulate: int | None = None) -> Iterator[None]:
+def memory_advice(
+    *, batch_size: int, size: int, amp: str, accumulate: int | None = None
+) -> Iterator[None]:
     """Turn an error for want of memory into an OutOfMemoryError that says which options need less.
 
     `accumulate` is the member's, None where it cannot have one.
@@ -51,7 +58,8 @@ def memory_advice(*, batch_size: int, size: int, amp: str, accumulate: int | Non
         first = "".join(str(error).strip().splitlines()[:1])
         advice = " or ".join(_needing_less(batch_size, size, amp, accumulate))
         raise OutOfMemoryError(
-            f"out of memory with batch_size {batch_size} at {size} px; {advice} needs less ({first})"
+            f"out of memory with batch_size {batch_size} at {size} px; {advice} needs less "
+            f"({first})"
         ) from error
 
 
@@ -60,7 +68,10 @@ def _needing_less(batch_size: int, size: int, amp: str, accumulate: int | None) 
     if batch_size > 1 and accumulate is None:
         ways.append(f"batch_size: {batch_size // 2}")
     elif batch_size > 1:
-        ways.append(f"batch_size: {batch_size // 2} with accumulate: {2 * (accumulate or 1)} (steps as large as now)")
+        ways.append(
+            f"batch_size: {batch_size // 2} with accumulate: {2 * (accumulate or 1)} (steps as "
+            "large as now)"
+        )
     ways.append(f"a size below {size}")
     if amp == "off":
         ways.append("amp: auto")

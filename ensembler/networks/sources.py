@@ -12,7 +12,12 @@ from ensembler.files import sha256_by_stat
 from ensembler.own_code import digest_of, is_own
 
 HUB, FOLDER = "hf-hub", "local-dir"
-_WEIGHTS = ("*.safetensors", "*.pth", "*.pth.tar", "*.bin")  # of a folder, in the order of preference
+_WEIGHTS = (
+    "*.safetensors",
+    "*.pth",
+    "*.pth.tar",
+    "*.bin",
+)  # of a folder, in the order of preference
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,9 @@ def is_own_backbone(backbone: str) -> bool:
 
 
 def contents_of_backbone(backbone: str, *, weights: bool) -> dict[str, str]:
-    """Digests of the files behind a backbone: the module of one's own, or the files of a folder; {} for the others.
+    """Digests of the files behind a backbone: the module of one's own, or the files of a folder.
 
-    Weights in the folder count when they are what is started from.
+    {} for the others. Weights in the folder count when they are what is started from.
     """
     source, name = source_of_backbone(backbone)
     if source == FOLDER:
@@ -51,9 +56,10 @@ def contents_of_backbone(backbone: str, *, weights: bool) -> dict[str, str]:
 
 
 def architecture_of(backbone: str) -> Architecture:
-    """What a backbone of timm, a hub or a folder is called in timm's catalogue; a hub is asked for its description.
+    """What a backbone of timm, a hub or a folder is called in timm's catalogue.
 
-    Raises DataError for a folder that is none of timm's, and whatever the hub raises.
+    A hub is asked for its description. Raises DataError for a folder that is none of timm's, and
+    whatever the hub raises.
     """
     source, name = source_of_backbone(backbone)
     if source == FOLDER:
@@ -85,11 +91,14 @@ def _read_description(path: Path, backbone: str) -> Architecture:
         name, arguments = content["architecture"], content.get("model_args") or {}
     except FileNotFoundError as error:
         raise DataError(
-            f"backbone {backbone!r}: there is no {path}; expected a folder as timm saves networks (config.json and "
+            f"backbone {backbone!r}: there is no {path}; expected a folder as timm saves networks "
+            "(config.json and "
             "model.safetensors). Weights alone: checkpoint: FILE, with timm's name as backbone"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"backbone {backbone!r}: {path} is not a description of a network by timm ({error})") from error
+        raise DataError(
+            f"backbone {backbone!r}: {path} is not a description of a network by timm ({error})"
+        ) from error
     return Architecture(str(name), dict(arguments))
 
 
@@ -99,4 +108,6 @@ def weights_in_folder(folder: Path) -> Path:
         found = sorted(path for path in folder.glob(kind) if path.is_file())
         if found:
             return found[0]
-    raise DataError(f"{folder} holds no weights ({', '.join(_WEIGHTS)}); pretrained: false starts without")
+    raise DataError(
+        f"{folder} holds no weights ({', '.join(_WEIGHTS)}); pretrained: false starts without"
+    )

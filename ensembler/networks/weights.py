@@ -14,17 +14,30 @@ from torch import Tensor, nn
 
 from ensembler.errors import DataError, EnsemblerError, RequestError
 
-_WRAPPERS = ("_orig_mod.", "module.", "network.")  # of torch.compile, of data-parallel training, of this package
+_WRAPPERS = (
+    "_orig_mod.",
+    "module.",
+    "network.",
+)  # of torch.compile, of data-parallel training, of this package
 
 
-def start_overlay(sketch: nn.Module, state: Mapping[str, Tensor], classes: int, channels: int) -> dict[str, Any]:
+def start_overlay(
+    sketch: nn.Module, state: Mapping[str, Tensor], classes: int, channels: int
+) -> dict[str, Any]:
     """What timm has to know of a state dict to load it: how many classes and channels it was made for.
 
-    timm then leaves out a head for other classes, resizes position embeddings and adapts the first convolution.
+    timm then leaves out a head for other classes, resizes position embeddings and adapts the first
+    convolution.
     """
     config = dict(getattr(sketch, "pretrained_cfg", None) or {})
     heads = [state[f"{name}.weight"] for name in _head_names(sketch) if f"{name}.weight" in state]
-    overlay = {"state_dict": dict(state), "source": "", "file": "", "custom_load": False, "label_offset": 0}
+    overlay = {
+        "state_dict": dict(state),
+        "source": "",
+        "file": "",
+        "custom_load": False,
+        "label_offset": 0,
+    }
     # With another number of classes timm loads without a head: so it does when the file has none.
     overlay["num_classes"] = len(heads[0]) if heads else int(classes == 0)
     first = config.get("first_conv")
@@ -39,9 +52,10 @@ def start_overlay(sketch: nn.Module, state: Mapping[str, Tensor], classes: int, 
 
 @contextmanager
 def loading_explained(path: Path) -> Iterator[list[Any]]:
-    """While the block loads weights, list what was missing and left over; RequestError when they do not fit at all.
+    """While the block loads weights, list what was missing and left over.
 
-    timm only logs the former when the head is for other classes.
+    RequestError when they do not fit at all. timm only logs the former when the head is for other
+    classes.
     """
     results: list[Any] = []
     plain = nn.Module.load_state_dict
@@ -53,11 +67,20 @@ def loading_explained(path: Path) -> Iterator[list[Any]]:
     nn.Module.load_state_dict = watched  # type: ignore[method-assign, assignment]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of timm, about how it resizes what is made for another size
+            warnings.simplefilter(
+                "ignore"
+            )  # of timm, about how it resizes what is made for another size
             yield results
     except EnsemblerError:
         raise
-    except (RuntimeError, KeyError, ValueError, AttributeError, AssertionError, IndexError) as error:
+    except (
+        RuntimeError,
+        KeyError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+        IndexError,
+    ) as error:
         lines = str(error).strip().splitlines()
         reason = " ".join(" ".join(lines[1:2] or lines).split())[:200] or type(error).__name__
         raise RequestError(_of_another(path, reason)) from error
@@ -68,13 +91,25 @@ def loading_explained(path: Path) -> Iterator[list[Any]]:
 def check_loaded(network: nn.Module, results: list[Any], path: Path) -> None:
     """Raise RequestError when anything but the head was missing in the weights, or left over."""
     head, own = _head_names(network), network.state_dict()
-    missing = [key for result in results for key in result.missing_keys if key.rpartition(".")[0] not in head]
-    strange = [key for result in results for key in result.unexpected_keys if key.rpartition(".")[0] not in head]
+    missing = [
+        key
+        for result in results
+        for key in result.missing_keys
+        if key.rpartition(".")[0] not in head
+    ]
+    strange = [
+        key
+        for result in results
+        for key in result.unexpected_keys
+        if key.rpartition(".")[0] not in head
+    ]
     if missing or strange or not results:
         first = "nothing fits"
         if missing or strange:
             first = f"it lacks {missing[0]}" if missing else f"it has {strange[0]} besides"
-        raise RequestError(_of_another(path, f"{first} ({len(own) - len(missing)} of {len(own)} tensors fit)"))
+        raise RequestError(
+            _of_another(path, f"{first} ({len(own) - len(missing)} of {len(own)} tensors fit)")
+        )
 
 
 def _of_another(path: Path, reason: str) -> str:
@@ -91,17 +126,28 @@ def read_start(path: Path) -> dict[str, Tensor]:
 
 
 def load_start(network: nn.Module, path: Path) -> None:
-    """Load starting weights from a local file; a head for other classes is left out, anything else must fit."""
+    """Load starting weights from a local file.
+
+    A head for other classes is left out, anything else must fit.
+    """
     state = read_start(path)
     own = network.state_dict()
     head = _head_names(network)
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    wrong = [k for k in state if k in own and own[k].shape != state[k].shape and k.rpartition(".")[0] not in head]
+    wrong = [
+        k
+        for k in state
+        if k in own and own[k].shape != state[k].shape and k.rpartition(".")[0] not in head
+    ]
     missing = [k for k in own if k not in state and k.rpartition(".")[0] not in head]
     strange = [k for k in state if k not in own and k.rpartition(".")[0] not in head]
     if wrong:
-        shapes = f"{wrong[0]} is {list(state[wrong[0]].shape)}, expected {list(own[wrong[0]].shape)}"
-        raise RequestError(_of_another(path, f"{shapes} ({len(fitting)} of {len(own)} tensors fit)"))
+        shapes = (
+            f"{wrong[0]} is {list(state[wrong[0]].shape)}, expected {list(own[wrong[0]].shape)}"
+        )
+        raise RequestError(
+            _of_another(path, f"{shapes} ({len(fitting)} of {len(own)} tensors fit)")
+        )
     if missing or strange:
         first = f"it lacks {missing[0]}" if missing else f"it has {strange[0]} besides"
         raise RequestError(_of_another(path, f"{first} ({len(fitting)} of {len(own)} tensors fit)"))
@@ -129,12 +175,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise DataError(f"checkpoint {path} is corrupt ({error})") from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that it then refuses, which is said below
+            warnings.simplefilter(
+                "ignore"
+            )  # about pickles that it then refuses, which is said below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "unsupported" in str(error).lower() or "weights only load failed" in str(error).lower():
             raise DataError(
-                f"checkpoint {path} holds more than weights and was not loaded, for it could run code; "
+                f"checkpoint {path} holds more than weights and was not loaded, for it could run "
+                "code; "
                 "ask for a .safetensors file, or save the plain state dict of a network you trust"
             ) from error
         raise DataError(f"checkpoint {path} is corrupt ({error})") from error

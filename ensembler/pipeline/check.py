@@ -46,7 +46,10 @@ def check_recipe(recipe: Recipe) -> None:
             checks.append((f"members.{name}", partial(_check_soup, member, spec.folds)))
             continue
         checks.append(
-            (f"members.{name}", partial(check_member, member, size=spec.input.size, channels=spec.input.channels))
+            (
+                f"members.{name}",
+                partial(check_member, member, size=spec.input.size, channels=spec.input.channels),
+            )
         )
         if member.augment is not None:
             checks.append((f"members.{name}.augment", partial(check_augment, member.augment)))
@@ -73,5 +76,6 @@ def _check_blend(spec: BlendSpec) -> None:
 def _check_soup(spec: SoupSpec, folds: FoldSpec) -> None:
     if spec.take == "greedy" and folds.scheme == "single":
         raise RequestError(
-            "take: greedy chooses by the rows of other folds, and there is one; take: uniform averages all"
+            "take: greedy chooses by the rows of other folds, and there is one; take: uniform "
+            "averages all"
         )

@@ -60,7 +60,8 @@ def predict_new(
 ) -> NewPredictions:
     """Predict the images of a folder or manifest and write them as a table to `out`.
 
-    The submitted blend decides; without one, or with `members` named, it is the soft vote of the members.
+    The submitted blend decides; without one, or with `members` named, it is the soft vote of the
+    members.
     """
     store = workspace.store
     path = out or store.folder / "predictions.csv"
@@ -69,7 +70,9 @@ def predict_new(
     names = members_below(store, blend) if blend else list(members or store.pool_members)
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
-    ids, probs_by_member = _predict(workspace, data, names, ViewPredictor(workspace, device, engine))
+    ids, probs_by_member = _predict(
+        workspace, data, names, ViewPredictor(workspace, device, engine)
+    )
     if blend is not None:
         target, classes = store.blend(blend).record.target, store.blend(blend).record.classes
         probs = apply_blend(store, blend, probs_by_member, own_values(workspace.spec.blend.options))
@@ -77,7 +80,9 @@ def predict_new(
         targets = {target for _, target in probs_by_member}
         target = next(t for t in store.samples.targets if t in targets)
         classes = store.classes(target)
-        probs = np.mean([p.mean(axis=0) for (_, t), p in probs_by_member.items() if t == target], axis=0)
+        probs = np.mean(
+            [p.mean(axis=0) for (_, t), p in probs_by_member.items() if t == target], axis=0
+        )
     form = spec or _without_template(submission_spec(store))
     table = submission_table(ids, probs, classes, form, store.set_formats.get(target))
     write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
@@ -117,12 +122,17 @@ def _predict(
                 images,
                 spec,
                 cache,
-                on_progress=lambda done, total: workspace.progress.step("decoding images", done, total),
+                on_progress=lambda done, total: workspace.progress.step(
+                    "decoding images", done, total
+                ),
                 on_note=workspace.progress.note,
             )
             key, rows = pixels_key(images, spec, cache), np.arange(len(ids), dtype=np.int64)
             asked: Rows = {task.name: [(rows,)] * task.member.record.folds for task in group}
-            kept = {task.name: folders.enter_context(_folder(task, predictor.key(task, pixels, key))) for task in group}
+            kept = {
+                task.name: folders.enter_context(_folder(task, predictor.key(task, pixels, key)))
+                for task in group
+            }
             logits |= predictor.predict(group, pixels, asked, kept)
         probs: dict[tuple[str, str], NDArray[np.float32]] = {}
         for job in jobs:
@@ -133,7 +143,10 @@ def _predict(
 
 @contextmanager
 def _folder(task: Task, key: str) -> Iterator[Path]:
-    """Where a member's logits of new images are kept; an interrupted prediction goes on from there."""
+    """Where a member's logits of new images are kept.
+
+    An interrupted prediction goes on from there.
+    """
     folder = task.plan.final_folder / f".new-{key}"
     with claim(task.plan.final_folder / ".new.lock", wait=True):
         yield folder
@@ -147,7 +160,9 @@ def _probs(
     """Probabilities of a member by target, from its logits or from those of its parts, block by block."""
     store, of = plan.workspace.store, plan.job.parts or (plan.job.name,)
     members = [store.member(name) for name in of]
-    shared = [v for v in members[0].record.views if all(v in member.record.views for member in members)]
+    shared = [
+        v for v in members[0].record.views if all(v in member.record.views for member in members)
+    ]
     n_folds, n = len(logits[of[0]]), logits[of[0]][0].array.shape[1]
     probs: dict[tuple[str, str], NDArray[np.float32]] = {}
     for target, part in plan.task_slices.items():
@@ -156,7 +171,9 @@ def _probs(
         for fold, start in itertools.product(range(n_folds), range(0, n, BLOCK)):
             rows = slice(start, start + BLOCK)
             found = [
-                logits[member.name][fold].array[[member.view_index(view) for view in shared], rows, part]
+                logits[member.name][fold].array[
+                    [member.view_index(view) for view in shared], rows, part
+                ]
                 for member in members
             ]
             one = mean_of_parts(plan, target, np.stack(found)) if plan.job.parts else found[0]

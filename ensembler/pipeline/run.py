@@ -86,7 +86,9 @@ def _audit(workspace: Workspace) -> None:
     path = workspace.store.folder / "audit.json"
     if path.is_file():
         return
-    audit = audit_samples(workspace.spec, workspace.samples, workspace.artifacts, workspace.progress)
+    audit = audit_samples(
+        workspace.spec, workspace.samples, workspace.artifacts, workspace.progress
+    )
     write_json(path, audit.to_json())
     for finding in audit.findings:
         if finding.severity != "note" and finding.code in LIES:
@@ -103,17 +105,27 @@ def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutc
             spec = _spec_beside(workspace, store, target, members)
             views = _views(workspace, store, members)
             if not is_current(store, spec, members, views):
-                _warn(workspace, blend_run(store, spec, members=members, target=target, views=views))
+                _warn(
+                    workspace, blend_run(store, spec, members=members, target=target, views=views)
+                )
     return made
 
 
-def _spec_beside(workspace: Workspace, store: RunStore, target: str, members: Sequence[str]) -> BlendSpec:
-    """The recipe's blend for a target beside the label; a metric that does not fit it gives way to log loss."""
+def _spec_beside(
+    workspace: Workspace, store: RunStore, target: str, members: Sequence[str]
+) -> BlendSpec:
+    """The recipe's blend for a target beside the label.
+
+    A metric that does not fit it gives way to log loss.
+    """
     asked = workspace.spec.blend
     spec = stage_spec(asked, f"{asked.name or asked.method}.{target}", members)
     if asked.metric in metric_names(several=target in store.set_formats):
         return spec.model_copy(update={"calibrate": asked.calibrate})
-    fitting = {"metric": "log_loss", "calibrate": "none" if asked.calibrate == "biases" else asked.calibrate}
+    fitting = {
+        "metric": "log_loss",
+        "calibrate": "none" if asked.calibrate == "biases" else asked.calibrate,
+    }
     return spec.model_copy(update=fitting)
 
 
@@ -148,7 +160,8 @@ def _submit(workspace: Workspace, store: RunStore, name: str, *, is_new: bool) -
         submit_blend(store, by_hand, spec or recipe_spec, by_hand=True, on_note=warn)
     is_left = f"gives way to the new blend {name!r}" if is_new else "stays"
     workspace.progress.note(
-        f"the submission chosen by hand, of blend {by_hand!r}, {is_left}; `ens submit {store.name} --blend NAME` "
+        f"the submission chosen by hand, of blend {by_hand!r}, {is_left}; `ens submit {store.name} "
+        "--blend NAME` "
         "chooses again"
     )
 
@@ -158,7 +171,9 @@ def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> li
     named, label = workspace.spec.blend.members, workspace.samples.targets[0]
     fitting = [job for job in workspace.jobs if set(targets) & set(job.base.targets or (label,))]
     wanted = [
-        job.name for job in fitting if (job.in_pool if named is None else job.name in named or _is_named(job, named))
+        job.name
+        for job in fitting
+        if (job.in_pool if named is None else job.name in named or _is_named(job, named))
     ]
     return [name for name in wanted if name in store.complete_members]
 
@@ -177,5 +192,9 @@ def _views(workspace: Workspace, store: RunStore, members: Sequence[str]) -> tup
     """The recipe's views when a member has more of them; None for all there are."""
     from ensembler.inference.views import expand_views
 
-    wanted = workspace.spec.blend.views or tuple(view.name for view in expand_views(workspace.spec.views))
-    return wanted if any(set(store.member(m).record.views) != set(wanted) for m in members) else None
+    wanted = workspace.spec.blend.views or tuple(
+        view.name for view in expand_views(workspace.spec.views)
+    )
+    return (
+        wanted if any(set(store.member(m).record.views) != set(wanted) for m in members) else None
+    )

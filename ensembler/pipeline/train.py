@@ -31,7 +31,8 @@ def train_members(
 ) -> KFoldResult:
     """Train the missing folds, renewing the submission after each.
 
-    `methods` are the kinds of members that are trained (default: all), `processes` how many folds at once.
+    `methods` are the kinds of members that are trained (default: all), `processes` how many folds
+    at once.
     """
     spec = workspace.spec
     label = workspace.samples.targets[0]
@@ -41,16 +42,21 @@ def train_members(
         store = RunStore(workspace.store.folder)
         done = set(store.complete_members)
         # A member that is the mean of others is counted through them until it is there.
-        names = [j.name for j in workspace.jobs if j.in_pool or not _whole_of(workspace, j.name) & done]
+        names = [
+            j.name for j in workspace.jobs if j.in_pool or not _whole_of(workspace, j.name) & done
+        ]
         options: dict[str, Any] = {"target": label, "metric": spec.blend.metric, "members": names}
         renew_submission(store, spec.submission, on_note=workspace.progress.warn, **options)
 
     trainer = Trainer(workspace, device, workers, Processes(processes), on_fold=renew)
-    jobs = [job for job in workspace.select(members) if methods is None or job.spec.method in methods]
+    jobs = [
+        job for job in workspace.select(members) if methods is None or job.spec.method in methods
+    ]
     if methods is not None and not jobs:
         there = sorted({job.spec.method for job in workspace.select(members)})
         raise RequestError(
-            f"no member here has one of the methods {', '.join(methods)}; there is {', '.join(there)}, which `ens run` "
+            f"no member here has one of the methods {', '.join(methods)}; there is "
+            f"{', '.join(there)}, which `ens run` "
             "trains, or `ens kfold` (kfold, soup) or `ens bag` (the others)"
         )
     return trainer.train(jobs, folds)

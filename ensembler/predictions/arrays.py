@@ -43,13 +43,22 @@ def array_sha256(array: NDArray[np.generic]) -> str:
 
 
 @contextmanager
-def fill_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator[NDArray[np.generic]]:
-    """Yield a memory-mapped array to fill; it becomes the `.npy` file `path` when the block ends."""
+def fill_array(
+    path: Path, shape: tuple[int, ...], dtype: DTypeLike
+) -> Iterator[NDArray[np.generic]]:
+    """Yield a memory-mapped array to fill.
+
+    It becomes the `.npy` file `path` when the block ends.
+    """
     if 0 in shape:
         yield (empty := np.empty(shape, dtype))
         write_array(path, empty)
         return
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": shape,
+    }
     size = math.prod(shape) * np.dtype(dtype).itemsize
     with write_aside(path, size=size) as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -62,11 +71,17 @@ def fill_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator
 
 
 def reserve_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Map the `.npy` file `path` of exactly `shape` for writing; zeros when it is not there or something else."""
+    """Map the `.npy` file `path` of exactly `shape` for writing.
+
+    Zeros when it is not there or something else.
+    """
     if 0 in shape:
         return np.zeros(shape, dtype)
     if path.is_symlink():
-        raise StoreError(f"{path} is a link, expected an array of this run: nothing is written through it; remove it")
+        raise StoreError(
+            f"{path} is a link, expected an array of this run: nothing is written through it; "
+            "remove it"
+        )
     try:
         found = np.load(path, mmap_mode="r+", allow_pickle=False)
         if found.shape == shape and found.dtype == np.dtype(dtype) and found.flags.c_contiguous:
@@ -79,7 +94,10 @@ def reserve_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArr
 
 
 def release(*arrays: Any) -> None:
-    """Give back the memory of mapped arrays' pages; what they hold stays in the files. Others are left alone."""
+    """Give back the memory of mapped arrays' pages.
+
+    What they hold stays in the files. Others are left alone.
+    """
     for array in arrays:
         mapped = getattr(array, "_mmap", None)
         if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -96,12 +114,18 @@ def is_finite(array: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def open_array(
-    path: Path, shape: tuple[int, ...], *, sha256: str | None, of: str, check: bool = True, file: HeldFile | None = None
+    path: Path,
+    shape: tuple[int, ...],
+    *,
+    sha256: str | None,
+    of: str,
+    check: bool = True,
+    file: HeldFile | None = None,
 ) -> NDArray[np.floating]:
     """Memory-map a float16 or float32 `.npy` of exactly `shape`, from `file` when it was opened before.
 
-    The header is judged before anything is allocated, so that a file that claims terabytes costs nothing. Raises
-    StoreError naming the file, `of` (the record that describes it) and the mend.
+    The header is judged before anything is allocated, so that a file that claims terabytes costs
+    nothing. Raises StoreError naming the file, `of` (the record that describes it) and the mend.
     """
     mend = f"restore it from a copy, or remove {path.parent} to have it made again"
     try:
@@ -113,7 +137,9 @@ def open_array(
         raise StoreError(f"{path} {error}; {mend}") from error
 
 
-def _open(file: BufferedReader, shape: tuple[int, ...], sha256: str | None, of: str) -> NDArray[np.floating]:
+def _open(
+    file: BufferedReader, shape: tuple[int, ...], sha256: str | None, of: str
+) -> NDArray[np.floating]:
     try:
         found_shape, dtype, offset = _header(file)
     except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:

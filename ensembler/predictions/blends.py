@@ -47,7 +47,8 @@ class BlendRecord(BaseModel):
 class Blend:
     """A blend in the store, its arrays opened on demand.
 
-    When it is replaced before the first of them is opened, `record` becomes that of the new version.
+    When it is replaced before the first of them is opened, `record` becomes that of the new
+    version.
     """
 
     folder: Path
@@ -56,7 +57,10 @@ class Blend:
 
     @cached_property
     def oof(self) -> NDArray[np.floating]:
-        """Cross-fitted probabilities `[train samples, classes]`; NaN = the members have no prediction there."""
+        """Cross-fitted probabilities `[train samples, classes]`.
+
+        NaN = the members have no prediction there.
+        """
         return self._open("oof.npy", len(self.samples.train))
 
     @cached_property
@@ -67,24 +71,35 @@ class Blend:
     @cached_property
     def _files(self) -> dict[str, HeldFile]:
         """The files of predictions, opened together so that they are of one version."""
-        settled = open_settled(self.folder, BLEND_RECORD, BlendRecord, lambda _: ("oof.npy", "test.npy"))
+        settled = open_settled(
+            self.folder, BLEND_RECORD, BlendRecord, lambda _: ("oof.npy", "test.npy")
+        )
         self.record = settled.record
         return settled.files
 
     def _open(self, name: str, rows: int) -> NDArray[np.floating]:
         files = self._files  # first: it is these that the record then describes
         if name not in self.record.sha256:
-            raise StoreError(f"{self.folder / BLEND_RECORD} has no sha256 of {name}; it was altered")
+            raise StoreError(
+                f"{self.folder / BLEND_RECORD} has no sha256 of {name}; it was altered"
+            )
         shape = (rows, len(self.record.classes))
         sha256 = self.record.sha256[name]
-        return open_array(self.folder / name, shape, sha256=sha256, of=BLEND_RECORD, file=files.pop(name, None))
+        return open_array(
+            self.folder / name, shape, sha256=sha256, of=BLEND_RECORD, file=files.pop(name, None)
+        )
 
 
 def open_blend(folder: Path, samples: SampleTable) -> Blend:
-    """Open the blend in `folder`; MissingFileError when there is none, StoreError when it is altered."""
+    """Open the blend in `folder`.
+
+    MissingFileError when there is none, StoreError when it is altered.
+    """
     record = read_settled(folder, BLEND_RECORD, BlendRecord)
     if record.name != folder.name:
-        raise StoreError(f"{folder / BLEND_RECORD} describes blend {record.name!r}; files were swapped")
+        raise StoreError(
+            f"{folder / BLEND_RECORD} describes blend {record.name!r}; files were swapped"
+        )
     return Blend(folder, record, samples)
 
 
@@ -95,7 +110,10 @@ def write_blend(
     oof: NDArray[np.floating],
     test: NDArray[np.floating],
 ) -> None:
-    """Write a blend, or a new one over an old one; `record` is `blend.json` without its checksums."""
+    """Write a blend, or a new one over an old one.
+
+    `record` is `blend.json` without its checksums.
+    """
     with replacing(folder, run_lock) as prepared:
         write_array(prepared / "oof.npy", np.asarray(oof, np.float32))
         write_array(prepared / "test.npy", np.asarray(test, np.float32))

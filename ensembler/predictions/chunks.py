@@ -1,7 +1,8 @@
 """Logits of one checkpoint on disk while they are predicted: whole chunks stay, whatever ends the process.
 
-Beside the array lies a log with a line for each chunk: its sha256 and the seconds it took. A chunk counts only when the
-array still holds what its line says, so a torn one, of a killed process or a failing disk, is predicted again.
+Beside the array lies a log with a line for each chunk: its sha256 and the seconds it took. A chunk
+counts only when the array still holds what its line says, so a torn one, of a killed process or a
+failing disk, is predicted again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ CHUNK = 512  # images
 class ChunkedLogits:
     """Logits float32 `[views, rows, classes]`, mapped from `path`.
 
-    Rows come in `parts` of so many rows; no chunk lies in two parts. `seconds` has the whole chunks by their first row.
+    Rows come in `parts` of so many rows; no chunk lies in two parts. `seconds` has the whole chunks
+    by their first row.
     """
 
     path: Path
@@ -75,10 +77,15 @@ class ChunkedLogits:
 
     def digest(self, start: int) -> str:
         """The sha256 of what the array holds of a chunk."""
-        return hashlib.sha256(np.ascontiguousarray(self.array[:, start : self.starts[start]]).tobytes()).hexdigest()
+        return hashlib.sha256(
+            np.ascontiguousarray(self.array[:, start : self.starts[start]]).tobytes()
+        ).hexdigest()
 
     def _write_log(self) -> None:
-        lines = [{"row": s, "sha256": self.digest(s), "seconds": t} for s, t in sorted(self.seconds.items())]
+        lines = [
+            {"row": s, "sha256": self.digest(s), "seconds": t}
+            for s, t in sorted(self.seconds.items())
+        ]
         write_bytes(self.log_path, "".join(json.dumps(line) + "\n" for line in lines).encode())
         release(self.array)
 

@@ -13,17 +13,23 @@ from ensembler.targets.composition import Composition
 
 
 def compose_probs(
-    store: RunStore, probs: Mapping[str, NDArray[np.floating]], count_on: NDArray[np.int64] | None = None
+    store: RunStore,
+    probs: Mapping[str, NDArray[np.floating]],
+    count_on: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
     """The label's probabilities `[rows, classes]` from those of its tasks, classes in the run's order.
 
-    Co-occurrence, when the recipe asks for it, is counted on the train rows `count_on` (default: all).
+    Co-occurrence, when the recipe asks for it, is counted on the train rows `count_on` (default:
+    all).
     """
     composition = composition_of(store)
     classes_of = {task: store.classes(task) for task in composition.tasks}
     factors = None
     if composition.prior == "observed":
-        labels = {task: store.samples.labels(task, classes_of[task], "train") for task in composition.tasks}
+        labels = {
+            task: store.samples.labels(task, classes_of[task], "train")
+            for task in composition.tasks
+        }
         if count_on is not None:
             labels = {task: y[count_on] for task, y in labels.items()}
         factors = composition.co_occurrence(labels, classes_of)

@@ -37,9 +37,9 @@ def export_predictions(
 ) -> Exported:
     """Write `<name>_oof` and `<name>_test` of a member (views merged, folds averaged) or a blend into the folder `out`.
 
-    Tables have `id` and a column for each class, without rows that were never predicted; .npy files are float32
-    `[rows, classes]` in the order of samples.csv, such rows being NaN. Of a member of several targets `target` says
-    which (default: its first).
+    Tables have `id` and a column for each class, without rows that were never predicted; .npy files
+    are float32 `[rows, classes]` in the order of samples.csv, such rows being NaN. Of a member of
+    several targets `target` says which (default: its first).
     """
     if format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)
@@ -53,9 +53,16 @@ def export_predictions(
     else:
         assert blend is not None
         found = store.blend(blend)
-        name, classes, oof, test = blend, found.record.classes, np.asarray(found.oof), np.asarray(found.test)
+        name, classes, oof, test = (
+            blend,
+            found.record.classes,
+            np.asarray(found.oof),
+            np.asarray(found.test),
+        )
     if "id" in classes and format != "npy":
-        raise RequestError("class 'id' cannot be a column beside the ids of the rows: --format npy has no names")
+        raise RequestError(
+            "class 'id' cannot be a column beside the ids of the rows: --format npy has no names"
+        )
     paths = {part: out / f"{name}_{part}.{format}" for part in ("oof", "test")}
     for path in paths.values():
         check_output(path)
@@ -64,10 +71,14 @@ def export_predictions(
     return Exported(store.name, name, tuple(files))
 
 
-def _write(path: Path, ids: pd.Series, probs: NDArray[np.floating], classes: tuple[str, ...]) -> Path:
+def _write(
+    path: Path, ids: pd.Series, probs: NDArray[np.floating], classes: tuple[str, ...]
+) -> Path:
     if path.suffix == ".npy":
         with open_output(path) as file:
-            np.lib.format.write_array(file, np.ascontiguousarray(probs, np.float32), allow_pickle=False)
+            np.lib.format.write_array(
+                file, np.ascontiguousarray(probs, np.float32), allow_pickle=False
+            )
         return path
     table = pd.DataFrame(np.asarray(probs, np.float32), columns=list(classes))
     table.insert(0, "id", ids.to_numpy())

@@ -1,7 +1,7 @@
 """One file for each finished fold of a member that is not complete yet: its validation and test logits.
 
-The file is written after the fold's weights, so a fold is finished exactly when it exists. It carries checksums of
-its arrays and of the weights in its header.
+The file is written after the fold's weights, so a fold is finished exactly when it exists. It
+carries checksums of its arrays and of the weights in its header.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ _MOST_HEADER = 100_000_000  # bytes, as safetensors has it
 class FinishedFold:
     """Logits of one fold's checkpoint and how they came about.
 
-    `rows` are positions among the train rows, `oof` is `[views, rows, classes]`, `test` `[views, test samples,
-    classes]`; `record` holds fingerprint, views, classes, weights' sha256, sha256 of samples.csv, seconds, history.
+    `rows` are positions among the train rows, `oof` is `[views, rows, classes]`, `test` `[views,
+    test samples, classes]`; `record` holds fingerprint, views, classes, weights' sha256, sha256 of
+    samples.csv, seconds, history.
     """
 
     fold: int
@@ -54,12 +55,20 @@ def weights_path(folder: Path, fold: int) -> Path:
 
 def write_finished_fold(folder: Path, finished: FinishedFold) -> None:
     """Write the file that makes the fold a finished one."""
-    arrays: dict[str, NDArray[Any]] = {"rows": finished.rows, "oof": finished.oof, "test": finished.test}
+    arrays: dict[str, NDArray[Any]] = {
+        "rows": finished.rows,
+        "oof": finished.oof,
+        "test": finished.test,
+    }
     told = {"record": json.dumps(dict(finished.record)), "sha256": _digest(arrays, finished.record)}
     header: dict[str, Any] = {"__metadata__": told}
     end = 0
     for name, array in arrays.items():
-        header[name] = {"dtype": _TYPES[name], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
+        header[name] = {
+            "dtype": _TYPES[name],
+            "shape": list(array.shape),
+            "data_offsets": [end, end + array.nbytes],
+        }
         end += array.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # as safetensors aligns it
@@ -71,7 +80,10 @@ def write_finished_fold(folder: Path, finished: FinishedFold) -> None:
 
 
 def read_finished_fold(folder: Path, fold: int) -> FinishedFold:
-    """Read a finished fold, its logits mapped from the file; StoreError when that is altered or cut short."""
+    """Read a finished fold, its logits mapped from the file.
+
+    StoreError when that is altered or cut short.
+    """
     path = fold_path(folder, fold)
     mend = "remove it and the fold will be predicted again"
     try:
@@ -79,7 +91,15 @@ def read_finished_fold(folder: Path, fold: int) -> FinishedFold:
         record = json.loads(told["record"])
         state = path.stat()
         digest = _digest_of_file(path, state.st_ino, state.st_mtime_ns, state.st_size)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise StoreError(f"{path} cannot be read ({error}); {mend}") from error
     if told.get("sha256") != digest:
         raise StoreError(f"{path} was altered (its checksum differs); {mend}")

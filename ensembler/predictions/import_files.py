@@ -80,7 +80,10 @@ def array_shape(path: Path) -> tuple[int, ...]:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """The one array in an .npy or .npz; no pickle is read, and a file that claims more than it holds is refused."""
+    """The one array in an .npy or .npz.
+
+    No pickle is read, and a file that claims more than it holds is refused.
+    """
     with _explained(path), _opened(path) as file:
         shape, is_fortran, dtype = _header(file)
         n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -104,10 +107,20 @@ def _explained(path: Path) -> Iterator[None]:
     _check_file(path)
     try:
         yield
-    except (ValueError, OSError, EOFError, SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        SyntaxError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         if isinstance(error, (RequestError, DataError)):
             raise
-        raise RequestError(f"{path} cannot be read: {error or 'there is not enough memory'}") from error
+        raise RequestError(
+            f"{path} cannot be read: {error or 'there is not enough memory'}"
+        ) from error
 
 
 @contextmanager
@@ -131,10 +144,16 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"it has the .npy format version {version}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     shape, is_fortran, dtype = read(file)
     if dtype.hasobject:
-        raise ValueError("it needs pickle, which can run code; save it with np.save as plain numbers")
+        raise ValueError(
+            "it needs pickle, which can run code; save it with np.save as plain numbers"
+        )
     return shape, is_fortran, dtype
 
 

@@ -25,8 +25,14 @@ from ensembler.predictions.store import RunStore, check_name
 from ensembler.targets.label_sets import SetFormat, labels_in
 from ensembler.targets.natural_order import in_natural_order, is_plain_number, text_after_numbers
 
-MOST_HELD = 1_000_000_000  # bytes of predictions held in memory; of more members the files are read a second time
-NO_CLASSES = ("id", "label", "fold", "group")  # columns of a table of predictions that are no classes
+# bytes of predictions held in memory; of more members the files are read a second time
+MOST_HELD = 1_000_000_000
+NO_CLASSES = (
+    "id",
+    "label",
+    "fold",
+    "group",
+)  # columns of a table of predictions that are no classes
 ROUNDING = 0.02  # by how much a row of probabilities may miss the sum 1 before it is an error
 
 
@@ -96,16 +102,21 @@ def parse_member(text: str) -> MemberFiles:
     parts = [part.strip() for part in paths.split(",")]
     if not separator or not name or not all(parts) or len(parts) > 2:
         raise RequestError(
-            f"--member {text!r}: expected NAME=OOF or NAME=OOF,TEST, files of .npy, .npz, .csv or .parquet"
+            f"--member {text!r}: expected NAME=OOF or NAME=OOF,TEST, files of .npy, .npz, .csv or "
+            ".parquet"
         )
-    return MemberFiles(check_name("member", name), Path(parts[0]), Path(parts[1]) if len(parts) == 2 else None)
+    return MemberFiles(
+        check_name("member", name), Path(parts[0]), Path(parts[1]) if len(parts) == 2 else None
+    )
 
 
 def find_members(folder: Path, oof_pattern: str, test_pattern: str | None) -> list[MemberFiles]:
     """Members of a folder by file name; `{name}` in the patterns stands for the member's name."""
     for pattern in (oof_pattern, test_pattern):
         if pattern is not None and pattern.count("{name}") != 1:
-            raise RequestError(f"pattern {pattern!r} should hold {{name}} once, such as '{{name}}_oof.npy'")
+            raise RequestError(
+                f"pattern {pattern!r} should hold {{name}} once, such as '{{name}}_oof.npy'"
+            )
     if not folder.is_dir():
         raise RequestError(f"--folder {folder} is not a folder")
     expression = re.compile(re.escape(oof_pattern).replace(re.escape("{name}"), "(.+)"))
@@ -115,7 +126,11 @@ def find_members(folder: Path, oof_pattern: str, test_pattern: str | None) -> li
         if match is None:
             continue
         test = folder / test_pattern.replace("{name}", match[1]) if test_pattern else None
-        found.append(MemberFiles(check_name("member", match[1]), path, test if test and test.is_file() else None))
+        found.append(
+            MemberFiles(
+                check_name("member", match[1]), path, test if test and test.is_file() else None
+            )
+        )
     if not found:
         raise RequestError(f"{folder} has no file that fits {oof_pattern!r}")
     return found
@@ -136,9 +151,10 @@ def import_predictions(
 ) -> Imported:
     """Make a run in `folder` out of predictions, or add members to the run that is there.
 
-    `labels` has the columns id, label and perhaps fold and group; `test_ids` has id, `test_labels` id and label (which
-    makes the holdout). With `set_format` the label column of a new run holds sets of labels. All members are checked
-    before anything is written. Raises RequestError for what does not fit.
+    `labels` has the columns id, label and perhaps fold and group; `test_ids` has id, `test_labels`
+    id and label (which makes the holdout). With `set_format` the label column of a new run holds
+    sets of labels. All members are checked before anything is written. Raises RequestError for what
+    does not fit.
     """
     if not members:
         raise RequestError("name at least one member: --member NAME=oof.npy,test.npy, or --folder")
@@ -148,11 +164,16 @@ def import_predictions(
     if store.samples_path.is_file():
         set_format = store.set_formats.get(store.samples.targets[0])
     if set_format is not None and kind == "labels":
-        raise RequestError("--kind labels takes one label a row; of several at once give the probabilities")
+        raise RequestError(
+            "--kind labels takes one label a row; of several at once give the probabilities"
+        )
     work = _Importer(kind, by_position, partial, set_format)
-    given = _given_rows(members, labels, test_ids, test_labels, work) if labels is not None else None
+    given = (
+        _given_rows(members, labels, test_ids, test_labels, work) if labels is not None else None
+    )
     rows = _rows_of_run(store, given, classes, members, work)
-    # What fits into memory is read once; of the rest nothing but that it can be read is known when writing begins.
+    # What fits into memory is read once; of the rest nothing but that it can be read is known when
+    # writing begins.
     arrays: dict[str, _Arrays] = {}
     held = 0
     for member in members:
@@ -165,14 +186,17 @@ def import_predictions(
         _make_run(store, rows)
     clean_up(folder, store.lock_path)
     for member in members:
-        read = arrays.pop(member.name) if member.name in arrays else _read_member(member, rows, work)
+        read = (
+            arrays.pop(member.name) if member.name in arrays else _read_member(member, rows, work)
+        )
         _write(store, member.name, read, rows, work)
     names = tuple(member.name for member in members)
     counts = (len(rows.train.ids), len(rows.test.ids))
     return Imported(folder.name, names, rows.classes, *counts, tuple(dict.fromkeys(work.notes)))
 
 
-# --- rows and labels -------------------------------------------------------------------------------------------------
+# --- rows and labels
+# -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -201,7 +225,8 @@ def _given_rows(
     astride = folds_astride(train)
     if astride is not None:
         raise RequestError(
-            f"{labels}: group {astride!r} lies in several folds, so its rows are not out of fold; without the column "
+            f"{labels}: group {astride!r} lies in several folds, so its rows are not out of fold; "
+            "without the column "
             "'fold' or 'group' they are taken as they are"
         )
     parts = [train]
@@ -216,7 +241,10 @@ def _given_rows(
         table["label"] = None
     twice = table["id"][table["id"].duplicated()]
     if len(twice):
-        raise RequestError(f"id {twice.iloc[0]!r} stands twice in {labels} and its test rows; ids are unique in a run")
+        raise RequestError(
+            f"id {twice.iloc[0]!r} stands twice in {labels} and its test rows; ids are unique in a "
+            "run"
+        )
     group = ["group"] if "group" in table else []
     return _GivenRows(table[["id", "split", "fold", "label", *group]], labels, path)
 
@@ -232,12 +260,18 @@ def _rows_of_run(
     name = store.folder.name
     if not store.samples_path.is_file():
         if given is None:
-            raise RequestError(f"{name} is a new run: name its rows with --labels labels.csv (id,label[,fold][,group])")
+            raise RequestError(
+                f"{name} is a new run: name its rows with --labels labels.csv "
+                "(id,label[,fold][,group])"
+            )
         return _new_rows(given, _classes(members, given.table["label"], classes, work), work)
     target = store.samples.targets[0]
     known = store.classes(target)
     if classes is not None and tuple(classes) != known:
-        raise RequestError(f"run {name!r} has the classes {', '.join(known[:6])}, in this order; leave out --classes")
+        raise RequestError(
+            f"run {name!r} has the classes {', '.join(known[:6])}, in this order; leave out "
+            "--classes"
+        )
     where = str(store.samples_path)
     train, test = (part["id"].tolist() for part in (store.samples.train, store.samples.test))
     there = _RunRows(
@@ -259,7 +293,10 @@ def _new_rows(given: _GivenRows, names: tuple[str, ...], work: _Importer) -> _Ru
     named: Any = _named(labels, names) if work.set_format is None else _known_sets(labels, names)
     table = given.table.assign(label=named)
     ids = {split: table["id"][table["split"] == split].tolist() for split in ("train", "test")}
-    train, test = _Rows(ids["train"], str(given.labels)), _Rows(ids["test"], str(given.test or "their rows"))
+    train, test = (
+        _Rows(ids["train"], str(given.labels)),
+        _Rows(ids["test"], str(given.test or "their rows")),
+    )
     digest = hashlib.sha256(samples_csv(table)).hexdigest()
     return _RunRows(table, "label", names, work.set_format, train, test, digest)
 
@@ -269,7 +306,9 @@ def _check_same_rows(run: str, there: _RunRows, now: _RunRows, given: _GivenRows
     for split, path in (("train", given.labels), ("test", given.test)):
         if path is None:
             continue
-        old, new = (rows.table[rows.table["split"] == split].reset_index(drop=True) for rows in (there, now))
+        old, new = (
+            rows.table[rows.table["split"] == split].reset_index(drop=True) for rows in (there, now)
+        )
         same = old["id"].tolist() == new["id"].tolist()
         if same and new["label"].notna().any():
             same = old[there.target].fillna("").tolist() == new["label"].fillna("").tolist()
@@ -277,8 +316,10 @@ def _check_same_rows(run: str, there: _RunRows, now: _RunRows, given: _GivenRows
             same = old["fold"].tolist() == new["fold"].tolist()
         if not same:
             raise RequestError(
-                f"run {run!r} is there, and the ids, labels or folds of {path} are not those of its {split} rows; "
-                "leave the file out to add members to the rows of the run, or give the new run another name"
+                f"run {run!r} is there, and the ids, labels or folds of {path} are not those of "
+                f"its {split} rows; "
+                "leave the file out to add members to the rows of the run, or give the new run "
+                "another name"
             )
 
 
@@ -287,9 +328,13 @@ def _make_run(store: RunStore, rows: _RunRows) -> None:
     with claim(store.lock_path, wait=True):
         now = RunStore(store.folder)
         if now.samples_path.is_file():
-            if now.samples_sha256 != rows.samples_sha256 or now.classes(rows.target) != rows.classes:
+            if (
+                now.samples_sha256 != rows.samples_sha256
+                or now.classes(rows.target) != rows.classes
+            ):
                 raise RequestError(
-                    f"run {store.folder.name!r} was made of other rows in the meantime; give this one another name"
+                    f"run {store.folder.name!r} was made of other rows in the meantime; give this "
+                    "one another name"
                 )
             return
         sets = {} if rows.set_format is None else {rows.target: rows.set_format.to_json()}
@@ -313,7 +358,9 @@ def _read_rows(path: Path, work: _Importer, *, need_label: bool) -> pd.DataFrame
     if "id" not in table:
         raise RequestError(f"{path} has no column 'id'; its columns are {', '.join(table.columns)}")
     if need_label and "label" not in table:
-        raise RequestError(f"{path} has no column 'label'; its columns are {', '.join(table.columns)}")
+        raise RequestError(
+            f"{path} has no column 'label'; its columns are {', '.join(table.columns)}"
+        )
     if work.set_format is not None and "label" in table:
         table["label"] = _parsed(path, table["label"], work.set_format)
     for column in ("id", "label") if need_label else ("id",):
@@ -331,7 +378,9 @@ def _parsed(path: Path, values: pd.Series, form: SetFormat) -> list[str | None]:
         try:
             sets.append(None if value is None or value != value else form.parse(str(value)))
         except ValueError as error:
-            raise RequestError(f"{path} row {row}: {error}, which the run's samples.csv cannot hold") from error
+            raise RequestError(
+                f"{path} row {row}: {error}, which the run's samples.csv cannot hold"
+            ) from error
     return sets
 
 
@@ -344,7 +393,8 @@ def _folds(table: pd.DataFrame, path: Path) -> NDArray[np.int64]:
     return numbers.to_numpy(np.int64)
 
 
-# --- classes ---------------------------------------------------------------------------------------------------------
+# --- classes
+# ---------------------------------------------------------------------------------------------------------
 
 
 def _classes(
@@ -360,18 +410,22 @@ def _classes(
     for member in members:
         if is_table(member.oof) and work.kind != "labels":
             return tuple(c for c in read_import_table(member.oof).columns if c not in NO_CLASSES)
-    found = sorted(set(texts) if work.set_format is None else labels_in(texts), key=text_after_numbers)
+    found = sorted(
+        set(texts) if work.set_format is None else labels_in(texts), key=text_after_numbers
+    )
     count = len(found) if work.kind == "labels" else _columns_of(members[0].oof)
     if all(map(is_plain_number, found)) and int(found[-1]) < count:
         return tuple(str(i) for i in range(count))
     if len(found) != count:
         raise RequestError(
-            f"{members[0].oof} has {count} classes, the labels have {len(found)} ({', '.join(found[:5])}, ...); "
+            f"{members[0].oof} has {count} classes, the labels have {len(found)} "
+            f"({', '.join(found[:5])}, ...); "
             "say the order of columns with --classes a,b,c"
         )
     ordered = "as text" if in_natural_order(found) != tuple(found) else "by name"
     work.notes.append(
-        f"columns are taken in the order of the labels {ordered}: {', '.join(found[:6])}; --classes says otherwise"
+        f"columns are taken in the order of the labels {ordered}: {', '.join(found[:6])}; "
+        "--classes says otherwise"
     )
     return tuple(found)
 
@@ -391,14 +445,17 @@ def _check_spaces(names: Iterable[str]) -> None:
     for name in sorted(names):
         other = by_form.setdefault(" ".join(name.split()), name)
         if other != name:
-            raise RequestError(f"labels {other!r} and {name!r} differ only in spaces; make them one")
+            raise RequestError(
+                f"labels {other!r} and {name!r} differ only in spaces; make them one"
+            )
 
 
 def _shape_with_classes(path: Path) -> tuple[int, ...]:
     shape = array_shape(path)
     if len(shape) < 2:
         raise RequestError(
-            f"{path} has shape {list(shape)}, expected [rows, classes]; --kind labels takes one label a row"
+            f"{path} has shape {list(shape)}, expected [rows, classes]; --kind labels takes one "
+            "label a row"
         )
     return shape
 
@@ -412,21 +469,26 @@ def _known_sets(sets: pd.Series, names: tuple[str, ...]) -> pd.Series:
 
 def _named(labels: pd.Series, names: tuple[str, ...]) -> list[str | None]:
     known = set(names)
-    values = [None if label is None or label == "" or label != label else str(label) for label in labels]
+    values = [
+        None if label is None or label == "" or label != label else str(label) for label in labels
+    ]
     given = {v for v in values if v is not None}
     if given <= known:
         return values
     if all(_is_index(v, names) for v in given):
         return [None if v is None else names[int(v)] for v in values]
     strange = min(given - known, key=lambda v: (_is_index(v, names), v))
-    raise RequestError(f"label {strange!r} is neither a class ({', '.join(names[:6])}) nor an index")
+    raise RequestError(
+        f"label {strange!r} is neither a class ({', '.join(names[:6])}) nor an index"
+    )
 
 
 def _is_index(text: str, names: Sequence[str]) -> bool:
     return is_plain_number(text) and len(text) < 10 and int(text) < len(names)
 
 
-# --- predictions -----------------------------------------------------------------------------------------------------
+# --- predictions
+# -----------------------------------------------------------------------------------------------------
 
 
 def _read_member(member: MemberFiles, run: _RunRows, work: _Importer) -> _Arrays:
@@ -435,17 +497,26 @@ def _read_member(member: MemberFiles, run: _RunRows, work: _Importer) -> _Arrays
     oof = oof if oof.ndim == 3 else oof[None]
     if member.test is None:
         if test.ids:
-            raise RequestError(f"member {member.name!r} has no test file, and the run has {len(test.ids)} test rows")
+            raise RequestError(
+                f"member {member.name!r} has no test file, and the run has {len(test.ids)} test "
+                "rows"
+            )
         return _Arrays(oof, np.empty((1, len(oof), 0, len(names)), np.float32))
     if not test.ids:
-        raise RequestError(f"{member.test}: the run has no test rows; name them with --test-ids or --test-labels")
+        raise RequestError(
+            f"{member.test}: the run has no test rows; name them with --test-ids or --test-labels"
+        )
     tests = _rows_of(member.test, test, names, work, axes="[folds, views, rows, classes]", most=4)
     if tests.ndim == 2:
         tests = tests[None, None]
     elif tests.ndim == 3:
         tests = tests[:, None]
     if tests.shape[1] != len(oof):
-        tests = np.broadcast_to(tests, (len(tests), len(oof), *tests.shape[2:])) if tests.shape[1] == 1 else tests
+        tests = (
+            np.broadcast_to(tests, (len(tests), len(oof), *tests.shape[2:]))
+            if tests.shape[1] == 1
+            else tests
+        )
     if tests.shape[1] != len(oof):
         raise RequestError(f"{member.test} has {tests.shape[1]} views, {member.oof} has {len(oof)}")
     return _Arrays(oof, np.ascontiguousarray(tests))
@@ -462,9 +533,13 @@ def _rows_of(
         if work.kind == "labels":
             shape = (_count_of_labels(path, shape), len(names))
         if not 2 <= len(shape) <= most:
-            raise RequestError(f"{path} has shape {list(shape)}, expected [rows, classes] up to {axes}")
+            raise RequestError(
+                f"{path} has shape {list(shape)}, expected [rows, classes] up to {axes}"
+            )
         if shape[-1] != len(names):
-            raise RequestError(f"{path} has {shape[-1]} classes on its last axis, expected {len(names)}")
+            raise RequestError(
+                f"{path} has {shape[-1]} classes on its last axis, expected {len(names)}"
+            )
         if shape[-2] != len(rows.ids):
             raise RequestError(
                 f"{path} has {shape[-2]} rows, {rows.where} has {len(rows.ids)}; "
@@ -472,7 +547,8 @@ def _rows_of(
             )
         if not work.by_position:
             raise RequestError(
-                f"{path} carries no ids; --by-position matches its rows with {rows.where} in order, if that is right"
+                f"{path} carries no ids; --by-position matches its rows with {rows.where} in "
+                "order, if that is right"
             )
         work.notes.append("rows of .npy files are matched by position")
         array = read_array(path)
@@ -496,28 +572,41 @@ def _one_hot(path: Path, values: NDArray[Any], names: tuple[str, ...]) -> NDArra
     elif all(_is_index(text, names) for text in given):
         codes = [int(text) for text in texts]
     else:
-        row, text = next((i, t) for i, t in enumerate(texts) if t not in index and not _is_index(t, names))
+        row, text = next(
+            (i, t) for i, t in enumerate(texts) if t not in index and not _is_index(t, names)
+        )
         raise RequestError(f"{path} row {row}: label {text!r} is neither a class nor an index")
     return np.eye(len(names), dtype=np.float32)[codes]
 
 
-def _from_table(path: Path, rows: _Rows, names: tuple[str, ...], work: _Importer) -> NDArray[np.float32]:
+def _from_table(
+    path: Path, rows: _Rows, names: tuple[str, ...], work: _Importer
+) -> NDArray[np.float32]:
     table = read_import_table(path)
     if "id" not in table:
-        raise RequestError(f"{path} has no column 'id'; its columns are {', '.join(map(str, table.columns))}")
+        raise RequestError(
+            f"{path} has no column 'id'; its columns are {', '.join(map(str, table.columns))}"
+        )
     ids = table["id"].astype(str)
     if ids.duplicated().any():
         raise RequestError(f"{path}: id {ids[ids.duplicated()].iloc[0]!r} stands twice")
-    values = _label_columns(path, table, names) if work.kind == "labels" else _class_columns(path, table, names)
+    values = (
+        _label_columns(path, table, names)
+        if work.kind == "labels"
+        else _class_columns(path, table, names)
+    )
     position = {sample: i for i, sample in enumerate(ids)}
     missing = [sample for sample in rows.ids if sample not in position]
     if missing and not work.partial:
         raise RequestError(
-            f"{path} lacks {len(missing)} of the {len(rows.ids)} ids of {rows.where}, such as {missing[0]!r}; "
+            f"{path} lacks {len(missing)} of the {len(rows.ids)} ids of {rows.where}, such as "
+            f"{missing[0]!r}; "
             "--partial keeps the member with those rows missing"
         )
     if len(missing) == len(rows.ids):
-        raise RequestError(f"{path} and {rows.where} have no id in common ({ids.iloc[0]!r} and {rows.ids[0]!r})")
+        raise RequestError(
+            f"{path} and {rows.where} have no id in common ({ids.iloc[0]!r} and {rows.ids[0]!r})"
+        )
     out = np.full((len(rows.ids), len(names)), np.nan, np.float32)
     for i, sample in enumerate(rows.ids):
         if sample in position:
@@ -531,7 +620,9 @@ def _class_columns(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> N
     columns = [str(c) for c in table.columns if str(c) not in NO_CLASSES]
     if set(columns) != set(names):
         odd = sorted(set(columns) ^ set(names))
-        raise RequestError(f"{path}: its columns are not the classes of the run: {', '.join(odd[:5])} differ")
+        raise RequestError(
+            f"{path}: its columns are not the classes of the run: {', '.join(odd[:5])} differ"
+        )
     numbers = table[list(names)].apply(pd.to_numeric, errors="coerce")
     if numbers.isna().to_numpy().any():
         row = int(np.flatnonzero(numbers.isna().any(axis=1))[0])
@@ -552,14 +643,18 @@ def _checked(path: Path, array: NDArray[Any], work: _Importer) -> NDArray[np.flo
     present = ~np.isnan(values).all(axis=-1) if work.partial else np.ones(values.shape[:-1], bool)
     if not np.isfinite(values[present]).all():
         bad = np.argwhere(~np.isfinite(values).all(axis=-1) & present)[0]
-        raise RequestError(f"{path} holds NaN or infinity, first in row {int(bad[-1])}; such a prediction says nothing")
+        raise RequestError(
+            f"{path} holds NaN or infinity, first in row {int(bad[-1])}; such a prediction says "
+            "nothing"
+        )
     if work.kind != "probs":
         return values
     shown = values[present]
     low, high = float(shown.min(initial=0)), float(shown.max(initial=0))
     if low < 0 or high > 1 + 1e-3:
         raise RequestError(
-            f"{path} holds {low if low < 0 else high:g}, outside 0..1; say --kind logits if these are logits"
+            f"{path} holds {low if low < 0 else high:g}, outside 0..1; say --kind logits if these "
+            "are logits"
         )
     if work.set_format is not None:
         return np.clip(values, 0, 1)
@@ -568,18 +663,21 @@ def _checked(path: Path, array: NDArray[Any], work: _Importer) -> NDArray[np.flo
     if worst > ROUNDING:
         row = int(np.abs(sums - 1).argmax())
         raise RequestError(
-            f"{path}: row {row} sums to {sums[row]:.3f}, probabilities sum to 1; say --kind logits if these "
+            f"{path}: row {row} sums to {sums[row]:.3f}, probabilities sum to 1; say --kind logits "
+            "if these "
             "are, or --multi-label SEP if rows have several labels at once"
         )
     if worst > 1e-4:
         work.notes.append(
-            f"{path.name}: rows sum to {sums.min():.4f} .. {sums.max():.4f}, rounding; they were renormalised"
+            f"{path.name}: rows sum to {sums.min():.4f} .. {sums.max():.4f}, rounding; they were "
+            "renormalised"
         )
     values[present] = (shown / sums[..., None]).astype(np.float32)
     return values
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- writing
+# ---------------------------------------------------------------------------------------------------------
 
 
 def _record(name: str, arrays: _Arrays, rows: _RunRows, work: _Importer) -> dict[str, Any]:
@@ -595,14 +693,18 @@ def _record(name: str, arrays: _Arrays, rows: _RunRows, work: _Importer) -> dict
 
 
 def _check_name_is_free(store: RunStore, name: str, record: Mapping[str, Any]) -> bool:
-    """Whether the run lacks the member; False when it has this very one, RequestError when it has another."""
+    """Whether the run lacks the member.
+
+    False when it has this very one, RequestError when it has another.
+    """
     path = store.member_folder(name) / "member.json"
     if not path.is_file():
         return True
     if read_json(path) == record:
         return False
     raise RequestError(
-        f"run {store.folder.name!r} has a member {name!r} already, which is another one; give the new one another name"
+        f"run {store.folder.name!r} has a member {name!r} already, which is another one; give the "
+        "new one another name"
     )
 
 
@@ -612,7 +714,9 @@ def _write(store: RunStore, name: str, arrays: _Arrays, rows: _RunRows, work: _I
     with claim(store.lock_path, wait=True):
         finish_replacement(folder)
         if not _check_name_is_free(store, name, record):
-            work.notes.append(f"member {name!r} is there already, with the same predictions; it was left as it is")
+            work.notes.append(
+                f"member {name!r} is there already, with the same predictions; it was left as it is"
+            )
             return
         with prepared_replacement(folder) as prepared:
             write_array(prepared / "oof.npy", arrays.oof)

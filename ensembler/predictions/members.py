@@ -27,8 +27,9 @@ Kind = Literal["logits", "probs", "labels"]
 class MemberRecord(BaseModel):
     """What `member.json` says; other keys are kept and ignored.
 
-    `tasks` has the classes of each target of a member that predicts several; `target` is then the first of them.
-    `multi_label` names those of its targets that have several labels at once, whose logits are those of sigmoids.
+    `tasks` has the classes of each target of a member that predicts several; `target` is then the
+    first of them. `multi_label` names those of its targets that have several labels at once, whose
+    logits are those of sigmoids.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -66,7 +67,8 @@ def array_file(part: Literal["oof", "test"], task: str | None = None) -> str:
 class Member:
     """A complete member in the store, its arrays opened on demand.
 
-    When it is replaced before the first of them is opened, `record` becomes that of the new version.
+    When it is replaced before the first of them is opened, `record` becomes that of the new
+    version.
     """
 
     folder: Path
@@ -84,7 +86,10 @@ class Member:
         return tuple(self.record.tasks) or (self.record.target,)
 
     def for_target(self, target: str) -> Member:
-        """The member as one that predicts `target` alone; UnknownNameError when it does not predict it."""
+        """The member as one that predicts `target` alone.
+
+        UnknownNameError when it does not predict it.
+        """
         if target not in self.targets:
             raise UnknownNameError(f"target of member {self.name!r}", target, self.targets)
         return replace(self, record=_of_target(self.record, target)) if self.record.tasks else self
@@ -96,7 +101,10 @@ class Member:
 
     @cached_property
     def folds(self) -> NDArray[np.int64]:
-        """The fold `[train samples]` in which this member's checkpoints left each row out; -1 = none."""
+        """The fold `[train samples]` in which this member's checkpoints left each row out.
+
+        -1 = none.
+        """
         return self.samples.folds(self.record.fold_column)
 
     @property
@@ -111,7 +119,10 @@ class Member:
 
     @cached_property
     def oof_logits(self) -> NDArray[np.floating]:
-        """Out-of-fold logits `[views, train samples, classes]`, memory-mapped; NaN rows = never validated."""
+        """Out-of-fold logits `[views, train samples, classes]`, memory-mapped.
+
+        NaN rows = never validated.
+        """
         array = self._open("oof")
         self._check_finite(array)
         return array
@@ -123,23 +134,36 @@ class Member:
         bad = ~is_finite(array).all(axis=(1, 2))
         if bad.any():
             raise StoreError(
-                f"{self.folder / self.test_file}: fold {int(np.flatnonzero(bad)[0])} of member {self.name!r} holds "
-                "values that are not finite; the file was altered, or the fold must be trained again"
+                f"{self.folder / self.test_file}: fold {int(np.flatnonzero(bad)[0])} of member "
+                f"{self.name!r} holds "
+                "values that are not finite; the file was altered, or the fold must be trained "
+                "again"
             )
         return array
 
-    def oof(self, classes: Sequence[str], merge: Merge = "mean", views: Sequence[str] | None = None) -> NDArray[Any]:
-        """Out-of-fold probabilities float32 `[train samples, classes]` in the order of `classes`; NaN = missing."""
+    def oof(
+        self, classes: Sequence[str], merge: Merge = "mean", views: Sequence[str] | None = None
+    ) -> NDArray[Any]:
+        """Out-of-fold probabilities float32 `[train samples, classes]` in the order of `classes`.
+
+        NaN = missing.
+        """
         return self._probs(self.oof_logits, classes, merge, views)
 
-    def test(self, classes: Sequence[str], merge: Merge = "mean", views: Sequence[str] | None = None) -> NDArray[Any]:
+    def test(
+        self, classes: Sequence[str], merge: Merge = "mean", views: Sequence[str] | None = None
+    ) -> NDArray[Any]:
         """Test probabilities float32 `[folds, test samples, classes]` in the order of `classes`."""
         if 0 in self.test_logits.shape:
             return np.empty((self.record.folds, len(self.samples.test), len(classes)), np.float32)
         return np.stack([self._probs(fold, classes, merge, views) for fold in self.test_logits])
 
     def _probs(
-        self, logits: NDArray[np.floating], classes: Sequence[str], merge: Merge, views: Sequence[str] | None
+        self,
+        logits: NDArray[np.floating],
+        classes: Sequence[str],
+        merge: Merge,
+        views: Sequence[str] | None,
     ) -> NDArray[Any]:
         kept = [self.view_index(v) for v in views] if views else list(range(len(self.record.views)))
         multi_label = self.record.target in self.record.multi_label
@@ -157,7 +181,9 @@ class Member:
         own = {name: i for i, name in enumerate(self.record.classes)}
         if set(own) != set(classes):
             odd = sorted(set(own) ^ set(classes))
-            raise StoreError(f"member {self.name!r} has other classes than the run: {', '.join(odd[:5])} differ")
+            raise StoreError(
+                f"member {self.name!r} has other classes than the run: {', '.join(odd[:5])} differ"
+            )
         return [own[name] for name in classes]
 
     @cached_property
@@ -178,11 +204,19 @@ class Member:
         name = self.oof_file if part == "oof" else self.test_file
         views, classes = len(self.record.views), len(self.record.classes)
         oof_shape = (views, len(self.samples.train), classes)
-        shape = oof_shape if part == "oof" else (self.record.folds, views, len(self.samples.test), classes)
+        shape = (
+            oof_shape
+            if part == "oof"
+            else (self.record.folds, views, len(self.samples.test), classes)
+        )
         if name not in self.record.sha256:
-            raise StoreError(f"{self.folder / MEMBER_RECORD} has no sha256 of {name}; it was altered")
+            raise StoreError(
+                f"{self.folder / MEMBER_RECORD} has no sha256 of {name}; it was altered"
+            )
         sha256 = self.record.sha256[name]
-        return open_array(self.folder / name, shape, sha256=sha256, of=MEMBER_RECORD, file=files.pop(name, None))
+        return open_array(
+            self.folder / name, shape, sha256=sha256, of=MEMBER_RECORD, file=files.pop(name, None)
+        )
 
     def _check_finite(self, oof: NDArray[np.floating]) -> None:
         if (self.record.model_extra or {}).get("partial"):
@@ -192,7 +226,8 @@ class Member:
         bad = np.unique(self.folds[validated & ~finite])
         if len(bad):
             raise StoreError(
-                f"{self.folder / self.oof_file}: fold {int(bad[0])} of member {self.name!r} holds values that are not "
+                f"{self.folder / self.oof_file}: fold {int(bad[0])} of member {self.name!r} holds "
+                "values that are not "
                 "finite; the file was altered, or the fold must be trained again"
             )
 
@@ -201,8 +236,13 @@ def _of_target(record: MemberRecord, target: str) -> MemberRecord:
     """The record of a member of several tasks as one of that target alone."""
     if target not in record.tasks:
         raise UnknownNameError(f"target of member {record.name!r}", target, record.tasks)
-    scores = {split: found.get(target) if isinstance(found, dict) else None for split, found in record.scores.items()}
-    return record.model_copy(update={"target": target, "classes": record.tasks[target], "scores": scores})
+    scores = {
+        split: found.get(target) if isinstance(found, dict) else None
+        for split, found in record.scores.items()
+    }
+    return record.model_copy(
+        update={"target": target, "classes": record.tasks[target], "scores": scores}
+    )
 
 
 def open_member(folder: Path, samples: SampleTable, samples_sha256: str) -> Member:
@@ -213,11 +253,14 @@ def open_member(folder: Path, samples: SampleTable, samples_sha256: str) -> Memb
     path = folder / MEMBER_RECORD
     record = read_settled(folder, MEMBER_RECORD, MemberRecord)
     if record.name != folder.name:
-        raise StoreError(f"{path} describes member {record.name!r}, not {folder.name!r}; files were swapped")
+        raise StoreError(
+            f"{path} describes member {record.name!r}, not {folder.name!r}; files were swapped"
+        )
     wanted = record.sha256.get("samples.csv")
     if wanted is not None and wanted != samples_sha256:
         raise StoreError(
-            f"{path} was made for another samples.csv (its sha256 differs); restore samples.csv or remove {folder}"
+            f"{path} was made for another samples.csv (its sha256 differs); restore samples.csv or "
+            f"remove {folder}"
         )
     if record.fold_column not in samples.table:
         raise StoreError(f"{path}: samples.csv has no column {record.fold_column!r}")

@@ -1,8 +1,9 @@
 """Putting a complete member or blend in its place, or a new one over an old one, so that any instant is good to die.
 
-The new files are prepared in the folder `.next` inside the entry, its record (`member.json`, `blend.json`) last: from
-then on the replacement is decided. Under the run's lock the old record is removed, the files move up and the record
-moves last. Whoever is killed in between is finished by `finish_replacements` at the next start.
+The new files are prepared in the folder `.next` inside the entry, its record (`member.json`,
+`blend.json`) last: from then on the replacement is decided. Under the run's lock the old record is
+removed, the files move up and the record moves last. Whoever is killed in between is finished by
+`finish_replacements` at the next start.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ RECORDS = ("member.json", "blend.json")
 
 @contextmanager
 def replacing(entry: Path, run_lock: Path) -> Iterator[Path]:
-    """Yield the empty folder to prepare the entry's new files in; they take their place when the block ends.
+    """Yield the empty folder to prepare the entry's new files in.
 
-    The block holds the run's lock: prepare what is expensive before. The record must be written last.
+    They take their place when the block ends. The block holds the run's lock: prepare what is
+    expensive before. The record must be written last.
     """
     with claim(run_lock, wait=True):
         finish_replacement(entry)
@@ -54,7 +56,9 @@ def clean_up(run: Path, run_lock: Path) -> None:
 
 def finish_replacements(run: Path, run_lock: Path) -> None:
     """Finish what a killed process had decided to replace in `run`, and drop what it had only begun."""
-    pending = [path.parent for kind in ("members", "blends") for path in run.glob(f"{kind}/*/{NEXT}")]
+    pending = [
+        path.parent for kind in ("members", "blends") for path in run.glob(f"{kind}/*/{NEXT}")
+    ]
     if not pending:
         return
     with claim(run_lock, wait=True):

@@ -21,4 +21,6 @@ def read_record(path: Path, model: type[R]) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise StoreError(f"{path}: {key}: {first['msg'].lower()}; the file was altered or written by hand") from error
+        raise StoreError(
+            f"{path}: {key}: {first['msg'].lower()}; the file was altered or written by hand"
+        ) from error

@@ -23,10 +23,11 @@ FIXED_COLUMNS = ("id", "split", "source", "fold", "group")
 class SampleTable:
     """The samples of a run, train rows and test rows, each in its own fixed order.
 
-    `table` has the columns `id` (text, unique), `split` ("train" or "test"), `fold` (the fold a train row is
-    validated in; -1 = never validated, and for all test rows), one column of label names for each target (missing =
-    unknown) and, when the recipe names one, `group`. `source` tells held-out rows (split "test", source "train")
-    from the rows of the recipe's test part (both "test"). Further columns are kept as they are.
+    `table` has the columns `id` (text, unique), `split` ("train" or "test"), `fold` (the fold a
+    train row is validated in; -1 = never validated, and for all test rows), one column of label
+    names for each target (missing = unknown) and, when the recipe names one, `group`. `source`
+    tells held-out rows (split "test", source "train") from the rows of the recipe's test part (both
+    "test"). Further columns are kept as they are.
     """
 
     table: pd.DataFrame
@@ -54,12 +55,17 @@ class SampleTable:
         """
         rows = self.train if split == "train" else self.test
         if target not in rows:
-            raise StoreError(f"samples.csv has no target column {target!r}; it has {', '.join(self.targets)}")
+            raise StoreError(
+                f"samples.csv has no target column {target!r}; it has {', '.join(self.targets)}"
+            )
         index = {name: i for i, name in enumerate(classes)}
         names = rows[target]
         strange = sorted({str(n) for n in names.dropna()} - set(index))
         if strange:
-            raise StoreError(f"samples.csv: label {strange[0]!r} of target {target!r} is not a class of its members")
+            raise StoreError(
+                f"samples.csv: label {strange[0]!r} of target {target!r} is not a class of its "
+                "members"
+            )
         return np.array([index[n] if isinstance(n, str) else -1 for n in names], dtype=np.int64)
 
     def label_sets(self, target: str, classes: Sequence[str], split: str) -> NDArray[np.int64]:
@@ -69,12 +75,15 @@ class SampleTable:
         """
         rows = self.train if split == "train" else self.test
         if target not in rows:
-            raise StoreError(f"samples.csv has no target column {target!r}; it has {', '.join(self.targets)}")
+            raise StoreError(
+                f"samples.csv has no target column {target!r}; it has {', '.join(self.targets)}"
+            )
         try:
             return indicators(rows[target], classes)
         except KeyError as error:
             raise StoreError(
-                f"samples.csv: label {error.args[0]!r} of target {target!r} is not a class of its members"
+                f"samples.csv: label {error.args[0]!r} of target {target!r} is not a class of its "
+                "members"
             ) from error
 
     def groups(self, split: str = "train") -> NDArray[np.int64] | None:
@@ -112,11 +121,15 @@ def read_samples_csv(path: Path) -> SampleTable:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise MissingFileError(f"{path} is missing; without it no prediction of the run can be matched") from error
+        raise MissingFileError(
+            f"{path} is missing; without it no prediction of the run can be matched"
+        ) from error
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, na_values={})
     except (ValueError, pd.errors.ParserError) as error:
-        raise StoreError(f"{path} is not a readable CSV ({error}); it was altered or cut short") from error
+        raise StoreError(
+            f"{path} is not a readable CSV ({error}); it was altered or cut short"
+        ) from error
     missing = [c for c in ("id", "split", "fold") if c not in table]
     if missing:
         raise StoreError(f"{path} has no column {missing[0]!r}; it was altered or cut short")
@@ -129,7 +142,9 @@ def _typed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
         wrong = numbers.isna() | (numbers % 1 != 0) | (numbers < -1)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            raise StoreError(f"{path} row {row + 2}: {column} is {table[column][row]!r}, expected a whole number")
+            raise StoreError(
+                f"{path} row {row + 2}: {column} is {table[column][row]!r}, expected a whole number"
+            )
         table[column] = numbers.astype(np.int64)
     targets = [str(c) for c in table if c not in FIXED_COLUMNS and not str(c).startswith("fold_r")]
     table[targets] = table[targets].astype(object).where(table[targets] != "", None)
@@ -140,11 +155,15 @@ def _check_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     repeated = table["id"].duplicated()
     if repeated.any():
         row = int(np.flatnonzero(repeated)[0])
-        raise StoreError(f"{path} row {row + 2}: id {table['id'][row]!r} stands twice; ids are unique in a run")
+        raise StoreError(
+            f"{path} row {row + 2}: id {table['id'][row]!r} stands twice; ids are unique in a run"
+        )
     wrong = ~table["split"].isin(["train", "test"])
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise StoreError(f"{path} row {row + 2}: split is {table['split'][row]!r}, expected train or test")
+        raise StoreError(
+            f"{path} row {row + 2}: split is {table['split'][row]!r}, expected train or test"
+        )
     astride = folds_astride(table)
     if astride is not None:
         raise StoreError(f"{path}: group {astride!r} lies in several folds; groups never straddle")

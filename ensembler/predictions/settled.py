@@ -1,8 +1,9 @@
 """Reading a member or blend that another process may be replacing: a record and the files it describes, of one version.
 
-A replacement (see `publish`) removes the old record first and puts the new one there last. So files that are opened
-between two looks at one and the same record belong to it, whatever happens to their names afterwards. A replacement
-that is decided is read where its files lie just then: its process may be at work, or may have been killed.
+A replacement (see `publish`) removes the old record first and puts the new one there last. So files
+that are opened between two looks at one and the same record belong to it, whatever happens to their
+names afterwards. A replacement that is decided is read where its files lie just then: its process
+may be at work, or may have been killed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ R = TypeVar("R", bound=BaseModel)
 
 
 class HeldFile:
-    """A file that is opened now and may be read later; it is closed when nobody holds it any more."""
+    """A file that is opened now and may be read later.
+
+    It is closed when nobody holds it any more.
+    """
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -51,23 +55,34 @@ class Settled(Generic[R]):
 
 
 def read_settled(entry: Path, name: str, model: type[R]) -> R:
-    """The record `name` of a member or blend; of one that is being replaced the new one, once that is decided."""
+    """The record `name` of a member or blend.
+
+    Of one that is being replaced the new one, once that is decided.
+    """
     return _look(entry, name, model)[0]
 
 
-def open_settled(entry: Path, name: str, model: type[R], files_of: Callable[[R], Sequence[str]]) -> Settled[R]:
+def open_settled(
+    entry: Path, name: str, model: type[R], files_of: Callable[[R], Sequence[str]]
+) -> Settled[R]:
     """The record `name` of a member or blend, and the files that `files_of` names, opened."""
     until = time.monotonic() + PATIENCE
     while True:
         record, folders = _look(entry, name, model)
-        files = {file: held for file in files_of(record) if (held := _hold(file, folders)) is not None}
+        files = {
+            file: held for file in files_of(record) if (held := _hold(file, folders)) is not None
+        }
         if _look(entry, name, model) == (record, folders) or time.monotonic() > until:
             return Settled(record, files)
 
 
 def has_record(entry: Path, name: str) -> bool:
     """Whether a member or blend is complete, be it one that is just being replaced."""
-    places = (entry, entry / NEXT, entry)  # a record that moves up between two looks is seen by the third
+    places = (
+        entry,
+        entry / NEXT,
+        entry,
+    )  # a record that moves up between two looks is seen by the third
     return any((place / name).is_file() for place in places)
 
 

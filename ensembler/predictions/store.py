@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.errors import MissingFileError, MissingRunError, RequestError, StoreError, UnknownNameError, nearest
+from ensembler.errors import (
+    MissingFileError,
+    MissingRunError,
+    RequestError,
+    StoreError,
+    UnknownNameError,
+    nearest,
+)
 from ensembler.files import read_json, sha256_of
 from ensembler.predictions.blends import BLEND_RECORD, Blend, open_blend
 from ensembler.predictions.members import MEMBER_RECORD, Member, open_member
@@ -47,12 +54,14 @@ def check_name(kind: str, name: str) -> str:
     good = name and not name.startswith(".") and all(c.isalnum() or c in "-_.+@" for c in name)
     if not good or len(name) > 100:
         raise RequestError(
-            f"{name!r} cannot be the name of a {kind}: use letters, digits and - _ . + @, at most 100, no dot in front"
+            f"{name!r} cannot be the name of a {kind}: use letters, digits and - _ . + @, at most "
+            "100, no dot in front"
         )
     size = len(name.encode())
     if size > MOST_BYTES:
         raise RequestError(
-            f"{name!r} cannot be the name of a {kind}: it has {size} bytes, at most {MOST_BYTES} leave room for the "
+            f"{name!r} cannot be the name of a {kind}: it has {size} bytes, at most {MOST_BYTES} "
+            "leave room for the "
             "names of its files; take a shorter one"
         )
     return name
@@ -76,8 +85,14 @@ class RunStore:
         known = run_names(root)
         if given.is_dir() or (len(given.parts) == 1 and (root / given).is_dir()):
             place = given if given.is_dir() else root / given
-            raise MissingRunError(f"{place} is no run: it has no samples.csv; start one with `ens run RECIPE`")
-        hint = nearest(str(run), known) if known else f"there are no runs in {root}; start one with `ens run RECIPE`"
+            raise MissingRunError(
+                f"{place} is no run: it has no samples.csv; start one with `ens run RECIPE`"
+            )
+        hint = (
+            nearest(str(run), known)
+            if known
+            else f"there are no runs in {root}; start one with `ens run RECIPE`"
+        )
         raise MissingRunError(f"unknown run {str(run)!r}; {hint}")
 
     @property
@@ -162,14 +177,17 @@ class RunStore:
         if name == folder.name and has_record(folder, MEMBER_RECORD):
             return open_member(self.member_folder(name), self.samples, self.samples_sha256)
         if name in self.begun_members:
-            raise MissingFileError(f"member {name!r} is not complete yet; `ens run {self.recipe_hint}` goes on with it")
+            raise MissingFileError(
+                f"member {name!r} is not complete yet; `ens run {self.recipe_hint}` goes on with it"
+            )
         raise UnknownNameError("member", name, self.complete_members)
 
     def blend(self, name: str) -> Blend:
         """Open a blend."""
         if name not in self.blends and name in self.complete_members:
             raise RequestError(
-                f"{name!r} is a member, not a blend; `ens blend {self.name} --method single --members {name} --name "
+                f"{name!r} is a member, not a blend; `ens blend {self.name} --method single "
+                f"--members {name} --name "
                 f"{name}` makes one of it"
             )
         if name not in self.blends:
@@ -183,7 +201,10 @@ class RunStore:
 
     @cached_property
     def lock(self) -> dict[str, object]:
-        """What `recipe.lock.json` says; empty for a run that was imported or written by another tool."""
+        """What `recipe.lock.json` says.
+
+        Empty for a run that was imported or written by another tool.
+        """
         return read_json(self.recipe_lock_path) if self.recipe_lock_path.exists() else {}
 
     def classes(self, target: str) -> tuple[str, ...]:
@@ -204,10 +225,16 @@ class RunStore:
         if isinstance(locked, dict):
             with self._described("multi_label"):
                 return {target: SetFormat.from_json(form) for target, form in locked.items()}
-        named = [target for name in self.complete_members for target in self.member(name).record.multi_label]
+        named = [
+            target
+            for name in self.complete_members
+            for target in self.member(name).record.multi_label
+        ]
         return dict.fromkeys(named, SetFormat(" "))
 
-    def labels(self, target: str, split: str, classes: Sequence[str] | None = None) -> NDArray[np.int64]:
+    def labels(
+        self, target: str, split: str, classes: Sequence[str] | None = None
+    ) -> NDArray[np.int64]:
         """Labels of one split ("train", "test") as positions `[samples]` in `classes` (default: the run's), -1 unknown.
 
         Of a multi-label target they are 0 or 1 `[samples, classes]`, and an unknown row is -1.
@@ -231,7 +258,8 @@ class RunStore:
             yield
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(
-                f"{self.recipe_lock_path}: {key} is not what `ens` writes ({error!r}); it was altered"
+                f"{self.recipe_lock_path}: {key} is not what `ens` writes ({error!r}); it was "
+                "altered"
             ) from error
 
     def members_of(self, target: str, names: Iterable[str] | None = None) -> list[Member]:

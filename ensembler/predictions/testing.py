@@ -44,12 +44,22 @@ def write_fake_run(
     y[: len(classes) * folds] = np.tile(np.arange(len(classes)), folds)
     fold = np.where(np.arange(len(y)) < n_train, np.arange(len(y)) // len(classes) % folds, -1)
     labels = [classes[i] if labelled_test or k < n_train else None for k, i in enumerate(y)]
-    table = pd.DataFrame({"id": [f"s{i:04d}" for i in range(len(y))], "split": "train", "fold": fold, "label": labels})
+    table = pd.DataFrame(
+        {
+            "id": [f"s{i:04d}" for i in range(len(y))],
+            "split": "train",
+            "fold": fold,
+            "label": labels,
+        }
+    )
     table.loc[n_train:, "split"] = "test"
     write_samples(folder / "samples.csv", table)
     for name, strength in (members or {"a": 1.5, "b": 1.0}).items():
         oof = [invented_logits(y[:n_train], len(classes), strength, rng) for _ in views]
-        test = [[invented_logits(y[n_train:], len(classes), strength, rng) for _ in views] for _ in range(folds)]
+        test = [
+            [invented_logits(y[n_train:], len(classes), strength, rng) for _ in views]
+            for _ in range(folds)
+        ]
         write_fake_member(folder, name, np.stack(oof), np.array(test), classes, views)
     return RunStore(folder)
 
@@ -68,5 +78,11 @@ def write_fake_member(
     write_array(folder / "oof.npy", oof)
     write_array(folder / "test.npy", test)
     sums = checksums(folder, ["oof.npy", "test.npy"]) | checksums(run, ["samples.csv"])
-    record = {"format": FORMAT, "name": name, "classes": list(classes), "views": list(views), "folds": len(test)}
+    record = {
+        "format": FORMAT,
+        "name": name,
+        "classes": list(classes),
+        "views": list(views),
+        "folds": len(test),
+    }
     write_json(folder / "member.json", {**record, "scores": {}, "seconds": 0.0, "sha256": sums})

@@ -21,9 +21,13 @@ Place = tuple[str | int, ...]  # the keys and positions that lead to a value
 
 _MAX_NODES = 100_000
 MAX_DEPTH = 50
-_TOO_DEEP = (RecursionError, getattr(composer, "MaxDepthExceededError", RecursionError))  # older versions lack it
+_TOO_DEEP = (
+    RecursionError,
+    getattr(composer, "MaxDepthExceededError", RecursionError),
+)  # older versions lack it
 _PLAIN_TAGS = {
-    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp", "merge")
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp", "merge")
 }
 
 
@@ -50,7 +54,9 @@ def read_document(path: Path) -> Document:
     except FileNotFoundError as error:
         raise _missing(path) from error
     except IsADirectoryError as error:
-        raise RequestError(f"{path} is a folder, expected a recipe file; `ens init {path}` writes one") from error
+        raise RequestError(
+            f"{path} is a folder, expected a recipe file; `ens init {path}` writes one"
+        ) from error
     except UnicodeDecodeError as error:
         raise RecipeError([f"{path.name} is not a UTF-8 text file; a recipe is YAML"]) from error
     return parse_document(text, path)
@@ -74,9 +80,13 @@ def parse_document(text: str, path: Path) -> Document:
     except (YAMLError, ValueError) as error:
         raise RecipeError([f"{path.name} is not YAML: {error}"]) from error
     if root is None:
-        raise RecipeError([f"{path.name} is empty; a recipe needs at least data and members (`ens init DATA`)"])
+        raise RecipeError(
+            [f"{path.name} is empty; a recipe needs at least data and members (`ens init DATA`)"]
+        )
     if not isinstance(root, MappingNode):
-        raise RecipeError([f"{path.name} holds a {root.id}, expected keys such as data: and members:"])
+        raise RecipeError(
+            [f"{path.name} holds a {root.id}, expected keys such as data: and members:"]
+        )
     builder = _Builder(path, yaml)
     content = builder.build(root, ())
     return Document(content, path, builder.origins)
@@ -94,7 +104,8 @@ def parse_value(text: str) -> Any:
         raise RequestError(f"--set value {shown!r} is nested too deeply") from None
     except (YAMLError, ValueError) as error:
         raise RequestError(
-            f"--set value {shown!r} is not YAML; text that begins with {{ or holds ': ' stands in quotes"
+            f"--set value {shown!r} is not YAML; text that begins with {{ or holds ': ' stands in "
+            "quotes"
         ) from error
     return None if root is None else _Builder(Path("--set"), yaml).build(root, ())
 
@@ -127,10 +138,14 @@ class _Builder:
         line = node.start_mark.line + 1
         self.origins.setdefault(place, f"{self.path.name} line {line}")
         if self.n_nodes > _MAX_NODES or len(place) > MAX_DEPTH:
-            raise RecipeError([f"{self.path.name} line {line}: the file expands to too many values"])
+            raise RecipeError(
+                [f"{self.path.name} line {line}: the file expands to too many values"]
+            )
         tag = str(node.tag)
         if tag not in _PLAIN_TAGS:
-            raise RecipeError([f"{self.path.name} line {line}: tag {tag!r}: a recipe holds plain values only"])
+            raise RecipeError(
+                [f"{self.path.name} line {line}: tag {tag!r}: a recipe holds plain values only"]
+            )
         if isinstance(node, MappingNode):
             return self._mapping(node, place)
         if isinstance(node, SequenceNode):
@@ -172,4 +187,6 @@ class _Builder:
             return self.constructor.construct_object(node)
         except (YAMLError, ValueError) as error:
             line = node.start_mark.line + 1
-            raise RecipeError([f"{self.path.name} line {line}: {node.value!r} is not a value"]) from error
+            raise RecipeError(
+                [f"{self.path.name} line {line}: {node.value!r} is not a value"]
+            ) from error

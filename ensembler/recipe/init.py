@@ -21,7 +21,17 @@ from ensembler.outputs import check_output, is_standard_output, write_output
 from ensembler.targets.label_sets import SEPARATOR, SetFormat, labels_in, read_set
 
 _NEAR = 2  # steps up from a recipe to a folder that it shares with its data
-_PATH_NAMES = ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "image_id")
+_PATH_NAMES = (
+    "path",
+    "image",
+    "image_path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "img",
+    "image_id",
+)
 _TARGET_NAMES = ("label", "target", "class", "y", "category", "labels", "class_name")
 _SET_SEPARATORS = ("|", ";", ",", " ")
 _NO_LABEL_NAMES = ("none", "nothing", "no finding", "no label", "no labels")
@@ -68,7 +78,10 @@ class _Guess:
 
 
 def init_recipe(data: str, out: Path | None = None, *, force: bool = False) -> InitResult:
-    """Write a recipe for a folder, a table or a shipped recipe's name; RequestError when nothing can be guessed."""
+    """Write a recipe for a folder, a table or a shipped recipe's name.
+
+    RequestError when nothing can be guessed.
+    """
     shipped = shipped_recipes()
     path = Path(data)
     if data in shipped and not path.exists():
@@ -78,7 +91,8 @@ def init_recipe(data: str, out: Path | None = None, *, force: bool = False) -> I
         return InitResult(target, (f"{data} is a recipe that comes with ens.",))
     if not path.exists():
         raise RequestError(
-            f"{data} does not exist; name a folder of images, a CSV, or a shipped recipe ({', '.join(shipped)})"
+            f"{data} does not exist; name a folder of images, a CSV, or a shipped recipe "
+            f"({', '.join(shipped)})"
         )
     guess = _look_at_folder(path) if path.is_dir() else _look_at_table(path)
     named_after = out or (path.resolve() if path.is_dir() else path)
@@ -88,7 +102,9 @@ def init_recipe(data: str, out: Path | None = None, *, force: bool = False) -> I
     try:
         content = _text(guess, name, target).encode()
     except UnicodeEncodeError as error:
-        raise RequestError(f"{shown(data)} has a name that no recipe can hold (it is not UTF-8); rename it") from error
+        raise RequestError(
+            f"{shown(data)} has a name that no recipe can hold (it is not UTF-8); rename it"
+        ) from error
     write_output(target, content)
     return InitResult(target, tuple(guess.findings))
 
@@ -97,20 +113,30 @@ def shipped_recipes() -> dict[str, str]:
     """Texts of the recipes that come with the package, by name."""
     inside = files("ensembler") / "recipes"
     folder = inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
-    found = {p.name: p for p in folder.iterdir() if p.name.endswith(".yaml")} if folder.is_dir() else {}
-    return {name.removesuffix(".yaml"): found[name].read_text(encoding="utf-8") for name in sorted(found)}
+    found = (
+        {p.name: p for p in folder.iterdir() if p.name.endswith(".yaml")} if folder.is_dir() else {}
+    )
+    return {
+        name.removesuffix(".yaml"): found[name].read_text(encoding="utf-8")
+        for name in sorted(found)
+    }
 
 
 def _refuse_overwriting(path: Path, force: bool) -> None:
     check_output(path)
     if path.is_file() and not force and not is_standard_output(path):
-        raise RequestError(f"{path} is there already; --force overwrites it, --out names another file")
+        raise RequestError(
+            f"{path} is there already; --force overwrites it, --out names another file"
+        )
 
 
 def _look_at_folder(path: Path) -> _Guess:
     names = {p.name for p in sub_folders(path)}
     tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TABLE_SUFFIXES]
-    train_table = next((p for p in tables if p.stem.lower() in ("train", "labels", "manifest", "train_labels")), None)
+    train_table = next(
+        (p for p in tables if p.stem.lower() in ("train", "labels", "manifest", "train_labels")),
+        None,
+    )
     if train_table is not None:
         return _look_at_table(train_table)
     guess = _Guess(str(path.resolve()), targets=["label"])
@@ -121,7 +147,8 @@ def _look_at_folder(path: Path) -> _Guess:
     counts = {folder.name: found[folder.name] for folder in classes}
     if not any(counts.values()):
         raise DataError(
-            f"{path} has no class folders with images and no train.csv; expected CLASS/image.jpg or a table"
+            f"{path} has no class folders with images and no train.csv; expected CLASS/image.jpg "
+            "or a table"
         )
     guess.findings.append(f"{sum(counts.values())} images in {len(counts)} class folders.")
     guess.findings += [f"{remark.message}." for remark in left_out(train, others)]
@@ -146,19 +173,30 @@ def _look_at_table(path: Path) -> _Guess:
     guess.group = _group_column(table, rest)
     guess.targets = _target_columns(table, [c for c in rest if c != guess.group])
     if not guess.targets:
-        raise DataError(f"{path} has no column that looks like a label; its columns are {', '.join(table.columns)}")
+        raise DataError(
+            f"{path} has no column that looks like a label; its columns are "
+            f"{', '.join(table.columns)}"
+        )
     guess.targets, guess.other_targets = guess.targets[:1], guess.targets[1:]
     labels = table[guess.targets[0]]
     guess.sets = _sets_of_labels(labels)
-    guess.findings.append(f"{len(table)} rows; images in {guess.path_column!r}, labels in {guess.targets[0]!r}.")
+    guess.findings.append(
+        f"{len(table)} rows; images in {guess.path_column!r}, labels in {guess.targets[0]!r}."
+    )
     if guess.other_targets:
-        guess.findings.append(f"More columns that could be targets: {', '.join(guess.other_targets)}.")
+        guess.findings.append(
+            f"More columns that could be targets: {', '.join(guess.other_targets)}."
+        )
     if guess.group:
         count = table[guess.group].nunique()
-        guess.findings.append(f"{guess.group!r} looks like a group ({count} values): its rows stay on one side.")
+        guess.findings.append(
+            f"{guess.group!r} looks like a group ({count} values): its rows stay on one side."
+        )
     if guess.sets is not None:
         labels = labels.map(guess.sets.parse).map(read_set).explode().dropna()
-        guess.findings.append(f"Rows have several labels at once, with {guess.sets.separator!r} between them.")
+        guess.findings.append(
+            f"Rows have several labels at once, with {guess.sets.separator!r} between them."
+        )
     _look_at_test(guess, path)
     _look_at_counts(guess, labels.value_counts(), groups=guess.group is not None)
     _look_at_images(guess, [p for p in images if is_image_file(p)][:200])
@@ -167,14 +205,20 @@ def _look_at_table(path: Path) -> _Guess:
 
 def _path_column(table: pd.DataFrame, path: Path) -> str:
     def is_image(name: str) -> bool:
-        return name.strip().lower().endswith(IMAGE_SUFFIXES) or is_image_file(path.parent / name.strip())
+        return name.strip().lower().endswith(IMAGE_SUFFIXES) or is_image_file(
+            path.parent / name.strip()
+        )
 
     def share_of_images(column: str) -> float:
         return float(table[column].head(200).map(is_image).mean())
 
-    columns = sorted(table.columns, key=lambda c: (-share_of_images(c), c.lower() not in _PATH_NAMES))
+    columns = sorted(
+        table.columns, key=lambda c: (-share_of_images(c), c.lower() not in _PATH_NAMES)
+    )
     if share_of_images(columns[0]) < 0.5:
-        raise DataError(f"{path} has no column of image paths; its columns are {', '.join(table.columns)}")
+        raise DataError(
+            f"{path} has no column of image paths; its columns are {', '.join(table.columns)}"
+        )
     return str(columns[0])
 
 
@@ -183,7 +227,9 @@ def _target_columns(table: pd.DataFrame, columns: list[str]) -> list[str]:
         values, sets = table[column], _sets_of_labels(table[column])
         if sets is not None:
             return len(labels_in(values.map(sets.parse))) <= len(table) // 3
-        return 2 <= values.nunique() <= max(2, min(1000, len(table) // 3)) and bool((values != "").all())
+        return 2 <= values.nunique() <= max(2, min(1000, len(table) // 3)) and bool(
+            (values != "").all()
+        )
 
     few = [c for c in columns if is_one(c)]
     return sorted(few, key=lambda c: (c.lower() not in _TARGET_NAMES, columns.index(c)))
@@ -192,12 +238,15 @@ def _target_columns(table: pd.DataFrame, columns: list[str]) -> list[str]:
 def _sets_of_labels(values: pd.Series) -> SetFormat | None:
     """How values write several labels at once; None when they look like single labels.
 
-    There are fewer labels than sets, and the labels of some set also stand alone, as those of `dark red` never do.
+    There are fewer labels than sets, and the labels of some set also stand alone, as those of `dark
+    red` never do.
     """
     for separator in _SET_SEPARATORS:
         if values.str.contains(SEPARATOR, regex=False).any() and separator != SEPARATOR:
             continue
-        split = (tuple(filter(None, map(str.strip, value.split(separator)))) for value in values.unique())
+        split = (
+            tuple(filter(None, map(str.strip, value.split(separator)))) for value in values.unique()
+        )
         sets = {labels for labels in split if labels}
         alone = {labels[0] for labels in sets if len(labels) == 1}
         together = any(len(labels) > 1 and alone.issuperset(labels) for labels in sets)
@@ -231,10 +280,13 @@ def _look_at_test(guess: _Guess, path: Path) -> None:
 def _look_at_counts(guess: _Guess, counts: pd.Series, *, groups: bool = False) -> None:
     counts = counts[counts > 0].sort_values()
     if len(counts) < 2:
-        raise DataError(f"{guess.source} has the one class {counts.index[0]!r}; two are needed to learn")
+        raise DataError(
+            f"{guess.source} has the one class {counts.index[0]!r}; two are needed to learn"
+        )
     ratio = counts.iloc[-1] / counts.iloc[0]
     guess.findings.append(
-        f"{len(counts)} classes, from {counts.iloc[0]} ({counts.index[0]}) to {counts.iloc[-1]} ({counts.index[-1]}) "
+        f"{len(counts)} classes, from {counts.iloc[0]} ({counts.index[0]}) to {counts.iloc[-1]} "
+        f"({counts.index[-1]}) "
         f"images{'; unbalanced' if ratio > 5 else ''}."
     )
     guess.small = [str(name) for name in counts.index[counts < (5 if groups else 2)]]
@@ -255,7 +307,9 @@ def _look_at_images(guess: _Guess, images: list[Path]) -> None:
     guess.size = int(min(128, max(32, round(side / 32) * 32)))
     guess.channels = 1 if grey == len(sides) else 3
     kind = "grey" if guess.channels == 1 else "colour"
-    guess.findings.append(f"Images are {kind}, about {side} px on the shorter side; networks see {guess.size} px.")
+    guess.findings.append(
+        f"Images are {kind}, about {side} px on the shorter side; networks see {guess.size} px."
+    )
 
 
 def _text(guess: _Guess, name: str, target: Path) -> str:
@@ -266,13 +320,21 @@ def _text(guess: _Guess, name: str, target: Path) -> str:
     data.append(f"  targets: {_target(guess)}")
     data += [f"  # {other} could be a target too" for other in guess.other_targets]
     data.append(
-        f"  group: {_quoted(guess.group)}" if guess.group else "  # group: person   # samples that belong together"
+        f"  group: {_quoted(guess.group)}"
+        if guess.group
+        else "  # group: person   # samples that belong together"
     )
     data.append(
-        f"  test: {relative(guess.test)}" if guess.test else "  # test: test.csv    # a folder or table to predict"
+        f"  test: {relative(guess.test)}"
+        if guess.test
+        else "  # test: test.csv    # a folder or table to predict"
     )
     if guess.small:
-        mend = "min_count of the target leaves labels out" if guess.sets else "keep: [...] leaves classes out"
+        mend = (
+            "min_count of the target leaves labels out"
+            if guess.sets
+            else "keep: [...] leaves classes out"
+        )
         data.append(f"  # too few images to split: {', '.join(guess.small)}; {mend}")
     holdout = 0 if guess.test or guess.has_test_folder else 0.1
     template = f", template: {relative(guess.template)}" if guess.template else ""

@@ -56,20 +56,26 @@ class Recipe:
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         """Read and check a recipe file.
 
-        `overrides` are "key.of.value=YAML" as on the command line. Raises RecipeError with every problem found, each
-        with its line and the nearest valid name.
+        `overrides` are "key.of.value=YAML" as on the command line. Raises RecipeError with every
+        problem found, each with its line and the nearest valid name.
         """
         path = Path(path)
         if path.is_dir() and (path / "recipe.yaml").is_file():
             path = path / "recipe.yaml"
         document = _override(_read_with_base(path, ()), overrides)
         document = _share_defaults(_expand(document))
-        content = {"name": path.stem if path.name != "recipe.yaml" else path.resolve().parent.name, **document.content}
+        content = {
+            "name": path.stem if path.name != "recipe.yaml" else path.resolve().parent.name,
+            **document.content,
+        }
         return cls(_validate(content, document), path)
 
     @classmethod
     def check(cls, content: Mapping[str, Any], path: Path, origins: Mapping[Place, str]) -> Recipe:
-        """Check a recipe that a command put together; `origins` say what to name in an error about a place in it."""
+        """Check a recipe that a command put together.
+
+        `origins` say what to name in an error about a place in it.
+        """
         return cls(_validate(dict(content), Document(dict(content), path, origins)), path)
 
 
@@ -83,7 +89,9 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Document:
     if not isinstance(parent, str):
         raise RecipeError([f"{document.where(('extends',))}: extends takes the path of one recipe"])
     base = _read_with_base(path.parent / parent, (*seen, path.resolve()))
-    return Document(_merge(base.content, document.content), path, {**base.origins, **document.origins})
+    return Document(
+        _merge(base.content, document.content), path, {**base.origins, **document.origins}
+    )
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +109,9 @@ def _override(document: Document, overrides: Sequence[str]) -> Document:
         dotted, separator, text = override.partition("=")
         keys = dotted.split(".")
         if not separator or not all(keys):
-            raise RequestError(f"--set {override!r}: expected key=value, for instance --set members.cnn.epochs=3")
+            raise RequestError(
+                f"--set {override!r}: expected key=value, for instance --set members.cnn.epochs=3"
+            )
         if len(keys) > MAX_DEPTH:
             raise RequestError(f"--set {override[:80]!r}...: the key is nested too deeply")
         nested: Any = parse_value(text)
@@ -120,13 +130,17 @@ def _expand(document: Document) -> Document:
             return {key: expand(item, (*place, key)) for key, item in value.items()}
         if isinstance(value, list):
             return [expand(item, (*place, i)) for i, item in enumerate(value)]
-        return _VARIABLE.sub(lambda m: variable(m, place), value) if isinstance(value, str) else value
+        return (
+            _VARIABLE.sub(lambda m: variable(m, place), value) if isinstance(value, str) else value
+        )
 
     def variable(match: re.Match[str], place: Place) -> str:
         default: str | None = match["default"]
         found = os.environ.get(match["name"]) or default
         if found is None:
-            problems.append(f"{document.where(place)}: environment variable {match['name']} is not set")
+            problems.append(
+                f"{document.where(place)}: environment variable {match['name']} is not set"
+            )
         return found or ""
 
     content = expand(document.content, ())
@@ -145,10 +159,16 @@ def _resolve_paths(document: Document) -> Document:
             source, folder = source_of_backbone(value)
             return f"{FOLDER}:{absolute(folder)}" if source == FOLDER else value
         is_path = any(_matches(place, pattern) for pattern in _PATH_PLACES)
-        if not is_path or not isinstance(value, str) or (place == ("data", "source") and value in _BUILT_IN_SOURCES):
+        if (
+            not is_path
+            or not isinstance(value, str)
+            or (place == ("data", "source") and value in _BUILT_IN_SOURCES)
+        ):
             return value
         if not value.strip():
-            raise RecipeError([f"{document.where(place)}: {'.'.join(map(str, place))} is empty, expected a path"])
+            raise RecipeError(
+                [f"{document.where(place)}: {'.'.join(map(str, place))} is empty, expected a path"]
+            )
         return absolute(value)
 
     def absolute(path: str) -> str:
@@ -160,7 +180,9 @@ def _resolve_paths(document: Document) -> Document:
 
 
 def _matches(place: Place, pattern: tuple[str, ...]) -> bool:
-    return len(place) == len(pattern) and all(p in ("*", k) for k, p in zip(place, pattern, strict=True))
+    return len(place) == len(pattern) and all(
+        p in ("*", k) for k, p in zip(place, pattern, strict=True)
+    )
 
 
 def _share_defaults(document: Document) -> Document:
@@ -170,20 +192,26 @@ def _share_defaults(document: Document) -> Document:
     if defaults is None:
         return document
     if not isinstance(defaults, dict):
-        raise RecipeError([f"{document.where(('defaults',))}: defaults takes member options, such as epochs: 10"])
+        raise RecipeError(
+            [f"{document.where(('defaults',))}: defaults takes member options, such as epochs: 10"]
+        )
     origins = dict(document.origins)
     if isinstance(members, dict):
-        content["members"] = {name: _with_defaults(name, m, defaults, origins) for name, m in members.items()}
+        content["members"] = {
+            name: _with_defaults(name, m, defaults, origins) for name, m in members.items()
+        }
     return Document(content, document.path, origins)
 
 
-def _with_defaults(name: str, member: Any, defaults: dict[str, Any], origins: dict[Place, str]) -> Any:
+def _with_defaults(
+    name: str, member: Any, defaults: dict[str, Any], origins: dict[Place, str]
+) -> Any:
     if member is None:
         member = {}
     if not isinstance(member, dict):
         return member
-    # A member takes of the defaults what its method knows and what counts beside its other options; what no method
-    # knows is an error to be reported.
+    # A member takes of the defaults what its method knows and what counts beside its other options;
+    # what no method knows is an error to be reported.
     fitting = spec_of({**defaults, **member})
     both = {**defaults, **member}
     shared = {k: v for k, v in defaults.items() if has_option(fitting, k) or not any_has_option(k)}
@@ -210,7 +238,10 @@ def _validate(content: dict[str, Any], document: Document) -> RecipeSpec:
 def _name_problems(content: dict[str, Any], document: Document) -> list[str]:
     members = content.get("members")
     named: list[tuple[str, Any, Place]] = [("run", content.get("name"), ("name",))]
-    named += [("member", name, ("members", name)) for name in (members if isinstance(members, dict) else ())]
+    named += [
+        ("member", name, ("members", name))
+        for name in (members if isinstance(members, dict) else ())
+    ]
     problems = []
     for kind, name, place in named:
         try:
@@ -223,9 +254,20 @@ def _name_problems(content: dict[str, Any], document: Document) -> list[str]:
 def _not_finite(value: Any, document: Document, place: Place) -> list[str]:
     """Numbers that are infinite or none at all, which no option takes."""
     if isinstance(value, float) and not math.isfinite(value):
-        return [f"{document.where(place)}: {'.'.join(map(str, place))} is {value}; expected a finite number"]
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [problem for key, item in inside for problem in _not_finite(item, document, (*place, key))]
+        return [
+            f"{document.where(place)}: {'.'.join(map(str, place))} is {value}; expected a finite "
+            "number"
+        ]
+    inside = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    return [
+        problem for key, item in inside for problem in _not_finite(item, document, (*place, key))
+    ]
 
 
 def _telling(faults: Sequence[Any], content: Any) -> list[Any]:
@@ -254,7 +296,11 @@ def _explain(fault: Any, content: Any, document: Document) -> str:
     if fault["type"] == "missing":
         return f"{where}: {dotted} is missing"
     if fault["type"] == "value_error":
-        return f"{where}: {dotted}: {fault['ctx']['error']}" if dotted else f"{where}: {fault['ctx']['error']}"
+        return (
+            f"{where}: {dotted}: {fault['ctx']['error']}"
+            if dotted
+            else f"{where}: {fault['ctx']['error']}"
+        )
     given = fault["input"]
     shown = f" is {given!r}" if not isinstance(given, (dict, list)) else ""
     message = _plain_words(fault)
@@ -274,7 +320,8 @@ def _plain_words(fault: Any) -> str:
 
 
 def _place_in(content: Any, loc: Sequence[str | int]) -> Place:
-    # Where a value may have one of several types, pydantic adds the type's name to the place: leave it out.
+    # Where a value may have one of several types, pydantic adds the type's name to the place: leave
+    # it out.
     place: list[str | int] = []
     value = content
     for i, part in enumerate(loc):
@@ -307,7 +354,14 @@ def _options_at(place: Place, content: Any) -> list[str]:
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, dict, tuple, list, typing.Annotated):
+    if typing.get_origin(annotation) in (
+        typing.Union,
+        types.UnionType,
+        dict,
+        tuple,
+        list,
+        typing.Annotated,
+    ):
         found = (_model_in(argument) for argument in typing.get_args(annotation))
         return next((model for model in found if model), None)
     return None

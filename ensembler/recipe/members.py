@@ -1,10 +1,10 @@
 """Which members a recipe makes: its entries, and what repeats, seeds, snapshots and ensembles make of them.
 
-cnn                            one training, one member
-cnn: {seeds: 2}                two trainings: cnn-s1, cnn-s2
-cnn: {also: [ema]}             one training, two members: cnn, cnn-ema
-cnn: {snapshots: cyclic}       one training, a member for each cycle: cnn-c1, cnn-c2, cnn-c3
-bag: {method: bagging}         one training, a member for each estimator: bag-e1, ..., and bag, their mean
+cnn                            one training, one member cnn: {seeds: 2}                two
+trainings: cnn-s1, cnn-s2 cnn: {also: [ema]}             one training, two members: cnn, cnn-ema
+cnn: {snapshots: cyclic}       one training, a member for each cycle: cnn-c1, cnn-c2, cnn-c3 bag:
+{method: bagging}         one training, a member for each estimator: bag-e1, ..., and bag, their
+mean
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ TrainedSpec = MemberSpec | EnsembleSpec | SoupSpec
 class MemberJob:
     """One member to make.
 
-    `entry` is its key in the recipe, `training` names the training that it comes from together with others, `weights`
-    which of that training's networks it is. A member with `parts` has no networks: it is the mean of those members.
-    `base` says what its networks are like (for a soup that of its first ingredient); `ingredients` are a soup's.
+    `entry` is its key in the recipe, `training` names the training that it comes from together with
+    others, `weights` which of that training's networks it is. A member with `parts` has no
+    networks: it is the mean of those members. `base` says what its networks are like (for a soup
+    that of its first ingredient); `ingredients` are a soup's.
     """
 
     name: str
@@ -44,12 +45,17 @@ class MemberJob:
         return bool({self.name, self.training, self.entry} & set(names))
 
 
-def member_jobs(members: Mapping[str, TrainedSpec], repeats: Sequence[str] = ()) -> tuple[MemberJob, ...]:
-    """The members that recipe entries make, in order, soups last; of a repeated split one of each in `repeats`.
+def member_jobs(
+    members: Mapping[str, TrainedSpec], repeats: Sequence[str] = ()
+) -> tuple[MemberJob, ...]:
+    """The members that recipe entries make, in order, soups last.
 
-    Raises RequestError when two entries make one name, or a soup names what cannot be averaged.
+    Of a repeated split one of each in `repeats`. Raises RequestError when two entries make one
+    name, or a soup names what cannot be averaged.
     """
-    columns = {"": "fold"} if not repeats else {f"-r{i + 1}": c for i, c in enumerate(("fold", *repeats))}
+    columns = (
+        {"": "fold"} if not repeats else {f"-r{i + 1}": c for i, c in enumerate(("fold", *repeats))}
+    )
     jobs: list[MemberJob] = []
     soups = {entry: spec for entry, spec in members.items() if isinstance(spec, SoupSpec)}
     for suffix, column in columns.items():
@@ -64,12 +70,17 @@ def member_jobs(members: Mapping[str, TrainedSpec], repeats: Sequence[str] = ())
     return tuple(jobs)
 
 
-def _of_entry(name: str, spec: MemberSpec | EnsembleSpec, column: str, entry: str) -> list[MemberJob]:
+def _of_entry(
+    name: str, spec: MemberSpec | EnsembleSpec, column: str, entry: str
+) -> list[MemberJob]:
     trainings = [name] if spec.seeds == 1 else [f"{name}-s{i + 1}" for i in range(spec.seeds)]
     jobs = []
     for nth, training in enumerate(trainings):
         made_here = MemberJob(training, spec, column, entry, training, _primary(spec), spec, nth)
-        jobs += [replace(made_here, name=f"{training}{suffix}", weights=w) for suffix, w in _weights(spec).items()]
+        jobs += [
+            replace(made_here, name=f"{training}{suffix}", weights=w)
+            for suffix, w in _weights(spec).items()
+        ]
     main = [job for job in jobs if not isinstance(spec, MemberSpec) or job.weights not in spec.also]
     if spec.as_ == "ensemble" and len(main) > 1:
         parts = tuple(job.name for job in main)
@@ -85,13 +96,19 @@ def _primary(spec: MemberSpec | EnsembleSpec) -> str:
 def _weights(spec: MemberSpec | EnsembleSpec) -> dict[str, str]:
     """Which networks of a training are members, by what is added to its name."""
     if isinstance(spec, EnsembleSpec):
-        return {"": "sum"} if spec.is_sum else {f"-e{i + 1}": f"e{i + 1}" for i in range(spec.estimators)}
+        return (
+            {"": "sum"}
+            if spec.is_sum
+            else {f"-e{i + 1}": f"e{i + 1}" for i in range(spec.estimators)}
+        )
     if spec.cycle_ends:
         return {f"-{name}": name for name in spec.cycle_ends}
     return {"": spec.primary} | {f"-{name}": name for name in spec.also}
 
 
-def _soup(name: str, spec: SoupSpec, column: str, entry: str, made: Sequence[MemberJob]) -> MemberJob:
+def _soup(
+    name: str, spec: SoupSpec, column: str, entry: str, made: Sequence[MemberJob]
+) -> MemberJob:
     found: dict[str, MemberJob] = {}
     for wanted in spec.of:
         named = {job.name: job for job in made if job.is_called([wanted]) and not job.parts}
@@ -100,15 +117,25 @@ def _soup(name: str, spec: SoupSpec, column: str, entry: str, made: Sequence[Mem
             raise UnknownNameError(f"member in members.{entry}.of", wanted, known)
         found |= named
     if len(found) < 2:
-        raise RequestError(f"members.{entry}.of names one network, {next(iter(found))!r}; a soup takes two or more")
+        raise RequestError(
+            f"members.{entry}.of names one network, {next(iter(found))!r}; a soup takes two or more"
+        )
     base = next(iter(found.values())).base
     for job in found.values():
         if isinstance(job.spec, SoupSpec) or job.weights == "sum":
-            raise RequestError(f"members.{entry}.of: {job.name!r} is made of several networks and cannot be averaged")
-        odd = [f for f in ("backbone", "model_args", "target", "size") if getattr(job.base, f) != getattr(base, f)]
+            raise RequestError(
+                f"members.{entry}.of: {job.name!r} is made of several networks and cannot be "
+                "averaged"
+            )
+        odd = [
+            f
+            for f in ("backbone", "model_args", "target", "size")
+            if getattr(job.base, f) != getattr(base, f)
+        ]
         if odd:
             raise RequestError(
-                f"members.{entry}.of: {job.name!r} has another {odd[0]} than {next(iter(found))!r}; only equal "
+                f"members.{entry}.of: {job.name!r} has another {odd[0]} than "
+                f"{next(iter(found))!r}; only equal "
                 "networks can be averaged"
             )
     return MemberJob(name, spec, column, entry, name, "soup", base, ingredients=tuple(found))
@@ -118,5 +145,7 @@ def _check_names(jobs: Sequence[MemberJob]) -> None:
     seen: dict[str, str] = {}
     for job in jobs:
         if job.name in seen:
-            raise RequestError(f"members {seen[job.name]!r} and {job.entry!r} both make {job.name!r}; rename one")
+            raise RequestError(
+                f"members {seen[job.name]!r} and {job.entry!r} both make {job.name!r}; rename one"
+            )
         seen[job.name] = job.entry

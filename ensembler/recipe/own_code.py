@@ -29,9 +29,9 @@ def code_named_by(spec: RecipeSpec) -> dict[str, str]:
 
 
 def introduce_code(named: Mapping[str, str], progress: Progress, folders: Sequence[Path]) -> None:
-    """Say which code of the user's own is used and where it lies, then import it; RecipeError lists what cannot be.
+    """Say which code of the user's own is used and where it lies, then import it.
 
-    A module that is not installed is looked for in `folders`.
+    RecipeError lists what cannot be. A module that is not installed is looked for in `folders`.
     """
     if not named:
         return

@@ -17,8 +17,15 @@ def recipe_schema() -> dict[str, Any]:
     member.pop("$defs", None)
     member.pop("required", None)
     schema["properties"] = {
-        "extends": {"type": "string", "description": "Another recipe file whose keys hold where this one is silent."},
-        "defaults": {**member, "title": "Defaults", "description": "Member options that every member shares."},
+        "extends": {
+            "type": "string",
+            "description": "Another recipe file whose keys hold where this one is silent.",
+        },
+        "defaults": {
+            **member,
+            "title": "Defaults",
+            "description": "Member options that every member shares.",
+        },
         **schema["properties"],
     }
     return schema

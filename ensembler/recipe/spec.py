@@ -18,21 +18,34 @@ class RecipeSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="The run: its folder is artifacts/NAME. Default: the recipe's file name.")
+    name: str = Field(
+        description="The run: its folder is artifacts/NAME. Default: the recipe's file name."
+    )
     seed: int = Field(0, ge=0, description="Seed of every member that has none of its own.")
     data: DataSpec = Field(description="What is read, and how.")
-    folds: FoldSpec = Field(default_factory=FoldSpec, description="How train rows are split into folds.")
+    folds: FoldSpec = Field(
+        default_factory=FoldSpec, description="How train rows are split into folds."
+    )
     input: InputSpec = Field(default_factory=InputSpec, description="What the networks see.")
     augment: AugmentSpec = Field(
         "light",
-        description="Augmentation of every member without its own: a preset or transforms (see Names); heavy is for "
+        description="Augmentation of every member without its own: a preset or transforms (see "
+        "Names); heavy is for "
         "long training.",
     )
-    views: tuple[ViewSpec, ...] = Field(("identity",), min_length=1, description="Views of test-time augmentation.")
-    inference: InferenceSpec = Field(default_factory=InferenceSpec, description="How predictions are computed.")
+    views: tuple[ViewSpec, ...] = Field(
+        ("identity",), min_length=1, description="Views of test-time augmentation."
+    )
+    inference: InferenceSpec = Field(
+        default_factory=InferenceSpec, description="How predictions are computed."
+    )
     members: dict[str, AnyMemberSpec] = Field(min_length=1, description="The members, by name.")
-    blend: BlendSpec = Field(default_factory=BlendSpec, description="How members become one prediction.")
-    submission: SubmissionSpec = Field(default_factory=SubmissionSpec, description="The file that is handed in.")
+    blend: BlendSpec = Field(
+        default_factory=BlendSpec, description="How members become one prediction."
+    )
+    submission: SubmissionSpec = Field(
+        default_factory=SubmissionSpec, description="The file that is handed in."
+    )
 
     @model_validator(mode="after")
     def _check_targets(self) -> RecipeSpec:
@@ -43,9 +56,17 @@ class RecipeSpec(BaseModel):
             balanced = member.sampler_target if isinstance(member, MemberSpec) else None
             for target in (*member.targets, *([balanced] if balanced else [])):
                 if target not in known:
-                    raise ValueError(f"members.{name} names target {target!r}; {nearest(target, known)}")
-            if isinstance(member, MemberSpec) and member.sampler == "weights" and self.data.weight is None:
-                raise ValueError(f"members.{name}: sampler: weights needs data.weight, the column of weights")
+                    raise ValueError(
+                        f"members.{name} names target {target!r}; {nearest(target, known)}"
+                    )
+            if (
+                isinstance(member, MemberSpec)
+                and member.sampler == "weights"
+                and self.data.weight is None
+            ):
+                raise ValueError(
+                    f"members.{name}: sampler: weights needs data.weight, the column of weights"
+                )
             _check_label_sets(name, member, member.targets or known[:1], self.data)
             _check_choice(name, member, member.targets or known[:1], self.data)
         several = known[0] in self.data.set_formats
@@ -53,30 +74,40 @@ class RecipeSpec(BaseModel):
         if self.blend.metric in metric_names() and self.blend.metric not in fitting:
             kind = "of several labels at once" if several else "of one label"
             raise ValueError(
-                f"blend.metric {self.blend.metric!r} is no score {kind}, as {known[0]!r} is; choose from "
+                f"blend.metric {self.blend.metric!r} is no score {kind}, as {known[0]!r} is; "
+                "choose from "
                 f"{', '.join(fitting)}"
             )
         return self
 
 
-def _check_label_sets(name: str, member: MemberSpec | EnsembleSpec, targets: tuple[str, ...], data: DataSpec) -> None:
+def _check_label_sets(
+    name: str, member: MemberSpec | EnsembleSpec, targets: tuple[str, ...], data: DataSpec
+) -> None:
     """Raise ValueError for options that several labels at once, or only one, cannot take."""
     sets = [target for target in targets if target in data.set_formats]
     if sets and isinstance(member, EnsembleSpec):
         raise ValueError(
-            f"members.{name}: torchensemble trains for one label of each image, and {sets[0]!r} has several at once; "
+            f"members.{name}: torchensemble trains for one label of each image, and {sets[0]!r} "
+            "has several at once; "
             "method: kfold, with seeds or snapshots, makes such ensembles"
         )
     if sets and member.loss == "balanced_softmax":
         raise ValueError(
-            f"members.{name}: loss: balanced_softmax is for one label of each image, and {sets[0]!r} has several at "
+            f"members.{name}: loss: balanced_softmax is for one label of each image, and "
+            f"{sets[0]!r} has several at "
             "once; class_weights: balanced, or loss: asymmetric or focal weigh rare labels"
         )
     if member.loss == "asymmetric" and len(sets) < len(targets):
-        raise ValueError(f"members.{name}: loss: asymmetric is for targets with multi_label; focal is its like for one")
+        raise ValueError(
+            f"members.{name}: loss: asymmetric is for targets with multi_label; focal is its like "
+            "for one"
+        )
 
 
-def _check_choice(name: str, member: MemberSpec | EnsembleSpec, targets: tuple[str, ...], data: DataSpec) -> None:
+def _check_choice(
+    name: str, member: MemberSpec | EnsembleSpec, targets: tuple[str, ...], data: DataSpec
+) -> None:
     """Raise ValueError for a metric that chooses epochs and is none of the member's targets."""
     if not isinstance(member, MemberSpec):
         return
@@ -87,6 +118,7 @@ def _check_choice(name: str, member: MemberSpec | EnsembleSpec, targets: tuple[s
         except UnknownNameError as error:
             kind = "several labels at once" if several else "one label"
             raise ValueError(
-                f"members.{name}: choose_by: {member.choose_by} is no score of {target!r}, which has {kind}; choose "
+                f"members.{name}: choose_by: {member.choose_by} is no score of {target!r}, which "
+                f"has {kind}; choose "
                 f"from {', '.join(metric_names(several=several))}"
             ) from error

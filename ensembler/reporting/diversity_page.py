@@ -23,20 +23,33 @@ td:first-child, th:first-child { text-align: left; } svg { max-width: 100%; heig
 def diversity_page(run: str, found: Diversity) -> str:
     """The page as text; MissingExtraError without matplotlib."""
     plots = [
-        ("Disagreement", "Share of rows that two members classify differently.", found.disagreement, "viridis"),
-        ("Error correlation", "Of being wrong: near 1 they err together.", found.error_correlation, "magma"),
+        (
+            "Disagreement",
+            "Share of rows that two members classify differently.",
+            found.disagreement,
+            "viridis",
+        ),
+        (
+            "Error correlation",
+            "Of being wrong: near 1 they err together.",
+            found.error_correlation,
+            "magma",
+        ),
     ]
     sections = [
         f"<h2>{escape(title)}</h2><p>{escape(text)}</p>{_heatmap(values, found.names, found.names, colours)}"
         for title, text, values, colours in plots
     ]
     share = found.saves / np.maximum(found.class_sizes, 1)
-    text = "Share of a class's rows that the member gets right and the mean of the others gets wrong."
+    text = (
+        "Share of a class's rows that the member gets right and the mean of the others gets wrong."
+    )
     sections.append(f"<h2>Who saves which class</h2><p>{text}</p>")
     sections.append(_heatmap(share, found.names, found.classes, "cividis"))
     sections.append("<h2>Agreement with the others</h2>" + _agreement_table(found))
     return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(run)}: diversity</title>"
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(run)}: "
+        "diversity</title>"
         f"<style>{_STYLE}</style></head><body><h1>{escape(run)}: how its members differ</h1>"
         f"{''.join(sections)}</body></html>\n"
     )
@@ -52,7 +65,9 @@ def _agreement_table(found: Diversity) -> str:
     return f"<table><tr><th>member</th><th>out of fold</th><th>test</th><th></th></tr>{''.join(rows)}</table>"
 
 
-def _heatmap(values: NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], colours: str) -> str:
+def _heatmap(
+    values: NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], colours: str
+) -> str:
     try:
         import matplotlib
         from matplotlib.figure import Figure

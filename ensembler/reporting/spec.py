@@ -16,24 +16,33 @@ class SubmissionSpec(BaseModel):
 
     format: SubmissionFormat = Field(
         "labels",
-        description="labels: the best class, or all labels of a multi-label target (with a template that has a column "
+        description="labels: the best class, or all labels of a multi-label target (with a "
+        "template that has a column "
         "for each, 0 and 1); probs: a column for each class.",
     )
     columns: tuple[str, ...] = Field(
         ("id", "label"),
         min_length=1,
-        description="Column names: the id's, then the label's; with probs the id's, then perhaps one for each class.",
+        description="Column names: the id's, then the label's; with probs the id's, then perhaps "
+        "one for each class.",
     )
     per: Literal["row", "group"] = Field(
-        "row", description="group: the images of one group are answered together, with a row for each group."
+        "row",
+        description="group: the images of one group are answered together, with a row for each "
+        "group.",
     )
     reduce: Literal["mean", "vote", "max"] = Field(
-        "mean", description="What the rows of a group become: their mean, their votes, or the most confident one."
+        "mean",
+        description="What the rows of a group become: their mean, their votes, or the most "
+        "confident one.",
     )
-    each: bool = Field(False, description="With per: group, a row for each image, which has its group's answer.")
+    each: bool = Field(
+        False, description="With per: group, a row for each image, which has its group's answer."
+    )
     template: str | None = Field(
         None,
-        description="A sample submission (CSV): its ids, their order and its columns are matched or it is an error.",
+        description="A sample submission (CSV): its ids, their order and its columns are matched "
+        "or it is an error.",
     )
 
     @model_validator(mode="after")

@@ -36,10 +36,18 @@ class FoldProbs:
     test: NDArray[np.floating]
 
 
-def check_submission(store: RunStore, spec: SubmissionSpec, target: str, classes: tuple[str, ...]) -> None:
+def check_submission(
+    store: RunStore, spec: SubmissionSpec, target: str, classes: tuple[str, ...]
+) -> None:
     """Raise RequestError now when the submission could not be written later: columns or template do not fit."""
     if _submitted_ids(store):
-        _table(store, spec, np.full((len(store.samples.test), len(classes)), 1 / len(classes)), target, classes)
+        _table(
+            store,
+            spec,
+            np.full((len(store.samples.test), len(classes)), 1 / len(classes)),
+            target,
+            classes,
+        )
 
 
 def _submitted_ids(store: RunStore) -> list[str]:
@@ -47,7 +55,11 @@ def _submitted_ids(store: RunStore) -> list[str]:
 
 
 def _table(
-    store: RunStore, spec: SubmissionSpec, test: NDArray[np.floating], target: str, classes: tuple[str, ...]
+    store: RunStore,
+    spec: SubmissionSpec,
+    test: NDArray[np.floating],
+    target: str,
+    classes: tuple[str, ...],
 ) -> pd.DataFrame:
     """The submission of probabilities `test` `[test samples, classes]`, a row for each sample or each group."""
     set_format = store.set_formats.get(target)
@@ -64,7 +76,8 @@ def _submitted_groups(store: RunStore) -> tuple[list[str], NDArray[np.int64]]:
     rows = store.samples.test[store.samples.to_submit]
     if "group" not in rows or (rows["group"].fillna("") == "").any():
         raise RequestError(
-            "submission.per: group needs the group of every submitted row; name the column with data.group, and see "
+            "submission.per: group needs the group of every submitted row; name the column with "
+            "data.group, and see "
             "that the table of data.test has it"
         )
     numbers, names = pd.factorize(rows["group"])
@@ -84,9 +97,9 @@ def write_submission(
 ) -> bool:
     """Write `submission.csv` from probabilities `test` `[test samples, classes]` of a target, and note what made it.
 
-    `by_hand` says that it was asked for by name, so that a run that makes nothing new leaves it alone. A file there
-    that is not one of ours is kept under another name, and `on_note` told. Returns False, and writes nothing, when the
-    run has no rows to submit.
+    `by_hand` says that it was asked for by name, so that a run that makes nothing new leaves it
+    alone. A file there that is not one of ours is kept under another name, and `on_note` told.
+    Returns False, and writes nothing, when the run has no rows to submit.
     """
     if not _submitted_ids(store):
         return False
@@ -101,7 +114,8 @@ def write_submission(
         return True
     _keep_altered(store, on_note)
     if not versions or versions[-1] != version:
-        # The record comes first: it may name a version that never arrived, but no file is without its record.
+        # The record comes first: it may name a version that never arrived, but no file is without
+        # its record.
         versions.append(version)
         write_json(store.folder / "submission.json", {"format": 1, "versions": versions})
     write_bytes(store.submission_path, content)
@@ -122,7 +136,10 @@ def _keep_altered(store: RunStore, on_note: Callable[[str], None] | None) -> Non
     if not kept.is_file():
         write_bytes(kept, path.read_bytes())
     if on_note is not None:
-        on_note(f"{path} was not as it was written; it is written again, and what was there is kept as {kept.name}")
+        on_note(
+            f"{path} was not as it was written; it is written again, and what was there is kept as "
+            f"{kept.name}"
+        )
 
 
 def submission_versions(store: RunStore) -> list[dict[str, Any]]:
@@ -131,8 +148,13 @@ def submission_versions(store: RunStore) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     versions = read_json(path).get("versions")
-    if not isinstance(versions, list) or not all(isinstance(v, dict) and "made_of" in v for v in versions):
-        raise StoreError(f"{path} does not list the versions of the submission; remove it, `ens run` writes it again")
+    if not isinstance(versions, list) or not all(
+        isinstance(v, dict) and "made_of" in v for v in versions
+    ):
+        raise StoreError(
+            f"{path} does not list the versions of the submission; remove it, `ens run` writes it "
+            "again"
+        )
     return versions
 
 
@@ -148,13 +170,16 @@ def _digest_of(path: Path) -> str | None:
 
 def _version_of(store: RunStore, digest: str | None) -> dict[str, Any] | None:
     """The newest version that is a file of this sha256."""
-    return next((v for v in reversed(submission_versions(store)) if v.get("sha256") == digest), None)
+    return next(
+        (v for v in reversed(submission_versions(store)) if v.get("sha256") == digest), None
+    )
 
 
 def chosen_by_hand(store: RunStore) -> tuple[str, SubmissionSpec | None] | None:
     """The blend that the submission was last made of by hand, and with which options when these were kept.
 
-    None when it was not made by hand, the blend is gone, or the file was removed to have it made anew.
+    None when it was not made by hand, the blend is gone, or the file was removed to have it made
+    anew.
     """
     versions = submission_versions(store)
     if not versions or not versions[-1].get("by_hand") or not store.submission_path.is_file():
@@ -166,7 +191,10 @@ def chosen_by_hand(store: RunStore) -> tuple[str, SubmissionSpec | None] | None:
 
 
 def submitted_blend(store: RunStore) -> str | None:
-    """The name of the blend that the submission lying there was made of, when it was one; None for an altered file."""
+    """The name of the blend that the submission lying there was made of, when it was one.
+
+    None for an altered file.
+    """
     version = _version_of(store, _digest_of(store.submission_path))
     return None if version is None else _blend_of(store, version)
 
@@ -215,7 +243,10 @@ def renew_submission(
                 return
             if not _not_worse(finished, new, old, labels, metric, len(classes)):
                 return
-        test = np.mean([np.mean([f.test for f in folds.values()], axis=0) for folds in finished.values()], axis=0)
+        test = np.mean(
+            [np.mean([f.test for f in folds.values()], axis=0) for folds in finished.values()],
+            axis=0,
+        )
         made_of = {"folds": new, "method": "soft vote of what is finished"}
         write_submission(store, spec, test, target, classes, made_of, on_note=on_note)
 
@@ -260,12 +291,24 @@ def _finished_tasks(store: RunStore, members: list[str]) -> dict[str, dict[int, 
     """What the folds that are finished in every task make together, under one name."""
     composition = store.composition
     assert composition is not None
-    of_task = {task: _finished_of(store, members, task, store.classes(task)) for task in composition.tasks}
+    of_task = {
+        task: _finished_of(store, members, task, store.classes(task)) for task in composition.tasks
+    }
     folds = {}
-    for fold in sorted(set.intersection(*({f for m in found.values() for f in m} for found in of_task.values()))):
-        probs = {task: [m[fold] for m in found.values() if fold in m] for task, found in of_task.items()}
+    for fold in sorted(
+        set.intersection(*({f for m in found.values() for f in m} for found in of_task.values()))
+    ):
+        probs = {
+            task: [m[fold] for m in found.values() if fold in m] for task, found in of_task.items()
+        }
         oof, test = (
-            compose_probs(store, {task: np.mean([getattr(p, part) for p in ps], axis=0) for task, ps in probs.items()})
+            compose_probs(
+                store,
+                {
+                    task: np.mean([getattr(p, part) for p in ps], axis=0)
+                    for task, ps in probs.items()
+                },
+            )
             for part in ("oof", "test")
         )
         folds[fold] = FoldProbs(next(iter(probs.values()))[0].rows, oof, test)
@@ -273,7 +316,9 @@ def _finished_tasks(store: RunStore, members: list[str]) -> dict[str, dict[int, 
     return {" x ".join(names): folds} if folds else {}
 
 
-def _finished(store: RunStore, name: str, target: str, classes: tuple[str, ...]) -> dict[int, FoldProbs]:
+def _finished(
+    store: RunStore, name: str, target: str, classes: tuple[str, ...]
+) -> dict[int, FoldProbs]:
     if name in store.complete_members:
         member = store.member(name)
         return _folds_of(member.for_target(target), classes) if target in member.targets else {}
@@ -302,11 +347,18 @@ def _folds_of(member: Member, classes: tuple[str, ...]) -> dict[int, FoldProbs]:
     return folds
 
 
-def export_submission(store: RunStore, blend: str, spec: SubmissionSpec) -> tuple[Any, tuple[str, ...]]:
-    """The submission table of a named blend, without writing it; and the classes it was made from."""
+def export_submission(
+    store: RunStore, blend: str, spec: SubmissionSpec
+) -> tuple[Any, tuple[str, ...]]:
+    """The submission table of a named blend, without writing it.
+
+    And the classes it was made from.
+    """
     found = store.blend(blend)
     ids = _submitted_ids(store)
     if not ids:
-        raise RequestError(f"run {store.name!r} has no test rows to submit; add data.test or folds.holdout")
+        raise RequestError(
+            f"run {store.name!r} has no test rows to submit; add data.test or folds.holdout"
+        )
     classes = found.record.classes
     return _table(store, spec, np.asarray(found.test), found.record.target, classes), classes

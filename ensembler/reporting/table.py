@@ -25,9 +25,9 @@ def submission_table(
 ) -> pd.DataFrame:
     """The submission for `probs` `[samples, classes]` of the samples `ids`, as `spec` asks.
 
-    With `set_format` a sample has every label from a probability of 0.5, written in that way. Raises RequestError when
-    columns or the template do not fit. Probabilities are never exactly zero (`without_zeros`): a wrong one would cost
-    more than any score here says.
+    With `set_format` a sample has every label from a probability of 0.5, written in that way.
+    Raises RequestError when columns or the template do not fit. Probabilities are never exactly
+    zero (`without_zeros`): a wrong one would cost more than any score here says.
     """
     if spec.format == "probs":
         probs = without_zeros(probs, multi_label=set_format is not None)
@@ -40,7 +40,8 @@ def submission_table(
         return _columns(ids, probs, classes, given, "probs", by_name=False)
     if len(given) > 2:
         raise RequestError(
-            f"probs need the id's column, then nothing or one for each of the {len(classes)} classes; given {given}"
+            f"probs need the id's column, then nothing or one for each of the {len(classes)} "
+            f"classes; given {given}"
         )
     return _columns(ids, probs, classes, [given[0], *classes], "probs")
 
@@ -66,11 +67,16 @@ def _columns(
     return pd.DataFrame(table)
 
 
-def _decided(probs: NDArray[np.floating], classes: Sequence[str], set_format: SetFormat | None) -> list[str]:
+def _decided(
+    probs: NDArray[np.floating], classes: Sequence[str], set_format: SetFormat | None
+) -> list[str]:
     """The answer to each sample: its most probable class, or all labels that are more probable than not."""
     if set_format is None:
         return [classes[i] for i in probs.argmax(axis=1)]
-    return [set_format.format(name for name, p in zip(classes, row, strict=True) if p >= 0.5) for row in probs]
+    return [
+        set_format.format(name for name, p in zip(classes, row, strict=True) if p >= 0.5)
+        for row in probs
+    ]
 
 
 def _like_template(
@@ -86,7 +92,9 @@ def _like_template(
     others = [c for c in columns if c != id_column]
     form = _form_of(others, classes, spec, set_format)
     rows = _rows_of(template[id_column].tolist(), ids, str(spec.template))
-    table = _columns([ids[i] for i in rows], probs[rows], classes, [id_column, *others], form, set_format)
+    table = _columns(
+        [ids[i] for i in rows], probs[rows], classes, [id_column, *others], form, set_format
+    )
     return table[columns]
 
 
@@ -102,7 +110,9 @@ def read_template(path: Path) -> pd.DataFrame:
         raise RequestError(f"template {path} is not a readable CSV ({error})") from error
 
 
-def _form_of(others: list[str], classes: Sequence[str], spec: SubmissionSpec, set_format: SetFormat | None) -> str:
+def _form_of(
+    others: list[str], classes: Sequence[str], spec: SubmissionSpec, set_format: SetFormat | None
+) -> str:
     if spec.format == "labels":
         if len(others) == 1:
             return "labels"
@@ -111,9 +121,13 @@ def _form_of(others: list[str], classes: Sequence[str], spec: SubmissionSpec, se
         hint = "; did you mean --format probs?" if set(others) == set(classes) else ""
         if set_format is not None:
             hint = f", or one for each label ({_differ(others, classes)})"
-        raise RequestError(f"labels need one column beside the id's, the template has {len(others)}{hint}")
+        raise RequestError(
+            f"labels need one column beside the id's, the template has {len(others)}{hint}"
+        )
     if set(others) != set(classes):
-        raise RequestError(f"the template's columns are not the classes: {_differ(others, classes)}")
+        raise RequestError(
+            f"the template's columns are not the classes: {_differ(others, classes)}"
+        )
     return "probs"
 
 
@@ -133,7 +147,9 @@ def _rows_of(wanted: list[str], ids: Sequence[str], template: str) -> NDArray[np
     if lacking or besides:
         parts = []
         if lacking:
-            parts.append(f"{len(lacking)} of its {len(wanted)} ids are not predicted, such as {lacking[0]!r}")
+            parts.append(
+                f"{len(lacking)} of its {len(wanted)} ids are not predicted, such as {lacking[0]!r}"
+            )
             if set(lacking) <= {Path(sample).stem for sample in ids}:
                 parts[-1] += ", which are names of files: a column of them as data.id would match"
         if besides:

@@ -17,7 +17,8 @@ Prior = Literal["none", "observed"]
 class Composition:
     """How the classes of several tasks make the classes of one target.
 
-    `parts` holds, for each of `classes`, the class of every task; a combination without a class is impossible.
+    `parts` holds, for each of `classes`, the class of every task; a combination without a class is
+    impossible.
     """
 
     name: str
@@ -39,21 +40,27 @@ class Composition:
     ) -> Composition:
         """All combinations in the order of the tasks, the last one turning fastest, without the impossible ones.
 
-        `numbers` names each class by its place among all combinations. Raises ValueError when two combinations would
-        have one name.
+        `numbers` names each class by its place among all combinations. Raises ValueError when two
+        combinations would have one name.
         """
         tasks = tuple(classes_of)
         everything = list(product(*(classes_of[task] for task in tasks)))
         names = [str(i) if numbers else separator.join(parts) for i, parts in enumerate(everything)]
         if len(set(names)) != len(names):
             twice = next(n for i, n in enumerate(names) if n in names[:i])
-            raise ValueError(f"two combinations of {', '.join(tasks)} would both be called {twice!r}")
+            raise ValueError(
+                f"two combinations of {', '.join(tasks)} would both be called {twice!r}"
+            )
         kept = [
             i
             for i, parts in enumerate(everything)
-            if not any(all(parts[tasks.index(t)] == c for t, c in rule.items()) for rule in impossible)
+            if not any(
+                all(parts[tasks.index(t)] == c for t, c in rule.items()) for rule in impossible
+            )
         ]
-        return cls(name, tasks, tuple(names[i] for i in kept), tuple(everything[i] for i in kept), prior)
+        return cls(
+            name, tasks, tuple(names[i] for i in kept), tuple(everything[i] for i in kept), prior
+        )
 
     def without(self, unwanted: Sequence[str]) -> Composition:
         """The composition without the classes named."""
@@ -67,7 +74,10 @@ class Composition:
         )
 
     def label(self, parts: Sequence[str | None]) -> str | None:
-        """The class that one class of each task makes; None when one is unknown, KeyError when it is impossible."""
+        """The class that one class of each task makes.
+
+        None when one is unknown, KeyError when it is impossible.
+        """
         if any(not isinstance(part, str) for part in parts):
             return None
         return self._name_of[tuple(str(part) for part in parts)]
@@ -79,7 +89,9 @@ class Composition:
     def positions(self, classes_of: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
         """For every class the positions `[classes, tasks]` of its parts among the classes of each task."""
         at = [{name: i for i, name in enumerate(classes_of[task])} for task in self.tasks]
-        return np.array([[at[t][part] for t, part in enumerate(parts)] for parts in self.parts], np.int64)
+        return np.array(
+            [[at[t][part] for t, part in enumerate(parts)] for parts in self.parts], np.int64
+        )
 
     def compose(
         self,
@@ -89,8 +101,8 @@ class Composition:
     ) -> NDArray[np.float64]:
         """Probabilities `[rows, classes]`: the tasks' product, times `factors`, renormalised.
 
-        `probs` are `[rows, task classes]` by task. The product takes the tasks to be independent given the picture;
-        `factors` `[classes]` from `co_occurrence` say by how much they are not.
+        `probs` are `[rows, task classes]` by task. The product takes the tasks to be independent
+        given the picture; `factors` `[classes]` from `co_occurrence` say by how much they are not.
         """
         at = self.positions(classes_of)
         logs = sum(
@@ -105,9 +117,10 @@ class Composition:
     def co_occurrence(
         self, labels: Mapping[str, NDArray[np.int64]], classes_of: Mapping[str, Sequence[str]]
     ) -> NDArray[np.float64]:
-        """How much more often than by chance each class's parts occur together `[classes]`; one row's worth of doubt.
+        """How much more often than by chance each class's parts occur together `[classes]`.
 
-        `labels` are the tasks' label positions `[rows]`; rows in which one is unknown (-1) do not count.
+        One row's worth of doubt. `labels` are the tasks' label positions `[rows]`; rows in which
+        one is unknown (-1) do not count.
         """
         at = self.positions(classes_of)
         together = np.stack([labels[task] for task in self.tasks], axis=1)

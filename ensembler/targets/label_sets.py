@@ -1,6 +1,7 @@
 """Targets of which a sample has any number of labels at once (multi-label): sets of labels, and how they are written.
 
-In `samples.csv` a set is its labels with | between them; | alone is the empty set, and an empty cell is unknown.
+In `samples.csv` a set is its labels with | between them; | alone is the empty set, and an empty
+cell is unknown.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ NO_LABEL = "(no label)"  # the stratum of the empty set
 class SetFormat:
     """How a table of the user writes sets of labels.
 
-    `separator` stands between labels; `no_label` is written for the empty set (None: there is no such value).
+    `separator` stands between labels; `no_label` is written for the empty set (None: there is no
+    such value).
     """
 
     separator: str
     no_label: str | None = None
 
     def parse(self, value: str) -> str | None:
-        """A cell as `samples.csv` writes it; None = unknown. Raises ValueError for a label with | in its name."""
+        """A cell as `samples.csv` writes it.
+
+        None = unknown. Raises ValueError for a label with | in its name.
+        """
         if value == self.no_label:
             return SEPARATOR
         labels = [part.strip() for part in value.split(self.separator)]
@@ -61,7 +66,11 @@ def write_set(labels: Iterable[str]) -> str:
 
 def read_set(text: object) -> tuple[str, ...] | None:
     """The labels of a cell of `samples.csv`; None = unknown."""
-    return tuple(label for label in text.split(SEPARATOR) if label) if isinstance(text, str) and text else None
+    return (
+        tuple(label for label in text.split(SEPARATOR) if label)
+        if isinstance(text, str) and text
+        else None
+    )
 
 
 def labels_in(texts: Iterable[object]) -> set[str]:
@@ -92,16 +101,24 @@ def indicators(texts: Iterable[object], classes: Sequence[str]) -> NDArray[np.in
 
 
 def strata(texts: Sequence[object], at_least: int) -> list[str | None]:
-    """What each row is stratified by: the rarest of its labels; strata with fewer rows than asked join the largest."""
+    """What each row is stratified by: the rarest of its labels.
+
+    Strata with fewer rows than asked join the largest.
+    """
     sets = [read_set(text) for text in texts]
     sizes = Counter(label for labels in sets for label in labels or ())
     found = [
-        None if labels is None else min(labels, key=lambda name: (sizes[name], name), default=NO_LABEL)
+        None
+        if labels is None
+        else min(labels, key=lambda name: (sizes[name], name), default=NO_LABEL)
         for labels in sets
     ]
     rows = Counter(stratum for stratum in found if stratum is not None)
     largest = max(rows, key=lambda name: (rows[name], name), default=None)
-    return [largest if stratum is not None and rows[stratum] < at_least else stratum for stratum in found]
+    return [
+        largest if stratum is not None and rows[stratum] < at_least else stratum
+        for stratum in found
+    ]
 
 
 def is_known(labels: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -14,8 +14,8 @@ _NUMBER, _PART_NUMBER, _PART_TEXT, _WHOLE = range(4)
 def natural(name: str) -> Key:
     """The key of the natural order: numbers by value, then other names, where 2 stands before 10 inside them, too.
 
-    The order is total: names that are equal as numbers (1.1 and 1.10, 1 and 01, 1e3 and 1000) follow each other as
-    text, and nan, which no number compares with, follows the numbers.
+    The order is total: names that are equal as numbers (1.1 and 1.10, 1 and 01, 1e3 and 1000)
+    follow each other as text, and nan, which no number compares with, follows the numbers.
     """
     number = number_of(name)
     if number is not None:

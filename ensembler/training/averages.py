@@ -19,12 +19,17 @@ from ensembler.training.spec import MemberSpec
 class FurtherWeights:
     """Averages of the last epochs (swa, last_3) and snapshots (c1, c2, ...) of a network in training.
 
-    An average is the mean of the weights at the ends of its epochs (Izmailov et al., 2018); the statistics of batch
-    norms, which cannot be averaged, are taken anew in one pass over the train rows.
+    An average is the mean of the weights at the ends of its epochs (Izmailov et al., 2018); the
+    statistics of batch norms, which cannot be averaged, are taken anew in one pass over the train
+    rows.
     """
 
     def __init__(self, spec: MemberSpec, wanted: Sequence[str], network: nn.Module) -> None:
-        self.averages = {name: AveragedModel(network) for name in wanted if name == "swa" or name.startswith("last_")}
+        self.averages = {
+            name: AveragedModel(network)
+            for name in wanted
+            if name == "swa" or name.startswith("last_")
+        }
         self.firsts = {name: spec.averaged_from(name) for name in self.averages}
         self.ends = {name: epoch for name, epoch in spec.cycle_ends.items() if name in wanted}
         self.snapshots: dict[str, dict[str, Tensor]] = {}
@@ -36,11 +41,16 @@ class FurtherWeights:
                 average.update_parameters(network)
         for name, end in self.ends.items():
             if epoch == end:
-                self.snapshots[name] = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+                self.snapshots[name] = {
+                    k: v.detach().cpu().clone() for k, v in network.state_dict().items()
+                }
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed training needs, as tensors and plain values."""
-        return {"averages": {n: a.state_dict() for n, a in self.averages.items()}, "snapshots": self.snapshots}
+        return {
+            "averages": {n: a.state_dict() for n, a in self.averages.items()},
+            "snapshots": self.snapshots,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up what `state` kept."""
@@ -51,7 +61,10 @@ class FurtherWeights:
     def networks(
         self, network: nn.Module, pixels: Pixels, rows: NDArray[np.int64], batch_size: int
     ) -> dict[str, nn.Module]:
-        """The networks by name, `network` giving their form; `rows` are the train rows among `pixels`."""
+        """The networks by name, `network` giving their form.
+
+        `rows` are the train rows among `pixels`.
+        """
         found: dict[str, nn.Module] = {}
         for name, average in self.averages.items():
             renew_batch_norms(average.module, pixels, rows, batch_size)
@@ -62,10 +75,14 @@ class FurtherWeights:
         return found
 
 
-def renew_batch_norms(network: nn.Module, pixels: Pixels, rows: NDArray[np.int64], batch_size: int) -> None:
+def renew_batch_norms(
+    network: nn.Module, pixels: Pixels, rows: NDArray[np.int64], batch_size: int
+) -> None:
     """Take the statistics of `network`'s batch norms anew, in one pass over the plain pixels of the train rows."""
     device = next(network.parameters()).device
-    batches = np.array_split(rows, max(1, len(rows) // max(batch_size, 2)))  # none of a single image
+    batches = np.array_split(
+        rows, max(1, len(rows) // max(batch_size, 2))
+    )  # none of a single image
 
     def images() -> Iterator[Tensor]:
         for batch in batches:

@@ -21,9 +21,9 @@ from ensembler.errors import EnsemblerError
 class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
     """The batches of one epoch by position; each can be made alone, by any process.
 
-    `pixels` are uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches` positions among the
-    images. A sample's augmentation depends on `key` (run seed, fold, epoch), its position, and how often it was drawn
-    before in the epoch.
+    `pixels` are uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches`
+    positions among the images. A sample's augmentation depends on `key` (run seed, fold, epoch),
+    its position, and how often it was drawn before in the epoch.
     """
 
     pixels: Pixels
@@ -48,13 +48,16 @@ class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
         """How often each row of each batch came before in the epoch."""
         rows = np.concatenate(self.batches)
         order = np.argsort(rows, kind="stable")
-        first = np.flatnonzero(np.diff(rows[order], prepend=-1))  # where each row's draws begin, in order of rows
+        first = np.flatnonzero(
+            np.diff(rows[order], prepend=-1)
+        )  # where each row's draws begin, in order of rows
         before = np.empty(len(rows), dtype=np.int64)
         before[order] = np.arange(len(rows)) - np.repeat(first, np.diff(first, append=len(rows)))
         return np.split(before, np.cumsum([len(batch) for batch in self.batches])[:-1])
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | EnsemblerError:
-        # An error is handed over as it is: raised in a loader's process it would arrive as a traceback in a string.
+        # An error is handed over as it is: raised in a loader's process it would arrive as a
+        # traceback in a string.
         try:
             return self._make(index)
         except EnsemblerError as error:
@@ -64,14 +67,22 @@ class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
         rows = self.batches[index]
         images = self.pixels[rows]
         if self.augment is not None and not isinstance(self.augment, DeviceAugment):
-            augmented = [self.augment(image, seed) for image, seed in zip(images, self.seeds(index), strict=True)]
+            augmented = [
+                self.augment(image, seed)
+                for image, seed in zip(images, self.seeds(index), strict=True)
+            ]
             images = np.stack(augmented)
         # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
         return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.targets[rows])
 
 
-def epoch_batches(rows: NDArray[np.int64], batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Shuffle `rows` into batches; a last batch of one joins the one before, for batch norm cannot learn from one."""
+def epoch_batches(
+    rows: NDArray[np.int64], batch_size: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Shuffle `rows` into batches.
+
+    A last batch of one joins the one before, for batch norm cannot learn from one.
+    """
     order = rng.permutation(rows)
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:

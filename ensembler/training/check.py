@@ -25,7 +25,9 @@ def check_member(spec: TrainingSpec, *, size: int, channels: int) -> None:
     if spec.opt.lower() not in optimizers:
         raise UnknownNameError("optimizer (opt)", spec.opt, optimizers)
     if spec.momentum is not None and not _has_momentum(spec):
-        raise RequestError(f"momentum counts only for optimizers that have one, such as sgd; {spec.opt} has none")
+        raise RequestError(
+            f"momentum counts only for optimizers that have one, such as sgd; {spec.opt} has none"
+        )
     if spec.sched not in SCHEDULES:
         raise UnknownNameError("schedule (sched)", spec.sched, SCHEDULES)
     if spec.checkpoint is not None and not Path(spec.checkpoint).is_file():

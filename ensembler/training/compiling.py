@@ -1,7 +1,7 @@
 """torch.compile where it pays: steps are timed both ways before the training, on copies that are thrown away.
 
-Compiled and plain networks round differently, so the choice is made once and kept; whoever goes on with the training
-takes it from there.
+Compiled and plain networks round differently, so the choice is made once and kept; whoever goes on
+with the training takes it from there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from ensembler.networks.compiled import CompilerError, compile_network, compiler_faults
 
 _TIMED = 5
-# Compiling takes tens of seconds; less training than this cannot pay it back, and nothing is measured.
+# Compiling takes tens of seconds; less training than this cannot pay it back, and nothing is
+# measured.
 MIN_SECONDS = 120.0
 # What a step has to gain before it counts: two timings of the same step differ by a few percent.
 _NOISE = 0.05
@@ -50,10 +51,13 @@ class CompileChoice:
         return f"{'compiled' if self.compiled else 'not compiled'}: {ratio}, compiling {self.compiling:.0f} s"
 
 
-def choose(network: nn.Module, loss: Callable[[nn.Module], Tensor], steps: int, device: torch.device) -> CompileChoice:
+def choose(
+    network: nn.Module, loss: Callable[[nn.Module], Tensor], steps: int, device: torch.device
+) -> CompileChoice:
     """Time a forward and backward pass of a copy of `network`, plain and compiled.
 
-    `loss` computes the loss of one whole batch by the network it is given; `steps` are still to be trained.
+    `loss` computes the loss of one whole batch by the network it is given; `steps` are still to be
+    trained.
     """
     eager = _seconds_a_step(copy.deepcopy(network), loss, device)
     if eager * steps < MIN_SECONDS:
@@ -73,7 +77,10 @@ def choose(network: nn.Module, loss: Callable[[nn.Module], Tensor], steps: int, 
 
 
 def compiled(network: nn.Module) -> nn.Module:
-    """`network` compiled, sharing its weights; CompilerError at its first use where it cannot be compiled."""
+    """`network` compiled, sharing its weights.
+
+    CompilerError at its first use where it cannot be compiled.
+    """
     return _Compiled(network)
 
 
@@ -100,7 +107,9 @@ def works(network: nn.Module, loss: Callable[[nn.Module], Tensor]) -> bool:
     return True
 
 
-def _seconds_a_step(network: Any, loss: Callable[[nn.Module], Tensor], device: torch.device) -> float:
+def _seconds_a_step(
+    network: Any, loss: Callable[[nn.Module], Tensor], device: torch.device
+) -> float:
     seconds = []
     for _ in range(2 + _TIMED):
         began = time.perf_counter()

@@ -1,7 +1,7 @@
 """Ensembles trained by torchensemble, fold by fold.
 
-torchensemble (0.2.0) trains; this module feeds it and takes the networks. What it does otherwise than the rest of this
-package wants, and what is done about it, is all here:
+torchensemble (0.2.0) trains; this module feeds it and takes the networks. What it does otherwise
+than the rest of this package wants, and what is done about it, is all here:
 
 - It prints its progress and, asked for nothing, writes pickles into the current folder: what it prints is thrown away,
   it saves nothing, and progress is counted by the data that it draws and the losses that it computes.
@@ -82,12 +82,15 @@ def train_ensemble(
     device: str = "auto",
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> TrainedFold:
-    """Train the ensemble of `spec` on the train rows; its networks are called e1, e2, ..., or sum when it is boosted.
+    """Train the ensemble of `spec` on the train rows.
 
-    Raises TrainingError when a loss or a weight is not finite, OutOfMemoryError when memory does not suffice.
+    Its networks are called e1, e2, ..., or sum when it is boosted. Raises TrainingError when a loss
+    or a weight is not finite, OutOfMemoryError when memory does not suffice.
     """
     if len(data.train_rows) < 2:
-        raise RequestError(f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from")
+        raise RequestError(
+            f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from"
+        )
     chosen_device = pick_device(device)
     watch = _Watch(spec, len(data.train_rows), on_epoch)
     advice = memory_advice(batch_size=spec.batch_size, size=data.pixels.shape[1], amp=spec.amp)
@@ -97,13 +100,19 @@ def train_ensemble(
         images = _Images(data, augment, (seed, fold), watch)
         loader = DataLoader(images, spec.batch_size, shuffle=True, collate_fn=_as_it_is)
         options = _fit_options(spec)
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _on(chosen_device):
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(),
+            _on(chosen_device),
+        ):
             warnings.filterwarnings("ignore", module="torchensemble")
             ensemble.fit(loader, epochs=spec.epochs, test_loader=None, save_model=False, **options)
         watch.end()
     networks = [estimator.network for estimator in ensemble.estimators_]
     _check_finite(networks, spec)
-    named = {"sum": sum_networks(networks, spec.shrinkage_rate)} if spec.is_sum else _numbered(networks)
+    named = (
+        {"sum": sum_networks(networks, spec.shrinkage_rate)} if spec.is_sum else _numbered(networks)
+    )
     return TrainedFold(
         {name: network.requires_grad_(True).eval() for name, network in named.items()},
         tuple(watch.history),
@@ -128,7 +137,11 @@ def _build(spec: EnsembleSpec, data: FoldData, device: torch.device, watch: _Wat
             network = build_network(spec, classes=data.classes, size=size, channels=channels)
             super().__init__(place_for_training(network, spec.amp, device), spec.amp, device)
 
-    arguments: dict[str, Any] = {"estimator": Estimator, "n_estimators": spec.estimators, "cuda": False}
+    arguments: dict[str, Any] = {
+        "estimator": Estimator,
+        "n_estimators": spec.estimators,
+        "cuda": False,
+    }
     if spec.is_sum:
         arguments["shrinkage_rate"] = spec.shrinkage_rate
     ensemble = getattr(torchensemble, CLASSES[spec.method])(**arguments)
@@ -171,7 +184,8 @@ def _check_finite(networks: Sequence[Normalised], spec: EnsembleSpec) -> None:
     for i, network in enumerate(networks, start=1):
         if not all(bool(torch.isfinite(v).all()) for v in network.state_dict().values()):
             raise TrainingError(
-                f"the weights of network {i} of {spec.method} are not finite (learning rate {spec.lr:g}); a lower lr, "
+                f"the weights of network {i} of {spec.method} are not finite (learning rate "
+                f"{spec.lr:g}); a lower lr, "
                 "use_reduction_sum: false (boosting) or amp: off helps"
             )
 
@@ -194,7 +208,10 @@ class _UnitPixels(nn.Module):
 
 @dataclass
 class _Watch:
-    """Counts what torchensemble draws, for it tells nothing itself; every pass over the train rows is an epoch."""
+    """Counts what torchensemble draws, for it tells nothing itself.
+
+    Every pass over the train rows is an epoch.
+    """
 
     spec: EnsembleSpec
     n_rows: int
@@ -215,11 +232,14 @@ class _Watch:
         loss = float(torch.stack(self.losses).mean()) if self.losses else None
         if loss is not None and not np.isfinite(loss):
             raise TrainingError(
-                f"the loss of {self.spec.method} is not finite in pass {len(self.history) + 1} of {self.spec.passes} "
+                f"the loss of {self.spec.method} is not finite in pass {len(self.history) + 1} of "
+                f"{self.spec.passes} "
                 f"(learning rate {self.spec.lr:g}); a lower lr or amp: off helps"
             )
         now = time.perf_counter()
-        record = EpochRecord(len(self.history) + 1, self.spec.passes, loss, self.spec.lr, now - self.began)
+        record = EpochRecord(
+            len(self.history) + 1, self.spec.passes, loss, self.spec.lr, now - self.began
+        )
         self.history.append(record)
         self.losses, self.drawn, self.began = [], 0, now
         if self.on_epoch is not None:
@@ -242,9 +262,14 @@ class _Watched(nn.Module):
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):
-    """The train rows, given out a batch at a time; how an image is augmented depends on when it is drawn."""
+    """The train rows, given out a batch at a time.
 
-    def __init__(self, data: FoldData, augment: Augment | None, key: tuple[int, ...], watch: _Watch) -> None:
+    How an image is augmented depends on when it is drawn.
+    """
+
+    def __init__(
+        self, data: FoldData, augment: Augment | None, key: tuple[int, ...], watch: _Watch
+    ) -> None:
         self.classes = range(data.classes)
         self._rows = data.train_rows
         self._data = data
@@ -264,7 +289,9 @@ class _Images(Dataset[tuple[Tensor, Tensor]]):
         pixels = self._data.pixels[rows]
         if self._augment is not None:
             seeds = [sample_seed(*self._key, self._n_draws, int(row)) for row in rows]
-            pixels = np.stack([self._augment(image, s) for image, s in zip(pixels, seeds, strict=True)])
+            pixels = np.stack(
+                [self._augment(image, s) for image, s in zip(pixels, seeds, strict=True)]
+            )
         images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
         return images.to(torch.float32).div_(255), torch.from_numpy(self._data.targets[rows])
 

@@ -1,7 +1,7 @@
 """Training one fold: pixels and labels in, a network out.
 
-Everything random is derived from seed, fold, epoch and sample, so that a fold that was interrupted ends with the same
-bits as one that was not.
+Everything random is derived from seed, fold, epoch and sample, so that a fold that was interrupted
+ends with the same bits as one that was not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from ensembler.errors import RequestError, TrainingError
 from ensembler.metrics import is_better
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.compiled import compiler_faults
-from ensembler.networks.devices import autocast, autocast_type, loader_processes, pick_device, place_for_training
+from ensembler.networks.devices import (
+    autocast,
+    autocast_type,
+    loader_processes,
+    pick_device,
+    place_for_training,
+)
 from ensembler.networks.memory import memory_advice
 from ensembler.training.averages import FurtherWeights
 from ensembler.training.batches import BatchSource, epoch_batches
@@ -53,9 +59,10 @@ from ensembler.training.validation import validate
 class EpochRecord:
     """One epoch of a fold.
 
-    `loss` is that on the train rows when it is known, `lr` the learning rate at the epoch's first step, `score` and
-    `valid_loss` are accuracy (of several labels at once of whole sets) and log loss on the validation rows, None after
-    epochs that were not validated; `judged` is the value of the metric that chooses the epoch, where one is chosen.
+    `loss` is that on the train rows when it is known, `lr` the learning rate at the epoch's first
+    step, `score` and `valid_loss` are accuracy (of several labels at once of whole sets) and log
+    loss on the validation rows, None after epochs that were not validated; `judged` is the value of
+    the metric that chooses the epoch, where one is chosen.
     """
 
     epoch: int
@@ -69,15 +76,19 @@ class EpochRecord:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; a figure that is not finite becomes None."""
-        return {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in asdict(self).items()}
+        return {
+            k: v if not isinstance(v, float) or math.isfinite(v) else None
+            for k, v in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True)
 class TrainedFold:
     """What a training left, in evaluation mode, and how it came about.
 
-    `networks` by name: last (or ema), and what else was asked for: averages, snapshots, estimators of an ensemble.
-    `chosen_epoch` is the one that the first of them is of, `epochs` names those of the others.
+    `networks` by name: last (or ema), and what else was asked for: averages, snapshots, estimators
+    of an ensemble. `chosen_epoch` is the one that the first of them is of, `epochs` names those of
+    the others.
     """
 
     networks: Mapping[str, Normalised]
@@ -116,14 +127,17 @@ def train_fold(
 ) -> TrainedFold:
     """Train the network of `spec` on the train rows.
 
-    `weights` names the networks that are wanted of the training (default: the member's own, `spec.primary`). With
-    `state_path` the state is kept on disk from time to time and taken up again by a training of the same spec, rows and
-    `identity`, a digest of whatever else counts, such as the augmentation. With `compile: auto`, `compiled` is what was
-    chosen before; None has it measured, and `on_compile_choice` says what counts. Raises TrainingError when the loss
-    is not finite, with epoch and learning rate.
+    `weights` names the networks that are wanted of the training (default: the member's own,
+    `spec.primary`). With `state_path` the state is kept on disk from time to time and taken up
+    again by a training of the same spec, rows and `identity`, a digest of whatever else counts,
+    such as the augmentation. With `compile: auto`, `compiled` is what was chosen before; None has
+    it measured, and `on_compile_choice` says what counts. Raises TrainingError when the loss is not
+    finite, with epoch and learning rate.
     """
     if len(data.train_rows) < 2:
-        raise RequestError(f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from")
+        raise RequestError(
+            f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from"
+        )
     chosen_device = pick_device(device)
     processes = loader_processes(chosen_device) if workers is None else workers
     loader = Loader(processes, chosen_device, on_note)
@@ -132,11 +146,15 @@ def train_fold(
     with (
         own_randomness(chosen_device),
         only_deterministic(spec.deterministic, on_note),
-        memory_advice(batch_size=spec.batch_size, size=size, amp=spec.amp, accumulate=spec.accumulate),
+        memory_advice(
+            batch_size=spec.batch_size, size=size, amp=spec.amp, accumulate=spec.accumulate
+        ),
         nullcontext() if state_path is None else StateKeeper(state_path) as keeper,
     ):
         seed_all(sample_seed(seed, "build", fold))
-        training = _Training.build(spec, data, wanted, identity, augment, seed, fold, chosen_device, loader)
+        training = _Training.build(
+            spec, data, wanted, identity, augment, seed, fold, chosen_device, loader
+        )
         if state_path is not None:
             training.resume(state_path, on_note)
         if not training.is_over:
@@ -144,7 +162,9 @@ def train_fold(
         while not training.is_over:
             training.train_epoch()
             if keeper is not None:
-                keeper.keep(training.state())  # before the validation, so that nothing can take the epoch away
+                keeper.keep(
+                    training.state()
+                )  # before the validation, so that nothing can take the epoch away
             training.validate()
             if on_epoch is not None:
                 on_epoch(training.history[-1])
@@ -212,13 +232,17 @@ class _Training:
             build_mixup(spec, data),
             build_ema(spec, network) if "ema" in wanted else None,
             FurtherWeights(spec, wanted, network),
-            torch.amp.GradScaler(device.type, enabled=autocast_type(spec.amp, device) == torch.float16),
+            torch.amp.GradScaler(
+                device.type, enabled=autocast_type(spec.amp, device) == torch.float16
+            ),
         )
 
     @property
     def job(self) -> str:
         """A fingerprint of what is trained, so that a state is never taken up by another training."""
-        rows = hashlib.sha256(self.data.train_rows.tobytes() + self.data.targets.tobytes()).hexdigest()
+        rows = hashlib.sha256(
+            self.data.train_rows.tobytes() + self.data.targets.tobytes()
+        ).hexdigest()
         augment = self.spec.model_dump(mode="json", include={"augment"})
         content = [
             self.spec.decisive_options | augment,
@@ -242,7 +266,9 @@ class _Training:
             return True
         if patience is None or not self.best_epoch:
             return False
-        was_judged = self.history[-1].judged is not None  # with val_interval, the next look may find a better one
+        was_judged = (
+            self.history[-1].judged is not None
+        )  # with val_interval, the next look may find a better one
         return was_judged and done - self.best_epoch >= patience
 
     def compile(
@@ -273,10 +299,15 @@ class _Training:
         steps: int,
         on_choice: Callable[[CompileChoice], bool] | None,
     ) -> tuple[bool, str]:
-        """Whether to compile with compile: auto, and what there is to say about it; an epoch has so many steps."""
+        """Whether to compile with compile: auto, and what there is to say about it.
+
+        An epoch has so many steps.
+        """
         if chosen:  # perhaps on another machine
             return (True, "") if works(self.network, loss) else (False, NOT_COMPILED)
-        choice = choose(self.network, loss, steps * (self.spec.epochs - len(self.history)), self.device)
+        choice = choose(
+            self.network, loss, steps * (self.spec.epochs - len(self.history)), self.device
+        )
         return choice.compiled if on_choice is None else on_choice(choice), choice.text
 
     def _source(self, epoch: int) -> BatchSource:
@@ -298,7 +329,9 @@ class _Training:
         self._learn(frozen)
         loss, lr = self._train(source, epoch)
         self.further.after_epoch(epoch, self.network)
-        self.history.append(EpochRecord(epoch, self.spec.epochs, loss, lr, time.perf_counter() - began))
+        self.history.append(
+            EpochRecord(epoch, self.spec.epochs, loss, lr, time.perf_counter() - began)
+        )
 
     def validate(self) -> None:
         """Look at the validation rows after the epoch that was trained last, where something asks for it."""
@@ -309,7 +342,9 @@ class _Training:
         found = validate(self._predictor, self.spec, self.data, self.device)
         seconds = record.seconds + time.perf_counter() - began
         judged = found.judged if self.spec.chooses else None
-        record = replace(record, seconds=seconds, score=found.score, valid_loss=found.loss, judged=judged)
+        record = replace(
+            record, seconds=seconds, score=found.score, valid_loss=found.loss, judged=judged
+        )
         self.history[-1] = record
         self._remember_best(record)
 
@@ -319,7 +354,9 @@ class _Training:
 
     @property
     def _predictor(self) -> nn.Module:
-        return self.ema.module if self.ema is not None and self.spec.primary == "ema" else self.network
+        return (
+            self.ema.module if self.ema is not None and self.spec.primary == "ema" else self.network
+        )
 
     def _freeze(self, frozen: bool) -> None:
         if not self.spec.freeze_epochs:
@@ -334,7 +371,8 @@ class _Training:
     def _learn(self, frozen: bool) -> None:
         """Put the network into training mode; of a frozen backbone the head alone.
 
-        The statistics of its batch norms stay as they are, like its weights, and its dropout does nothing.
+        The statistics of its batch norms stay as they are, like its weights, and its dropout does
+        nothing.
         """
         self.network.train()
         if frozen:
@@ -367,7 +405,8 @@ class _Training:
 
     def _learn_from(self, pixels: Tensor, targets: Tensor, in_group: int) -> Tensor:
         """Add the gradients of a batch, one of `in_group` that are summed; its loss."""
-        # Another batch size would be compiled anew, so the last batch of an epoch goes through the plain network.
+        # Another batch size would be compiled anew, so the last batch of an epoch goes through the
+        # plain network.
         whole = len(targets) == self.spec.batch_size
         network = self.compiled if whole and self.compiled is not None else self.network
         loss = self._loss(pixels, targets, network)
@@ -377,7 +416,10 @@ class _Training:
 
     def _loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
         images, soft = mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
-        with autocast(autocast_type(self.spec.amp, self.device), self.device), _enough_for_batch_norms(len(images)):
+        with (
+            autocast(autocast_type(self.spec.amp, self.device), self.device),
+            _enough_for_batch_norms(len(images)),
+        ):
             logits = network(images)
         # The loss is summed in float32, whatever the network computed in.
         loss: Tensor = self.criterion(logits.float(), soft)
@@ -405,7 +447,8 @@ class _Training:
     def _check_finite(self, total: Tensor, epoch: int) -> None:
         if not bool(torch.isfinite(total)):
             raise TrainingError(
-                f"the loss is not finite in epoch {epoch} (learning rate {self._lr:g}); a lower lr, clip_grad: 1 or "
+                f"the loss is not finite in epoch {epoch} (learning rate {self._lr:g}); a lower "
+                "lr, clip_grad: 1 or "
                 "amp: off helps"
             )
 
@@ -430,7 +473,9 @@ class _Training:
             found.setdefault("ema", self.ema.module)
         data = self.data
         seed_all(sample_seed(self.seed, self.fold, "batch norms"))
-        found |= self.further.networks(self.network, data.pixels, data.train_rows, self.spec.batch_size)
+        found |= self.further.networks(
+            self.network, data.pixels, data.train_rows, self.spec.batch_size
+        )
         networks: dict[str, Normalised] = {}
         for name in self.wanted:
             network = found[name].eval()
@@ -460,7 +505,9 @@ class _Training:
         state = read_state(path, self.job)
         if state is None:
             if path.is_file() and on_note is not None:
-                on_note("the state on disk is damaged or of another training; the fold starts again")
+                on_note(
+                    "the state on disk is damaged or of another training; the fold starts again"
+                )
             return
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -485,10 +532,15 @@ def _enough_for_batch_norms(n_images: int) -> Iterator[None]:
         if n_images > 1:
             raise
         raise TrainingError(
-            f"a batch of one image is too few for the network's batch norms ({error}); batch_size: 2 or more is needed"
+            f"a batch of one image is too few for the network's batch norms ({error}); batch_size: "
+            "2 or more is needed"
         ) from error
 
 
 def _head(backbone: Any) -> tuple[nn.Module, ...]:
-    head = backbone.get_classifier() if hasattr(backbone, "get_classifier") else list(backbone.children())[-1]
+    head = (
+        backbone.get_classifier()
+        if hasattr(backbone, "get_classifier")
+        else list(backbone.children())[-1]
+    )
     return head if isinstance(head, tuple) else (head,)

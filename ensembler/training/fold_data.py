@@ -14,11 +14,12 @@ from ensembler.data.pixels import Pixels
 class FoldData:
     """What a fold is trained on.
 
-    `pixels` uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `train_rows` and `valid_rows`
-    positions among the images; `valid_rows` may be empty. Of several tasks `targets` is `[images, tasks]`, `tasks` the
-    number of classes of each, and `classes` their sum. A task whose number is in `multi_label` has several labels at
-    once, and in the place of one column of targets one for each class, 0 or 1 (-1 = unknown). `balance` `[images]` are
-    the labels that a sampler balances (default: the targets), `weights` `[images]` those of sampler: weights; `names`
+    `pixels` uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `train_rows` and
+    `valid_rows` positions among the images; `valid_rows` may be empty. Of several tasks `targets`
+    is `[images, tasks]`, `tasks` the number of classes of each, and `classes` their sum. A task
+    whose number is in `multi_label` has several labels at once, and in the place of one column of
+    targets one for each class, 0 or 1 (-1 = unknown). `balance` `[images]` are the labels that a
+    sampler balances (default: the targets), `weights` `[images]` those of sampler: weights; `names`
     the class names of each task.
     """
 

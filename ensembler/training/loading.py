@@ -1,9 +1,9 @@
 """Batches on their way to the device: made by this process or by loader processes, and never waited for in vain.
 
-Loader processes hand pixels over in shared memory. Containers often have little of it (Docker's default is 64 MB), and
-torch's own loader then waits for ever, because the error ends a thread of the loader process. Here each batch is put
-into shared memory where an error can be seen, and goes through a pipe when there is no room: slower, with the same
-pixels.
+Loader processes hand pixels over in shared memory. Containers often have little of it (Docker's
+default is 64 MB), and torch's own loader then waits for ever, because the error ends a thread of
+the loader process. Here each batch is put into shared memory where an error can be seen, and goes
+through a pipe when there is no room: slower, with the same pixels.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ SHARED_MEMORY = "/dev/shm"  # where Linux keeps what processes share
 PATIENCE = 600.0  # seconds that a batch may take a loader process
 
 _NO_ROOM = (
-    f"there is too little shared memory ({SHARED_MEMORY}) for the batches of the loader processes: they go through "
+    f"there is too little shared memory ({SHARED_MEMORY}) for the batches of the loader processes: "
+    "they go through "
     "pipes, which is slower; a container has more when it is started with --shm-size=1g"
 )
 _ADVICE = (
-    "--workers 0 makes the batches in the training process; a container has more shared memory when it is started "
+    "--workers 0 makes the batches in the training process; a container has more shared memory "
+    "when it is started "
     "with --shm-size=1g"
 )
 OnNote = Callable[[str], None]
@@ -56,7 +58,10 @@ class Loader:
 
     @contextlib.contextmanager
     def batches(self, source: BatchSource) -> Iterator[Iterator[Batch]]:
-        """Open the batches of `source`; a loader process that dies or hangs while they are used is a TrainingError."""
+        """Open the batches of `source`.
+
+        A loader process that dies or hangs while they are used is a TrainingError.
+        """
         processes = self._start(source) if self.workers else None
         if processes is None:
             yield self._on_device(source, (source[i] for i in range(len(source))))
@@ -70,7 +75,8 @@ class Loader:
             raise found from error
 
     def _start(self, source: BatchSource) -> Any:
-        # A generator of its own: the loader would draw from the global one, and dropout would see it.
+        # A generator of its own: the loader would draw from the global one, and dropout would see
+        # it.
         own = torch.Generator()
         loader = DataLoader(
             _InLoader(source),
@@ -84,7 +90,10 @@ class Loader:
         try:
             return iter(loader)
         except OSError as error:  # no room for a semaphore, or no further process allowed
-            self._say(f"loader processes cannot be started ({error}); the training process makes the batches")
+            self._say(
+                f"loader processes cannot be started ({error}); the training process makes the "
+                "batches"
+            )
             return None
 
     def _received(self, processes: Iterator[Any]) -> Iterator[Batch | EnsemblerError]:
@@ -97,7 +106,9 @@ class Loader:
             except RuntimeError as error:
                 if time.monotonic() - began < PATIENCE:
                     raise
-                raise TrainingError(f"no loader process made a batch within {PATIENCE:.0f} s; {_ADVICE}") from error
+                raise TrainingError(
+                    f"no loader process made a batch within {PATIENCE:.0f} s; {_ADVICE}"
+                ) from error
             yield made if isinstance(made, EnsemblerError) else self._as_tensors(*made)
 
     def _as_tensors(self, pixels: Tensor | NDArray[np.uint8], targets: NDArray[np.int64]) -> Batch:
@@ -107,7 +118,9 @@ class Loader:
         # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
         return pixels.permute(0, 3, 1, 2), torch.from_numpy(targets)
 
-    def _on_device(self, source: BatchSource, batches: Iterator[Batch | EnsemblerError]) -> Iterator[Batch]:
+    def _on_device(
+        self, source: BatchSource, batches: Iterator[Batch | EnsemblerError]
+    ) -> Iterator[Batch]:
         early = copies_early(self.device)
         for i, made in enumerate(batches):
             if isinstance(made, EnsemblerError):
@@ -133,7 +146,9 @@ class _InLoader(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[Tensor | NDArray[np.uint8], NDArray[np.int64]] | EnsemblerError:
+    def __getitem__(
+        self, index: int
+    ) -> tuple[Tensor | NDArray[np.uint8], NDArray[np.int64]] | EnsemblerError:
         made = self.source[index]
         if isinstance(made, EnsemblerError):
             return made

@@ -15,11 +15,13 @@ from ensembler.training.spec import TrainingSpec
 BETA = 0.999  # of the effective number of samples
 
 
-def build_loss(spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequence[str] | None = None) -> nn.Module:
+def build_loss(
+    spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequence[str] | None = None
+) -> nn.Module:
     """The loss of one task from logits `[batch, classes]` and labels `[batch]` (or soft labels when images are mixed).
 
-    `counts` `[classes]` are the train rows of each class. Raises UnknownNameError for a class that `class_weights`
-    names and the task does not have.
+    `counts` `[classes]` are the train rows of each class. Raises UnknownNameError for a class that
+    `class_weights` names and the task does not have.
     """
     from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
@@ -39,10 +41,13 @@ def build_loss(spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequence[
     return nn.CrossEntropyLoss(weight=weights, label_smoothing=0.0 if mixes else spec.smoothing)
 
 
-def class_weights(spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequence[str] | None) -> Tensor | None:
-    """The weight of each class `[classes]`, on average 1 over the train rows; None when all weigh the same.
+def class_weights(
+    spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequence[str] | None
+) -> Tensor | None:
+    """The weight of each class `[classes]`, on average 1 over the train rows.
 
-    balanced is 1 / n; effective is (1 - b) / (1 - b^n) with b = 0.999 (Cui et al., 2019).
+    None when all weigh the same. balanced is 1 / n; effective is (1 - b) / (1 - b^n) with b = 0.999
+    (Cui et al., 2019).
     """
     if spec.class_weights == "none":
         return None
@@ -52,33 +57,44 @@ def class_weights(spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequen
         for name in spec.class_weights:
             if name not in names:
                 raise UnknownNameError("class in class_weights", name, names)
-        return torch.tensor([spec.class_weights.get(name, 1.0) for name in names], dtype=torch.float32)
+        return torch.tensor(
+            [spec.class_weights.get(name, 1.0) for name in names], dtype=torch.float32
+        )
     weights = 1 / n if spec.class_weights == "balanced" else (1 - BETA) / (1 - BETA**n)
     return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
 
 
-def build_label_set_loss(spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequence[str] | None) -> nn.Module:
+def build_label_set_loss(
+    spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequence[str] | None
+) -> nn.Module:
     """The loss of a multi-label task from logits `[batch, classes]` and labels, 0 or 1 (or mixed), of the same shape.
 
-    `labels` `[rows, classes]` are those of the train rows. cross_entropy and bce are the same here: that of each label.
-    Raises UnknownNameError as `build_loss` does.
+    `labels` `[rows, classes]` are those of the train rows. cross_entropy and bce are the same here:
+    that of each label. Raises UnknownNameError as `build_loss` does.
     """
     from timm.loss import AsymmetricLossMultiLabel, BinaryCrossEntropy
 
     positive, smoothing = label_weights(spec, labels, classes), spec.smoothing
     if spec.loss == "asymmetric":
-        return LabelSetLoss(AsymmetricLossMultiLabel(smoothing=smoothing, reduction="mean", pos_weight=positive))
+        return LabelSetLoss(
+            AsymmetricLossMultiLabel(smoothing=smoothing, reduction="mean", pos_weight=positive)
+        )
     if spec.loss == "focal":
         return LabelSetLoss(FocalLabels(spec.focal_gamma, positive))
     if spec.loss == "soft_f1":
         return LabelSetLoss(SoftF1(torch.sigmoid))
-    return LabelSetLoss(BinaryCrossEntropy(smoothing=smoothing, smooth_dense=True, pos_weight=positive))
+    return LabelSetLoss(
+        BinaryCrossEntropy(smoothing=smoothing, smooth_dense=True, pos_weight=positive)
+    )
 
 
-def label_weights(spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequence[str] | None) -> Tensor | None:
-    """How much more it counts that a row has a label than that it has not `[classes]`; None when both count alike.
+def label_weights(
+    spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequence[str] | None
+) -> Tensor | None:
+    """How much more it counts that a row has a label than that it has not `[classes]`.
 
-    balanced is the ratio of rows without the label to rows with it, effective that of their effective numbers.
+    None when both count alike. balanced is the ratio of rows without the label to rows with it,
+    effective that of their effective numbers.
     """
     if spec.class_weights == "none":
         return None
@@ -86,7 +102,11 @@ def label_weights(spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequen
         return class_weights(spec, labels.sum(axis=0), classes)
     having = np.maximum(labels.sum(axis=0), 1).astype(np.float64)
     lacking = np.maximum(len(labels) - having, 1)
-    ratio = lacking / having if spec.class_weights == "balanced" else (1 - BETA**lacking) / (1 - BETA**having)
+    ratio = (
+        lacking / having
+        if spec.class_weights == "balanced"
+        else (1 - BETA**lacking) / (1 - BETA**having)
+    )
     return torch.tensor(ratio, dtype=torch.float32)
 
 
@@ -139,15 +159,20 @@ class FocalLabels(FocalLoss):
 class BalancedSoftmax(nn.Module):
     """Cross entropy of logits moved by tau times the log share of each class (Ren et al., 2020; Menon et al., 2021).
 
-    The network learns what speaks for a class beyond how frequent it is; its plain logits suit balanced metrics.
+    The network learns what speaks for a class beyond how frequent it is; its plain logits suit
+    balanced metrics.
     """
 
     shift: Tensor
 
-    def __init__(self, counts: NDArray[np.int64], tau: float, weight: Tensor | None, smoothing: float) -> None:
+    def __init__(
+        self, counts: NDArray[np.int64], tau: float, weight: Tensor | None, smoothing: float
+    ) -> None:
         super().__init__()
         share = np.maximum(counts, 1) / np.maximum(counts, 1).sum()
-        self.register_buffer("shift", torch.tensor(tau * np.log(share), dtype=torch.float32), persistent=False)
+        self.register_buffer(
+            "shift", torch.tensor(tau * np.log(share), dtype=torch.float32), persistent=False
+        )
         self.loss = nn.CrossEntropyLoss(weight=weight, label_smoothing=smoothing)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -166,7 +191,11 @@ class SoftF1(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch; labels may be positions `[batch]` or soft `[batch, classes]`."""
         probs = torch.softmax(logits, dim=1) if self.activation is None else self.activation(logits)
-        wanted = targets if targets.ndim == 2 else nn.functional.one_hot(targets, logits.shape[1]).to(probs.dtype)
+        wanted = (
+            targets
+            if targets.ndim == 2
+            else nn.functional.one_hot(targets, logits.shape[1]).to(probs.dtype)
+        )
         hits = (probs * wanted).sum(dim=0)
         sizes, present = probs.sum(dim=0) + wanted.sum(dim=0), wanted.sum(dim=0) > 0
         return 1 - (2 * hits[present] / sizes[present]).mean()
@@ -191,7 +220,8 @@ class TaskLosses(nn.Module):
         self.sizes = list(sizes)
         self.weights = list(weights)
         self.columns = list(columns or [1] * len(self.sizes))
-        # Looking for unknown labels waits for the device; where there are none nothing is looked for.
+        # Looking for unknown labels waits for the device; where there are none nothing is looked
+        # for.
         self.all_known = list(all_known or [False] * len(self.sizes))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -207,5 +237,7 @@ class TaskLosses(nn.Module):
                 if not bool(known.any()):
                     continue
                 part, wanted = part[known], wanted[known]
-            total = total + weight * loss(part, wanted if isinstance(loss, LabelSetLoss) else wanted[:, 0])
+            total = total + weight * loss(
+                part, wanted if isinstance(loss, LabelSetLoss) else wanted[:, 0]
+            )
         return total

@@ -1,4 +1,7 @@
-"""The parts of a training that timm makes: optimizer, schedule, mixing of images, averaged weights; and the loss."""
+"""The parts of a training that timm makes: optimizer, schedule, mixing of images, averaged weights.
+
+And the loss.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,9 @@ def build_scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates:
         cycle_limit=cycles,
         cycle_decay=1.0,
         decay_epochs=spec.decay_epochs or max(1, spec.epochs // 3),
-        decay_rate=spec.decay_rate if spec.sched == "step" else 1.0,  # of poly it is the power: a straight line
+        decay_rate=spec.decay_rate
+        if spec.sched == "step"
+        else 1.0,  # of poly it is the power: a straight line
         warmup_epochs=spec.warmup_epochs,
         warmup_lr=spec.lr / 100,
         min_lr=spec.min_lr,
@@ -90,14 +95,19 @@ def build_mixup(spec: MemberSpec, data: FoldData) -> Any:
     # Sets of labels are mixed by the shares of their rows, each row being a class of its own.
     several = bool(data.multi_label)
     classes, smoothing = (spec.batch_size + 1, 0.0) if several else (data.classes, spec.smoothing)
-    return Mixup(mixup_alpha=spec.mixup, cutmix_alpha=spec.cutmix, label_smoothing=smoothing, num_classes=classes)
+    return Mixup(
+        mixup_alpha=spec.mixup,
+        cutmix_alpha=spec.cutmix,
+        label_smoothing=smoothing,
+        num_classes=classes,
+    )
 
 
 def mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Mix a batch `[n, channels, height, width]`; the labels `[n]` become shares `[n, classes]`.
 
-    Sets of labels `[n, classes]`, 0 or 1, are mixed as the images are. timm mixes pairs: of an odd batch the last image
-    stays as it is.
+    Sets of labels `[n, classes]`, 0 or 1, are mixed as the images are. timm mixes pairs: of an odd
+    batch the last image stays as it is.
     """
     if targets.ndim == 2:
         rows = torch.arange(len(targets), device=targets.device)
@@ -108,7 +118,9 @@ def mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         mixed: tuple[Tensor, Tensor] = mixup(images, targets)
         return mixed
     hot = nn.functional.one_hot(targets[even:], mixup.num_classes).to(images.dtype)
-    hot = hot * (1 - mixup.label_smoothing) + mixup.label_smoothing / mixup.num_classes  # as timm smooths the pairs
+    hot = (
+        hot * (1 - mixup.label_smoothing) + mixup.label_smoothing / mixup.num_classes
+    )  # as timm smooths the pairs
     if not even:
         return images, hot
     first, soft = mixup(images[:even], targets[:even])

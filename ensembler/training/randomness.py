@@ -35,7 +35,9 @@ def own_randomness(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def only_deterministic(wanted: bool, on_note: Callable[[str], None] | None = None) -> Iterator[None]:
+def only_deterministic(
+    wanted: bool, on_note: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Let torch use deterministic algorithms while the block runs, when that is wanted.
 
     Of operations that have none, torch computes the usual form, and `on_note` hears of each once.
@@ -43,8 +45,13 @@ def only_deterministic(wanted: bool, on_note: Callable[[str], None] | None = Non
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what older versions of torch want for CUDA
-    before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # what older versions of torch want for CUDA
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         with warnings.catch_warnings(), _notes_instead(on_note):
@@ -69,7 +76,8 @@ def _notes_instead(on_note: Callable[[str], None] | None) -> Iterator[None]:
         elif on_note is not None and found["operation"] not in told:
             told.add(found["operation"])
             on_note(
-                f"deterministic: {found['operation']} has no deterministic form here; equal seeds may differ a little"
+                f"deterministic: {found['operation']} has no deterministic form here; equal seeds "
+                "may differ a little"
             )
 
     warnings.showwarning = note

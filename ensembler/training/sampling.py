@@ -28,12 +28,13 @@ def draw_rows(
     rng: np.random.Generator,
     weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.int64]:
-    """The rows `[epoch]` of one epoch, drawn from `rows` with their `labels`; `weights` are those of sampler weights.
+    """The rows `[epoch]` of one epoch, drawn from `rows` with their `labels`.
 
-    balanced, sqrt and effective keep the epoch's length and draw a row with probability 1/n, 1/sqrt(n) or 1/(effective
-    n) of its class; up repeats rows until every class has as many as the largest, down keeps as many as the smallest.
-    Rows without a label (-1) are no class: they are drawn with the mean chance, or once. Raises RequestError when no
-    row has a weight.
+    `weights` are those of sampler weights. balanced, sqrt and effective keep the epoch's length and
+    draw a row with probability 1/n, 1/sqrt(n) or 1/(effective n) of its class; up repeats rows
+    until every class has as many as the largest, down keeps as many as the smallest. Rows without a
+    label (-1) are no class: they are drawn with the mean chance, or once. Raises RequestError when
+    no row has a weight.
     """
     if sampler == "none":
         return rows
@@ -46,10 +47,15 @@ def draw_rows(
     if sampler == "weights":
         assert weights is not None
         if not weights.sum() > 0:
-            raise RequestError("sampler: weights: the weights of the train rows sum to 0; give some of them a weight")
+            raise RequestError(
+                "sampler: weights: the weights of the train rows sum to 0; give some of them a "
+                "weight"
+            )
         return _systematic(rows, weights, rng)
     n = counts.astype(np.float64)
-    per_class = {"balanced": 1 / n, "sqrt": n**-0.5, "effective": (1 - BETA) / (1 - BETA**n)}[sampler]
+    per_class = {"balanced": 1 / n, "sqrt": n**-0.5, "effective": (1 - BETA) / (1 - BETA**n)}[
+        sampler
+    ]
     chances = np.full(len(rows), (per_class * n).sum() / n.sum())
     chances[known] = per_class[index]
     return _systematic(rows, chances, rng)
@@ -61,8 +67,11 @@ def _resize(rows: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDA
     return np.concatenate(repeats)[:size]
 
 
-def _systematic(rows: NDArray[np.int64], chances: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    # One random start and equal steps: a row comes as often as its chance says, up to one, so classes hit their shares.
+def _systematic(
+    rows: NDArray[np.int64], chances: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    # One random start and equal steps: a row comes as often as its chance says, up to one, so
+    # classes hit their shares.
     order = rng.permutation(len(rows))
     edges = np.cumsum(chances[order])
     points = (np.arange(len(rows)) + rng.random()) * (edges[-1] / len(rows))

@@ -16,7 +16,9 @@ def average_weights(networks: Sequence[Normalised]) -> Normalised:
     The statistics of batch norms are averaged like weights and should be taken anew afterwards.
     """
     # On the processor: other devices, such as MPS, may have no double precision.
-    states = [{name: value.cpu() for name, value in network.state_dict().items()} for network in networks]
+    states = [
+        {name: value.cpu() for name, value in network.state_dict().items()} for network in networks
+    ]
     mean = {
         name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(first.dtype)
         if first.is_floating_point()

@@ -1,7 +1,7 @@
 """What a recipe may say about a member: its networks and how they are trained, in timm's words.
 
-A member's `method` says how it comes about: K-fold networks of our own loop (`kfold`, the default), an ensemble that
-torchensemble trains in every fold, or a soup of other members' weights.
+A member's `method` says how it comes about: K-fold networks of our own loop (`kfold`, the default),
+an ensemble that torchensemble trains in every fold, or a soup of other members' weights.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ import math
 import re
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from ensembler.data.spec import AugmentSpec
 from ensembler.errors import nearest
@@ -28,7 +36,10 @@ EnsembleMethod = Literal[
     "adversarial_training",
     "fast_geometric",
 ]
-BOOSTING = ("gradient_boosting", "soft_gradient_boosting")  # their networks are terms of a sum: alone they mean nothing
+BOOSTING = (
+    "gradient_boosting",
+    "soft_gradient_boosting",
+)  # their networks are terms of a sum: alone they mean nothing
 # Options that count only where another one has a certain value.
 OPTIONS_NEED = {
     "tau": ("loss", "balanced_softmax"),
@@ -44,10 +55,14 @@ AVERAGE = re.compile(r"^last_(?P<epochs>\d+)$")
 class TrainingSpec(NetworkSpec):
     """What every trained member may say."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True
+    )
 
     target: str | tuple[str, ...] | None = Field(
-        None, description="The target it predicts (default: the label), or several, with a head for each."
+        None,
+        description="The target it predicts (default: the label), or several, with a head for "
+        "each.",
     )
     size: int | None = Field(None, ge=8, le=2048, description="Input size of this member alone.")
     augment: AugmentSpec | None = Field(None, description="Augmentation of this member alone.")
@@ -56,26 +71,42 @@ class TrainingSpec(NetworkSpec):
     opt: str = Field("adamw", description="Optimizer, by timm's name.")
     lr: float = Field(1e-3, gt=0, description="Learning rate at its peak.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay; none on biases and norms.")
-    momentum: float | None = Field(None, ge=0, lt=1, description="Momentum, for optimizers that have one.")
+    momentum: float | None = Field(
+        None, ge=0, lt=1, description="Momentum, for optimizers that have one."
+    )
     sched: str = Field(
-        "cosine", description="Learning-rate schedule: cosine, tanh, poly (a straight line), step or none."
+        "cosine",
+        description="Learning-rate schedule: cosine, tanh, poly (a straight line), step or none.",
     )
     min_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the schedule.")
-    loss: Literal["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1", "asymmetric"] = Field(
-        "cross_entropy",
-        description="Loss; bce is one-against-rest, balanced_softmax adjusts logits by how frequent classes are. Of a "
-        "multi-label target cross_entropy and bce are the same, and asymmetric (Ridnik et al., 2021) is for it alone.",
+    loss: Literal["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1", "asymmetric"] = (
+        Field(
+            "cross_entropy",
+            description="Loss; bce is one-against-rest, balanced_softmax adjusts logits by how "
+            "frequent classes are. Of a "
+            "multi-label target cross_entropy and bce are the same, and asymmetric (Ridnik et al., "
+            "2021) is for it alone.",
+        )
     )
     class_weights: Literal["none", "balanced", "effective"] | dict[str, float] = Field(
-        "none", description="Weights of classes in the loss: by frequency, by effective number, or by name."
+        "none",
+        description="Weights of classes in the loss: by frequency, by effective number, or by "
+        "name.",
     )
-    focal_gamma: float = Field(2.0, ge=0, description="How little rows that are right count in loss: focal.")
-    tau: float = Field(1.0, ge=0, description="How far loss: balanced_softmax takes the frequency out.")
+    focal_gamma: float = Field(
+        2.0, ge=0, description="How little rows that are right count in loss: focal."
+    )
+    tau: float = Field(
+        1.0, ge=0, description="How far loss: balanced_softmax takes the frequency out."
+    )
     smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
     amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="Mixed precision.")
     seed: int | None = Field(None, ge=0, description="Seed of this member (default: the recipe's).")
     seeds: int = Field(
-        1, ge=1, le=100, description="Trainings of every fold with different seeds: members NAME-s1, NAME-s2, ..."
+        1,
+        ge=1,
+        le=100,
+        description="Trainings of every fold with different seeds: members NAME-s1, NAME-s2, ...",
     )
 
     def _says(self, option: str) -> bool:
@@ -86,9 +117,14 @@ class TrainingSpec(NetworkSpec):
     def _check_training(self) -> TrainingSpec:
         for option, (other, wanted) in OPTIONS_NEED.items():
             if self._says(option) and getattr(self, other) != wanted:
-                raise ValueError(f"{option} counts only with {other}: {wanted}; here it is {getattr(self, other)}")
+                raise ValueError(
+                    f"{option} counts only with {other}: {wanted}; here it is "
+                    f"{getattr(self, other)}"
+                )
         if self.pretrained and self.checkpoint is not None:
-            raise ValueError("pretrained: true and checkpoint both say where the weights come from; keep one")
+            raise ValueError(
+                "pretrained: true and checkpoint both say where the weights come from; keep one"
+            )
         for option, unset, losses in (
             ("smoothing", self.smoothing == 0, ("focal", "soft_f1")),
             ("class_weights", self.class_weights == "none", ("soft_f1",)),
@@ -96,10 +132,17 @@ class TrainingSpec(NetworkSpec):
             if not unset and self.loss in losses:
                 raise ValueError(f"{option} has no meaning with loss: {self.loss}; leave one out")
         if isinstance(self.class_weights, dict) and len(self.targets) > 1:
-            raise ValueError("class_weights by name are for one target; use balanced or effective for several")
+            raise ValueError(
+                "class_weights by name are for one target; use balanced or effective for several"
+            )
         given = self.class_weights.values() if isinstance(self.class_weights, dict) else ()
-        if given and (any(not (math.isfinite(weight) and weight >= 0) for weight in given) or not any(given)):
-            raise ValueError(f"class_weights {self.class_weights} should be finite, not negative and not all zero")
+        if given and (
+            any(not (math.isfinite(weight) and weight >= 0) for weight in given) or not any(given)
+        ):
+            raise ValueError(
+                f"class_weights {self.class_weights} should be finite, not negative and not all "
+                "zero"
+            )
         if len(set(self.targets)) != len(self.targets):
             raise ValueError(f"target {list(self.targets)} names one twice")
         return self
@@ -112,7 +155,13 @@ class TrainingSpec(NetworkSpec):
     @property
     def targets(self) -> tuple[str, ...]:
         """The targets it names; empty for the label."""
-        return () if self.target is None else (self.target,) if isinstance(self.target, str) else self.target
+        return (
+            ()
+            if self.target is None
+            else (self.target,)
+            if isinstance(self.target, str)
+            else self.target
+        )
 
     @property
     def mixes(self) -> bool:
@@ -123,12 +172,18 @@ class TrainingSpec(NetworkSpec):
 class MemberSpec(TrainingSpec):
     """A network for each fold, trained by our own loop."""
 
-    method: Literal["kfold"] = Field("kfold", description="How it is trained; see below for the others.")
+    method: Literal["kfold"] = Field(
+        "kfold", description="How it is trained; see below for the others."
+    )
     loss_weights: dict[str, float] | None = Field(
         None, description="Of several targets, how much the loss of each counts (default: 1)."
     )
-    accumulate: int = Field(1, ge=1, description="Steps whose gradients are summed before the optimizer moves.")
-    layer_decay: float | None = Field(None, gt=0, le=1, description="Each layer's lr is this times the next one's.")
+    accumulate: int = Field(
+        1, ge=1, description="Steps whose gradients are summed before the optimizer moves."
+    )
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="Each layer's lr is this times the next one's."
+    )
     decay_epochs: int | None = Field(
         None, ge=1, description="sched: step: epochs between two falls (default: a third)."
     )
@@ -138,60 +193,81 @@ class MemberSpec(TrainingSpec):
     freeze_epochs: int = Field(0, ge=0, description="Epochs in which only the head learns.")
     sampler: Sampler = Field(
         "none",
-        description="Rows of an epoch: balanced draws classes equally often, sqrt and effective less so; up repeats, "
+        description="Rows of an epoch: balanced draws classes equally often, sqrt and effective "
+        "less so; up repeats, "
         "down leaves out; weights uses data.weight.",
     )
     sampler_target: str | None = Field(
-        None, description="The target whose classes are balanced (default: its own; the label when it has several)."
+        None,
+        description="The target whose classes are balanced (default: its own; the label when it "
+        "has several).",
     )
     mixup: float = Field(0.0, ge=0, description="Mixup alpha; 0 = none.")
     cutmix: float = Field(0.0, ge=0, description="CutMix alpha; 0 = none.")
-    ema: float | None = Field(None, gt=0, lt=1, description="Decay of averaged weights (EMA), which then predict.")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay of averaged weights (EMA), which then predict."
+    )
     also: tuple[str, ...] = Field(
         (),
-        description="Further members of the same training: ema (NAME-ema, the plain weights then being NAME), swa (the "
+        description="Further members of the same training: ema (NAME-ema, the plain weights then "
+        "being NAME), swa (the "
         "average of the last quarter of the epochs), last_3 (of the last three).",
     )
     swa_lr: float | None = Field(
-        None, gt=0, description="Constant learning rate of the last quarter, for also: [swa] (Izmailov et al., 2018)."
+        None,
+        gt=0,
+        description="Constant learning rate of the last quarter, for also: [swa] (Izmailov et al., "
+        "2018).",
     )
     snapshots: Literal["none", "cyclic"] = Field(
         "none",
-        description="cyclic restarts the schedule, and the end of every cycle is a member: NAME-c1, NAME-c2, ... "
+        description="cyclic restarts the schedule, and the end of every cycle is a member: "
+        "NAME-c1, NAME-c2, ... "
         "(Huang et al., 2017).",
     )
-    cycles: int = Field(3, ge=2, description="How many cycles the epochs are divided into, with snapshots: cyclic.")
+    cycles: int = Field(
+        3, ge=2, description="How many cycles the epochs are divided into, with snapshots: cyclic."
+    )
     as_: Literal["estimators", "ensemble"] = Field(
         "estimators",
         alias="as",
-        description="Whether seeds and snapshots go into the pool one by one, or as one member that averages them.",
+        description="Whether seeds and snapshots go into the pool one by one, or as one member "
+        "that averages them.",
     )
     choose: Literal["last", "best"] = Field(
         "last",
-        description="The epoch that predicts: the last, or the best on the validation fold, which flatters the "
+        description="The epoch that predicts: the last, or the best on the validation fold, which "
+        "flatters the "
         "member's scores: they are of the same rows.",
     )
     patience: int | None = Field(
         None,
         ge=1,
-        description="Early stopping: end after so many epochs without a better one on the validation fold. The best "
+        description="Early stopping: end after so many epochs without a better one on the "
+        "validation fold. The best "
         "epoch predicts, as with choose: best.",
     )
     choose_by: str = Field(
         "log_loss",
-        description="The metric by which choose: best and patience judge an epoch: any that blend.metric takes; of "
+        description="The metric by which choose: best and patience judge an epoch: any that "
+        "blend.metric takes; of "
         "several targets its mean (of log_loss the sum).",
     )
     val_interval: int | None = Field(
         None,
         ge=1,
-        description="Validate every so many epochs, and after the last (default: every epoch with choose: best or "
+        description="Validate every so many epochs, and after the last (default: every epoch with "
+        "choose: best or "
         "patience, otherwise the last alone). Only validated epochs can be the best.",
     )
     compile: Literal["off", "on", "auto"] = Field(
-        "off", description="torch.compile; auto measures at the start whether it pays before the training ends."
+        "off",
+        description="torch.compile; auto measures at the start whether it pays before the training "
+        "ends.",
     )
-    deterministic: bool = Field(False, description="Only deterministic algorithms, where the device has slower ones.")
+    deterministic: bool = Field(
+        False, description="Only deterministic algorithms, where the device has slower ones."
+    )
 
     @property
     def mixes(self) -> bool:
@@ -212,7 +288,8 @@ class MemberSpec(TrainingSpec):
     def decisive_options(self) -> dict[str, Any]:
         """The options that decide what the trained network is, as plain values.
 
-        Left out is what only says which members there are, how fast they are made, or how often they are looked at.
+        Left out is what only says which members there are, how fast they are made, or how often
+        they are looked at.
         """
         options = super().decisive_options
         if self.chooses:
@@ -249,17 +326,26 @@ class MemberSpec(TrainingSpec):
     @model_validator(mode="after")
     def _check(self) -> MemberSpec:
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} should be fewer than epochs {self.epochs}")
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs} should be fewer than epochs {self.epochs}"
+            )
         if self.freeze_epochs > self.epochs:
-            raise ValueError(f"freeze_epochs {self.freeze_epochs} should be at most epochs {self.epochs}")
+            raise ValueError(
+                f"freeze_epochs {self.freeze_epochs} should be at most epochs {self.epochs}"
+            )
         if self.mixes and (len(self.targets) > 1 or self.loss == "focal"):
             what = "several targets" if len(self.targets) > 1 else "loss: focal"
-            raise ValueError(f"mixup and cutmix mix labels, which {what} cannot take; leave one out")
+            raise ValueError(
+                f"mixup and cutmix mix labels, which {what} cannot take; leave one out"
+            )
         if self.mixes and self.batch_size == 1:
             raise ValueError("mixup and cutmix mix pairs of a batch; batch_size: 1 has none")
         odd = sorted(set(self.loss_weights or ()) - set(self.targets))
         if odd:
-            raise ValueError(f"loss_weights names {odd[0]!r}, which is not among its targets {list(self.targets)}")
+            raise ValueError(
+                f"loss_weights names {odd[0]!r}, which is not among its targets "
+                f"{list(self.targets)}"
+            )
         if any(weight < 0 for weight in (self.loss_weights or {}).values()):
             raise ValueError("loss_weights should not be negative")
         self._check_choice()
@@ -268,16 +354,22 @@ class MemberSpec(TrainingSpec):
 
     def _check_choice(self) -> None:
         if self._says("choose_by") and not self.chooses:
-            raise ValueError(f"choose_by: {self.choose_by} counts only with choose: best or patience")
+            raise ValueError(
+                f"choose_by: {self.choose_by} counts only with choose: best or patience"
+            )
         check_metric(self.choose_by)
         if (self.val_interval or 1) > self.epochs:
-            raise ValueError(f"val_interval {self.val_interval} should be at most epochs {self.epochs}")
+            raise ValueError(
+                f"val_interval {self.val_interval} should be at most epochs {self.epochs}"
+            )
 
     def _check_further(self) -> None:
         for name in self.also:
             found = AVERAGE.match(name)
             if name not in ("ema", "swa") and not found:
-                raise ValueError(f"also: {name!r}; expected ema, swa, or last_3 for any number of epochs")
+                raise ValueError(
+                    f"also: {name!r}; expected ema, swa, or last_3 for any number of epochs"
+                )
             if found and not 2 <= int(found["epochs"]) <= self.epochs:
                 raise ValueError(f"also: {name!r} averages 2 to {self.epochs} epochs")
         if "swa" in self.also and self.epochs < 2:
@@ -286,13 +378,19 @@ class MemberSpec(TrainingSpec):
             raise ValueError(f"also: {list(self.also)} names one twice")
         if self.swa_lr is not None and "swa" not in self.also:
             raise ValueError("swa_lr is for also: [swa]")
-        timed = [name for name in self.also if name != "ema"] + ["snapshots"] * (self.snapshots != "none")
+        timed = [name for name in self.also if name != "ema"] + ["snapshots"] * (
+            self.snapshots != "none"
+        )
         if timed and self.patience is not None:
-            raise ValueError(f"patience ends the training at an epoch that {timed[0]} cannot know; leave one out")
+            raise ValueError(
+                f"patience ends the training at an epoch that {timed[0]} cannot know; leave one out"
+            )
         if self.snapshots == "none":
             return
         if self.also or self.ema is not None or self.choose == "best" or self.warmup_epochs:
-            raise ValueError("snapshots: cyclic goes without also, ema, choose: best and warmup_epochs")
+            raise ValueError(
+                "snapshots: cyclic goes without also, ema, choose: best and warmup_epochs"
+            )
         if self.sched != "cosine":
             raise ValueError("snapshots: cyclic restarts sched: cosine; leave sched out")
         if self.epochs % self.cycles:
@@ -307,28 +405,44 @@ class EnsembleSpec(TrainingSpec):
     as_: Literal["ensemble", "estimators"] = Field(
         "ensemble",
         alias="as",
-        description="ensemble is one member; estimators are members of their own: NAME-e1, NAME-e2, ...",
+        description="ensemble is one member; estimators are members of their own: NAME-e1, "
+        "NAME-e2, ...",
     )
     shrinkage_rate: float = Field(
-        1.0, gt=0, le=1, description="gradient_boosting, soft_gradient_boosting: how much of each network is added."
+        1.0,
+        gt=0,
+        le=1,
+        description="gradient_boosting, soft_gradient_boosting: how much of each network is added.",
     )
     use_reduction_sum: bool = Field(
-        True, description="gradient_boosting, soft_gradient_boosting: sum squared errors instead of averaging them."
+        True,
+        description="gradient_boosting, soft_gradient_boosting: sum squared errors instead of "
+        "averaging them.",
     )
     epsilon: float = Field(
-        0.01, gt=0, le=1, description="adversarial_training: the step of an adversarial image, pixels being 0 to 1."
+        0.01,
+        gt=0,
+        le=1,
+        description="adversarial_training: the step of an adversarial image, pixels being 0 to 1.",
     )
-    cycle: int = Field(4, ge=2, description="fast_geometric: epochs between two networks after the first `epochs`.")
+    cycle: int = Field(
+        4, ge=2, description="fast_geometric: epochs between two networks after the first `epochs`."
+    )
     lr_1: float | None = Field(
-        None, gt=0, description="fast_geometric: learning rate at the ends of a cycle (default: lr)."
+        None,
+        gt=0,
+        description="fast_geometric: learning rate at the ends of a cycle (default: lr).",
     )
     lr_2: float | None = Field(
         None,
         gt=0,
-        description="fast_geometric: learning rate in its middle, where networks are kept (default: a hundredth of "
+        description="fast_geometric: learning rate in its middle, where networks are kept "
+        "(default: a hundredth of "
         "lr_1).",
     )
-    lr_clip: tuple[float, float] | None = Field(None, description="snapshot: lowest and highest learning rate.")
+    lr_clip: tuple[float, float] | None = Field(
+        None, description="snapshot: lowest and highest learning rate."
+    )
 
     _OWN: ClassVar[dict[str, tuple[str, ...]]] = {
         "shrinkage_rate": BOOSTING,
@@ -340,7 +454,8 @@ class EnsembleSpec(TrainingSpec):
         "lr_clip": ("snapshot",),
     }
 
-    # What earlier versions took, and wrote into every run's recipe whatever the method: torchensemble's own, for SGD.
+    # What earlier versions took, and wrote into every run's recipe whatever the method:
+    # torchensemble's own, for SGD.
     _FORMER: ClassVar[dict[str, float]] = {"lr_1": 5e-2, "lr_2": 1e-4}
 
     @property
@@ -352,7 +467,9 @@ class EnsembleSpec(TrainingSpec):
     @property
     def decisive_options(self) -> dict[str, Any]:
         """The options that decide what the trained networks are, as plain values."""
-        rates = self._FORMER  # without a meaning for other methods; earlier versions have them in their fingerprints
+        rates = (
+            self._FORMER
+        )  # without a meaning for other methods; earlier versions have them in their fingerprints
         if self.method == "fast_geometric":
             rates = dict(zip(("lr_1", "lr_2"), self.cycle_rates, strict=True))
         return super().decisive_options | rates
@@ -372,7 +489,10 @@ class EnsembleSpec(TrainingSpec):
 
     @property
     def cycle_epochs(self) -> int | None:
-        """Epochs of each cycle at whose end a network is kept; None for methods without such cycles."""
+        """Epochs of each cycle at whose end a network is kept.
+
+        None for methods without such cycles.
+        """
         return self.epochs // self.estimators if self.method == "snapshot" else None
 
     @property
@@ -389,30 +509,54 @@ class EnsembleSpec(TrainingSpec):
         for option, methods in self._OWN.items():
             unsaid = getattr(self, option) == self._FORMER.get(option)
             if self._says(option) and self.method not in methods and not unsaid:
-                raise ValueError(f"{option} is an option of {' and '.join(methods)}, not of {self.method}")
+                raise ValueError(
+                    f"{option} is an option of {' and '.join(methods)}, not of {self.method}"
+                )
         if len(self.targets) > 1:
-            raise ValueError("torchensemble trains for one target; a member for each, or method: kfold, takes several")
+            raise ValueError(
+                "torchensemble trains for one target; a member for each, or method: kfold, takes "
+                "several"
+            )
         if self.is_sum:
-            unfit = [option for option in ("loss", "class_weights", "smoothing") if self._says(option)]
+            unfit = [
+                option for option in ("loss", "class_weights", "smoothing") if self._says(option)
+            ]
             if unfit:
-                raise ValueError(f"{unfit[0]} has no meaning with {self.method}, which fits residuals by least squares")
+                raise ValueError(
+                    f"{unfit[0]} has no meaning with {self.method}, which fits residuals by least "
+                    "squares"
+                )
             if self.as_ == "estimators":
-                raise ValueError(f"the networks of {self.method} are terms of a sum; as: estimators has no meaning")
+                raise ValueError(
+                    f"the networks of {self.method} are terms of a sum; as: estimators has no "
+                    "meaning"
+                )
         if self.method == "snapshot" and self.epochs % self.estimators:
-            raise ValueError(f"epochs {self.epochs} should be a multiple of estimators {self.estimators}")
+            raise ValueError(
+                f"epochs {self.epochs} should be a multiple of estimators {self.estimators}"
+            )
         highest, lowest = self.cycle_rates
         if self.method == "fast_geometric" and lowest >= highest:
             raise ValueError(
-                f"lr_2 {lowest:g}, in the middle of a cycle, should be below lr_1 {highest:g}, at its ends"
+                f"lr_2 {lowest:g}, in the middle of a cycle, should be below lr_1 {highest:g}, at "
+                "its ends"
             )
         if self.lr_clip is not None and not 0 <= self.lr_clip[0] < self.lr_clip[1]:
-            raise ValueError(f"lr_clip {list(self.lr_clip)} should be a lower and a higher learning rate")
+            raise ValueError(
+                f"lr_clip {list(self.lr_clip)} should be a lower and a higher learning rate"
+            )
         if self.sched not in ("cosine", "none"):
             raise ValueError(f"sched: {self.sched!r}; torchensemble's methods take cosine or none")
         if self.amp == "fp16":
-            raise ValueError("amp: fp16 needs a scaler, which torchensemble does not have; take auto, bf16 or off")
+            raise ValueError(
+                "amp: fp16 needs a scaler, which torchensemble does not have; take auto, bf16 or "
+                "off"
+            )
         if self.method == "snapshot" and (self._says("sched") or self._says("min_lr")):
-            raise ValueError("snapshot has a schedule of its own; leave sched and min_lr out (lr_clip bounds the rate)")
+            raise ValueError(
+                "snapshot has a schedule of its own; leave sched and min_lr out (lr_clip bounds "
+                "the rate)"
+            )
         return self
 
 
@@ -423,25 +567,37 @@ class SoupSpec(BaseModel):
 
     method: Literal["soup"] = Field(description="soup averages the weights of other members.")
     of: tuple[str, ...] = Field(
-        min_length=1, description="Members whose weights are averaged: of one backbone, best from one start."
+        min_length=1,
+        description="Members whose weights are averaged: of one backbone, best from one start.",
     )
     take: Literal["uniform", "greedy"] = Field(
         "uniform",
-        description="uniform averages all; greedy adds one after the other while the log loss of the other folds' "
+        description="uniform averages all; greedy adds one after the other while the log loss of "
+        "the other folds' "
         "out-of-fold rows falls.",
     )
 
 
 def _method_of(value: Any) -> str:
-    method = value.get("method", "kfold") if isinstance(value, dict) else getattr(value, "method", "kfold")
+    method = (
+        value.get("method", "kfold")
+        if isinstance(value, dict)
+        else getattr(value, "method", "kfold")
+    )
     return method if method in ("kfold", "soup") else "ensemble"
 
 
 AnyMemberSpec = Annotated[
-    Annotated[MemberSpec, Tag("kfold")] | Annotated[EnsembleSpec, Tag("ensemble")] | Annotated[SoupSpec, Tag("soup")],
+    Annotated[MemberSpec, Tag("kfold")]
+    | Annotated[EnsembleSpec, Tag("ensemble")]
+    | Annotated[SoupSpec, Tag("soup")],
     Discriminator(_method_of),
 ]
-MEMBER_SPECS: dict[str, type[BaseModel]] = {"kfold": MemberSpec, "ensemble": EnsembleSpec, "soup": SoupSpec}
+MEMBER_SPECS: dict[str, type[BaseModel]] = {
+    "kfold": MemberSpec,
+    "ensemble": EnsembleSpec,
+    "soup": SoupSpec,
+}
 
 
 def spec_of(member: Any) -> type[BaseModel]:

@@ -16,15 +16,17 @@ from torch import Tensor
 
 from ensembler.files import write_aside
 
-KEEP_EVERY = 30.0  # seconds: at most so much training, and the epoch at hand, is lost when a process is killed
+# seconds: at most so much training, and the epoch at hand, is lost when a process is killed
+KEEP_EVERY = 30.0
 _SHARE = 0.05  # of the time that may go into writing
 
 
 class StateKeeper:
     """Keeps the state of a training on disk while the block runs, written by a thread beside the training.
 
-    After every epoch it is given the state; the first one and then one every `every` seconds goes to disk. When the
-    block ends by an error or Ctrl-C, the last one is written before the error goes on.
+    After every epoch it is given the state; the first one and then one every `every` seconds goes
+    to disk. When the block ends by an error or Ctrl-C, the last one is written before the error
+    goes on.
     """
 
     def __init__(self, path: Path, every: float = KEEP_EVERY) -> None:
@@ -55,7 +57,10 @@ class StateKeeper:
         return time.monotonic() - self._began >= max(self.every, took / _SHARE)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._thread.shutdown(wait=True)
         if error is None:
@@ -107,14 +112,16 @@ class _Hashing:
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values, whole or not at all, under a checksum."""
-    # Not flushed to the disk: a power cut costs this fold some epochs, a flush would cost every time.
+    # Not flushed to the disk: a power cut costs this fold some epochs, a flush would cost every
+    # time.
     with write_aside(path, durable=False) as file:
         file.write(bytes(32))
         hashing = _Hashing(file)
         try:
             torch.save(state, cast(IO[bytes], hashing))
         except RuntimeError as error:
-            # torch says where its archive ends too early; that the disk is full is what the user has to hear.
+            # torch says where its archive ends too early; that the disk is full is what the user
+            # has to hear.
             if hashing.fault is not None:
                 raise hashing.fault from error
             raise
@@ -123,11 +130,16 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path, job: str) -> dict[str, Any] | None:
-    """Read the state of the same job (a fingerprint); None when there is none, and when it is damaged or foreign."""
+    """Read the state of the same job (a fingerprint).
+
+    None when there is none, and when it is damaged or foreign.
+    """
     if not path.is_file():
         return None
     content = memoryview(path.read_bytes())
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         return None
-    state: dict[str, Any] = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(
+        io.BytesIO(content[32:]), map_location="cpu", weights_only=True
+    )
     return state if state.get("job") == job else None

@@ -24,8 +24,9 @@ CHOSEN_BY_LOSS = "log_loss"
 class Validation:
     """What a network does on the validation rows.
 
-    `score` is accuracy (of several labels at once that of whole sets), the mean over tasks; `loss` the log loss, summed
-    over tasks; `judged` the value of the metric that chooses the epoch, NaN when these rows do not have it.
+    `score` is accuracy (of several labels at once that of whole sets), the mean over tasks; `loss`
+    the log loss, summed over tasks; `judged` the value of the metric that chooses the epoch, NaN
+    when these rows do not have it.
     """
 
     score: float
@@ -34,7 +35,9 @@ class Validation:
 
 
 @torch.inference_mode()
-def validate(network: nn.Module, spec: MemberSpec, data: FoldData, device: torch.device) -> Validation:
+def validate(
+    network: nn.Module, spec: MemberSpec, data: FoldData, device: torch.device
+) -> Validation:
     """Predict the validation rows of `data`, in batches no larger than those of the training."""
     network.eval()
 
@@ -53,8 +56,14 @@ def validate(network: nn.Module, spec: MemberSpec, data: FoldData, device: torch
         targets = torch.from_numpy(data.targets[rows]).to(device)
         logits = torch.cat(in_parts(predict, pixels))
         labels = torch.split(targets.view(len(targets), -1), columns, dim=1)
-        for t, (part, wanted) in enumerate(zip(torch.split(logits, sizes, dim=1), labels, strict=True)):
-            of_batch = _label_set_scores(part, wanted) if t in data.multi_label else _scores(part, wanted[:, 0])
+        for t, (part, wanted) in enumerate(
+            zip(torch.split(logits, sizes, dim=1), labels, strict=True)
+        ):
+            of_batch = (
+                _label_set_scores(part, wanted)
+                if t in data.multi_label
+                else _scores(part, wanted[:, 0])
+            )
             known[t] += int((wanted[:, 0] >= 0).sum())
             right[t] += of_batch[0]
             loss[t] += of_batch[1]
@@ -67,7 +76,10 @@ def validate(network: nn.Module, spec: MemberSpec, data: FoldData, device: torch
 
 
 def _judge(metric: str, logits: NDArray[np.float32], data: FoldData) -> float:
-    """The mean over tasks of a metric of `logits` `[validation rows, all classes]`; NaN when no task has it."""
+    """The mean over tasks of a metric of `logits` `[validation rows, all classes]`.
+
+    NaN when no task has it.
+    """
     targets = data.targets[data.valid_rows].reshape(len(logits), -1)
     parts = np.split(logits, np.cumsum(data.sizes)[:-1], axis=1)
     labels = np.split(targets, np.cumsum(data.columns)[:-1], axis=1)
@@ -93,5 +105,7 @@ def _label_set_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """The same of sets of labels: rows whose whole set is right, and the means over labels of rows' losses."""
     known = labels[:, 0] >= 0
     logits, wanted = logits[known], labels[known].float()
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(
+        dim=1
+    )
     return float(((logits >= 0) == (wanted == 1)).all(dim=1).sum()), float(losses.sum())

@@ -38,8 +38,22 @@ if TYPE_CHECKING:
     from ensembler.data.pixels import Pixels
     from ensembler.data.spec import InputSpec
 
-_LOCATIONS = {"source", "root", "test", "allow_outside"}  # where data lie may change; what they are may not
-_PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "torchvision", "timm", "albumentations")
+_LOCATIONS = {
+    "source",
+    "root",
+    "test",
+    "allow_outside",
+}  # where data lie may change; what they are may not
+_PACKAGES = (
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "torch",
+    "torchvision",
+    "timm",
+    "albumentations",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,9 @@ class Workspace:
         wanted = list(members)
         for name in wanted:
             if not any(job.is_called([name]) for job in self.jobs):
-                raise UnknownNameError("member", name, [*self.spec.members, *(job.name for job in self.jobs)])
+                raise UnknownNameError(
+                    "member", name, [*self.spec.members, *(job.name for job in self.jobs)]
+                )
         parts = {part for job in self.jobs if job.is_called(wanted) for part in job.parts}
         return tuple(job for job in self.jobs if job.is_called(wanted) or job.name in parts)
 
@@ -95,8 +111,8 @@ class Workspace:
     def image_labels(self, target: str, *, trained_on: bool = False) -> NDArray[np.int64]:
         """The label of every image `[images]`, -1 = unknown (as all test labels are), in the images' order.
 
-        Of a multi-label target they are 0 or 1 `[images, classes]`. `trained_on` asks for the labels to train on, where
-        the recipe draws them otherwise than those it scores.
+        Of a multi-label target they are 0 or 1 `[images, classes]`. `trained_on` asks for the
+        labels to train on, where the recipe draws them otherwise than those it scores.
         """
         column = f"{TRAIN_PREFIX}{target}"
         table = self.samples.table
@@ -117,7 +133,9 @@ class Workspace:
             return self.image_labels(target, trained_on=True)
         rows, _ = self.image_rows
         codes = np.full(len(self.samples.table), -1, dtype=np.int64)
-        codes[rows] = pd.factorize(np.array(strata(self.samples.table[target].to_numpy()[rows].tolist(), 1), object))[0]
+        codes[rows] = pd.factorize(
+            np.array(strata(self.samples.table[target].to_numpy()[rows].tolist(), 1), object)
+        )[0]
         return codes
 
     def pixels(self, spec: InputSpec) -> Pixels:
@@ -147,7 +165,10 @@ class Workspace:
         from ensembler.data.pixels import prepared_otherwise
 
         words = {"axes": "scaled one by one", "bits": "as the files say"}
-        return {**spec.described, **{name: words[name] for name in prepared_otherwise(self.contents, spec)}}
+        return {
+            **spec.described,
+            **{name: words[name] for name in prepared_otherwise(self.contents, spec)},
+        }
 
     @property
     def image_weights(self) -> NDArray[np.float64]:
@@ -156,9 +177,10 @@ class Workspace:
 
 
 def kept_choice(store: RunStore, what: str, name: str, made_for: str) -> dict[str, Any] | None:
-    """What was once chosen by a measurement, such as whether a training is compiled; None = nothing yet.
+    """What was once chosen by a measurement, such as whether a training is compiled.
 
-    `made_for` is a fingerprint of what was measured: a choice made for something else is none.
+    None = nothing yet. `made_for` is a fingerprint of what was measured: a choice made for
+    something else is none.
     """
     choices = store.lock.get("choices")
     of_kind = choices.get(what) if isinstance(choices, dict) else None
@@ -166,10 +188,13 @@ def kept_choice(store: RunStore, what: str, name: str, made_for: str) -> dict[st
     return found if isinstance(found, dict) and found.get("for") == made_for else None
 
 
-def keep_choice(store: RunStore, what: str, name: str, made_for: str, choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep a choice in `recipe.lock.json` for resuming and for other processes; return the one that counts.
+def keep_choice(
+    store: RunStore, what: str, name: str, made_for: str, choice: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Keep a choice in `recipe.lock.json` for resuming and for other processes.
 
-    That is the first one kept: a process that measured at the same time may have chosen otherwise.
+    Return the one that counts. That is the first one kept: a process that measured at the same time
+    may have chosen otherwise.
     """
     with claim(store.lock_path, wait=True):
         store = RunStore(store.folder)  # as it is now, not as it was when it was opened
@@ -184,7 +209,9 @@ def keep_choice(store: RunStore, what: str, name: str, made_for: str, choice: Ma
     return kept
 
 
-Check = Callable[[Workspace], None]  # raises where an existing run may not be opened with this recipe now
+Check = Callable[
+    [Workspace], None
+]  # raises where an existing run may not be opened with this recipe now
 
 
 def open_workspace(
@@ -215,7 +242,9 @@ def open_workspace(
     return Workspace(recipe, RunStore(store.folder), samples, artifacts, progress)
 
 
-def _without_broken(samples: SampleSet, recipe: Recipe, artifacts: Path, progress: Progress) -> SampleSet:
+def _without_broken(
+    samples: SampleSet, recipe: Recipe, artifacts: Path, progress: Progress
+) -> SampleSet:
     from ensembler.data.pixels import drop_broken, find_broken
 
     broken = find_broken(
@@ -227,11 +256,16 @@ def _without_broken(samples: SampleSet, recipe: Recipe, artifacts: Path, progres
     )
     kept = drop_broken(samples, broken, recipe.spec.data.on_broken)
     if broken:
-        progress.warn(f"{len(broken)} images cannot be read and are left out: {', '.join(sorted(broken.values())[:5])}")
+        progress.warn(
+            f"{len(broken)} images cannot be read and are left out: "
+            f"{', '.join(sorted(broken.values())[:5])}"
+        )
     return kept
 
 
-def _create(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path, progress: Progress) -> None:
+def _create(
+    recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path, progress: Progress
+) -> None:
     split = split_samples(samples, recipe.spec.folds)
     for note in split.notes:
         progress.note(note)
@@ -241,12 +275,18 @@ def _create(recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path
 
 
 def write_recipe(store: RunStore, resolved: Mapping[str, Any], old: Mapping[str, Any]) -> str:
-    """Write the resolved recipe into the run, and return its sha256; what is there already is left as it is.
+    """Write the resolved recipe into the run, and return its sha256.
 
-    `old` is the lock of the run: YAML of many members takes seconds to write, a checksum tells whether it has to be.
+    What is there already is left as it is. `old` is the lock of the run: YAML of many members takes
+    seconds to write, a checksum tells whether it has to be.
     """
     path, kept = store.recipe_path, old.get("recipe_sha256")
-    if old.get("recipe") == resolved and isinstance(kept, str) and path.is_file() and sha256_of(path) == kept:
+    if (
+        old.get("recipe") == resolved
+        and isinstance(kept, str)
+        and path.is_file()
+        and sha256_of(path) == kept
+    ):
         return kept
     content = _yaml(resolved)
     write_bytes(path, content)
@@ -338,7 +378,12 @@ def images_fingerprint(samples: SampleSet, artifacts: Path) -> str:
 
 
 def _compare(
-    recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path, progress: Progress, check: Check | None
+    recipe: Recipe,
+    store: RunStore,
+    samples: SampleSet,
+    artifacts: Path,
+    progress: Progress,
+    check: Check | None,
 ) -> SampleSet:
     lock = store.lock
     old = lock.get("recipe")
@@ -364,7 +409,9 @@ def _compare_keys(spec: RecipeSpec, old: Mapping[str, Any], store: RunStore) -> 
         before, after = old.get(section) or {}, new.get(section) or {}
         for key in sorted(before.keys() | after.keys()):
             if before.get(key) != after.get(key) and not (section == "data" and key in _LOCATIONS):
-                changed.append(f"{section}.{key} ({before.get(key)!r} there, {after.get(key)!r} now)")
+                changed.append(
+                    f"{section}.{key} ({before.get(key)!r} there, {after.get(key)!r} now)"
+                )
     if changed:
         raise ChangedRecipeError(
             f"run {store.name!r} was made with other data or folds: {', '.join(changed)}; "
@@ -380,10 +427,16 @@ def _compare_classes(store: RunStore, samples: SampleSet) -> None:
         if before == now:
             continue
         reordered = sorted(map(str, before)) == sorted(now)
-        why = "; earlier versions ordered names of the same number, as 1.1 and 1.10 are, by chance" if reordered else ""
+        why = (
+            "; earlier versions ordered names of the same number, as 1.1 and 1.10 are, by chance"
+            if reordered
+            else ""
+        )
         raise ChangedRecipeError(
-            f"run {store.name!r} was made with other classes, or with their order another one: {target} has "
-            f"{_listed(before)} there, {_listed(now)} now{why}. What its networks predict depends on that order: give "
+            f"run {store.name!r} was made with other classes, or with their order another one: "
+            f"{target} has "
+            f"{_listed(before)} there, {_listed(now)} now{why}. What its networks predict depends "
+            "on that order: give "
             f"this recipe another name (name: or --set name=...), or remove {store.folder}"
         )
 
@@ -401,12 +454,15 @@ def _compare_rows(recipe: Recipe, store: RunStore, samples: SampleSet) -> None:
     if lost or added:
         example = sorted(lost or added)[0]
         raise ChangedRecipeError(
-            f"the data of run {store.name!r} have changed: {len(added)} samples are new and {len(lost)} are gone, "
+            f"the data of run {store.name!r} have changed: {len(added)} samples are new and "
+            f"{len(lost)} are gone, "
             f"such as {example!r}; {advice}"
         )
     for column in old.columns:
         if column not in new or not _same(old[column], new[column]):
-            raise ChangedRecipeError(f"the data of run {store.name!r} have changed in {column!r}; {advice}")
+            raise ChangedRecipeError(
+                f"the data of run {store.name!r} have changed in {column!r}; {advice}"
+            )
 
 
 def _compare_fingerprints(store: RunStore, now: Mapping[str, str]) -> None:
@@ -415,22 +471,29 @@ def _compare_fingerprints(store: RunStore, now: Mapping[str, str]) -> None:
     for key, digest in now.items():
         if store.lock.get(key, digest) != digest:
             raise ChangedRecipeError(
-                f"the data of run {store.name!r} have changed in {names[key]}; give this recipe another name "
+                f"the data of run {store.name!r} have changed in {names[key]}; give this recipe "
+                "another name "
                 f"(name: or --set name=...), or remove {store.folder}"
             )
 
 
 def _same(old: pd.Series[Any], new: pd.Series[Any]) -> bool:
-    return bool((old.fillna("").astype(str).to_numpy() == new.fillna("").astype(str).to_numpy()).all())
+    return bool(
+        (old.fillna("").astype(str).to_numpy() == new.fillna("").astype(str).to_numpy()).all()
+    )
 
 
 def check_run_is_trainable(store: RunStore) -> None:
     """Raise RequestError for a run that was imported and has no recipe to train from."""
     if not store.recipe_path.is_file():
-        raise RequestError(f"run {store.name!r} was not made from a recipe; there is nothing to train or predict")
+        raise RequestError(
+            f"run {store.name!r} was not made from a recipe; there is nothing to train or predict"
+        )
 
 
-def workspace_of_run(store: RunStore, progress: Progress | None = None, *, check: Check | None = None) -> Workspace:
+def workspace_of_run(
+    store: RunStore, progress: Progress | None = None, *, check: Check | None = None
+) -> Workspace:
     """The workspace of an existing run, from the resolved recipe it keeps."""
     check_run_is_trainable(store)
     read_samples_csv(store.samples_path)
@@ -438,4 +501,6 @@ def workspace_of_run(store: RunStore, progress: Progress | None = None, *, check
     # The folder of a run is no place to import from: it may have come from somebody else.
     introduce_code(code_named_by(recipe.spec), progress or Progress(), [Path.cwd()])
     spec = recipe.spec.model_copy(update={"name": store.name})
-    return open_workspace(Recipe(spec, recipe.path), store.folder.resolve().parent, progress, check=check)
+    return open_workspace(
+        Recipe(spec, recipe.path), store.folder.resolve().parent, progress, check=check
+    )

@@ -70,7 +70,9 @@ def test_broken_empty_and_missing_images_are_listed_whole(shapes):
 def test_equal_images_are_found_by_bytes_and_by_pixels(shapes):
     images = shapes.folder / "images"
     (images / "00050.png").write_bytes((images / "00003.png").read_bytes())
-    Image.open(images / "00004.png").save(images / "00100.png", compress_level=1)  # other bytes, same pixels
+    Image.open(images / "00004.png").save(
+        images / "00100.png", compress_level=1
+    )  # other bytes, same pixels
     findings, _ = shapes()
     found = findings["duplicate"]
     assert set(found.files) == {f"images/{n}.png" for n in ("00003", "00050", "00004", "00100")}
@@ -82,7 +84,9 @@ def test_a_photograph_saved_again_is_a_near_duplicate(shapes):
     images = shapes.folder / "images"
     picture = Image.open(images / "00007.png")
     picture.resize((96, 96)).save(images / "00060.png", "JPEG", quality=70)
-    findings, _ = shapes(train=lambda t: t.assign(label=t["label"].where(t.index != 60, t["label"][7])))
+    findings, _ = shapes(
+        train=lambda t: t.assign(label=t["label"].where(t.index != 60, t["label"][7]))
+    )
     assert set(findings["near_duplicate"].files) == {"images/00007.png", "images/00060.png"}
     assert "duplicate" not in findings
 
@@ -107,14 +111,21 @@ def test_all_close_hashes_are_found_and_no_others():
 def test_copies_with_other_labels_are_named(shapes):
     images = shapes.folder / "images"
     (images / "00051.png").write_bytes((images / "00003.png").read_bytes())
-    other = lambda t: t.assign(label=t["label"].where(t.index != 51, "ring" if t["label"][3] != "ring" else "cross"))  # noqa: E731
+
+    def other(t):
+        return t.assign(
+            label=t["label"].where(t.index != 51, "ring" if t["label"][3] != "ring" else "cross")
+        )
+
     findings, _ = shapes(train=other)
     assert set(findings["duplicate_other_label"].files) == {"images/00003.png", "images/00051.png"}
 
 
 def test_blank_images_are_blank_and_not_near_duplicates(shapes):
     for i in range(5):
-        Image.new("RGB", (48, 48), (100 + i, 90, 80)).save(shapes.folder / "images" / f"{i:05d}.png")
+        Image.new("RGB", (48, 48), (100 + i, 90, 80)).save(
+            shapes.folder / "images" / f"{i:05d}.png"
+        )
     findings, _ = shapes()
     assert len(findings["blank"].files) == 5
     assert "near_duplicate" not in findings
@@ -136,7 +147,9 @@ def test_too_few_rows_of_a_class_are_rare_and_stop_the_split(shapes):
 def test_a_group_in_train_and_in_test_is_a_leak(shapes):
     people = [f"p{i // 6}" for i in range(90)]
     findings, _ = shapes(
-        train=lambda t: t.assign(person=people), test=lambda t: t.assign(person="p3"), overrides=["data.group=person"]
+        train=lambda t: t.assign(person=people),
+        test=lambda t: t.assign(person="p3"),
+        overrides=["data.group=person"],
     )
     assert findings["group_leak"].facts["across"] == "train and test"
     assert len(findings["group_leak"].files) == 6 + 22
@@ -144,7 +157,9 @@ def test_a_group_in_train_and_in_test_is_a_leak(shapes):
 
 def test_a_group_astride_given_folds_is_an_error(shapes):
     spoil = lambda t: t.assign(person=[f"p{i // 6}" for i in range(90)], fold=np.arange(90) % 3)  # noqa: E731
-    findings, _ = shapes(train=spoil, overrides=["data.group=person", "folds={scheme: column, column: fold}"])
+    findings, _ = shapes(
+        train=spoil, overrides=["data.group=person", "folds={scheme: column, column: fold}"]
+    )
     assert findings["group_leak"].severity == "error"
     assert findings["group_leak"].facts["across"] == "folds"
 
@@ -152,10 +167,14 @@ def test_a_group_astride_given_folds_is_an_error(shapes):
 def test_a_column_called_like_a_group_is_named_and_measures_are_not(shapes):
     rng = np.random.default_rng(0)
     add = lambda t: t.assign(  # noqa: E731
-        patient_id=[f"x{i % 20}" for i in range(90)], width=rng.integers(20, 40, 90), shade=rng.random(90).round(3)
+        patient_id=[f"x{i % 20}" for i in range(90)],
+        width=rng.integers(20, 40, 90),
+        shade=rng.random(90).round(3),
     )
     findings, audit = shapes(train=add)
-    assert [f.facts["column"] for f in audit.findings if f.code == "ungrouped_column"] == ["patient_id"]
+    assert [f.facts["column"] for f in audit.findings if f.code == "ungrouped_column"] == [
+        "patient_id"
+    ]
     assert "data: {group: patient_id}" in findings["ungrouped_column"].mend
 
 
@@ -169,17 +188,29 @@ def masks(tmp_path_factory):
 def test_persons_are_seen_in_columns_of_any_name_and_in_file_names(masks):
     table = pd.read_csv(masks / "train.csv").rename(columns={"person": "abc"})
     table.to_csv(masks / "renamed.csv", index=False)
-    spec = Recipe.load(masks / "recipe.yaml", ["data.source=" + str(masks / "renamed.csv"), "data.group=null"]).spec
-    columns = [f.facts["column"] for f in audit_recipe(spec, masks / "a").findings if f.code == "ungrouped_column"]
+    spec = Recipe.load(
+        masks / "recipe.yaml", ["data.source=" + str(masks / "renamed.csv"), "data.group=null"]
+    ).spec
+    columns = [
+        f.facts["column"]
+        for f in audit_recipe(spec, masks / "a").findings
+        if f.code == "ungrouped_column"
+    ]
     assert columns == ["abc"]
     table.drop(columns="abc").to_csv(masks / "without.csv", index=False)
-    spec = Recipe.load(masks / "recipe.yaml", ["data.source=" + str(masks / "without.csv"), "data.group=null"]).spec
+    spec = Recipe.load(
+        masks / "recipe.yaml", ["data.source=" + str(masks / "without.csv"), "data.group=null"]
+    ).spec
     found = [f for f in audit_recipe(spec, masks / "a").findings if f.code == "ungrouped_column"]
     assert [f.facts["column"] for f in found] == ["{group}-{number}"]
     # The line that mends it is one that a recipe takes.
     mended = Recipe.load(
         masks / "recipe.yaml",
-        ["data.source=" + str(masks / "without.csv"), "data.pattern='{group}-{number}'", "data.group=group"],
+        [
+            "data.source=" + str(masks / "without.csv"),
+            "data.pattern='{group}-{number}'",
+            "data.group=group",
+        ],
     ).spec
     codes = [f.code for f in audit_recipe(mended, masks / "a").findings]
     assert "ungrouped_column" not in codes
@@ -204,7 +235,10 @@ def test_adversarial_validation_tells_a_shift_from_none(shapes):
 
 
 def test_unknown_test_groups_are_no_shift(masks):
-    """Test persons, whose names are not told, are known again across splits; so are train persons."""
+    """Test persons, whose names are not told, are known again across splits.
+
+    So are train persons.
+    """
     unnamed = Recipe.load(masks / "recipe.yaml", ["data.group=null"]).spec
     audit = audit_recipe(unnamed, masks / "a", adversarial=True)
     assert audit.adversarial.value > 0.8 < audit.adversarial_null.value
@@ -212,7 +246,9 @@ def test_unknown_test_groups_are_no_shift(masks):
     assert "ungrouped_column" in codes
     assert "train_test_shift" not in codes
     named = ["data.pattern='{face}-{photo}'", "data.group=face"]
-    audit = audit_recipe(Recipe.load(masks / "recipe.yaml", named).spec, masks / "a", adversarial=True)
+    audit = audit_recipe(
+        Recipe.load(masks / "recipe.yaml", named).spec, masks / "a", adversarial=True
+    )
     assert audit.adversarial_null is None
     assert audit.adversarial.low < 0.6
 
@@ -229,7 +265,9 @@ def test_duplicates_become_groups_by_option(shapes):
     assert rows.loc["images/00003.png", "group"] == rows.loc["images/00050.png", "group"]
     assert rows.loc["images/00003.png", "fold"] == rows.loc["images/00050.png", "fold"]
     assert rows["group"].nunique() == len(rows) - 1
-    open_workspace(recipe, shapes.folder / "artifacts", Progress())  # the same groups at the next start
+    open_workspace(
+        recipe, shapes.folder / "artifacts", Progress()
+    )  # the same groups at the next start
     findings, _ = shapes(overrides=["data.group_duplicates=true"])
     assert findings["duplicate"].facts["across_folds"] == 0
 
@@ -306,10 +344,15 @@ def test_sixteen_bits_that_are_hardly_used_are_a_finding(tmp_path, highest, bits
         levels = rng.integers(0, highest // 8, (16, 16)).astype(np.uint16)
         levels[i % 16, 3] = highest
         Image.fromarray(levels).save(place)
-    text = f"name: r\ndata: {{source: {tmp_path / 'd'}}}\nmembers: {{m: {{backbone: test_resnet}}}}\n"
+    text = (
+        f"name: r\ndata: {{source: {tmp_path / 'd'}}}\nmembers: {{m: {{backbone: test_resnet}}}}\n"
+    )
     (tmp_path / "r.yaml").write_text(text)
     find = lambda *given: {  # noqa: E731
-        f.code: f for f in audit_recipe(Recipe.load(tmp_path / "r.yaml", given).spec, tmp_path / "artifacts").findings
+        f.code: f
+        for f in audit_recipe(
+            Recipe.load(tmp_path / "r.yaml", given).spec, tmp_path / "artifacts"
+        ).findings
     }
     found = find().get("narrow_range")
     assert (found and found.mend) == (bits and f"input: {{bits: {bits}}}")

@@ -24,7 +24,9 @@ def data(request):
 
 def found(column, data, tint):
     labels, sites, thumbs = data
-    table = pd.DataFrame({column: sites, "colour": np.random.default_rng(1).integers(0, 5, len(sites)).astype(str)})
+    table = pd.DataFrame(
+        {column: sites, "colour": np.random.default_rng(1).integers(0, 5, len(sites)).astype(str)}
+    )
     return group_like_columns(table, labels, thumbs(tint), None)
 
 
@@ -51,7 +53,9 @@ def test_a_column_of_no_such_name_needs_pictures_that_leave_no_doubt(data, tint,
     assert len(found("variant", data, tint)) == reported
 
 
-@pytest.mark.parametrize("name", ["label_source_text", "colour", "laboured", "percentage", "centimetres"])
+@pytest.mark.parametrize(
+    "name", ["label_source_text", "colour", "laboured", "percentage", "centimetres"]
+)
 def test_attributes_are_not_taken_for_sites_by_their_names(data, name):
     assert found(name, data, 0) == []
 

@@ -24,7 +24,9 @@ FITS = {
     "loglinear without ridge": lambda: create_blend("loglinear", ridge=0),
     "loglinear above zero": lambda: create_blend("loglinear", ridge=1e-3, nonnegative=True),
     "stack": lambda: create_blend("stack", max_iterations=50),
-    "stack with probabilities": lambda: create_blend("stack", probabilities=True, shrinkage=10.0, ridge=1e-3),
+    "stack with probabilities": lambda: create_blend(
+        "stack", probabilities=True, shrinkage=10.0, ridge=1e-3
+    ),
     "temperature": lambda: Calibrated(create_blend("soft"), "temperature", "temperature"),
     "vector": lambda: Calibrated(create_blend("soft"), "vector", "vector"),
     "class biases": lambda: Calibrated(create_blend("soft"), "biases", metric="balanced_accuracy"),
@@ -34,7 +36,10 @@ FITS = {
 def near_copies(members, rows, classes, seed):
     """Four copies of every member, which differ from it in the fourth to the seventh digit."""
     stack, y = invented_pool(members, rows, classes, seed)
-    noise = np.random.default_rng(seed).normal(size=(4, *stack.shape)) * 10.0 ** -np.arange(4, 8)[:, None, None, None]
+    noise = (
+        np.random.default_rng(seed).normal(size=(4, *stack.shape))
+        * 10.0 ** -np.arange(4, 8)[:, None, None, None]
+    )
     copies = np.clip(np.concatenate([stack, *(stack * (1 + noise))]), 1e-7, None)
     return (copies / copies.sum(axis=2, keepdims=True)).astype(np.float32), y
 
@@ -58,14 +63,25 @@ POOLS = {
     "copies": changed(lambda stack, y: (np.concatenate([stack] * 6), y)),
     "float16": changed(lambda stack, y: (stack.astype(np.float16), y)),
     "sharpened": sharpened,
-    "0 and 1": changed(lambda stack, y: (np.eye(stack.shape[2], dtype=np.float32)[stack.argmax(axis=2)], y)),
-    "constant": changed(lambda stack, y: (np.full_like(stack, 1 / stack.shape[2]), y)),
-    "one constant": changed(lambda stack, y: (np.concatenate([stack, np.full_like(stack[:1], 1 / stack.shape[2])]), y)),
-    "perfect": changed(
-        lambda stack, y: (np.concatenate([stack, np.eye(stack.shape[2], dtype=np.float32)[y][None]]), y)
+    "0 and 1": changed(
+        lambda stack, y: (np.eye(stack.shape[2], dtype=np.float32)[stack.argmax(axis=2)], y)
     ),
-    "all perfect": changed(lambda stack, y: (np.stack([np.eye(stack.shape[2], dtype=np.float32)[y]] * 3), y)),
-    "always wrong": changed(lambda stack, y: (np.stack([np.eye(stack.shape[2], dtype=np.float32)[y - 1]] * 3), y)),
+    "constant": changed(lambda stack, y: (np.full_like(stack, 1 / stack.shape[2]), y)),
+    "one constant": changed(
+        lambda stack, y: (np.concatenate([stack, np.full_like(stack[:1], 1 / stack.shape[2])]), y)
+    ),
+    "perfect": changed(
+        lambda stack, y: (
+            np.concatenate([stack, np.eye(stack.shape[2], dtype=np.float32)[y][None]]),
+            y,
+        )
+    ),
+    "all perfect": changed(
+        lambda stack, y: (np.stack([np.eye(stack.shape[2], dtype=np.float32)[y]] * 3), y)
+    ),
+    "always wrong": changed(
+        lambda stack, y: (np.stack([np.eye(stack.shape[2], dtype=np.float32)[y - 1]] * 3), y)
+    ),
     "one class": changed(lambda stack, y: (stack, np.zeros_like(y))),
     "one row of a class": changed(lambda stack, y: (stack, np.where(np.arange(len(y)) == 0, 1, 0))),
     "alone": changed(lambda stack, y: (stack[:1], y)),
@@ -104,7 +120,9 @@ def test_the_simplex_certificate_holds_on_any_pool(kind, size, seed):
     assert loss <= -np.log(weights @ q).mean() + method.gap_ + 1e-6
 
 
-@pytest.mark.parametrize("metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"])
+@pytest.mark.parametrize(
+    "metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"]
+)
 @pytest.mark.parametrize("kind", ["ties", "zeros", "ones", "no label", "every label", "one row"])
 def test_thresholds_are_found_on_any_labels(kind, metric):
     rng = np.random.default_rng(0)
@@ -127,7 +145,9 @@ def test_near_copies_of_members_once_ended_the_newton_step():
 
 def pool_of(stack, y):
     names = tuple(f"m{i}" for i in range(len(stack)))
-    return Pool(names, stack, y, tuple(f"c{i}" for i in range(stack.shape[2])), np.arange(len(y)) % 5)
+    return Pool(
+        names, stack, y, tuple(f"c{i}" for i in range(stack.shape[2])), np.arange(len(y)) % 5
+    )
 
 
 def fail(*_, **__):

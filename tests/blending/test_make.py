@@ -50,7 +50,9 @@ def test_auto_is_honest_and_better_than_the_best_member():
     result = make_blend(p, BlendSpec())
     singles = [score("log_loss", t.mean(axis=0), p.test_y) for t in p.test]
     assert result.scores["holdout"]["log_loss"] < min(singles)
-    assert abs(result.scores["cross_fitted"]["log_loss"] - result.scores["holdout"]["log_loss"]) < 0.05
+    assert (
+        abs(result.scores["cross_fitted"]["log_loss"] - result.scores["holdout"]["log_loss"]) < 0.05
+    )
     assert result.details["chosen"] in result.details["candidates"]
 
 
@@ -110,20 +112,36 @@ def test_a_leaked_member_is_named_and_left_out_of_auto_unless_trusted():
 
 
 def hard_leak(rows=1000, folds=2, seed=0):
-    """Member m1 is a classifier without doubt whose out-of-fold predictions are the labels; its test ones are honest."""
+    """Member m1 is a classifier without doubt whose out-of-fold predictions are the labels.
+
+    Its test ones are honest.
+    """
     stack, y = invented_pool(4, rows + 800, 3, seed)
     hot = np.eye(3, dtype=np.float32)
     rng = np.random.default_rng(seed)
     test = [np.stack([m[rows:]] * folds) for m in stack]
-    guesses = np.stack([softmax(np.log(test[1][k]) + rng.normal(size=test[1][k].shape)) for k in range(folds)])
+    guesses = np.stack(
+        [softmax(np.log(test[1][k]) + rng.normal(size=test[1][k].shape)) for k in range(folds)]
+    )
     test[1] = hot[guesses.argmax(axis=2)]
     oof = stack[:, :rows].copy()
     oof[1] = hot[y[:rows]]
-    return Pool(("m0", "m1", "m2", "m3"), oof, y[:rows], ("x", "y", "z"), np.arange(rows) % 5, None, tuple(test))
+    return Pool(
+        ("m0", "m1", "m2", "m3"),
+        oof,
+        y[:rows],
+        ("x", "y", "z"),
+        np.arange(rows) % 5,
+        None,
+        tuple(test),
+    )
 
 
 def test_a_complete_leak_without_any_doubt_is_named_and_left_out():
-    """A tree or a nearest neighbour doubts nothing, so its doubt betrays nothing; its checkpoints contradict each other."""
+    """A tree or a nearest neighbour doubts nothing, so its doubt betrays nothing.
+
+    Its checkpoints contradict each other.
+    """
     assert [w.member for w in look_at(hard_leak()) if w.code == "suspected_leak"] == ["m1"]
     assert "m1" not in make_blend(hard_leak(), BlendSpec()).members
 
@@ -140,14 +158,26 @@ def test_where_test_rows_tell_nothing_a_score_out_of_all_proportion_is_still_nam
 
 @pytest.mark.parametrize("spread", [1.0, 2.0])
 def test_honest_members_are_not_accused_when_test_rows_are_harder(spread):
-    """Every member doubts and errs more on the test rows; one of them, a weak one, is far too sure of itself."""
+    """Every member doubts and errs more on the test rows.
+
+    One of them, a weak one, is far too sure of itself.
+    """
     stack, y = invented_pool(5, 2000, 3, strength=2.0)
     logits = np.log(stack.astype(np.float64))
     logits[4] *= 3
     logits[:, 1000:] += spread * np.random.default_rng(1).normal(size=(5, 1000, 3))
     stack = softmax(logits).astype(np.float32)
     test = tuple(np.stack([m[1000:], m[1000:]]) for m in stack)
-    p = Pool(tuple("abcde"), stack[:, :1000], y[:1000], tuple("xyz"), np.arange(1000) % 5, None, test, y[1000:])
+    p = Pool(
+        tuple("abcde"),
+        stack[:, :1000],
+        y[:1000],
+        tuple("xyz"),
+        np.arange(1000) % 5,
+        None,
+        test,
+        y[1000:],
+    )
     assert {w.code for w in look_at(p)} & {"suspected_leak", "possible_leak"} == set()
 
 
@@ -156,7 +186,16 @@ def test_a_strong_honest_member_among_weak_ones_is_not_accused():
     strong, _ = invented_pool(1, 2000, 3, strength=4.0)
     stack = np.concatenate([weak, strong])
     half = tuple(m[1000:][None] for m in stack)
-    p = Pool(tuple("abcde"), stack[:, :1000], y[:1000], tuple("xyz"), np.arange(1000) % 5, None, half, y[1000:])
+    p = Pool(
+        tuple("abcde"),
+        stack[:, :1000],
+        y[:1000],
+        tuple("xyz"),
+        np.arange(1000) % 5,
+        None,
+        half,
+        y[1000:],
+    )
     assert suspected(look_at(p)) == []
 
 
@@ -213,7 +252,8 @@ def test_a_temperature_may_follow_any_method():
     result = make_blend(pool(), BlendSpec(method="soft", calibrate="temperature"))
     assert result.temperature is not None
     assert (
-        result.scores["fitted"]["log_loss"] < make_blend(pool(), BlendSpec(method="soft")).scores["fitted"]["log_loss"]
+        result.scores["fitted"]["log_loss"]
+        < make_blend(pool(), BlendSpec(method="soft")).scores["fitted"]["log_loss"]
     )
 
 
@@ -224,7 +264,9 @@ def test_auto_takes_the_richer_family_where_many_rows_say_so():
     logits = rng.normal(size=(3, 3000, 3))
     for m in range(3):
         logits[m, :, m] += 3.0 * (y == m)
-    p = Pool(("a", "b", "c"), softmax(logits).astype(np.float32), y, ("x", "y", "z"), np.arange(3000) % 5)
+    p = Pool(
+        ("a", "b", "c"), softmax(logits).astype(np.float32), y, ("x", "y", "z"), np.arange(3000) % 5
+    )
     result = make_blend(p, BlendSpec())
     assert result.details["chosen"].startswith("stack")
     assert "stack with probabilities" in result.details["candidates"]
@@ -252,7 +294,10 @@ def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
         return real(*arguments)
 
     monkeypatch.setattr(automatic, "cross_fit", interrupted)
-    assert list(make_blend(pool(), BlendSpec()).details["candidates"]) == ["simplex", "simplex + temperature"]
+    assert list(make_blend(pool(), BlendSpec()).details["candidates"]) == [
+        "simplex",
+        "simplex + temperature",
+    ]
 
 
 @pytest.mark.parametrize("method", ["greedy", "hill_climb"])
@@ -285,7 +330,11 @@ def test_ctrl_c_ends_a_search_after_its_first_round_only():
 
 def test_progress_counts_the_fit_and_the_parts_of_cross_fitting():
     told = []
-    make_blend(pool(), BlendSpec(method="greedy"), progress=lambda what, done, total: told.append((what, done, total)))
+    make_blend(
+        pool(),
+        BlendSpec(method="greedy"),
+        progress=lambda what, done, total: told.append((what, done, total)),
+    )
     assert told[0] == ("fitting greedy", 0, 6)
     assert [done for what, done, _ in told if what == "cross-fitting greedy"] == [1, 2, 3, 4, 5]
     assert told[-1][1:] == (6, 6)
@@ -327,4 +376,6 @@ def test_a_search_that_did_not_converge_is_a_warning(monkeypatch):
     for method in ("loglinear", "stack"):
         codes = {w["code"] for w in make_blend(pool(), BlendSpec(method=method)).warnings}
         assert "not_converged" in codes
-    assert "not_converged" not in {w["code"] for w in make_blend(pool(), BlendSpec(method="simplex")).warnings}
+    assert "not_converged" not in {
+        w["code"] for w in make_blend(pool(), BlendSpec(method="simplex")).warnings
+    }

@@ -5,7 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ensembler.blending.calibration.label_thresholds import cross_fitted_thresholds, fit_thresholds, move_to_half
+from ensembler.blending.calibration.label_thresholds import (
+    cross_fitted_thresholds,
+    fit_thresholds,
+    move_to_half,
+)
 from ensembler.blending.diversity import diversity
 from ensembler.blending.judging.automatic import candidates_for
 from ensembler.blending.make import make_blend
@@ -26,23 +30,40 @@ def pool():
     test_y = (rng.random((100, 4)) < SHARES).astype(np.int64)
 
     def predict(truth, strength):
-        return sigmoid(rng.normal(size=truth.shape) + strength * (2 * truth - 1) + np.log(SHARES / (1 - SHARES)))
+        return sigmoid(
+            rng.normal(size=truth.shape)
+            + strength * (2 * truth - 1)
+            + np.log(SHARES / (1 - SHARES))
+        )
 
     strengths = {"good": 1.2, "fair": 1.0, "poor": 0.1}
     oof = np.stack([predict(y, s) for s in strengths.values()]).astype(np.float32)
-    test = tuple(np.stack([predict(test_y, s) for _ in range(2)]).astype(np.float32) for s in strengths.values())
-    return Pool(tuple(strengths), oof, y, ("a", "b", "c", "d"), np.arange(400) % 2, test=test, test_y=test_y)
+    test = tuple(
+        np.stack([predict(test_y, s) for _ in range(2)]).astype(np.float32)
+        for s in strengths.values()
+    )
+    return Pool(
+        tuple(strengths), oof, y, ("a", "b", "c", "d"), np.arange(400) % 2, test=test, test_y=test_y
+    )
 
 
 def test_a_soft_vote_is_the_mean_of_each_label(pool):
     blend = make_blend(pool, BlendSpec(method="soft"))
     assert blend.oof == pytest.approx(pool.oof.mean(axis=0), abs=1e-6)
-    assert blend.test == pytest.approx(np.mean([t.mean(axis=0) for t in pool.test], axis=0), abs=1e-6)
-    assert blend.scores["cross_fitted"]["log_loss"] == pytest.approx(score("log_loss", pool.oof.mean(axis=0), pool.y))
-    assert blend.scores["holdout"]["f1_macro"] == pytest.approx(score("f1_macro", blend.test, pool.test_y))
+    assert blend.test == pytest.approx(
+        np.mean([t.mean(axis=0) for t in pool.test], axis=0), abs=1e-6
+    )
+    assert blend.scores["cross_fitted"]["log_loss"] == pytest.approx(
+        score("log_loss", pool.oof.mean(axis=0), pool.y)
+    )
+    assert blend.scores["holdout"]["f1_macro"] == pytest.approx(
+        score("f1_macro", blend.test, pool.test_y)
+    )
 
 
-@pytest.mark.parametrize("method", ["auto", "simplex", "greedy", "stack", "loglinear", "geometric", "hill_climb"])
+@pytest.mark.parametrize(
+    "method", ["auto", "simplex", "greedy", "stack", "loglinear", "geometric", "hill_climb"]
+)
 def test_every_method_takes_sets_of_labels_and_beats_the_best_member(pool, method):
     blend = make_blend(pool, BlendSpec(method=method))
     assert blend.oof.shape == (400, 4)
@@ -76,7 +97,9 @@ def test_thresholds_are_searched_for_the_metric_and_cross_fitted(pool):
     assert moved.gain["metric"] == "f1_macro"
 
 
-@pytest.mark.parametrize("metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"])
+@pytest.mark.parametrize(
+    "metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"]
+)
 def test_thresholds_never_make_the_metric_worse(pool, metric):
     probs, y = pool.oof[1], pool.y
     thresholds = fit_thresholds(probs, y, metric)
@@ -86,7 +109,9 @@ def test_thresholds_never_make_the_metric_worse(pool, metric):
     assert decided.all()
 
 
-@pytest.mark.parametrize("metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"])
+@pytest.mark.parametrize(
+    "metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"]
+)
 def test_the_first_label_gets_the_best_threshold_there_is(metric):
     rng = np.random.default_rng(3)
     y = (rng.random((100, 3)) < (0.2, 0.5, 0.6)).astype(np.int64)
@@ -98,13 +123,17 @@ def test_the_first_label_gets_the_best_threshold_there_is(metric):
     possible = [0.0, *(edges[1:] + edges[:-1]) / 2, 1.0]
 
     def value(threshold):
-        return sign * score(metric, np.column_stack([probs[:, 0] >= threshold, probs[:, 1:]]).astype(float), y)
+        return sign * score(
+            metric, np.column_stack([probs[:, 0] >= threshold, probs[:, 1:]]).astype(float), y
+        )
 
     assert value(found) == pytest.approx(max(map(value, possible)))
 
 
 def test_copies_of_a_member_gain_nothing_by_thresholds(pool):
-    twins = dataclasses.replace(pool, names=("a", "b"), oof=pool.oof[[0, 0]], test=None, test_y=None)
+    twins = dataclasses.replace(
+        pool, names=("a", "b"), oof=pool.oof[[0, 0]], test=None, test_y=None
+    )
     gain = make_blend(twins, BlendSpec(method="soft", metric="f1_macro", calibrate="biases")).gain
     assert gain["value"] == pytest.approx(0, abs=1e-6)
     assert not gain["beyond_noise"]
@@ -113,7 +142,9 @@ def test_copies_of_a_member_gain_nothing_by_thresholds(pool):
 def test_rows_of_one_sample_are_no_further_evidence(pool):
     few = dataclasses.replace(pool, oof=pool.oof[:, :12], y=pool.y[:12], folds=pool.folds[:12])
     assert yes_or_no(few).n_samples == 12
-    assert "few_rows" in {warning["code"] for warning in make_blend(few, BlendSpec(method="soft")).warnings}
+    assert "few_rows" in {
+        warning["code"] for warning in make_blend(few, BlendSpec(method="soft")).warnings
+    }
     labels = {c.method for c in candidates_for(yes_or_no(few), "log_loss")}
     assert not {"loglinear", "stack"} & labels
 
@@ -121,7 +152,11 @@ def test_rows_of_one_sample_are_no_further_evidence(pool):
 def test_guards_judge_label_by_label(pool):
     shares = np.broadcast_to(pool.y.mean(axis=0), pool.y.shape).astype(np.float32)
     with_dull = dataclasses.replace(
-        pool, names=(*pool.names, "dull"), oof=np.concatenate([pool.oof, shares[None]]), test=None, test_y=None
+        pool,
+        names=(*pool.names, "dull"),
+        oof=np.concatenate([pool.oof, shares[None]]),
+        test=None,
+        test_y=None,
     )
     found = make_blend(with_dull, BlendSpec(method="soft")).warnings
     assert [w["code"] for w in found if w["member"] == "dull"] == ["constant_member"]
@@ -135,7 +170,9 @@ def test_members_that_differ_in_one_label_alone_are_told_apart():
     second[:, 7] = 1 - second[:, 7]
     pool = Pool(("a", "b"), np.stack([first, second]), y, tuple("abcdefghij"), np.arange(2000) % 2)
     assert diversity(yes_or_no(pool)).disagreement[0, 1] == pytest.approx(0.1, abs=0.01)
-    assert "pruned" not in {w["code"] for w in make_blend(pool, BlendSpec(method="soft", prune=0.02)).warnings}
+    assert "pruned" not in {
+        w["code"] for w in make_blend(pool, BlendSpec(method="soft", prune=0.02)).warnings
+    }
 
 
 def test_a_label_that_no_row_has_keeps_its_threshold():
@@ -150,7 +187,10 @@ def test_a_metric_of_one_label_is_refused(pool):
 
 
 def test_equal_seeds_give_equal_blends(pool):
-    first, second = (make_blend(pool, BlendSpec(method="auto", metric="f1_samples", calibrate="biases")) for _ in "ab")
+    first, second = (
+        make_blend(pool, BlendSpec(method="auto", metric="f1_samples", calibrate="biases"))
+        for _ in "ab"
+    )
     assert np.array_equal(first.oof, second.oof)
     assert first.scores == second.scores
 

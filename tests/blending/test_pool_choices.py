@@ -28,13 +28,17 @@ def pool(seed=0, rows=500, **more):
 def test_a_near_duplicate_of_a_better_member_is_left_out():
     p = pool()
     near = 0.98 * p.oof[0] + 0.02 / 3
-    p = dataclasses.replace(p, oof=np.concatenate([p.oof, near[None].astype(np.float32)]), names=(*NAMES, "a2"))
+    p = dataclasses.replace(
+        p, oof=np.concatenate([p.oof, near[None].astype(np.float32)]), names=(*NAMES, "a2")
+    )
     kept, findings = Narrowing.of(p, BlendSpec(prune=0.05)).applied(p)
     assert len(kept.names) == 4
     assert [f.code for f in findings] == ["pruned"]
     assert {"a", "a2"} - set(kept.names) == {findings[0].member}
     assert Narrowing.of(p, BlendSpec(prune=1e-6)).applied(p)[0].names == p.names
-    assert [w["code"] for w in make_blend(p, BlendSpec(method="soft", prune=0.05)).warnings].count("pruned") == 1
+    assert [w["code"] for w in make_blend(p, BlendSpec(method="soft", prune=0.05)).warnings].count(
+        "pruned"
+    ) == 1
 
 
 def test_the_frontier_gets_better_as_it_gets_dearer_and_reaches_the_optimum():
@@ -104,7 +108,9 @@ def test_every_member_has_a_score_alone_and_a_worth_beside_the_others(method):
     fitted = result.scores["fitted"]["log_loss"]
     if method == "simplex":
         rest = make_blend(p.choose(["b", "c", "d"]), BlendSpec(method="simplex"))
-        assert worths["a"]["marginal"] == pytest.approx(rest.scores["fitted"]["log_loss"] - fitted, abs=1e-6)
+        assert worths["a"]["marginal"] == pytest.approx(
+            rest.scores["fitted"]["log_loss"] - fitted, abs=1e-6
+        )
         assert all(w["marginal"] >= -1e-6 for w in worths.values())
     tables = result.details["reliability"]
     assert sum(b["n"] for b in tables["blend, cross-fitted"]) == len(p.y)
@@ -147,12 +153,18 @@ def noise(members=100, rows=400, seed=0):
     stack = rng.dirichlet(np.ones(3), (members, rows)).astype(np.float32)
     names = tuple(f"m{i}" for i in range(members))
     y = rng.integers(0, 3, rows)
-    return Pool(names, stack, y, ("x", "y", "z"), np.arange(rows) % 5, costs=dict.fromkeys(names, 1.0))
+    return Pool(
+        names, stack, y, ("x", "y", "z"), np.arange(rows) % 5, costs=dict.fromkeys(names, 1.0)
+    )
 
 
 @pytest.mark.parametrize(
     ("asked", "left"),
-    [({"prune": 0.9, "metric": "accuracy"}, 1), ({"max_cost": 5.0}, 5), ({"max_cost": 3.0, "method": "auto"}, 3)],
+    [
+        ({"prune": 0.9, "metric": "accuracy"}, 1),
+        ({"max_cost": 5.0}, 5),
+        ({"max_cost": 3.0, "method": "auto"}, 3),
+    ],
 )
 def test_members_chosen_by_luck_are_no_better_than_chance_where_they_are_scored(asked, left):
     """The members are chosen inside each part: by the rows that are scored, the best is right in 0.4 of them."""
@@ -176,7 +188,9 @@ def test_pruning_never_leaves_only_members_that_cost_too_much():
     near = 0.98 * p.oof + 0.02 * np.eye(3, dtype=np.float32)[p.y]
     names = (*NAMES, *(f"{name}2" for name in NAMES))
     costs = dict.fromkeys(NAMES, 1.0) | {f"{name}2": 5.0 for name in NAMES}
-    p = dataclasses.replace(p, oof=np.concatenate([p.oof, near.astype(np.float32)]), names=names, costs=costs)
+    p = dataclasses.replace(
+        p, oof=np.concatenate([p.oof, near.astype(np.float32)]), names=names, costs=costs
+    )
     result = make_blend(p, BlendSpec(method="soft", prune=0.05, max_cost=4.0))
     assert set(result.members) <= set(NAMES)
 
@@ -184,8 +198,15 @@ def test_pruning_never_leaves_only_members_that_cost_too_much():
 def test_groups_stay_together_inside_the_parts_of_a_narrowed_pool(monkeypatch):
     told = []
     real = Calibrated.fit
-    monkeypatch.setattr(Calibrated, "fit", lambda self, *a, part=None: told.append(part) or real(self, *a, part=part))
+    monkeypatch.setattr(
+        Calibrated,
+        "fit",
+        lambda self, *a, part=None: told.append(part) or real(self, *a, part=part),
+    )
     p = pool(groups=np.arange(500) // 5)
-    make_blend(p, BlendSpec(method="loglinear", calibrate="temperature", prune=1e-6, options={"ridge": 1e-3}))
+    make_blend(
+        p,
+        BlendSpec(method="loglinear", calibrate="temperature", prune=1e-6, options={"ridge": 1e-3}),
+    )
     assert len(told) >= 6
     assert all(part is not None for part in told[:6])

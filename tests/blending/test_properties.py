@@ -16,7 +16,11 @@ METHODS = [name for name in BLEND_METHODS.names if name not in ("weights", "auto
 
 @st.composite
 def pools(draw):
-    members, rows, classes = draw(st.integers(1, 7)), draw(st.integers(2, 25)), draw(st.integers(2, 5))
+    members, rows, classes = (
+        draw(st.integers(1, 7)),
+        draw(st.integers(2, 25)),
+        draw(st.integers(2, 5)),
+    )
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     stack = rng.random((members, rows, classes))
     if draw(st.booleans()):
@@ -38,7 +42,9 @@ def test_any_pool_gives_probabilities(method, pool):
     assert (probs >= 0).all()
     assert (probs <= 1 + 1e-6).all()
     if method == "rank":
-        assert probs.sum(axis=1).mean() == pytest.approx(1, abs=1e-5)  # ranks: the sum of a row tells nothing
+        assert probs.sum(axis=1).mean() == pytest.approx(
+            1, abs=1e-5
+        )  # ranks: the sum of a row tells nothing
     else:
         assert np.allclose(probs.sum(axis=1), 1, atol=1e-5)
 
@@ -64,11 +70,18 @@ def test_auto_makes_something_of_any_pool(pool, folds):
     result = make_blend(Pool(names, stack, y, classes, np.arange(len(y)) % folds), BlendSpec())
     assert np.isfinite(result.oof).all()
     assert np.isfinite(result.scores["cross_fitted"]["accuracy"])
-    assert score("accuracy", result.oof, y) == pytest.approx(result.scores["cross_fitted"]["accuracy"], abs=1)
+    assert score("accuracy", result.oof, y) == pytest.approx(
+        result.scores["cross_fitted"]["accuracy"], abs=1
+    )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(rows=st.integers(2, 60), classes=st.integers(1, 5), seed=st.integers(0, 999), grouped=st.booleans())
+@given(
+    rows=st.integers(2, 60),
+    classes=st.integers(1, 5),
+    seed=st.integers(0, 999),
+    grouped=st.booleans(),
+)
 def test_fitting_parts_hold_every_row_once_and_never_split_a_group(rows, classes, seed, grouped):
     rng = np.random.default_rng(seed)
     y, folds = rng.integers(0, classes, rows), rng.integers(0, 3, rows)

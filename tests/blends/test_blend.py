@@ -37,7 +37,9 @@ def test_a_blend_of_blends_predicts_new_samples(fake_run):
     assert np.allclose(apply_blend(fake_run, "outer", test), outer.result.test, atol=1e-6)
 
 
-def test_a_pool_that_memory_cannot_hold_is_read_from_disk_with_the_same_result(fake_run, monkeypatch):
+def test_a_pool_that_memory_cannot_hold_is_read_from_disk_with_the_same_result(
+    fake_run, monkeypatch
+):
     usual = read_pool(fake_run).pool
     monkeypatch.setenv("ENS_STACK_MEMORY", "100")
     mapped = read_pool(fake_run).pool
@@ -75,14 +77,23 @@ def test_costs_come_from_what_predicting_took(fake_run):
 def test_a_member_of_another_number_of_folds_is_named(fake_run):
     oof, test = fake_run.member("a").oof_logits, fake_run.member("a").test_logits
     write_fake_member(
-        fake_run.folder, "odd", oof, np.concatenate([test, test]), fake_run.classes("label"), ("identity", "hflip")
+        fake_run.folder,
+        "odd",
+        oof,
+        np.concatenate([test, test]),
+        fake_run.classes("label"),
+        ("identity", "hflip"),
     )
     assert read_pool(RunStore(fake_run.folder)).pool.other_folds == ("odd",)
 
 
-def test_new_samples_are_predicted_by_the_members_a_budget_bought_and_a_leak_that_was_trusted(fake_run, monkeypatch):
+def test_new_samples_are_predicted_by_the_members_a_budget_bought_and_a_leak_that_was_trusted(
+    fake_run, monkeypatch
+):
     classes = fake_run.classes("label")
-    bought = blend_run(fake_run, BlendSpec(method="soft", name="cheap", max_cost=1.0), costs={"a": 1.0, "b": 5.0})
+    bought = blend_run(
+        fake_run, BlendSpec(method="soft", name="cheap", max_cost=1.0), costs={"a": 1.0, "b": 5.0}
+    )
     assert bought.result.members == ("a",)
     test = {("a", "label"): fake_run.member("a").test(classes)}
     assert np.allclose(apply_blend(fake_run, "cheap", test), bought.result.test, atol=1e-6)
@@ -104,20 +115,29 @@ def with_a_twin(run):
     return RunStore(run.folder)
 
 
-@pytest.mark.parametrize("weights", [{"a": 1.0, "b": 2.0, "twin": 1.0}, [1.0, 2.0, 1.0]], ids=["named", "in order"])
+@pytest.mark.parametrize(
+    "weights", [{"a": 1.0, "b": 2.0, "twin": 1.0}, [1.0, 2.0, 1.0]], ids=["named", "in order"]
+)
 def test_new_samples_are_predicted_with_weights_of_which_some_were_pruned(fake_run, weights):
     run = with_a_twin(fake_run)
     made = blend_run(run, BlendSpec(method="weights", weights=weights, prune=0.05))
     assert len(made.result.members) == 2
-    test = {(name, "label"): run.member(name).test(run.classes("label")) for name in made.result.members}
+    test = {
+        (name, "label"): run.member(name).test(run.classes("label")) for name in made.result.members
+    }
     assert np.allclose(apply_blend(run, "weights", test), made.result.test, atol=1e-6)
 
 
 def test_new_samples_are_predicted_by_the_candidate_that_auto_took_then(fake_run):
     classes = fake_run.classes("label")
     for name in ("a", "b"):  # far too certain: with time for it, auto takes a temperature
-        logits = [5 * np.array(part) for part in (fake_run.member(name).oof_logits, fake_run.member(name).test_logits)]
-        write_fake_member(fake_run.folder, name, *logits, classes, fake_run.member(name).record.views)
+        logits = [
+            5 * np.array(part)
+            for part in (fake_run.member(name).oof_logits, fake_run.member(name).test_logits)
+        ]
+        write_fake_member(
+            fake_run.folder, name, *logits, classes, fake_run.member(name).record.views
+        )
     run = RunStore(fake_run.folder)
     hurried = blend_run(run, BlendSpec(), budget=0.0)
     assert hurried.result.details["chosen"] == "simplex"
@@ -171,11 +191,16 @@ def test_a_blend_of_members_that_predict_otherwise_now_is_submitted_with_a_word(
     assert hand_in(fake_run, "soft").notes == ()
     member = fake_run.member("a")
     write_fake_member(
-        fake_run.folder, "a", np.array(member.oof_logits) + 1, np.array(member.test_logits), fake_run.classes("label")
+        fake_run.folder,
+        "a",
+        np.array(member.oof_logits) + 1,
+        np.array(member.test_logits),
+        fake_run.classes("label"),
     )
     (note,) = hand_in(RunStore(fake_run.folder), "soft").notes
     assert note.startswith(
-        "blend 'soft' was made before the predictions of a changed; `ens blend fake` with --name soft"
+        "blend 'soft' was made before the predictions of a changed; `ens blend fake` with --name "
+        "soft"
     )
 
 

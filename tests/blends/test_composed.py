@@ -80,7 +80,9 @@ def test_a_member_of_several_tasks_keeps_the_logits_of_each(store):
 def test_every_task_has_a_blend_and_the_label_one_of_their_product_and_the_direct_members(store):
     assert store.blends == ["soft", "soft.age", "soft.composed", "soft.gender", "soft.mask"]
     assert store.blend("soft").record.members == ("direct", "blend:soft.composed")
-    rows = {(row.kind, row.name, row.target): row for row in evaluate(store).rows if row.split == "oof"}
+    rows = {
+        (row.kind, row.name, row.target): row for row in evaluate(store).rows if row.split == "oof"
+    }
     assert ("member", "both", "gender") in rows
     assert ("blend", "soft.composed", "label") in rows
     assert rows["blend", "soft", "label"].submitted
@@ -89,22 +91,31 @@ def test_every_task_has_a_blend_and_the_label_one_of_their_product_and_the_direc
 def test_the_composed_probabilities_are_the_weighed_product_of_the_tasks(store):
     composition = store.composition
     classes = {task: store.classes(task) for task in composition.tasks}
-    labels = {task: store.samples.labels(task, classes[task], "train") for task in composition.tasks}
+    labels = {
+        task: store.samples.labels(task, classes[task], "train") for task in composition.tasks
+    }
     parts = {task: np.asarray(store.blend(f"soft.{task}").test) for task in composition.tasks}
     expected = composition.compose(parts, classes, composition.co_occurrence(labels, classes))
     np.testing.assert_allclose(store.blend("soft.composed").test, expected, atol=1e-5)
-    np.testing.assert_allclose(np.asarray(store.blend("soft.composed").oof).sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(store.blend("soft.composed").oof).sum(axis=1), 1, atol=1e-5
+    )
 
 
 def test_the_scores_of_the_composed_blend_are_those_of_its_kept_predictions(store):
     blend = store.blend("soft.composed")
     labels = store.samples.labels("label", blend.record.classes, "train")
     found = score_all(np.asarray(blend.oof, np.float64), labels)
-    assert blend.record.scores["cross_fitted"]["log_loss"] == pytest.approx(found["log_loss"], abs=1e-5)
+    assert blend.record.scores["cross_fitted"]["log_loss"] == pytest.approx(
+        found["log_loss"], abs=1e-5
+    )
 
 
 def test_the_submission_is_spelt_like_the_answers(made, store):
-    submission, answers = pd.read_csv(store.submission_path), pd.read_csv(made / "masks" / "answers.csv")
+    submission, answers = (
+        pd.read_csv(store.submission_path),
+        pd.read_csv(made / "masks" / "answers.csv"),
+    )
     assert submission["id"].tolist() == answers["id"].tolist()
     assert set(submission["label"]) <= set(store.classes("label"))
     assert all(label.count("-") == 2 for label in submission["label"])
@@ -125,14 +136,23 @@ def test_training_bins_do_not_reach_the_scores(store):
 
 
 def test_weights_by_hand_reach_tasks_and_product(store):
-    spec = BlendSpec(method="weights", weights={"mask": 1, "both": 1, "direct": 1, "composed": 3}, name="hand")
+    spec = BlendSpec(
+        method="weights", weights={"mask": 1, "both": 1, "direct": 1, "composed": 3}, name="hand"
+    )
     outcome = blend_label(store, spec)
     assert outcome.result.weights == {"direct": 0.25, "blend:hand.composed": 0.75}
-    assert [stage.result.name for stage in outcome.stages] == ["hand.mask", "hand.gender", "hand.age", "hand.composed"]
+    assert [stage.result.name for stage in outcome.stages] == [
+        "hand.mask",
+        "hand.gender",
+        "hand.age",
+        "hand.composed",
+    ]
 
 
 def test_direct_members_or_one_task_can_be_blended_alone(store):
-    assert blend_label(store, BlendSpec(method="soft", name="d"), members=["direct"]).result.members == ("direct",)
+    assert blend_label(
+        store, BlendSpec(method="soft", name="d"), members=["direct"]
+    ).result.members == ("direct",)
     mine = Run(store)
     assert mine.blend("soft", name="g", target="gender").result.members == ("both",)
     assert len(mine.stack(target="age")) == 1  # noqa: PD013 not of pandas
@@ -174,7 +194,8 @@ def test_labels_unknown_in_one_task_are_trained_and_blended_around(made, monkeyp
     table.loc[::5, "age"] = ""
     table.to_csv(made / "masks" / "holes.csv", index=False)
     recipe = Recipe.load(
-        made / "recipe.yaml", ["name=holes", "data.source=masks/holes.csv", "data.unlabelled=allow", "folds.holdout=0"]
+        made / "recipe.yaml",
+        ["name=holes", "data.source=masks/holes.csv", "data.unlabelled=allow", "folds.holdout=0"],
     )
     result = run_recipe(recipe, made / "artifacts")
     assert result.failures == ()
@@ -197,19 +218,33 @@ def test_tasks_that_do_not_fit_are_refused(made, override, message):
         Recipe.load(made / "recipe.yaml", [override])
 
 
-def test_a_weighed_class_that_is_not_there_is_named_before_anything_is_trained(made, tmp_path, monkeypatch):
+def test_a_weighed_class_that_is_not_there_is_named_before_anything_is_trained(
+    made, tmp_path, monkeypatch
+):
     monkeypatch.syspath_prepend(made)
-    recipe = Recipe.load(made / "recipe.yaml", ["members.direct={class_weights: {worn-male-yong: 2}}"])
-    with pytest.raises(RequestError, match=r"members\.direct\.class_weights .* did you mean 'worn-male-young'"):
+    recipe = Recipe.load(
+        made / "recipe.yaml", ["members.direct={class_weights: {worn-male-yong: 2}}"]
+    )
+    with pytest.raises(
+        RequestError, match=r"members\.direct\.class_weights .* did you mean 'worn-male-young'"
+    ):
         run_recipe(recipe, tmp_path)
     assert not list((tmp_path / "masks" / "members").glob("*/fold*"))
 
 
-def test_targets_that_compose_nothing_have_a_blend_each_and_the_first_is_submitted(made, tmp_path, monkeypatch):
+def test_targets_that_compose_nothing_have_a_blend_each_and_the_first_is_submitted(
+    made, tmp_path, monkeypatch
+):
     monkeypatch.syspath_prepend(made)
     overrides = ["data.compose=null", "views=[identity]"]
-    members = {"mask": "{target: mask}", "both": "{target: [gender, age], loss: bce}", "direct": "{target: gender}"}
-    recipe = Recipe.load(made / "recipe.yaml", [*overrides, *(f"members.{n}={m}" for n, m in members.items())])
+    members = {
+        "mask": "{target: mask}",
+        "both": "{target: [gender, age], loss: bce}",
+        "direct": "{target: gender}",
+    }
+    recipe = Recipe.load(
+        made / "recipe.yaml", [*overrides, *(f"members.{n}={m}" for n, m in members.items())]
+    )
     assert run_recipe(recipe, tmp_path).blend == "soft"
     store = RunStore(tmp_path / "masks")
     assert {name: store.blend(name).record.members for name in store.blends} == {
@@ -217,7 +252,11 @@ def test_targets_that_compose_nothing_have_a_blend_each_and_the_first_is_submitt
         "soft.gender": ("both", "direct"),
         "soft.age": ("both",),
     }
-    stamps = {name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns for name in store.blends}
+    stamps = {
+        name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns for name in store.blends
+    }
     run_recipe(recipe, tmp_path)
-    assert stamps == {name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns for name in store.blends}
+    assert stamps == {
+        name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns for name in store.blends
+    }
     assert set(pd.read_csv(store.submission_path)["label"]) <= {"worn", "wrong", "none"}

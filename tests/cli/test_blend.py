@@ -9,11 +9,15 @@ from ensembler.predictions.testing import write_fake_run
 
 @pytest.fixture
 def run(tmp_path):
-    return write_fake_run(tmp_path / "artifacts" / "fake", {"good": 2.0, "fair": 1.2, "poor": 0.6}, n_train=150)
+    return write_fake_run(
+        tmp_path / "artifacts" / "fake", {"good": 2.0, "fair": 1.2, "poor": 0.6}, n_train=150
+    )
 
 
 def test_explain_shows_the_search_the_worth_and_the_reliability(ens_here, run):
-    out = ens_here("blend", "fake", "--method", "greedy", "--explain", "--costs", "good=3,fair=2,poor=1").stdout
+    out = ens_here(
+        "blend", "fake", "--method", "greedy", "--explain", "--costs", "good=3,fair=2,poor=1"
+    ).stdout
     for words in (
         "worse without",
         "rounds of the search",
@@ -33,11 +37,19 @@ def test_weights_scores_alone_and_worths_stand_in_the_json(ens_here, run):
 
 
 def test_members_are_pruned_priced_and_calibrated_when_asked(ens_here, run):
-    one = json.loads(ens_here("blend", "fake", "--max-cost", "3", "--costs", "good=3,fair=2,poor=1", "--json").stdout)
+    one = json.loads(
+        ens_here(
+            "blend", "fake", "--max-cost", "3", "--costs", "good=3,fair=2,poor=1", "--json"
+        ).stdout
+    )
     assert one["members"] in (["good"], ["fair", "poor"])
-    two = json.loads(ens_here("blend", "fake", "--method", "soft", "--calibrate", "temperature", "--json").stdout)
+    two = json.loads(
+        ens_here("blend", "fake", "--method", "soft", "--calibrate", "temperature", "--json").stdout
+    )
     assert two["temperature"] != 1
-    three = json.loads(ens_here("blend", "fake", "--method", "soft", "--prune", "0.9", "--json").stdout)
+    three = json.loads(
+        ens_here("blend", "fake", "--method", "soft", "--prune", "0.9", "--json").stdout
+    )
     assert three["members"] == ["good"]
     assert {w["code"] for w in three["warnings"]} >= {"pruned"}
 
@@ -50,11 +62,20 @@ def test_members_are_pruned_priced_and_calibrated_when_asked(ens_here, run):
         (["--calibrate", "hot"], "calibrate is 'hot'"),
         (["--prune", "2"], "prune is 2.0"),
         (["--members", "blend:none,good"], "unknown blend 'none'"),
-        (["--method", "greedy", "--option", "rounds=many"], "rounds is 'many', expected a whole number from 1"),
-        (["--method", "greedy", "--option", "rounds=2.5"], "rounds is 2.5, expected a whole number from 1"),
+        (
+            ["--method", "greedy", "--option", "rounds=many"],
+            "rounds is 'many', expected a whole number from 1",
+        ),
+        (
+            ["--method", "greedy", "--option", "rounds=2.5"],
+            "rounds is 2.5, expected a whole number from 1",
+        ),
         (["--method", "hill_climb", "--option", "step=0"], "step is 0, expected a number above 0"),
         (["--method", "loglinear", "--option", "inputs=logits"], "blended by their probabilities"),
-        (["--method", "loglinear", "--option", "inputs=logit"], "inputs is 'logit'; did you mean 'logits'?"),
+        (
+            ["--method", "loglinear", "--option", "inputs=logit"],
+            "inputs is 'logit'; did you mean 'logits'?",
+        ),
     ],
 )
 def test_a_wrong_request_is_one_clear_error(ens_here, run, arguments, message):
@@ -67,16 +88,19 @@ def test_diversity_as_table_json_and_page(ens_here, run, tmp_path):
     assert "rows saved" in out
     page = (tmp_path / "d.html").read_text()
     assert page.count("<svg") == 3
-    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    )
+    assert "http://" not in page.replace("http://www.w3.org", "").replace(
+        "http://purl.org", ""
+    ).replace("http://creativecommons.org", "")
     found = json.loads(ens_here("diversity", "fake", "--json").stdout)
     assert len(found["disagreement"]) == 3
     assert set(found["names"]) == {"good", "fair", "poor"}
 
 
 def test_diversity_of_one_member_is_refused(ens_here, run):
-    assert "differences need two" in ens_here("diversity", "fake", "--members", "good", expect=2).stderr
+    assert (
+        "differences need two"
+        in ens_here("diversity", "fake", "--members", "good", expect=2).stderr
+    )
 
 
 def test_a_blend_that_is_worse_than_a_member_is_called_worse(ens_here, run):
@@ -87,7 +111,10 @@ def test_remarks_reach_the_user_and_the_json(ens_here, run):
     done = ens_here("blend", "fake", "--method", "rank", "--metric", "cohen_kappa", "--json")
     codes = {w["code"] for w in json.loads(done.stdout)["warnings"]}
     assert codes >= {"not_probabilities", "ordered_classes"}
-    assert "squared distance of the classes" in ens_here("evaluate", "fake", "--metrics", "cohen_kappa").stdout
+    assert (
+        "squared distance of the classes"
+        in ens_here("evaluate", "fake", "--metrics", "cohen_kappa").stdout
+    )
 
 
 def test_weights_whose_sum_is_no_number_are_refused(ens_here, fake_run):
@@ -97,8 +124,13 @@ def test_weights_whose_sum_is_no_number_are_refused(ens_here, fake_run):
 
 def test_a_member_that_is_asked_for_as_a_blend_is_told_from_one(ens_here, run):
     error = ens_here("submit", "fake", "--blend", "good", expect=2).stderr
-    assert "'good' is a member, not a blend; `ens blend fake --method single --members good" in error
+    assert (
+        "'good' is a member, not a blend; `ens blend fake --method single --members good" in error
+    )
 
 
 def test_weights_that_are_missing_are_asked_for_as_the_command_takes_them(ens_here, run):
-    assert "--weights a=2,b=1 on the command line" in ens_here("blend", "fake", "--method", "weights", expect=2).stderr
+    assert (
+        "--weights a=2,b=1 on the command line"
+        in ens_here("blend", "fake", "--method", "weights", expect=2).stderr
+    )

@@ -15,7 +15,9 @@ from ensembler.predictions.testing import write_fake_run
 
 @pytest.fixture
 def run(tmp_path):
-    return write_fake_run(tmp_path / "artifacts" / "fake", {"good": 2.0, "fair": 1.2, "poor": 0.6}, n_train=150)
+    return write_fake_run(
+        tmp_path / "artifacts" / "fake", {"good": 2.0, "fair": 1.2, "poor": 0.6}, n_train=150
+    )
 
 
 def one_json(done):
@@ -64,7 +66,11 @@ def test_blend_evaluate_ls_and_submit_tell_scripts_what_they_promise(ens_here, r
     assert listing["submission"].endswith("submission.csv")
     assert [r["run"] for r in one_json(ens_here("ls", "--json"))["runs"]] == ["fake"]
 
-    handed = one_json(ens_here("submit", "fake", "--blend", "weights", "--format", "probs", "--out", "p.csv", "--json"))
+    handed = one_json(
+        ens_here(
+            "submit", "fake", "--blend", "weights", "--format", "probs", "--out", "p.csv", "--json"
+        )
+    )
     table = pd.read_csv(run.folder.parents[1] / "p.csv")
     assert handed["rows"] == len(table) == 20
     assert table.columns.tolist() == ["id", "cat", "dog", "eel"]
@@ -80,13 +86,19 @@ def test_tables_are_printed_for_people(ens_here, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["blend", "fake", "--weights", "goo=1"], "unknown member in --weights 'goo'; did you mean 'good'"),
+        (
+            ["blend", "fake", "--weights", "goo=1"],
+            "unknown member in --weights 'goo'; did you mean 'good'",
+        ),
         (["blend", "fake", "--weights", "good=-1"], "weights are finite and not negative"),
         (["blend", "fake", "--weights", "good=nan"], "weights are finite and not negative"),
         (["blend", "fake", "--weights", "1,2"], "2 values for 3 members: fair, good, poor"),
         (["blend", "fake", "--weights", "0,0,0"], "not all zero"),
         (["blend", "fake", "--weights", "good=1,2"], "every weight a name"),
-        (["blend", "fake", "--method", "softt"], "unknown blend method 'softt'; did you mean 'soft'"),
+        (
+            ["blend", "fake", "--method", "softt"],
+            "unknown blend method 'softt'; did you mean 'soft'",
+        ),
         (["blend", "fake", "--metric", "acc"], "unknown metric 'acc'"),
         (["blend", "fake", "--members", "good,nix"], "unknown member 'nix'"),
         (["blend", "fake", "--method", "greedy", "--option", "round=3"], "did you mean 'rounds'"),
@@ -117,18 +129,28 @@ def test_an_error_is_one_json_object_too_when_asked(ens_here, run):
     assert one_json(done) == {"error": done.stderr.removeprefix("error: ").strip(), "exit_code": 2}
 
 
-def test_a_template_is_matched_in_ids_order_and_columns_or_says_what_differs(ens_here, run, tmp_path):
+def test_a_template_is_matched_in_ids_order_and_columns_or_says_what_differs(
+    ens_here, run, tmp_path
+):
     ens_here("blend", "fake", "--method", "soft")
     ids = run.samples.test["id"].tolist()[::-1]
     pd.DataFrame({"image": ids, "answer": "cat"}).to_csv(tmp_path / "t.csv", index=False)
     ens_here("submit", "fake", "--template", "t.csv")
     table = pd.read_csv(run.submission_path)
     assert (table.columns.tolist(), table["image"].tolist()) == (["image", "answer"], ids)
-    pd.DataFrame({"image": [*ids[1:], "s9999"], "answer": "cat"}).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"image": [*ids[1:], "s9999"], "answer": "cat"}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
     done = ens_here("submit", "fake", "--template", "t.csv", expect=2)
-    assert "1 of its 20 ids are not predicted, such as 's9999'; 1 predicted ids are not in it" in done.stderr
+    assert (
+        "1 of its 20 ids are not predicted, such as 's9999'; 1 predicted ids are not in it"
+        in done.stderr
+    )
     pd.DataFrame({"id": ids, "dog": 0, "eel": 0, "cat": 0}).to_csv(tmp_path / "t.csv", index=False)
-    assert "did you mean --format probs" in ens_here("submit", "fake", "--template", "t.csv", expect=2).stderr
+    assert (
+        "did you mean --format probs"
+        in ens_here("submit", "fake", "--template", "t.csv", expect=2).stderr
+    )
     ens_here("submit", "fake", "--template", "t.csv", "--format", "probs")
     assert pd.read_csv(run.submission_path).columns.tolist() == ["id", "dog", "eel", "cat"]
 
@@ -166,11 +188,18 @@ def test_an_unknown_engine_is_refused_before_anything_is_read(ens_here, run):
     assert "unknown engine 'openvin'; did you mean 'openvino'?" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["ls", "ls fake", "evaluate fake", "blend fake --method soft --json"])
+@pytest.mark.parametrize(
+    "command", ["ls", "ls fake", "evaluate fake", "blend fake --method soft --json"]
+)
 def test_a_closed_standard_output_is_no_error(ens, fake_run, command):
     closed = f"exec {' '.join(ens.command(*command.split()))} >&-"
     done = subprocess.run(
-        ["sh", "-c", closed], cwd=ens.folder, env=ens.environment(), stderr=subprocess.PIPE, text=True, check=False
+        ["sh", "-c", closed],
+        cwd=ens.folder,
+        env=ens.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     if "blend" in command:
@@ -180,9 +209,17 @@ def test_a_closed_standard_output_is_no_error(ens, fake_run, command):
 def test_a_terminal_without_utf8_shows_what_it_can_and_json_stays_whole(ens):
     write_fake_run(ens.folder / "artifacts" / "fake", classes=("Käse", "犬", "eel"))
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    for command in (["evaluate", "fake", "--json"], ["diversity", "fake"], ["blend", "fake", "--method", "soft"]):
+    for command in (
+        ["evaluate", "fake", "--json"],
+        ["diversity", "fake"],
+        ["blend", "fake", "--method", "soft"],
+    ):
         done = subprocess.run(
-            ens.command(*command), env=ens.environment() | plain, capture_output=True, cwd=ens.folder, check=False
+            ens.command(*command),
+            env=ens.environment() | plain,
+            capture_output=True,
+            cwd=ens.folder,
+            check=False,
         )
         assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
         if "--json" in command:
@@ -195,7 +232,8 @@ def test_a_command_stopped_while_it_starts_ends_in_one_line(ens, fake_run, sent)
     code = (
         "import os, sys; from ensembler.cli.app import main\n"
         "sent = int(sys.argv.pop())\n"
-        "import ensembler.predictions.store as s; s.RunStore.open = lambda *a: os.kill(os.getpid(), sent)\n"
+        "import ensembler.predictions.store as s; s.RunStore.open = lambda *a: "
+        "os.kill(os.getpid(), sent)\n"
         "sys.argv[0] = 'ens'; main()"
     )
     done = subprocess.run(
@@ -213,5 +251,8 @@ def test_names_that_look_like_formulas_are_drawn_as_they_are(ens_here, tmp_path)
 
 def test_a_class_called_id_is_exported_without_names_only(ens_here, tmp_path):
     write_fake_run(tmp_path / "artifacts" / "fake", classes=("id", "other"))
-    assert "class 'id' cannot be a column" in ens_here("export", "fake", "--member", "a", expect=2).stderr
+    assert (
+        "class 'id' cannot be a column"
+        in ens_here("export", "fake", "--member", "a", expect=2).stderr
+    )
     ens_here("export", "fake", "--member", "a", "--format", "npy")

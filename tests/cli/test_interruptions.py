@@ -49,7 +49,11 @@ def recipe(ens):
 
 def results(folder):
     """Digests of what a run promises to be the same bits: logits, blends and the submission."""
-    files = [*folder.glob("members/*/*.npy"), *folder.glob("blends/*/*.npy"), folder / "submission.csv"]
+    files = [
+        *folder.glob("members/*/*.npy"),
+        *folder.glob("blends/*/*.npy"),
+        folder / "submission.csv",
+    ]
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
@@ -61,7 +65,9 @@ def wait_for(condition, process, seconds=90):
     raise AssertionError("it never came to pass")
 
 
-def test_killed_again_and_again_a_run_ends_with_the_same_bits_and_leaves_nothing_behind(ens, recipe):
+def test_killed_again_and_again_a_run_ends_with_the_same_bits_and_leaves_nothing_behind(
+    ens, recipe
+):
     ens("run", recipe, "--set", "name=whole", "--quiet")
     whole = ens.folder / "artifacts" / "whole"
     folder = ens.folder / "artifacts" / "shapes"
@@ -94,7 +100,10 @@ def test_ctrl_c_ends_soon_with_one_line_on_how_to_go_on(ens, recipe):
     _, errors = process.communicate(timeout=10)
     assert time.monotonic() - began < 10
     assert process.returncode == 1
-    assert errors.strip() == f"error: stopped; nothing finished is lost: `ens run {recipe}` goes on from here"
+    assert (
+        errors.strip()
+        == f"error: stopped; nothing finished is lost: `ens run {recipe}` goes on from here"
+    )
 
 
 def test_two_processes_share_a_runs_folds_and_both_end_well(ens, recipe):
@@ -105,7 +114,9 @@ def test_two_processes_share_a_runs_folds_and_both_end_well(ens, recipe):
 
     trained = [json.loads(out)["trained_folds"] for out, _ in outputs]
     assert sum(trained) == 6
-    assert results(ens.folder / "artifacts" / "shapes") == results(ens.folder / "artifacts" / "whole")
+    assert results(ens.folder / "artifacts" / "shapes") == results(
+        ens.folder / "artifacts" / "whole"
+    )
 
 
 def test_a_full_disk_is_said_and_the_same_command_goes_on_with_room(ens, recipe):
@@ -131,7 +142,9 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on_with_room(ens, recipe)
 def test_tta_predict_adds_views_and_predicts_new_images(ens, recipe):
     ens("run", recipe, "--quiet")
     assert "vflip" in ens("tta-predict", "shapes", "--views", "identity,hflip,vflip").stdout
-    done = ens("tta-predict", "shapes", "--data", ens.folder / "shapes" / "images", "--out", "new.csv")
+    done = ens(
+        "tta-predict", "shapes", "--data", ens.folder / "shapes" / "images", "--out", "new.csv"
+    )
     assert "75 predictions by blend auto" in done.stdout
     table = pd.read_csv(ens.folder / "new.csv")
     assert table.columns.tolist() == ["id", "label"]

@@ -21,7 +21,9 @@ class Training:
     def epochs(self, member, fold, *seconds, start=1):
         for i, took in enumerate(seconds, start=start):
             self.now += took
-            self.left.epoch(Epoch(member, fold, i, self.jobs[member, fold].epochs, None, None, took))
+            self.left.epoch(
+                Epoch(member, fold, i, self.jobs[member, fold].epochs, None, None, took)
+            )
         return self.left.text
 
     def finish(self, member, fold, after=0.0):

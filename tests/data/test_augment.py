@@ -21,10 +21,15 @@ from ensembler.training.loading import Loader
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
 
 
-LISTED = ({"Affine": {"rotate": [-20, 20], "p": 0.7}}, {"OneOf": ["VerticalFlip", {"GaussNoise": {"p": 1}}]})
+LISTED = (
+    {"Affine": {"rotate": [-20, 20], "p": 0.7}},
+    {"OneOf": ["VerticalFlip", {"GaussNoise": {"p": 1}}]},
+)
 
 
-@pytest.mark.parametrize("spec", [*[n for n in [*PRESETS, *POLICIES] if n != "none"], LISTED], ids=str)
+@pytest.mark.parametrize(
+    "spec", [*[n for n in [*PRESETS, *POLICIES] if n != "none"], LISTED], ids=str
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_augmentation_keeps_shape_and_depends_on_its_seed_alone(spec, channels):
     augment = build_augment(spec, 24, channels)
@@ -36,7 +41,8 @@ def test_an_augmentation_keeps_shape_and_depends_on_its_seed_alone(spec, channel
     assert np.array_equal(fresh(image, 5), outs[5])
 
 
-# Two transforms that leave a trace of their own in this image: what happened can be read off the corners.
+# Two transforms that leave a trace of their own in this image: what happened can be read off the
+# corners.
 CORNER = np.zeros((8, 8, 3), np.uint8)
 CORNER[0, 0] = 255
 MIRRORS = ("HorizontalFlip", "VerticalFlip")
@@ -45,7 +51,10 @@ MIRRORS = ("HorizontalFlip", "VerticalFlip")
 def happened(spec, n=500):
     """Whether the white corner moved sideways, and whether it moved down, for `n` seeds: `[n, 2]`."""
     augment = build_augment(spec, 8, 3)
-    corners = [np.argwhere(augment(CORNER, sample_seed("independence", i))[..., 0] == 255)[0] for i in range(n)]
+    corners = [
+        np.argwhere(augment(CORNER, sample_seed("independence", i))[..., 0] == 255)[0]
+        for i in range(n)
+    ]
     return np.array(corners)[:, ::-1] > 0
 
 
@@ -56,12 +65,27 @@ def happened(spec, n=500):
         tuple({"OneOf": {"transforms": [{name: {"p": 1}}], "p": 0.5}} for name in MIRRORS),
         tuple({"Sequential": {"transforms": [{name: {"p": 1}}], "p": 0.5}} for name in MIRRORS),
         ({"Sequential": {"transforms": [{name: {"p": 0.5}} for name in MIRRORS], "p": 1}},),
-        ({"HorizontalFlip": {"p": 0.5}}, {"OneOf": {"transforms": [{"Sequential": [{"VerticalFlip": {}}]}], "p": 1}}),
-        tuple({"OneOf": {"transforms": [{name: {"p": 1}}, {"NoOp": {"p": 1}}], "p": 1}} for name in MIRRORS),
+        (
+            {"HorizontalFlip": {"p": 0.5}},
+            {"OneOf": {"transforms": [{"Sequential": [{"VerticalFlip": {}}]}], "p": 1}},
+        ),
+        tuple(
+            {"OneOf": {"transforms": [{name: {"p": 1}}, {"NoOp": {"p": 1}}], "p": 1}}
+            for name in MIRRORS
+        ),
         tuple({"torchvision": [f"Random{name}"]} for name in MIRRORS),
         "serialised",
     ],
-    ids=["list", "one-of", "sequential", "inside-sequential", "nested", "choices", "torchvision", "serialised"],
+    ids=[
+        "list",
+        "one-of",
+        "sequential",
+        "inside-sequential",
+        "nested",
+        "choices",
+        "torchvision",
+        "serialised",
+    ],
 )
 def test_transforms_of_one_image_are_drawn_independently(spec):
     if spec == "serialised":
@@ -77,14 +101,20 @@ def test_what_a_preset_draws_is_drawn_independently():
     draws = [draw(PRESETS["heavy"], sample_seed("draws", i)) for i in range(1000)]
     mirrored = [np.linalg.det(np.array(d.warp)[:, :2]) < 0 for d in draws]
     warped = [abs(np.linalg.det(np.array(d.warp)[:, :2])) != 1 for d in draws]
-    table = [mirrored, warped, *zip(*((d.colours is None, d.blur, d.noise, len(d.holes)) for d in draws), strict=True)]
+    table = [
+        mirrored,
+        warped,
+        *zip(*((d.colours is None, d.blur, d.noise, len(d.holes)) for d in draws), strict=True),
+    ]
     correlations = np.corrcoef(np.array(table, float)) - np.eye(6)
     assert np.abs(correlations).max() < 0.15
 
 
 def test_heavy_leaves_hardly_an_image_untouched():
     augment = build_augment("heavy", 24, 3)
-    untouched = [np.array_equal(augment(IMAGE, sample_seed("untouched", i)), IMAGE) for i in range(2000)]
+    untouched = [
+        np.array_equal(augment(IMAGE, sample_seed("untouched", i)), IMAGE) for i in range(2000)
+    ]
     assert np.mean(untouched) < 0.02
 
 
@@ -96,9 +126,13 @@ def test_no_augmentation_is_nothing_to_do():
 def test_lists_serialised_forms_and_torchvision_transforms_are_taken():
     import albumentations as A
 
-    listed = build_augment(("HorizontalFlip", {"OneOf": ["VerticalFlip", {"Blur": {"p": 1}}]}), 24, 3)
+    listed = build_augment(
+        ("HorizontalFlip", {"OneOf": ["VerticalFlip", {"Blur": {"p": 1}}]}), 24, 3
+    )
     mixed = build_augment(
-        ({"HorizontalFlip": {"p": 0.5}}, {"torchvision": [{"RandomRotation": {"degrees": 20}}]}), 24, 3
+        ({"HorizontalFlip": {"p": 0.5}}, {"torchvision": [{"RandomRotation": {"degrees": 20}}]}),
+        24,
+        3,
     )
     serialised = build_augment(A.to_dict(A.Compose([A.HorizontalFlip(p=1)])), 24, 3)
     for augment in (listed, mixed):
@@ -115,7 +149,10 @@ def test_lists_serialised_forms_and_torchvision_transforms_are_taken():
         (({"Affine": {"scale": "big"}},), "Affine"),
         (({"torchvision": ["RandAugmentt"]},), "did you mean 'RandAugment'"),
         (({"a": 1, "b": 2},), "one name with its arguments"),
-        ({"transform": {"__class_fullname__": "os.system"}}, "unknown albumentations transform 'system'"),
+        (
+            {"transform": {"__class_fullname__": "os.system"}},
+            "unknown albumentations transform 'system'",
+        ),
         ({"nonsense": 1}, "serialised form"),
     ],
 )
@@ -125,18 +162,30 @@ def test_what_is_not_there_is_named(spec, message):
 
 
 def test_no_two_samples_or_epochs_share_a_stream():
-    seeds = {sample_seed(0, fold, epoch, row) for fold in range(3) for epoch in range(3) for row in range(300)}
+    seeds = {
+        sample_seed(0, fold, epoch, row)
+        for fold in range(3)
+        for epoch in range(3)
+        for row in range(300)
+    }
     assert len(seeds) > 2690
     pixels = np.repeat(IMAGE[None], 6, axis=0)
     augment = build_augment("medium", 24, 3)
     rows = [np.arange(6)]
-    one, two = (BatchSource(pixels, np.zeros(6, int), rows, augment, (0, 0, e))[0][0].numpy() for e in (1, 2))
+    one, two = (
+        BatchSource(pixels, np.zeros(6, int), rows, augment, (0, 0, e))[0][0].numpy()
+        for e in (1, 2)
+    )
     assert len({image.tobytes() for image in one}) > 3
     assert not np.array_equal(one, two)
 
 
 def test_batches_augmented_on_the_device_are_those_augmented_image_by_image():
-    steps = [{"RandomRotation": {"degrees": 20}}, {"RandomHorizontalFlip": {"p": 0.5}}, "RandAugment"]
+    steps = [
+        {"RandomRotation": {"degrees": 20}},
+        {"RandomHorizontalFlip": {"p": 0.5}},
+        "RandAugment",
+    ]
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (9, 24, 24, 3), dtype=np.uint8)
     rows = [np.array([3, 1, 8, 0]), np.array([7, 2])]
@@ -163,20 +212,26 @@ def test_where_to_augment_is_checked(spec, message):
 
 
 def test_transforms_on_the_device_keep_the_form_of_images():
-    augment = build_augment({"torchvision": [{"Resize": {"size": [12, 12]}}], "on": "device"}, 24, 3)
+    augment = build_augment(
+        {"torchvision": [{"Resize": {"size": [12, 12]}}], "on": "device"}, 24, 3
+    )
     with pytest.raises(RequestError, match="on: device"):
         augment.on_batch(torch.zeros(2, 3, 24, 24, dtype=torch.uint8), [1, 2])
 
 
 def test_a_preset_s_geometry_is_the_map_that_torch_would_sample_by():
-    preset = Preset(flip=0.5, crop=Crop(1, (0.5, 1.0)), affine=Affine(1, rotate=20, scale=0.2, shift=0.1))
+    preset = Preset(
+        flip=0.5, crop=Crop(1, (0.5, 1.0)), affine=Affine(1, rotate=20, scale=0.2, shift=0.1)
+    )
     smooth = np.random.default_rng(1).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     image = np.array(Image.fromarray(smooth).resize((32, 32), Image.Resampling.BICUBIC))
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     for seed in range(20):
         theta = torch.tensor(draw(preset, seed).warp)[None]
         grid = torch.nn.functional.affine_grid(theta, list(pixels.shape), align_corners=False)
-        sampled = torch.nn.functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+        sampled = torch.nn.functional.grid_sample(
+            pixels, grid, padding_mode="reflection", align_corners=False
+        )
         expected = sampled[0].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(PresetAugment(preset, 32, 3)(image, seed), expected, atol=4)
 
@@ -185,7 +240,9 @@ def test_a_preset_s_geometry_is_the_map_that_torch_would_sample_by():
 def test_a_mirror_image_is_exact(size):
     image = IMAGE[:size, :size]
     assert np.array_equal(PresetAugment(Preset(flip=1), size, 3)(image, 0), image[:, ::-1])
-    still = Preset(flip=1, affine=Affine(1, rotate=0, scale=0, shift=0), crop=Crop(1, (1, 1), (1, 1)))
+    still = Preset(
+        flip=1, affine=Affine(1, rotate=0, scale=0, shift=0), crop=Crop(1, (1, 1), (1, 1))
+    )
     assert np.array_equal(PresetAugment(still, size, 3)(image, 0), image[:, ::-1])
 
 
@@ -226,7 +283,13 @@ def test_only_what_other_words_cannot_say_has_a_version():
     assert augment_version("light") != augment_version("medium")
     assert augment_version(("HorizontalFlip",)) == augment_version({"transform": {}}) is not None
     assert augment_version(({"torchvision": ["RandAugment"]}, "HorizontalFlip")) is not None
-    for spec in ("none", (), "randaugment", ({"torchvision": ["RandAugment"]},), {"torchvision": [], "on": "device"}):
+    for spec in (
+        "none",
+        (),
+        "randaugment",
+        ({"torchvision": ["RandAugment"]},),
+        {"torchvision": [], "on": "device"},
+    ):
         assert augment_version(spec) is None
 
 

@@ -80,7 +80,9 @@ def test_what_the_model_takes_for_background_is_grey(home, fake_rembg, disc, pla
 
 
 def test_without_weights_or_rembg_the_error_says_what_to_do(home, monkeypatch):
-    with pytest.raises(RequestError, match=rf"there is no u2netp\.onnx under {home}.*nothing is downloaded"):
+    with pytest.raises(
+        RequestError, match=rf"there is no u2netp\.onnx under {home}.*nothing is downloaded"
+    ):
         build_steps(["rembg"])
     (home / "u2netp.onnx").write_bytes(b"weights")
     monkeypatch.setitem(sys.modules, "rembg", None)
@@ -98,7 +100,9 @@ def test_rembg_itself_takes_weights_whose_checksum_it_does_not_know(home, disc):
     pytest.importorskip("rembg", reason="the extra rembg is not installed")
     (home / "u2netp.onnx").write_bytes(BRIGHT)
     out = prepare(disc, build_steps(["rembg"]))
-    assert out[30, 40].min() > 180  # the model scales its mask by the brightest pixel of a blurred image
+    assert (
+        out[30, 40].min() > 180
+    )  # the model scales its mask by the brightest pixel of a blurred image
     assert np.abs(out[5, 5].astype(int) - 127).max() < 30
     (home / "u2netp.onnx").write_bytes(b"no network")
     with pytest.raises(RequestError, match="cannot be read"):

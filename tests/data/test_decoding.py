@@ -18,7 +18,9 @@ from ensembler.data.decoding import Decoding, decode, read_header
 from ensembler.errors import DataError, RequestError
 
 RNG = np.random.default_rng(0)
-PIXELS = np.kron(RNG.integers(0, 256, (3, 4, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))  # 24 x 32
+PIXELS = np.kron(
+    RNG.integers(0, 256, (3, 4, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8)
+)  # 24 x 32
 
 
 @pytest.fixture
@@ -100,11 +102,14 @@ def test_a_broken_file_is_named_with_its_fault(tmp_path, content, message):
         decode(path)
 
 
-def test_an_image_with_too_many_pixels_is_refused_unread_and_the_limit_can_be_raised(save, monkeypatch):
+def test_an_image_with_too_many_pixels_is_refused_unread_and_the_limit_can_be_raised(
+    save, monkeypatch
+):
     monkeypatch.setenv("ENS_MAX_MEGAPIXELS", "0.0005")
     for name in ("bomb.png", "bomb.jpg"):
         with pytest.raises(
-            DataError, match=rf"{name}: 32 x 24 pixels are more than 0.0005 megapixels.*ENS_MAX_MEGAPIX"
+            DataError,
+            match=rf"{name}: 32 x 24 pixels are more than 0.0005 megapixels.*ENS_MAX_MEGAPIX",
         ):
             decode(save(Image.fromarray(PIXELS), name))
     monkeypatch.setenv("ENS_MAX_MEGAPIXELS", "0.001")
@@ -135,7 +140,9 @@ def test_postscript_that_is_called_an_image_starts_no_program(save, monkeypatch)
     started = []
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **_: started.append(given))
     path = save(Image.fromarray(PIXELS), "cat.png", format="EPS")
-    with pytest.raises(DataError, match=r"cat\.png: not an image in a format that can be read \(JPEG, PNG"):
+    with pytest.raises(
+        DataError, match=r"cat\.png: not an image in a format that can be read \(JPEG, PNG"
+    ):
         decode(path)
     assert not started
     assert read_header(path) is None
@@ -148,7 +155,9 @@ def test_formats_that_are_not_promised_are_refused_by_content(save, kind):
         decode(path)
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), AssertionError(), RuntimeError("decoder"), ZeroDivisionError("by 0")])
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), AssertionError(), RuntimeError("decoder"), ZeroDivisionError("by 0")]
+)
 def test_whatever_a_decoder_raises_the_file_is_named(save, monkeypatch, error):
     def load(self):
         raise error
@@ -164,7 +173,8 @@ def test_a_missing_file_is_named(tmp_path):
         decode(tmp_path / "gone.png")
 
 
-# --- JPEG: OpenCV gives the pixels that Pillow gives -----------------------------------------------------------------
+# --- JPEG: OpenCV gives the pixels that Pillow gives
+# -----------------------------------------------------------------
 
 
 def by_pillow(path):
@@ -199,7 +209,9 @@ def test_every_exif_orientation_is_applied_by_the_fast_decoder(save, without_pil
 XMP = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="6"/>'
 
 
-@pytest.mark.parametrize("options", [{"progressive": True}, {"keep_rgb": True}, {"subsampling": 0}, {"comment": "hi"}])
+@pytest.mark.parametrize(
+    "options", [{"progressive": True}, {"keep_rgb": True}, {"subsampling": 0}, {"comment": "hi"}]
+)
 def test_jpegs_of_all_kinds_give_the_pixels_that_pillow_gives(save, without_pillow, options):
     path = save(Image.fromarray(PIXELS), "x.jpg", quality=85, **options)
     np.testing.assert_array_equal(decode(path), by_pillow(path))
@@ -225,7 +237,8 @@ def test_broken_exif_is_no_reason_to_fail(save):
     np.testing.assert_array_equal(decode(path), by_pillow(path))
 
 
-# --- grey levels -----------------------------------------------------------------------------------------------------
+# --- grey levels
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_a_tiff_of_twelve_bits_uses_all_grey_levels(tmp_path):
@@ -252,8 +265,19 @@ def tiff_of_12_bits(levels):
     height, width = levels.shape
     pairs = levels.reshape(-1, 2).astype(np.uint32)
     packed = (pairs[:, 0] << 12) | pairs[:, 1]
-    data = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1).astype(np.uint8).tobytes()
-    tags = [(256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
+    data = (
+        np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1).astype(np.uint8).tobytes()
+    )
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, height),
+    ]
     entries = [(tag, value) for tag, value in [*tags, (279, len(data))]]
     ifd = len(entries).to_bytes(2, "little")
     for tag, value in entries:
@@ -271,7 +295,8 @@ def test_a_float_image_with_holes_is_read(tmp_path):
     assert (out[1:] == 128).all()
 
 
-# --- memory ----------------------------------------------------------------------------------------------------------
+# --- memory
+# ----------------------------------------------------------------------------------------------------------
 
 PEAK = """
 import resource, sys
@@ -287,10 +312,14 @@ print((peak - before) * 1024 / (image.shape[0] * image.shape[1]))
 """
 
 
-@pytest.mark.parametrize(("mode", "name"), [("RGB", "x.png"), ("RGBA", "x.png"), ("I;16", "x.png"), ("F", "x.tif")])
+@pytest.mark.parametrize(
+    ("mode", "name"), [("RGB", "x.png"), ("RGBA", "x.png"), ("I;16", "x.png"), ("F", "x.tif")]
+)
 def test_a_large_image_takes_a_few_bytes_a_pixel(save, mode, name):
     path = save(Image.new(mode, (4000, 4000)), name)
-    done = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True
+    )
     assert float(done.stdout) < decoding._BYTES_OF_OTHERS
 
 
@@ -343,5 +372,7 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 os._exit(0)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.split() == ["24"]

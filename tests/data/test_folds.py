@@ -14,7 +14,13 @@ def samples(n=120, classes=3, groups=None, given=None, seed=0):
     rng = np.random.default_rng(seed)
     labels = [f"c{i}" for i in rng.permutation(np.arange(n) % classes)]
     table = pd.DataFrame(
-        {"id": [f"i{i}" for i in range(n)], "split": "train", "source": "train", "path": "", "label": labels}
+        {
+            "id": [f"i{i}" for i in range(n)],
+            "split": "train",
+            "source": "train",
+            "path": "",
+            "label": labels,
+        }
     )
     if groups:
         table["group"] = [f"g{i}" for i in rng.integers(0, groups, n)]
@@ -56,7 +62,9 @@ def test_stratified_folds_have_equal_shares_of_the_classes():
 
 
 def test_a_seed_decides_the_split():
-    one, again, other = (split_samples(samples(), FoldSpec(seed=s)).table["fold"].tolist() for s in (1, 1, 2))
+    one, again, other = (
+        split_samples(samples(), FoldSpec(seed=s)).table["fold"].tolist() for s in (1, 1, 2)
+    )
     assert one == again != other
 
 
@@ -74,7 +82,9 @@ def test_a_single_split_validates_one_share():
 def test_given_folds_are_taken_as_they_are():
     given = np.arange(120) % 4
     assert (
-        split_samples(samples(given=given), FoldSpec(scheme="column", column="f")).table["fold"].tolist()
+        split_samples(samples(given=given), FoldSpec(scheme="column", column="f"))
+        .table["fold"]
+        .tolist()
         == given.tolist()
     )
     with pytest.raises(DataError, match=r"holds folds \[0, 2\]; expected 0, 1"):
@@ -83,13 +93,19 @@ def test_given_folds_are_taken_as_they_are():
 
 def test_given_folds_that_tear_a_group_apart_are_refused():
     with pytest.raises(DataError, match="groups lie in several folds"):
-        split_samples(samples(groups=10, given=np.arange(120) % 4), FoldSpec(scheme="column", column="f"))
+        split_samples(
+            samples(groups=10, given=np.arange(120) % 4), FoldSpec(scheme="column", column="f")
+        )
 
 
 @pytest.mark.parametrize(
     ("made", "spec", "message"),
     [
-        (samples(12, 3), {"count": 5}, r"5 folds, but class 'c\d' of label has 4 rows .*lower folds.count"),
+        (
+            samples(12, 3),
+            {"count": 5},
+            r"5 folds, but class 'c\d' of label has 4 rows .*lower folds.count",
+        ),
         (samples(40, 2, groups=3), {"count": 5}, "5 folds, but there are 3 groups"),
         (samples(), {"scheme": "group"}, "needs groups; name their column with data.group"),
         (samples(6, 3), {"holdout": 0.1, "count": 2}, "cannot be taken in equal shares"),
@@ -102,8 +118,12 @@ def test_a_split_that_cannot_be_is_refused_with_the_counts(made, spec, message):
 
 def test_a_class_in_one_group_alone_is_named_with_its_counts():
     made = samples(60, 2)
-    made.table["group"] = [f"g{i % 6}" if label == "c0" else "lonely" for i, label in enumerate(made.table["label"])]
-    with pytest.raises(DataError, match=r"all rows of class 'c1' lie in fold \d .*never sees the class"):
+    made.table["group"] = [
+        f"g{i % 6}" if label == "c0" else "lonely" for i, label in enumerate(made.table["label"])
+    ]
+    with pytest.raises(
+        DataError, match=r"all rows of class 'c1' lie in fold \d .*never sees the class"
+    ):
         split_samples(made, FoldSpec(count=3))
 
 
@@ -115,7 +135,14 @@ def test_an_empty_fold_is_found():
 
 
 def tagged_samples(sets, groups=None):
-    table = pd.DataFrame({"id": [f"s{i}" for i in range(len(sets))], "split": "train", "source": "train", "tags": sets})
+    table = pd.DataFrame(
+        {
+            "id": [f"s{i}" for i in range(len(sets))],
+            "split": "train",
+            "source": "train",
+            "tags": sets,
+        }
+    )
     if groups is not None:
         table["group"] = groups
     names = tuple(sorted(labels_in(sets)))
@@ -126,14 +153,23 @@ def tagged_samples(sets, groups=None):
 def test_every_label_of_sets_is_spread_over_the_folds(grouped):
     rng = np.random.default_rng(0)
     shares = {"a": 0.6, "b": 0.4, "c": 0.1, "d": 0.04}
-    sets = [write_set(name for name, share in shares.items() if rng.random() < share) for _ in range(600)]
+    sets = [
+        write_set(name for name, share in shares.items() if rng.random() < share)
+        for _ in range(600)
+    ]
     samples = tagged_samples(sets, [f"g{i // 3}" for i in range(600)] if grouped else None)
     table = split_samples(samples, FoldSpec(count=5, holdout=0.2)).table
-    assert table.set_index("id")["tags"].to_dict() == dict(zip(samples.table["id"], sets, strict=True))
+    assert table.set_index("id")["tags"].to_dict() == dict(
+        zip(samples.table["id"], sets, strict=True)
+    )
     train = table[table["split"] == "train"]
     held_out = table[table["split"] == "test"]
     assert 0.15 < len(held_out) / 600 < 0.25
-    counts = pd.DataFrame(indicators(train["tags"], list(shares))).groupby(train["fold"].to_numpy()).sum()
+    counts = (
+        pd.DataFrame(indicators(train["tags"], list(shares)))
+        .groupby(train["fold"].to_numpy())
+        .sum()
+    )
     assert (counts.max() <= counts.min() * (2.5 if grouped else 1.5) + 2).all()
     if not grouped:
         assert counts[3].max() - counts[3].min() <= 1  # the rarest label is dealt out evenly

@@ -90,12 +90,16 @@ def test_the_same_images_elsewhere_share_the_cache(images, tmp_path):
     moved.mkdir()
     for path in images.paths:
         path.rename(moved / path.name)
-    prepare_pixels(Counting(FileImages([moved / path.name for path in images.paths])), SPEC, tmp_path / "cache")
+    prepare_pixels(
+        Counting(FileImages([moved / path.name for path in images.paths])), SPEC, tmp_path / "cache"
+    )
     assert counting.reads == 6
     assert len(list((tmp_path / "cache").glob("pixels-*.npy"))) == 1
 
 
-def test_pixels_that_do_not_fit_are_read_from_their_files_with_a_note(images, tmp_path, monkeypatch):
+def test_pixels_that_do_not_fit_are_read_from_their_files_with_a_note(
+    images, tmp_path, monkeypatch
+):
     kept = prepare_pixels(images, SPEC, tmp_path / "cache")
     monkeypatch.setenv("ENS_CACHE_GB", "0.000001")
     notes = []
@@ -145,7 +149,8 @@ def test_pixels_are_kept_where_the_system_has_no_posix_fallocate(images, tmp_pat
     assert kept[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
 
 
-# --- the cache is what was written -----------------------------------------------------------------------------------
+# --- the cache is what was written
+# -----------------------------------------------------------------------------------
 
 
 def the_cache(tmp_path):
@@ -217,14 +222,18 @@ def test_a_cache_that_belongs_to_others_is_only_read(images, tmp_path, monkeypat
     assert prepare_pixels(images, SPEC, tmp_path / "cache")[5, 0, 0, 0] == 50
 
 
-def test_images_refused_for_their_size_are_read_once_more_are_allowed(images, tmp_path, monkeypatch):
+def test_images_refused_for_their_size_are_read_once_more_are_allowed(
+    images, tmp_path, monkeypatch
+):
     monkeypatch.setenv("ENS_MAX_MEGAPIXELS", "0.0001")
     assert len(find_broken(images, SPEC, tmp_path / "cache")) == 6
     monkeypatch.delenv("ENS_MAX_MEGAPIXELS")
     assert prepare_pixels(images, SPEC, tmp_path / "cache")[5, 0, 0, 0] == 50
 
 
-def test_an_altered_cache_is_not_read_where_there_is_no_room_for_another(images, tmp_path, monkeypatch):
+def test_an_altered_cache_is_not_read_where_there_is_no_room_for_another(
+    images, tmp_path, monkeypatch
+):
     prepare_pixels(images, SPEC, tmp_path / "cache")
     alter(the_cache(tmp_path))
     monkeypatch.setenv("ENS_CACHE_GB", "0")
@@ -242,7 +251,8 @@ def test_images_under_a_folder_whose_name_is_not_utf8_are_prepared(images, tmp_p
     assert look_at_images(moved, tmp_path / "cache").readable.all()
 
 
-# --- what the key holds ----------------------------------------------------------------------------------------------
+# --- what the key holds
+# ----------------------------------------------------------------------------------------------
 
 
 def key(tmp_path, *sizes, spec=SPEC):
@@ -255,7 +265,10 @@ def key(tmp_path, *sizes, spec=SPEC):
 def old_key(tmp_path, *sizes, spec=SPEC):
     """As it was before each axis was scaled in its own way."""
     sums = [
-        pixels.read_contents(FileImages([tmp_path / f"{w}x{h}.png"]), tmp_path / "cache").checksum[0] for w, h in sizes
+        pixels.read_contents(FileImages([tmp_path / f"{w}x{h}.png"]), tmp_path / "cache").checksum[
+            0
+        ]
+        for w, h in sizes
     ]
     options = spec.model_dump(mode="json", exclude={"prepare", "decode", "bits"})
     digest = hashlib.sha256(json.dumps([2, options], sort_keys=True).encode())
@@ -284,10 +297,16 @@ def test_a_crop_counts_before_it_is_said_which_side_shrinks(tmp_path):
 
 def test_new_options_are_in_the_key_only_where_they_are_used(tmp_path):
     keys = {
-        key(tmp_path, (16, 16), spec=InputSpec(size=8, **more)) for more in ({}, {"decode": "reduced"}, {"bits": 12})
+        key(tmp_path, (16, 16), spec=InputSpec(size=8, **more))
+        for more in ({}, {"decode": "reduced"}, {"bits": 12})
     }
     assert len(keys) == 3
-    assert InputSpec(size=8).described == {"size": 8, "channels": 3, "resize": "stretch", "prepare": []}
+    assert InputSpec(size=8).described == {
+        "size": 8,
+        "channels": 3,
+        "resize": "stretch",
+        "prepare": [],
+    }
 
 
 def test_twelve_bits_of_sixteen_use_all_levels_when_the_recipe_says_so(tmp_path):
@@ -295,7 +314,8 @@ def test_twelve_bits_of_sixteen_use_all_levels_when_the_recipe_says_so(tmp_path)
     Image.fromarray(levels).save(tmp_path / "x.png")
     images = FileImages([tmp_path / "x.png"])
     as_they_are, spread = (
-        prepare_pixels(images, InputSpec(size=64, channels=1, bits=bits), tmp_path / "cache")[0] for bits in (None, 12)
+        prepare_pixels(images, InputSpec(size=64, channels=1, bits=bits), tmp_path / "cache")[0]
+        for bits in (None, 12)
     )
     assert len(np.unique(as_they_are)) == 17
     assert len(np.unique(spread)) == 64
@@ -304,7 +324,9 @@ def test_twelve_bits_of_sixteen_use_all_levels_when_the_recipe_says_so(tmp_path)
 
 def test_reduced_decoding_is_near_full_decoding_and_leaves_small_images_alone(tmp_path):
     rng = np.random.default_rng(0)
-    large = cv2.resize(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), (800, 600), interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(
+        rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), (800, 600), interpolation=cv2.INTER_CUBIC
+    )
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(large).save(tmp_path / "large.jpg", quality=92)
@@ -315,7 +337,8 @@ def test_reduced_decoding_is_near_full_decoding_and_leaves_small_images_alone(tm
     assert images.read(1, Decoding(at_least=128)).shape == (200, 150, 3)
     assert images.read(2, Decoding(at_least=128)).shape == (100, 100, 3)
     full, reduced = (
-        prepare_pixels(images, InputSpec(size=64, decode=how), tmp_path / "cache")[:] for how in ("full", "reduced")
+        prepare_pixels(images, InputSpec(size=64, decode=how), tmp_path / "cache")[:]
+        for how in ("full", "reduced")
     )
     assert 0 < np.abs(full.astype(int) - reduced).mean() < 3
     np.testing.assert_array_equal(full[2], reduced[2])

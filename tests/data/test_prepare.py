@@ -59,7 +59,9 @@ def test_grabcut_leaves_an_image_without_a_foreground_alone():
 
 
 def test_a_function_of_ones_own_prepares_and_is_checked(tmp_path, monkeypatch, photograph):
-    (tmp_path / "mine.py").write_text("def flip(image): return image[::-1]\ndef wrong(image): return image / 2\n")
+    (tmp_path / "mine.py").write_text(
+        "def flip(image): return image[::-1]\ndef wrong(image): return image / 2\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     image, _ = photograph
     assert np.array_equal(prepare(image, build_steps(["mine:flip"])), image[::-1])
@@ -99,7 +101,9 @@ def test_prepared_pixels_have_a_cache_of_their_own_and_reach_the_sheet(tmp_path)
 
     write_shapes(tmp_path, n=20)
     text = (tmp_path / "recipe.yaml").read_text()
-    (tmp_path / "recipe.yaml").write_text(text.replace("{size: 32}", "{size: 32, prepare: [{center_crop: 0.5}]}"))
+    (tmp_path / "recipe.yaml").write_text(
+        text.replace("{size: 32}", "{size: 32, prepare: [{center_crop: 0.5}]}")
+    )
     spec = Recipe.load(tmp_path / "recipe.yaml").spec
     images = read_samples(spec.data, spec.folds).images
     plain = prepare_pixels(images, InputSpec(size=32), tmp_path / "cache")

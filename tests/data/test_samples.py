@@ -31,7 +31,12 @@ def manifest(tmp_path):
     for i in range(12):
         image(tmp_path / "p" / f"{i}.png", i)
         rows.append(
-            {"path": f"p/{i}.png", "label": ["a", "b", "10", "9"][i % 4], "person": f"g{i // 3}", "age": str(i)}
+            {
+                "path": f"p/{i}.png",
+                "label": ["a", "b", "10", "9"][i % 4],
+                "person": f"g{i // 3}",
+                "age": str(i),
+            }
         )
 
     def write(change=lambda table: table, **options):
@@ -73,7 +78,9 @@ def test_a_manifest_reads_only_the_columns_that_are_named(manifest):
 
 def test_a_column_called_id_is_the_id_and_the_path_otherwise(manifest):
     assert read(manifest()).table["id"][0] == "p/0.png"
-    assert read(manifest(lambda t: t.assign(id=[f"x{i}" for i in range(12)]))).table["id"][0] == "x0"
+    assert (
+        read(manifest(lambda t: t.assign(id=[f"x{i}" for i in range(12)]))).table["id"][0] == "x0"
+    )
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -85,21 +92,32 @@ def test_a_parquet_manifest_reads_the_same(manifest, tmp_path):
     spec = manifest()
     pd.read_csv(tmp_path / "m.csv").to_parquet(tmp_path / "m.parquet")
     parquet = spec.model_copy(update={"source": str(tmp_path / "m.parquet")})
-    pd.testing.assert_frame_equal(read(spec, group="person").table, read(parquet, group="person").table)
+    pd.testing.assert_frame_equal(
+        read(spec, group="person").table, read(parquet, group="person").table
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda t: t.rename(columns={"label": "lable"}), {}, r"has no column 'label' \(data.targets\); did you mean 'lable'"),
+        (lambda t: t.rename(columns={"label": "lable"}), {}, r"has no column 'label' "
+                                                             r"\(data.targets\); did you mean "
+                                                             r"'lable'"),
         (lambda t: t, {"group": "persn"}, "did you mean 'person'"),
         (lambda t: t.assign(path="p/0.png"), {}, "ids stand twice, such as 'p/0.png'"),
-        (lambda t: t.assign(path=t["path"].replace("p/3.png", "p/x.png")), {}, r"no such image under .* in row 5 \(p/x.png\)"),
-        (lambda t: t.assign(path=t["path"].replace("p/3.png", "../up.png")), {}, r"leads outside .* in row 5 \(../up.png\)"),
-        (lambda t: t.assign(path=t["path"].replace("p/3.png", "/etc/passwd")), {}, r"leads outside .* in row 5"),
-        (lambda t: t.assign(label=t["label"].where(t.index != 3, "")), {}, "label is empty in row 5"),
+        (lambda t: t.assign(path=t["path"].replace("p/3.png", "p/x.png")), {}, r"no such image "
+                                                                               r"under .* in row 5 "
+                                                                               r"\(p/x.png\)"),
+        (lambda t: t.assign(path=t["path"].replace("p/3.png", "../up.png")), {}, r"leads outside "
+                                                                                 r".* in row 5 "
+                                                                                 r"\(../up.png\)"),
+        (lambda t: t.assign(path=t["path"].replace("p/3.png", "/etc/passwd")), {}, r"leads outside "
+                                                                                   r".* in row 5"),
+        (lambda t: t.assign(label=t["label"].where(t.index != 3, "")), {}, "label is empty in row "
+                                                                           "5"),
         (lambda t: t.assign(label="a"), {}, "has the one class 'a'; two are needed"),
-        (lambda t: t.assign(label=t["label"].where(t.index != 0, "A")), {}, "'A' and 'a'.*make them one"),
+        (lambda t: t.assign(label=t["label"].where(t.index != 0, "A")), {}, "'A' and 'a'.*make "
+                                                                            "them one"),
         (lambda t: t, {"keep": ("a", "c")}, "data.keep names 'c', which no row has"),
         (lambda t: t, {"classes": ("a", "b")}, "labels that its classes do not name: 9, 10"),
         (lambda t: t.head(0), {}, "has a header and no rows"),
@@ -111,7 +129,9 @@ def test_every_fault_of_a_table_names_file_and_row(manifest, change, options, me
 
 
 def test_all_faults_of_a_table_come_at_once(manifest):
-    spoil = lambda t: t.assign(label="", path=t["path"].replace({"p/1.png": "q", "p/2.png": "../z"}))  # noqa: E731
+    def spoil(t):
+        return t.assign(label="", path=t["path"].replace({"p/1.png": "q", "p/2.png": "../z"}))
+
     with pytest.raises(DataError) as caught:
         read(manifest(spoil))
     assert len(str(caught.value).splitlines()) == 3
@@ -157,7 +177,9 @@ def test_fashion_mnist_is_read_from_its_four_files(tmp_path):
     for name, n in (("train", 30), ("t10k", 10)):
         pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
         header = bytes([0, 0, 8, 3]) + b"".join(int(k).to_bytes(4, "big") for k in pixels.shape)
-        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + pixels.tobytes()))
+        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(
+            gzip.compress(header + pixels.tobytes())
+        )
         labels = np.arange(n, dtype=np.uint8) % 10
         content = bytes([0, 0, 8, 1]) + n.to_bytes(4, "big") + labels.tobytes()
         (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(content)
@@ -177,24 +199,32 @@ def test_new_images_of_a_folder_or_table_have_ids(folder, manifest):
 
 
 def test_a_source_that_is_not_there_says_what_was_expected(tmp_path):
-    with pytest.raises(DataError, match="does not exist; expected a folder, a CSV or Parquet file, or one of digits"):
+    with pytest.raises(
+        DataError,
+        match="does not exist; expected a folder, a CSV or Parquet file, or one of digits",
+    ):
         read_samples(DataSpec(source=str(tmp_path / "gone")), FOLDS)
 
 
-# --- files that are no images, and images whose name does not say so -------------------------------------------------
+# --- files that are no images, and images whose name does not say so
+# -------------------------------------------------
 
 
 def codes(samples):
     return [remark.code for remark in samples.remarks]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("black3.jpg_1088Wx1632H", "JPEG"), ("x", "PNG"), ("y.heic", "WEBP")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("black3.jpg_1088Wx1632H", "JPEG"), ("x", "PNG"), ("y.heic", "WEBP")]
+)
 def test_an_image_counts_whatever_its_name_ends_with(folder, name, kind):
     Image.new("RGB", (8, 8)).save(folder / "cat" / name, format=kind)
     samples = read_samples(DataSpec(source=str(folder)), FOLDS)
     assert f"cat/{name}" in set(samples.table["id"])
     assert samples.remarks == ()
-    assert f"cat/{name}" in {f"cat/{i}" for i in read_unlabelled(folder / "cat", DataSpec(source="x")).table["id"]}
+    assert f"cat/{name}" in {
+        f"cat/{i}" for i in read_unlabelled(folder / "cat", DataSpec(source="x")).table["id"]
+    }
 
 
 def test_what_lies_in_hidden_folders_does_not_count(folder):
@@ -213,7 +243,9 @@ def test_runs_kept_beside_the_class_folders_are_no_class(folder):
     samples = read_samples(DataSpec(source=str(folder)), FOLDS)
     assert samples.classes["label"] == ("cat", "dog")
     assert len(samples.images) == 12
-    by_pattern = read_samples(DataSpec(source=str(folder), pattern="{label}/{number}", targets="label"), FOLDS)
+    by_pattern = read_samples(
+        DataSpec(source=str(folder), pattern="{label}/{number}", targets="label"), FOLDS
+    )
     assert len(by_pattern.images) == 12
     assert not [remark for part in (samples, by_pattern) for remark in part.remarks]
 
@@ -242,7 +274,8 @@ def test_dropped_samples_leave_the_remarks(folder):
     assert codes(drop_samples(samples, ["cat/1.png"])) == ["left_out"]
 
 
-# --- labels that look the same ---------------------------------------------------------------------------------------
+# --- labels that look the same
+# ---------------------------------------------------------------------------------------
 
 
 def test_spaces_around_some_labels_are_dropped_with_a_word(manifest):
@@ -265,31 +298,42 @@ def test_spaces_around_a_class_folder_are_dropped_with_a_word(folder):
     assert codes(samples) == ["label_spaces"]
 
 
-@pytest.mark.parametrize("twin", ["Cafe\u0301", "caf\u00e9", "CAF\u00c9", "Caf\u00e9 ", "Caf\u00e9"])
+@pytest.mark.parametrize(
+    "twin", ["Cafe\u0301", "caf\u00e9", "CAF\u00c9", "Caf\u00e9 ", "Caf\u00e9"]
+)
 def test_labels_that_look_the_same_are_refused_unless_the_recipe_names_them(manifest, twin):
     label = "Caf\u00e9"
     spec = manifest(lambda t: t.assign(label=[label, twin, "b"] * 4), encoding="utf-8")
     if twin.strip() == label:
-        assert read(spec).classes["label"] == (label, "b") or read(spec).classes["label"] == ("b", label)
+        assert read(spec).classes["label"] == (label, "b") or read(spec).classes["label"] == (
+            "b",
+            label,
+        )
         return
     with pytest.raises(
-        DataError, match=r"differ only in case, spaces or the encoding of accents: .*make them one.*classes"
+        DataError,
+        match=r"differ only in case, spaces or the encoding of accents: .*make them one.*classes",
     ):
         read(spec)
     assert read(spec, classes=(label, twin, "b")).classes["label"] == (label, twin, "b")
 
 
-# --- tables and names ------------------------------------------------------------------------------------------------
+# --- tables and names
+# ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("column", "key"), [("label", "data.targets"), ("path", "data.path"), ("id", "data.id")])
+@pytest.mark.parametrize(
+    ("column", "key"), [("label", "data.targets"), ("path", "data.path"), ("id", "data.id")]
+)
 def test_a_column_that_is_needed_and_comes_twice_is_refused(manifest, tmp_path, column, key):
     spec = manifest(lambda t: t.assign(id=t["path"]))
     lines = (tmp_path / "m.csv").read_text().splitlines()
     names = lines[0].split(",")
     twice = [line + "," + line.split(",")[names.index(column)] for line in lines]
     (tmp_path / "m.csv").write_text("\n".join(twice) + "\n")
-    with pytest.raises(DataError, match=rf"m\.csv has 2 columns called '{column}' \({key}\); rename or remove"):
+    with pytest.raises(
+        DataError, match=rf"m\.csv has 2 columns called '{column}' \({key}\); rename or remove"
+    ):
         read(spec)
 
 
@@ -320,7 +364,9 @@ def test_a_file_name_that_is_not_utf8_is_named(folder, place):
 def test_a_file_that_is_left_out_may_have_any_name(folder):
     (folder / "cat" / "caf\udce9.txt").write_text("")
     (remark,) = read_samples(DataSpec(source=str(folder)), FOLDS).remarks
-    assert remark.message.encode().decode() == remark.message  # no half of a character is left in it
+    assert (
+        remark.message.encode().decode() == remark.message
+    )  # no half of a character is left in it
     assert [name.encode().decode() for name in remark.files] == list(remark.files)
 
 
@@ -334,7 +380,9 @@ def test_control_characters_are_refused_with_row_and_column(manifest, tmp_path, 
         image(tmp_path / name)
     value = {"path": name}.get(column, f"a{character}b")
     rows = [0] if column == "path" else [0, 4, 8]
-    spec = manifest(lambda t: t.assign(**{column: t[column].where(~t.index.isin(rows), value)}), quoting=1)
+    spec = manifest(
+        lambda t: t.assign(**{column: t[column].where(~t.index.isin(rows), value)}), quoting=1
+    )
     with pytest.raises(DataError, match="has a control character"):
         read(spec, group="person")
 

@@ -34,7 +34,9 @@ def read(table, tmp_path):
         if test is not None:
             test.to_csv(tmp_path / "t.csv", index=False)
             data["test"] = str(tmp_path / "t.csv")
-        return read_samples(DataSpec.model_validate({"source": str(tmp_path / "m.csv"), **data}), FoldSpec())
+        return read_samples(
+            DataSpec.model_validate({"source": str(tmp_path / "m.csv"), **data}), FoldSpec()
+        )
 
     return read
 
@@ -59,7 +61,9 @@ def test_training_bins_change_only_the_labels_that_are_trained_on(read):
     moved = read(targets={"age": {"bins": [30, 60], "train_bins": [30, 58]}})
     assert moved.table["age"].tolist() == plain.table["age"].tolist()
     different = moved.table["train:age"] != moved.table["age"]
-    assert moved.table["path"][different].tolist() == plain.table["path"][19:20].tolist()  # 58 years old
+    assert (
+        moved.table["path"][different].tolist() == plain.table["path"][19:20].tolist()
+    )  # 58 years old
     assert moved.table["train:age"][19] == ">=60"
 
 
@@ -97,7 +101,9 @@ def test_fields_of_the_path_count_as_columns(read):
 def test_a_folder_with_a_pattern_needs_no_class_folders(read, tmp_path):
     read(targets="mask")
     (tmp_path / "m.csv").unlink()
-    spec = DataSpec(source=str(tmp_path), pattern="{person}_{sex}_{years:int}/", targets="sex", group="person")
+    spec = DataSpec(
+        source=str(tmp_path), pattern="{person}_{sex}_{years:int}/", targets="sex", group="person"
+    )
     samples = read_samples(spec, FoldSpec())
     assert len(samples.table) == 24
     assert samples.classes == {"sex": ("female", "male")}
@@ -112,7 +118,9 @@ def test_tasks_compose_one_class_in_the_stated_order(read):
     assert len(samples.classes["label"]) == 3 * 2 * 2
     assert samples.classes["label"][:3] == ("none-female-<40", "none-female->=40", "none-male-<40")
     assert samples.table["label"].tolist()[0] == "worn-male-<40"
-    numbered = read(**COMPOSED, compose={"of": ["gender", "mask"], "numbers": True, "name": "class"})
+    numbered = read(
+        **COMPOSED, compose={"of": ["gender", "mask"], "numbers": True, "name": "class"}
+    )
     assert numbered.classes["class"] == tuple(str(i) for i in range(6))
     assert numbered.table["class"].tolist()[0] == "4"  # male is 1 of 2, worn 1 of none, worn, wrong
 
@@ -122,7 +130,9 @@ def test_impossible_combinations_are_no_classes_and_a_row_that_has_one_is_an_err
     without = lambda t: t[~((t["mask"] == "wrong") & (t["gender"] == "male"))]  # noqa: E731
     samples = read(without, **COMPOSED, compose={"of": ["mask", "gender"], "exclude": rules})
     assert len(samples.classes["label"]) == 5
-    with pytest.raises(DataError, match=r"is wrong, male, a combination that data.compose.exclude calls impossible"):
+    with pytest.raises(
+        DataError, match=r"is wrong, male, a combination that data.compose.exclude calls impossible"
+    ):
         read(**COMPOSED, compose={"of": ["mask", "gender"], "exclude": rules})
     with pytest.raises(DataError, match="exclude: mask has no class 'wron'; did you mean 'wrong'"):
         read(**COMPOSED, compose={"of": ["mask", "gender"], "exclude": [{"mask": "wron"}]})
@@ -164,10 +174,14 @@ def test_labels_of_the_test_part_are_composed_too(read, table):
          "row 5: age is 'old', expected a number"),
         (lambda t: t, {"targets": {"mask": {"map": {"worn": "yes", "none": "no"}}}},
          "row 4: mask is 'wrong', which the map does not list.*others: keep"),
-        (lambda t: t, {"targets": {"mask": {"drop": ["wrng"]}}}, "drop names 'wrng', which no row has; did you mean 'wrong'"),
-        (lambda t: t, {"targets": {"a": {"from": "agee"}}}, "no column 'agee' .*did you mean 'age'"),
-        (lambda t: t, {"targets": "x", "pattern": "{x}={y}/"}, "row 2: path 'p000_male_20/0.png' does not match"),
-        (lambda t: t, {"targets": "gender", "pattern": "{mask}_{b}_{c}/"}, "has a column 'mask' already"),
+        (lambda t: t, {"targets": {"mask": {"drop": ["wrng"]}}}, "drop names 'wrng', which no row "
+                                                                 "has; did you mean 'wrong'"),
+        (lambda t: t, {"targets": {"a": {"from": "agee"}}}, "no column 'agee' .*did you mean "
+                                                            "'age'"),
+        (lambda t: t, {"targets": "x", "pattern": "{x}={y}/"}, "row 2: path 'p000_male_20/0.png' "
+                                                               "does not match"),
+        (lambda t: t, {"targets": "gender", "pattern": "{mask}_{b}_{c}/"}, "has a column 'mask' "
+                                                                           "already"),
         (lambda t: t, {"targets": ["mask", "gender"], "compose": {"of": ["mask", "gender"], "separator": ""},
                        "keep": ["worn", "none"]}, None),
     ],
@@ -197,7 +211,9 @@ def test_a_target_that_contradicts_itself_is_refused(spec, message):
 
 def test_compose_names_targets_only():
     with pytest.raises(ValidationError, match="compose names 'agee', which is no target"):
-        DataSpec.model_validate({"source": "x", "targets": ["age", "mask"], "compose": ["agee", "mask"]})
+        DataSpec.model_validate(
+            {"source": "x", "targets": ["age", "mask"], "compose": ["agee", "mask"]}
+        )
 
 
 def test_rare_combinations_can_be_left_out_rows_and_classes(read):
@@ -206,7 +222,11 @@ def test_rare_combinations_can_be_left_out_rows_and_classes(read):
     sizes = everything.table["label"].value_counts()
     assert sizes.sort_values().index[0] == "wrong-female"
     kept = read(lambda t: t[:-2], targets=parts, compose={"of": ["mask", "gender"], "min_count": 3})
-    assert set(kept.classes["label"]) == set(kept.table["label"]) == set(sizes.index) - {"wrong-female"}
+    assert (
+        set(kept.classes["label"])
+        == set(kept.table["label"])
+        == set(sizes.index) - {"wrong-female"}
+    )
     assert len(kept.table) == len(everything.table) - sizes["wrong-female"]
     assert kept.classes["mask"] == everything.classes["mask"]
 
@@ -219,13 +239,21 @@ def tagged(table):
 def test_a_column_with_several_labels_at_once_becomes_sets(read):
     samples = read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none"}})
     assert samples.classes["tags"] == ("cat", "dog", "eel")
-    assert samples.table["tags"].tolist()[:5] == ["cat|dog|eel", "dog|eel", "cat|eel", "|", "cat|dog"]
+    assert samples.table["tags"].tolist()[:5] == [
+        "cat|dog|eel",
+        "dog|eel",
+        "cat|eel",
+        "|",
+        "cat|dog",
+    ]
     assert samples.labels_below("tags").value_counts().to_dict() == {"cat": 12, "dog": 12, "eel": 3}
 
 
 def test_of_several_labels_at_once_drop_and_min_count_leave_out_labels_and_no_row(read):
     for options in ({"min_count": 4}, {"drop": ["eel"]}):
-        samples = read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none", **options}})
+        samples = read(
+            tagged, targets={"tags": {"multi_label": " ", "no_label": "none", **options}}
+        )
         assert samples.classes["tags"] == ("cat", "dog")
         assert len(samples.table) == 24
         assert samples.table["tags"].tolist()[:3] == ["cat|dog", "dog", "cat"]
@@ -235,7 +263,10 @@ def test_an_empty_cell_is_unknown_unless_it_is_said_to_mean_none(read):
     def emptied(table):
         return tagged(table).assign(tags=lambda t: t["tags"].replace("none", ""))
 
-    with pytest.raises(DataError, match=r"tags is empty .no_label: '' says that this means none of the labels. in row"):
+    with pytest.raises(
+        DataError,
+        match=r"tags is empty .no_label: '' says that this means none of the labels. in row",
+    ):
         read(emptied, targets={"tags": {"multi_label": " "}})
     samples = read(emptied, targets={"tags": {"multi_label": " "}}, unlabelled="allow")
     assert samples.table["tags"].isna().sum() == 6
@@ -265,7 +296,10 @@ def test_sets_of_labels_are_no_part_of_a_composed_class(read):
 
 def test_labels_of_sets_are_checked_like_others(read):
     with pytest.raises(DataError, match="labels that its classes do not name: eel"):
-        read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none", "classes": ["cat", "dog"]}})
+        read(
+            tagged,
+            targets={"tags": {"multi_label": " ", "no_label": "none", "classes": ["cat", "dog"]}},
+        )
     with pytest.raises(DataError, match="drop names 'emu'"):
         read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none", "drop": ["emu"]}})
     with pytest.raises(DataError, match=r"'dog.eel' has a . in it"):

@@ -18,7 +18,9 @@ def test_every_member_and_blend_is_compared_with_the_one_named(fake_run):
     assert found.n_comparisons == len(others) + 1
     labels = fake_run.samples.labels("label", fake_run.classes("label"), "train")
     losses = {
-        name: -np.log(fake_run.member(name).oof(fake_run.classes("label"))[np.arange(len(labels)), labels]).mean()
+        name: -np.log(
+            fake_run.member(name).oof(fake_run.classes("label"))[np.arange(len(labels)), labels]
+        ).mean()
         for name in fake_run.complete_members
     }
     for name, difference in found.rows[:-1]:
@@ -42,7 +44,10 @@ def test_the_command_prints_gains_and_puts_them_into_its_object(ens_here, fake_r
     first, second, *_ = fake_run.complete_members
     done = ens_here("evaluate", "fake", "--over", first, "--metrics", "accuracy,f1_macro", "--json")
     gains = json.loads(done.stdout)["gains"]
-    assert {(row["name"], row["metric"]) for row in gains["rows"]} >= {(second, "accuracy"), (second, "f1_macro")}
+    assert {(row["name"], row["metric"]) for row in gains["rows"]} >= {
+        (second, "accuracy"),
+        (second, "f1_macro"),
+    }
     assert "gain over" in ens_here("evaluate", "fake", "--over", first).stdout
     ens_here("evaluate", "fake", "--over", first, "--per", "group", expect=2)
 

@@ -68,13 +68,17 @@ def test_groups_are_scored_as_one_and_never_mixed(fake_run):
     names = pd.Series(labels).groupby(labels).cumcount() // 2
     train = (store.samples.table["split"] == "train").to_numpy()
     store.samples.table["group"] = "test-" + store.samples.table["id"]
-    store.samples.table.loc[train, "group"] = [f"{y}-{n}" for y, n in zip(labels, names, strict=True)]
+    store.samples.table.loc[train, "group"] = [
+        f"{y}-{n}" for y, n in zip(labels, names, strict=True)
+    ]
     for part in ("train", "test"):
         store.samples.__dict__.pop(part, None)
     row = next(r for r in evaluate(store, per="group", members=["a"]).rows if r.split == "oof")
     probs = merge_views(np.asarray(store.member("a").oof_logits))
     groups = store.samples.groups("train")
-    expected = np.mean([probs[groups == g].mean(axis=0).argmax() == labels[groups == g][0] for g in set(groups)])
+    expected = np.mean(
+        [probs[groups == g].mean(axis=0).argmax() == labels[groups == g][0] for g in set(groups)]
+    )
     assert row.n == len(set(groups))
     assert row.metrics["accuracy"] == pytest.approx(expected)
 

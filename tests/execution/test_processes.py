@@ -30,7 +30,9 @@ class Heard(Progress):
 
 
 def kfold(recipe, folder, *overrides, **options):
-    return train_recipe(Recipe.load(recipe, overrides), recipe.parent / folder, device="cpu", **options)
+    return train_recipe(
+        Recipe.load(recipe, overrides), recipe.parent / folder, device="cpu", **options
+    )
 
 
 def test_folds_trained_at_once_are_those_trained_one_by_one(recipe, monkeypatch):
@@ -46,7 +48,9 @@ def test_folds_trained_at_once_are_those_trained_one_by_one(recipe, monkeypatch)
     assert together.complete == ("narrow", "wide")
     assert {failure.member for failure in together.failures} == {"odd"}
     assert len(together.trained) == 6
-    assert len([warning for warning in heard.warnings if "'odd'" in warning]) == 1  # it fails in one process, once
+    assert (
+        len([warning for warning in heard.warnings if "'odd'" in warning]) == 1
+    )  # it fails in one process, once
     assert len([note for note in heard.notes if "the spaces around 1 label" in note]) == 1
 
     threads = torch.get_num_threads()
@@ -56,7 +60,10 @@ def test_folds_trained_at_once_are_those_trained_one_by_one(recipe, monkeypatch)
     finally:
         torch.set_num_threads(threads)
     for name in ("narrow", "wide"):
-        both = [Run.open("shapes", recipe.parent / f).members[name].oof_logits for f in ("together", "alone")]
+        both = [
+            Run.open("shapes", recipe.parent / f).members[name].oof_logits
+            for f in ("together", "alone")
+        ]
         np.testing.assert_allclose(both[0], both[1], atol=1e-5)
 
 
@@ -75,8 +82,12 @@ def test_a_process_that_is_killed_leaves_its_folds_to_the_others(recipe, monkeyp
     assert any("died" in warning for warning in heard.warnings)
 
 
-@pytest.mark.parametrize(("device", "alone", "n", "each"), [("cuda", 8, 3, 2), ("cuda", 2, 4, 1), ("cpu", 0, 4, 0)])
-def test_processes_share_the_loader_processes_that_one_would_take(monkeypatch, device, alone, n, each):
+@pytest.mark.parametrize(
+    ("device", "alone", "n", "each"), [("cuda", 8, 3, 2), ("cuda", 2, 4, 1), ("cpu", 0, 4, 0)]
+)
+def test_processes_share_the_loader_processes_that_one_would_take(
+    monkeypatch, device, alone, n, each
+):
     from ensembler.networks import devices
 
     monkeypatch.setattr(devices, "pick_device", lambda name: name)

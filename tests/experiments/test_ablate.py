@@ -37,7 +37,9 @@ def test_variants_are_members_of_a_run_of_their_own_compared_on_the_same_rows(re
     run = Run.open(found.run, recipe.parent / "artifacts")
     assert list(run.members) == names
     for variant, member in zip(found.variants, run.members.values(), strict=True):
-        assert variant.scores["accuracy"] == pytest.approx(member.record.scores["oof"]["accuracy"], abs=1e-6)
+        assert variant.scores["accuracy"] == pytest.approx(
+            member.record.scores["oof"]["accuracy"], abs=1e-6
+        )
     expected = found.variants[0].scores["log_loss"] - found.variants[2].scores["log_loss"]
     assert found.variants[2].gains["log_loss"].value == pytest.approx(expected)
     assert run.blend(method="soft").result.members == tuple(names)
@@ -58,7 +60,9 @@ def test_seeds_are_paired_and_averaged(recipe):
     found = ablate(recipe, "lr=0.01,0.02", seeds=2)
     assert found.variants[1].members == ("lr-0.02-s1", "lr-0.02-s2")
     run = Run.open(found.run, recipe.parent / "artifacts")
-    scores = [run.members[name].record.scores["oof"]["accuracy"] for name in found.variants[1].members]
+    scores = [
+        run.members[name].record.scores["oof"]["accuracy"] for name in found.variants[1].members
+    ]
     assert found.variants[1].scores["accuracy"] == pytest.approx(sum(scores) / 2, abs=1e-6)
 
 
@@ -115,16 +119,23 @@ def test_the_command_prints_a_table_or_one_object(recipe, ens_here):
     found = json.loads(ens_here(*asked, "--json").stdout)
     assert [v["name"] for v in found["variants"]] == ["lr-0.01", "lr-0.02"]
     assert found["variants"][0]["gains"] is None
-    assert {"value", "joint_low", "joint_high", "verdict"} <= set(found["variants"][1]["gains"]["log_loss"])
+    assert {"value", "joint_low", "joint_high", "verdict"} <= set(
+        found["variants"][1]["gains"]["log_loss"]
+    )
     printed = ens_here(*asked, "--quiet").stdout
     assert "gain over lr-0.01" in printed
     assert "one comparison for each metric" in printed
-    assert "did you mean 'augment'" in ens_here("ablate", recipe, "--axis", "agument=a,b", expect=2).stderr
+    assert (
+        "did you mean 'augment'"
+        in ens_here("ablate", recipe, "--axis", "agument=a,b", expect=2).stderr
+    )
 
 
 def test_options_that_do_not_count_for_a_variant_are_left_out(recipe):
     recipe.write_text(
-        recipe.read_text().replace("narrow: {}", "narrow: {loss: focal, focal_gamma: 1.5, freeze_epochs: 2}")
+        recipe.read_text().replace(
+            "narrow: {}", "narrow: {loss: focal, focal_gamma: 1.5, freeze_epochs: 2}"
+        )
     )
     found = ablate(recipe, "loss=focal,cross_entropy", epochs=1)
     assert [variant.name for variant in found.variants] == ["loss-focal", "loss-cross_entropy"]

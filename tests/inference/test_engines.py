@@ -25,7 +25,9 @@ def network(backbone="resnet10t"):
     built = build_network(NetworkSpec(backbone=backbone), classes=5, size=32, channels=3)
     with torch.no_grad():
         for module in built.modules():
-            if isinstance(module, nn.BatchNorm2d):  # as after some training: nothing is zero or one any more
+            if isinstance(
+                module, nn.BatchNorm2d
+            ):  # as after some training: nothing is zero or one any more
                 module.running_mean.normal_(0, 0.2)
                 module.running_var.uniform_(0.5, 2)
                 module.weight.uniform_(0.5, 1.5)
@@ -35,7 +37,9 @@ def network(backbone="resnet10t"):
 
 def get_ready(engine, load=network, amp="off", notes=None):
     said = [] if notes is None else notes
-    return ready(engine, load, PIXELS, amp=amp, device="cpu", name="cnn fold 0", on_note=said.append)
+    return ready(
+        engine, load, PIXELS, amp=amp, device="cpu", name="cnn fold 0", on_note=said.append
+    )
 
 
 def gap(a, b):
@@ -59,7 +63,13 @@ def test_an_engine_agrees_with_float32_for_batches_of_any_size(engine, amp):
 
 def small():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers = [
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ]
     layers[1].running_mean.normal_(0, 0.2)
     return Normalised(nn.Sequential(*layers, nn.Linear(8, 5)), (0.5,) * 3, (0.25,) * 3).eval()
 
@@ -99,7 +109,9 @@ def test_a_compiled_network_agrees_with_float32_for_batches_of_any_size(amp):
     assert notes == []
 
 
-@pytest.mark.parametrize("backbone", ["resnet10t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "backbone", ["resnet10t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"]
+)
 def test_folding_batch_norms_changes_nothing_but_rounding(backbone):
     built = network(backbone)
     images = as_images(PIXELS, "cpu")
@@ -159,7 +171,9 @@ def test_a_network_of_ones_own_that_takes_no_16_bit_weights_is_computed_under_au
     assert notes == []
 
 
-def test_a_network_that_an_engine_cannot_compute_is_computed_in_float32_and_that_is_said(monkeypatch):
+def test_a_network_that_an_engine_cannot_compute_is_computed_in_float32_and_that_is_said(
+    monkeypatch,
+):
     def fail(*_):
         raise RuntimeError("no such operator\nand more")
 
@@ -168,7 +182,9 @@ def test_a_network_that_an_engine_cannot_compute_is_computed_in_float32_and_that
     predictor = get_ready("eager", load_own, notes=notes)
     images = as_images(PIXELS, "cpu")
     assert np.array_equal(predictor(images), eager.plain(load_own(), "cpu")(images))
-    assert notes == ["cnn fold 0: engine eager cannot compute it (no such operator); plain float32 does"]
+    assert notes == [
+        "cnn fold 0: engine eager cannot compute it (no such operator); plain float32 does"
+    ]
 
 
 def test_an_engine_that_is_off_is_not_used_and_that_is_said(monkeypatch):
@@ -213,13 +229,17 @@ def test_the_fastest_engine_is_the_one_that_is_done_first(monkeypatch):
 @pytest.mark.parametrize("engine", ["openvino", "onnx"])
 def test_a_missing_extra_is_named_and_the_request_is_wrong(engine, monkeypatch):
     monkeypatch.setattr(registry, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match=rf"engine: {engine} needs the extra '{engine}'") as caught:
+    with pytest.raises(
+        MissingExtraError, match=rf"engine: {engine} needs the extra '{engine}'"
+    ) as caught:
         get_ready(engine)
     assert isinstance(caught.value, RequestError)
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.skipif(not registry.is_installed("openvino"), reason="the extra openvino is not installed")
+@pytest.mark.skipif(
+    not registry.is_installed("openvino"), reason="the extra openvino is not installed"
+)
 def test_openvino_finds_nothing_to_report_its_use_with():
     code = (
         "import torch; from ensembler.inference.engines import openvino\n"
@@ -229,7 +249,9 @@ def test_openvino_finds_nothing_to_report_its_use_with():
         "from openvino.tools.ovc import convert_impl, telemetry_utils\n"
         "print(convert_impl.tm.__name__, telemetry_utils.tm.__name__)"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == 2 * ["openvino.tools.ovc.telemetry_stub"]
 
 
@@ -277,7 +299,9 @@ def like_cuda(monkeypatch):
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(1.0, ["fp16"]), (1e6, ["fp16", "bf16"])])
-def test_float16_predicts_where_its_range_is_enough_and_bfloat16_elsewhere(like_cuda, scale, expected):
+def test_float16_predicts_where_its_range_is_enough_and_bfloat16_elsewhere(
+    like_cuda, scale, expected
+):
     notes = []
     predictor = get_ready("eager", lambda: wide(scale), "auto", notes)
     images = as_images(PIXELS, "cpu")

@@ -34,7 +34,13 @@ class CountedPixels:
 
     def __init__(self, n, stop_at=None, stop=None):
         self.array = np.random.default_rng(0).integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
-        self.shape, self.read, self.stop_at, self.stop, self.batches = self.array.shape, [], stop_at, stop, 0
+        self.shape, self.read, self.stop_at, self.stop, self.batches = (
+            self.array.shape,
+            [],
+            stop_at,
+            stop,
+            0,
+        )
 
     def __getitem__(self, rows):
         self.batches += 1
@@ -58,7 +64,9 @@ def ask(folder, n=150, views=None):
     folds = {"0": rows[::2], "1": rows[1::2]}
     chosen = views or {}
     return [
-        Asked(name, folder, 3, chosen.get(name, VIEWS), (folds[name[1]], test), folder / f"{name}.npy")
+        Asked(
+            name, folder, 3, chosen.get(name, VIEWS), (folds[name[1]], test), folder / f"{name}.npy"
+        )
         for name in NETWORKS
     ]
 
@@ -78,17 +86,24 @@ def test_one_pass_gives_the_bits_of_each_network_alone_and_reads_every_image_onc
     asked = ask(tmp_path)
     for one, found in zip(asked, run_pass(asked, pixels, load, device="cpu"), strict=True):
         rows = np.concatenate(one.rows)
-        alone = predict_logits([NETWORKS[one.name]], pixels.array, rows, VIEWS, classes=3, device="cpu", amp="off")
+        alone = predict_logits(
+            [NETWORKS[one.name]], pixels.array, rows, VIEWS, classes=3, device="cpu", amp="off"
+        )
         assert np.array_equal(found.array, alone[0])
     assert sorted(pixels.read) == list(range(150))
 
 
 def test_each_checkpoint_gets_its_own_views_in_its_own_order(tmp_path):
-    pixels, views = CountedPixels(150), {"b0": expand_views(["rot90", "identity"]), "b1": expand_views(["vflip"])}
+    pixels, views = (
+        CountedPixels(150),
+        {"b0": expand_views(["rot90", "identity"]), "b1": expand_views(["vflip"])},
+    )
     asked = ask(tmp_path, views=views)
     for one, found in zip(asked, run_pass(asked, pixels, load, device="cpu"), strict=True):
         rows = np.concatenate(one.rows)
-        alone = predict_logits([NETWORKS[one.name]], pixels.array, rows, one.views, classes=3, device="cpu", amp="off")
+        alone = predict_logits(
+            [NETWORKS[one.name]], pixels.array, rows, one.views, classes=3, device="cpu", amp="off"
+        )
         assert np.array_equal(found.array, alone[0])
     assert len(pixels.read) == 150
 
@@ -99,11 +114,14 @@ def test_a_pass_that_was_ended_goes_on_with_the_chunks_that_are_missing(tmp_path
         run_pass(ask(tmp_path / "cut"), CountedPixels(150, 6, interrupt), load, device="cpu")
     rest = CountedPixels(150)
     again = run_pass(ask(tmp_path / "cut"), rest, load, device="cpu")
-    # Four batches made the two chunks of fold 0; the sixth was in the first chunk of the test images.
+    # Four batches made the two chunks of fold 0; the sixth was in the first chunk of the test
+    # images.
     assert sorted(rest.read) == sorted([*range(1, 100, 2), *range(100, 150)])
     assert all(np.array_equal(a.array, b.array) for a, b in zip(whole, again, strict=True))
     third = CountedPixels(150)
-    run_pass(ask(tmp_path / "cut"), third, lambda _: pytest.fail("nothing is missing"), device="cpu")
+    run_pass(
+        ask(tmp_path / "cut"), third, lambda _: pytest.fail("nothing is missing"), device="cpu"
+    )
     assert third.read == []
 
 
@@ -128,7 +146,10 @@ t.run_pass(t.ask(Path({str(tmp_path)!r})), pixels, t.load, device="cpu")
 
 
 def test_a_torn_chunk_or_line_is_predicted_again(tmp_path):
-    before = [found.array.copy() for found in run_pass(ask(tmp_path), CountedPixels(150), load, device="cpu")]
+    before = [
+        found.array.copy()
+        for found in run_pass(ask(tmp_path), CountedPixels(150), load, device="cpu")
+    ]
     array = np.load(tmp_path / "a0.npy", mmap_mode="r+")
     array[1, 40] = 0  # in the second chunk of fold 0: rows 64 to 98
     array.flush()
@@ -149,7 +170,12 @@ def test_a_file_cut_short_is_begun_again(tmp_path):
 
 def test_logits_that_are_not_finite_name_their_checkpoint(tmp_path):
     with pytest.raises(StoreError, match="b0: its network gives logits that are not finite"):
-        run_pass(ask(tmp_path), CountedPixels(150), lambda asked: [broken_b0(one) for one in asked], device="cpu")
+        run_pass(
+            ask(tmp_path),
+            CountedPixels(150),
+            lambda asked: [broken_b0(one) for one in asked],
+            device="cpu",
+        )
 
 
 def broken_b0(one):
@@ -160,7 +186,11 @@ def broken_b0(one):
 def test_memory_does_not_grow_with_the_number_of_images_or_classes(tmp_path):
     def peak(n, classes):
         pixels = CountedPixels(n)
-        asked = [Asked("wide", tmp_path, classes, VIEWS, (np.arange(n),), tmp_path / f"{n}-{classes}.npy")]
+        asked = [
+            Asked(
+                "wide", tmp_path, classes, VIEWS, (np.arange(n),), tmp_path / f"{n}-{classes}.npy"
+            )
+        ]
         tracemalloc.start()
         run_pass(asked, pixels, lambda _: [plain(network(0, classes), "cpu")], device="cpu")
         used = tracemalloc.get_traced_memory()[1]

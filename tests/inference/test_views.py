@@ -62,7 +62,10 @@ def test_a_random_transform_of_a_view_is_drawn_once_for_all_images_and_versions(
 
     view = expand_views([CustomView(name="turned", transform={"Affine": {"rotate": [-30, 30]}})])[0]
     batch = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
-    expected = [A.Compose([A.Affine(rotate=(-30, 30), p=1)], seed=0)(image=image)["image"] for image in batch]
+    expected = [
+        A.Compose([A.Affine(rotate=(-30, 30), p=1)], seed=0)(image=image)["image"]
+        for image in batch
+    ]
     np.testing.assert_array_equal(view(batch), expected)
 
 
@@ -75,7 +78,8 @@ def test_a_view_of_ones_own_is_an_albumentations_transform():
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("hflop", "did you mean 'hflip'"), ("scale_9", "scale_0.9"), ("shift_left_2", "shift_left")]
+    ("name", "hint"),
+    [("hflop", "did you mean 'hflip'"), ("scale_9", "scale_0.9"), ("shift_left_2", "shift_left")],
 )
 def test_an_unknown_view_names_the_nearest(name, hint):
     with pytest.raises(UnknownNameError, match=hint):

@@ -60,7 +60,10 @@ def test_a_run_of_all_kinds(recipe, shapes):
     assert list(store.blend("soft").record.members) == POOL
     _means_are_means(run)
     _logits_belong_to_their_checkpoints(store)
-    assert json.loads((store.folder / "members/boost/member.json").read_text())["values"] == "log_probabilities"
+    assert (
+        json.loads((store.folder / "members/boost/member.json").read_text())["values"]
+        == "log_probabilities"
+    )
     again = run_recipe(recipe, artifacts, device="cpu")
     assert again.trained == 0
     assert again.new_blend is None
@@ -85,15 +88,22 @@ def _logits_belong_to_their_checkpoints(store):
 
     for name in ("cnn-ema", "bag-e2", "boost", "stew"):
         member = store.member(name)
-        network = load_checkpoint(member.folder / "fold1.safetensors", "cpu", NetworkSpec(backbone="tinynets:tiny"))
+        network = load_checkpoint(
+            member.folder / "fold1.safetensors", "cpu", NetworkSpec(backbone="tinynets:tiny")
+        )
         row = int(np.flatnonzero(member.folds == 1)[3])
         image = fit_to_input(
-            decode(store.folder.parents[1] / "shapes" / store.samples.train["id"][row]), 16, 3, "stretch"
+            decode(store.folder.parents[1] / "shapes" / store.samples.train["id"][row]),
+            16,
+            3,
+            "stretch",
         )
         for v, seen in enumerate((image, image[:, ::-1])):
             with torch.inference_mode():
                 logits = network(torch.from_numpy(seen.copy()).permute(2, 0, 1)[None]).numpy()[0]
-            assert np.allclose(member.oof_logits[v, row], logits, atol=0.05)  # bfloat16, where the processor has it
+            assert np.allclose(
+                member.oof_logits[v, row], logits, atol=0.05
+            )  # bfloat16, where the processor has it
 
 
 def test_interrupted_equals_uninterrupted(recipe, shapes, monkeypatch):
@@ -138,11 +148,19 @@ def test_cycles_of_few_steps_are_told_once(recipe, shapes):
 
 def test_a_member_that_fails_leaves_the_others_alone(recipe, shapes):
     broken = Recipe.load(
-        recipe.path, ["members.bag.lr=1e30", "members.bag.opt=sgd", "members.bag.sched=none", "members.cnn.lr=0.02"]
+        recipe.path,
+        [
+            "members.bag.lr=1e30",
+            "members.bag.opt=sgd",
+            "members.bag.sched=none",
+            "members.cnn.lr=0.02",
+        ],
     )
     result = run_recipe(broken, shapes / "artifacts", device="cpu", members=["bag", "boost", "cnn"])
     assert [failure.member for failure in result.failures] == ["bag"]
-    assert {"boost", "cnn", "cnn-ema"} <= set(RunStore(shapes / "artifacts" / "kinds").complete_members)
+    assert {"boost", "cnn", "cnn-ema"} <= set(
+        RunStore(shapes / "artifacts" / "kinds").complete_members
+    )
     assert result.submission is not None
 
 
@@ -155,7 +173,9 @@ def test_how_an_ensemble_joins_the_pool_is_changed_without_training(recipe, shap
 
 
 def test_weights_asked_for_later_leave_those_that_are_there(recipe, shapes):
-    first = Recipe.load(recipe.path, ["members.cnn.also=[]", "members.stew={method: soup, of: [bag]}"])
+    first = Recipe.load(
+        recipe.path, ["members.cnn.also=[]", "members.stew={method: soup, of: [bag]}"]
+    )
     train_recipe(first, shapes / "artifacts", device="cpu", members=["cnn"])
     before = arrays(shapes / "artifacts" / "kinds" / "members" / "cnn")
     result = train_recipe(recipe, shapes / "artifacts", device="cpu", members=["cnn"])
@@ -188,5 +208,7 @@ def test_bag_trains_what_torchensemble_makes_and_kfold_the_rest(recipe, shapes, 
     done = json.loads(ens("bag", recipe.path, "--members", "bag", "--json", "--quiet").stdout)
     assert done["complete"] == ["bag-e1", "bag-e2", "bag"]
     assert done["trained_folds"] == 2
-    done = json.loads(ens("kfold", recipe.path, "--members", "bag,snap", "--json", "--quiet").stdout)
+    done = json.loads(
+        ens("kfold", recipe.path, "--members", "bag,snap", "--json", "--quiet").stdout
+    )
     assert done["complete"] == ["snap-c1", "snap-c2", "snap"]

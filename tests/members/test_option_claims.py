@@ -39,7 +39,9 @@ class Meanwhile(Progress):
             what()
 
 
-@pytest.mark.parametrize("change", ["members.narrow.lr=0.02", "members.narrow.model_args={width: 4}"])
+@pytest.mark.parametrize(
+    "change", ["members.narrow.lr=0.02", "members.narrow.model_args={width: 4}"]
+)
 def test_other_options_are_refused_while_a_training_goes_on_and_its_folds_stay(recipe, change):
     folder = recipe.parent / "artifacts" / "shapes"
     lock = folder / "recipe.lock.json"
@@ -48,7 +50,10 @@ def test_other_options_are_refused_while_a_training_goes_on_and_its_folds_stay(r
     def other():
         before = files(folder / "members" / "narrow"), lock.read_bytes()
         assert "fold0.logits.safetensors" in before[0]
-        with pytest.raises(RequestError, match="another process is training 'narrow' of this run with other options: "):
+        with pytest.raises(
+            RequestError,
+            match="another process is training 'narrow' of this run with other options: ",
+        ):
             kfold(recipe, change)
         assert (files(folder / "members" / "narrow"), lock.read_bytes()) == before
         seen.append(True)
@@ -71,12 +76,21 @@ def test_old_options_are_refused_while_a_member_is_trained_again_with_new_ones(r
             kfold(recipe)
         assert files(folder / ".retrain") == before
 
-    assert len(kfold(recipe, "members.narrow.lr=0.02", members=["narrow"], progress=Meanwhile(other)).trained) == 3
+    assert (
+        len(
+            kfold(
+                recipe, "members.narrow.lr=0.02", members=["narrow"], progress=Meanwhile(other)
+            ).trained
+        )
+        == 3
+    )
 
 
 def test_the_same_options_share_the_folds(recipe):
     trained = []
-    first = kfold(recipe, members=["narrow"], progress=Meanwhile(lambda: trained.append(kfold(recipe))))
+    first = kfold(
+        recipe, members=["narrow"], progress=Meanwhile(lambda: trained.append(kfold(recipe)))
+    )
     assert len(first.trained) + len(trained[0].trained) == 6
     assert trained[0].complete == ("narrow", "wide")
 

@@ -20,13 +20,17 @@ REFERENCES = {
     "hamming_loss": lambda p, y: reference.hamming_loss(y, p >= 0.5),
     "f1_macro": lambda p, y: reference.f1_score(y, p >= 0.5, average="macro"),
     "f1_micro": lambda p, y: reference.f1_score(y, p >= 0.5, average="micro"),
-    "f1_samples": lambda p, y: reference.f1_score(y, p >= 0.5, average="samples", zero_division=1.0),
+    "f1_samples": lambda p, y: reference.f1_score(
+        y, p >= 0.5, average="samples", zero_division=1.0
+    ),
     "roc_auc_ovr": lambda p, y: reference.roc_auc_score(y, p, average="macro"),
     "average_precision": lambda p, y: reference.average_precision_score(y, p, average="macro"),
     "log_loss": lambda p, y: np.mean(
         [reference.log_loss(y[:, c], np.clip(p[:, c], 1e-7, 1 - 1e-7)) for c in range(y.shape[1])]
     ),
-    "brier": lambda p, y: 2 * np.mean([reference.brier_score_loss(y[:, c], p[:, c]) for c in range(y.shape[1])]),
+    "brier": lambda p, y: (
+        2 * np.mean([reference.brier_score_loss(y[:, c], p[:, c]) for c in range(y.shape[1])])
+    ),
 }
 
 
@@ -37,7 +41,9 @@ def test_a_metric_agrees_with_scikit_learn(name, predictions):
 
 
 def test_all_of_them_are_the_usual_ones(predictions):
-    assert set(score_all(*predictions)) == set(REFERENCES) | {"ece"} == set(metric_names(several=True))
+    assert (
+        set(score_all(*predictions)) == set(REFERENCES) | {"ece"} == set(metric_names(several=True))
+    )
 
 
 @pytest.mark.parametrize("name", ["log_loss", "brier", "hamming_loss", "accuracy", "f1_samples"])

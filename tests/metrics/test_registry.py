@@ -22,7 +22,9 @@ REFERENCES = {
     "log_loss": lambda p, y: reference.log_loss(y, p, labels=range(p.shape[1])),
     "cohen_kappa": lambda p, y: reference.cohen_kappa_score(y, p.argmax(1), weights="quadratic"),
     "top_3_accuracy": lambda p, y: (
-        reference.top_k_accuracy_score(y, p, k=3, labels=range(p.shape[1])) if p.shape[1] > 3 else 1.0
+        reference.top_k_accuracy_score(y, p, k=3, labels=range(p.shape[1]))
+        if p.shape[1] > 3
+        else 1.0
     ),
 }
 

@@ -21,16 +21,22 @@ def test_a_network_takes_pixels_and_gives_logits_of_its_own_normalisation():
     net = network().eval()
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     config = net.network.pretrained_cfg
-    by_hand = (pixels / 255 - torch.tensor(config["mean"]).view(1, 3, 1, 1)) / torch.tensor(config["std"]).view(
-        1, 3, 1, 1
-    )
+    by_hand = (pixels / 255 - torch.tensor(config["mean"]).view(1, 3, 1, 1)) / torch.tensor(
+        config["std"]
+    ).view(1, 3, 1, 1)
     assert torch.allclose(net(pixels), net.network(by_hand), atol=1e-4)
     assert net(pixels).shape == (2, 3)
 
 
 def test_a_checkpoint_builds_the_same_network_again(tmp_path):
     net = network().eval()
-    save_checkpoint(tmp_path / "w.safetensors", net, NetworkSpec(backbone="test_resnet"), SHAPE, {"fingerprint": "f"})
+    save_checkpoint(
+        tmp_path / "w.safetensors",
+        net,
+        NetworkSpec(backbone="test_resnet"),
+        SHAPE,
+        {"fingerprint": "f"},
+    )
     again = load_checkpoint(tmp_path / "w.safetensors", "cpu")
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
@@ -40,7 +46,9 @@ def test_a_checkpoint_builds_the_same_network_again(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_training_may_start_from_a_local_file_whose_head_is_for_other_classes(tmp_path, suffix):
-    other = build_network(NetworkSpec(backbone="test_resnet"), classes=7, size=32, channels=3).network
+    other = build_network(
+        NetworkSpec(backbone="test_resnet"), classes=7, size=32, channels=3
+    ).network
     path = tmp_path / f"w.{suffix}"
     if suffix == "pth":
         torch.save({"state_dict": other.state_dict()}, path)
@@ -66,7 +74,9 @@ class Malicious:
 
 def test_a_malicious_checkpoint_is_refused_and_never_run(tmp_path):
     torch.save({"state_dict": Malicious()}, tmp_path / "w.pth")
-    with pytest.raises(DataError, match="holds more than weights and was not loaded, for it could run code"):
+    with pytest.raises(
+        DataError, match="holds more than weights and was not loaded, for it could run code"
+    ):
         network(checkpoint=str(tmp_path / "w.pth"))
     (tmp_path / "p.pth").write_bytes(pickle.dumps(Malicious()))
     with pytest.raises(DataError, match=r"p\.pth"):
@@ -110,7 +120,9 @@ def test_pretrained_weights_that_cannot_be_had_say_how_to_name_a_file(monkeypatc
         raise OSError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(TrainingError, match=r"no route to host.*checkpoint: FILE and pretrained: false"):
+    with pytest.raises(
+        TrainingError, match=r"no route to host.*checkpoint: FILE and pretrained: false"
+    ):
         network(pretrained=True)
 
 

@@ -30,7 +30,9 @@ def cards(monkeypatch):
 
         def compute(device):
             if (device.index or 0) in broken:
-                raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nadvice")
+                raise RuntimeError(
+                    "CUDA error: no kernel image is available for execution on the device\nadvice"
+                )
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cards))
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
@@ -41,13 +43,18 @@ def cards(monkeypatch):
             torch.cuda,
             "get_device_properties",
             lambda device=None: SimpleNamespace(
-                name=of(device)[0], major=of(device)[1][0], minor=of(device)[1][1], total_memory=of(device)[2] * 10**9
+                name=of(device)[0],
+                major=of(device)[1][0],
+                minor=of(device)[1][1],
+                total_memory=of(device)[2] * 10**9,
             ),
         )
         monkeypatch.setattr(torch.version, "hip", hip)
         monkeypatch.setattr(torch.version, "cuda", None if hip else "13.2")
         # A CPU would answer for them: torch finds out by making a tensor there.
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+        )
         monkeypatch.setattr(devices, "_compute_something", compute)
         devices.why_unusable.cache_clear()
 
@@ -73,7 +80,9 @@ def cards(monkeypatch):
 def test_mixed_precision_is_what_the_card_computes_itself(cards, name, capability, hip, expected):
     cards((name, capability, 16), hip=hip)
     assert autocast_type("auto", torch.device("cuda")) == expected
-    assert autocast_type("bf16", torch.device("cuda")) == torch.bfloat16  # whoever asks for it gets it
+    assert (
+        autocast_type("bf16", torch.device("cuda")) == torch.bfloat16
+    )  # whoever asks for it gets it
     assert autocast_type("off", torch.device("cuda")) is None
 
 
@@ -91,7 +100,9 @@ def test_other_devices_compute_in_float32_unless_they_say_otherwise():
 def test_a_card_that_torch_was_not_built_for_is_refused_in_one_line(cards):
     cards(("Tesla P100", (6, 0), 16), ("Tesla T4", (7, 5), 16), broken=(0,))
     for name in ("auto", "cuda", "cuda:0"):
-        with pytest.raises(RequestError, match=r"Tesla P100, capability 6\.0\) cannot compute.* --device cpu"):
+        with pytest.raises(
+            RequestError, match=r"Tesla P100, capability 6\.0\) cannot compute.* --device cpu"
+        ):
             pick_device(name)
     assert pick_device("cuda:1") == torch.device("cuda:1")
 
@@ -101,21 +112,30 @@ def test_the_doctor_shows_capability_memory_and_precision_and_what_cannot_comput
     found = doctor.examine(devices_here)
     assert found.devices[0] == "cuda:0 Tesla P100, capability 6.0, 16.0 GB, computes in float16"
     assert found.devices[1] == "cuda:1 A100, capability 8.0, 80.0 GB, computes in bfloat16"
-    assert any("cuda:0 cannot compute with this torch (CUDA error: no kernel image" in p for p in found.problems)
+    assert any(
+        "cuda:0 cannot compute with this torch (CUDA error: no kernel image" in p
+        for p in found.problems
+    )
 
 
 def test_images_and_convolutions_of_mps_are_not_laid_out_channels_last(monkeypatch):
     moved = []
-    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **options: moved.append(options) or self)
+    monkeypatch.setattr(
+        torch.nn.Module, "to", lambda self, *_, **options: moved.append(options) or self
+    )
     seen = []
     inner = torch.nn.Conv2d(3, 4, 3)
     inner.register_forward_pre_hook(lambda _, given: seen.append(given[0].is_contiguous()))
     pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     for device, plain in (("cpu", False), ("cuda", False), ("mps", True)):
-        network = place_for_training(Normalised(inner, (0.5,) * 3, (0.25,) * 3), "off", torch.device(device))
+        network = place_for_training(
+            Normalised(inner, (0.5,) * 3, (0.25,) * 3), "off", torch.device(device)
+        )
         network(pixels)
         assert seen[-1] == plain
-        assert moved[-1] == {"memory_format": torch.contiguous_format if plain else torch.channels_last}
+        assert moved[-1] == {
+            "memory_format": torch.contiguous_format if plain else torch.channels_last
+        }
 
 
 @pytest.mark.parametrize(
@@ -127,7 +147,9 @@ def test_images_and_convolutions_of_mps_are_not_laid_out_channels_last(monkeypat
         ((9, 0), "off", ("off",)),
     ],
 )
-def test_cuda_predicts_in_float16_first_unless_the_recipe_says_otherwise(cards, capability, amp, expected):
+def test_cuda_predicts_in_float16_first_unless_the_recipe_says_otherwise(
+    cards, capability, amp, expected
+):
     cards(("card", capability, 16))
     assert predicting_precisions(amp, torch.device("cuda")) == expected
     assert predicting_precisions(amp, torch.device("cpu")) == (amp,)

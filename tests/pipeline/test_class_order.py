@@ -18,7 +18,12 @@ import torch
 def colours(num_classes, in_chans):
     return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(in_chans, num_classes))
 """
-COLOURS = {"1.1": (230, 20, 20), "1.10": (20, 230, 20), "1.2": (20, 20, 230), "1.20": (230, 230, 20)}
+COLOURS = {
+    "1.1": (230, 20, 20),
+    "1.10": (20, 230, 20),
+    "1.2": (20, 20, 230),
+    "1.20": (230, 230, 20),
+}
 RECIPE = """
     name: numbers
     data: {source: train.csv, test: test.csv}
@@ -83,7 +88,10 @@ def test_processes_that_train_at_once_have_one_order_of_classes(ens, recipe, mon
 
 def kfold(recipe, *overrides, **options):
     return train_recipe(
-        Recipe.load(recipe, ["members.one.epochs=1", *overrides]), recipe.parent, device="cpu", **options
+        Recipe.load(recipe, ["members.one.epochs=1", *overrides]),
+        recipe.parent,
+        device="cpu",
+        **options,
     )
 
 
@@ -94,14 +102,20 @@ def test_other_classes_than_the_run_was_made_with_are_refused_and_never_written_
     lock["classes"]["label"] = ["1.10", "1.1", "1.2", "1.20"]
     path.write_text(json.dumps(lock))
     before = path.read_bytes()
-    with pytest.raises(ChangedRecipeError, match=r"label has 1.10, 1.1, 1.2, 1.20 there, 1.1, 1.10, .* now"):
+    with pytest.raises(
+        ChangedRecipeError, match=r"label has 1.10, 1.1, 1.2, 1.20 there, 1.1, 1.10, .* now"
+    ):
         kfold(recipe)
     assert path.read_bytes() == before
 
 
 def of_an_earlier_version(plan, folder):
     """Give what is finished of a member the fingerprint that earlier versions wrote, which had no classes in it."""
-    from ensembler.predictions.finished_folds import FinishedFold, read_finished_fold, write_finished_fold
+    from ensembler.predictions.finished_folds import (
+        FinishedFold,
+        read_finished_fold,
+        write_finished_fold,
+    )
 
     old = plan._fingerprint(classes=False, contents=True)
     assert old != plan.fingerprint
@@ -132,12 +146,16 @@ def test_folds_and_members_of_earlier_versions_stay_when_their_classes_are_the_s
     assert not kfold(recipe).trained
 
 
-def test_a_fold_or_member_of_an_earlier_version_with_classes_in_another_order_is_trained_again(recipe):
+def test_a_fold_or_member_of_an_earlier_version_with_classes_in_another_order_is_trained_again(
+    recipe,
+):
     kfold(recipe, folds=[0])
     folder = recipe.parent / "numbers" / "members" / "one"
     of_an_earlier_version(plan_of(recipe), folder)
     swap_classes(folder / "fold0.logits.safetensors", folder)
-    assert [job.fold for job in kfold(recipe, folds=[0]).trained] == []  # its weights are right: predicted again
+    assert [
+        job.fold for job in kfold(recipe, folds=[0]).trained
+    ] == []  # its weights are right: predicted again
     assert plan_of(recipe).is_finished(0)
     kfold(recipe)
     of_an_earlier_version(plan_of(recipe), folder)
@@ -150,7 +168,11 @@ def test_a_fold_or_member_of_an_earlier_version_with_classes_in_another_order_is
 
 
 def swap_classes(path, folder):
-    from ensembler.predictions.finished_folds import FinishedFold, read_finished_fold, write_finished_fold
+    from ensembler.predictions.finished_folds import (
+        FinishedFold,
+        read_finished_fold,
+        write_finished_fold,
+    )
 
     found = read_finished_fold(folder, 0)
     classes = list(found.record["classes"])

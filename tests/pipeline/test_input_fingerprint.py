@@ -18,11 +18,11 @@ def plan(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             width, height = sizes[i % len(sizes)]
             Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(path)
-        text = (
-            "name: r\ndata: {source: d}\nfolds: {count: 2}\ninput: {size: 16}\nmembers: {m: {backbone: test_resnet}}\n"
-        )
+        text = "name: r\ndata: {source: d}\nfolds: {count: 2}\ninput: {size: 16}\nmembers: {m: {backbone: test_resnet}}\n"
         (tmp_path / "r.yaml").write_text(text)
-        workspace = open_workspace(Recipe.load(tmp_path / "r.yaml", overrides), tmp_path / "artifacts")
+        workspace = open_workspace(
+            Recipe.load(tmp_path / "r.yaml", overrides), tmp_path / "artifacts"
+        )
         return MemberPlan(workspace, workspace.jobs[0])
 
     return of
@@ -53,7 +53,9 @@ def test_a_folder_of_weights_counts_by_what_is_in_it_and_not_by_where_it_lies(pl
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text('{"architecture": "test_resnet"}')
         (folder / "model.safetensors").write_text(weights)
-        return plan([(20, 30)], [f"members.m={{backbone: 'local-dir:{folder}', pretrained: true}}"]).fingerprint
+        return plan(
+            [(20, 30)], [f"members.m={{backbone: 'local-dir:{folder}', pretrained: true}}"]
+        ).fingerprint
 
     first = fingerprint(tmp_path / "here")
     assert fingerprint(tmp_path / "there") == first

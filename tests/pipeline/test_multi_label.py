@@ -47,20 +47,29 @@ def draw(folder, split, n, seed):
     rows = []
     for i in range(n):
         canvas = rng.integers(0, 60, (16, 16, 3)).astype(np.uint8)
-        names = [name for name, share in zip(COLOURS, (0.5, 0.4, 0.3), strict=True) if rng.random() < share]
+        names = [
+            name
+            for name, share in zip(COLOURS, (0.5, 0.4, 0.3), strict=True)
+            if rng.random() < share
+        ]
         large = bool(rng.integers(2))
         for row, name in enumerate(COLOURS):
             if name in names:
                 canvas[row * 5 : row * 5 + 5, 4 : 16 if large else 9] = COLOURS[name]
         Image.fromarray(canvas).save(folder / split / f"{i:03d}.png")
         tags = ";".join(names) or "nothing"
-        rows.append({"path": f"{split}/{i:03d}.png", "tags": tags, "size": "large" if large else "small"})
+        rows.append(
+            {"path": f"{split}/{i:03d}.png", "tags": tags, "size": "large" if large else "small"}
+        )
     pd.DataFrame(rows).to_csv(folder / f"{split}.csv", index=False)
 
 
 @pytest.fixture(scope="module")
 def finished(workshop):
-    """The folder of a run that went through; tests read it, or add to it under names of their own."""
+    """The folder of a run that went through.
+
+    Tests read it, or add to it under names of their own.
+    """
     draw(workshop, "train", 90, 0)
     draw(workshop, "test", 20, 1)
     (workshop / "recipe.yaml").write_text(textwrap.dedent(RECIPE))
@@ -87,11 +96,15 @@ def test_members_keep_a_logit_for_each_label(run):
         assert not np.allclose(probs.sum(axis=1), 1)
         by_hand = (1 / (1 + np.exp(-member.oof_logits.astype(np.float64)))).mean(axis=0)
         assert probs == pytest.approx(by_hand, abs=1e-6)
-        assert member.record.scores["oof"]["log_loss"] == pytest.approx(score("log_loss", probs, y), abs=1e-5)
+        assert member.record.scores["oof"]["log_loss"] == pytest.approx(
+            score("log_loss", probs, y), abs=1e-5
+        )
 
 
 def test_the_mean_of_seeds_is_the_mean_of_their_probabilities(run):
-    parts = [run.members[f"seeds-s{i}"].test(run.classes("tags"), views=["identity"]) for i in (1, 2)]
+    parts = [
+        run.members[f"seeds-s{i}"].test(run.classes("tags"), views=["identity"]) for i in (1, 2)
+    ]
     whole = run.members["seeds"].test(run.classes("tags"), views=["identity"])
     assert whole == pytest.approx(np.mean(parts, axis=0), abs=1e-5)
 
@@ -99,7 +112,11 @@ def test_the_mean_of_seeds_is_the_mean_of_their_probabilities(run):
 def test_out_of_fold_scores_beat_the_shares_of_labels(run):
     y = run.labels("oof", "tags")
     by_share = score("log_loss", np.broadcast_to(y.mean(axis=0), y.shape), y)
-    scores = {row.name: row.metrics for row in evaluate(run.store, target="tags").rows if row.split == "oof"}
+    scores = {
+        row.name: row.metrics
+        for row in evaluate(run.store, target="tags").rows
+        if row.split == "oof"
+    }
     assert scores["auto"]["f1_macro"] > 0.8
     assert scores["tags"]["log_loss"] < by_share
     assert {row.target for row in evaluate(run.store).rows} == {"tags", "size"}
@@ -110,7 +127,11 @@ def test_targets_side_by_side_are_blended_by_the_metric_if_it_fits_and_get_thres
     text = textwrap.dedent(RECIPE).replace(f"{tags}, size: null", f"size: null, {tags}")
     (finished / "beside.yaml").write_text(text.replace("name: tags", "name: beside"))
     for metric, searched in (("f1_macro", "f1_macro"), ("balanced_accuracy", "log_loss")):
-        overrides = [f"blend.metric={metric}", "blend.method=soft", "submission.columns=[path, size]"]
+        overrides = [
+            f"blend.metric={metric}",
+            "blend.method=soft",
+            "submission.columns=[path, size]",
+        ]
         run_recipe(Recipe.load(finished / "beside.yaml", overrides), finished / "artifacts")
         blends = Run.open("beside", finished / "artifacts").blends
         assert blends["soft"].record.target == "size"
@@ -126,7 +147,9 @@ def test_the_submission_writes_sets_as_the_table_does(run, finished):
     names = np.array(run.classes("tags"))
     assert table["tags"].tolist() == [";".join(names[row]) or "nothing" for row in decided]
     truth = pd.read_csv(finished / "test.csv")
-    assert (table["tags"] == truth["tags"].map(lambda t: ";".join(sorted(t.split(";"))))).mean() > 0.5
+    assert (
+        table["tags"] == truth["tags"].map(lambda t: ";".join(sorted(t.split(";"))))
+    ).mean() > 0.5
 
 
 def test_the_submission_of_a_target_beside_the_label_is_named_after_it(run, finished):
@@ -136,18 +159,38 @@ def test_the_submission_of_a_target_beside_the_label_is_named_after_it(run, fini
 
 def test_a_wrong_separator_or_word_for_none_is_an_error_that_shows_a_value(finished):
     recipe = finished / "recipe.yaml"
-    with pytest.raises(DataError, match="no row of tags has two labels with ' ' between them, such as"):
-        run_recipe(Recipe.load(recipe, ["name=odd", "data.targets.tags.multi_label=' '"]), finished / "artifacts")
-    with pytest.raises(DataError, match="no row of tags is 'nothin', as no_label has it; did you mean 'nothing'"):
-        run_recipe(Recipe.load(recipe, ["name=odd", "data.targets.tags.no_label=nothin"]), finished / "artifacts")
+    with pytest.raises(
+        DataError, match="no row of tags has two labels with ' ' between them, such as"
+    ):
+        run_recipe(
+            Recipe.load(recipe, ["name=odd", "data.targets.tags.multi_label=' '"]),
+            finished / "artifacts",
+        )
+    with pytest.raises(
+        DataError, match="no row of tags is 'nothin', as no_label has it; did you mean 'nothing'"
+    ):
+        run_recipe(
+            Recipe.load(recipe, ["name=odd", "data.targets.tags.no_label=nothin"]),
+            finished / "artifacts",
+        )
     assert not (finished / "artifacts" / "odd").exists()
 
 
-def test_a_template_with_a_column_for_each_label_gets_probabilities_or_zeros_and_ones(run, finished):
+def test_a_template_with_a_column_for_each_label_gets_probabilities_or_zeros_and_ones(
+    run, finished
+):
     ids = pd.read_csv(finished / "test.csv")["path"]
-    pd.DataFrame({"path": ids, "red": 0, "blue": 0, "green": 0}).to_csv(finished / "wide.csv", index=False)
+    pd.DataFrame({"path": ids, "red": 0, "blue": 0, "green": 0}).to_csv(
+        finished / "wide.csv", index=False
+    )
     for form in ("labels", "probs"):
-        hand_in(run.store, "auto", format=form, template=finished / "wide.csv", out=finished / f"{form}.csv")
+        hand_in(
+            run.store,
+            "auto",
+            format=form,
+            template=finished / "wide.csv",
+            out=finished / f"{form}.csv",
+        )
     decided, probs = (pd.read_csv(finished / f"{form}.csv") for form in ("labels", "probs"))
     assert decided.columns.tolist() == probs.columns.tolist() == ["path", "red", "blue", "green"]
     assert (decided.drop(columns="path") == (probs.drop(columns="path") >= 0.5)).all(axis=None)
@@ -178,7 +221,9 @@ def test_members_are_compared_by_samples(run):
 def test_the_audit_counts_labels(finished):
     found = audit_recipe(Recipe.load(finished / "recipe.yaml").spec, finished / "artifacts")
     table = pd.read_csv(finished / "train.csv")
-    assert found.counts["classes"]["tags"]["red"]["train"] == table["tags"].str.contains("red").sum()
+    assert (
+        found.counts["classes"]["tags"]["red"]["train"] == table["tags"].str.contains("red").sum()
+    )
 
 
 def test_options_are_compared(finished):
@@ -191,21 +236,37 @@ def test_options_are_compared(finished):
         epochs=1,
         metrics=["f1_macro", "log_loss"],
     )
-    assert [variant.name for variant in found.variants] == ["loss-cross_entropy", "loss-asymmetric", "loss-focal"]
+    assert [variant.name for variant in found.variants] == [
+        "loss-cross_entropy",
+        "loss-asymmetric",
+        "loss-focal",
+    ]
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("members.sizes={target: tags, method: voting}", "torchensemble trains for one label of each image"),
-        ("members.tags={loss: balanced_softmax}", "balanced_softmax is for one label of each image"),
-        ("members.sizes={target: size, loss: asymmetric}", "asymmetric is for targets with multi_label"),
+        (
+            "members.sizes={target: tags, method: voting}",
+            "torchensemble trains for one label of each image",
+        ),
+        (
+            "members.tags={loss: balanced_softmax}",
+            "balanced_softmax is for one label of each image",
+        ),
+        (
+            "members.sizes={target: size, loss: asymmetric}",
+            "asymmetric is for targets with multi_label",
+        ),
         ("members.tags={class_weights: {purple: 2}}", "purple"),
     ],
 )
 def test_options_for_one_label_are_refused_before_anything_is_trained(finished, override, message):
     with pytest.raises(RequestError, match=message):
-        run_recipe(Recipe.load(finished / "recipe.yaml", ["name=refused", override]), finished / "artifacts")
+        run_recipe(
+            Recipe.load(finished / "recipe.yaml", ["name=refused", override]),
+            finished / "artifacts",
+        )
     assert not list((finished / "artifacts" / "refused" / "members").glob("*/*.safetensors"))
 
 
@@ -235,7 +296,11 @@ def test_an_interrupted_run_ends_as_one_that_was_not(run, finished, monkeypatch)
 def test_predictions_of_other_tools_are_imported(run, finished, ens_here):
     train = run.samples[run.samples["split"] == "train"].reset_index(drop=True)
     names = list(run.classes("tags"))
-    form = {"id": train["id"], "label": train["tags"].str.strip("|").str.replace("|", " "), "fold": train["fold"]}
+    form = {
+        "id": train["id"],
+        "label": train["tags"].str.strip("|").str.replace("|", " "),
+        "fold": train["fold"],
+    }
     pd.DataFrame(form).replace({"label": {"": "nothing"}}).to_csv("labels.csv", index=False)
     for name in ("tags", "both"):
         oof = pd.DataFrame(run.members[name].for_target("tags").oof(names), columns=names)
@@ -246,9 +311,21 @@ def test_predictions_of_other_tools_are_imported(run, finished, ens_here):
     ens_here("import", "other", "--member", "both=both.csv")
     ens_here("blend", "other", "--method", "soft")
     other = Run.open("other")
-    expected = run.blend("soft", members=["tags", "both"], name="two").result.scores["cross_fitted"]["log_loss"]
-    assert other.blends["soft"].record.scores["cross_fitted"]["log_loss"] == pytest.approx(expected, abs=1e-5)
+    expected = run.blend("soft", members=["tags", "both"], name="two").result.scores[
+        "cross_fitted"
+    ]["log_loss"]
+    assert other.blends["soft"].record.scores["cross_fitted"]["log_loss"] == pytest.approx(
+        expected, abs=1e-5
+    )
     out = ens_here(
-        "import", "third", "--labels", "labels.csv", "--member", "tags=tags.csv", "--no-label", "x", expect=2
+        "import",
+        "third",
+        "--labels",
+        "labels.csv",
+        "--member",
+        "tags=tags.csv",
+        "--no-label",
+        "x",
+        expect=2,
     )
     assert "--no-label goes with --multi-label" in out.stderr

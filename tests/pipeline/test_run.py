@@ -7,7 +7,13 @@ import pytest
 
 from ensembler import Recipe, Run
 from ensembler.blends.submit import hand_in
-from ensembler.errors import ChangedRecipeError, DataError, RecipeError, RequestError, UnknownNameError
+from ensembler.errors import (
+    ChangedRecipeError,
+    DataError,
+    RecipeError,
+    RequestError,
+    UnknownNameError,
+)
 from ensembler.pipeline.run import run_recipe
 from ensembler.pipeline.train import train_recipe
 from ensembler.progress import Progress
@@ -19,7 +25,8 @@ def run(recipe, *overrides, **options):
 
 def digests(folder, pattern="**/*.npy"):
     return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob(pattern))
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.glob(pattern))
     }
 
 
@@ -56,11 +63,16 @@ def test_a_recipe_becomes_members_a_blend_and_a_submission(recipe):
     asked = pd.read_csv(recipe.parent / "shapes" / "test.csv")
     assert submission["id"].tolist() == asked["path"].tolist()
     left = {p.name for p in result.folder.rglob("*") if p.is_file()}
-    assert not [n for n in left if n.startswith(".") or n.endswith((".state", ".lock")) or "logits" in n]
+    assert not [
+        n for n in left if n.startswith(".") or n.endswith((".state", ".lock")) or "logits" in n
+    ]
 
 
 def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(recipe):
-    """Predicting a fold's rows again with its own checkpoint gives the stored logits; with another's it does not."""
+    """Predicting a fold's rows again with its own checkpoint gives the stored logits.
+
+    With another's it does not.
+    """
     from ensembler.inference.predict import predict_logits
     from ensembler.inference.views import expand_views
     from ensembler.members.plan import MemberPlan
@@ -76,7 +88,9 @@ def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(recipe):
     assert not set(plan.rows_of_fold(1, validation=False)) & set(images)
     for fold, same in ((1, True), (0, False)):
         network = load_checkpoint(member.folder / f"fold{fold}.safetensors", "cpu", plan.job.base)
-        again = predict_logits([network], plan.pixels, images, expand_views(["identity"]), classes=5, device="cpu")
+        again = predict_logits(
+            [network], plan.pixels, images, expand_views(["identity"]), classes=5, device="cpu"
+        )
         assert np.array_equal(again[0, 0], member.oof_logits[0, rows]) == same
 
 
@@ -97,7 +111,9 @@ def test_a_changed_member_alone_is_trained_again_and_the_reason_is_said(recipe):
     assert second.trained == 3
     assert notes.notes[1:] == ["member 'wide' is trained again: epochs (2 there, 1 now) changed"]
     after = digests(first.folder / "members")
-    assert {k: v for k, v in before.items() if "narrow" in k} == {k: v for k, v in after.items() if "narrow" in k}
+    assert {k: v for k, v in before.items() if "narrow" in k} == {
+        k: v for k, v in after.items() if "narrow" in k
+    }
     assert before["wide/oof.npy"] != after["wide/oof.npy"]
     assert second.new_blend is not None
     assert not (first.folder / "members" / "wide" / ".retrain").exists()
@@ -137,7 +153,11 @@ def test_more_views_are_computed_without_training(recipe):
 
 @pytest.mark.parametrize(
     ("override", "key"),
-    [("folds.count=4", "folds.count"), ("folds.holdout=0.3", "folds.holdout"), ("data.group=label", "data.group")],
+    [
+        ("folds.count=4", "folds.count"),
+        ("folds.holdout=0.3", "folds.holdout"),
+        ("data.group=label", "data.group"),
+    ],
 )
 def test_other_data_or_folds_are_another_run(recipe, override, key):
     run(recipe, members=["narrow"], folds=[0])
@@ -174,7 +194,13 @@ def test_there_is_a_submission_after_the_first_fold_and_the_record_says_of_what(
 
 def test_a_member_that_fails_leaves_the_others_alone(recipe):
     notes = Notes()
-    result = run(recipe, "members.wide.lr=1e30", "members.wide.opt=sgd", "members.wide.amp=off", progress=notes)
+    result = run(
+        recipe,
+        "members.wide.lr=1e30",
+        "members.wide.opt=sgd",
+        "members.wide.amp=off",
+        progress=notes,
+    )
     assert [f.member for f in result.failures] == ["wide"]
     assert "not finite in epoch" in result.failures[0].message
     assert "learning rate" in result.failures[0].message
@@ -208,7 +234,12 @@ def test_a_single_split_leaves_the_other_rows_missing_never_zero(recipe):
 
 
 def test_all_wrong_names_of_a_recipe_come_at_once_before_a_pixel_is_read(recipe):
-    overrides = ["views=[hflop]", "augment=lite", "members.wide.backbone=resnet19", "members.narrow.opt=adamx"]
+    overrides = [
+        "views=[hflop]",
+        "augment=lite",
+        "members.wide.backbone=resnet19",
+        "members.narrow.opt=adamx",
+    ]
     with pytest.raises(RecipeError) as caught:
         run(recipe, *overrides)
     text = "\n".join(caught.value.problems)
@@ -253,12 +284,16 @@ def test_altered_weights_are_refused_before_they_predict(recipe):
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"fold1\.safetensors is not the file that member\.json describes"):
+    with pytest.raises(
+        StoreError, match=r"fold1\.safetensors is not the file that member\.json describes"
+    ):
         run(recipe, "views=[identity, hflip, rot90]")
 
 
 @pytest.mark.parametrize("where", ["place_for_training", "_predict"])
-def test_want_of_memory_fails_its_member_with_advice_and_leaves_the_others_alone(recipe, monkeypatch, where):
+def test_want_of_memory_fails_its_member_with_advice_and_leaves_the_others_alone(
+    recipe, monkeypatch, where
+):
     import torch
 
     from ensembler.members import schedule
@@ -277,7 +312,10 @@ def test_want_of_memory_fails_its_member_with_advice_and_leaves_the_others_alone
     result = train_recipe(Recipe.load(recipe), recipe.parent / "artifacts")
     assert result.complete == ("wide",)
     (failure,) = result.failures
-    assert "out of memory with batch_size 16 at 16 px; batch_size: 8 with accumulate: 2" in failure.message
+    assert (
+        "out of memory with batch_size 16 at 16 px; batch_size: 8 with accumulate: 2"
+        in failure.message
+    )
     assert not list(recipe.parent.rglob("failed.log"))  # no fault of ours: nothing to trace
 
 
@@ -287,7 +325,9 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
-def test_weights_altered_before_they_predict_are_named_and_the_fold_is_trained_again(recipe, monkeypatch):
+def test_weights_altered_before_they_predict_are_named_and_the_fold_is_trained_again(
+    recipe, monkeypatch
+):
     from ensembler.members import schedule
 
     whole = run(recipe, "name=whole", members=["narrow"])
@@ -302,7 +342,10 @@ def test_weights_altered_before_they_predict_are_named_and_the_fold_is_trained_a
     flip_a_bit(path)
     notes = Notes()
     result = run(recipe, members=["narrow"], progress=notes)
-    assert any(f"{path} was altered after it was saved" in w and "is trained again" in w for w in notes.warnings)
+    assert any(
+        f"{path} was altered after it was saved" in w and "is trained again" in w
+        for w in notes.warnings
+    )
     assert digests(result.folder / "members") == digests(whole.folder / "members")
 
 
@@ -352,15 +395,22 @@ def test_weights_are_averaged_on_the_processor_whatever_the_device(recipe, monke
         return usual(path, device, recipe)
 
     def average(networks):
-        assert {parameter.device.type for network in networks for parameter in network.parameters()} == {"cpu"}
+        assert {
+            parameter.device.type for network in networks for parameter in network.parameters()
+        } == {"cpu"}
         return networks[0]
 
     monkeypatch.setattr(checkpoint, "load_checkpoint", load)
     monkeypatch.setattr("ensembler.training.soup.average_weights", average)
     soup = "members.soup={method: soup, of: [narrow, twin]}"
-    result = train_recipe(Recipe.load(recipe, ["members.twin={}", soup]), recipe.parent / "artifacts", members=["soup"])
+    result = train_recipe(
+        Recipe.load(recipe, ["members.twin={}", soup]),
+        recipe.parent / "artifacts",
+        members=["soup"],
+    )
     assert result.complete == ("soup",)
-    # In each of three folds the two that are averaged; the soup that predicts goes where it computes.
+    # In each of three folds the two that are averaged; the soup that predicts goes where it
+    # computes.
     assert devices.count("cpu") == 6
     assert set(devices) == {"cpu", "auto"}
 
@@ -378,7 +428,9 @@ def test_what_a_measurement_chose_is_kept_and_taken_again(recipe, monkeypatch):
     from ensembler.training import compiling
 
     overrides = ["members.narrow.compile=auto", "members.narrow.epochs=1"]
-    train_recipe(Recipe.load(recipe, overrides), recipe.parent / "artifacts", members=["narrow"], folds=[0])
+    train_recipe(
+        Recipe.load(recipe, overrides), recipe.parent / "artifacts", members=["narrow"], folds=[0]
+    )
     lock = json.loads((recipe.parent / "artifacts" / "shapes" / "recipe.lock.json").read_text())
     assert lock["choices"]["compile"]["narrow"]["compiled"] is False
 
@@ -386,7 +438,9 @@ def test_what_a_measurement_chose_is_kept_and_taken_again(recipe, monkeypatch):
         raise AssertionError("measured again")
 
     monkeypatch.setattr(compiling, "_seconds_a_step", again)
-    result = train_recipe(Recipe.load(recipe, overrides), recipe.parent / "artifacts", members=["narrow"])
+    result = train_recipe(
+        Recipe.load(recipe, overrides), recipe.parent / "artifacts", members=["narrow"]
+    )
     assert result.complete == ("narrow",)
     # A choice for other networks does not count for these.
     changed = Recipe.load(recipe, [*overrides, "members.narrow.batch_size=8"])
@@ -413,13 +467,16 @@ def test_views_that_were_interrupted_go_on_and_end_in_the_same_bytes(recipe, mon
     with pytest.raises(KeyboardInterrupt):
         run(recipe, "name=cut", more)
     run(recipe, "name=cut", more)
-    # Both members in each batch: the batches of three folds (a view each) and then, for six networks, the test images.
+    # Both members in each batch: the batches of three folds (a view each) and then, for six
+    # networks, the test images.
     assert sorted(calls) == [2, 2, 2, 2, 6]
     assert digests(cut.folder / "members") == digests(whole.folder / "members")
     assert not list(cut.folder.glob("members/*/.*"))
 
 
-def test_a_member_of_seeds_is_given_more_views_and_predicts_new_images_as_the_mean_of_its_parts(recipe):
+def test_a_member_of_seeds_is_given_more_views_and_predicts_new_images_as_the_mean_of_its_parts(
+    recipe,
+):
     from ensembler.pipeline.predict_new import predict_new
     from ensembler.predictions.store import RunStore
     from ensembler.workspace.workspace import workspace_of_run
@@ -462,7 +519,10 @@ def test_a_half_trained_fold_does_not_go_on_under_another_recipe(recipe):
     run(recipe, *changed, progress=notes, **narrow)
     assert not [note for note in notes.notes if "goes on" in note]
     run(recipe, *changed, "name=clean", **narrow)
-    logits = [Run.open(n, recipe.parent / "artifacts").members["narrow"].oof_logits for n in ("shapes", "clean")]
+    logits = [
+        Run.open(n, recipe.parent / "artifacts").members["narrow"].oof_logits
+        for n in ("shapes", "clean")
+    ]
     assert np.array_equal(*logits)
 
 
@@ -494,7 +554,9 @@ def test_changed_sample_weights_are_another_run(recipe):
     table.assign(weight=1.0).to_csv(recipe.parent / "shapes" / "train.csv", index=False)
     weighed = ("data.weight=weight", "members.narrow.sampler=weights")
     run(recipe, *weighed, members=["narrow"], folds=[0], device="cpu")
-    table.assign(weight=np.arange(len(table)) % 2 + 0.5).to_csv(recipe.parent / "shapes" / "train.csv", index=False)
+    table.assign(weight=np.arange(len(table)) % 2 + 0.5).to_csv(
+        recipe.parent / "shapes" / "train.csv", index=False
+    )
     with pytest.raises(ChangedRecipeError, match="weights"):
         run(recipe, *weighed, members=["narrow"], device="cpu")
 
@@ -509,14 +571,23 @@ def test_a_starting_checkpoint_counts_by_its_content(recipe):
     assert run(recipe, "name=b", f"members.narrow.checkpoint={starts[0]}", **options).trained == 1
     assert run(recipe, "name=b", f"members.narrow.checkpoint={starts[1]}", **options).trained == 0
     run(recipe, "name=c", "members.narrow.epochs=1", **options)
-    starts[1].write_bytes((recipe.parent / "artifacts/c/members/narrow/fold0.safetensors").read_bytes())
+    starts[1].write_bytes(
+        (recipe.parent / "artifacts/c/members/narrow/fold0.safetensors").read_bytes()
+    )
     assert run(recipe, "name=b", f"members.narrow.checkpoint={starts[1]}", **options).trained == 1
 
 
 def test_one_members_wrong_request_leaves_the_others_alone(recipe):
     networks = recipe.parent / "tinynets.py"
-    networks.write_text(networks.read_text() + "\ndef picky(num_classes, in_chans):\n    raise ValueError('no')\n")
-    result = run(recipe, "members.narrow.backbone=tinynets:picky", "members.narrow.model_args={}", device="cpu")
+    networks.write_text(
+        networks.read_text() + "\ndef picky(num_classes, in_chans):\n    raise ValueError('no')\n"
+    )
+    result = run(
+        recipe,
+        "members.narrow.backbone=tinynets:picky",
+        "members.narrow.model_args={}",
+        device="cpu",
+    )
     assert {failure.member for failure in result.failures} == {"narrow"}
     assert list(Run.open("shapes", recipe.parent / "artifacts").members) == ["wide"]
     assert result.submission is not None
@@ -567,7 +638,10 @@ def test_the_record_says_what_chose_the_epoch_by_which_metric_and_that_it_flatte
     soup = "members.soup={method: soup, of: [wide, wide-ema]}"
     means = "members.narrow={choose: best, seeds: 2, as: ensemble}"
     result = run(recipe, wide, soup, means, "blend.method=soft", device="cpu")
-    records = {path.parent.name: json.loads(path.read_text()) for path in result.folder.glob("members/*/member.json")}
+    records = {
+        path.parent.name: json.loads(path.read_text())
+        for path in result.folder.glob("members/*/member.json")
+    }
     told = {
         name: (record["chosen_by"], record.get("chosen_by_metric"), record["flattered"])
         for name, record in records.items()
@@ -580,11 +654,15 @@ def test_the_record_says_what_chose_the_epoch_by_which_metric_and_that_it_flatte
     }
     epochs = [len(history) for history in records["wide"]["history"]]
     assert records["wide-ema"]["chosen_epochs"] == epochs
-    assert all(chosen <= n for chosen, n in zip(records["wide"]["chosen_epochs"], epochs, strict=True))
+    assert all(
+        chosen <= n for chosen, n in zip(records["wide"]["chosen_epochs"], epochs, strict=True)
+    )
 
 
 def test_averages_beside_a_chosen_epoch_are_not_called_chosen(recipe):
-    result = run(recipe, "members.narrow={choose: best, also: [swa]}", "blend.method=soft", device="cpu")
+    result = run(
+        recipe, "members.narrow={choose: best, also: [swa]}", "blend.method=soft", device="cpu"
+    )
     assert result.evaluation.flattered == ("narrow",)
 
 
@@ -610,7 +688,10 @@ def test_an_engine_is_measured_once_for_a_run_and_used_again(recipe, monkeypatch
     assert measured == [3, 3]
     assert "narrow predicts by eager (ms a batch: eager 10)" in notes.notes
     kept = json.loads((first.folder / "recipe.lock.json").read_text())["choices"]["engine"]
-    assert {name: choice["engine"] for name, choice in kept.items()} == {"narrow": "eager", "wide": "eager"}
+    assert {name: choice["engine"] for name, choice in kept.items()} == {
+        "narrow": "eager",
+        "wide": "eager",
+    }
     before = digests(first.folder / "members")
     run(recipe, "inference.engine=auto", "views=[identity, hflip, rot90]")
     assert measured == [3, 3]
@@ -618,7 +699,9 @@ def test_an_engine_is_measured_once_for_a_run_and_used_again(recipe, monkeypatch
     assert digests(run(recipe, "name=default").folder / "members") == before
 
 
-def test_a_recipe_whose_engine_is_not_installed_is_refused_before_anything_is_trained(recipe, monkeypatch):
+def test_a_recipe_whose_engine_is_not_installed_is_refused_before_anything_is_trained(
+    recipe, monkeypatch
+):
     from ensembler.errors import MissingExtraError
     from ensembler.inference.engines import registry
 
@@ -630,12 +713,16 @@ def test_a_recipe_whose_engine_is_not_installed_is_refused_before_anything_is_tr
 
 def test_auto_measures_what_is_installed(recipe):
     result = run(recipe, "inference.engine=auto", members=["narrow"], folds=[0])
-    kept = json.loads((result.folder / "recipe.lock.json").read_text())["choices"]["engine"]["narrow"]
+    kept = json.loads((result.folder / "recipe.lock.json").read_text())["choices"]["engine"][
+        "narrow"
+    ]
     assert kept["engine"] in kept["seconds_a_batch"]
     assert all(seconds > 0 for seconds in kept["seconds_a_batch"].values())
 
 
-def test_a_fold_stopped_while_it_predicts_goes_on_with_the_chunks_that_are_missing(recipe, monkeypatch):
+def test_a_fold_stopped_while_it_predicts_goes_on_with_the_chunks_that_are_missing(
+    recipe, monkeypatch
+):
     from ensembler.inference import one_pass
     from ensembler.predictions import chunks
 
@@ -658,8 +745,12 @@ def test_a_fold_stopped_while_it_predicts_goes_on_with_the_chunks_that_are_missi
     assert list(artifacts.glob("shapes/.training/narrow/.fold0-narrow-*.npy"))
     left[0] = 1000
     run(recipe)
-    of_first_fold = predicted[: next(i for i, rows in enumerate(predicted) if rows in predicted[:i])]
-    assert len(of_first_fold) == 2 + 4 + 2  # its own, once each, and those that only the second fold validates
+    of_first_fold = predicted[
+        : next(i for i, rows in enumerate(predicted) if rows in predicted[:i])
+    ]
+    assert (
+        len(of_first_fold) == 2 + 4 + 2
+    )  # its own, once each, and those that only the second fold validates
     assert digests(artifacts / "shapes" / "members") == digests(artifacts / "whole" / "members")
     assert not list(artifacts.glob("shapes/.training"))
 
@@ -707,7 +798,9 @@ def test_a_partial_submission_that_was_never_written_arrives_with_the_next_fold(
     assert hashlib.sha256(path.read_bytes()).hexdigest() == versions[-1]["sha256"]
 
 
-def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(recipe, monkeypatch):
+def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(
+    recipe, monkeypatch
+):
     from ensembler.workspace import workspace
 
     def start():
@@ -731,7 +824,10 @@ def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(
         ("blend.method=magic", "blend: unknown blend method 'magic'"),
         ("blend.method=mine:Blend", "blend: unknown blend method 'mine:Blend'"),
         ("blend.metric=acuracy", "blend: unknown metric 'acuracy'; did you mean 'accuracy'"),
-        ("blend={method: greedy, options: {runds: 3}}", "'runds' is not an option of the blend method 'greedy'"),
+        (
+            "blend={method: greedy, options: {runds: 3}}",
+            "'runds' is not an option of the blend method 'greedy'",
+        ),
     ],
 )
 def test_a_blend_that_cannot_be_is_refused_before_anything_is_trained(recipe, override, message):

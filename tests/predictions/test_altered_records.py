@@ -7,7 +7,12 @@ import pytest
 
 from ensembler.blends.apply import apply_blend, members_below
 from ensembler.errors import StoreError
-from ensembler.predictions.finished_folds import FinishedFold, fold_path, read_finished_fold, write_finished_fold
+from ensembler.predictions.finished_folds import (
+    FinishedFold,
+    fold_path,
+    read_finished_fold,
+    write_finished_fold,
+)
 from ensembler.predictions.store import RunStore
 from ensembler.run import Run
 
@@ -45,7 +50,9 @@ def test_a_blend_with_values_of_other_types(run, ens_here, changes, command):
     assert f"blend.json: {next(iter(changes))}" in done.stderr
 
 
-@pytest.mark.parametrize("scores", [{"oof": 1}, {"oof": {"accuracy": "high"}}, {"oof": [1]}, {"test": None}])
+@pytest.mark.parametrize(
+    "scores", [{"oof": 1}, {"oof": {"accuracy": "high"}}, {"oof": [1]}, {"test": None}]
+)
 def test_a_member_of_another_tool_may_have_any_scores(run, ens_here, scores):
     alter(run.store.folder / "members" / "a" / "member.json", scores=scores)
     assert "complete" in ens_here("ls", run.store.folder).stdout
@@ -78,7 +85,10 @@ def test_a_lock_whose_composition_is_none(run):
 def test_a_blend_that_is_made_of_itself(run):
     run.blend("soft", name="two", members=["a", "blend:one"])
     alter(run.store.blend_folder("one") / "blend.json", members=["a", "blend:two"])
-    for read in (lambda: members_below(run.store, "two"), lambda: apply_blend(run.store, "two", {})):
+    for read in (
+        lambda: members_below(run.store, "two"),
+        lambda: apply_blend(run.store, "two", {}),
+    ):
         with pytest.raises(StoreError, match="blend 'two' is made of itself; it was altered"):
             read()
 
@@ -90,7 +100,9 @@ def test_a_composed_blend_without_the_blends_of_its_tasks(run, details):
         apply_blend(run.store, "one", {})
 
 
-@pytest.mark.parametrize("name", ["members/a/member.json", "blends/one/blend.json", "submission.json"])
+@pytest.mark.parametrize(
+    "name", ["members/a/member.json", "blends/one/blend.json", "submission.json"]
+)
 def test_records_that_are_nested_without_end(run, ens_here, name):
     (run.store.folder / name).write_text(f'{{"format": 1, "name": {DEEP}}}')
     done = ens_here("ls", run.store.folder, expect=1)
@@ -126,7 +138,9 @@ def test_a_finished_fold_whose_header_claims_anything(tmp_path, header, message)
 
 def test_a_finished_fold_without_rows_is_read(tmp_path):
     none = np.zeros((2, 0, 3), np.float32)
-    write_finished_fold(tmp_path, FinishedFold(0, np.zeros(0, np.int64), none, none, {"views": ["a", "b"]}))
+    write_finished_fold(
+        tmp_path, FinishedFold(0, np.zeros(0, np.int64), none, none, {"views": ["a", "b"]})
+    )
     assert read_finished_fold(tmp_path, 0).oof.shape == (2, 0, 3)
 
 

@@ -26,7 +26,8 @@ def test_an_array_in_the_making_is_never_written_through_a_link(tmp_path):
 def test_an_array_that_does_not_fit_on_the_disk_says_what_it_needs(small_disk):
     with (
         pytest.raises(
-            DiskFullError, match=r"no room left to write .*x\.npy: it needs 4\.0 MB and the disk of .* has 1"
+            DiskFullError,
+            match=r"no room left to write .*x\.npy: it needs 4\.0 MB and the disk of .* has 1",
         ),
         fill_array(small_disk / "x.npy", (1000, 1000), np.float32),
     ):

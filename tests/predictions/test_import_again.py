@@ -16,8 +16,12 @@ from ensembler.predictions.store import RunStore
 def write_files(folder):
     rng = np.random.default_rng(0)
     labels = [["cat", "dog", "eel"][i % 3] for i in range(12)]
-    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels}).to_csv(folder / "labels.csv", index=False)
-    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels[::-1]}).to_csv(folder / "other.csv", index=False)
+    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels}).to_csv(
+        folder / "labels.csv", index=False
+    )
+    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels[::-1]}).to_csv(
+        folder / "other.csv", index=False
+    )
     pd.DataFrame({"id": [f"t{i}" for i in range(5)]}).to_csv(folder / "test.csv", index=False)
     for name in "abc":
         np.save(folder / f"{name}_oof.npy", rng.dirichlet(np.ones(3), 12).astype(np.float32))
@@ -31,24 +35,31 @@ def files(tmp_path):
 
 
 def bring(files, names="ab", labels="labels.csv", **options):
-    members = [MemberFiles(n[0], files / f"{n[-1]}_oof.npy", files / f"{n[-1]}_test.npy") for n in names]
+    members = [
+        MemberFiles(n[0], files / f"{n[-1]}_oof.npy", files / f"{n[-1]}_test.npy") for n in names
+    ]
     rows = {"labels": files / labels, "test_ids": files / "test.csv"} if labels else {}
     return import_predictions(files / "run", members, by_position=True, **rows, **options)
 
 
 def digests(files):
     return {
-        name: RunStore(files / "run").member(name).record.sha256 for name in RunStore(files / "run").complete_members
+        name: RunStore(files / "run").member(name).record.sha256
+        for name in RunStore(files / "run").complete_members
     }
 
 
 def test_the_same_import_again_changes_nothing_and_says_so(files):
     bring(files)
-    before = {path: path.stat().st_mtime_ns for path in (files / "run").rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns for path in (files / "run").rglob("*") if path.is_file()
+    }
     done = bring(files)
     assert done.members == ("a", "b")
     assert [note for note in done.notes if "is there already, with the same predictions" in note]
-    assert {path: path.stat().st_mtime_ns for path in (files / "run").rglob("*") if path.is_file()} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in (files / "run").rglob("*") if path.is_file()
+    } == before
 
 
 def test_another_member_of_the_same_name_is_refused_before_anything_is_written(files):
@@ -61,7 +72,9 @@ def test_another_member_of_the_same_name_is_refused_before_anything_is_written(f
 
 def test_rows_that_are_not_those_of_the_run_are_refused(files):
     bring(files, ["a"])
-    with pytest.raises(RequestError, match=r"ids, labels or folds of .*other.csv are not those of its train rows"):
+    with pytest.raises(
+        RequestError, match=r"ids, labels or folds of .*other.csv are not those of its train rows"
+    ):
         bring(files, ["b"], labels="other.csv")
     with pytest.raises(RequestError, match="has the classes cat, dog, eel, in this order"):
         bring(files, ["b"], classes=["dog", "cat", "eel"])
@@ -102,10 +115,14 @@ def test_of_two_imports_of_one_name_the_first_stays(files, monkeypatch):
     with pytest.raises(RequestError, match="has a member 'b' already"):
         bring(files, [("b", "c")])
     store = RunStore(files / "run")
-    assert np.allclose(store.member("b").oof(store.classes("label")), np.load(files / "b_oof.npy"), atol=1e-6)
+    assert np.allclose(
+        store.member("b").oof(store.classes("label")), np.load(files / "b_oof.npy"), atol=1e-6
+    )
 
 
-def test_members_that_do_not_fit_into_memory_together_are_read_twice_and_come_out_the_same(files, monkeypatch):
+def test_members_that_do_not_fit_into_memory_together_are_read_twice_and_come_out_the_same(
+    files, monkeypatch
+):
     bring(files, "abc")
     before = digests(files)
     (files / "run").rename(files / "held")
@@ -171,7 +188,10 @@ print(n)
 
 @pytest.mark.parametrize("how", ["killed", "full"])
 def test_any_instant_of_an_import_is_good_to_stop_at(files, how):
-    """Before the n-th operation on a file, for every n; the same command then ends with what one import makes."""
+    """Before the n-th operation on a file, for every n.
+
+    The same command then ends with what one import makes.
+    """
     command = [sys.executable, "-c", STOP_AT_EVERY_STEP, str(files), how]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,9 @@ from ensembler.predictions.store import RunStore
 @pytest.fixture
 def folder(tmp_path):
     labels = ["cat", "dog", "eel"] * 4
-    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels}).to_csv(tmp_path / "labels.csv", index=False)
+    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels}).to_csv(
+        tmp_path / "labels.csv", index=False
+    )
     return tmp_path
 
 
@@ -35,7 +37,9 @@ def npz(folder, **arrays):
 
 def header(folder, shape, descr="<f4"):
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
     (folder / "a.npy").write_bytes(file.getvalue() + bytes(64))
     return folder / "a.npy"
 
@@ -55,7 +59,9 @@ def bomb(folder):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         file = io.BytesIO()
         shape = (10**12, 12, 3)
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+        )
         archive.writestr("a.npy", file.getvalue() + bytes(1_000_000))
     return path
 
@@ -78,8 +84,10 @@ def table(folder, text, name="a.csv"):
         (lambda f: damaged(f, at=200), "cannot be read"),
         (lambda f: damaged(f, length=150), "cannot be read"),
         (lambda f: header(f, (10**13, 3)), r"has 10000000000000 rows, .* has 12"),
-        (lambda f: header(f, (10**12, 12, 3)), r"header claims an array of \[1000000000000, 12, 3\], 144000 GB"),
-        (lambda f: header(f, (2, 12, 3)), "it holds 64 bytes of numbers, and its header claims 288"),
+        (lambda f: header(f, (10**12, 12, 3)), r"header claims an array of \[1000000000000, 12, "
+                                               r"3\], 144000 GB"),
+        (lambda f: header(f, (2, 12, 3)), "it holds 64 bytes of numbers, and its header claims "
+                                          "288"),
         (bomb, "header claims an array of"),
         (pipe, "is no regular file"),
         (lambda f: f, "is no regular file"),
@@ -132,7 +140,9 @@ def test_complex_numbers_are_no_predictions(folder):
 def test_an_npz_is_read_whatever_its_order_in_memory(folder):
     probs = np.random.default_rng(0).dirichlet(np.ones(3), 12).astype(np.float32)
     bring(folder, npz(folder, ids=np.arange(12), probs=np.asfortranarray(probs)))
-    assert np.allclose(RunStore(folder / "run").member("a").oof(("cat", "dog", "eel")), probs, atol=1e-6)
+    assert np.allclose(
+        RunStore(folder / "run").member("a").oof(("cat", "dog", "eel")), probs, atol=1e-6
+    )
 
 
 def test_quotes_commas_and_line_feeds_in_names_are_kept(folder):

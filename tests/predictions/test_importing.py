@@ -5,7 +5,12 @@ import pytest
 from ensembler.errors import EnsemblerError, RequestError
 from ensembler.logits import softmax
 from ensembler.predictions.export import export_predictions
-from ensembler.predictions.importing import MemberFiles, find_members, import_predictions, parse_member
+from ensembler.predictions.importing import (
+    MemberFiles,
+    find_members,
+    import_predictions,
+    parse_member,
+)
 from ensembler.predictions.store import RunStore
 
 CLASSES = ("cat", "dog", "eel")
@@ -16,9 +21,9 @@ def files(tmp_path):
     """Labels of 12 train and 5 test rows, and probabilities for them as .npy and as a shuffled CSV."""
     rng = np.random.default_rng(0)
     ids = [f"r{i}" for i in range(12)]
-    pd.DataFrame({"id": ids, "label": [CLASSES[i % 3] for i in range(12)], "fold": np.arange(12) // 3 % 2}).to_csv(
-        tmp_path / "labels.csv", index=False
-    )
+    pd.DataFrame(
+        {"id": ids, "label": [CLASSES[i % 3] for i in range(12)], "fold": np.arange(12) // 3 % 2}
+    ).to_csv(tmp_path / "labels.csv", index=False)
     pd.DataFrame({"id": [f"t{i}" for i in range(5)]}).to_csv(tmp_path / "test.csv", index=False)
     probs = softmax(rng.normal(size=(12, 3))).astype(np.float32)
     np.save(tmp_path / "a_oof.npy", probs)
@@ -69,7 +74,9 @@ def test_logits_and_votes_come_in_too(files):
     bring(files, MemberFiles("logits", files / "l.npy"), kind="logits")
     bring(files, MemberFiles("votes", files / "v.npy"), kind="labels")
     store = RunStore(files / "artifacts" / "run")
-    assert np.allclose(store.member("logits").oof(CLASSES), store.member("a").oof(CLASSES), atol=1e-5)
+    assert np.allclose(
+        store.member("logits").oof(CLASSES), store.member("a").oof(CLASSES), atol=1e-5
+    )
     assert store.member("votes").oof(CLASSES).max(axis=1).tolist() == [1.0] * 12
 
 
@@ -77,7 +84,9 @@ def test_rounded_probabilities_are_renormalised_with_a_note(files):
     np.save(files / "a_oof.npy", np.load(files / "a_oof.npy").astype(np.float16) * np.float16(0.99))
     result = bring(files, npy(files, test=False))
     assert "they were renormalised" in result.notes[-1]
-    assert np.allclose(RunStore(files / "artifacts" / "run").member("a").oof(CLASSES).sum(axis=1), 1)
+    assert np.allclose(
+        RunStore(files / "artifacts" / "run").member("a").oof(CLASSES).sum(axis=1), 1
+    )
 
 
 def test_rows_that_are_missing_need_the_option_and_stay_missing(files):
@@ -92,8 +101,12 @@ def test_rows_that_are_missing_need_the_option_and_stay_missing(files):
 
 def test_labels_may_be_indices_and_labelled_test_rows_are_the_holdout(files):
     labels = pd.read_csv(files / "labels.csv")
-    labels.assign(label=labels["label"].map(CLASSES.index)).to_csv(files / "labels.csv", index=False)
-    pd.DataFrame({"id": [f"t{i}" for i in range(5)], "label": [0, 1, 2, 0, 1]}).to_csv(files / "tl.csv", index=False)
+    labels.assign(label=labels["label"].map(CLASSES.index)).to_csv(
+        files / "labels.csv", index=False
+    )
+    pd.DataFrame({"id": [f"t{i}" for i in range(5)], "label": [0, 1, 2, 0, 1]}).to_csv(
+        files / "tl.csv", index=False
+    )
     bring(files, npy(files), classes=CLASSES, test_labels=files / "tl.csv")
     store = RunStore(files / "artifacts" / "run")
     assert store.samples.train["label"].tolist()[:3] == list(CLASSES)
@@ -127,19 +140,24 @@ def save(files, array):
     [
         (lambda f: save(f, np.load(f / "a_oof.npy") * 9), {}, "outside 0..1; say --kind logits"),
         (lambda f: save(f, np.load(f / "a_oof.npy") - 0.1), {}, "outside 0..1; say --kind logits"),
-        (lambda f: save(f, np.load(f / "a_oof.npy") / 2), {}, "sums to 0.500, probabilities sum to 1"),
+        (lambda f: save(f, np.load(f / "a_oof.npy") / 2), {}, "sums to 0.500, probabilities sum to "
+                                                              "1"),
         (lambda f: save(f, np.full((12, 3), np.nan)), {}, "holds NaN or infinity, first in row 0"),
         (lambda f: save(f, np.full((12, 4), 0.25)), {}, "has 4 classes, the labels have 3"),
         (lambda f: save(f, np.full((11, 3), 1 / 3)), {}, r"has 11 rows, .* has 12; are the files"),
         (lambda f: save(f, np.full(12, 0.3)), {}, r"has shape \[12\], expected \[rows, classes\]"),
-        (lambda f: save(f, np.array([{}] * 12, dtype=object)), {}, "needs pickle, which can run code"),
+        (lambda f: save(f, np.array([{}] * 12, dtype=object)), {}, "needs pickle, which can run "
+                                                                   "code"),
         (lambda _: None, {"by_position": False}, "carries no ids; --by-position"),
         (lambda _: None, {"labels": None}, "is a new run: name its rows with --labels"),
-        (lambda f: (f / "labels.csv").write_text("id,label\na,x\na,y\n"), {}, "id 'a' stands twice"),
+        (lambda f: (f / "labels.csv").write_text("id,label\na,x\na,y\n"), {}, "id 'a' stands "
+                                                                              "twice"),
         (lambda f: (f / "labels.csv").write_text("id,lable\na,x\n"), {}, "has no column 'label'"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_clear_error_and_nothing_is_written(files, spoil, options, message):
+def test_what_does_not_fit_is_one_clear_error_and_nothing_is_written(
+    files, spoil, options, message
+):
     spoil(files)
     with pytest.raises(EnsemblerError, match=message):
         bring(files, npy(files, test=False), **options)
@@ -169,8 +187,13 @@ def test_what_goes_out_comes_in_again(files, format):
 def labelled(files, labels, classes=None):
     """Import one hot predictions of `labels` by position, with a holdout; the run."""
     names = sorted(set(labels)) if classes is None else classes
-    pd.DataFrame({"id": [f"r{i}" for i in range(len(labels))], "label": labels}).to_csv(files / "l.csv", index=False)
-    np.save(files / "p.npy", np.eye(len(names), dtype=np.float32)[[names.index(label) for label in labels]])
+    pd.DataFrame({"id": [f"r{i}" for i in range(len(labels))], "label": labels}).to_csv(
+        files / "l.csv", index=False
+    )
+    np.save(
+        files / "p.npy",
+        np.eye(len(names), dtype=np.float32)[[names.index(label) for label in labels]],
+    )
     bring(files, MemberFiles("p", files / "p.npy"), labels=files / "l.csv")
     return RunStore(files / "artifacts" / "run")
 
@@ -180,7 +203,10 @@ def test_labels_with_zeros_in_front_keep_their_names(files, labels):
     store = labelled(files, labels * 3, sorted(labels, key=lambda name: (int(name), name)))
     assert store.samples.train["label"].tolist() == labels * 3
     assert set(store.classes("label")) == set(labels)
-    assert (store.member("p").oof(store.classes("label")).argmax(axis=1) == store.labels("label", "train")).all()
+    assert (
+        store.member("p").oof(store.classes("label")).argmax(axis=1)
+        == store.labels("label", "train")
+    ).all()
 
 
 def test_a_label_that_is_an_index_with_zeros_in_front_is_no_index(files):
@@ -193,7 +219,9 @@ def test_a_label_that_is_an_index_with_zeros_in_front_is_no_index(files):
 
 def test_votes_are_all_names_or_all_indices(files):
     labels = ["1", "2", "3"] * 4
-    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels}).to_csv(files / "l.csv", index=False)
+    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels}).to_csv(
+        files / "l.csv", index=False
+    )
     np.save(files / "v.npy", np.array([0, 1, 2] * 4))
     bring(files, MemberFiles("v", files / "v.npy"), labels=files / "l.csv", kind="labels")
     store = RunStore(files / "artifacts" / "run")
@@ -203,7 +231,11 @@ def test_votes_are_all_names_or_all_indices(files):
 def test_a_note_says_the_order_of_columns_that_was_taken(files):
     labels = ["c1", "c2", "c10"]
     store = labelled(files, labels * 3)
-    assert store.classes("label") == ("c1", "c10", "c2")  # as numpy.unique has them, which other tools go by
+    assert store.classes("label") == (
+        "c1",
+        "c10",
+        "c2",
+    )  # as numpy.unique has them, which other tools go by
     numbers = ["9.5", "10.5", "-1"]
     pd.DataFrame({"id": ["a", "b", "c"], "label": numbers}).to_csv(files / "l.csv", index=False)
     np.save(files / "p.npy", np.eye(3, dtype=np.float32))

@@ -17,7 +17,9 @@ def reopen(store):
 def test_a_member_gives_probabilities_of_its_merged_views(fake_run):
     member = fake_run.member("a")
     logits = np.asarray(member.oof_logits)
-    by_hand = np.mean([np.exp(v) / np.exp(v).sum(-1, keepdims=True) for v in logits.astype(float)], axis=0)
+    by_hand = np.mean(
+        [np.exp(v) / np.exp(v).sum(-1, keepdims=True) for v in logits.astype(float)], axis=0
+    )
     assert np.allclose(member.oof(("cat", "dog", "eel")), by_hand, atol=1e-6)
     assert member.test(("cat", "dog", "eel")).shape == (3, 20, 3)
 
@@ -54,7 +56,9 @@ def test_a_header_that_claims_terabytes_costs_nothing(fake_run):
     with path.open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (2, 10**12, 3)}
         np.lib.format.write_array_header_1_0(file, header)
-    with pytest.raises(StoreError, match=r"has shape \[2, 1000000000000, 3\], member\.json says \[2, 60, 3\]"):
+    with pytest.raises(
+        StoreError, match=r"has shape \[2, 1000000000000, 3\], member\.json says \[2, 60, 3\]"
+    ):
         _ = fake_run.member("a").oof_logits
 
 
@@ -101,7 +105,9 @@ def test_nan_in_a_finished_fold_is_refused_and_the_fold_named(fake_run):
         _ = reopen(fake_run).member("a").oof_logits
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"name": "a"}', '{"name": "a", "classes": 3}', "null", '"a"'])
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"name": "a"}', '{"name": "a", "classes": 3}', "null", '"a"']
+)
 def test_an_odd_record_is_one_clear_error(fake_run, content):
     (fake_run.folder / "members" / "a" / "member.json").write_text(content)
     with pytest.raises(EnsemblerError, match=r"member\.json"):
@@ -119,5 +125,7 @@ def test_an_unknown_member_names_the_nearest(fake_run):
 
 
 def test_an_unknown_view_names_those_there_are(fake_run):
-    with pytest.raises(UnknownNameError, match="unknown view of member 'a' 'hflop'; did you mean 'hflip'"):
+    with pytest.raises(
+        UnknownNameError, match="unknown view of member 'a' 'hflop'; did you mean 'hflip'"
+    ):
         fake_run.member("a").oof(("cat", "dog", "eel"), views=["hflop"])

@@ -88,9 +88,15 @@ print(n)
 
 
 def test_any_instant_of_a_replacement_is_good_to_die(tmp_path):
-    """Killed before the n-th operation on a file, for every n; the next start finds the old version or the new one."""
+    """Killed before the n-th operation on a file, for every n.
+
+    The next start finds the old version or the new one.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", DIE_AT_EVERY_STEP, str(tmp_path / "run")], capture_output=True, text=True, check=False
+        [sys.executable, "-c", DIE_AT_EVERY_STEP, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert 10 < int(done.stdout) < 199

@@ -40,7 +40,9 @@ def test_labels_become_indices_and_unknown_ones_minus_one(write):
 
 def test_held_out_rows_are_submitted_only_without_a_test_part(write):
     assert read_samples_csv(write(GOOD)).to_submit.tolist() == [True, False]
-    assert read_samples_csv(write(GOOD.replace("03,test,test", "03,test,train"))).to_submit.tolist() == [True, True]
+    assert read_samples_csv(
+        write(GOOD.replace("03,test,test", "03,test,train"))
+    ).to_submit.tolist() == [True, True]
 
 
 def test_folds_and_groups_are_numbers_by_row(write):

@@ -27,8 +27,17 @@ def replace_member(store, version, views=("identity",)):
     with replacing(store.member_folder("a"), store.lock_path) as prepared:
         write_array(prepared / "oof.npy", oof)
         write_array(prepared / "test.npy", test)
-        sums = checksums(prepared, ["oof.npy", "test.npy"]) | checksums(store.folder, ["samples.csv"])
-        record = {"format": FORMAT, "name": "a", "classes": CLASSES, "views": views, "folds": 3, "sha256": sums}
+        sums = checksums(prepared, ["oof.npy", "test.npy"]) | checksums(
+            store.folder, ["samples.csv"]
+        )
+        record = {
+            "format": FORMAT,
+            "name": "a",
+            "classes": CLASSES,
+            "views": views,
+            "folds": 3,
+            "sha256": sums,
+        }
         write_json(prepared / "member.json", record)
 
 
@@ -52,12 +61,16 @@ def read_blend(store):
     return versions.pop()
 
 
-KINDS = pytest.mark.parametrize(("replace", "read"), [(replace_member, read_member), (replace_blend, read_blend)])
+KINDS = pytest.mark.parametrize(
+    ("replace", "read"), [(replace_member, read_member), (replace_blend, read_blend)]
+)
 
 
 @KINDS
 @pytest.mark.parametrize("moment", range(4))
-def test_a_replacement_between_any_two_steps_of_reading_gives_one_version(fake_run, monkeypatch, replace, read, moment):
+def test_a_replacement_between_any_two_steps_of_reading_gives_one_version(
+    fake_run, monkeypatch, replace, read, moment
+):
     """Before the n-th look at a record or file the writer replaces everything, once."""
     replace(fake_run, 1.0)
     steps = []
@@ -82,7 +95,9 @@ def test_a_member_that_has_more_views_by_the_time_it_is_read_is_read_with_them(f
     member = fake_run.member("a")
     replace_member(fake_run, 2.0, ("identity", "hflip"))
     assert member.oof(CLASSES).shape == (60, 3)
-    assert member.oof_logits.shape[0] == member.test_logits.shape[1] == len(member.record.views) == 2
+    assert (
+        member.oof_logits.shape[0] == member.test_logits.shape[1] == len(member.record.views) == 2
+    )
 
 
 def test_arrays_that_are_open_stay_those_of_their_version(fake_run):
@@ -95,7 +110,9 @@ def test_arrays_that_are_open_stay_those_of_their_version(fake_run):
 
 @pytest.mark.slow
 @KINDS
-def test_whoever_reads_in_a_loop_of_replacements_never_hears_of_an_altered_file(fake_run, replace, read):
+def test_whoever_reads_in_a_loop_of_replacements_never_hears_of_an_altered_file(
+    fake_run, replace, read
+):
     replace(fake_run, 0.0)
     child = os.fork()
     if not child:
@@ -118,10 +135,14 @@ def test_whoever_reads_in_a_loop_of_replacements_never_hears_of_an_altered_file(
 
 
 @KINDS
-def test_a_replacement_whose_process_died_when_it_was_decided_is_read_where_it_lies(fake_run, replace, read):
+def test_a_replacement_whose_process_died_when_it_was_decided_is_read_where_it_lies(
+    fake_run, replace, read
+):
     """As after a kill between the removal of the old record and the arrival of the new one, at each step of it."""
     replace(fake_run, 1.0)
-    entry = fake_run.member_folder("a") if replace is replace_member else fake_run.blend_folder("soft")
+    entry = (
+        fake_run.member_folder("a") if replace is replace_member else fake_run.blend_folder("soft")
+    )
     record = "member.json" if replace is replace_member else "blend.json"
     for moved in ((), ("oof.npy",), ("oof.npy", "test.npy")):
         replace(fake_run, 2.0)
@@ -141,10 +162,15 @@ def test_what_is_altered_is_still_said_to_be(fake_run):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"oof.npy is not the file that member.json describes \(its sha256 differs\)"):
+    with pytest.raises(
+        StoreError,
+        match=r"oof.npy is not the file that member.json describes \(its sha256 differs\)",
+    ):
         _ = fake_run.member("a").oof_logits
     path.unlink()
-    with pytest.raises(MissingFileError, match=r"oof.npy is missing though member.json describes it"):
+    with pytest.raises(
+        MissingFileError, match=r"oof.npy is missing though member.json describes it"
+    ):
         _ = fake_run.member("a").oof_logits
 
 

@@ -38,7 +38,9 @@ def test_a_table_with_a_person_column_is_grouped_by_it(tmp_path):
     pictures(tmp_path, [row["image"] for row in rows])
     pd.DataFrame(rows).to_csv(tmp_path / "photos.csv", index=False)
     recipe = Recipe.load(init_recipe(str(tmp_path / "photos.csv"), tmp_path / "r.yaml").path).spec
-    assert recipe.name == "r"  # as the file is called, so that `ens evaluate r` finds what `ens run r.yaml` made
+    assert (
+        recipe.name == "r"
+    )  # as the file is called, so that `ens evaluate r` finds what `ens run r.yaml` made
     assert recipe.data.group == "person"
     assert recipe.data.path == "image"
     assert recipe.folds.holdout == 0.1
@@ -67,7 +69,9 @@ def test_images_of_many_classes_are_counted_in_one_pass(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_guessed_is_said(tmp_path):
-    with pytest.raises(RequestError, match="does not exist; name a folder of images, a CSV, or a shipped recipe"):
+    with pytest.raises(
+        RequestError, match="does not exist; name a folder of images, a CSV, or a shipped recipe"
+    ):
         init_recipe(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no class folders with images"):
@@ -80,8 +84,14 @@ def test_what_cannot_be_guessed_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("values", "target"),
     [
-        (["cat dog", "dog", "cat", "none", "cat eel dog"], {"multi_label": " ", "no_label": "none"}),
-        (["Mass|Nodule", "Mass", "No Finding", "Nodule", "Mass|Edema"], {"multi_label": "|", "no_label": "No Finding"}),
+        (
+            ["cat dog", "dog", "cat", "none", "cat eel dog"],
+            {"multi_label": " ", "no_label": "none"},
+        ),
+        (
+            ["Mass|Nodule", "Mass", "No Finding", "Nodule", "Mass|Edema"],
+            {"multi_label": "|", "no_label": "No Finding"},
+        ),
         (["dark red", "light red", "dark blue", "light blue", "dark red"], None),
         (["ankle boot", "bag", "dress", "shirt", "t-shirt top"], None),
         (["red", "blue", "dark blue", "light blue", "dark red"], None),
@@ -138,7 +148,9 @@ def test_data_near_the_recipe_are_named_relative_to_it_and_move_with_it(tmp_path
     written = init_recipe(str(home / "pets"), home / recipe).path
     assert f"  source: {source}\n" in written.read_text()
     moved = home.rename(tmp_path / "moved")
-    assert Path(Recipe.load(moved / recipe).spec.data.source).resolve() == (moved / "pets").resolve()
+    assert (
+        Path(Recipe.load(moved / recipe).spec.data.source).resolve() == (moved / "pets").resolve()
+    )
 
 
 def test_data_far_from_the_recipe_are_named_in_full(tmp_path):
@@ -150,7 +162,9 @@ def test_data_far_from_the_recipe_are_named_in_full(tmp_path):
 def test_a_folder_whose_name_no_recipe_can_hold_is_refused(tmp_path):
     data = tmp_path / "caf\udce9"
     pictures(data, [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)])
-    with pytest.raises(RequestError, match=r"caf\\xe9 has a name that no recipe can hold") as caught:
+    with pytest.raises(
+        RequestError, match=r"caf\\xe9 has a name that no recipe can hold"
+    ) as caught:
         init_recipe(str(data), tmp_path / "r.yaml")
     str(caught.value).encode()
     assert not (tmp_path / "r.yaml").exists()

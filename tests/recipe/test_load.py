@@ -42,17 +42,27 @@ def test_a_path_is_relative_to_the_recipe(recipe, tmp_path):
 
 
 def test_all_problems_come_at_once_with_line_and_nearest_name(recipe):
-    text = GOOD.replace("epochs: 5", "epochs: many").replace("backbone: vit", "bakbone: vit") + "foldz: {count: 1}\n"
+    text = (
+        GOOD.replace("epochs: 5", "epochs: many").replace("backbone: vit", "bakbone: vit")
+        + "foldz: {count: 1}\n"
+    )
     found = problems(recipe(text))
     assert "recipe.yaml line 5: members.cnn.epochs is 'many'; expected a valid integer" in found[0]
-    assert any("recipe.yaml line 6: members.vit.bakbone is not an option; did you mean 'backbone'" in p for p in found)
-    assert any("recipe.yaml line 7: foldz is not an option; did you mean 'folds'" in p for p in found)
+    assert any(
+        "recipe.yaml line 6: members.vit.bakbone is not an option; did you mean 'backbone'" in p
+        for p in found
+    )
+    assert any(
+        "recipe.yaml line 7: foldz is not an option; did you mean 'folds'" in p for p in found
+    )
     assert any("members.vit.backbone is missing" in p for p in found)
 
 
 def test_a_wrong_default_is_found_at_its_own_line(recipe):
     found = problems(recipe(GOOD.replace("epochs: 3", "epochs: -1")))
-    assert found == ["recipe.yaml line 3: members.vit.epochs is -1; expected greater than or equal to 1"]
+    assert found == [
+        "recipe.yaml line 3: members.vit.epochs is -1; expected greater than or equal to 1"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +84,9 @@ def test_a_file_that_is_no_recipe_is_one_clear_problem(recipe, text, message):
 
 def test_set_overrides_and_is_named_when_it_is_wrong(recipe):
     path = recipe(GOOD)
-    assert Recipe.load(path, ["members.cnn.epochs=7", "folds.seed=3"]).spec.members["cnn"].epochs == 7
+    assert (
+        Recipe.load(path, ["members.cnn.epochs=7", "folds.seed=3"]).spec.members["cnn"].epochs == 7
+    )
     assert problems(path, "members.cnn.epoch=7") == [
         "--set members.cnn.epoch=7: members.cnn.epoch is not an option; did you mean 'epochs'?"
     ]
@@ -84,23 +96,36 @@ def test_set_overrides_and_is_named_when_it_is_wrong(recipe):
 
 def test_extends_takes_what_the_recipe_leaves_out(recipe):
     recipe(GOOD, "base.yaml")
-    spec = Recipe.load(recipe("extends: base.yaml\nname: other\nmembers: {cnn: {epochs: 1}}\n")).spec
-    assert (spec.name, spec.members["cnn"].epochs, spec.members["cnn"].backbone) == ("other", 1, "resnet18")
-    assert problems(recipe("extends: recipe.yaml\n")) == ["recipe.yaml: extends comes back to itself"]
+    spec = Recipe.load(
+        recipe("extends: base.yaml\nname: other\nmembers: {cnn: {epochs: 1}}\n")
+    ).spec
+    assert (spec.name, spec.members["cnn"].epochs, spec.members["cnn"].backbone) == (
+        "other",
+        1,
+        "resnet18",
+    )
+    assert problems(recipe("extends: recipe.yaml\n")) == [
+        "recipe.yaml: extends comes back to itself"
+    ]
 
 
 def test_environment_variables_are_filled_in_and_missed_by_name(recipe, monkeypatch):
     text = GOOD.replace("images.csv", "'${ENS_TEST_DATA}/images.csv'")
-    assert problems(recipe(text)) == ["recipe.yaml line 2: environment variable ENS_TEST_DATA is not set"]
+    assert problems(recipe(text)) == [
+        "recipe.yaml line 2: environment variable ENS_TEST_DATA is not set"
+    ]
     monkeypatch.setenv("ENS_TEST_DATA", "/data")
     assert Recipe.load(recipe(text)).spec.data.source == "/data/images.csv"
-    assert Recipe.load(recipe(GOOD.replace("images.csv", "'${ENS_NOT_SET:-x}.csv'"))).spec.data.source.endswith(
-        "/x.csv"
-    )
+    assert Recipe.load(
+        recipe(GOOD.replace("images.csv", "'${ENS_NOT_SET:-x}.csv'"))
+    ).spec.data.source.endswith("/x.csv")
 
 
 def test_a_name_that_cannot_be_a_folder_is_a_problem(recipe):
-    assert "line 1: '../up' cannot be the name of a run" in problems(recipe(GOOD.replace("mine", "../up")))[0]
+    assert (
+        "line 1: '../up' cannot be the name of a run"
+        in problems(recipe(GOOD.replace("mine", "../up")))[0]
+    )
 
 
 def test_a_missing_recipe_names_those_that_are_there(recipe, tmp_path):
@@ -131,18 +156,31 @@ def test_the_schema_knows_every_key(recipe):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.targets={age: {expr: age > 3}}", "data.targets.age.expr is not an option; choose from from, bins"),
-        ("data.targets={age: {bins: [60, 30]}}", "data.targets.age: bins [60.0, 30.0] should rise from edge to edge"),
+        (
+            "data.targets={age: {expr: age > 3}}",
+            "data.targets.age.expr is not an option; choose from from, bins",
+        ),
+        (
+            "data.targets={age: {bins: [60, 30]}}",
+            "data.targets.age: bins [60.0, 30.0] should rise from edge to edge",
+        ),
         ("data.compose={}", "data.compose.of is missing"),
     ],
 )
-def test_where_a_value_may_have_several_forms_only_the_one_that_was_meant_is_explained(recipe, override, message):
+def test_where_a_value_may_have_several_forms_only_the_one_that_was_meant_is_explained(
+    recipe, override, message
+):
     (found,) = problems(recipe(GOOD.replace("targets: label", "targets: [a, b]")), override)
     assert message in found
 
 
 @pytest.mark.parametrize(
-    "text", ["data: " + "[" * 20_000, "data: " + "{a: " * 20_000, "\n".join(" " * i + "a:" for i in range(2_000))]
+    "text",
+    [
+        "data: " + "[" * 20_000,
+        "data: " + "{a: " * 20_000,
+        "\n".join(" " * i + "a:" for i in range(2_000)),
+    ],
 )
 def test_a_recipe_nested_without_end_is_refused_in_one_short_line(recipe, text):
     assert problems(recipe(text)) == ["recipe.yaml is nested too deeply to be a recipe"]
@@ -158,10 +196,14 @@ def test_an_override_nested_without_end_is_refused_in_one_short_line(recipe, ove
 def test_a_name_of_many_bytes_is_refused_before_anything_is_trained(recipe):
     name = "\u8c93" * 75
     (problem,) = problems(
-        recipe(f"name: x\ndata: {{source: digits}}\nmembers: {{{name}: {{backbone: test_resnet}}}}\n")
+        recipe(
+            f"name: x\ndata: {{source: digits}}\nmembers: {{{name}: {{backbone: test_resnet}}}}\n"
+        )
     )
     assert "225 bytes, at most 160" in problem
-    short = recipe(f"name: {name[:50]}\ndata: {{source: digits}}\nmembers: {{m: {{backbone: test_resnet}}}}\n")
+    short = recipe(
+        f"name: {name[:50]}\ndata: {{source: digits}}\nmembers: {{m: {{backbone: test_resnet}}}}\n"
+    )
     assert Recipe.load(short).spec.name == name[:50]
 
 
@@ -184,7 +226,10 @@ def test_a_folder_of_a_backbone_is_relative_to_the_recipe(tmp_path, source):
         ("folds=5", "folds is 5; expected a mapping"),
         ("views=[]", "views; expected at least 1 of them"),
         ("name=2024", "name is 2024; expected text"),
-        ("members.cnn.epochs=1e30", "members.cnn.epochs is 1e+30; expected a whole number of fewer digits"),
+        (
+            "members.cnn.epochs=1e30",
+            "members.cnn.epochs is 1e+30; expected a whole number of fewer digits",
+        ),
     ],
 )
 def test_wrong_types_are_told_in_plain_words(recipe, override, message):

@@ -47,7 +47,10 @@ def test_further_weights_share_a_training():
 
 def test_ema_predicts_as_the_member_itself_unless_it_is_one_of_its_own():
     assert member_jobs({"cnn": member(ema=0.9)})[0].weights == "ema"
-    assert [job.weights for job in member_jobs({"cnn": member(ema=0.9, also=["ema"])})] == ["last", "ema"]
+    assert [job.weights for job in member_jobs({"cnn": member(ema=0.9, also=["ema"])})] == [
+        "last",
+        "ema",
+    ]
 
 
 def test_an_ensemble_is_one_member_of_the_pool_and_its_estimators_are_kept():
@@ -68,7 +71,16 @@ def test_seeds_and_snapshots_can_be_averaged_into_one_member():
 
 def test_a_repeated_split_makes_everything_once_for_each_repeat():
     jobs = member_jobs({"bag": bag(), "stew": SoupSpec(method="soup", of=["bag"])}, ["fold_r2"])
-    assert named(jobs) == ["bag-r1-e1", "bag-r1-e2", "bag-r1", "stew-r1", "bag-r2-e1", "bag-r2-e2", "bag-r2", "stew-r2"]
+    assert named(jobs) == [
+        "bag-r1-e1",
+        "bag-r1-e2",
+        "bag-r1",
+        "stew-r1",
+        "bag-r2-e1",
+        "bag-r2-e2",
+        "bag-r2",
+        "stew-r2",
+    ]
     assert jobs[3].ingredients == ("bag-r1-e1", "bag-r1-e2")
     assert {job.fold_column for job in jobs[4:]} == {"fold_r2"}
 
@@ -85,7 +97,10 @@ def test_a_member_is_called_by_its_own_its_trainings_and_its_entrys_name():
     [
         ({"a": member(seeds=2), "a-s1": member()}, "both make 'a-s1'"),
         ({"a": member(), "s": SoupSpec(method="soup", of=["a"])}, "takes two or more"),
-        ({"a": member(), "b": member(size=96), "s": SoupSpec(method="soup", of=["a", "b"])}, "has another size"),
+        (
+            {"a": member(), "b": member(size=96), "s": SoupSpec(method="soup", of=["a", "b"])},
+            "has another size",
+        ),
         (
             {
                 "g": EnsembleSpec(method="gradient_boosting", backbone="resnet18"),
@@ -103,4 +118,6 @@ def test_what_cannot_be_made_is_refused(members, message):
 
 def test_a_soup_of_an_unknown_member_names_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'cnn-ema'"):
-        member_jobs({"cnn": member(also=["ema"]), "s": SoupSpec(method="soup", of=["cnn", "cnn-emma"])})
+        member_jobs(
+            {"cnn": member(also=["ema"]), "s": SoupSpec(method="soup", of=["cnn", "cnn-emma"])}
+        )

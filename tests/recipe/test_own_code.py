@@ -118,7 +118,10 @@ def hub(folder):
     hub = folder.path / "hub"
     hub.mkdir()
     (hub / "hubconf.py").write_text(MARKS.format(mark=folder.mark))
-    return {"backbone": "torch.hub:load", "model_args": {"repo_or_dir": str(hub), "model": "go", "source": "local"}}
+    return {
+        "backbone": "torch.hub:load",
+        "model_args": {"repo_or_dir": str(hub), "model": "go", "source": "local"},
+    }
 
 
 def test_a_checkpoint_whose_header_names_code_runs_nothing(received, folder, hub):
@@ -129,7 +132,10 @@ def test_a_checkpoint_whose_header_names_code_runs_nothing(received, folder, hub
     sign(member)
     done = folder.ens("tta-predict", "plain", "--views", "hflip", expect=1)
     assert not folder.mark.exists()
-    assert "fold0.safetensors names code to run (torch.hub:load) that the recipe does not name" in done.stderr
+    assert (
+        "fold0.safetensors names code to run (torch.hub:load) that the recipe does not name"
+        in done.stderr
+    )
     with pytest.raises(StoreError, match="names code to run"):
         load_checkpoint(member / "fold0.safetensors", "cpu")
     assert not folder.mark.exists()
@@ -156,7 +162,10 @@ def test_a_checkpoint_whose_header_names_a_hub_or_folder_is_refused(weights, bac
         {"checkpoint": "/nowhere/evil.pth"},
         {"pretrained": True},
         {"model_args": {"checkpoint_path": "/nowhere/evil.pth"}},
-        {"pretrained": True, "model_args": {"pretrained_cfg_overlay": {"file": "/nowhere/evil.pth"}}},
+        {
+            "pretrained": True,
+            "model_args": {"pretrained_cfg_overlay": {"file": "/nowhere/evil.pth"}},
+        },
     ],
 )
 def test_what_a_header_says_of_weights_to_start_from_does_not_count(weights, start):
@@ -196,7 +205,10 @@ def test_a_module_of_ones_own_never_hides_an_installed_one(folder):
     (folder.path / "pandas.py").write_text(MARKS.format(mark=folder.mark))
     done = folder.ens("run", "recipe.yaml", expect=2)
     assert not folder.mark.exists()
-    assert "has no 'net'; if you mean another file, give it a name that no installed module has" in done.stderr
+    assert (
+        "has no 'net'; if you mean another file, give it a name that no installed module has"
+        in done.stderr
+    )
 
 
 def test_a_module_that_is_missing_or_broken_is_one_line(folder):
@@ -206,7 +218,9 @@ def test_a_module_that_is_missing_or_broken_is_one_line(folder):
     assert str(folder.path) in done.stderr
     (folder.path / "tinyown.py").write_text("1 / 0")
     done = folder.ens("run", "recipe.yaml", expect=2)
-    assert "module 'tinyown' cannot be imported (ZeroDivisionError: division by zero)" in done.stderr
+    assert (
+        "module 'tinyown' cannot be imported (ZeroDivisionError: division by zero)" in done.stderr
+    )
 
 
 def lock_with(run, estimator):
@@ -247,7 +261,10 @@ def test_a_blend_of_ones_own_is_named_by_recipe_or_command_and_said(received, fo
     refused = folder.ens("tta-predict", "plain", "--data", "shapes/test.csv", expect=2)
     assert "blend 'stack' was fitted with code" in refused.stderr
     assert "stacker:Logistic" in refused.stderr
-    folder.recipe("test_resnet", **{"{method: soft}": "{method: stack, options: {estimator: 'stacker:Logistic'}}"})
+    folder.recipe(
+        "test_resnet",
+        **{"{method: soft}": "{method: stack, options: {estimator: 'stacker:Logistic'}}"},
+    )
     folder.ens("run", "recipe.yaml")
     folder.ens("tta-predict", "plain", "--data", "shapes/test.csv")
 
@@ -278,7 +295,9 @@ def test_an_edited_step_of_ones_own_prepares_and_trains_again(folder):
     assert "what is in stepown:step" in done.stderr
 
 
-def test_an_edited_network_of_ones_own_is_trained_again_and_a_member_of_an_older_version_is_not(folder):
+def test_an_edited_network_of_ones_own_is_trained_again_and_a_member_of_an_older_version_is_not(
+    folder,
+):
     folder.recipe("tinyown:net")
     edited(folder, "tinyown.py", TINY)
     folder.ens("run", "recipe.yaml", "-q")
@@ -286,12 +305,21 @@ def test_an_edited_network_of_ones_own_is_trained_again_and_a_member_of_an_older
     path = folder.path / "artifacts" / "plain" / "members" / "a" / "member.json"
     record = json.loads(path.read_text())
     assert list(record["options"].pop("contents")) == ["tinyown:net"]
-    samples = hashlib.sha256((folder.path / "artifacts" / "plain" / "samples.csv").read_bytes()).hexdigest()
-    new, record["fingerprint"] = record["fingerprint"], fingerprint({**record["options"], "samples": samples})
+    samples = hashlib.sha256(
+        (folder.path / "artifacts" / "plain" / "samples.csv").read_bytes()
+    ).hexdigest()
+    new, record["fingerprint"] = (
+        record["fingerprint"],
+        fingerprint({**record["options"], "samples": samples}),
+    )
     older = json.dumps(record)
     path.write_text(older)
     assert "nothing was trained" in folder.ens("run", "recipe.yaml", "-q").stdout
-    path.write_text(older.replace(record["fingerprint"], new).replace('"options": {', '"options": {"contents": {}, '))
+    path.write_text(
+        older.replace(record["fingerprint"], new).replace(
+            '"options": {', '"options": {"contents": {}, '
+        )
+    )
     edited(folder, "tinyown.py", TINY.replace("Flatten()", "Flatten(), torch.nn.Identity()"))
     done = folder.ens("run", "recipe.yaml")
     assert "what is in tinyown:net" in done.stderr

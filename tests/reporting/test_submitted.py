@@ -53,7 +53,9 @@ def test_an_older_version_in_place_of_the_newest_is_told_from_it(run):
     old = store.submission_path.read_bytes()
     hand_in(store, "two")
     newest = digest(store)
-    store.submission_path.write_bytes(old)  # as when the disk was full before the new one was written
+    store.submission_path.write_bytes(
+        old
+    )  # as when the disk was full before the new one was written
     assert submitted_blend(store) == "one"
     assert not is_as_recorded(store)
     assert hand_in(store).blend == "two"
@@ -130,7 +132,10 @@ def test_any_instant_of_a_submission_is_good_to_stop_at(run, how):
 
 def test_a_record_of_an_earlier_version_is_read_and_its_file_left_alone(run):
     store = run.store
-    versions = [{k: v for k, v in version.items() if k != "options"} for version in submission_versions(store)]
+    versions = [
+        {k: v for k, v in version.items() if k != "options"}
+        for version in submission_versions(store)
+    ]
     record = store.folder / "submission.json"
     record.write_text(json.dumps({"format": 1, "versions": versions}))
     before = record.read_bytes()

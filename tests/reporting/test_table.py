@@ -42,7 +42,9 @@ def test_no_submitted_probability_is_zero_and_its_log_loss_is_the_one_reported()
     assert submitted.min() >= 1e-7
     assert np.allclose(submitted.sum(axis=1), 1, atol=1e-12)
     assert np.array_equal(submitted.argsort(axis=0), probs.argsort(axis=0))
-    assert sklearn.metrics.log_loss(y, submitted) == pytest.approx(score("log_loss", probs, y), abs=0.01)
+    assert sklearn.metrics.log_loss(y, submitted) == pytest.approx(
+        score("log_loss", probs, y), abs=0.01
+    )
 
 
 def test_no_submitted_label_is_certain():
@@ -71,7 +73,11 @@ def test_a_template_gives_rows_order_and_columns(tmp_path):
         ("id,label\na,x\nb,x\nc,x\nd,x\n", {}, "1 of its 4 ids are not predicted, such as 'd'"),
         ("id,label\na,x\na,x\nb,x\nc,x\n", {}, "names id 'a' twice"),
         ("id,cat,dog\na,0,0\nb,0,0\nc,0,0\n", {}, "did you mean --format probs"),
-        ("id,cat,cow\na,0,0\nb,0,0\nc,0,0\n", {"format": "probs"}, "it lacks dog; it has besides cow"),
+        (
+            "id,cat,cow\na,0,0\nb,0,0\nc,0,0\n",
+            {"format": "probs"},
+            "it lacks dog; it has besides cow",
+        ),
     ],
 )
 def test_a_template_that_does_not_fit_says_what_differs(tmp_path, template, options, message):

@@ -41,7 +41,9 @@ def test_co_occurrence_turns_marginals_into_the_observed_joint(composition):
         "age": np.bincount(age, minlength=3)[None] / 50_000,
     }
     joint = np.bincount(mask * 3 + age, minlength=6) / 50_000
-    np.testing.assert_allclose(composition.compose(marginals, CLASSES, factors)[0], joint, atol=1e-4)
+    np.testing.assert_allclose(
+        composition.compose(marginals, CLASSES, factors)[0], joint, atol=1e-4
+    )
 
 
 def test_independent_tasks_have_factors_near_one_and_unknown_rows_do_not_count(composition):
@@ -49,7 +51,9 @@ def test_independent_tasks_have_factors_near_one_and_unknown_rows_do_not_count(c
     labels = {"mask": rng.integers(0, 2, 20_000), "age": rng.integers(0, 3, 20_000)}
     np.testing.assert_allclose(composition.co_occurrence(labels, CLASSES), 1, atol=0.06)
     more = {task: np.append(values, -1) for task, values in labels.items()}
-    assert (composition.co_occurrence(more, CLASSES) == composition.co_occurrence(labels, CLASSES)).all()
+    assert (
+        composition.co_occurrence(more, CLASSES) == composition.co_occurrence(labels, CLASSES)
+    ).all()
 
 
 def test_names_that_would_coincide_are_refused():

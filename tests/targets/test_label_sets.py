@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from ensembler.targets.label_sets import NO_LABEL, SetFormat, indicators, is_known, read_set, strata, without_labels
+from ensembler.targets.label_sets import (
+    NO_LABEL,
+    SetFormat,
+    indicators,
+    is_known,
+    read_set,
+    strata,
+    without_labels,
+)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,15 @@ import sys
 
 import pytest
 
-from ensembler.targets.natural_order import in_natural_order, is_plain_number, natural, text_after_numbers
+from ensembler.targets.natural_order import (
+    in_natural_order,
+    is_plain_number,
+    natural,
+    text_after_numbers,
+)
 
-# Names that are equal as numbers, that no number compares with, or that differ in case or zeros alone.
+# Names that are equal as numbers, that no number compares with, or that differ in case or zeros
+# alone.
 AWKWARD = [
     "1", "01", "1.0", "1e3", "1000", "1.1", "1.10", "1.2", "1.20", "nan", "NaN", "inf", "Infinity", "-0", "0",
     "a1", "a01", "A1", "a10", "a2", "cat", "Cat", "", "²", "٣", "9" * 5000, "b" + "9" * 5000,
@@ -22,7 +28,14 @@ print("|".join(sorted(names, key=text_after_numbers)))
 
 
 def test_numbers_come_first_and_by_value_then_names_with_their_numbers_in_order():
-    assert in_natural_order({"b10", "b2", "10", "2", "-1", "1.5"}) == ("-1", "1.5", "2", "10", "b2", "b10")
+    assert in_natural_order({"b10", "b2", "10", "2", "-1", "1.5"}) == (
+        "-1",
+        "1.5",
+        "2",
+        "10",
+        "b2",
+        "b10",
+    )
     assert in_natural_order({"1.20", "1.1", "1.2", "1.10"}) == ("1.1", "1.10", "1.2", "1.20")
     assert in_natural_order({"nan", "2", "0", "a", "1"}) == ("0", "1", "2", "nan", "a")
 
@@ -49,5 +62,7 @@ def test_the_order_is_one_in_processes_of_five_hash_seeds():
 
 
 def test_a_number_with_zeros_in_front_is_another_name():
-    plain = [n for n in ("0", "7", "10", "00", "01", "+1", "1.0", "²", "", "-1") if is_plain_number(n)]
+    plain = [
+        n for n in ("0", "7", "10", "00", "01", "+1", "1.0", "²", "", "-1") if is_plain_number(n)
+    ]
     assert plain == ["0", "7", "10"]

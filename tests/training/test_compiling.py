@@ -12,12 +12,20 @@ from ensembler.training.fold_data import FoldData
 from ensembler.training.spec import MemberSpec
 
 AUTO = MemberSpec(
-    backbone=f"{__name__}:tiny", epochs=2, batch_size=8, lr=0.01, amp="off", compile="auto", checkpoint=None
+    backbone=f"{__name__}:tiny",
+    epochs=2,
+    batch_size=8,
+    lr=0.01,
+    amp="off",
+    compile="auto",
+    checkpoint=None,
 )
 
 
 def tiny(num_classes, in_chans):
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(in_chans * 64, num_classes), torch.nn.Dropout(0.1))
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(in_chans * 64, num_classes), torch.nn.Dropout(0.1)
+    )
 
 
 @pytest.fixture
@@ -36,7 +44,13 @@ def quick(monkeypatch):
 
 def test_a_short_training_is_not_even_measured(data):
     notes, choices = [], []
-    train_fold(AUTO, data, device="cpu", on_note=notes.append, on_compile_choice=lambda c: choices.append(c) or False)
+    train_fold(
+        AUTO,
+        data,
+        device="cpu",
+        on_note=notes.append,
+        on_compile_choice=lambda c: choices.append(c) or False,
+    )
     assert choices[0].compiled is False
     assert choices[0].compiling is None
     assert notes == ["not compiled: the training is too short to pay for it"]
@@ -46,7 +60,9 @@ def test_steps_are_measured_both_ways_and_the_kept_choice_counts(data, quick, mo
     monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
     choices = []
     plain = train_fold(AUTO, data, device="cpu", compiled=False)
-    measured = train_fold(AUTO, data, device="cpu", on_compile_choice=lambda c: choices.append(c) or True)
+    measured = train_fold(
+        AUTO, data, device="cpu", on_compile_choice=lambda c: choices.append(c) or True
+    )
     assert choices[0].step > 0
     assert choices[0].compiling > 0
     kept = train_fold(AUTO, data, device="cpu", compiled=True)
@@ -110,7 +126,9 @@ ARCHITECTURES = [
 
 
 def network_of_width(width):
-    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, width), torch.nn.Linear(width, 2))
+    layers = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(12, width), torch.nn.Linear(width, 2)
+    )
     return Normalised(layers, (0.5,) * 3, (0.25,) * 3)
 
 
@@ -127,14 +145,19 @@ def test_every_architecture_of_a_process_is_compiled_and_the_folds_of_one_share_
     for backbone in ARCHITECTURES:
         before = len(graphs)
         for _ in range(2):
-            network = Normalised(timm.create_model(backbone, num_classes=2), (0.5,) * 3, (0.25,) * 3)
+            network = Normalised(
+                timm.create_model(backbone, num_classes=2), (0.5,) * 3, (0.25,) * 3
+            )
             compiling.compiled(network)(images)
         made.append(len(graphs) - before)
     assert made == [1] * len(ARCHITECTURES)
     images = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
     # So are those of the engine, which stand side by side.
     graphs.clear()
-    predictors = [engine.prepare(network_of_width(width).eval(), images, "off", "cpu") for width in range(20, 32)]
+    predictors = [
+        engine.prepare(network_of_width(width).eval(), images, "off", "cpu")
+        for width in range(20, 32)
+    ]
     for _ in range(2):
         for predictor in predictors:
             predictor(images)

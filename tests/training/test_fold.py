@@ -39,7 +39,8 @@ def data():
     rng = np.random.default_rng(0)
     targets = np.arange(40) % 2
     pixels = (
-        rng.integers(0, 100, (40, 12, 12, 3), dtype=np.uint8) + (targets * 100).astype(np.uint8)[:, None, None, None]
+        rng.integers(0, 100, (40, 12, 12, 3), dtype=np.uint8)
+        + (targets * 100).astype(np.uint8)[:, None, None, None]
     )
     return FoldData(pixels, targets, np.arange(30), np.arange(30, 40), 2)
 
@@ -64,7 +65,9 @@ def test_pixels_read_from_files_train_the_same_bits_as_kept_ones(data, tmp_path)
     images = ArrayImages(data.pixels, "drawn")
     kept = prepare_pixels(images, size, tmp_path)
     trained = [
-        train_fold(spec, dataclasses.replace(data, pixels=pixels), augment=build_augment("light", 12, 3))
+        train_fold(
+            spec, dataclasses.replace(data, pixels=pixels), augment=build_augment("light", 12, 3)
+        )
         for pixels in (kept, FilePixels(images, size))
     ]
     assert same(*map(weights, trained))
@@ -99,7 +102,9 @@ def test_an_interrupted_fold_ends_with_the_same_bits(data, tmp_path, options, af
     with pytest.raises(Stop):
         train_fold(spec, data, augment=augment, seed=3, fold=1, state_path=state, on_epoch=stop)
     notes = []
-    resumed = train_fold(spec, data, augment=augment, seed=3, fold=1, state_path=state, on_note=notes.append)
+    resumed = train_fold(
+        spec, data, augment=augment, seed=3, fold=1, state_path=state, on_note=notes.append
+    )
     assert notes == [f"goes on after epoch {after}"]
     assert same(weights(whole), weights(resumed))
     assert [r.loss for r in whole.history] == [r.loss for r in resumed.history]
@@ -146,7 +151,13 @@ def test_an_error_of_the_augmentation_arrives_as_it_is(data, workers):
 def test_a_state_of_another_identity_is_not_taken_up(data, tmp_path):
     notes = []
     for identity in ("a", "b"):
-        train_fold(MemberSpec(**TINY), data, identity=identity, state_path=tmp_path / "state", on_note=notes.append)
+        train_fold(
+            MemberSpec(**TINY),
+            data,
+            identity=identity,
+            state_path=tmp_path / "state",
+            on_note=notes.append,
+        )
     assert notes == ["the state on disk is damaged or of another training; the fold starts again"]
 
 
@@ -158,10 +169,14 @@ def test_a_damaged_or_foreign_state_starts_the_fold_again_and_says_so(data, tmp_
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
     again = train_fold(spec, data, state_path=state, on_note=notes.append)
-    other = train_fold(MemberSpec(**{**TINY, "lr": 0.02}), data, state_path=state, on_note=notes.append)
+    other = train_fold(
+        MemberSpec(**{**TINY, "lr": 0.02}), data, state_path=state, on_note=notes.append
+    )
     assert same(weights(whole), weights(again))
     assert len(other.history) == 3
-    assert notes == ["the state on disk is damaged or of another training; the fold starts again"] * 2
+    assert (
+        notes == ["the state on disk is damaged or of another training; the fold starts again"] * 2
+    )
 
 
 def test_workers_change_nothing(data):
@@ -193,7 +208,9 @@ def test_a_last_batch_of_one_and_a_batch_over_the_data_work(data, rows, batch):
 
 
 def test_a_fold_without_validation_rows_trains(data):
-    trained = train_fold(MemberSpec(**{**TINY, "epochs": 1}), dataclasses.replace(data, valid_rows=np.array([], int)))
+    trained = train_fold(
+        MemberSpec(**{**TINY, "epochs": 1}), dataclasses.replace(data, valid_rows=np.array([], int))
+    )
     assert trained.history[0].score is None
 
 
@@ -215,7 +232,9 @@ def test_patience_stops_early(data):
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
 def test_timm_backbones_take_grey_at_their_size(data, backbone):
-    grey = dataclasses.replace(data, pixels=np.pad(data.pixels[..., :1], ((0, 0), (10, 10), (10, 10), (0, 0))))
+    grey = dataclasses.replace(
+        data, pixels=np.pad(data.pixels[..., :1], ((0, 0), (10, 10), (10, 10), (0, 0)))
+    )
     spec = MemberSpec(backbone=backbone, epochs=1, batch_size=16)
     assert train_fold(spec, grey).network.mean.shape[1] == 1
 
@@ -230,7 +249,9 @@ def tagged(data):
     return dataclasses.replace(data, pixels=pixels, targets=targets, multi_label=frozenset({0}))
 
 
-@pytest.mark.parametrize("options", [{}, {"loss": "asymmetric"}, {"mixup": 0.2, "smoothing": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"loss": "asymmetric"}, {"mixup": 0.2, "smoothing": 0.1}], ids=str
+)
 def test_a_fold_learns_several_labels_at_once(tagged, options):
     spec = MemberSpec(**{**TINY, "epochs": 25, **options}, model_args={"width": 8}, val_interval=1)
     trained = train_fold(spec, tagged)
@@ -270,14 +291,21 @@ def validating(monkeypatch, values):
         ({"patience": 2, "choose_by": "accuracy"}, [0.1, 0.5, 0.5, 0.4], 4, 2),
         ({"choose": "best", "choose_by": "f1_macro"}, [0.1, 0.2, 0.3, 0.2, 0.3, 0.2], 6, 3),
         ({"choose": "best", "val_interval": 2}, [0.5, 0.4, 0.6], 6, 4),
-        ({"patience": 1, "val_interval": 2}, [0.5, 0.4, 0.6], 6, 4),  # it does not stop where nobody looked
+        (
+            {"patience": 1, "val_interval": 2},
+            [0.5, 0.4, 0.6],
+            6,
+            4,
+        ),  # it does not stop where nobody looked
         ({"patience": 1, "val_interval": 2}, [0.5, 0.6], 4, 2),
         ({"choose": "best"}, [float("nan")] * 6, 6, 6),
         ({}, [0.5], 6, 6),
     ],
     ids=str,
 )
-def test_the_best_epoch_predicts_where_one_is_chosen(data, monkeypatch, options, values, epochs, chosen):
+def test_the_best_epoch_predicts_where_one_is_chosen(
+    data, monkeypatch, options, values, epochs, chosen
+):
     validating(monkeypatch, values)
     trained = train_fold(MemberSpec(**{**TINY, "epochs": 6, "sched": "none", **options}), data)
     assert (len(trained.history), trained.chosen_epoch) == (epochs, chosen)
@@ -320,11 +348,17 @@ def test_how_often_is_looked_leaves_the_weights_as_they_are(data):
     assert same(weights(first), weights(second))
 
 
-@pytest.mark.parametrize("options", [{"choose": "best"}, {"patience": 1, "choose_by": "accuracy"}], ids=str)
-def test_an_interrupted_choice_goes_on_with_the_best_epoch_so_far(data, tmp_path, monkeypatch, options):
+@pytest.mark.parametrize(
+    "options", [{"choose": "best"}, {"patience": 1, "choose_by": "accuracy"}], ids=str
+)
+def test_an_interrupted_choice_goes_on_with_the_best_epoch_so_far(
+    data, tmp_path, monkeypatch, options
+):
     spec, state = MemberSpec(**{**TINY, "epochs": 4}, **options), tmp_path / "state"
     values = [0.9, 0.5, 0.6, 0.7] if spec.choose_by == "log_loss" else [0.5, 0.9, 0.9]
-    validating(monkeypatch, [*values[:2], *values[1:]])  # the second epoch is kept before it is looked at
+    validating(
+        monkeypatch, [*values[:2], *values[1:]]
+    )  # the second epoch is kept before it is looked at
 
     def stop(record):
         if record.epoch == 2:
@@ -343,7 +377,8 @@ def out_of_memory(*_, **__):
 
 
 ADVICE = (
-    r"^out of memory with batch_size 8 at 12 px; batch_size: 4 with accumulate: 2 \(steps as large as now\) or a size "
+    r"^out of memory with batch_size 8 at 12 px; batch_size: 4 with accumulate: 2 \(steps as large "
+    r"as now\) or a size "
     r"below 12 or amp: auto needs less \(CUDA out of memory\. Tried to allocate 2\.00 GiB\.\)$"
 )
 
@@ -368,7 +403,10 @@ def test_a_processor_without_enough_memory_is_told_by_its_words(data, monkeypatc
     from ensembler.training import fold
 
     def full(*_):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried")
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you "
+            "tried"
+        )
 
     monkeypatch.setattr(fold._Training, "_loss", full)
     with pytest.raises(OutOfMemoryError, match="batch_size: 4 with accumulate: 2"):
@@ -448,7 +486,9 @@ def flat(num_classes, in_chans):
 
 def test_one_image_is_too_few_for_batch_norms_without_places(data):
     spec = MemberSpec(**{**TINY, "backbone": f"{__name__}:flat", "batch_size": 1})
-    with pytest.raises(TrainingError, match=r"a batch of one image is too few .* batch_size: 2 or more is needed"):
+    with pytest.raises(
+        TrainingError, match=r"a batch of one image is too few .* batch_size: 2 or more is needed"
+    ):
         train_fold(spec, data)
 
 
@@ -461,10 +501,13 @@ def test_an_operation_without_a_deterministic_form_is_a_note_and_not_an_error():
         for _ in range(2):
             torch.histc(torch.rand(4), 2)
             warnings.warn(
-                "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, ...", stacklevel=1
+                "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, "
+                "...",
+                stacklevel=1,
             )
     assert notes == [
-        "deterministic: adaptive_avg_pool2d_backward_cuda has no deterministic form here; equal seeds may differ a little"
+        "deterministic: adaptive_avg_pool2d_backward_cuda has no deterministic form here; equal "
+        "seeds may differ a little"
     ]
     assert torch.are_deterministic_algorithms_enabled() == before
     assert not torch.is_deterministic_algorithms_warn_only_enabled()

@@ -37,7 +37,9 @@ def little_room(monkeypatch, free):
 
 
 @pytest.mark.parametrize("free", [0, 8192])
-def test_without_shared_memory_the_same_batches_come_through_pipes_and_it_is_said_once(pixels, monkeypatch, free):
+def test_without_shared_memory_the_same_batches_come_through_pipes_and_it_is_said_once(
+    pixels, monkeypatch, free
+):
     of, notes = source(pixels, build_augment("light", 16, 3)), []
     usual = batches(Loader(0, CPU), of)
     little_room(monkeypatch, free)
@@ -53,21 +55,31 @@ def test_without_shared_memory_the_same_batches_come_through_pipes_and_it_is_sai
 
 def test_room_that_another_process_took_first_is_done_without(pixels, monkeypatch):
     def full(_):
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1>: No space left on device "
+            "(28)"
+        )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     notes = []
     found = batches(Loader(1, CPU, notes.append), source(pixels))
-    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(found, batches(Loader(0, CPU), source(pixels)), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for (a, _), (b, _) in zip(found, batches(Loader(0, CPU), source(pixels)), strict=True)
+    )
     assert len(notes) == 1
 
 
-@pytest.mark.parametrize(("signal", "told"), [(7, "SIGBUS"), (9, "SIGKILL, perhaps for want of memory")])
+@pytest.mark.parametrize(
+    ("signal", "told"), [(7, "SIGBUS"), (9, "SIGKILL, perhaps for want of memory")]
+)
 def test_a_loader_process_that_dies_is_an_error_with_advice(pixels, signal, told):
     def die(image, seed):
         os.kill(os.getpid(), signal)
 
-    with pytest.raises(TrainingError, match=rf"a loader process died \({told}\); --workers 0 .*--shm-size=1g"):
+    with pytest.raises(
+        TrainingError, match=rf"a loader process died \({told}\); --workers 0 .*--shm-size=1g"
+    ):
         batches(Loader(1, CPU), source(pixels, die))
 
 
@@ -76,12 +88,17 @@ def test_a_loader_process_that_hangs_is_an_error_with_advice(pixels, monkeypatch
         time.sleep(60)
 
     monkeypatch.setattr(loading, "PATIENCE", 1.0)
-    with pytest.raises(TrainingError, match=r"no loader process made a batch within 1 s; --workers 0"):
+    with pytest.raises(
+        TrainingError, match=r"no loader process made a batch within 1 s; --workers 0"
+    ):
         batches(Loader(1, CPU), source(pixels, hang))
 
 
 def test_an_error_of_the_training_is_not_taken_for_one_of_the_loader(pixels):
-    with pytest.raises(RuntimeError, match=r"^its own$"), Loader(1, CPU).batches(source(pixels)) as found:
+    with (
+        pytest.raises(RuntimeError, match=r"^its own$"),
+        Loader(1, CPU).batches(source(pixels)) as found,
+    ):
         next(found)
         raise RuntimeError("its own")
 
@@ -98,7 +115,8 @@ def test_loader_processes_that_cannot_be_started_are_done_without(pixels, monkey
     notes = []
     assert len(batches(Loader(2, CPU, notes.append), source(pixels))) == 3
     assert notes == [
-        "loader processes cannot be started ([Errno 28] No space left on device); the training process makes the batches"
+        "loader processes cannot be started ([Errno 28] No space left on device); the training "
+        "process makes the batches"
     ]
 
 
@@ -121,7 +139,9 @@ def test_only_copies_to_cuda_are_left_to_themselves(pixels, monkeypatch, device,
     made = torch.zeros(4, 3, 2, 2).as_subclass(Recorded)
     list(Loader(0, there)._on_device(source(pixels), iter([(made, made)])))
     monkeypatch.setattr(predictor, "pick_device", lambda _: there)
-    monkeypatch.setattr(predictor.torch, "from_numpy", lambda a: torch.zeros(a.shape).as_subclass(Recorded))
+    monkeypatch.setattr(
+        predictor.torch, "from_numpy", lambda a: torch.zeros(a.shape).as_subclass(Recorded)
+    )
     predictor.as_images(pixels[:2], device)
     assert Recorded.asked == [(device, early)] * 3
     assert devices.copies_early(there) == early

@@ -4,7 +4,13 @@ import torch
 from pydantic import ValidationError
 
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.training.losses import TaskLosses, build_label_set_loss, build_loss, class_weights, label_weights
+from ensembler.training.losses import (
+    TaskLosses,
+    build_label_set_loss,
+    build_loss,
+    class_weights,
+    label_weights,
+)
 from ensembler.training.sampling import draw_rows, epoch_size
 from ensembler.training.spec import MemberSpec
 
@@ -33,13 +39,17 @@ def test_focal_loss_agrees_with_torchvision_on_two_classes(batch):
 
     logits, y = batch[0][:, :2], batch[1] % 2
     ours = build_loss(spec(loss="focal", focal_gamma=2), COUNTS[:2])(logits, y)
-    theirs = sigmoid_focal_loss(logits[:, 1] - logits[:, 0], y.float(), alpha=-1, gamma=2, reduction="mean")
+    theirs = sigmoid_focal_loss(
+        logits[:, 1] - logits[:, 0], y.float(), alpha=-1, gamma=2, reduction="mean"
+    )
     assert torch.isclose(ours, theirs, atol=1e-6)
 
 
 def test_balanced_softmax_is_cross_entropy_of_logits_plus_log_frequency(batch):
     logits, y = batch
-    expected = torch.nn.functional.cross_entropy(logits + torch.tensor(COUNTS / 100).float().log(), y)
+    expected = torch.nn.functional.cross_entropy(
+        logits + torch.tensor(COUNTS / 100).float().log(), y
+    )
     assert torch.isclose(build_loss(spec(loss="balanced_softmax"), COUNTS)(logits, y), expected)
     none = build_loss(spec(loss="balanced_softmax", tau=0), COUNTS)(logits, y)
     assert torch.isclose(none, torch.nn.functional.cross_entropy(logits, y))
@@ -52,7 +62,9 @@ def test_soft_f1_of_certain_decisions_is_one_minus_macro_f1():
     decided = torch.tensor([0, 1, 1, 1, 2, 0])
     logits = 100.0 * torch.nn.functional.one_hot(decided, 3)
     expected = 1 - f1_score(y, decided, average="macro")
-    assert float(build_loss(spec(loss="soft_f1"), COUNTS)(logits, y)) == pytest.approx(expected, abs=1e-6)
+    assert float(build_loss(spec(loss="soft_f1"), COUNTS)(logits, y)) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1"])
@@ -115,7 +127,10 @@ def test_up_sampling_shows_every_row_and_repeats_evenly():
 
 def test_sample_weights_of_zero_are_never_drawn_and_seeds_repeat():
     weights = np.where(np.arange(100) % 2, 1.0, 0.0)
-    one, two = (draw_rows(np.arange(100), LABELS, "weights", np.random.default_rng(3), weights) for _ in range(2))
+    one, two = (
+        draw_rows(np.arange(100), LABELS, "weights", np.random.default_rng(3), weights)
+        for _ in range(2)
+    )
     assert (one == two).all()
     assert (one % 2 == 1).all()
 
@@ -162,7 +177,9 @@ def test_mixed_labels_are_not_smoothed_again():
     plain = MemberSpec(backbone="resnet18", loss="balanced_softmax", mixup=0.4)
     logits, soft = torch.randn(4, 2), torch.softmax(torch.randn(4, 2), dim=1)
     counts = np.array([5, 3])
-    assert torch.equal(build_loss(spec, counts)(logits, soft), build_loss(plain, counts)(logits, soft))
+    assert torch.equal(
+        build_loss(spec, counts)(logits, soft), build_loss(plain, counts)(logits, soft)
+    )
 
 
 SETS = np.array([[1, 0, 0]] * 60 + [[1, 1, 0]] * 30 + [[0, 0, 1]] * 10)
@@ -181,10 +198,14 @@ def test_the_loss_of_sets_of_labels_is_the_binary_cross_entropy_of_each(label_ba
     assert torch.isclose(build_label_set_loss(spec(loss=loss), SETS, None)(logits, y), expected)
 
 
-def test_focal_loss_of_sets_without_gamma_and_asymmetric_loss_give_less_to_what_is_right(label_batch):
+def test_focal_loss_of_sets_without_gamma_and_asymmetric_loss_give_less_to_what_is_right(
+    label_batch,
+):
     logits, y = label_batch
     plain = build_label_set_loss(spec(), SETS, None)(logits, y)
-    assert torch.isclose(build_label_set_loss(spec(loss="focal", focal_gamma=0), SETS, None)(logits, y), plain)
+    assert torch.isclose(
+        build_label_set_loss(spec(loss="focal", focal_gamma=0), SETS, None)(logits, y), plain
+    )
     assert build_label_set_loss(spec(loss="focal"), SETS, None)(logits, y) < plain
     sure = 10.0 * (2 * y.float() - 1)
     assert float(build_label_set_loss(spec(loss="asymmetric"), SETS, None)(sure, y)) < 1e-4
@@ -193,7 +214,9 @@ def test_focal_loss_of_sets_without_gamma_and_asymmetric_loss_give_less_to_what_
 
 def test_weights_of_labels_are_how_many_rows_lack_them_for_each_that_has():
     assert label_weights(spec(), SETS, None) is None
-    assert label_weights(spec(class_weights="balanced"), SETS, None).tolist() == pytest.approx([10 / 90, 70 / 30, 9.0])
+    assert label_weights(spec(class_weights="balanced"), SETS, None).tolist() == pytest.approx(
+        [10 / 90, 70 / 30, 9.0]
+    )
     effective = label_weights(spec(class_weights="effective"), SETS, None)
     assert 1 < effective[1] < effective[2] < 9
     named = label_weights(spec(class_weights={"c": 4}), SETS, ("a", "b", "c"))
@@ -204,7 +227,10 @@ def test_weights_of_labels_are_how_many_rows_lack_them_for_each_that_has():
 
 @pytest.mark.parametrize(
     ("loss", "weights"),
-    [("soft_f1", "none"), *((n, w) for n in ("cross_entropy", "focal", "asymmetric") for w in ("none", "balanced"))],
+    [
+        ("soft_f1", "none"),
+        *((n, w) for n in ("cross_entropy", "focal", "asymmetric") for w in ("none", "balanced")),
+    ],
 )
 def test_every_loss_of_sets_gives_gradients(label_batch, loss, weights):
     logits, y = label_batch
@@ -220,7 +246,10 @@ def test_one_network_learns_sets_of_labels_beside_a_task_of_one_label(label_batc
     y[:8] = -1  # unknown in the first task
     one = torch.arange(32) % 2
     losses = TaskLosses(
-        [build_label_set_loss(spec(), SETS, None), build_loss(spec(), np.array([16, 16]))], [3, 2], [1.0, 0.5], [3, 1]
+        [build_label_set_loss(spec(), SETS, None), build_loss(spec(), np.array([16, 16]))],
+        [3, 2],
+        [1.0, 0.5],
+        [3, 1],
     )
     first = torch.nn.functional.binary_cross_entropy_with_logits(both[8:, :3], y[8:].float())
     second = torch.nn.functional.cross_entropy(both[:, 3:], one)

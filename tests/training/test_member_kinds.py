@@ -55,7 +55,11 @@ def train(kind, data, **options):
 
 
 def states(trained):
-    return {f"{n}.{k}": v.clone() for n, net in trained.networks.items() for k, v in net.state_dict().items()}
+    return {
+        f"{n}.{k}": v.clone()
+        for n, net in trained.networks.items()
+        for k, v in net.state_dict().items()
+    }
 
 
 def same(a, b):
@@ -63,7 +67,9 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equal_seeds_give_equal_bits_and_validation_rows_no_say(kind, data, capsys, tmp_path, monkeypatch):
+def test_equal_seeds_give_equal_bits_and_validation_rows_no_say(
+    kind, data, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     trained = train(kind, data)
@@ -96,12 +102,15 @@ def test_an_ensemble_without_enough_memory_says_what_needs_less(data, monkeypatc
 
     monkeypatch.setattr(ensembles, "place_for_training", full)
     with pytest.raises(
-        OutOfMemoryError, match=r"^out of memory with batch_size \d+ at 12 px; batch_size: \d+ or a size"
+        OutOfMemoryError,
+        match=r"^out of memory with batch_size \d+ at 12 px; batch_size: \d+ or a size",
     ):
         train("voting", data)
 
 
-def test_the_networks_of_fast_geometric_are_kept_at_rates_that_suit_the_optimizer(data, monkeypatch):
+def test_the_networks_of_fast_geometric_are_kept_at_rates_that_suit_the_optimizer(
+    data, monkeypatch
+):
     rates = []
     step = torch.optim.AdamW.step
 
@@ -128,7 +137,9 @@ def test_the_class_that_no_train_row_has_keeps_its_logit(data):
 
 @pytest.mark.parametrize("method", ["voting", "gradient_boosting"])
 def test_an_ensemble_that_diverges_is_an_error_with_advice(method, data):
-    spec = EnsembleSpec(**{**TINY, "lr": 1e30, "opt": "sgd", "sched": "none"}, method=method, estimators=2)
+    spec = EnsembleSpec(
+        **{**TINY, "lr": 1e30, "opt": "sgd", "sched": "none"}, method=method, estimators=2
+    )
     with pytest.raises(TrainingError, match="not finite"):
         train_ensemble(spec, data, device="cpu")
 
@@ -143,7 +154,9 @@ def test_an_average_is_the_mean_of_the_epochs_it_names(data):
     """The average of the last two epochs is worked out again from trainings that end there."""
     spec = MemberSpec(**TINY, also=["last_2"], sched="none")
     average = train_fold(spec, data, weights=["last", "last_2"], device="cpu").networks
-    three = train_fold(MemberSpec(**{**TINY, "epochs": 3}, sched="none"), data, device="cpu").network
+    three = train_fold(
+        MemberSpec(**{**TINY, "epochs": 3}, sched="none"), data, device="cpu"
+    ).network
     for name, value in average["last_2"].named_parameters():
         expected = (three.state_dict()[name] + average["last"].state_dict()[name]) / 2
         assert torch.allclose(value, expected, atol=1e-6)
@@ -159,7 +172,9 @@ def test_swa_lr_holds_the_rate_in_the_last_quarter(data):
 
 def test_the_rate_starts_again_with_every_cycle(data):
     spec = MemberSpec(**{**TINY, "epochs": 6}, snapshots="cyclic", cycles=2)
-    rates = [record.lr for record in train_fold(spec, data, weights=["c1", "c2"], device="cpu").history]
+    rates = [
+        record.lr for record in train_fold(spec, data, weights=["c1", "c2"], device="cpu").history
+    ]
     assert rates[:3] == pytest.approx(rates[3:])
     assert rates[0] == pytest.approx(0.01)
     assert rates[0] > rates[1] > rates[2]
@@ -186,9 +201,13 @@ def test_a_sum_of_networks_gives_log_probabilities_and_survives_the_disk(data, t
     images = torch.from_numpy(data.pixels[:5]).permute(0, 3, 1, 2)
     logs = network(images)
     assert torch.allclose(logs.exp().sum(dim=1), torch.ones(5))
-    terms = [inner((images.float() - network.mean) / network.std) for inner in network.network.networks]
+    terms = [
+        inner((images.float() - network.mean) / network.std) for inner in network.network.networks
+    ]
     assert torch.allclose(logs, torch.log_softmax(sum(terms), dim=1), atol=1e-6)
-    save_checkpoint(tmp_path / "w.safetensors", network, spec, {"classes": 2, "size": 12, "channels": 3}, {})
+    save_checkpoint(
+        tmp_path / "w.safetensors", network, spec, {"classes": 2, "size": 12, "channels": 3}, {}
+    )
     assert torch.equal(load_checkpoint(tmp_path / "w.safetensors", "cpu", spec)(images), logs)
 
 
@@ -196,7 +215,9 @@ def test_the_factor_of_a_sum_counts(data):
     first, second = train("voting", data).networks.values()
     images = torch.from_numpy(data.pixels[:5]).permute(0, 3, 1, 2)
     halves = sum_networks([first, second], 0.5)(images)
-    assert torch.allclose(halves, torch.log_softmax((first(images) + second(images)) / 2, dim=1), atol=1e-6)
+    assert torch.allclose(
+        halves, torch.log_softmax((first(images) + second(images)) / 2, dim=1), atol=1e-6
+    )
 
 
 def test_a_soup_of_one_network_twice_is_that_network(data):

@@ -11,7 +11,12 @@ from ensembler.training.state import StateKeeper, copied, read_state, write_stat
 
 
 def made(number):
-    return {"job": "job", "weights": {"a": torch.full((3,), float(number))}, "epochs": [number], "best": None}
+    return {
+        "job": "job",
+        "weights": {"a": torch.full((3,), float(number))},
+        "epochs": [number],
+        "best": None,
+    }
 
 
 def kept(path):

@@ -18,11 +18,16 @@ from ensembler.logits import softmax
 Calibration = Literal["none", "temperature", "vector", "biases"]
 FLOOR = 1e-7
 _RANGE = (-3.0, 3.0)  # of log T
-_ROWS_EACH = 20  # rows a member from which a linear pool predicts the rows it was fitted on like any others
+_ROWS_EACH = (
+    20  # rows a member from which a linear pool predicts the rows it was fitted on like any others
+)
 
 
 def fit_temperature(probs: Probs, y: Targets) -> float:
-    """The T > 0 that divides the log-probabilities `[rows, classes]` for the smallest log loss; never worse than 1."""
+    """The T > 0 that divides the log-probabilities `[rows, classes]` for the smallest log loss.
+
+    Never worse than 1.
+    """
     from scipy.optimize import minimize_scalar  # half a second that most blends do without
 
     logs = _logs(probs)
@@ -42,10 +47,10 @@ def apply_temperature(probs: Probs, temperature: float) -> NDArray[np.float64]:
 
 
 def fit_vector(probs: Probs, y: Targets) -> NDArray[np.float64]:
-    """Scales and biases `[2, classes]` of the log-probabilities for the smallest log loss; never worse than none.
+    """Scales and biases `[2, classes]` of the log-probabilities for the smallest log loss.
 
-    A ridge of one row's worth pulls scales to 1 and biases to 0, so that a class with few rows stays as it is. One
-    without any does, whatever the others do.
+    Never worse than none. A ridge of one row's worth pulls scales to 1 and biases to 0, so that a
+    class with few rows stays as it is. One without any does, whatever the others do.
     """
     from scipy.optimize import minimize
 
@@ -79,10 +84,11 @@ def apply_vector(probs: Probs, both: NDArray[np.float64]) -> NDArray[np.float64]
 class Calibrated:
     """A method between calibrations: of each member before it, of its probabilities after it.
 
-    What comes after is fitted on predictions of rows that the method was not fitted on: those that a rich method
-    makes of its own rows are more certain than any others, and right as no others are. The parts for that are inner
-    ones, whole groups together when `fit` is given the parts. A linear pool on 20 rows a member or more, and what
-    learns nothing from labels, predict their own rows like others and are not fitted again.
+    What comes after is fitted on predictions of rows that the method was not fitted on: those that
+    a rich method makes of its own rows are more certain than any others, and right as no others
+    are. The parts for that are inner ones, whole groups together when `fit` is given the parts. A
+    linear pool on 20 rows a member or more, and what learns nothing from labels, predict their own
+    rows like others and are not fitted again.
     """
 
     def __init__(
@@ -103,9 +109,9 @@ class Calibrated:
         return f"Calibrated({self.method!r}, after={self.after!r}, before={self.before!r}, metric={self.metric!r})"
 
     def fit(self, stack: Stack, y: Targets, part: NDArray[np.int64] | None = None) -> Self:
-        """Calibrate the members, fit the method, calibrate what comes out; RequestError for what does not fit.
+        """Calibrate the members, fit the method, calibrate what comes out.
 
-        `part` `[rows]` says which rows are left out together.
+        RequestError for what does not fit. `part` `[rows]` says which rows are left out together.
         """
         y = np.asarray(y)
         check_shape(stack, y)
@@ -161,15 +167,22 @@ class Calibrated:
         """Probabilities `[samples, classes]`."""
         if not hasattr(self, "blend_"):
             raise NotFittedError("calibrated blend")
-        return _apply(self.after, self.method.predict_proba(self._calibrate_members(stack)), self.blend_)
+        return _apply(
+            self.after, self.method.predict_proba(self._calibrate_members(stack)), self.blend_
+        )
 
     def _calibrate_members(self, stack: Stack) -> Stack:
         if self.members_ is None:
             return stack
         stack = check_shape(stack)
         if len(stack) != len(self.members_):
-            raise RequestError(f"{len(stack)} members for a calibrated blend that was fitted on {len(self.members_)}")
-        return np.stack([_apply(self.before, p, found) for p, found in zip(stack, self.members_, strict=True)])
+            raise RequestError(
+                f"{len(stack)} members for a calibrated blend that was fitted on "
+                f"{len(self.members_)}"
+            )
+        return np.stack(
+            [_apply(self.before, p, found) for p, found in zip(stack, self.members_, strict=True)]
+        )
 
 
 def _predicts_its_rows_like_others(method: BlendMethod, stack: Stack) -> bool:

@@ -19,11 +19,12 @@ _CANDIDATES = 200  # values of one class's bias that are compared at a time
 
 
 def fit_class_biases(probs: Probs, y: Targets, metric: str) -> NDArray[np.float64]:
-    """Biases `[classes]` of the log-probabilities that make the decisions best in `metric`; never worse than none.
+    """Biases `[classes]` of the log-probabilities that make the decisions best in `metric`.
 
-    Class by class: as its bias grows, rows go over to it one by one, so a sort gives the confusion matrix at every
-    value. `metric` is accuracy, balanced_accuracy, f1_macro or cohen_kappa. A class without a row is left out of the
-    comparison, which would only push it down, and keeps a bias of zero, the mean of the others.
+    Never worse than none. Class by class: as its bias grows, rows go over to it one by one, so a
+    sort gives the confusion matrix at every value. `metric` is accuracy, balanced_accuracy,
+    f1_macro or cohen_kappa. A class without a row is left out of the comparison, which would only
+    push it down, and keeps a bias of zero, the mean of the others.
     """
     logs = np.log(np.clip(probs, _FLOOR, None, dtype=np.float64))
     counts = np.bincount(y, minlength=logs.shape[1])
@@ -60,7 +61,9 @@ def _confusion(y: Targets, decided: NDArray[np.int64], n_classes: int) -> NDArra
     return cells.reshape(n_classes, n_classes).astype(np.float64)
 
 
-def _best_bias(logs: NDArray[np.float64], y: Targets, c: int, evaluate: Evaluate) -> tuple[float, float]:
+def _best_bias(
+    logs: NDArray[np.float64], y: Targets, c: int, evaluate: Evaluate
+) -> tuple[float, float]:
     """The best value of the metric over the bias of class `c`, and that bias beyond the present one."""
     n_classes = logs.shape[1]
     others = logs.copy()
@@ -73,7 +76,9 @@ def _best_bias(logs: NDArray[np.float64], y: Targets, c: int, evaluate: Evaluate
     # Rows in the order in which they go over, counted by the first candidate at which they have.
     first = np.searchsorted(candidates, goes_over, side="left")
     shape = (len(candidates) + 1, n_classes, n_classes)
-    leave = np.bincount((first * n_classes + y) * n_classes + second, minlength=int(np.prod(shape))).reshape(shape)
+    leave = np.bincount(
+        (first * n_classes + y) * n_classes + second, minlength=int(np.prod(shape))
+    ).reshape(shape)
     gone = np.cumsum(leave[:-1], axis=0).astype(np.float64)
     confusions = _confusion(y, second, n_classes)[None] - gone
     confusions[:, :, c] += gone.sum(axis=2)

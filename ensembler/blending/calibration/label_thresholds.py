@@ -21,11 +21,12 @@ def fit_thresholds(
     metric: str,
     searched: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
-    """Thresholds `[classes]` in (0, 1) that make the decisions on `probs` best in `metric`; never worse than 0.5.
+    """Thresholds `[classes]` in (0, 1) that make the decisions on `probs` best in `metric`.
 
-    Label by label, the rarest first, every threshold that decides otherwise is compared, until no label gains. Of
-    equally good ones the one nearest to 0.5 is taken. A label that fewer than ten rows have keeps 0.5: one
-    found on so few is chance. `searched` `[classes]` says otherwise which labels get one.
+    Never worse than 0.5. Label by label, the rarest first, every threshold that decides otherwise
+    is compared, until no label gains. Of equally good ones the one nearest to 0.5 is taken. A label
+    that fewer than ten rows have keeps 0.5: one found on so few is chance. `searched` `[classes]`
+    says otherwise which labels get one.
     """
     if metric not in LABEL_SET_DECISIONS:
         raise UnknownNameError("metric of decisions on several labels", metric, LABEL_SET_DECISIONS)
@@ -34,7 +35,8 @@ def fit_thresholds(
     given: Given = probs >= 0.5
     searched = often_enough(y) if searched is None else searched
     orders = np.argsort(-probs, axis=0, kind="stable")
-    # Of f1_macro and hamming_loss every label has a term of its own; for the others all labels count at once.
+    # Of f1_macro and hamming_loss every label has a term of its own; for the others all labels
+    # count at once.
     for _ in range(1 if metric in ("f1_macro", "hamming_loss") else _SWEEPS):
         before = thresholds.copy()
         for c in np.argsort(truth.sum(axis=0), kind="stable"):
@@ -57,7 +59,9 @@ def cross_fitted_thresholds(
     searched = often_enough(y)
     out = np.empty(probs.shape, np.float64)
     for fit, scored in splits(part):
-        out[scored] = move_to_half(probs[scored], fit_thresholds(probs[fit], y[fit], metric, searched))
+        out[scored] = move_to_half(
+            probs[scored], fit_thresholds(probs[fit], y[fit], metric, searched)
+        )
     return out
 
 
@@ -66,12 +70,16 @@ def often_enough(y: NDArray[np.integer]) -> NDArray[np.bool_]:
     return np.asarray((y == 1).sum(axis=0) >= _FEWEST)
 
 
-def move_to_half(probs: NDArray[np.floating], thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+def move_to_half(
+    probs: NDArray[np.floating], thresholds: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Probabilities `[rows, classes]` whose log-odds are moved so that each label's threshold becomes 0.5."""
     return sigmoid(log_odds(probs) - log_odds(thresholds))
 
 
-def _values(metric: str, given: Given, truth: Given, c: int, order: NDArray[np.int64]) -> NDArray[np.float64]:
+def _values(
+    metric: str, given: Given, truth: Given, c: int, order: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """The metric (larger is better) when label `c` is given to the first 0, 1, 2, ... rows in `order` `[rows + 1]`."""
     has = truth[:, c]
     hits = np.concatenate([[0], np.cumsum(has[order])])
@@ -83,12 +91,19 @@ def _values(metric: str, given: Given, truth: Given, c: int, order: NDArray[np.i
     others_given, others_true = np.delete(given, c, axis=1), np.delete(truth, c, axis=1)
     others_hit = others_given & others_true
     if metric == "f1_micro":
-        return 2 * (others_hit.sum() + hits) / (others_given.sum() + others_true.sum() + count + having)
+        return (
+            2
+            * (others_hit.sum() + hits)
+            / (others_given.sum() + others_true.sum() + count + having)
+        )
     if metric == "accuracy":
         right = (others_given == others_true).all(axis=1)
         on, off = right & has, right & ~has
     else:
-        n_hit, n_labels = others_hit.sum(axis=1), others_given.sum(axis=1) + others_true.sum(axis=1) + has
+        n_hit, n_labels = (
+            others_hit.sum(axis=1),
+            others_given.sum(axis=1) + others_true.sum(axis=1) + has,
+        )
         on = 2 * (n_hit + has) / (n_labels + 1)
         off = np.where(n_labels > 0, 2 * n_hit / np.maximum(n_labels, 1), 1.0)
     change = on.astype(np.float64) - off
@@ -99,7 +114,9 @@ def _best(values: NDArray[np.float64], falling: NDArray[np.float64]) -> float:
     """The threshold with the best value, `falling` being the probabilities in their order `[rows]`."""
     above = np.concatenate([[1.0], falling])
     below = np.concatenate([falling, [0.0]])
-    possible = np.flatnonzero(above > below)  # rows with equal probabilities are given the label together
+    possible = np.flatnonzero(
+        above > below
+    )  # rows with equal probabilities are given the label together
     best = possible[values[possible] >= values[possible].max() - 1e-12]
     around = (below[best] < 0.5) & (above[best] >= 0.5)
     middle = np.where(around, 0.5, (above[best] + below[best]) / 2)

@@ -22,7 +22,8 @@ ROWS_FOR_LOGLINEAR = 5
 ROWS_FOR_STACK = 2
 FEWEST_FOR_STACK = 100
 MANY_ROWS = 20  # rows a member
-# What solvers raise on numbers they cannot take, LinAlgError among the ValueErrors; a RequestError is none of them.
+# What solvers raise on numbers they cannot take, LinAlgError among the ValueErrors; a RequestError
+# is none of them.
 NUMERICAL_FAILURES = (ArithmeticError, ValueError, RuntimeError, MemoryError)
 
 
@@ -43,9 +44,9 @@ class Judge:
 class Choice:
     """What `auto` took: the candidate, its cross-fitted probabilities, and the scores of all candidates.
 
-    `correction` is what the choice among candidates flatters the metric by, to be taken off the chosen one's score;
-    `stopped_early` says that time ran out, or Ctrl-C was pressed, before all were compared, and `failed` why a
-    candidate could not be.
+    `correction` is what the choice among candidates flatters the metric by, to be taken off the
+    chosen one's score; `stopped_early` says that time ran out, or Ctrl-C was pressed, before all
+    were compared, and `failed` why a candidate could not be.
     """
 
     candidate: Candidate
@@ -67,9 +68,10 @@ def candidates_for(
 ) -> list[Candidate]:
     """Families worth comparing on this pool, the ones to prefer first, each between the calibrations asked for.
 
-    The linear pool comes first: on few rows it is the safest there is, safer than a plain vote. A log-linear pool is
-    compared from 5 rows a member, the shrunk stacks from 2 rows for each member and class. Votes and the best member
-    alone come last: they are taken only when they are clearly better.
+    The linear pool comes first: on few rows it is the safest there is, safer than a plain vote. A
+    log-linear pool is compared from 5 rows a member, the shrunk stacks from 2 rows for each member
+    and class. Votes and the best member alone come last: they are taken only when they are clearly
+    better.
     """
     members, rows, classes = members or len(pool.names), pool.n_samples, len(pool.classes)
     single = Candidate("single", {"metric": metric})
@@ -88,7 +90,10 @@ def candidates_for(
     if after == before == "none":
         return found
     kept = found if after == "none" else [c for c in found if c.after == "none"]
-    return [replace(c, after=c.after if after == "none" else after, before=before, metric=metric) for c in kept]
+    return [
+        replace(c, after=c.after if after == "none" else after, before=before, metric=metric)
+        for c in kept
+    ]
 
 
 def choose(
@@ -108,8 +113,9 @@ def choose(
 ) -> Choice:
     """Cross-fit the candidates and take the first that is as good as the best, by `metric` or a `judge`.
 
-    With a `narrowing` every part chooses its members from the whole `pool`; the blend has `narrowed` of them. `chosen`
-    is the label of a candidate that was taken before: where it is among them, it is taken again.
+    With a `narrowing` every part chooses its members from the whole `pool`; the blend has
+    `narrowed` of them. `chosen` is the label of a candidate that was taken before: where it is
+    among them, it is taken again.
     """
     judge = judge or Judge(metric, pool.y, pool.groups)
     members = narrowed or len(pool.names)
@@ -146,8 +152,9 @@ def choose(
         progress("cross-fitting", len(candidates), len(candidates))
     seen = [judge.see(probs) for probs in predictions]
     values = [score(judge.metric, probs, judge.y) for probs in seen]
-    # On few rows the best of several is often the luckiest: it takes two standard errors to leave the safe choice. On
-    # many rows the richer family that looks better is better, and waiting for a whole standard error costs more.
+    # On few rows the best of several is often the luckiest: it takes two standard errors to leave
+    # the safe choice. On many rows the richer family that looks better is better, and waiting for a
+    # whole standard error costs more.
     errors = 0.5 if pool.n_samples >= MANY_ROWS * members else 2.0
     contest = Contest.of(judge.metric, seen, judge.y, judge.groups, seed)
     best = contest.first_near_best(errors)

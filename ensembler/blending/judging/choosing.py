@@ -21,8 +21,8 @@ SLOW_ROWS = 4000  # rows, or groups, of such a draw: what it deviates by is scal
 class Contest:
     """Candidates on the same rows, as losses: a metric of which more is better counts negative.
 
-    `losses` `[candidates]` are those on all rows, `drawn` `[draws, candidates]` those of a bootstrap, and `errors`
-    `[candidates, candidates]` the standard errors of the difference of two.
+    `losses` `[candidates]` are those on all rows, `drawn` `[draws, candidates]` those of a
+    bootstrap, and `errors` `[candidates, candidates]` the standard errors of the difference of two.
     """
 
     losses: NDArray[np.float64]
@@ -31,7 +31,12 @@ class Contest:
 
     @classmethod
     def of(
-        cls, metric: str, predictions: Sequence[Probs], y: Targets, groups: NDArray[np.int64] | None, seed: int
+        cls,
+        metric: str,
+        predictions: Sequence[Probs],
+        y: Targets,
+        groups: NDArray[np.int64] | None,
+        seed: int,
     ) -> Contest:
         """The contest of cross-fitted predictions by any metric; groups are drawn whole."""
         rows = _units(groups)
@@ -44,7 +49,10 @@ class Contest:
 
     @classmethod
     def _of_means(
-        cls, table: NDArray[np.float64], rows: list[NDArray[np.int64]] | None, rng: np.random.Generator
+        cls,
+        table: NDArray[np.float64],
+        rows: list[NDArray[np.int64]] | None,
+        rng: np.random.Generator,
     ) -> Contest:
         losses = table.mean(axis=1)
         sizes = np.ones(table.shape[1])
@@ -60,7 +68,11 @@ class Contest:
         residual = (table - losses[:, None] * sizes) / sizes.mean()
         gram = residual @ residual.T
         square = np.diag(gram)[:, None] + np.diag(gram)[None, :] - 2 * gram
-        spread = np.sqrt(np.maximum(square, 0) / max(n - 1, 1) / n) if n > 1 else np.full(square.shape, np.inf)
+        spread = (
+            np.sqrt(np.maximum(square, 0) / max(n - 1, 1) / n)
+            if n > 1
+            else np.full(square.shape, np.inf)
+        )
         return cls(losses, drawn, spread)
 
     @classmethod
@@ -99,8 +111,8 @@ class Contest:
     def flattery(self, times: float) -> float:
         """By how much the chosen one's loss looks too small for having been chosen, by this very rule (Efron).
 
-        On every draw of the bootstrap the rule chooses anew; what it takes is worse on all rows than on those drawn.
-        The same draw's other candidates tell how hard its rows are.
+        On every draw of the bootstrap the rule chooses anew; what it takes is worse on all rows
+        than on those drawn. The same draw's other candidates tell how hard its rows are.
         """
         if len(self.losses) < 2 or not np.isfinite(self.losses).all():
             return 0.0

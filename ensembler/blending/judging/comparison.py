@@ -29,7 +29,8 @@ from ensembler.metrics import check_metric, score
 class Difference:
     """By how much a prediction is better than the first in `metric` (positive is better), with 95 % intervals.
 
-    `low` and `high` are those of this comparison by itself, `joint_low` and `joint_high` of all comparisons at once.
+    `low` and `high` are those of this comparison by itself, `joint_low` and `joint_high` of all
+    comparisons at once.
     """
 
     metric: str
@@ -51,14 +52,19 @@ class Difference:
 
 
 def compare_with_first(
-    metric: str, stacks: Sequence[Stack], y: Targets, groups: NDArray[np.int64] | None = None, *, seed: int = 0
+    metric: str,
+    stacks: Sequence[Stack],
+    y: Targets,
+    groups: NDArray[np.int64] | None = None,
+    *,
+    seed: int = 0,
 ) -> list[Difference]:
     """Compare every prediction with the first one on the same rows, or whole groups when there are any.
 
-    A stack holds the probabilities `[seeds, rows, classes]` of one prediction; with several training seeds the mean of
-    their scores is compared, and what differs between seeds is added, as uncertain as so few seeds leave it. The joint
-    intervals reach as far as the largest of all differences, each in its own standard errors, may lie from its truth
-    (Westfall and Young, 1993).
+    A stack holds the probabilities `[seeds, rows, classes]` of one prediction; with several
+    training seeds the mean of their scores is compared, and what differs between seeds is added, as
+    uncertain as so few seeds leave it. The joint intervals reach as far as the largest of all
+    differences, each in its own standard errors, may lie from its truth (Westfall and Young, 1993).
     """
     n_seeds = {len(stack) for stack in stacks}
     if len(n_seeds) != 1:
@@ -72,7 +78,8 @@ def compare_with_first(
     if by_seed.shape[1] > 1:
         over_seeds = over_seeds_jointly = _between_seeds(by_seed, chance)
         if by_seed.shape[1] == 2:
-            # Of several differences between two seeds one is often near nothing by chance: nothing is taken from it.
+            # Of several differences between two seeds one is often near nothing by chance: nothing
+            # is taken from it.
             over_seeds_jointly = _between_seeds(by_seed, np.zeros(len(chance)))
         alone_over_seeds = t_quantile(by_seed.shape[1] - 1)
         jointly_over_seeds = joint_quantile_over_seeds(by_seed.shape[0], by_seed.shape[1])
@@ -85,11 +92,13 @@ def compare_with_first(
     return [Difference(metric, *map(float, row)) for row in zip(*columns, *ends, strict=True)]
 
 
-def _between_seeds(by_seed: NDArray[np.float64], chance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _between_seeds(
+    by_seed: NDArray[np.float64], chance: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The errors `[predictions - 1]` that the choice of seeds adds to the means over them.
 
-    Scores of seeds differ by `chance` in the rows, too, which the errors over rows count already. It is taken out as
-    far as so few seeds can tell it from the rest: by half for two.
+    Scores of seeds differ by `chance` in the rows, too, which the errors over rows count already.
+    It is taken out as far as so few seeds can tell it from the rest: by half for two.
     """
     n_seeds = by_seed.shape[1]
     variance = by_seed.var(axis=1, ddof=1) - chance * (n_seeds - 1) / n_seeds
@@ -110,8 +119,9 @@ def _gains(
 ) -> tuple[NDArray[np.float64], Uncertainty, NDArray[np.float64]]:
     """The gains `[predictions - 1, seeds]` over the first, and the uncertainty of their means over seeds.
 
-    The third is the variance `[predictions - 1]` of one seed's gain by what rows add to it in that seed alone. Every
-    draw takes the same rows for all predictions, so that what they have in common cancels.
+    The third is the variance `[predictions - 1]` of one seed's gain by what rows add to it in that
+    seed alone. Every draw takes the same rows for all predictions, so that what they have in common
+    cancels.
     """
     losses = [[row_losses(metric, probs, y) for probs in stack] for stack in stacks]
     if all(found is not None for stack in losses for found in stack):
@@ -124,12 +134,16 @@ def _gains(
     sign = 1 if check_metric(metric).greater_is_better else -1
 
     def gains_on(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        scores = np.array([[sign * score(metric, probs[rows], y[rows]) for probs in stack] for stack in stacks])
+        scores = np.array(
+            [[sign * score(metric, probs[rows], y[rows]) for probs in stack] for stack in stacks]
+        )
         return scores[1:] - scores[:1]
 
     by_seed = gains_on(np.arange(len(y)))
     found = [gains_on(rows) for rows in units.drawn(rng, DRAWS)]
-    draws = np.array([gains for gains in found if np.isfinite(gains).all()]).reshape(-1, *by_seed.shape)
+    draws = np.array([gains for gains in found if np.isfinite(gains).all()]).reshape(
+        -1, *by_seed.shape
+    )
     drawn_means = draws.mean(axis=2)
     chance = variances_of_draws(draws - drawn_means[:, :, None], units)
     return by_seed, of_draws(drawn_means, units), _of_one_seed(chance)

@@ -1,7 +1,7 @@
 """Cross-fitting: a blend scored on rows it was not fitted on.
 
-Parts are random rows stratified by class and fold, not the folds themselves: a left-out fold would hide the very
-checkpoints that the test rows meet. With groups, whole groups stay together.
+Parts are random rows stratified by class and fold, not the folds themselves: a left-out fold would
+hide the very checkpoints that the test rows meet. With groups, whole groups stay together.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def fitting_parts(
 ) -> NDArray[np.int64]:
     """The part `[rows]` in which each row is scored.
 
-    Rows of one class and fold are dealt out in turn, starting anywhere; groups are dealt out by falling size, each to
-    the part that has the fewest rows of its most frequent class.
+    Rows of one class and fold are dealt out in turn, starting anywhere; groups are dealt out by
+    falling size, each to the part that has the fewest rows of its most frequent class.
     """
     rng = np.random.default_rng(seed)
     parts = max(2, min(parts, len(y)))
@@ -43,7 +43,9 @@ def fitting_parts(
     return part
 
 
-def _parts_of_groups(y: Targets, groups: NDArray[np.int64], parts: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _parts_of_groups(
+    y: Targets, groups: NDArray[np.int64], parts: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
     unique, index = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(unique), int(y.max()) + 1))
     np.add.at(counts, (index, y), 1)
@@ -66,7 +68,9 @@ def splits(part: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray
         yield np.flatnonzero(part != p), np.flatnonzero(part == p)
 
 
-def fit_with_parts(method: BlendMethod, stack: Stack, y: Targets, part: NDArray[np.int64]) -> BlendMethod:
+def fit_with_parts(
+    method: BlendMethod, stack: Stack, y: Targets, part: NDArray[np.int64]
+) -> BlendMethod:
     """Fit the method, telling it the parts `[rows]` if it leaves rows out itself: groups then stay together."""
     if "part" in inspect.signature(method.fit).parameters:
         fit: Any = method.fit
@@ -87,6 +91,8 @@ def cross_fit(
     for done, (fit_rows, score_rows) in enumerate(splits(part)):
         on_part(done)
         method = make()
-        fit_with_parts(method, StackPart(stack, rows=fit_rows).for_method(method), y[fit_rows], part[fit_rows])
+        fit_with_parts(
+            method, StackPart(stack, rows=fit_rows).for_method(method), y[fit_rows], part[fit_rows]
+        )
         out[score_rows] = method.predict_proba(StackPart(stack, rows=score_rows).for_method(method))
     return out

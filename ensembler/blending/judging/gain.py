@@ -37,8 +37,8 @@ class Gain:
     def less(self, flattery: float) -> Gain:
         """The gain without what the choice of the prediction flatters it by.
 
-        How much that is is an estimate itself: the interval reaches down to where the gain may lie with it taken off,
-        and stays as high as it was without.
+        How much that is is an estimate itself: the interval reaches down to where the gain may lie
+        with it taken off, and stays as high as it was without.
         """
         return replace(self, value=self.value - flattery, low=self.low - flattery)
 
@@ -74,8 +74,8 @@ def paired_gain(
 ) -> Gain:
     """The gain of `probs` over `baseline` `[rows, classes]` on the same rows, and its interval.
 
-    Rows are independent, or whole groups when there are any. A metric that is no mean over rows is computed on
-    bootstrap draws of both.
+    Rows are independent, or whole groups when there are any. A metric that is no mean over rows is
+    computed on bootstrap draws of both.
     """
     units = Units.of(len(y), groups)
     ours, theirs = row_losses(metric, probs, y), row_losses(metric, baseline, y)
@@ -86,10 +86,14 @@ def paired_gain(
         sign = 1 if check_metric(metric).greater_is_better else -1
 
         def gain_on(rows: NDArray[np.int64] | slice) -> float:
-            return sign * (score(metric, probs[rows], y[rows]) - score(metric, baseline[rows], y[rows]))
+            return sign * (
+                score(metric, probs[rows], y[rows]) - score(metric, baseline[rows], y[rows])
+            )
 
         value = gain_on(slice(None))
-        draws = np.array([gain_on(rows) for rows in units.drawn(np.random.default_rng(seed), DRAWS)])
+        draws = np.array(
+            [gain_on(rows) for rows in units.drawn(np.random.default_rng(seed), DRAWS)]
+        )
         uncertainty = of_draws(draws[np.isfinite(draws), None], units)
     error = float(uncertainty.errors[0])
     reach = error * t_quantile(uncertainty.freedom) if np.isfinite(error) else np.inf

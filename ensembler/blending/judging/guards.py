@@ -1,8 +1,9 @@
 """What to say about members before they are blended: leaks, copies, and members that do not deserve their place.
 
-No cross-fitting can see a member whose out-of-fold predictions were made by networks that knew the rows. What it cannot
-hide: wherever it contradicts the others, it is right. An honest member that strong is as strong on test rows, and shows
-it there: it doubts them no more, and its folds' checkpoints agree with each other.
+No cross-fitting can see a member whose out-of-fold predictions were made by networks that knew the
+rows. What it cannot hide: wherever it contradicts the others, it is right. An honest member that
+strong is as strong on test rows, and shows it there: it doubts them no more, and its folds'
+checkpoints agree with each other.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ from ensembler.metrics import score
 from ensembler.metrics.probabilities import FLOOR
 
 # Measured by benchmarks/leak_guard.py on members of small pools, half of them with a leak.
-ALWAYS_RIGHT = 0.7  # the share of rows right among those that contradict the others: its lower bound
+ALWAYS_RIGHT = (
+    0.7  # the share of rows right among those that contradict the others: its lower bound
+)
 SURELY_RIGHT = 0.75
 LEAK_RATIO = 1.6  # doubt on test rows over doubt out of fold, beyond the pool's
-LEAK_GAP = 0.05  # by how much accuracy out of fold exceeds what the member expects of itself on test rows
-LEAK_QUARREL = 3.0  # errors on test rows that its own checkpoints must make over its errors out of fold
+LEAK_GAP = (
+    0.05  # by how much accuracy out of fold exceeds what the member expects of itself on test rows
+)
+LEAK_QUARREL = (
+    3.0  # errors on test rows that its own checkpoints must make over its errors out of fold
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,10 @@ def suspected(warnings: Sequence[Finding]) -> list[str]:
 class _Behaviour:
     """What a member does out of fold and on test rows; None where there is nothing to see it by.
 
-    `right` is the lower bound of how often it is right where it contradicts the mean of the others, `ratio` its doubt
-    on test rows over that out of fold, `gap` its accuracy beyond what it expects of itself on test rows, and `quarrel`
-    the errors that its checkpoints must make on test rows, for they contradict each other, over those out of fold.
+    `right` is the lower bound of how often it is right where it contradicts the mean of the others,
+    `ratio` its doubt on test rows over that out of fold, `gap` its accuracy beyond what it expects
+    of itself on test rows, and `quarrel` the errors that its checkpoints must make on test rows,
+    for they contradict each other, over those out of fold.
     """
 
     right: float | None
@@ -93,7 +101,8 @@ def _leaks(pool: Pool) -> list[Finding]:
             Finding(
                 "leaks_unchecked",
                 None,
-                "no test predictions: leaks cannot be looked for, except in scores out of all proportion",
+                "no test predictions: leaks cannot be looked for, except in scores out of all "
+                "proportion",
             )
         )
     return found
@@ -105,7 +114,10 @@ def _usual(values: list[float | None]) -> float:
 
 
 def _behaviour(
-    pool: Pool, probs: NDArray[np.floating], total: NDArray[np.float64], test: NDArray[np.floating] | None
+    pool: Pool,
+    probs: NDArray[np.floating],
+    total: NDArray[np.float64],
+    test: NDArray[np.floating] | None,
 ) -> _Behaviour:
     said = probs.argmax(axis=1)
     wrong = int((said != pool.y).sum())
@@ -117,14 +129,18 @@ def _behaviour(
     if test is None:
         return _Behaviour(right, None, None, None)
     doubt = float(1 - probs.max(axis=1).astype(np.float64).mean())
-    doubt_on_test = float(np.mean([1 - fold.max(axis=1).astype(np.float64).mean() for fold in test]))
+    doubt_on_test = float(
+        np.mean([1 - fold.max(axis=1).astype(np.float64).mean() for fold in test])
+    )
     rows = len(pool.y)
     ratio = doubt_on_test / max(doubt, 1e-6)
     gap = (rows - wrong) / rows - (1 - doubt_on_test)
     quarrel = None
     if len(test) > 1:
         said_on_test = test.argmax(axis=2)
-        pairs = [(said_on_test[i] != said_on_test[j]).mean() for i in range(len(test)) for j in range(i)]
+        pairs = [
+            (said_on_test[i] != said_on_test[j]).mean() for i in range(len(test)) for j in range(i)
+        ]
         # Where two checkpoints say different classes, at least one of them is wrong.
         quarrel = float(np.mean(pairs)) / 2 / ((wrong + 1) / (rows + 2))
     return _Behaviour(right, ratio, gap, quarrel)
@@ -137,15 +153,24 @@ def _lower_bound(hits: int, n: int) -> float:
     return float(betaincinv(hits + 0.5, n - hits + 0.5, 0.05))
 
 
-def _judged(name: str, member: _Behaviour, usual_ratio: float, usual_quarrel: float) -> Finding | None:
+def _judged(
+    name: str, member: _Behaviour, usual_ratio: float, usual_quarrel: float
+) -> Finding | None:
     quarrels = member.quarrel is not None and member.quarrel > LEAK_QUARREL * usual_quarrel
     ratio, gap = member.ratio, member.gap
-    doubts = ratio is not None and gap is not None and ratio > LEAK_RATIO * usual_ratio and gap > LEAK_GAP
+    doubts = (
+        ratio is not None
+        and gap is not None
+        and ratio > LEAK_RATIO * usual_ratio
+        and gap > LEAK_GAP
+    )
     signs = []
     if doubts:
         signs.append("it doubts test rows far more than its out-of-fold rows")
     if quarrels:
-        signs.append("its folds contradict each other on test rows more often than it errs out of fold")
+        signs.append(
+            "its folds contradict each other on test rows more often than it errs out of fold"
+        )
     if member.right is None:
         if not signs:
             return None
@@ -154,8 +179,10 @@ def _judged(name: str, member: _Behaviour, usual_ratio: float, usual_quarrel: fl
         return Finding(
             "suspected_leak",
             name,
-            f"member {name!r} looks leaked: it is nearly always right where it contradicts the others, yet "
-            f"{' and '.join(signs)}; its out-of-fold predictions may come from networks that saw the rows. "
+            f"member {name!r} looks leaked: it is nearly always right where it contradicts the "
+            "others, yet "
+            f"{' and '.join(signs)}; its out-of-fold predictions may come from networks that saw "
+            "the rows. "
             f"auto leaves it out; --trust {name} uses it",
         )
     if member.right > ALWAYS_RIGHT:
@@ -167,7 +194,8 @@ def _possible(name: str, sign: str) -> Finding:
     return Finding(
         "possible_leak",
         name,
-        f"member {name!r} is much better than the others, or leaked: {sign}. Check that its out-of-fold predictions "
+        f"member {name!r} is much better than the others, or leaked: {sign}. Check that its "
+        "out-of-fold predictions "
         "come from networks that did not see the rows; --members blends without it",
     )
 
@@ -180,7 +208,9 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
         spread = float(np.ptp(probs, axis=0).max())
         accuracy = float((rows.argmax(axis=1) == pool.y).mean())
         if spread < 1e-4:
-            found.append(Finding("constant_member", name, f"member {name!r} says the same of every row"))
+            found.append(
+                Finding("constant_member", name, f"member {name!r} says the same of every row")
+            )
         elif name in pool.votes_only:
             continue  # votes have no log loss worth the name
         elif loss > prior and _is_inverted(probs, y):
@@ -188,7 +218,8 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
                 Finding(
                     "inverted_member",
                     name,
-                    f"member {name!r} is right in {accuracy:.1%} of rows, well below chance: its classes may be in "
+                    f"member {name!r} is right in {accuracy:.1%} of rows, well below chance: its "
+                    "classes may be in "
                     "another order or its probabilities inverted",
                 )
             )
@@ -197,7 +228,8 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
                 Finding(
                     "worse_than_prior",
                     name,
-                    f"member {name!r} has a log loss of {loss:.3f}, worse than always saying the class shares "
+                    f"member {name!r} has a log loss of {loss:.3f}, worse than always saying the "
+                    "class shares "
                     f"({prior:.3f}); calibrating or leaving it out may help",
                 )
             )
@@ -237,7 +269,11 @@ def _duplicates(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
             continue
         first = pool.names[twin]
         found.append(
-            Finding("duplicate_member", name, f"member {name!r} predicts the same as {first!r}; it adds nothing")
+            Finding(
+                "duplicate_member",
+                name,
+                f"member {name!r} predicts the same as {first!r}; it adds nothing",
+            )
         )
     return found
 
@@ -247,7 +283,8 @@ def _other_folds(pool: Pool) -> list[Finding]:
         Finding(
             "other_folds",
             name,
-            f"member {name!r} was trained on other folds than the run's; its rows are still out of fold, but a stack "
+            f"member {name!r} was trained on other folds than the run's; its rows are still out of "
+            "fold, but a stack "
             "mixes checkpoints that saw different rows: prefer one set of folds",
         )
         for name in pool.other_folds
@@ -259,10 +296,18 @@ def _pool_size(pool: Pool) -> list[Finding]:
     found = []
     rows, members = pool.n_samples, len(pool.names)
     if rows < max(50, 2 * members):
-        found.append(Finding("few_rows", None, f"{rows} rows for {members} members: every figure here is uncertain"))
+        found.append(
+            Finding(
+                "few_rows",
+                None,
+                f"{rows} rows for {members} members: every figure here is uncertain",
+            )
+        )
     for fold in np.unique(pool.folds[pool.folds >= 0]):
         lost = set(np.unique(pool.y).tolist()) - set(pool.y[pool.folds == fold].tolist())
         if lost:
             names = ", ".join(pool.classes[c] for c in sorted(lost)[:5])
-            found.append(Finding("fold_lacks_class", None, f"fold {int(fold)} has no row of {names}"))
+            found.append(
+                Finding("fold_lacks_class", None, f"fold {int(fold)} has no row of {names}")
+            )
     return found

@@ -19,7 +19,8 @@ from ensembler.metrics import check_metric, score
 class MemberWorth:
     """A member's score alone, and by how much the metric is worse on the fitted rows when the blend lacks it.
 
-    `marginal` is positive for a member that helps, and None when there was no time to fit the blend without it.
+    `marginal` is positive for a member that helps, and None when there was no time to fit the blend
+    without it.
     """
 
     member: str
@@ -45,8 +46,9 @@ def member_worths(
 ) -> list[MemberWorth]:
     """The worth of every member of a blend whose metric is `value` on the fitted rows.
 
-    `without` makes the blend's method for the members at some positions; blends are fitted for `seconds`, members of
-    large weight first. `idle_is_worthless` says that a member of weight zero does not move the others.
+    `without` makes the blend's method for the members at some positions; blends are fitted for
+    `seconds`, members of large weight first. `idle_is_worthless` says that a member of weight zero
+    does not move the others.
     """
     sign = -1 if check_metric(metric).greater_is_better else 1
     size = np.abs(weights) if weights is not None else -sign * solo
@@ -66,6 +68,8 @@ def member_worths(
         marginal[int(m)] = sign * (score(metric, probs, pool.y) - value)
         longest = max(longest, time.perf_counter() - started)
     return [
-        MemberWorth(name, None if weights is None else float(weights[i]), float(solo[i]), marginal.get(i))
+        MemberWorth(
+            name, None if weights is None else float(weights[i]), float(solo[i]), marginal.get(i)
+        )
         for i, name in enumerate(pool.names)
     ]

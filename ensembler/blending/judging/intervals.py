@@ -1,8 +1,9 @@
 """How far a figure may lie from the truth: errors of means and bootstraps over few independent units, and t quantiles.
 
-A unit is a row, or a whole group of rows. Over few units the plain error is too small, and two of it are too few: the
-error is corrected for what each unit takes of the mean (CR2; Bell and McCaffrey, 2002), and the quantile is that of a t
-distribution with the degrees of freedom that the sizes of the units leave.
+A unit is a row, or a whole group of rows. Over few units the plain error is too small, and two of
+it are too few: the error is corrected for what each unit takes of the mean (CR2; Bell and
+McCaffrey, 2002), and the quantile is that of a t distribution with the degrees of freedom that the
+sizes of the units leave.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 LEVEL = 0.95
 _SIMULATED = 10_000  # draws for a quantile of the largest of several deviations
 _MANY = 60  # units from which the largest of several deviations is as good as that of normal ones
-_NORMAL = 1000.0  # degrees of freedom from which t is normal to 0.15 %, and scipy need not be loaded for it
+# degrees of freedom from which t is normal to 0.15 %, and scipy need not be loaded for it
+_NORMAL = 1000.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ class Units:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of a mean's corrected variance; one less than their number for units of equal size."""
+        """Degrees of freedom of a mean's corrected variance.
+
+        One less than their number for units of equal size.
+        """
         if len(self.sizes) < 2:
             return 0.0
         sizes, shares = self.sizes, self.shares
@@ -68,7 +73,9 @@ class Units:
             for _ in range(n_draws):
                 yield order[rng.integers(0, n, n)]
             return
-        rows = np.split(np.argsort(self.of_row, kind="stable"), np.cumsum(self.sizes.astype(np.int64))[:-1])
+        rows = np.split(
+            np.argsort(self.of_row, kind="stable"), np.cumsum(self.sizes.astype(np.int64))[:-1]
+        )
         for _ in range(n_draws):
             yield np.concatenate([rows[unit] for unit in rng.integers(0, n, n)])
 
@@ -78,7 +85,9 @@ def of_means(values: NDArray[np.float64], units: Units) -> Uncertainty:
     if len(units.sizes) < 2:
         return _unknown(len(values))
     centred = values - values.mean(axis=1, keepdims=True)
-    sums = np.stack([np.bincount(units.of_row, weights=row, minlength=len(units.sizes)) for row in centred])
+    sums = np.stack(
+        [np.bincount(units.of_row, weights=row, minlength=len(units.sizes)) for row in centred]
+    )
     adjusted = sums / np.sqrt(1 - units.shares)
     covariance = np.asarray(adjusted @ adjusted.T / len(units.of_row) ** 2, np.float64)
     return _of_covariance(covariance, units.freedom)
@@ -124,7 +133,10 @@ def _unknown(n_values: int) -> Uncertainty:
 
 
 def t_quantile(freedom: float) -> float:
-    """How many standard errors a two-sided interval reaches; infinite without a degree of freedom."""
+    """How many standard errors a two-sided interval reaches.
+
+    Infinite without a degree of freedom.
+    """
     if freedom <= 0:
         return np.inf
     share = (1 + LEVEL) / 2
@@ -135,7 +147,9 @@ def t_quantile(freedom: float) -> float:
     return float(stdtrit(freedom, share))
 
 
-def joint_quantile(correlation: NDArray[np.float64], freedom: float, rng: np.random.Generator) -> float:
+def joint_quantile(
+    correlation: NDArray[np.float64], freedom: float, rng: np.random.Generator
+) -> float:
     """How many standard errors all intervals at once must reach: the quantile of the largest deviation."""
     alone = t_quantile(freedom)
     if len(correlation) < 2 or not np.isfinite(alone):

@@ -15,17 +15,26 @@ _NAMED = 5  # classes that a message lists
 
 def remarks_on(pool: Pool, spec: BlendSpec) -> list[Finding]:
     """Findings about the pool as a whole and about what `spec` asks of it."""
-    return [*_few_groups(pool), *_absent_classes(pool), *_ordered_classes(pool, spec), *_ranks(pool, spec)]
+    return [
+        *_few_groups(pool),
+        *_absent_classes(pool),
+        *_ordered_classes(pool, spec),
+        *_ranks(pool, spec),
+    ]
 
 
 def few_groups(n_groups: int | None) -> Finding | None:
-    """The warning about intervals over so few groups; None where there are enough, or none at all."""
+    """The warning about intervals over so few groups.
+
+    None where there are enough, or none at all.
+    """
     if n_groups is None or n_groups >= FEW_GROUPS:
         return None
     return Finding(
         "few_groups",
         None,
-        f"only {n_groups} groups: intervals are those of {n_groups} draws, however many rows there are, and wide",
+        f"only {n_groups} groups: intervals are those of {n_groups} draws, however many rows there "
+        "are, and wide",
     )
 
 
@@ -36,8 +45,10 @@ def ordered_classes(metric: str, classes: tuple[str, ...]) -> Finding | None:
     return Finding(
         "ordered_classes",
         None,
-        "cohen_kappa is the quadratic kappa: an error counts by the squared distance of the classes in this order: "
-        f"{_listed(classes)}. Name classes so that they sort as they are ordered (0_low, 1_medium, 2_high)",
+        "cohen_kappa is the quadratic kappa: an error counts by the squared distance of the "
+        "classes in this order: "
+        f"{_listed(classes)}. Name classes so that they sort as they are ordered (0_low, 1_medium, "
+        "2_high)",
     )
 
 
@@ -56,7 +67,8 @@ def _absent_classes(pool: Pool) -> list[Finding]:
         return []
     kind = "label" if pool.y.ndim == 2 else "class"
     message = (
-        f"no row of the pool has the {kind} {_listed(absent)}: nothing is fitted for it and no score counts it; test "
+        f"no row of the pool has the {kind} {_listed(absent)}: nothing is fitted for it and no "
+        "score counts it; test "
         "rows that have it are predicted worse than the scores say"
     )
     return [Finding("absent_class", None, message)]
@@ -71,7 +83,8 @@ def _ranks(pool: Pool, spec: BlendSpec) -> list[Finding]:
     if spec.method != "rank":
         return []
     message = (
-        "rank gives ranks and no probabilities: use it for AUC (--metric roc_auc_ovr); its log loss, Brier score and "
+        "rank gives ranks and no probabilities: use it for AUC (--metric roc_auc_ovr); its log "
+        "loss, Brier score and "
         "calibration error mean nothing"
     )
     if pool.y.ndim == 2 and spec.calibrate == "none":

@@ -18,10 +18,11 @@ Capacity = Literal["none", "linear", "rich"]
 
 
 class Blender:
-    """Remembers for how many members it was fitted; its repr names the options that differ from their defaults.
+    """Remembers for how many members it was fitted.
 
-    `capacity` says how much a fit adapts to its rows: "none" learns nothing from labels, "linear" finds a weight for
-    each member. Whatever says nothing counts as rich.
+    Its repr names the options that differ from their defaults. `capacity` says how much a fit
+    adapts to its rows: "none" learns nothing from labels, "linear" finds a weight for each member.
+    Whatever says nothing counts as rich.
     """
 
     weights_: Any = None
@@ -30,7 +31,9 @@ class Blender:
     def __repr__(self) -> str:
         options = inspect.signature(type(self)).parameters.values()
         shown = [(o.name, getattr(self, o.name), o.default) for o in options]
-        text = ", ".join(f"{name}={value!r}" for name, value, default in shown if value is not default)
+        text = ", ".join(
+            f"{name}={value!r}" for name, value, default in shown if value is not default
+        )
         return f"{type(self).__name__}({text})"
 
     def _enter(self, stack: Stack, y: Targets, *, inputs: str = "probs") -> tuple[Stack, Targets]:
@@ -46,15 +49,24 @@ class Blender:
         return stack, np.asarray(y, np.int64)
 
     def _known(self, stack: Stack) -> Stack:
-        """The stack to predict, whose members and classes must be those of the fit; its values are not read."""
+        """The stack to predict, whose members and classes must be those of the fit.
+
+        Its values are not read.
+        """
         if not hasattr(self, "n_members_"):
             raise NotFittedError(type(self).__name__)
         stack = check_shape(stack)
         members, _, classes = stack.shape
         if members != self.n_members_:
-            raise RequestError(f"{members} members for a {type(self).__name__} that was fitted on {self.n_members_}")
+            raise RequestError(
+                f"{members} members for a {type(self).__name__} that was fitted on "
+                f"{self.n_members_}"
+            )
         if classes != self.n_classes_:
-            raise RequestError(f"{classes} classes for a {type(self).__name__} that was fitted on {self.n_classes_}")
+            raise RequestError(
+                f"{classes} classes for a {type(self).__name__} that was fitted on "
+                f"{self.n_classes_}"
+            )
         return stack
 
 

@@ -11,7 +11,8 @@ from ensembler.blending.pool import Stack, Targets
 
 _SLACK = 1e-6  # preferences are kept in float32
 _AWAKE = 2_000  # rows looked at together
-_VALUES = 160_000  # probabilities of candidates and rows evaluated at a time: what fits the processor's cache
+# probabilities of candidates and rows evaluated at a time: what fits the processor's cache
+_VALUES = 160_000
 
 Confusions = NDArray[np.float64]  # [candidates, true class, predicted class]
 
@@ -36,7 +37,9 @@ def _cohen_kappa(confusions: Confusions) -> NDArray[np.float64]:
     index = np.arange(confusions.shape[1])
     weights = (index[:, None] - index[None, :]) ** 2
     n = confusions.sum(axis=(1, 2))
-    expected = np.einsum("mt,mp->mtp", confusions.sum(axis=2), confusions.sum(axis=1)) / n[:, None, None]
+    expected = (
+        np.einsum("mt,mp->mtp", confusions.sum(axis=2), confusions.sum(axis=1)) / n[:, None, None]
+    )
     by_chance = (weights * expected).sum(axis=(1, 2))
     disagreement = (weights * confusions).sum(axis=(1, 2))
     return np.where(by_chance > 0, 1 - disagreement / np.where(by_chance > 0, by_chance, 1), 0.0)
@@ -53,9 +56,10 @@ CONFUSION_SCORES: dict[str, Callable[[Confusions], NDArray[np.float64]]] = {
 class ConfusionSearch:
     """The scores of all candidates for the next round of a greedy selection, exactly.
 
-    Adding a member changes a row's class only if it prefers another class to the leading one by at least the running
-    sum's margin. Rows whose margin exceeds what any member prefers are parked: nobody looks at them until the leading
-    class changes. Where a member prefers most what stands second, the outcome is plain; the rest is evaluated.
+    Adding a member changes a row's class only if it prefers another class to the leading one by at
+    least the running sum's margin. Rows whose margin exceeds what any member prefers are parked:
+    nobody looks at them until the leading class changes. Where a member prefers most what stands
+    second, the outcome is plain; the rest is evaluated.
     """
 
     def __init__(self, stack: Stack, y: Targets, metric: str) -> None:
@@ -66,9 +70,13 @@ class ConfusionSearch:
         self.total = np.zeros((n, classes), np.float64)
         # `[rows, members]` each, so that the candidates of a row lie together.
         self.best, self.choice = _leading_classes(stack)
-        self.preference = np.empty((n, members), np.float32)  # of its own best class over the leading one
+        self.preference = np.empty(
+            (n, members), np.float32
+        )  # of its own best class over the leading one
         self.strongest = np.empty(n, np.float32)
-        self.top = np.zeros(n, np.int64)  # the leading class of each row, the one after it, and the margin between them
+        self.top = np.zeros(
+            n, np.int64
+        )  # the leading class of each row, the one after it, and the margin between them
         self.second = np.zeros(n, np.int64)
         self.margin = np.zeros(n)
         self.rounds = 0
@@ -79,13 +87,19 @@ class ConfusionSearch:
         size = classes * classes
         if self.rounds == 0:
             counts = np.stack(
-                [np.bincount(self.y * classes + c, minlength=size).astype(np.float64) for c in self.choice.T], axis=1
+                [
+                    np.bincount(self.y * classes + c, minlength=size).astype(np.float64)
+                    for c in self.choice.T
+                ],
+                axis=1,
             )
         else:
             standing = np.bincount(self.y * classes + self.top, minlength=size)
             counts = np.tile(standing[:, None].astype(np.float64), (1, members))
             awake = np.flatnonzero(self.strongest >= self.margin - _SLACK)
-            together = max(_AWAKE, size)  # what is counted has a cell for each pair of classes: not for few rows
+            together = max(
+                _AWAKE, size
+            )  # what is counted has a cell for each pair of classes: not for few rows
             for start in range(0, len(awake), together):
                 counts += self._changes(awake[start : start + together])
         return self.score(counts.T.reshape(members, classes, classes))
@@ -102,7 +116,10 @@ class ConfusionSearch:
         plain = (self.choice[rows] == second[:, None].astype(self.choice.dtype)) & (excess > _SLACK)
         at, ones = np.arange(len(rows)), np.ones(len(rows), np.float32)
         moves = csr_array(
-            (np.concatenate([ones, -ones]), (np.concatenate([cells + second, cells + top]), np.tile(at, 2))),
+            (
+                np.concatenate([ones, -ones]),
+                (np.concatenate([cells + second, cells + top]), np.tile(at, 2)),
+            ),
             shape=(size, len(rows)),
         )
         total = np.asarray(moves @ plain.astype(np.float32), np.float64)
@@ -111,14 +128,23 @@ class ConfusionSearch:
         at_once = max(1, _VALUES // classes)
         for start in range(0, len(m), at_once):
             w, who = where[start : start + at_once], m[start : start + at_once]
-            predicted[start : start + at_once] = (self.total[rows[w]] + self.stack[who, rows[w]]).argmax(axis=1)
+            predicted[start : start + at_once] = (
+                self.total[rows[w]] + self.stack[who, rows[w]]
+            ).argmax(axis=1)
         if len(m):
-            total += np.bincount((cells[where] + predicted) * members + m, minlength=size * members).reshape(size, -1)
-            total -= np.bincount((cells[where] + top[where]) * members + m, minlength=size * members).reshape(size, -1)
+            total += np.bincount(
+                (cells[where] + predicted) * members + m, minlength=size * members
+            ).reshape(size, -1)
+            total -= np.bincount(
+                (cells[where] + top[where]) * members + m, minlength=size * members
+            ).reshape(size, -1)
         return total
 
     def add(self, member: int) -> None:
-        """Add a member to the running sum; members' preferences are renewed where the leading class changed."""
+        """Add a member to the running sum.
+
+        Members' preferences are renewed where the leading class changed.
+        """
         self.total += self.stack[member]
         at = np.arange(len(self.total))
         top = self.total.argmax(axis=1)
@@ -136,7 +162,10 @@ class ConfusionSearch:
 
 
 def _leading_classes(stack: Stack) -> tuple[NDArray[np.float32], NDArray[np.int8 | np.int16]]:
-    """Each member's largest probability and the class it belongs to, both `[rows, members]`; ties go to the first."""
+    """Each member's largest probability and the class it belongs to, both `[rows, members]`.
+
+    Ties go to the first.
+    """
     members, n, classes = stack.shape
     best = np.empty((members, n), np.float32)
     choice = np.zeros((members, n), np.int8 if classes < 128 else np.int16)

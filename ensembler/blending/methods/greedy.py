@@ -21,7 +21,9 @@ from ensembler.blending.registry import check_stack
 from ensembler.machine.threads import one_thread
 from ensembler.metrics import check_metric, score
 
-_BLOCK = 4  # ratios multiplied before one logarithm is taken: each is at least 1, and four fit a float32
+_BLOCK = (
+    4  # ratios multiplied before one logarithm is taken: each is at least 1, and four fit a float32
+)
 _BATCH = 8  # candidates looked at together
 _DOUBT = 2e-6  # gains nearer than this are compared again in float64
 
@@ -38,11 +40,11 @@ class Pick:
 class GreedySelection(Blender):
     """Greedy selection for any metric.
 
-    Log loss is searched lazily and exactly: an old gain bounds the new one from above. Functions of the confusion
-    matrix look only at rows that some candidate can still change. Other metrics are evaluated plainly. Ties go to
-    members already used, then to the better log loss, then to the first. `max_members` bounds the number of
-    different members. A search of more than `time_limit` seconds, or one that Ctrl-C meets, ends with the rounds it has
-    (`stopped_early_`).
+    Log loss is searched lazily and exactly: an old gain bounds the new one from above. Functions of
+    the confusion matrix look only at rows that some candidate can still change. Other metrics are
+    evaluated plainly. Ties go to members already used, then to the better log loss, then to the
+    first. `max_members` bounds the number of different members. A search of more than `time_limit`
+    seconds, or one that Ctrl-C meets, ends with the rounds it has (`stopped_early_`).
     """
 
     capacity = "linear"
@@ -83,8 +85,9 @@ class GreedySelection(Blender):
     def _select_for_log_loss(self, q: NDArray[np.float32]) -> None:
         """Picks over `q` `[members, rows]`, the probabilities of the true class.
 
-        Adding candidate j to the running sum S gains mean log(1 + q_j / S), which can only fall as S grows (the
-        objective is monotone submodular), so the gain of an earlier round is an upper bound.
+        Adding candidate j to the running sum S gains mean log(1 + q_j / S), which can only fall as
+        S grows (the objective is monotone submodular), so the gain of an earlier round is an upper
+        bound.
         """
         losses = np.array([-np.log(probs).mean(dtype=np.float64) for probs in q])
         total = np.zeros(q.shape[1], np.float64)
@@ -94,7 +97,11 @@ class GreedySelection(Blender):
 
         def add_one(step: int) -> bool:
             allowed = None if self.max_members is None or len(used) < self.max_members else used
-            best = int(losses.argmin()) if step == 0 else _best_gain(q, total, bounds, used, losses, allowed)
+            best = (
+                int(losses.argmin())
+                if step == 0
+                else _best_gain(q, total, bounds, used, losses, allowed)
+            )
             np.add(total, q[best], out=total)
             used.add(best)
             picks.append(Pick(best, float(-np.log(total).mean() + np.log(step + 1))))
@@ -112,7 +119,9 @@ class GreedySelection(Blender):
         used: set[int] = set()
 
         def add_one(_: int) -> bool:
-            values = np.nan_to_num(sign * scores.values(), nan=-np.inf)  # where there is no score, none is worse
+            values = np.nan_to_num(
+                sign * scores.values(), nan=-np.inf
+            )  # where there is no score, none is worse
             candidates = np.arange(len(stack))
             if self.max_members is not None and len(used) >= self.max_members:
                 candidates = np.array(sorted(used))

@@ -20,9 +20,9 @@ _ENOUGH = 1e-9  # a perfect member would go on gaining less than this for ever
 class HillClimbing(Blender):
     """Weights for any metric, found by adding or taking away steps of single members from the best one on.
 
-    The step halves from `step` to `smallest`. With `negative`, a weight may fall below zero; probabilities that do are
-    cut there. The weights sum to one. A search of more than `time_limit` seconds, or one that Ctrl-C meets, ends where
-    it is (`stopped_early_`).
+    The step halves from `step` to `smallest`. With `negative`, a weight may fall below zero;
+    probabilities that do are cut there. The weights sum to one. A search of more than `time_limit`
+    seconds, or one that Ctrl-C meets, ends where it is (`stopped_early_`).
     """
 
     capacity = "linear"
@@ -62,7 +62,10 @@ class HillClimbing(Blender):
                     continue
                 trial = total + change * stack[m]
                 trial_value = score(self.metric, _probs(trial), y)
-                if is_better(self.metric, trial_value, value) and abs(trial_value - value) > _ENOUGH:
+                if (
+                    is_better(self.metric, trial_value, value)
+                    and abs(trial_value - value) > _ENOUGH
+                ):
                     weights = weights.copy()
                     weights[m] += change
                     total, value, moved = trial, trial_value, True

@@ -1,7 +1,8 @@
 """The log-linear pool: softmax of a free-sign weighted sum of log-probabilities plus a bias for each class.
 
-A mean of probabilities is under-confident wherever members err differently; adding logarithms adds evidence, and a
-negative weight subtracts what a weak member shares with the strong ones. The weights are not importances.
+A mean of probabilities is under-confident wherever members err differently; adding logarithms adds
+evidence, and a negative weight subtracts what a weak member shares with the strong ones. The
+weights are not importances.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from ensembler.blending.judging.cross_fitting import fitting_parts
-from ensembler.blending.methods.base import Blender, check_choice, check_strength, check_switch, check_whole
+from ensembler.blending.methods.base import (
+    Blender,
+    check_choice,
+    check_strength,
+    check_switch,
+    check_whole,
+)
 from ensembler.blending.pool import Probs, Stack, Targets, some_rows
 from ensembler.blending.registry import check_stack, check_values
 from ensembler.logits import softmax
@@ -34,19 +41,24 @@ RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # tried as multiples of 1 / rows
 class LogLinearPool(Blender):
     """softmax(sum of w_m log p_m + b), the parameters fitted by ridge-penalised log loss.
 
-    `ridge` multiplies half the squared distance of the weights from 1/members, on features scaled to deviation one;
-    "auto" chooses it by cross-fitting over rows. With `inputs="logits"` raw logits are used, for a constant in a row
-    cancels; those that spread over more than 10 within rows are scaled to that first. `nonnegative` keeps weights at or
-    above zero. A class that no fitted row has keeps a bias of zero, the mean of the others.
+    `ridge` multiplies half the squared distance of the weights from 1/members, on features scaled
+    to deviation one; "auto" chooses it by cross-fitting over rows. With `inputs="logits"` raw
+    logits are used, for a constant in a row cancels; those that spread over more than 10 within
+    rows are scaled to that first. `nonnegative` keeps weights at or above zero. A class that no
+    fitted row has keeps a bias of zero, the mean of the others.
 
-    After `fit`: `weights_` `[members]`, `bias_` `[classes]`, `ridge_`, `ridge_scores_` (cross-fitted log loss of each
-    ridge tried) and `converged_`.
+    After `fit`: `weights_` `[members]`, `bias_` `[classes]`, `ridge_`, `ridge_scores_`
+    (cross-fitted log loss of each ridge tried) and `converged_`.
     """
 
     takes_parts = True
 
     def __init__(
-        self, ridge: float | str = "auto", nonnegative: bool = False, inputs: str = "probs", seed: int = 0
+        self,
+        ridge: float | str = "auto",
+        nonnegative: bool = False,
+        inputs: str = "probs",
+        seed: int = 0,
     ) -> None:
         self.ridge = ridge
         self.nonnegative = nonnegative
@@ -65,7 +77,10 @@ class LogLinearPool(Blender):
             features, factors = _moderate(log_features(stack, self.inputs))
             if len(present) < self.n_classes_:
                 # What no row has, no row can fit: the others are fitted among themselves.
-                features, y = np.ascontiguousarray(features[:, :, present]), np.searchsorted(present, y)
+                features, y = (
+                    np.ascontiguousarray(features[:, :, present]),
+                    np.searchsorted(present, y),
+                )
             problem = LogLinearProblem.of(features, y, self.nonnegative)
             self.ridge_scores_: dict[float, float] = {}
             self.ridge_ = self._search(problem) if ridge is None else ridge
@@ -93,7 +108,9 @@ class LogLinearPool(Blender):
             total = 0.0
             for p in parts:
                 inside = part != p
-                starts[p] = problem.solve(multiple / searched, rows=inside, start=starts.get(p, whole))
+                starts[p] = problem.solve(
+                    multiple / searched, rows=inside, start=starts.get(p, whole)
+                )
                 total += problem.loss_on(starts[p], ~inside)
             self.ridge_scores_[multiple / n] = total / searched
             if total < best_loss:
@@ -106,12 +123,17 @@ class LogLinearPool(Blender):
         z = np.zeros(stack.shape[1:], np.float64)
         for values, weight in zip(stack, self.weights_, strict=True):
             check_values(values, self.inputs)
-            z += weight * (values if self.inputs == "logits" else np.log(np.clip(values, FLOOR, None)))
+            z += weight * (
+                values if self.inputs == "logits" else np.log(np.clip(values, FLOOR, None))
+            )
         return softmax(z + self.bias_)
 
 
 def log_features(stack: Stack, inputs: str = "probs") -> NDArray[np.float32]:
-    """Logits as they are (float32), or logarithms of probabilities `[members, rows, classes]`; checks the values."""
+    """Logits as they are (float32), or logarithms of probabilities `[members, rows, classes]`.
+
+    Checks the values.
+    """
     if inputs == "logits":
         return np.asarray(check_stack(stack, inputs="logits"), np.float32)
     logs = room(stack.shape)
@@ -125,8 +147,8 @@ def log_features(stack: Stack, inputs: str = "probs") -> NDArray[np.float32]:
 def _moderate(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Features that spread over at most `_SPREAD` within rows, and the factors `[members]` that made them so.
 
-    From logits in the thousands softmax is 0 or 1, and no step from there shows a way. Logarithms of probabilities are
-    never as wide.
+    From logits in the thousands softmax is 0 or 1, and no step from there shows a way. Logarithms
+    of probabilities are never as wide.
     """
     factors = np.minimum(_SPREAD / _deviations(features), 1.0)
     if (factors == 1.0).all():
@@ -155,7 +177,9 @@ class LogLinearProblem:
     nonnegative: bool = False
 
     @classmethod
-    def of(cls, features: NDArray[np.float32], y: Targets, nonnegative: bool = False) -> LogLinearProblem:
+    def of(
+        cls, features: NDArray[np.float32], y: Targets, nonnegative: bool = False
+    ) -> LogLinearProblem:
         """The problem of these features, which are scaled by their deviation within rows."""
         return cls(features, y, _deviations(features), nonnegative)
 
@@ -175,7 +199,10 @@ class LogLinearProblem:
         return np.concatenate([np.full(members, 1 / members), np.zeros(classes)])
 
     def solve(
-        self, ridge: float, rows: NDArray[np.bool_] | None = None, start: NDArray[np.float64] | None = None
+        self,
+        ridge: float,
+        rows: NDArray[np.bool_] | None = None,
+        start: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """The parameters at `ridge`, fitted on the rows of a mask (all for None), from `start`."""
         weight = np.full(len(self.y), 1 / len(self.y)) if rows is None else rows / rows.sum()
@@ -186,9 +213,11 @@ class LogLinearProblem:
         sample, n = self._sample(weight), int((weight > 0).sum())
         if len(sample) == n:
             return self._newton(ridge, sample, theta, 25 if start is None else 3, 1e-8)[0]
-        # What follows on all rows starts near the subsample's optimum: no need to find that to the last digit. Fewer
-        # rows need the same prior, which is a larger share of their mean.
-        near, factor = self._newton(ridge * n / len(sample), sample, theta, 25 if start is None else 3, 1e-2)
+        # What follows on all rows starts near the subsample's optimum: no need to find that to the
+        # last digit. Fewer rows need the same prior, which is a larger share of their mean.
+        near, factor = self._newton(
+            ridge * n / len(sample), sample, theta, 25 if start is None else 3, 1e-2
+        )
         return self._polish(ridge, weight, near, factor)
 
     def is_solved_by(self, theta: NDArray[np.float64], ridge: float) -> bool:
@@ -215,14 +244,18 @@ class LogLinearProblem:
             return inside
         return inside[np.linspace(0, len(inside) - 1, most).astype(np.int64)]
 
-    def _logits(self, theta: NDArray[np.float64], rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+    def _logits(
+        self, theta: NDArray[np.float64], rows: slice | NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         members, _, classes = self.features.shape
         features = self.features[:, rows] if not isinstance(rows, slice) else self.features
         flat = features.reshape(members, -1)
         z = (theta[:members].astype(np.float32) @ flat).reshape(-1, classes)
         return z + theta[members:].astype(np.float32)
 
-    def _penalty(self, theta: NDArray[np.float64], ridge: float) -> tuple[float, NDArray[np.float64]]:
+    def _penalty(
+        self, theta: NDArray[np.float64], ridge: float
+    ) -> tuple[float, NDArray[np.float64]]:
         members = len(self.features)
         away = (theta[:members] - 1 / members) * self.scale
         gradient = np.concatenate([ridge * away * self.scale, ridge * theta[members:]])
@@ -234,7 +267,8 @@ class LogLinearProblem:
         members, rows, classes = self.features.shape
         weights, bias = theta[:members].astype(np.float32), theta[members:].astype(np.float32)
         loss, gradient = 0.0, np.zeros(len(theta))
-        # A block stays in the processor's cache between the logits and the gradient: the features are read once.
+        # A block stays in the processor's cache between the logits and the gradient: the features
+        # are read once.
         size = max(1, _BLOCK_BYTES // (4 * members * classes))
         for start in range(0, rows, size):
             block = self.features[:, start : start + size].reshape(members, -1)
@@ -254,7 +288,12 @@ class LogLinearProblem:
         return loss + penalty, gradient + penalty_gradient
 
     def _newton(
-        self, ridge: float, rows: NDArray[np.int64], theta: NDArray[np.float64], steps: int, enough: float
+        self,
+        ridge: float,
+        rows: NDArray[np.int64],
+        theta: NDArray[np.float64],
+        steps: int,
+        enough: float,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Newton's method on some rows: the parameters and the Hessian's lower Cholesky factor there."""
         members, _, classes = self.features.shape
@@ -291,8 +330,8 @@ class LogLinearProblem:
             z = theta[:members].astype(np.float32) @ block.reshape(members, -1)
             probs = softmax(z.reshape(-1, classes) + theta[members:]).astype(np.float32)
             root = np.sqrt(probs)
-            # Columns of A are the derivatives of the logits, features first and biases last, centred by their mean
-            # under p and times sqrt(p): A A' is the Hessian.
+            # Columns of A are the derivatives of the logits, features first and biases last,
+            # centred by their mean under p and times sqrt(p): A A' is the Hessian.
             a = np.empty((len(theta), len(probs), classes), np.float32)
             mean = np.einsum("mnc,nc->mn", block, probs)
             np.subtract(block, mean[:, :, None], out=a[:members])
@@ -308,17 +347,25 @@ class LogLinearProblem:
         return hessian
 
     def _polish(
-        self, ridge: float, weight: NDArray[np.float32], theta: NDArray[np.float64], factor: NDArray[np.float64]
+        self,
+        ridge: float,
+        weight: NDArray[np.float32],
+        theta: NDArray[np.float64],
+        factor: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """L-BFGS on all rows in coordinates in which the subsample's Hessian is the identity."""
         first_value, first_gradient = self._value(theta, ridge, weight)
         # L-BFGS begins with a step of length one: in units of this one that is the Newton step.
-        unit = max(float(np.linalg.norm(solve_triangular(factor, first_gradient, lower=True))), 1e-12)
+        unit = max(
+            float(np.linalg.norm(solve_triangular(factor, first_gradient, lower=True))), 1e-12
+        )
 
         def value(u: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             loss, gradient = first_value, first_gradient
             if not np.array_equal(u, start):
-                loss, gradient = self._value(solve_triangular(factor, unit * u, lower=True, trans="T"), ridge, weight)
+                loss, gradient = self._value(
+                    solve_triangular(factor, unit * u, lower=True, trans="T"), ridge, weight
+                )
             return loss, unit * solve_triangular(factor, gradient, lower=True)
 
         start = factor.T @ theta / unit
@@ -326,9 +373,13 @@ class LogLinearProblem:
         found = minimize(value, start, jac=True, method="L-BFGS-B", options=options)
         return np.asarray(solve_triangular(factor, unit * found.x, lower=True, trans="T"))
 
-    def _bounded(self, ridge: float, weight: NDArray[np.float32], theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _bounded(
+        self, ridge: float, weight: NDArray[np.float32], theta: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         members, _, classes = self.features.shape
-        bounds: Sequence[tuple[float | None, None]] = [(0.0, None)] * members + [(None, None)] * classes
+        bounds: Sequence[tuple[float | None, None]] = [(0.0, None)] * members + [
+            (None, None)
+        ] * classes
         found = minimize(
             lambda t: self._value(t, ridge, weight),
             np.maximum(theta, np.concatenate([np.zeros(members), np.full(classes, -np.inf)])),
@@ -345,7 +396,9 @@ def _lower_factor(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
     typical = max(float(np.trace(hessian)) / len(hessian), 1e-9)
     for jitter in (0.0, *10.0 ** np.arange(-7.0, 1.0)):
         try:
-            return np.asarray(cholesky(hessian + jitter * typical * np.eye(len(hessian)), lower=True))
+            return np.asarray(
+                cholesky(hessian + jitter * typical * np.eye(len(hessian)), lower=True)
+            )
         except np.linalg.LinAlgError:
             continue
     return np.sqrt(typical) * np.eye(len(hessian))  # a step along the gradient

@@ -88,9 +88,10 @@ class TrimmedMean(_Mean):
 class RankMean(_Mean):
     """The mean of per-class ranks of samples, for metrics that use order only (AUC).
 
-    The order of samples in each class is that of their mean ranks, so one constant scales all rows: two classes sum
-    to one, rows of more classes do so on average only. The result is no probability, and its log loss, Brier score and
-    calibration error mean nothing. The ranks depend on the batch that is scored.
+    The order of samples in each class is that of their mean ranks, so one constant scales all rows:
+    two classes sum to one, rows of more classes do so on average only. The result is no
+    probability, and its log loss, Brier score and calibration error mean nothing. The ranks depend
+    on the batch that is scored.
     """
 
     def predict_proba(self, stack: Stack) -> Probs:

@@ -21,14 +21,17 @@ _COARSE = 8  # the support is looked for on every 8th row first
 _ENOUGH = 2_000  # rows on which a support is found well enough to start from
 _NEWCOMERS = 8  # members that join the support in a round
 _BLOCK = 4096  # rows summed in float32 before they are summed in float64
-_RIDGES = tuple(10.0**power for power in range(-6, 3))  # tried on a Hessian's diagonal until the step can be solved
+_RIDGES = tuple(
+    10.0**power for power in range(-6, 3)
+)  # tried on a Hessian's diagonal until the step can be solved
 
 
 class SimplexWeights(Blender):
     """The weights of the linear pool with the smallest log loss (or Brier score) on the fitted rows.
 
-    The problem is convex. `gap_` bounds how far the loss may be from the optimum: with g_m the mean of q_m / (w q),
-    the excess is at most max g - 1 (log loss; q are probabilities of the true class).
+    The problem is convex. `gap_` bounds how far the loss may be from the optimum: with g_m the mean
+    of q_m / (w q), the excess is at most max g - 1 (log loss; q are probabilities of the true
+    class).
     """
 
     capacity = "linear"
@@ -41,12 +44,16 @@ class SimplexWeights(Blender):
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Find the weights; RequestError for a metric other than log_loss and brier."""
         if self.metric not in ("log_loss", "brier"):
-            raise RequestError(f"simplex is for log_loss or brier, not {self.metric!r}; greedy takes any metric")
+            raise RequestError(
+                f"simplex is for log_loss or brier, not {self.metric!r}; greedy takes any metric"
+            )
         check_number("tolerance", self.tolerance)
         stack, y = self._enter_shape(stack, y)
         with one_thread():
             if self.metric == "log_loss":
-                self.weights_, self.gap_ = log_loss_optimum(true_class_column(stack, y), self.tolerance)
+                self.weights_, self.gap_ = log_loss_optimum(
+                    true_class_column(stack, y), self.tolerance
+                )
             else:
                 self.weights_, self.gap_ = _brier_optimum(check_stack(stack, y), y)
         return self
@@ -61,15 +68,17 @@ def log_loss_optimum(
 ) -> tuple[NDArray[np.float64], float]:
     """Weights `[members]` that minimise -mean log(w q) for `column` q `[members, rows]`, and the certified gap.
 
-    Each round takes one gradient over all rows and members, which certifies the weights and names the members that
-    should join, then one Newton step over the members with weight.
+    Each round takes one gradient over all rows and members, which certifies the weights and names
+    the members that should join, then one Newton step over the members with weight.
     """
     members, rows = column.shape
     if members == 1:
         return np.ones(1), 0.0
     if rows >= _COARSE * _ENOUGH:
         # Which members matter shows on an eighth of the rows.
-        weights, _ = log_loss_optimum(np.ascontiguousarray(column[:, ::_COARSE]), max(tolerance, 1e-3), rounds)
+        weights, _ = log_loss_optimum(
+            np.ascontiguousarray(column[:, ::_COARSE]), max(tolerance, 1e-3), rounds
+        )
     else:
         weights = np.zeros(members)
         weights[int(np.log(column).mean(axis=1).argmax())] = 1.0
@@ -93,8 +102,8 @@ def log_loss_optimum(
     return best, max(best_gap, 0.0)
 
 
-# Products of float32 are summed in float32 within a block and in float64 over blocks: float32 alone would limit the
-# certificate to about 1e-5, float64 alone would take twice the time.
+# Products of float32 are summed in float32 within a block and in float64 over blocks: float32 alone
+# would limit the certificate to about 1e-5, float64 alone would take twice the time.
 
 
 def _mixed(weights: NDArray[np.float64], q: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -124,12 +133,16 @@ def _hessian(q: NDArray[np.float32], mix: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _newton_step(
-    q: NDArray[np.float32], mix: NDArray[np.float64], w: NDArray[np.float64], gains: NDArray[np.float64]
+    q: NDArray[np.float32],
+    mix: NDArray[np.float64],
+    w: NDArray[np.float64],
+    gains: NDArray[np.float64],
 ) -> NDArray[np.float64] | None:
-    """One step of minimising sum(w) - mean log(w q) over w >= 0, whose optimum sums to one; None where none helps.
+    """One step of minimising sum(w) - mean log(w q) over w >= 0, whose optimum sums to one.
 
-    `mix` is w q and `gains` are the means of q / mix. The step is the non-negative minimum of the quadratic that
-    gradient and Hessian make, shortened until the loss falls.
+    None where none helps. `mix` is w q and `gains` are the means of q / mix. The step is the
+    non-negative minimum of the quadratic that gradient and Hessian make, shortened until the loss
+    falls.
     """
     moved = _quadratic_minimum(_hessian(q, mix), w, 1 - gains)
     if moved is None:
@@ -142,7 +155,9 @@ def _newton_step(
     value, size = float(w.sum() - np.log(mix).mean()), 1.0
     while size > 1e-6:
         trial = mix + size * change
-        if (trial > 0).all() and (w + size * step).sum() - np.log(trial).mean() <= value + 1e-4 * size * slope:
+        if (trial > 0).all() and (w + size * step).sum() - np.log(
+            trial
+        ).mean() <= value + 1e-4 * size * slope:
             found = np.maximum(w + size * step, 0)
             return np.asarray(found / found.sum())
         size /= 2
@@ -152,10 +167,11 @@ def _newton_step(
 def _quadratic_minimum(
     hessian: NDArray[np.float64], w: NDArray[np.float64], gradient: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """The non-negative minimum of the quadratic with this gradient and Hessian at w; None where none can be found.
+    """The non-negative minimum of the quadratic with this gradient and Hessian at w.
 
-    Near-copies of a member, or more members than rows, make the Hessian singular, and sums in float32 may leave it
-    short of that: a ridge grows until there is a solution. A larger one shortens the step and leaves it downhill.
+    None where none can be found. Near-copies of a member, or more members than rows, make the
+    Hessian singular, and sums in float32 may leave it short of that: a ridge grows until there is a
+    solution. A larger one shortens the step and leaves it downhill.
     """
     for ridge in _RIDGES:
         raised = hessian + np.diag(ridge * np.diag(hessian))
@@ -163,13 +179,19 @@ def _quadratic_minimum(
             factor = cholesky(raised, lower=True)
             target = solve_triangular(factor, raised @ w - gradient, lower=True)
             return np.asarray(nnls(factor.T, target)[0])
-        except (np.linalg.LinAlgError, RuntimeError):  # not positive definite; too many rounds of nnls
+        except (
+            np.linalg.LinAlgError,
+            RuntimeError,
+        ):  # not positive definite; too many rounds of nnls
             continue
     return None
 
 
 def _brier_optimum(stack: Stack, y: Targets) -> tuple[NDArray[np.float64], float]:
-    """The quadratic programme of the Brier score over the simplex; the gap is that of Frank and Wolfe."""
+    """The quadratic programme of the Brier score over the simplex.
+
+    The gap is that of Frank and Wolfe.
+    """
     members, rows, _ = stack.shape
     flat = np.asarray(stack).reshape(members, -1).astype(np.float64)
     gram = flat @ flat.T / rows

@@ -28,14 +28,14 @@ _SEARCH_ROWS = 6000  # enough to choose a shrinkage on; the fit itself takes all
 class ShrunkStack(Blender):
     """A weight for every member, class it speaks of and class it speaks for.
 
-    The weights start at the fitted log-linear pool, and `shrinkage` over the number of rows multiplies half their
-    squared distance from it (features scaled to deviation one); towards infinity the stack is that pool. "auto" chooses
-    it by cross-fitting over rows; `ridge` is that of the pool. With `probabilities` the probabilities stand as features
-    beside their logarithms.
+    The weights start at the fitted log-linear pool, and `shrinkage` over the number of rows
+    multiplies half their squared distance from it (features scaled to deviation one); towards
+    infinity the stack is that pool. "auto" chooses it by cross-fitting over rows; `ridge` is that
+    of the pool. With `probabilities` the probabilities stand as features beside their logarithms.
 
-    `estimator` takes another classifier instead, fitted on the log-probabilities `[rows, members * classes]`:
-    "gradient_boosting" (scikit-learn's HistGradientBoostingClassifier), `module:Class`, or an instance with `fit` and
-    `predict_proba`.
+    `estimator` takes another classifier instead, fitted on the log-probabilities `[rows, members *
+    classes]`: "gradient_boosting" (scikit-learn's HistGradientBoostingClassifier), `module:Class`,
+    or an instance with `fit` and `predict_proba`.
     """
 
     def __init__(
@@ -56,7 +56,10 @@ class ShrunkStack(Blender):
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Fit the stack; RequestError for a shrinkage or estimator that is none."""
-        shrinkage, ridge = check_strength("shrinkage", self.shrinkage), check_strength("ridge", self.ridge)
+        shrinkage, ridge = (
+            check_strength("shrinkage", self.shrinkage),
+            check_strength("ridge", self.ridge),
+        )
         check_switch("probabilities", self.probabilities)
         check_whole("seed", self.seed)
         check_whole("max_iterations", self.max_iterations, least=1)
@@ -65,7 +68,9 @@ class ShrunkStack(Blender):
             self.model_ = _estimator(self.estimator, self.seed).fit(self._features(stack), y)
             return self
         with one_thread():
-            self.pool_ = LogLinearPool("auto" if ridge is None else ridge, seed=self.seed).fit(stack, y)
+            self.pool_ = LogLinearPool("auto" if ridge is None else ridge, seed=self.seed).fit(
+                stack, y
+            )
             self._fit_shrunk(stack, y, shrinkage)
         return self
 
@@ -103,10 +108,13 @@ class ShrunkStack(Blender):
 
     def _search(self, stack: Stack, features: NDArray[np.float32], y: Targets) -> float:
         """The shrinkage that is best on rows left out, which helped to fit neither the stack nor its pool."""
-        # Over the number of rows it is a prior of fixed strength: a part of many rows chooses as well.
+        # Over the number of rows it is a prior of fixed strength: a part of many rows chooses as
+        # well.
         rows = np.arange(len(y))
         if len(y) > _SEARCH_ROWS:
-            rows = np.sort(np.random.default_rng(self.seed).choice(len(y), _SEARCH_ROWS, replace=False))
+            rows = np.sort(
+                np.random.default_rng(self.seed).choice(len(y), _SEARCH_ROWS, replace=False)
+            )
         part = fitting_parts(y[rows], np.zeros(len(rows), np.int64), seed=self.seed, parts=3)
         if len(np.unique(part)) < 2:
             return SHRINKAGES[-1]  # a single row leaves nothing to choose by
@@ -120,7 +128,9 @@ class ShrunkStack(Blender):
         def loss(shrinkage: float) -> float:
             total = 0.0
             for one in tries:
-                one.start = self._solve(one.fit_x, one.fit_y, shrinkage, one.base, one.start, iterations=60)
+                one.start = self._solve(
+                    one.fit_x, one.fit_y, shrinkage, one.base, one.start, iterations=60
+                )
                 probs = softmax(one.out_x @ one.start[:-1].astype(np.float32) + one.start[-1])
                 true_class = probs[np.arange(len(one.out_y)), one.out_y]
                 total -= float(np.log(np.clip(true_class, FLOOR, None)).sum())
@@ -168,7 +178,9 @@ class ShrunkStack(Blender):
             away = theta - base
             away[-1] = 0  # biases are free
             strength = shrinkage / n
-            gradient = np.vstack([features.T @ z, z.sum(axis=0)]).astype(np.float64) / n + strength * away
+            gradient = (
+                np.vstack([features.T @ z, z.sum(axis=0)]).astype(np.float64) / n + strength * away
+            )
             return loss + strength * float((away**2).sum()) / 2, gradient.ravel()
 
         options = {"maxiter": iterations or self.max_iterations, "ftol": 1e-8, "gtol": 1e-5}
@@ -182,7 +194,9 @@ class ShrunkStack(Blender):
             return _all_classes(self.model_, features, self.n_classes_)
         features -= self.mean_
         features /= self.scale_
-        return softmax(features @ self.coefficients_[:-1].astype(np.float32) + self.coefficients_[-1])
+        return softmax(
+            features @ self.coefficients_[:-1].astype(np.float32) + self.coefficients_[-1]
+        )
 
 
 @dataclass
@@ -203,12 +217,20 @@ def _estimator(given: Any, seed: int) -> Any:
     if given == "gradient_boosting":
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        return HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, max_leaf_nodes=15, random_state=seed)
+        return HistGradientBoostingClassifier(
+            max_iter=100, learning_rate=0.05, max_leaf_nodes=15, random_state=seed
+        )
     if isinstance(given, str):
         factory = load_own(given, "estimator")
-        given = factory(random_state=seed) if "random_state" in inspect.signature(factory).parameters else factory()
+        given = (
+            factory(random_state=seed)
+            if "random_state" in inspect.signature(factory).parameters
+            else factory()
+        )
     if not (hasattr(given, "fit") and hasattr(given, "predict_proba")):
-        raise RequestError(f"estimator {given!r} has no fit and predict_proba; expected a scikit-learn classifier")
+        raise RequestError(
+            f"estimator {given!r} has no fit and predict_proba; expected a scikit-learn classifier"
+        )
     return clone(given)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 
 def search(step: Callable[[int], bool], rounds: int, seconds: float | None = None) -> bool:
-    """Call step(0), step(1), ... for `rounds` rounds or until one says False; the first one always ends.
+    """Call step(0), step(1), ... for `rounds` rounds or until one says False.
 
-    Returns whether the search was stopped early: `seconds` were over, or Ctrl-C came after the first round.
+    The first one always ends. Returns whether the search was stopped early: `seconds` were over, or
+    Ctrl-C came after the first round.
     """
     began = time.perf_counter()
     for i in range(rounds):

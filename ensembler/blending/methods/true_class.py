@@ -13,7 +13,8 @@ from ensembler.metrics.probabilities import FLOOR
 def true_class_column(stack: Stack, y: Targets) -> NDArray[np.float32]:
     """Probabilities of the true class, float32 `[members, rows]`: all that a linear pool's log loss depends on.
 
-    Checks the stack on the way, as `check_stack` does: it may be larger than memory and is read once, in its order.
+    Checks the stack on the way, as `check_stack` does: it may be larger than memory and is read
+    once, in its order.
     """
     stack, y = check_shape(stack, y), np.asarray(y)
     column = np.empty(stack.shape[:2], np.float32)

@@ -16,7 +16,10 @@ from ensembler.metrics import is_better, score
 
 
 def linear_pool(stack: Stack, weights: NDArray[np.float64]) -> Probs:
-    """The weighted mean of probabilities float64 `[samples, classes]`; members of weight zero are not read."""
+    """The weighted mean of probabilities float64 `[samples, classes]`.
+
+    Members of weight zero are not read.
+    """
     stack = check_shape(stack)
     if len(stack) != len(weights):
         raise RequestError(f"{len(weights)} weights for {len(stack)} members")
@@ -61,11 +64,15 @@ class WeightedVote(Blender):
         try:
             weights = np.asarray(self.weights, np.float64)
         except (TypeError, ValueError) as error:
-            raise RequestError(f"weights are {self.weights!r}, expected a number for each member") from error
+            raise RequestError(
+                f"weights are {self.weights!r}, expected a number for each member"
+            ) from error
         if weights.shape != (len(stack),):
             raise RequestError(f"{weights.size} weights for {len(stack)} members")
         if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() == 0:
-            raise RequestError(f"weights {weights.tolist()} should be finite, not negative and not all zero")
+            raise RequestError(
+                f"weights {weights.tolist()} should be finite, not negative and not all zero"
+            )
         self.weights_ = weights / weights.sum()
         return self
 
@@ -89,7 +96,9 @@ class BestMember(Blender):
         best, best_value = 0, np.nan
         for i, probs in enumerate(stack):
             value = score(self.metric, probs, y)
-            if is_better(self.metric, value, best_value) or (np.isnan(best_value) and not np.isnan(value)):
+            if is_better(self.metric, value, best_value) or (
+                np.isnan(best_value) and not np.isnan(value)
+            ):
                 best, best_value = i, value
         self.weights_ = np.eye(len(stack))[best]
         return self
@@ -102,8 +111,8 @@ class BestMember(Blender):
 class HardVote(Blender):
     """The share of members that vote for each class.
 
-    A tie in votes goes to the class with the larger mean probability: that mean, scaled below the worth of any vote, is
-    added before normalising.
+    A tie in votes goes to the class with the larger mean probability: that mean, scaled below the
+    worth of any vote, is added before normalising.
     """
 
     capacity = "none"

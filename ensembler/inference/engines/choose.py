@@ -1,4 +1,7 @@
-"""Which engine computes: asked for by name or measured; always compared with float32 before it is trusted."""
+"""Which engine computes: asked for by name or measured.
+
+Always compared with float32 before it is trusted.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ from ensembler.networks.devices import pick_device, predicting_precisions
 from ensembler.networks.memory import is_out_of_memory
 
 CHECKED = 32  # images on which an engine is compared with float32
-TOLERANCE = 0.02  # the largest difference of a probability: bfloat16 keeps 8 bits, and most networks stay below 0.005
+# the largest difference of a probability: bfloat16 keeps 8 bits, and most networks stay below 0.005
+TOLERANCE = 0.02
 STRAY = 0.1  # that of an image on which a network cannot decide, where rounding shows most
-COMPILE_FROM = 600.0  # seconds of computing below which compiling is not tried: it alone takes most of a minute
+# seconds of computing below which compiling is not tried: it alone takes most of a minute
+COMPILE_FROM = 600.0
 OnNote = Callable[[str], None]
 
 
@@ -39,8 +44,9 @@ def ready(
 ) -> Predictor:
     """The network that `load` gives, computed by an engine, when that agrees with float32 on `pixels`.
 
-    Otherwise by float32 eager, and `on_note` hears why. It agrees when a probability is off by at most TOLERANCE for
-    nine images of ten and by at most STRAY for any; with `multi_label` that of each label by itself too.
+    Otherwise by float32 eager, and `on_note` hears why. It agrees when a probability is off by at
+    most TOLERANCE for nine images of ten and by at most STRAY for any; with `multi_label` that of
+    each label by itself too.
     """
     sample = as_images(pixels, device)
     reference = plain(load(), device)(sample)
@@ -64,7 +70,11 @@ def ready(
             break
     on_note(f"{name}: engine {_named(engine)} {why}")
     quick = plain_tf32(load(), device)
-    return quick if agree(_gaps(quick(sample), reference, multi_label=multi_label)) else plain(load(), device)
+    return (
+        quick
+        if agree(_gaps(quick(sample), reference, multi_label=multi_label))
+        else plain(load(), device)
+    )
 
 
 def agree(gaps: NDArray[np.float64]) -> bool:
@@ -75,7 +85,8 @@ def agree(gaps: NDArray[np.float64]) -> bool:
 def at_once(engine: str, batch_size: int) -> int:
     """How many images an engine predicts at once for a network that was trained in batches of `batch_size`.
 
-    No more than memory was enough for in training; traced fills up whatever it is given to a whole batch.
+    No more than memory was enough for in training; traced fills up whatever it is given to a whole
+    batch.
     """
     return BATCH if _named(engine) == "traced" else min(BATCH, batch_size)
 
@@ -84,15 +95,23 @@ def _named(engine: str) -> str:
     return DEFAULT if engine == "default" else engine
 
 
-def _gaps(logits: NDArray[np.float32], reference: NDArray[np.float32], *, multi_label: bool) -> NDArray[np.float64]:
-    """The largest difference of a probability for each image; infinite where a logit is not finite."""
+def _gaps(
+    logits: NDArray[np.float32], reference: NDArray[np.float32], *, multi_label: bool
+) -> NDArray[np.float64]:
+    """The largest difference of a probability for each image.
+
+    Infinite where a logit is not finite.
+    """
     # A network whose float32 logits are not finite is for the caller to judge.
     known = np.isfinite(reference).all(axis=1)
     if not known.any():
         return np.zeros(1)
     activations = (softmax, sigmoid) if multi_label else (softmax,)
     with np.errstate(invalid="ignore"):
-        gaps = np.max([np.abs(a(logits[known]) - a(reference[known])).max(axis=1) for a in activations], axis=0)
+        gaps = np.max(
+            [np.abs(a(logits[known]) - a(reference[known])).max(axis=1) for a in activations],
+            axis=0,
+        )
     return np.where(np.isfinite(logits[known]).all(axis=1), gaps, np.inf)
 
 
@@ -106,7 +125,9 @@ class EngineChoice:
 
     def to_json(self) -> dict[str, Any]:
         """As `recipe.lock.json` keeps it."""
-        preparing, batch = ({n: round(s, 4) for n, s in times.items()} for times in (self.preparing, self.batch))
+        preparing, batch = (
+            {n: round(s, 4) for n, s in times.items()} for times in (self.preparing, self.batch)
+        )
         return {"engine": self.engine, "seconds_preparing": preparing, "seconds_a_batch": batch}
 
 
@@ -123,8 +144,8 @@ def fastest(
 ) -> EngineChoice:
     """Measure the engines that are installed on a batch of `pixels` and take the one that is done first.
 
-    `batches` are to be computed in all, by `networks` networks that each have to be made ready; they were trained in
-    batches of `batch_size`.
+    `batches` are to be computed in all, by `networks` networks that each have to be made ready;
+    they were trained in batches of `batch_size`.
     """
     sample = as_images(np.resize(pixels, (BATCH, *pixels.shape[1:])), device)
     precision = predicting_precisions(amp, pick_device(device))[0]
@@ -138,7 +159,8 @@ def fastest(
             engine = ENGINES.load(name)(load(), sample, precision, device)
             predictor = in_batches(engine, at_once(name, batch_size))
             predictor(sample)
-        except Exception:  # it cannot compute this network here: it is no candidate, and `ready` will say so if asked
+        # it cannot compute this network here: it is no candidate, and `ready` will say so if asked
+        except Exception:
             if name == DEFAULT:
                 raise
             continue

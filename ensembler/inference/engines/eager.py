@@ -27,7 +27,8 @@ def simplify(
 ) -> tuple[nn.Module, torch.dtype | None]:
     """The network with its batch norms folded, on its device, and what it has to be autocast to, if anything.
 
-    On a processor that computes in bfloat16 weights are kept in it: autocast would convert them for every batch.
+    On a processor that computes in bfloat16 weights are kept in it: autocast would convert them for
+    every batch.
     """
     dtype = autocast_type(amp, device)
     network = fold_batch_norms(network.eval()).to(device)
@@ -36,7 +37,9 @@ def simplify(
     reduced = _Reduced(copy.deepcopy(network), dtype)
     try:
         as_predictor(reduced, None, device)(sample)
-    except RuntimeError:  # a network of one's own that makes float32 tensors as it goes: autocast sees to those
+    except (
+        RuntimeError
+    ):  # a network of one's own that makes float32 tensors as it goes: autocast sees to those
         return network, dtype
     return reduced, None
 
@@ -47,7 +50,10 @@ def plain(network: nn.Module, device: str) -> Predictor:
 
 
 def plain_tf32(network: nn.Module, device: str) -> Predictor:
-    """The same by tensor cores on CUDA devices that have them for float32; elsewhere it is `plain`."""
+    """The same by tensor cores on CUDA devices that have them for float32.
+
+    Elsewhere it is `plain`.
+    """
     exact, on_device = plain(network, device), pick_device(device)
 
     def predict(images: Tensor) -> NDArray[np.float32]:
@@ -57,7 +63,9 @@ def plain_tf32(network: nn.Module, device: str) -> Predictor:
     return predict
 
 
-def as_predictor(network: Callable[[Tensor], Tensor], dtype: torch.dtype | None, device: torch.device) -> Predictor:
+def as_predictor(
+    network: Callable[[Tensor], Tensor], dtype: torch.dtype | None, device: torch.device
+) -> Predictor:
     """A network as a function from pixels to logits, under autocast to `dtype`."""
 
     @torch.inference_mode()
@@ -83,9 +91,10 @@ class _Reduced(nn.Module):
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """Fold batch norms into the convolutions before them, in place; what cannot be followed stays as it is.
+    """Fold batch norms into the convolutions before them, in place.
 
-    The modules are found by tracing the network, and called as before: only their weights change.
+    What cannot be followed stays as it is. The modules are found by tracing the network, and called
+    as before: only their weights change.
     """
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -93,7 +102,13 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         weight, bias = fuse_conv_bn_weights(
-            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            convolution.weight,
+            convolution.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
         )
         convolution.weight, convolution.bias = weight, bias
         parent, _, name = _names(network)[norm].rpartition(".")
@@ -108,22 +123,37 @@ def _names(network: nn.Module) -> dict[nn.Module, str]:
 def _pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     try:
         nodes = list(torch.fx.Tracer().trace(network).nodes)
-    except Exception:  # a network may do anything in its forward; one that cannot be traced is not folded
+    except (
+        Exception
+    ):  # a network may do anything in its forward; one that cannot be traced is not folded
         return []
     called = [node.target for node in nodes if node.op == "call_module"]
     used = [node.target for node in nodes if node.op == "get_attr"]
     modules, pairs = dict(network.named_modules(remove_duplicate=False)), []
     for node in nodes:
         before = node.args[0] if node.op == "call_module" and node.args else None
-        if not isinstance(before, torch.fx.Node) or before.op != "call_module" or len(before.users) > 1:
+        if (
+            not isinstance(before, torch.fx.Node)
+            or before.op != "call_module"
+            or len(before.users) > 1
+        ):
             continue
         first, second = modules[str(before.target)], modules[str(node.target)]
         # Exactly these classes: one that derives from them may do more than they do.
-        if type(first) is not nn.Conv2d or type(second) is not nn.BatchNorm2d or second.running_mean is None:
+        if (
+            type(first) is not nn.Conv2d
+            or type(second) is not nn.BatchNorm2d
+            or second.running_mean is None
+        ):
             continue
         once = called.count(before.target) == 1 and called.count(node.target) == 1
-        looked_at = any(str(name).startswith((f"{before.target}.", f"{node.target}.")) for name in used)
-        alone = sum(m is first for m in modules.values()) == 1 and sum(m is second for m in modules.values()) == 1
+        looked_at = any(
+            str(name).startswith((f"{before.target}.", f"{node.target}.")) for name in used
+        )
+        alone = (
+            sum(m is first for m in modules.values()) == 1
+            and sum(m is second for m in modules.values()) == 1
+        )
         if once and alone and not looked_at:
             pairs.append((first, second))
     return pairs

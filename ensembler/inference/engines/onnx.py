@@ -17,7 +17,10 @@ from ensembler.networks.devices import pick_device
 
 
 def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predictor:  # noqa: ARG001
-    """The network exported to ONNX; `amp` has no say, for ONNX Runtime computes in float32 on processors."""
+    """The network exported to ONNX.
+
+    `amp` has no say, for ONNX Runtime computes in float32 on processors.
+    """
     check_installed("onnx")
     if pick_device(device).type != "cpu":
         raise RequestError(f"engine onnx computes on the CPU, not on {device!r}; add --device cpu")
@@ -26,11 +29,15 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(_export(network.eval().cpu(), sample), options, ["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        _export(network.eval().cpu(), sample), options, ["CPUExecutionProvider"]
+    )
     name = session.get_inputs()[0].name
 
     def predict(images: Tensor) -> NDArray[np.float32]:
-        return np.asarray(session.run(None, {name: np.ascontiguousarray(images.numpy())})[0], np.float32)
+        return np.asarray(
+            session.run(None, {name: np.ascontiguousarray(images.numpy())})[0], np.float32
+        )
 
     return predict
 

@@ -20,8 +20,11 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
     """The network converted, with bfloat16 where `amp` allows and the processor has it."""
     check_installed("openvino")
     if pick_device(device).type != "cpu":
-        raise RequestError(f"engine openvino computes on the CPU, not on {device!r}; add --device cpu")
-    # Its converter reports every use to its makers where it finds this package; nothing is sent from here.
+        raise RequestError(
+            f"engine openvino computes on the CPU, not on {device!r}; add --device cpu"
+        )
+    # Its converter reports every use to its makers where it finds this package; nothing is sent
+    # from here.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
 
@@ -30,7 +33,10 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
         model = openvino.convert_model(network.eval().cpu(), example_input=sample[:2])
     model.reshape([-1, *sample.shape[1:]])
     precision = "bf16" if autocast_type(amp, torch.device("cpu")) == torch.bfloat16 else "f32"
-    hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    hints = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
     compiled = openvino.Core().compile_model(model, "CPU", hints)
 
     def predict(images: Tensor) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """torch.jit with oneDNN's fusion: on x86 a convolution and the activation or sum after it are computed in one go.
 
-torch calls its jit deprecated and points to torch.compile, which takes some seconds for a network where this takes a
-third of one, and is slower here. Where a later torch has no jit any more, `ready` says so and float32 computes.
+torch calls its jit deprecated and points to torch.compile, which takes some seconds for a network
+where this takes a third of one, and is slower here. Where a later torch has no jit any more,
+`ready` says so and float32 computes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
     """
     on_device = pick_device(device)
     if on_device.type != "cpu":
-        raise RequestError(f"engine traced computes on the CPU, not on {device!r}; add --device cpu")
+        raise RequestError(
+            f"engine traced computes on the CPU, not on {device!r}; add --device cpu"
+        )
     simple, dtype = simplify(network, sample, amp, on_device)
     if dtype is not None:  # it needs autocast, which a frozen graph does not have
         return as_predictor(simple, dtype, on_device)
@@ -53,10 +56,14 @@ def _fused(network: nn.Module, batch: Tensor) -> torch.jit.ScriptModule:
     jit: Any = torch.jit  # it has no types
     before = jit.onednn_fusion_enabled()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the deprecation, and of the tracer about shapes that are constant here
+        warnings.simplefilter(
+            "ignore"
+        )  # of the deprecation, and of the tracer about shapes that are constant here
         jit.enable_onednn_fusion(True)
         try:
-            traced: torch.jit.ScriptModule = jit.freeze(jit.trace(network.eval(), batch, check_trace=False))
+            traced: torch.jit.ScriptModule = jit.freeze(
+                jit.trace(network.eval(), batch, check_trace=False)
+            )
             for _ in range(_RUNS):
                 traced(batch)
         finally:

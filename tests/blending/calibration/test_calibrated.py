@@ -37,7 +37,10 @@ def test_vector_scaling_takes_out_the_bias_of_a_class():
 def test_no_calibration_makes_the_fitted_rows_worse(rows):
     stack, y = invented_pool(2, 40, 3, seed=rows)
     probs, y = stack[0][:rows], y[:rows]
-    assert score("log_loss", apply_vector(probs, fit_vector(probs, y)), y) <= score("log_loss", probs, y) + 1e-9
+    assert (
+        score("log_loss", apply_vector(probs, fit_vector(probs, y)), y)
+        <= score("log_loss", probs, y) + 1e-9
+    )
 
 
 def test_members_are_calibrated_before_they_are_blended():
@@ -49,7 +52,12 @@ def test_members_are_calibrated_before_they_are_blended():
 
 
 @pytest.mark.parametrize(
-    "estimator", ["gradient_boosting", "sklearn.ensemble:ExtraTreesClassifier", "sklearn.tree:DecisionTreeClassifier"]
+    "estimator",
+    [
+        "gradient_boosting",
+        "sklearn.ensemble:ExtraTreesClassifier",
+        "sklearn.tree:DecisionTreeClassifier",
+    ],
 )
 @pytest.mark.parametrize("after", ["temperature", "vector"])
 def test_what_follows_a_rich_method_does_not_sharpen_what_it_knows_by_heart(estimator, after):
@@ -59,7 +67,9 @@ def test_what_follows_a_rich_method_does_not_sharpen_what_it_knows_by_heart(esti
     for name in ("none", after):
         method = create_blend("stack", estimator=estimator)
         method = method if name == "none" else Calibrated(method, name)
-        scores[name] = score("log_loss", method.fit(stack[:, fit], y[fit]).predict_proba(stack[:, new]), y[new])
+        scores[name] = score(
+            "log_loss", method.fit(stack[:, fit], y[fit]).predict_proba(stack[:, new]), y[new]
+        )
     assert scores[after] < scores["none"] + 0.02
 
 
@@ -70,10 +80,14 @@ def test_biases_after_a_method_that_knows_its_rows_by_heart_do_something():
     fit, new = keep[:700], keep[700:]
     plain = create_blend("stack", estimator="sklearn.ensemble:ExtraTreesClassifier")
     decided = Calibrated(
-        create_blend("stack", estimator="sklearn.ensemble:ExtraTreesClassifier"), "biases", "none", "f1_macro"
+        create_blend("stack", estimator="sklearn.ensemble:ExtraTreesClassifier"),
+        "biases",
+        "none",
+        "f1_macro",
     )
     f1 = [
-        score("f1_macro", m.fit(stack[:, fit], y[fit]).predict_proba(stack[:, new]), y[new]) for m in (plain, decided)
+        score("f1_macro", m.fit(stack[:, fit], y[fit]).predict_proba(stack[:, new]), y[new])
+        for m in (plain, decided)
     ]
     assert np.ptp(decided.biases_) > 0.3
     assert f1[1] > f1[0] + 0.02

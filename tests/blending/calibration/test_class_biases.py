@@ -63,7 +63,11 @@ def test_auto_takes_biases_too():
     probs, y = unbalanced(1500, 2)
     other = unbalanced(1500, 2)[0] ** 0.7
     pool = Pool(
-        ("a", "b"), np.stack([probs, other / other.sum(1, keepdims=True)]), y, tuple("xyz"), np.arange(1500) % 5
+        ("a", "b"),
+        np.stack([probs, other / other.sum(1, keepdims=True)]),
+        y,
+        tuple("xyz"),
+        np.arange(1500) % 5,
     )
     result = make_blend(pool, BlendSpec(metric="balanced_accuracy", calibrate="biases"))
     assert result.details["chosen"].endswith("+ biases")

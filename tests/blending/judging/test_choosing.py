@@ -16,7 +16,10 @@ def equal_candidates(rows, rng, shared=0.8):
     """Decisions of candidates that are equally good and err mostly together: choosing one can only be luck."""
     y = rng.integers(0, 2, rows)
     common = rng.random(rows) < 0.3
-    wrong = [np.where(rng.random(rows) < shared, common, rng.random(rows) < 0.3) for _ in range(N_CANDIDATES)]
+    wrong = [
+        np.where(rng.random(rows) < shared, common, rng.random(rows) < 0.3)
+        for _ in range(N_CANDIDATES)
+    ]
     return [np.eye(2)[np.where(w, 1 - y, y)] * 0.8 + 0.1 for w in wrong], y
 
 
@@ -35,7 +38,9 @@ def test_the_correction_is_what_choosing_flatters_by(metric):
     assert np.mean(flattered) - np.mean(taken_off) == pytest.approx(0, abs=0.015)
 
 
-@pytest.mark.parametrize("metric", ["f1_macro", "balanced_accuracy", "roc_auc_ovr", "cohen_kappa", "top_3_accuracy"])
+@pytest.mark.parametrize(
+    "metric", ["f1_macro", "balanced_accuracy", "roc_auc_ovr", "cohen_kappa", "top_3_accuracy"]
+)
 def test_metrics_that_are_no_mean_have_the_noise_rule_and_a_correction(metric):
     rng = np.random.default_rng(1)
     stack, y = invented_pool(1, 80, 4, seed=1)
@@ -64,7 +69,10 @@ def test_few_groups_are_drawn_whole_and_the_correction_stays_a_small_part_of_the
 @pytest.mark.parametrize("metric", ["log_loss", "f1_macro"])
 def test_score_gain_and_best_member_add_up(metric):
     stack, y = invented_pool(5, 150, 3, seed=2, strength=0.8)
-    result = make_blend(Pool(tuple("abcde"), stack, y, ("x", "y", "z"), np.arange(150) % 5), BlendSpec(metric=metric))
+    result = make_blend(
+        Pool(tuple("abcde"), stack, y, ("x", "y", "z"), np.arange(150) % 5),
+        BlendSpec(metric=metric),
+    )
     sign = 1 if metric == "f1_macro" else -1
     best = next(m["solo"] for m in result.details["members"] if m["member"] == result.gain["over"])
     gain = sign * (result.scores["cross_fitted"][metric] - best)
@@ -74,7 +82,9 @@ def test_score_gain_and_best_member_add_up(metric):
 def test_what_is_taken_off_for_choosing_makes_no_equal_prediction_worse_beyond_noise():
     from ensembler.blending.judging.gain import Gain
 
-    same = Gain("greedy", "log_loss", value=0.0002, low=-0.0004, high=0.0008, standard_error=0.0003).less(0.018)
+    same = Gain(
+        "greedy", "log_loss", value=0.0002, low=-0.0004, high=0.0008, standard_error=0.0003
+    ).less(0.018)
     assert same.value == pytest.approx(-0.0178)
     assert same.low < 0 < same.high
     assert not same.beyond_noise

@@ -44,7 +44,10 @@ def test_one_comparison_agrees_with_the_paired_gain_of_a_blend(y):
 
 
 def test_many_comparisons_hold_together_where_each_by_itself_would_cry_wolf(y):
-    """Of 30 predictions as good as the first, one by itself often looks better or worse; together hardly ever."""
+    """Of 30 predictions as good as the first, one by itself often looks better or worse.
+
+    Together hardly ever.
+    """
     alone = together = 0
     for trial in range(20):
         stacks = [predictions(y, 1.0, 100 * trial + seed)[None] for seed in range(31)]
@@ -60,7 +63,8 @@ def test_whole_groups_are_drawn(y):
     per_group = np.random.default_rng(1).normal(size=40)[groups]
     first, second = predictions(y, 1.0, 0), predictions(y, 1.0 + 0.5 * per_group, 0)
     by_row, by_group = (
-        compare_with_first("log_loss", [first[None], second[None]], y, g)[0].standard_error for g in (None, groups)
+        compare_with_first("log_loss", [first[None], second[None]], y, g)[0].standard_error
+        for g in (None, groups)
     )
     assert by_group > 1.5 * by_row
 

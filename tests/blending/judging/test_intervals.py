@@ -6,7 +6,13 @@ from scipy import stats
 
 from ensembler.blending.judging.comparison import compare_with_first
 from ensembler.blending.judging.gain import paired_gain, row_losses
-from ensembler.blending.judging.intervals import Units, joint_quantile, of_draws, of_means, t_quantile
+from ensembler.blending.judging.intervals import (
+    Units,
+    joint_quantile,
+    of_draws,
+    of_means,
+    t_quantile,
+)
 from ensembler.metrics import score
 
 
@@ -38,7 +44,9 @@ def test_groups_of_unequal_size_leave_fewer_degrees_of_freedom():
 def test_a_bootstrap_agrees_with_the_formula():
     values, groups = np.random.default_rng(0).normal(size=(2, 80)), np.repeat(np.arange(8), 10)
     units = Units.of(80, groups)
-    draws = np.array([values[:, rows].mean(axis=1) for rows in units.drawn(np.random.default_rng(1), 4000)])
+    draws = np.array(
+        [values[:, rows].mean(axis=1) for rows in units.drawn(np.random.default_rng(1), 4000)]
+    )
     by_draws, by_formula = of_draws(draws, units), of_means(values, units)
     assert np.allclose(by_draws.errors, by_formula.errors, rtol=0.05)
     assert np.allclose(by_draws.correlation, by_formula.correlation, atol=0.05)
@@ -56,7 +64,9 @@ def test_the_joint_quantile_is_wider_and_that_of_one_when_all_are_one():
 def test_top_k_accuracy_is_a_mean_over_rows(k):
     rng = np.random.default_rng(0)
     probs, y = rng.dirichlet(np.ones(4), 200), rng.integers(0, 4, 200)
-    assert 1 - row_losses(f"top_{k}_accuracy", probs, y).mean() == pytest.approx(score(f"top_{k}_accuracy", probs, y))
+    assert 1 - row_losses(f"top_{k}_accuracy", probs, y).mean() == pytest.approx(
+        score(f"top_{k}_accuracy", probs, y)
+    )
 
 
 def test_one_group_alone_says_nothing():
@@ -74,11 +84,17 @@ def test_an_interval_over_few_groups_holds_the_truth_in_95_of_100_samples(count,
     rng = np.random.default_rng(count)
     held = 0
     for _ in range(600):
-        of_each = np.full(count, 20) if sizes == "equal" else np.maximum(2, rng.poisson(20, count) * np.arange(count))
+        of_each = (
+            np.full(count, 20)
+            if sizes == "equal"
+            else np.maximum(2, rng.poisson(20, count) * np.arange(count))
+        )
         groups = np.repeat(np.arange(count), of_each)
         losses = rng.normal(0, 0.14, count)[groups] + rng.normal(0, 0.2, len(groups))
         y = np.zeros(len(groups), np.int64)
-        gain = paired_gain("log_loss", with_losses(2 - losses), "other", with_losses(2 + losses), y, groups)
+        gain = paired_gain(
+            "log_loss", with_losses(2 - losses), "other", with_losses(2 + losses), y, groups
+        )
         held += gain.low <= 0 <= gain.high
     assert 0.925 <= held / 600 <= 0.975
 
@@ -91,7 +107,9 @@ def test_an_interval_over_few_seeds_holds_the_truth_as_often_as_it_says(n_seeds,
     for seed in range(300):
         losses = rng.normal(3, 0.3, (variants, 1, 200)) + rng.normal(0, 0.1, (variants, n_seeds, 1))
         losses += rng.normal(0, 0.3, (variants, n_seeds, 200))
-        found = compare_with_first("log_loss", list(with_losses(losses)), np.zeros(200, np.int64), seed=seed)
+        found = compare_with_first(
+            "log_loss", list(with_losses(losses)), np.zeros(200, np.int64), seed=seed
+        )
         alone += found[0].low <= 0 <= found[0].high
         jointly += all(d.joint_low <= 0 <= d.joint_high for d in found)
     assert alone / 300 >= 0.92

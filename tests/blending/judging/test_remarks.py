@@ -16,10 +16,15 @@ def pool(classes=("a", "b", "c"), groups=None, rows=200):
 
 
 def codes(p, **spec):
-    return {w["code"]: w["message"] for w in make_blend(p, BlendSpec(**{"method": "soft", **spec})).warnings}
+    return {
+        w["code"]: w["message"]
+        for w in make_blend(p, BlendSpec(**{"method": "soft", **spec})).warnings
+    }
 
 
-@pytest.mark.parametrize(("n_groups", "warned"), [(5, True), (19, True), (20, False), (None, False)])
+@pytest.mark.parametrize(
+    ("n_groups", "warned"), [(5, True), (19, True), (20, False), (None, False)]
+)
 def test_fewer_than_twenty_groups_are_few(n_groups, warned):
     groups = None if n_groups is None else np.arange(200) % n_groups
     assert ("few_groups" in codes(pool(groups=groups))) == warned
@@ -35,7 +40,13 @@ def test_a_class_without_a_row_is_named():
 def test_a_label_that_no_row_has_is_named():
     rng = np.random.default_rng(0)
     y = np.stack([rng.integers(0, 2, 100), np.zeros(100, int)], axis=1)
-    p = Pool(("x",), rng.uniform(0.1, 0.9, (1, 100, 2)).astype(np.float32), y, ("fog", "sun"), np.arange(100) % 5)
+    p = Pool(
+        ("x",),
+        rng.uniform(0.1, 0.9, (1, 100, 2)).astype(np.float32),
+        y,
+        ("fog", "sun"),
+        np.arange(100) % 5,
+    )
     assert "the label sun:" in codes(p)["absent_class"]
     assert "few_groups" not in codes(p)
 

@@ -33,7 +33,9 @@ class TestSoftVote(BlendContract):
 
         rng = np.random.default_rng(0)
         x, y = rng.normal(size=(60, 3)), np.arange(60) % 3
-        voting = VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())], voting="soft").fit(x, y)
+        voting = VotingClassifier(
+            [("a", LogisticRegression()), ("b", GaussianNB())], voting="soft"
+        ).fit(x, y)
         stack = np.stack([model.predict_proba(x) for model in voting.estimators_])
         assert np.allclose(method.fit(stack, y).predict_proba(stack), voting.predict_proba(x))
 
@@ -74,7 +76,9 @@ class TestPowerMean(BlendContract):
         stack, y = invented_pool()
         for power, other in ((1.0, "soft"), (1e-4, "geometric")):
             got = create_blend("power", power=power).fit(stack, y).predict_proba(stack)
-            assert np.allclose(got, create_blend(other).fit(stack, y).predict_proba(stack), atol=1e-3)
+            assert np.allclose(
+                got, create_blend(other).fit(stack, y).predict_proba(stack), atol=1e-3
+            )
 
 
 class TestMedian(BlendContract):
@@ -103,9 +107,13 @@ class TestRankMean(BlendContract):
         stack, y = invented_pool(5, 700, classes, seed=classes, strength=0.6)
         mean_ranks = np.mean([rankdata(probs, axis=0) for probs in stack], axis=0)
         kept = np.asarray(self.fit(method, stack, y), np.float32)  # as the store keeps it
-        assert score("roc_auc_ovr", kept, y) == pytest.approx(score("roc_auc_ovr", mean_ranks, y), abs=1e-12)
+        assert score("roc_auc_ovr", kept, y) == pytest.approx(
+            score("roc_auc_ovr", mean_ranks, y), abs=1e-12
+        )
         for c in range(classes):
-            assert np.array_equal(rankdata(kept[:, c]), rankdata(mean_ranks[:, c].astype(np.float32)))
+            assert np.array_equal(
+                rankdata(kept[:, c]), rankdata(mean_ranks[:, c].astype(np.float32))
+            )
 
     def test_the_decided_class_is_the_one_of_the_largest_mean_rank(self, method):
         stack, y = invented_pool(5, 300, 4)
@@ -143,7 +151,9 @@ class TestSimplexWeights(BlendContract):
 
     @pytest.mark.parametrize("seed", range(5))
     @pytest.mark.parametrize("shape", [(3, 200, 3), (8, 60, 4), (15, 2000, 2)])
-    def test_it_is_the_optimum_of_a_slow_general_solver_and_its_gap_bounds_the_excess(self, seed, shape):
+    def test_it_is_the_optimum_of_a_slow_general_solver_and_its_gap_bounds_the_excess(
+        self, seed, shape
+    ):
         stack, y = invented_pool(*shape, seed=seed)
         q = true_class_column(stack, y).astype(float)
         fitted = SimplexWeights(tolerance=1e-7).fit(stack, y)
@@ -190,7 +200,11 @@ def full_search(stack, y, metric, rounds):
     for step in range(1, rounds + 1):
         values = []
         for probs in stack:
-            mean = (total + np.clip(probs, 1e-7, None)) / step if metric == "log_loss" else total + probs
+            mean = (
+                (total + np.clip(probs, 1e-7, None)) / step
+                if metric == "log_loss"
+                else total + probs
+            )
             if metric != "log_loss":
                 mean = mean / mean.sum(axis=1, keepdims=True)
             values.append(sign * score(metric, mean, y))
@@ -210,12 +224,16 @@ class TestGreedySelection(BlendContract):
     def method(self):
         return create_blend("greedy", rounds=20)
 
-    @pytest.mark.parametrize("metric", ["log_loss", "accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa"])
+    @pytest.mark.parametrize(
+        "metric", ["log_loss", "accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa"]
+    )
     @pytest.mark.parametrize("shape", [(5, 300, 3), (12, 83, 4), (3, 40, 2)])
     def test_its_picks_are_those_of_the_full_search(self, metric, shape):
         stack, y = invented_pool(*shape, seed=sum(shape))
         fitted = GreedySelection(metric=metric, rounds=25).fit(stack.astype(np.float64), y)
-        assert [pick.member for pick in fitted.picks_] == full_search(stack.astype(np.float64), y, metric, 25)
+        assert [pick.member for pick in fitted.picks_] == full_search(
+            stack.astype(np.float64), y, metric, 25
+        )
 
     def test_max_members_bounds_how_many_are_used(self):
         stack, y = invented_pool(8)
@@ -262,7 +280,9 @@ class TestLogLinearPool(BlendContract):
             penalty = 1e-3 * (((w - 1 / members) ** 2 * scale2).sum() + (b**2).sum()) / 2
             return -np.log(p[np.arange(len(y)), y]).mean() + penalty
 
-        generic = minimize(objective, np.zeros(members + classes), method="BFGS", options={"gtol": 1e-7})
+        generic = minimize(
+            objective, np.zeros(members + classes), method="BFGS", options={"gtol": 1e-7}
+        )
         assert objective(np.concatenate([fitted.weights_, fitted.bias_])) <= generic.fun + 1e-5
 
     def test_logits_as_they_are_give_the_same_as_their_probabilities(self):
@@ -299,8 +319,12 @@ class TestLogLinearPool(BlendContract):
         mixed = np.concatenate([logits, size * noise]).astype(np.float32)
         for given in (np.concatenate([logits, noise]) * size, mixed):
             fitted = LogLinearPool(inputs="logits").fit(given, y)
-            expected = score("log_loss", as_probs.predict_proba(np.concatenate([stack, softmax(noise)])), y)
-            assert score("log_loss", fitted.predict_proba(given), y) == pytest.approx(expected, abs=0.01)
+            expected = score(
+                "log_loss", as_probs.predict_proba(np.concatenate([stack, softmax(noise)])), y
+            )
+            assert score("log_loss", fitted.predict_proba(given), y) == pytest.approx(
+                expected, abs=0.01
+            )
             assert fitted.converged_
 
     def test_a_search_that_ends_early_is_not_called_converged(self, monkeypatch):
@@ -312,7 +336,9 @@ class TestLogLinearPool(BlendContract):
     def test_an_endless_ridge_is_the_geometric_mean(self):
         stack, y = invented_pool()
         got = LogLinearPool(ridge=1e6).fit(stack, y).predict_proba(stack)
-        assert np.allclose(got, create_blend("geometric").fit(stack, y).predict_proba(stack), atol=1e-3)
+        assert np.allclose(
+            got, create_blend("geometric").fit(stack, y).predict_proba(stack), atol=1e-3
+        )
 
 
 class TestShrunkStack(BlendContract):
@@ -331,7 +357,14 @@ class TestShrunkStack(BlendContract):
     def test_it_takes_a_classifier_of_scikit_learn(self):
         stack, y = invented_pool(rows=120)
         place = "sklearn.linear_model:LogisticRegression"
-        assert score("accuracy", create_blend("stack", estimator=place).fit(stack, y).predict_proba(stack), y) > 0.6
+        assert (
+            score(
+                "accuracy",
+                create_blend("stack", estimator=place).fit(stack, y).predict_proba(stack),
+                y,
+            )
+            > 0.6
+        )
         with pytest.raises(RequestError, match="no fit and predict_proba"):
             create_blend("stack", estimator=object()).fit(stack, y)
 
@@ -361,7 +394,9 @@ class TestShrunkStack(BlendContract):
 
     def test_a_class_that_no_fitted_row_has_gets_no_probability(self):
         stack, y = invented_pool(rows=120)
-        method = create_blend("stack", estimator="sklearn.naive_bayes:GaussianNB").fit(stack[:, y < 2], y[y < 2])
+        method = create_blend("stack", estimator="sklearn.naive_bayes:GaussianNB").fit(
+            stack[:, y < 2], y[y < 2]
+        )
         assert method.predict_proba(stack)[:, 2].max() == 0
 
 
@@ -431,12 +466,18 @@ def test_every_method_of_the_catalogue_loads_and_names_unknown_options():
 
 def test_a_fresh_process_finds_the_same_bits():
     stack, y = invented_pool()
-    found = [create_blend(name).fit(stack, y).predict_proba(stack).sum(axis=0).tolist() for name in ("greedy", "stack")]
+    found = [
+        create_blend(name).fit(stack, y).predict_proba(stack).sum(axis=0).tolist()
+        for name in ("greedy", "stack")
+    ]
     script = (
         "from ensembler.blending import create_blend\n"
         "from ensembler.blending.testing import invented_pool\n"
         "stack, y = invented_pool()\n"
-        "print([create_blend(n).fit(stack, y).predict_proba(stack).sum(axis=0).tolist() for n in ('greedy', 'stack')])"
+        "print([create_blend(n).fit(stack, y).predict_proba(stack).sum(axis=0).tolist() for n in "
+        "('greedy', 'stack')])"
     )
-    fresh = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    fresh = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
     assert fresh.strip() == str(found)
