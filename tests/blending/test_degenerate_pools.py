@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from ensembler.blending import Pool, create_blend, make
+from ensembler.blending import Pool, create_blend, make_blend
+from ensembler.blending import single_label as make
 from ensembler.blending.calibration.calibrated import Calibrated
 from ensembler.blending.calibration.label_thresholds import fit_thresholds
 from ensembler.blending.methods.simplex import log_loss_optimum
@@ -162,7 +163,7 @@ def test_no_extra_takes_the_blend_with_it(extra, monkeypatch):
         return real(*arguments, **options) if options.get("seconds") == 0 else fail()
 
     monkeypatch.setattr(make, extra, fails_unless_quick)
-    result = make.make_blend(pool_of(*invented_pool()), BlendSpec(), explain=True)
+    result = make_blend(pool_of(*invented_pool()), BlendSpec(), explain=True)
     said = [w["message"] for w in result.warnings if w["code"] == "left_out_after_failure"]
     assert len(said) == 1
     assert "7-th leading minor" in said[0]
@@ -171,7 +172,7 @@ def test_no_extra_takes_the_blend_with_it(extra, monkeypatch):
 
 def test_auto_does_without_a_candidate_that_fails(monkeypatch):
     monkeypatch.setattr("ensembler.blending.methods.simplex.SimplexWeights.fit", fail)
-    result = make.make_blend(pool_of(*invented_pool()), BlendSpec())
+    result = make_blend(pool_of(*invented_pool()), BlendSpec())
     assert not any(label.startswith("simplex") for label in result.details["candidates"])
     codes = [w["code"] for w in result.warnings]
     assert codes.count("left_out_after_failure") == 2
