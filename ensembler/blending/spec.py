@@ -7,7 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-DECISION_METRICS = ("f1_macro", "balanced_accuracy", "accuracy", "cohen_kappa")
+DECISION_METRICS = (
+    "f1_macro",
+    "balanced_accuracy",
+    "accuracy",
+    "quadratic_kappa",
+    "unweighted_kappa",
+)
 LABEL_SET_DECISIONS = (
     "f1_macro",
     "f1_micro",
@@ -41,7 +47,7 @@ class BlendSpec(BaseModel):
         "none",
         description="What follows the blend: a temperature, a scale and a bias for each class, or "
         "biases that move the "
-        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, cohen_kappa). Of a "
+        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, quadratic_kappa, unweighted_kappa). Of a "
         "multi-label target a "
         "scale and biases that all labels share, or a threshold for each label.",
     )

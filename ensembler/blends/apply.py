@@ -14,6 +14,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.blends.composed import COMPOSED
 from ensembler.blends.pool import BLEND_PREFIX, read_pool
 from ensembler.errors import RequestError, StoreError
+from ensembler.metrics.renamed import with_names_of_today
 from ensembler.own_code import own_values
 from ensembler.predictions.blends import BlendRecord
 from ensembler.predictions.composed import compose_probs
@@ -60,6 +61,11 @@ def _tasks(store: RunStore, record: BlendRecord) -> dict[str, str]:
     return tasks
 
 
+def _recorded_spec(record: BlendRecord) -> BlendSpec:
+    recorded = (record.model_extra or {}).get("spec") or {"method": record.method}
+    return BlendSpec.model_validate(with_names_of_today(recorded))
+
+
 def apply_blend(
     store: RunStore, name: str, test: NewProbs, code: Collection[str] = ()
 ) -> NDArray[np.float32]:
@@ -77,7 +83,7 @@ def apply_blend(
             store, {task: apply_blend(store, inner, test, code) for task, inner in tasks.items()}
         )
     extra = record.model_extra or {}
-    spec = BlendSpec.model_validate(extra.get("spec") or {"method": record.method})
+    spec = _recorded_spec(record)
     strange = [place for place in own_values(spec.options) if place not in code]
     if strange:
         raise RequestError(

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.pool import BLEND_PREFIX
 from ensembler.errors import RequestError, UnknownNameError, nearest
+from ensembler.metrics.renamed import with_names_of_today
 from ensembler.own_code import is_own
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.document import parse_value
@@ -50,7 +51,8 @@ def blend_spec(
     there.
     """
     recipe = store.lock.get("recipe")
-    base = dict((recipe.get("blend") if isinstance(recipe, dict) else None) or {})
+    recorded = recipe.get("blend") if isinstance(recipe, dict) else None
+    base = with_names_of_today(recorded or {})
     if method is not None or weights is not None:
         # Another method than the recipe's: only what every method has is kept of its options.
         base = {key: base[key] for key in ("metric", "merge") if key in base}

@@ -35,14 +35,28 @@ def f1_macro(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
     return float((2 * np.diag(confusion)[present] / either[present]).mean())
 
 
-def cohen_kappa(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
-    """Agreement beyond chance with quadratic weights, for ordered classes (Cohen, 1968).
+def quadratic_kappa(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
+    """Agreement beyond chance, an error weighed by the squared distance of its classes.
 
-    NaN for a single class.
+    For classes whose order means something (Cohen, 1968). NaN when one class alone occurs in `y`
+    and among the predictions.
     """
-    confusion = confusion_matrix(probs, y).astype(np.float64)
-    index = np.arange(len(confusion))
-    weights = (index[:, None] - index[None, :]) ** 2
+    index = np.arange(probs.shape[1])
+    return _kappa(confusion_matrix(probs, y), (index[:, None] - index[None, :]) ** 2)
+
+
+def unweighted_kappa(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
+    """Agreement beyond chance, every error weighing the same (Cohen, 1960).
+
+    NaN when one class alone occurs in `y` and among the predictions.
+    """
+    return _kappa(confusion_matrix(probs, y), 1 - np.eye(probs.shape[1], dtype=np.int64))
+
+
+def _kappa(confusion: NDArray[np.int64], weights: NDArray[np.int64]) -> float:
+    """Kappa of counts `[true class, predicted class]` with the weight of each error."""
     expected = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / confusion.sum()
     by_chance = (weights * expected).sum()
-    return float("nan") if by_chance == 0 else float(1 - (weights * confusion).sum() / by_chance)
+    if by_chance == 0:
+        return float("nan")
+    return float(1 - (weights * confusion).sum() / by_chance)

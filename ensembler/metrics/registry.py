@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ensembler.errors import UnknownNameError
 from ensembler.metrics import calibration, labels, multi_label, ranking
 from ensembler.metrics.probabilities import brier_score, log_loss
+from ensembler.metrics.renamed import refuse_renamed
 
 Metric = Callable[[NDArray[np.floating], NDArray[np.integer]], float]
 
@@ -33,7 +34,8 @@ METRICS: dict[str, MetricEntry] = {
     "f1_macro": MetricEntry(labels.f1_macro, True),
     "log_loss": MetricEntry(log_loss, False),
     "roc_auc_ovr": MetricEntry(ranking.roc_auc_ovr, True),
-    "cohen_kappa": MetricEntry(labels.cohen_kappa, True),
+    "quadratic_kappa": MetricEntry(labels.quadratic_kappa, True),
+    "unweighted_kappa": MetricEntry(labels.unweighted_kappa, True),
     "top_3_accuracy": MetricEntry(partial(ranking.top_k_accuracy, k=3), True),
     "top_5_accuracy": MetricEntry(partial(ranking.top_k_accuracy, k=5), True),
     "ece": MetricEntry(calibration.expected_calibration_error, False),
@@ -77,7 +79,9 @@ def check_metric(name: str, *, several: bool | None = None) -> MetricEntry:
     """Return the metric called `name`, or raise UnknownNameError with the nearest names.
 
     `several` asks for one of samples with several labels at once (True), or with one (False).
+    A name that a metric had before is a RequestError that says which it has now.
     """
+    refuse_renamed(name)
     if several is not False and name in MULTI_LABEL_METRICS and (several or name not in METRICS):
         return MULTI_LABEL_METRICS[name]
     if not several and name in METRICS:

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ensembler.errors import RecipeError, RequestError, nearest
+from ensembler.metrics.renamed import with_names_of_today
 from ensembler.networks.sources import FOLDER, source_of_backbone
 from ensembler.predictions.store import check_name
 from ensembler.recipe.document import MAX_DEPTH, Document, Place, parse_value, read_document
@@ -68,6 +69,21 @@ class Recipe:
             "name": path.stem if path.name != "recipe.yaml" else path.resolve().parent.name,
             **document.content,
         }
+        return cls(_validate(content, document), path)
+
+    @classmethod
+    def load_recorded(cls, path: Path) -> Recipe:
+        """Read the resolved recipe that a run keeps, which may hold names that have changed since."""
+        document = read_document(path)
+        content = dict(document.content)
+        if isinstance(content.get("blend"), dict):
+            content["blend"] = with_names_of_today(content["blend"])
+        members = content.get("members")
+        if isinstance(members, dict):
+            content["members"] = {
+                name: with_names_of_today(member) if isinstance(member, dict) else member
+                for name, member in members.items()
+            }
         return cls(_validate(content, document), path)
 
     @classmethod

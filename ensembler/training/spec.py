@@ -23,6 +23,7 @@ from pydantic import (
 from ensembler.data.spec import AugmentSpec
 from ensembler.errors import nearest
 from ensembler.metrics import check_metric
+from ensembler.metrics.renamed import first_name
 from ensembler.networks.spec import NetworkSpec
 
 Sampler = Literal["none", "balanced", "up", "down", "sqrt", "effective", "weights"]
@@ -296,6 +297,8 @@ class MemberSpec(TrainingSpec):
             options["choose"] = "best"
         if not self.chooses or self.choose_by == "log_loss":
             del options["choose_by"]
+        else:
+            options["choose_by"] = first_name(self.choose_by)
         if not self.chooses or self.val_interval in (None, 1):
             del options["val_interval"]
         return options

@@ -497,7 +497,7 @@ def workspace_of_run(
     """The workspace of an existing run, from the resolved recipe it keeps."""
     check_run_is_trainable(store)
     read_samples_csv(store.samples_path)
-    recipe = Recipe.load(store.recipe_path)
+    recipe = Recipe.load_recorded(store.recipe_path)
     # The folder of a run is no place to import from: it may have come from somebody else.
     introduce_code(code_named_by(recipe.spec), progress or Progress(), [Path.cwd()])
     spec = recipe.spec.model_copy(update={"name": store.name})

@@ -183,7 +183,7 @@ def test_a_label_that_no_row_has_keeps_its_threshold():
 
 def test_a_metric_of_one_label_is_refused(pool):
     with pytest.raises(UnknownNameError, match="several labels at once"):
-        make_blend(pool, BlendSpec(method="soft", metric="cohen_kappa"))
+        make_blend(pool, BlendSpec(method="soft", metric="quadratic_kappa"))
 
 
 def test_equal_seeds_give_equal_blends(pool):

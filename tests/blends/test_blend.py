@@ -146,6 +146,18 @@ def test_new_samples_are_predicted_by_the_candidate_that_auto_took_then(fake_run
     assert np.allclose(apply_blend(run, "auto", test), hurried.result.test, atol=1e-6)
 
 
+def test_a_blend_recorded_with_the_old_name_of_a_metric_predicts_new_samples(fake_run):
+    made = blend_run(fake_run, BlendSpec(method="greedy", metric="quadratic_kappa"))
+    path = fake_run.blend_folder("greedy") / "blend.json"
+    record = read_json(path)
+    record["spec"]["metric"] = "cohen_kappa"
+    write_json(path, record)
+    run = RunStore(fake_run.folder)
+    classes = run.classes("label")
+    test = {(name, "label"): run.member(name).test(classes) for name in ("a", "b")}
+    assert np.allclose(apply_blend(run, "greedy", test), made.result.test, atol=1e-6)
+
+
 def test_rows_that_a_member_lacks_are_left_out_of_mapped_pools_too(fake_run, monkeypatch):
 
     oof = np.array(fake_run.member("a").oof_logits)

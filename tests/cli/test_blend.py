@@ -108,13 +108,22 @@ def test_a_blend_that_is_worse_than_a_member_is_called_worse(ens_here, run):
 
 
 def test_remarks_reach_the_user_and_the_json(ens_here, run):
-    done = ens_here("blend", "fake", "--method", "rank", "--metric", "cohen_kappa", "--json")
+    done = ens_here("blend", "fake", "--method", "rank", "--metric", "quadratic_kappa", "--json")
     codes = {w["code"] for w in json.loads(done.stdout)["warnings"]}
     assert codes >= {"not_probabilities", "ordered_classes"}
     assert (
-        "squared distance of the classes"
-        in ens_here("evaluate", "fake", "--metrics", "cohen_kappa").stdout
+        "squared distance of its classes"
+        in ens_here("evaluate", "fake", "--metrics", "quadratic_kappa").stdout
     )
+
+
+@pytest.mark.parametrize(
+    "command", [("blend", "fake", "--metric"), ("evaluate", "fake", "--metrics")]
+)
+def test_the_old_name_of_the_kappas_is_refused_with_both_new_ones(ens_here, run, command):
+    said = ens_here(*command, "cohen_kappa", expect=2).stderr
+    assert "quadratic_kappa" in said
+    assert "unweighted_kappa" in said
 
 
 def test_weights_whose_sum_is_no_number_are_refused(ens_here, fake_run):

@@ -20,7 +20,10 @@ REFERENCES = {
     "balanced_accuracy": lambda p, y: reference.balanced_accuracy_score(y, p.argmax(1)),
     "f1_macro": lambda p, y: reference.f1_score(y, p.argmax(1), average="macro"),
     "log_loss": lambda p, y: reference.log_loss(y, p, labels=range(p.shape[1])),
-    "cohen_kappa": lambda p, y: reference.cohen_kappa_score(y, p.argmax(1), weights="quadratic"),
+    "quadratic_kappa": lambda p, y: reference.cohen_kappa_score(
+        y, p.argmax(1), weights="quadratic"
+    ),
+    "unweighted_kappa": lambda p, y: reference.cohen_kappa_score(y, p.argmax(1)),
     "top_3_accuracy": lambda p, y: (
         reference.top_k_accuracy_score(y, p, k=3, labels=range(p.shape[1]))
         if p.shape[1] > 3

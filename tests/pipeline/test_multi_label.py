@@ -215,7 +215,7 @@ def test_members_are_compared_by_samples(run):
     assert {name for name, _ in gains.rows} >= {"tags", "both", "blend auto"}
     assert gains.n == len(run.labels("oof", "tags"))
     with pytest.raises(RequestError, match="metric of several labels at once"):
-        evaluate(run.store, target="tags", metrics=["cohen_kappa"])
+        evaluate(run.store, target="tags", metrics=["quadratic_kappa"])
 
 
 def test_the_audit_counts_labels(finished):

@@ -181,16 +181,17 @@ def test_a_metric_that_chooses_epochs_fits_the_target(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text(
         "data: {source: x.csv, targets: {label: {multi_label: ' '}}}\n"
-        "members: {a: {backbone: resnet18, choose: best, choose_by: cohen_kappa}}\n"
+        "members: {a: {backbone: resnet18, choose: best, choose_by: quadratic_kappa}}\n"
     )
     with pytest.raises(
-        RecipeError, match=r"members\.a: choose_by: cohen_kappa is no score of 'label'"
+        RecipeError, match=r"members\.a: choose_by: quadratic_kappa is no score of 'label'"
     ):
         Recipe.load(path)
 
 
 @pytest.mark.parametrize(
-    ("target", "metric"), [("{label: {multi_label: ' '}}", "cohen_kappa"), ("label", "f1_samples")]
+    ("target", "metric"),
+    [("{label: {multi_label: ' '}}", "quadratic_kappa"), ("label", "f1_samples")],
 )
 def test_a_metric_of_another_kind_of_target_is_refused_in_the_recipe(tmp_path, target, metric):
     path = tmp_path / "r.yaml"

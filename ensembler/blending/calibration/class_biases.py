@@ -23,8 +23,8 @@ def fit_class_biases(probs: Probs, y: Targets, metric: str) -> NDArray[np.float6
 
     Never worse than none. Class by class: as its bias grows, rows go over to it one by one, so a
     sort gives the confusion matrix at every value. `metric` is accuracy, balanced_accuracy,
-    f1_macro or cohen_kappa. A class without a row is left out of the comparison, which would only
-    push it down, and keeps a bias of zero, the mean of the others.
+    f1_macro, quadratic_kappa or unweighted_kappa. A class without a row is left out of the
+    comparison, which would only push it down, and keeps a bias of zero, the mean of the others.
     """
     logs = np.log(np.clip(probs, _FLOOR, None, dtype=np.float64))
     counts = np.bincount(y, minlength=logs.shape[1])

@@ -39,14 +39,13 @@ def few_groups(n_groups: int | None) -> Finding | None:
 
 
 def ordered_classes(metric: str, classes: tuple[str, ...]) -> Finding | None:
-    """The note that `cohen_kappa` takes the order of classes seriously, where their names do not tell an order."""
-    if metric != "cohen_kappa" or len(classes) < 3 or all(_is_number(name) for name in classes):
+    """The note that `quadratic_kappa` weighs errors by the order of classes, where names tell no order."""
+    if metric != "quadratic_kappa" or len(classes) < 3 or all(_is_number(name) for name in classes):
         return None
     return Finding(
         "ordered_classes",
         None,
-        "cohen_kappa is the quadratic kappa: an error counts by the squared distance of the "
-        "classes in this order: "
+        "quadratic_kappa weighs an error by the squared distance of its classes in this order: "
         f"{_listed(classes)}. Name classes so that they sort as they are ordered (0_low, 1_medium, "
         "2_high)",
     )

@@ -33,23 +33,32 @@ def _f1_macro(confusions: Confusions) -> NDArray[np.float64]:
     return f1.sum(axis=1) / (either > 0).sum(axis=1)
 
 
-def _cohen_kappa(confusions: Confusions) -> NDArray[np.float64]:
+def _quadratic_kappa(confusions: Confusions) -> NDArray[np.float64]:
     index = np.arange(confusions.shape[1])
-    weights = (index[:, None] - index[None, :]) ** 2
+    return _kappa(confusions, (index[:, None] - index[None, :]) ** 2)
+
+
+def _unweighted_kappa(confusions: Confusions) -> NDArray[np.float64]:
+    return _kappa(confusions, 1 - np.eye(confusions.shape[1], dtype=np.int64))
+
+
+def _kappa(confusions: Confusions, weights: NDArray[np.int64]) -> NDArray[np.float64]:
     n = confusions.sum(axis=(1, 2))
     expected = (
         np.einsum("mt,mp->mtp", confusions.sum(axis=2), confusions.sum(axis=1)) / n[:, None, None]
     )
     by_chance = (weights * expected).sum(axis=(1, 2))
     disagreement = (weights * confusions).sum(axis=(1, 2))
-    return np.where(by_chance > 0, 1 - disagreement / np.where(by_chance > 0, by_chance, 1), 0.0)
+    chance = np.where(by_chance > 0, by_chance, np.nan)
+    return np.asarray(1 - disagreement / chance)
 
 
 CONFUSION_SCORES: dict[str, Callable[[Confusions], NDArray[np.float64]]] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
     "f1_macro": _f1_macro,
-    "cohen_kappa": _cohen_kappa,
+    "quadratic_kappa": _quadratic_kappa,
+    "unweighted_kappa": _unweighted_kappa,
 }
 
 

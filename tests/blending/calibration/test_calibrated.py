@@ -122,7 +122,9 @@ def test_groups_stay_whole_inside_a_calibration():
     assert seen[1:] == [stack[0][part != p, 0].tolist() for p in range(4)]
 
 
-@pytest.mark.parametrize("metric", ["f1_macro", "balanced_accuracy", "accuracy", "cohen_kappa"])
+@pytest.mark.parametrize(
+    "metric", ["f1_macro", "balanced_accuracy", "accuracy", "quadratic_kappa", "unweighted_kappa"]
+)
 def test_a_class_without_a_row_is_not_decided_away(metric):
     stack, y = invented_pool(1, 900, 4)
     probs, seen = stack[0], y != 2

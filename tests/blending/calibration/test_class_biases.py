@@ -30,7 +30,9 @@ def unbalanced(n=3000, seed=0):
     return probs / probs.sum(axis=1, keepdims=True), y
 
 
-@pytest.mark.parametrize("metric", ["f1_macro", "balanced_accuracy", "accuracy", "cohen_kappa"])
+@pytest.mark.parametrize(
+    "metric", ["f1_macro", "balanced_accuracy", "accuracy", "quadratic_kappa", "unweighted_kappa"]
+)
 def test_biases_never_make_the_metric_worse_on_fitted_rows(metric):
     for seed in range(5):
         probs, y = unbalanced(200, seed)

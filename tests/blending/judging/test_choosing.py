@@ -39,7 +39,7 @@ def test_the_correction_is_what_choosing_flatters_by(metric):
 
 
 @pytest.mark.parametrize(
-    "metric", ["f1_macro", "balanced_accuracy", "roc_auc_ovr", "cohen_kappa", "top_3_accuracy"]
+    "metric", ["f1_macro", "balanced_accuracy", "roc_auc_ovr", "quadratic_kappa", "top_3_accuracy"]
 )
 def test_metrics_that_are_no_mean_have_the_noise_rule_and_a_correction(metric):
     rng = np.random.default_rng(1)

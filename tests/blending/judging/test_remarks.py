@@ -54,9 +54,9 @@ def test_a_label_that_no_row_has_is_named():
 @pytest.mark.parametrize(
     ("classes", "metric", "noted"),
     [
-        (("high", "low", "medium"), "cohen_kappa", True),
-        (("0", "1", "2"), "cohen_kappa", False),
-        (("no", "yes"), "cohen_kappa", False),
+        (("high", "low", "medium"), "quadratic_kappa", True),
+        (("0", "1", "2"), "quadratic_kappa", False),
+        (("no", "yes"), "quadratic_kappa", False),
         (("high", "low", "medium"), "accuracy", False),
     ],
 )

@@ -225,7 +225,15 @@ class TestGreedySelection(BlendContract):
         return create_blend("greedy", rounds=20)
 
     @pytest.mark.parametrize(
-        "metric", ["log_loss", "accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa"]
+        "metric",
+        [
+            "log_loss",
+            "accuracy",
+            "balanced_accuracy",
+            "f1_macro",
+            "quadratic_kappa",
+            "unweighted_kappa",
+        ],
     )
     @pytest.mark.parametrize("shape", [(5, 300, 3), (12, 83, 4), (3, 40, 2)])
     def test_its_picks_are_those_of_the_full_search(self, metric, shape):
