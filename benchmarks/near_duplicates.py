@@ -58,6 +58,7 @@ def facts_of(images: list[Image]) -> ImageFacts:
         spread=np.array([i.std() for i in images], np.float32),
         thumb=np.stack([fit_to_input(i, THUMB, 3, "stretch") for i in images]),
         fault=np.full(n, ""),
+        fault_code=np.full(n, ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""`ens audit`: what is wrong with the data of a recipe, in order of harm.
+"""`ens audit`: what is wrong with the data of a recipe, most harmful first.
 
 Nothing is trained but the probes.
 """
@@ -18,7 +18,7 @@ from ensembler.audit import inspect
 from ensembler.audit.columns import GroupLike, group_like_columns, group_like_names
 from ensembler.audit.duplicates import find_duplicates, group_duplicates
 from ensembler.audit.facts import ImageFacts, look_at_images
-from ensembler.audit.findings import Finding, in_order_of_harm
+from ensembler.audit.findings import Finding, sorted_by_severity
 from ensembler.audit.probe import (
     Estimate,
     LeakTest,
@@ -29,14 +29,16 @@ from ensembler.audit.probe import (
 from ensembler.data.folds import split_samples
 from ensembler.data.samples import SampleSet, drop_samples, read_samples
 from ensembler.data.sources import Fault
-from ensembler.data.spec import BUILT_IN_SOURCES
+from ensembler.data.spec import BUILT_IN_SOURCES, FoldSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
-from ensembler.errors import DataError
+from ensembler.errors import DataError, GroupLeakError
 from ensembler.predictions.store import cache_folder
 from ensembler.progress import Progress
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.targets.label_sets import strata
 
+_FIX_DATA = "correct the table or the recipe's data section"
+_FIX_FOLDS = "fewer folds (folds.count), or leave rare classes out (min_count of the target)"
 _SHIFTED = 0.6  # an AUC whose interval lies above tells train from test
 
 
@@ -61,14 +63,14 @@ class Audit:
     def verdict(self) -> str:
         """One sentence to act on."""
         if self.is_clean:
-            return "Nothing stands in the way of an honest score."
+            return "No problems found."
         first = self.findings[0]
         more = sum(f.severity != "note" for f in self.findings) - 1
         rest = f"; {more} more after it" if more else ""
         kind = (
             "This run would be refused"
             if first.severity == "error"
-            else "Mend this before you trust a score"
+            else "Fix this before trusting a score"
         )
         return f"{kind}: {first.message}{rest}."
 
@@ -106,9 +108,9 @@ def audit_recipe(
     except DataError as error:
         wrong = [
             *_of_faults(faults),
-            Finding("data", "error", str(error), "mend the table or the recipe's data section"),
+            Finding("data", "error", str(error), _FIX_DATA),
         ]
-        return Audit(in_order_of_harm(wrong), {})
+        return Audit(sorted_by_severity(wrong), {})
     facts = _facts(samples, artifacts, progress)
     findings = [
         *_of_faults(faults),
@@ -155,7 +157,7 @@ def _facts(samples: SampleSet, artifacts: Path, progress: Progress) -> ImageFact
 
 
 def _of_faults(faults: Sequence[Fault]) -> list[Finding]:
-    mends = {
+    fixes = {
         "missing": "put the files back, or leave their rows out of the table",
         "label_only_in_test": "give the class train rows, or leave it out",
     }
@@ -164,7 +166,7 @@ def _of_faults(faults: Sequence[Fault]) -> list[Finding]:
             f.code,
             "error",
             f.message,
-            mends.get(f.code, "mend the table or the recipe's data section"),
+            fixes.get(f.code, _FIX_DATA),
             f.files,
         )
         for f in faults
@@ -209,28 +211,7 @@ def _audit(
     progress.note("comparing images")
     duplicates = find_duplicates(facts)
     grouped = group_duplicates(samples, duplicates) if spec.data.group_duplicates else samples
-    folds = None
-    try:
-        split = split_samples(grouped, spec.folds).table.set_index("id")
-        folds = split["fold"].reindex(samples.table["id"]).reset_index(drop=True)
-    except DataError as error:
-        astride = "groups lie in several folds" in str(error)
-        if not astride:
-            findings.append(
-                Finding(
-                    "folds",
-                    "error",
-                    str(error),
-                    "fewer folds (folds.count), or leave rare classes out (min_count of the "
-                    "target)",
-                )
-            )
-        elif "fold_given" in samples.table:
-            folds = samples.table["fold_given"].fillna(-1).astype(np.int64)
-        else:
-            findings.append(
-                Finding("group_leak", "error", str(error), "folds: {scheme: stratified-group}")
-            )
+    folds = _folds(grouped, spec.folds, findings)
     findings += inspect.look_at_levels(samples, facts, spec.input.bits)
     findings += inspect.look_at_labels(samples, spec.folds.count)
     findings += inspect.look_at_groups(samples, folds)
@@ -246,8 +227,23 @@ def _audit(
     )
     shift, null = _adversarial(samples, facts, columns, findings) if adversarial else (None, None)
     return Audit(
-        in_order_of_harm(findings), inspect.counts(samples, folds, facts), leak, shift, null
+        sorted_by_severity(findings), inspect.counts(samples, folds, facts), leak, shift, null
     )
+
+
+def _folds(samples: SampleSet, spec: FoldSpec, findings: list[Finding]) -> pd.Series | None:
+    """The fold of each sample; where there is none, a finding says why."""
+    try:
+        split = split_samples(samples, spec).table.set_index("id")
+    except GroupLeakError as error:
+        if "fold_given" in samples.table:  # those folds are looked at as they were given
+            return samples.table["fold_given"].fillna(-1).astype(np.int64)
+        findings.append(Finding(error.code, "error", str(error), inspect.FIX_GROUP_LEAK))
+        return None
+    except DataError as error:
+        findings.append(Finding("folds", "error", str(error), _FIX_FOLDS))
+        return None
+    return split["fold"].reindex(samples.table["id"]).reset_index(drop=True)
 
 
 def _group_likes(
@@ -325,8 +321,8 @@ def _leak_test(
         return None
     if found.plain.low > found.grouped.value and "group" not in table:
         message = f"with plain folds a cheap model scores {found.plain}, with folds by {name} {found.grouped}"
-        mend = inspect.line_that_groups(columns[0][0], n_folds)
-        findings.append(Finding("group_leak", "warning", message, mend, (), {"across": "folds"}))
+        fix = inspect.line_that_groups(columns[0][0], n_folds)
+        findings.append(Finding("group_leak", "warning", message, fix, (), {"across": "folds"}))
     return found
 
 
@@ -355,12 +351,12 @@ def _adversarial(
         return None, null  # too few rows to tell
     if found.low > max(_SHIFTED, 0.0 if null is None else null.high):
         message = f"a cheap model tells train from test images: AUC {found}; OOF scores may not hold on the test part"
-        mend = (
+        fix = (
             "look at both parts side by side; augment towards the test part, or set aside train rows "
             "that look like it"
         )
         findings.append(
-            Finding("train_test_shift", "warning", message, mend, (), {"auc": found.value})
+            Finding("train_test_shift", "warning", message, fix, (), {"auc": found.value})
         )
     return found, null
 

@@ -34,7 +34,8 @@ class ImageFacts:
     `width` and `height` in pixels (0 = not readable), `kind` such as "JPEG RGB", `content` and
     `pixels` checksums of the file and of what it shows, `phash` 64 bits that hardly change when the
     image is scaled or compressed again, `spread` the largest deviation of a colour, `thumb` uint8
-    `[images, 16, 16, 3]`, `fault` why it cannot be read ("" = it can).
+    `[images, 16, 16, 3]`, `fault` why it cannot be read ("" = it can), `fault_code` the code of
+    that error.
     """
 
     width: NDArray[np.int32]
@@ -46,6 +47,7 @@ class ImageFacts:
     spread: NDArray[np.float32]
     thumb: NDArray[np.uint8]
     fault: NDArray[np.str_]
+    fault_code: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.width)
@@ -61,6 +63,7 @@ class ImageFacts:
         return self.readable & (self.spread < 1.0)
 
 
+# What the cache keeps. An image with a fault is looked at each time, so its code need not be kept.
 _TYPES: dict[str, str] = {
     "width": "<i4",
     "height": "<i4",
@@ -90,7 +93,7 @@ def look_at_images(
     old = _read(path)
     arrays: dict[str, Any] = {
         name: np.zeros((len(images), THUMB, THUMB, 3) if name == "thumb" else len(images), dtype)
-        for name, dtype in _TYPES.items()
+        for name, dtype in {**_TYPES, "fault_code": "<U16"}.items()
     }
     todo = list(range(len(images)))
     if old is not None and len(old["fingerprint"]) == len(images):
@@ -103,7 +106,7 @@ def look_at_images(
         _look(images, todo, arrays, on_progress)
         cache.mkdir(parents=True, exist_ok=True)
         with write_aside(path) as file:
-            np.savez(file, fingerprint=fingerprints, **arrays)
+            np.savez(file, fingerprint=fingerprints, **{name: arrays[name] for name in _TYPES})
     return ImageFacts(**arrays)
 
 
@@ -145,8 +148,8 @@ def _facts(images: Images, i: int) -> dict[str, Any]:
     try:
         image = images.read(i)
     except DataError as error:
-        text = str(error).removeprefix(f"{path}: ")
-        return {"fault": text[:160], "content": checksum(path.read_bytes()) if in_file else ""}
+        content = checksum(path.read_bytes()) if in_file else ""
+        return {"fault": error.fault[:160], "fault_code": error.code, "content": content}
     thumb = fit_to_input(image, THUMB, 3, "stretch")
     return {
         "width": image.shape[1],

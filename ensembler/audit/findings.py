@@ -1,4 +1,4 @@
-"""What an audit finds: a code, how bad it is, and the recipe line that mends it."""
+"""What an audit finds: a code, how bad it is, and the recipe line that fixes it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 
-# The codes in order of harm: what makes every score a lie stands before what costs a few rows.
-HARM = (
+# The codes, most harmful first: what inflates every score comes before what costs a few rows.
+CODES_BY_SEVERITY = (
     "missing",
     "unreadable",
     "data",
@@ -33,21 +33,28 @@ HARM = (
     "left_out",
 )
 
-# What flatters out-of-fold scores: a run says it before it trains.
-LIES = ("group_leak", "ungrouped_column", "duplicate_other_label", "duplicate", "near_duplicate")
+# What makes out-of-fold scores too good: a run warns of it before it trains.
+INFLATES_SCORES = (
+    "group_leak",
+    "ungrouped_column",
+    "duplicate_other_label",
+    "duplicate",
+    "near_duplicate",
+)
 
 
 @dataclass(frozen=True)
 class Finding:
     """One finding.
 
-    `files` lists all that it is about, `facts` holds further keys of its JSON object.
+    `fix` is a recipe line, or what else to do. `files` lists all files that it is about, `facts`
+    holds further keys of its JSON object.
     """
 
     code: str
     severity: Severity
     message: str
-    mend: str = ""
+    fix: str = ""
     files: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -57,18 +64,19 @@ class Finding:
             "code": self.code,
             "severity": self.severity,
             "message": self.message,
-            "mend": self.mend,
+            "fix": self.fix,
+            "mend": self.fix,  # the key of earlier versions
             "files": list(self.files),
             **self.facts,
         }
 
 
-def in_order_of_harm(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def sorted_by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Errors before warnings before notes, and each of them by what it does to the scores."""
     severities: Sequence[Severity] = ("error", "warning", "note")
-    order = {code: i for i, code in enumerate(HARM)}
-    return tuple(
-        sorted(
-            findings, key=lambda f: (severities.index(f.severity), order.get(f.code, len(order)))
-        )
-    )
+    order = {code: i for i, code in enumerate(CODES_BY_SEVERITY)}
+
+    def key(finding: Finding) -> tuple[int, int]:
+        return severities.index(finding.severity), order.get(finding.code, len(order))
+
+    return tuple(sorted(findings, key=key))

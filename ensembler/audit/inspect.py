@@ -20,6 +20,7 @@ from ensembler.data.samples import SampleSet
 RARE = 10  # train rows below which a class is called rare, whatever the folds
 IMBALANCE = 10.0
 _MOST_BITS = 14  # with more, enough of the levels are left
+FIX_GROUP_LEAK = "folds: {scheme: stratified-group}"
 _LOOKED_AT = 200  # files
 TINY = 8  # pixels of the shorter side
 
@@ -63,7 +64,7 @@ def counts(samples: SampleSet, folds: pd.Series | None, facts: ImageFacts) -> di
 def look_at_files(samples: SampleSet, facts: ImageFacts, *, on_broken: str) -> Iterator[Finding]:
     """Images that are broken, empty, blank or tiny, and modes that are mixed."""
     names = _names(samples)
-    empty = np.char.find(facts.fault, "empty") >= 0
+    empty = facts.fault_code == "empty"
     stops = on_broken == "stop"
     for code, rows, what in (
         ("empty", empty, "have no byte in them"),
@@ -153,18 +154,16 @@ def look_at_labels(samples: SampleSet, n_folds: int) -> Iterator[Finding]:
             message = f"{target}: {len(rare)} classes have fewer than {max(RARE, n_folds)} train rows: {shown}"
             is_composed = samples.composition is not None and target == samples.composition.name
             place = "compose" if is_composed else f"targets: {{{target}"
-            mend = f"data: {{{place}: {{min_count: {max(RARE, n_folds)}}}}}" + "}" * (
+            fix = f"data: {{{place}: {{min_count: {max(RARE, n_folds)}}}}}" + "}" * (
                 not is_composed
             )
             facts = {"target": target, "classes": list(rare.index)}
-            yield Finding("rare_class", "warning", message, mend, files, facts)
+            yield Finding("rare_class", "warning", message, fix, files, facts)
         if len(sizes) > 1 and sizes.max() / sizes.min() >= IMBALANCE:
             ratio = float(sizes.max() / sizes.min())
             message = f"{target}: {sizes.idxmax()} has {ratio:.0f} times as many train rows as {sizes.idxmin()}"
-            mend = "defaults: {sampler: sqrt}, and a metric such as f1_macro beside the accuracy"
-            yield Finding(
-                "imbalance", "note", message, mend, (), {"target": target, "ratio": ratio}
-            )
+            fix = "defaults: {sampler: sqrt}, and a metric such as f1_macro beside the accuracy"
+            yield Finding("imbalance", "note", message, fix, (), {"target": target, "ratio": ratio})
         known = labels[~train[labels.index]]
         lacking = sorted(set(sizes.index) - set(known))
         if len(known) and lacking:
@@ -190,9 +189,9 @@ def look_at_groups(samples: SampleSet, folds: pd.Series | None) -> Iterator[Find
     )
     if both:
         files = tuple(table.loc[table["group"].isin(both), "path"])
-        message = f"{len(both)} groups lie in train and in test, such as {sorted(both)[0]!r}"
-        mend = "leave their rows out of one of the two, or do not trust scores on the test part"
-        yield Finding("group_leak", "warning", message, mend, files, {"across": "train and test"})
+        message = f"{len(both)} groups are in train and in test, such as {sorted(both)[0]!r}"
+        fix = "leave their rows out of one of the two, or do not trust scores on the test part"
+        yield Finding("group_leak", "warning", message, fix, files, {"across": "train and test"})
     if folds is None:
         return
     validated = folds >= 0
@@ -203,12 +202,12 @@ def look_at_groups(samples: SampleSet, folds: pd.Series | None) -> Iterator[Find
     if astride.any():
         names = sorted(astride.index[astride])
         files = tuple(table.loc[table["group"].isin(names), "path"])
-        message = f"{len(names)} groups lie in several folds, such as {names[0]!r}"
+        message = f"{len(names)} groups are in several folds, such as {names[0]!r}"
         yield Finding(
             "group_leak",
             "error",
             message,
-            "folds: {scheme: stratified-group}",
+            FIX_GROUP_LEAK,
             files,
             {"across": "folds"},
         )

@@ -46,7 +46,7 @@ def command(
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """Say what is wrong with the data, in order of harm, and what mends it."""
+    """Check the data for problems, most harmful first, with a fix for each."""
     from ensembler.audit.audit import audit_recipe
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import artifacts_folder
@@ -82,7 +82,7 @@ def command(
 
 
 def print_audit(audit: Audit) -> None:
-    """Print counts, findings with what mends them, the probes, and the verdict."""
+    """Print counts, findings with their fixes, the probes, and the verdict."""
     for target, classes in audit.counts.get("classes", {}).items():
         splits = sorted({split for counted in classes.values() for split in counted}, reverse=True)
         rows = [
@@ -100,8 +100,8 @@ def print_audit(audit: Audit) -> None:
         )
         if shown:
             print(f"  files: {shown}")
-        if finding.mend:
-            print(f"  mend:  {finding.mend}")
+        if finding.fix:
+            print(f"  fix:   {finding.fix}")
     if audit.leak is not None:
         leak = audit.leak
         print(

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.errors import DataError, RequestError
+from ensembler.errors import ImageError, RequestError
 from ensembler.machine.memory import machine_memory
 
 # Pillow asks no other decoder: that of PostScript, for one, would start a program.
@@ -63,17 +63,17 @@ def decode(path: Path, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
     """Decode an image file to uint8 `[height, width, 3]` (RGB) or `[height, width]` (grey).
 
     EXIF rotation is applied, 16 bits are scaled to 8, transparency is laid on white, the first
-    frame of a GIF or TIFF counts. Raises DataError naming the file and its fault.
+    frame of a GIF or TIFF counts. Raises ImageError naming the file and its fault.
     """
     limit = max_pixels()
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such image") from error
+        raise ImageError.of(path, "there is no such image", "missing") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise ImageError.of(path, f"cannot be read ({error.strerror})") from error
     if not content:
-        raise DataError(f"{path}: the file is empty")
+        raise ImageError.of(path, "the file is empty", "empty")
     facts = _jpeg_facts(content)
     reduced = (
         facts is not None
@@ -293,23 +293,23 @@ def _decode_with_pillow(path: Path, content: bytes, limit: int, how: Decoding) -
                 return _to_uint8(opened, how.bits or _bits(opened))
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
-        raise DataError(f"{path}: not an image in a format that can be read ({kinds})") from error
+        fault = f"not an image in a format that can be read ({kinds})"
+        raise ImageError.of(path, fault) from error
     except Image.DecompressionBombError as error:
         raise _too_large(path, "its pixels are") from error
-    except (DataError, RequestError):
+    except RequestError:
         raise
     except MemoryError as error:
-        raise DataError(f"{path}: there is not enough memory to decode it") from error
+        raise ImageError.of(path, "there is not enough memory to decode it") from error
     except Exception as error:  # a decoder that meets nonsense raises whatever it stumbles over
-        raise DataError(f"{path}: broken or cut short ({error or type(error).__name__})") from error
+        fault = f"broken or cut short ({error or type(error).__name__})"
+        raise ImageError.of(path, fault) from error
 
 
-def _too_large(path: Path, pixels: str) -> DataError:
-    return DataError(
-        f"{path}: {pixels} more than {max_pixels() / 1e6:g} megapixels; scale it down, leave it "
-        "out, or allow more "
-        "with ENS_MAX_MEGAPIXELS"
-    )
+def _too_large(path: Path, pixels: str) -> ImageError:
+    limit = f"{max_pixels() / 1e6:g} megapixels"
+    advice = "scale it down, leave it out, or allow more with ENS_MAX_MEGAPIXELS"
+    return ImageError.of(path, f"{pixels} more than {limit}; {advice}", "too_large")
 
 
 def _bits(image: Any) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ensembler.data.samples import SampleSet
 from ensembler.data.spec import FoldSpec, Scheme
-from ensembler.errors import DataError
+from ensembler.errors import FoldsError, GroupLeakError
 from ensembler.targets.label_sets import indicators, labels_in, strata
 
 
@@ -33,7 +33,7 @@ class SplitResult:
 def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
     """Split the samples as the recipe says; the same samples and seed give the same split.
 
-    A sample with several labels at once is stratified by the rarest of them. Raises DataError with
+    A sample with several labels at once is stratified by the rarest of them. Raises FoldsError with
     the counts when the classes or groups do not allow it.
     """
     table = samples.table.copy()
@@ -43,7 +43,7 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
         _stratify_sets(table, samples, folds.count)
     scheme = folds.scheme or ("stratified-group" if "group" in table else "stratified")
     if scheme in ("group", "stratified-group") and "group" not in table:
-        raise DataError(f"folds.scheme: {scheme} needs groups; name their column with data.group")
+        raise FoldsError(f"folds.scheme: {scheme} needs groups; name their column with data.group")
     if folds.holdout > 0:
         table = _hold_out(table, target, folds)
         if multi_label:
@@ -78,7 +78,7 @@ def _stratify_sets(table: pd.DataFrame, samples: SampleSet, at_least: int) -> No
 
 
 def _check_sets(table: pd.DataFrame, target: str, column: str, scheme: str) -> None:
-    """Raise DataError for a label whose train rows all lie in one fold, or that no train row has."""
+    """Raise FoldsError for a label whose train rows all lie in one fold, or that no train row has."""
     train = table[table["split"] == "train"]
     names = sorted(labels_in(table.loc[table["source"] == "train", target]))
     rows = pd.DataFrame(indicators(train[target], names) > 0, columns=names)
@@ -90,7 +90,7 @@ def _check_sets(table: pd.DataFrame, target: str, column: str, scheme: str) -> N
                 if len(folds)
                 else f"no row of {name!r}"
             )
-            raise DataError(
+            raise FoldsError(
                 f"scheme {scheme}: {where}{'' if len(folds) else ' is left to train on'}: there is "
                 "a checkpoint that "
                 "never sees the label; lower folds.count, change folds.seed, or leave rare labels "
@@ -127,14 +127,14 @@ def _hold_out(table: pd.DataFrame, target: str, folds: FoldSpec) -> pd.DataFrame
                 random_state=folds.seed,
             )
         except ValueError as error:
-            raise DataError(
+            raise FoldsError(
                 f"folds.holdout {folds.holdout:g} cannot be taken in equal shares of the classes: "
                 f"{error}"
             ) from error
     lost = set(train[target].dropna()) - set(np.delete(train[target].to_numpy(), out))
     if len(out) == 0 or lost:
         fault = f"leave no train row of {sorted(lost)[0]!r}" if lost else "take no row"
-        raise DataError(
+        raise FoldsError(
             f"folds.holdout {folds.holdout:g} would {fault}; choose another share or seed "
             f"({_counts(train[target])})"
         )
@@ -165,7 +165,7 @@ def _given(train: pd.DataFrame, folds: FoldSpec) -> NDArray[np.int64]:
     numbers = train["fold_given"].to_numpy(np.int64)
     found = sorted(set(numbers[numbers >= 0].tolist()))
     if found != list(range(len(found))) or len(found) < 2:
-        raise DataError(
+        raise FoldsError(
             f"column {folds.column!r} holds folds {found}; expected 0, 1, ... with at least two "
             "folds"
         )
@@ -253,19 +253,19 @@ def _numbers(splits: Any, n: int) -> NDArray[np.int64]:
 def _check_possible(train: pd.DataFrame, target: str, scheme: Scheme, folds: FoldSpec) -> None:
     counts = train[target].value_counts()
     if scheme == "stratified" and counts.min() < folds.count:
-        raise DataError(
+        raise FoldsError(
             f"{folds.count} folds, but class {counts.idxmin()!r} of {target} has {counts.min()} "
             "rows "
             f"({_counts(train[target])}); "
             "lower folds.count, leave the class out with data.keep, or use scheme: plain"
         )
     if scheme in ("group", "stratified-group") and train["group"].nunique() < folds.count:
-        raise DataError(
+        raise FoldsError(
             f"{folds.count} folds, but there are {train['group'].nunique()} groups; lower "
             "folds.count"
         )
     if len(train) < folds.count:
-        raise DataError(
+        raise FoldsError(
             f"{folds.count} folds, but there are {len(train)} labelled rows; lower folds.count"
         )
 
@@ -273,15 +273,15 @@ def _check_possible(train: pd.DataFrame, target: str, scheme: Scheme, folds: Fol
 def check_folds(
     table: pd.DataFrame, target: str | None, column: str = "fold", scheme: str = "given"
 ) -> None:
-    """Raise DataError when a fold is empty, a group straddles folds, or a class of a target is missing from a side."""
+    """Raise FoldsError when a fold is empty, a group straddles folds, or a class of a target is missing from a side."""
     train = table[table["split"] == "train"]
     validated = train[train[column] >= 0]
     if validated.empty:
-        raise DataError("no row is validated in any fold")
+        raise FoldsError("no row is validated in any fold")
     n_folds = int(validated[column].max()) + 1
     sizes = validated[column].value_counts().reindex(range(n_folds), fill_value=0)
     if (sizes == 0).any():
-        raise DataError(
+        raise FoldsError(
             f"scheme {scheme} leaves fold {int(sizes.to_numpy().argmin())} empty (sizes "
             f"{sizes.tolist()}); "
             "lower folds.count or change folds.seed"
@@ -296,9 +296,9 @@ def _check_groups(validated: pd.DataFrame, column: str) -> None:
     astride = validated.groupby("group")[column].nunique()
     astride = astride[astride > 1]
     if len(astride):
-        raise DataError(
-            f"{len(astride)} groups lie in several folds, such as {astride.index[0]!r}; "
-            "use scheme: stratified-group or group, or mend the fold column"
+        raise GroupLeakError(
+            f"{len(astride)} groups are in several folds, such as {astride.index[0]!r}; "
+            "use scheme: stratified-group or group, or correct the fold column"
         )
 
 
@@ -313,7 +313,7 @@ def _check_classes(
             counts = ", ".join(
                 f"fold {f}: {int(table.loc[lost[0], f])}" for f in map(int, table.columns) if f >= 0
             )
-            raise DataError(
+            raise FoldsError(
                 f"scheme {scheme}: all rows of class {lost[0]!r} lie in fold {fold} ({counts}): "
                 "its checkpoint never "
                 "sees the class; lower folds.count, change folds.seed, or leave rare classes out "

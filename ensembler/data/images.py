@@ -40,7 +40,7 @@ class Images(Protocol):
     def read(self, index: int, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
         """The image, uint8 `[height, width, 3]` (RGB) or `[height, width]` (grey).
 
-        DataError when it is broken.
+        ImageError when it is broken.
         """
         ...
 

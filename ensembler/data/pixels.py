@@ -150,9 +150,8 @@ def drop_broken(samples: SampleSet, broken: dict[int, str], policy: str) -> Samp
         )
         if before - after:
             raise DataError(
-                f"no image of class {sorted(before - after)[0]!r} of {target} can be read; mend "
-                "them, or leave the "
-                "class out of the table"
+                f"no image of class {sorted(before - after)[0]!r} of {target} can be read; repair "
+                "them, or leave the class out of the table"
             )
     return kept
 
@@ -160,7 +159,7 @@ def drop_broken(samples: SampleSet, broken: dict[int, str], policy: str) -> Samp
 def _describe(broken: dict[int, str]) -> str:
     shown = [broken[i] for i in sorted(broken)[:20]]
     more = [f"... and {len(broken) - 20} more"] if len(broken) > 20 else []
-    head = f"{len(broken)} images cannot be read; mend them, or leave them out with data.on_broken: skip"
+    head = f"{len(broken)} images cannot be read; repair them, or leave them out with data.on_broken: skip"
     return "\n".join([head, *shown, *more])
 
 
@@ -365,7 +364,7 @@ def _fill(
         try:
             pixels = files[i]
         except DataError as error:
-            broken[i] = str(error).removeprefix(f"{files.images.name(i)}: ")
+            broken[i] = error.fault
             return
         if array is not None:
             array[i] = pixels

@@ -373,7 +373,7 @@ def _manifest_part(
 ) -> Part:
     rows = [int(i) + 2 for i in table.index]  # as an editor numbers them, the header being row 1
     table = table.reset_index(drop=True)
-    problems: list[str] = []
+    problems: list[Fault] = []
     remarks: list[Remark] = []
     paths = _image_paths(table[data.path], rows, path, data, problems)
     out = pd.DataFrame(
@@ -384,7 +384,7 @@ def _manifest_part(
             spec = spec.model_copy(
                 update={"no_label": None}
             )  # an answer that is to be found is no empty answer
-        wrong: list[str] = []
+        wrong: list[str] = []  # of labels
         labels = derive(table, target, spec, rows, str(path), wrong)
         if split == "train" and data.unlabelled == "stop" and not wrong:
             empty = np.flatnonzero(labels[target].isna())
@@ -393,15 +393,16 @@ def _manifest_part(
                 if spec.multi_label is not None
                 else ""
             )
-            wrong += _some(
+            unlabelled = _some(
                 f"{path}: {spec.column or target} is empty{hint} in",
                 [f"row {rows[i]}" for i in empty],
             )
+            wrong += [fault.message for fault in unlabelled]
         if split == "train" and spec.set_format is not None and not wrong:
             wrong = _set_problems(
                 table[spec.column or target].str.strip(), labels[target], spec.set_format, str(path)
             )
-        problems += wrong
+        problems += [Fault("data", problem) for problem in wrong]
         out = out.assign(**labels)
         column = spec.column or target
         if column in table and spec.multi_label is None:
@@ -421,7 +422,7 @@ def _manifest_part(
     if faults is not None:
         return _without_faults(part, problems, faults)
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError("\n".join(problem.message for problem in problems))
     return part
 
 
@@ -442,7 +443,7 @@ def _set_problems(values: pd.Series, sets: pd.Series, form: SetFormat, where: st
     return problems
 
 
-def _without_faults(part: Part, problems: Sequence[str], faults: list[Fault]) -> Part:
+def _without_faults(part: Part, problems: Sequence[Fault], faults: list[Fault]) -> Part:
     """The part without rows whose image is not there or whose id stands twice.
 
     What is wrong is added to `faults`.
@@ -451,8 +452,8 @@ def _without_faults(part: Part, problems: Sequence[str], faults: list[Fault]) ->
     absent = np.array([not path.is_file() for path in part.images.paths], dtype=bool)
     names = tuple(part.table["path"][absent])
     for problem in problems:
-        code = "missing" if "there is no such image" in problem else "data"
-        faults.append(Fault(code, problem, names if code == "missing" else ()))
+        is_of_files = problem.code == "missing"
+        faults.append(replace(problem, files=names) if is_of_files else problem)
     twice = part.table["id"].duplicated().to_numpy()
     if twice.any():
         message = (
@@ -480,7 +481,7 @@ def _image_paths(
     rows: Sequence[int],
     manifest: Path,
     data: DataSpec,
-    problems: list[str],
+    problems: list[Fault],
 ) -> list[Path]:
     root = os.path.abspath(data.root or manifest.parent)  # noqa: PTH100 links are not followed
     outside, missing, paths = [], [], []
@@ -496,7 +497,7 @@ def _image_paths(
         f"{manifest}: the path leads outside {root} (data.allow_outside: true allows it) in",
         outside,
     )
-    problems += _some(f"{manifest}: there is no such image under {root} in", missing)
+    problems += _some(f"{manifest}: there is no such image under {root} in", missing, "missing")
     return paths
 
 
@@ -505,7 +506,7 @@ def _fold_numbers(
     rows: Sequence[int],
     path: Path,
     name: str,
-    problems: list[str],
+    problems: list[Fault],
 ) -> pd.Series:
     numbers = pd.to_numeric(column.str.strip(), errors="coerce")
     wrong = numbers.isna() | (numbers % 1 != 0) | (numbers < -1)
@@ -515,7 +516,7 @@ def _fold_numbers(
 
 
 def _sample_weights(
-    column: pd.Series, rows: Sequence[int], path: Path, name: str, problems: list[str]
+    column: pd.Series, rows: Sequence[int], path: Path, name: str, problems: list[Fault]
 ) -> pd.Series:
     numbers = pd.to_numeric(column.str.strip(), errors="coerce")
     wrong = np.flatnonzero(numbers.isna() | (numbers < 0) | np.isinf(numbers))
@@ -525,8 +526,8 @@ def _sample_weights(
     return numbers
 
 
-def _some(what: str, places: Sequence[str]) -> list[str]:
+def _some(what: str, places: Sequence[str], code: str = "data") -> list[Fault]:
     if not places:
         return []
     more = f" and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else ""
-    return [f"{what} {', '.join(places[:MOST_NAMED])}{more}"]
+    return [Fault(code, f"{what} {', '.join(places[:MOST_NAMED])}{more}")]

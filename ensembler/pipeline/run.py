@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensembler.audit.audit import audit_samples
-from ensembler.audit.findings import LIES
+from ensembler.audit.findings import INFLATES_SCORES
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.blend import BlendOutcome, blend_run, is_current
 from ensembler.blends.composed import blend_label, stage_spec
@@ -91,8 +91,8 @@ def _audit(workspace: Workspace) -> None:
     )
     write_json(path, audit.to_json())
     for finding in audit.findings:
-        if finding.severity != "note" and finding.code in LIES:
-            workspace.progress.warn(f"{finding.code}: {finding.message}; {finding.mend}")
+        if finding.severity != "note" and finding.code in INFLATES_SCORES:
+            workspace.progress.warn(f"{finding.code}: {finding.message}; {finding.fix}")
 
 
 def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:

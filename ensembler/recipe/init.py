@@ -330,12 +330,12 @@ def _text(guess: _Guess, name: str, target: Path) -> str:
         else "  # test: test.csv    # a folder or table to predict"
     )
     if guess.small:
-        mend = (
+        fix = (
             "min_count of the target leaves labels out"
             if guess.sets
             else "keep: [...] leaves classes out"
         )
-        data.append(f"  # too few images to split: {', '.join(guess.small)}; {mend}")
+        data.append(f"  # too few images to split: {', '.join(guess.small)}; {fix}")
     holdout = 0 if guess.test or guess.has_test_folder else 0.1
     template = f", template: {relative(guess.template)}" if guess.template else ""
     metric = "f1_micro, calibrate: biases" if guess.sets else "log_loss"

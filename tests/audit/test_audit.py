@@ -45,7 +45,7 @@ def test_clean_data_have_no_error_and_no_warning(shapes):
     findings, audit = shapes()
     assert {f.severity for f in findings.values()} <= {"note"}
     assert audit.is_clean
-    assert audit.verdict.startswith("Nothing stands in the way")
+    assert audit.verdict.startswith("No problems found")
     assert audit.counts["splits"] == {"train": 90, "test": 22}
     assert sum(c["train"] for c in audit.counts["classes"]["label"].values()) == 90
     assert audit.counts["kinds"] == {"PNG RGB": 112}
@@ -65,6 +65,21 @@ def test_broken_empty_and_missing_images_are_listed_whole(shapes):
     assert audit.verdict.startswith("This run would be refused")
     skipped, _ = shapes(overrides=["data.on_broken=skip"])
     assert skipped["unreadable"].severity == "warning"
+
+
+def test_no_decision_reads_the_wording_of_a_message(shapes):
+    """Names of the user's that say what a message says: each finding keeps its own code."""
+    odd = "there is no such image, groups lie in several folds"
+    path = shapes.folder / "images" / "empty.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"no image")
+    table = pd.read_csv(shapes.folder / "train.csv")
+    table.loc[0, "label"] = odd  # a class of one row, which no stratified split takes
+    table.loc[1, "path"] = "images/empty.png"
+    table.loc[2, "label"] = None
+    table.to_csv(shapes.folder / f"{odd}.csv", index=False)
+    findings, _ = shapes(overrides=[f"data.source={shapes.folder}/{odd}.csv"])
+    assert {"data", "folds", "unreadable"} <= set(findings)
+    assert {"missing", "group_leak", "empty"}.isdisjoint(findings)
 
 
 def test_equal_images_are_found_by_bytes_and_by_pixels(shapes):
@@ -175,7 +190,7 @@ def test_a_column_called_like_a_group_is_named_and_measures_are_not(shapes):
     assert [f.facts["column"] for f in audit.findings if f.code == "ungrouped_column"] == [
         "patient_id"
     ]
-    assert "data: {group: patient_id}" in findings["ungrouped_column"].mend
+    assert "data: {group: patient_id}" in findings["ungrouped_column"].fix
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +218,7 @@ def test_persons_are_seen_in_columns_of_any_name_and_in_file_names(masks):
     ).spec
     found = [f for f in audit_recipe(spec, masks / "a").findings if f.code == "ungrouped_column"]
     assert [f.facts["column"] for f in found] == ["{group}-{number}"]
-    # The line that mends it is one that a recipe takes.
+    # The line that fixes it is one that a recipe takes.
     mended = Recipe.load(
         masks / "recipe.yaml",
         [
@@ -314,7 +329,7 @@ def test_the_command_prints_one_object_and_strict_is_an_exit_code(ens, tmp_path)
     done = ens("audit", "d/recipe.yaml", "--strict", expect=1)
     assert "error empty" in done.stdout
     finding = json.loads(ens("audit", "d/recipe.yaml", "--json").stdout)["findings"][0]
-    assert {"code", "severity", "message", "mend", "files"} <= set(finding)
+    assert {"code", "severity", "message", "fix", "mend", "files"} <= set(finding)
     ens("audit", "d/missing.yaml", expect=2)
 
 
@@ -355,7 +370,7 @@ def test_sixteen_bits_that_are_hardly_used_are_a_finding(tmp_path, highest, bits
         ).findings
     }
     found = find().get("narrow_range")
-    assert (found and found.mend) == (bits and f"input: {{bits: {bits}}}")
+    assert (found and found.fix) == (bits and f"input: {{bits: {bits}}}")
     if bits:
         assert f"use the levels of {bits} bits alone" in found.message
         assert "narrow_range" not in find(f"input.bits={bits}")

@@ -37,7 +37,7 @@ def test_a_site_of_few_values_that_pictures_show_is_reported(data, name):
     (finding,) = look_at_columns([one], None, 5)
     assert finding.severity == "warning"
     folds = f", folds: {{count: {one.n_values}}}" if one.n_values < 5 else ""
-    assert finding.mend == f"data: {{group: {name}}}{folds}"
+    assert finding.fix == f"data: {{group: {name}}}{folds}"
 
 
 def test_a_site_that_pictures_do_not_show_is_a_note(data):

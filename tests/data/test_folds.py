@@ -92,7 +92,7 @@ def test_given_folds_are_taken_as_they_are():
 
 
 def test_given_folds_that_tear_a_group_apart_are_refused():
-    with pytest.raises(DataError, match="groups lie in several folds"):
+    with pytest.raises(DataError, match="groups are in several folds"):
         split_samples(
             samples(groups=10, given=np.arange(120) % 4), FoldSpec(scheme="column", column="f")
         )
