@@ -1,6 +1,7 @@
 """What the docs promise is there."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,16 @@ ROOT = Path(__file__).parents[1]
 TEXT = "\n".join(p.read_text() for p in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 
 
-def python_example(page: str) -> str:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-    return example
+def example(page: str, language: str = "python") -> str:
+    """The one block of a language on a page."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    return found
+
+
+def readme_commands() -> list[str]:
+    """The lines of the block of commands under "Ten lines"."""
+    block = (ROOT / "README.md").read_text().partition("The command line:\n\n```\n")[2]
+    return block.partition("```")[0].splitlines()
 
 
 def test_the_generated_pages_are_current():
@@ -31,7 +39,7 @@ def test_a_member_written_by_hand_as_the_store_page_says_is_a_member(tmp_path, m
     from ensembler import Run
 
     monkeypatch.chdir(tmp_path)
-    exec(python_example("store.md"), {})
+    exec(example("docs/store.md"), {})
     run = Run.open("mine")
     assert run.stack().shape == (1, 2, 2)
     assert run.stack()[0] == pytest.approx(np.array([[0.8, 0.2], [0.3, 0.7]]), abs=1e-6)
@@ -43,8 +51,47 @@ def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):
 
     write_fake_run(tmp_path / "artifacts" / "shapes")
     monkeypatch.chdir(tmp_path)
-    exec(python_example("tour.md"), {})
+    exec(example("docs/tour.md"), {})
     assert "notebook holdout" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_readme_runs_as_printed_on_fewer_images(ens_here, tmp_path, capsys):
+    recipe = example("README.md", "yaml")
+    assert "epochs: 8" in recipe
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("epochs: 8", "epochs: 1"))
+    assert len(readme_commands()) == 10
+    for line in readme_commands():
+        command, *arguments = shlex.split(line.replace("--n 600", "--n 60"), comments=True)
+        assert command == "ens"
+        ens_here(*arguments)
+    exec(example("README.md"), {})
+    assert "from-python oof 60" in capsys.readouterr().out
+
+
+def test_every_figure_is_drawn_from_the_table_beside_it():
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "draw_figures.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_is_drawn_and_what_the_readme_claims_stands_in_the_docs():
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    drawn = "\n".join(path.read_text() for path in (ROOT / "docs" / "figures").glob("*.csv"))
+    results = (ROOT / "README.md").read_text().partition("## Results")[2].partition("\n## ")[0]
+    for number in re.findall(r"\b0\.\d{3,4}\b", drawn + results):
+        assert re.search(rf"\b{re.escape(number)}", pages), number
+
+
+def links(text: str) -> set[str]:
+    """The files of this project that a page leads to, and the pictures that it shows."""
+    written = re.findall(r"\]\(([^)#:]+)\)", text)
+    shown = re.findall(r"(?:src|srcset)=\"([^\"#:]+)\"", text)
+    return {*written, *shown}
 
 
 def test_links_between_pages_lead_somewhere():
@@ -53,7 +100,7 @@ def test_links_between_pages_lead_somewhere():
         *sorted((ROOT / "docs").glob("*.md")),
         ROOT / "artifacts" / "README.md",
     ]:
-        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        for link in links(page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
