@@ -66,7 +66,7 @@ def honesty(pool: Pool, seeds: int, rows: int | None) -> None:
                         result.scores["cross_fitted"]["log_loss"],
                         holdout["log_loss"],
                         holdout["accuracy"],
-                        result.details.get("chosen", ""),
+                        result.details.chosen or "",
                     )
                 )
     frame = pd.DataFrame(

@@ -174,7 +174,7 @@ def main() -> None:
     result = make_blend(pool, BlendSpec())
     honest, actual = result.scores["cross_fitted"]["log_loss"], result.scores["holdout"]
     print(
-        f"auto took {result.details['chosen']}: cross-fitted {honest:.4f}, test log loss "
+        f"auto took {result.details.chosen}: cross-fitted {honest:.4f}, test log loss "
         f"{actual['log_loss']:.4f} accuracy {actual['accuracy']:.4f}"
     )
     for n in map(int, a.rows.split(",")):
@@ -185,7 +185,7 @@ def main() -> None:
             losses["greedy"].append(tested(create_blend("greedy").fit(p.oof, p.y), p)[0])
             result = make_blend(p, BlendSpec())
             losses["auto"].append(result.scores["holdout"]["log_loss"])
-            taken.append(result.details["chosen"])
+            taken.append(result.details.chosen)
         means = {key: np.mean(values) for key, values in losses.items()}
         differences = np.subtract(losses["auto"], losses["greedy"])
         print(

@@ -105,7 +105,8 @@ def blend_label_sets(
     )
     oof, fitted = (_one_column(probs, labels) for probs in (found.oof, found.fitted_oof))
     test = None if found.test is None else _one_column(found.test, labels)
-    details = {**found.details, "searched_by": searched}
+    details = found.details.model_copy(update={"searched_by": searched})
+    correction = details.correction or 0.0
     members = pool.choose(found.members)
     # A member that is compared with the blend gets thresholds of its own too.
     alone = np.stack([with_thresholds(probs) for probs in members.oof])
@@ -113,7 +114,8 @@ def blend_label_sets(
         # On cross-fitted predictions: those of the rows it was fitted on are more certain than any
         # others.
         thresholds = fit_thresholds(oof, pool.y, spec.metric)
-        details["thresholds"] = dict(zip(pool.classes, thresholds.tolist(), strict=True))
+        by_label = dict(zip(pool.classes, thresholds.tolist(), strict=True))
+        details = details.model_copy(update={"thresholds": by_label})
         oof, fitted = with_thresholds(oof), move_to_half(fitted, thresholds)
         test = None if test is None else move_to_half(test, thresholds)
     solo = np.array([score(spec.metric, probs, pool.y) for probs in alone])
@@ -123,10 +125,8 @@ def blend_label_sets(
         oof=np.asarray(oof, np.float32),
         fitted_oof=np.asarray(fitted, np.float32),
         test=None if test is None else np.asarray(test, np.float32),
-        scores=scores_of(pool, spec.metric, fitted, oof, test, details.get("correction", 0.0)),
-        gain=gain_over_best(
-            replace(members, oof=alone), spec, oof, solo, details.get("correction", 0.0)
-        ),
+        scores=scores_of(pool, spec.metric, fitted, oof, test, correction),
+        gain=gain_over_best(replace(members, oof=alone), spec, oof, solo, correction),
         details=details,
     )
 

@@ -12,6 +12,7 @@ from ensembler.blending.judging.gain import paired_gain
 from ensembler.blending.pool import Pool, Probs
 from ensembler.blending.spec import BlendSpec
 from ensembler.metrics import check_metric, score_all
+from ensembler.predictions.explanation import BlendExplanation
 from ensembler.targets.label_sets import is_known
 
 
@@ -36,7 +37,7 @@ class BlendResult:
     scores: dict[str, dict[str, float] | None]
     gain: dict[str, Any] | None
     warnings: tuple[dict[str, Any], ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
+    details: BlendExplanation = field(default_factory=BlendExplanation)
 
 
 def scores_of(

@@ -26,6 +26,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.metrics import check_metric, score
 from ensembler.metrics.calibration import reliability
+from ensembler.predictions.explanation import BlendExplanation
 
 Extra = TypeVar("Extra")  # what is worked out beside a blend
 
@@ -178,7 +179,7 @@ def blend_single_labels(
         scores=scores_of(pool, spec.metric, fitted, cross_fitted, test, correction),
         gain=gain_over_best(pool, spec, cross_fitted, solo, correction),
         warnings=tuple(finding.to_json() for finding in findings),
-        details=details,
+        details=BlendExplanation.model_validate(details),
     )
 
 

@@ -53,17 +53,14 @@ def _tasks(store: RunStore, record: BlendRecord) -> dict[str, str]:
     """The blend of each task of a composed one; none of another."""
     if record.method != COMPOSED:
         return {}
-    details = (record.model_extra or {}).get("details")
-    tasks = details.get("tasks") if isinstance(details, dict) else None
-    if not isinstance(tasks, dict) or not all(isinstance(blend, str) for blend in tasks.values()):
+    if not record.details.tasks:
         path = store.blend_folder(record.name) / "blend.json"
         raise StoreError(f"{path}: details do not name a blend for each task; the file was altered")
-    return tasks
+    return record.details.tasks
 
 
 def _recorded_spec(record: BlendRecord) -> BlendSpec:
-    recorded = (record.model_extra or {}).get("spec") or {"method": record.method}
-    return BlendSpec.model_validate(with_names_of_today(recorded))
+    return BlendSpec.model_validate(with_names_of_today(record.spec or {"method": record.method}))
 
 
 def apply_blend(
@@ -82,7 +79,6 @@ def apply_blend(
         return compose_probs(
             store, {task: apply_blend(store, inner, test, code) for task, inner in tasks.items()}
         )
-    extra = record.model_extra or {}
     spec = _recorded_spec(record)
     strange = [place for place in own_values(spec.options) if place not in code]
     if strange:
@@ -97,7 +93,7 @@ def apply_blend(
         record.members,
         target=record.target,
         merge=spec.merge,
-        views=extra.get("views") or spec.views,
+        views=record.views or spec.views,
         common_rows=True,
     )
     new = [
@@ -114,10 +110,11 @@ def apply_blend(
     settled: dict[str, object] = {"prune": None, "max_cost": None}
     if spec.method == "weights":
         settled["weights"] = record.weights  # those given may name members that were left out
-    details = extra.get("details")
-    chosen = details.get("chosen") if isinstance(details, dict) else None
     result = make_blend(
-        pool, spec.model_copy(update=settled), trust=found.pool.names, chosen=chosen
+        pool,
+        spec.model_copy(update=settled),
+        trust=found.pool.names,
+        chosen=record.details.chosen,
     )
     assert result.test is not None
     return result.test

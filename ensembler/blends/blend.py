@@ -16,10 +16,13 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.blends.pool import BLEND_PREFIX, read_pool
 from ensembler.errors import MissingFileError, RequestError, UnknownNameError
 from ensembler.files import fingerprint
-from ensembler.predictions.blends import write_blend
+from ensembler.predictions.blends import BlendRecord, write_blend
+from ensembler.predictions.explanation import BlendWarning, GainRecord
 from ensembler.predictions.publish import clean_up
 from ensembler.predictions.store import RunStore, check_name
 
+# The checksums of a member's predictions, and of the samples they are of.
+Checksums = tuple[str | None, ...]
 Asked = tuple[BlendSpec, Sequence[str]]  # the options and the members that a blend was asked for
 
 
@@ -54,7 +57,7 @@ class BlendOutcome:
             "scores": r.scores,
             "gain": r.gain,
             "warnings": list(r.warnings),
-            "details": r.details,
+            "details": r.details.to_json(),
             "submitted": False,
             **({"stages": [stage.to_json() for stage in self.stages]} if self.stages else {}),
         }
@@ -151,35 +154,25 @@ def keep_blend(
     oof = np.full((len(store.samples.train), len(classes)), np.nan, np.float32)
     oof[outcome.rows] = result.oof
     test = np.empty((0, len(classes)), np.float32) if result.test is None else result.test
-    record = {
-        "name": result.name,
-        "target": target,
-        "classes": list(classes),
-        "method": result.method,
-        "members": list(result.members),
-        "weights": result.weights,
-        "temperature": result.temperature,
-        "scores": _storable(result.scores),
-        "gain": _storable(result.gain),
-        "warnings": list(result.warnings),
-        "details": _storable(result.details),
-        "spec": spec.model_dump(mode="json", exclude_none=True),
-        "views": list(views) if views else None,
-        "fingerprint": blend_fingerprint(store, *asked, views),
-        "made_from": _predictions(store, asked[1]),
-    }
+    record = BlendRecord(
+        name=result.name,
+        target=target,
+        classes=tuple(classes),
+        method=result.method,
+        members=result.members,
+        weights=result.weights,
+        temperature=result.temperature,
+        scores=result.scores,
+        gain=None if result.gain is None else GainRecord.model_validate(result.gain),
+        warnings=tuple(BlendWarning.model_validate(warning) for warning in result.warnings),
+        details=result.details,
+        spec=spec.model_dump(mode="json", exclude_none=True),
+        views=tuple(views) if views else None,
+        fingerprint=blend_fingerprint(store, *asked, views),
+        made_from=_predictions(store, asked[1]),
+        sha256={},
+    )
     write_blend(store.blend_folder(result.name), store.lock_path, record, oof, test)
-
-
-def _storable(value: Any) -> Any:
-    """The same values as JSON can hold them: numbers that are not finite become None."""
-    if isinstance(value, Mapping):
-        return {str(key): _storable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_storable(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def blend_fingerprint(
@@ -197,27 +190,25 @@ def members_changed_since(store: RunStore, name: str) -> list[str]:
 
     [] where it does not say.
     """
-    made_from = (store.blend(name).record.model_extra or {}).get("made_from")
-    if not isinstance(made_from, dict):
-        return []
+    made_from = store.blend(name).record.made_from
     return [member for member, sums in made_from.items() if _predictions_now(store, member) != sums]
 
 
-def _predictions_now(store: RunStore, member: str) -> list[str | None] | None:
+def _predictions_now(store: RunStore, member: str) -> Checksums | None:
     try:
         return _of_predictions(_sums(store, member))
     except (UnknownNameError, MissingFileError):
         return None
 
 
-def _predictions(store: RunStore, members: Sequence[str]) -> dict[str, list[str | None]]:
+def _predictions(store: RunStore, members: Sequence[str]) -> dict[str, Checksums]:
     """The checksums of each member's predictions, and of the samples they are of."""
     return {name: _of_predictions(_sums(store, name)) for name in members}
 
 
-def _of_predictions(sums: Mapping[str, str]) -> list[str | None]:
+def _of_predictions(sums: Mapping[str, str]) -> Checksums:
     arrays = sorted(name for name in sums if name.startswith(("oof.", "test.")))
-    return [*(sums[name] for name in arrays), sums.get("samples.csv")]
+    return (*(sums[name] for name in arrays), sums.get("samples.csv"))
 
 
 def _sums(store: RunStore, name: str) -> dict[str, str]:
@@ -233,7 +224,5 @@ def is_current(
     name = spec.name or spec.method
     if name not in store.blends:
         return False
-    record = store.blend(name).record
-    return (record.model_extra or {}).get("fingerprint") == blend_fingerprint(
-        store, spec, members, views
-    )
+    wanted = blend_fingerprint(store, spec, members, views)
+    return store.blend(name).record.fingerprint == wanted

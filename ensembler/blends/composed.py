@@ -17,6 +17,7 @@ from ensembler.blends.pool import BLEND_PREFIX
 from ensembler.errors import MissingFileError, RequestError
 from ensembler.metrics import score_all
 from ensembler.predictions.composed import compose_probs, composition_of
+from ensembler.predictions.explanation import BlendExplanation
 from ensembler.predictions.store import RunStore
 from ensembler.targets.composition import Composition
 
@@ -170,7 +171,9 @@ def _keep_composed(
         test=test,
         scores=_scores(store, composition, labels[rows], fitted_probs, oof, test),
         gain=None,
-        details={"tasks": {task: s.result.name for task, s in stages.items()}, "members": []},
+        details=BlendExplanation(
+            tasks={task: s.result.name for task, s in stages.items()}, members=()
+        ),
     )
     outcome = BlendOutcome(store.name, result, rows, tuple(stages.values()))
     keep_blend(store, outcome, composition.name, composition.classes, asked[0], views, asked)

@@ -187,18 +187,16 @@ def command(
 def print_outcome(outcome: BlendOutcome) -> None:
     """Print weights, the three scores and the gain of a blend."""
     result = outcome.result
-    metric = result.details.get("searched_by") or (
-        result.gain["metric"] if result.gain else "score"
-    )
+    metric = result.details.searched_by or (result.gain["metric"] if result.gain else "score")
     rows = [
-        [worth["member"], number(worth["weight"]), number(worth["solo"]), number(worth["marginal"])]
-        for worth in result.details["members"]
+        [worth.member, number(worth.weight), number(worth.solo), number(worth.marginal)]
+        for worth in result.details.members
     ]
-    title = f"{outcome.run}: blend {result.name} ({result.details.get('chosen', result.method)})"
+    title = f"{outcome.run}: blend {result.name} ({result.details.chosen or result.method})"
     if rows:
         print_table(title, ["member", "weight", f"{metric} alone", "worse without"], rows)
     else:
-        print(f"{title}: the product of {', '.join(result.details['tasks'].values())}")
+        print(f"{title}: the product of {', '.join(result.details.tasks.values())}")
     columns = ["cross_fitted", "fitted", "holdout"]
     metrics = list(result.scores["cross_fitted"] or {})
     body = [
@@ -207,13 +205,13 @@ def print_outcome(outcome: BlendOutcome) -> None:
     ]
     print_table(f"scores of {result.name} on {outcome.n_rows} rows", ["metric", *columns], body)
     gains = [result.gain] if result.gain is not None else []
-    for gain in [*gains, *result.details.get("gains", [])]:
+    for gain in [*gains, *(gain.to_json() for gain in result.details.gains)]:
         noise = "" if gain.get("beyond_noise", gain["low"] > 0) else "; no gain beyond noise"
         if gain["high"] < 0:
             noise = "; worse, beyond noise"
         own = (
             " with thresholds of its own"
-            if gain is result.gain and "thresholds" in result.details
+            if gain is result.gain and result.details.thresholds
             else ""
         )
         print(
@@ -225,36 +223,36 @@ def print_outcome(outcome: BlendOutcome) -> None:
 def print_explanation(outcome: BlendOutcome) -> None:
     """Print what was compared, the picks of a search, and how far confidences can be trusted."""
     result = outcome.result
-    if "candidates" in result.details:
-        rows = [[label, number(value)] for label, value in result.details["candidates"].items()]
+    if result.details.candidates:
+        rows = [[label, number(value)] for label, value in result.details.candidates.items()]
         print_table("families compared, cross-fitted", ["family", "score"], rows)
-    for key, title in (("ridge_scores", "ridge"), ("shrinkage_scores", "shrinkage")):
-        if result.details.get(key):
-            rows = [
-                [f"{strength:.3g}", number(value, 5)]
-                for strength, value in result.details[key].items()
-            ]
+    for tried, title in (
+        (result.details.ridge_scores, "ridge"),
+        (result.details.shrinkage_scores, "shrinkage"),
+    ):
+        if tried:
+            rows = [[f"{strength:.3g}", number(value, 5)] for strength, value in tried.items()]
             print_table(f"{title} tried, cross-fitted log loss", [title, "log loss"], rows)
-    if result.details.get("trajectory"):
+    if result.details.trajectory:
         rows = [
             [str(i), result.members[member], number(value)]
-            for i, (member, value) in enumerate(result.details["trajectory"], start=1)
+            for i, (member, value) in enumerate(result.details.trajectory, start=1)
         ]
         print_table("rounds of the search", ["round", "added", "score"], rows[:30])
-    if result.details.get("frontier"):
+    if result.details.frontier:
         rows = [
-            [", ".join(offer["members"]), f"{offer['seconds']:.3g}", number(offer["log_loss"])]
-            for offer in result.details["frontier"]
+            [", ".join(offer.members), f"{offer.seconds:.3g}", number(offer.log_loss)]
+            for offer in result.details.frontier
         ]
         title = "score against inference time (log loss of the best linear pool, fitted rows)"
         print_table(title, ["members", "s a sample", "log loss"], rows)
-    for name, table in result.details.get("reliability", {}).items():
+    for name, table in result.details.reliability.items():
         rows = [
             [
-                f"{b['low']:.1f} to {b['high']:.1f}",
-                str(b["n"]),
-                number(b["confidence"]),
-                number(b["accuracy"]),
+                f"{b.low:.1f} to {b.high:.1f}",
+                str(b.n),
+                number(b.confidence),
+                number(b.accuracy),
             ]
             for b in table
         ]

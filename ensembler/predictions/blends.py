@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, field_validator
 
 from ensembler.errors import StoreError
-from ensembler.files import write_json
 from ensembler.predictions.arrays import open_array, write_array
+from ensembler.predictions.explanation import BlendExplanation, BlendWarning, GainRecord
 from ensembler.predictions.members import checksums
 from ensembler.predictions.publish import replacing
+from ensembler.predictions.records import Record, write_record
 from ensembler.predictions.samples import SampleTable
 from ensembler.predictions.settled import HeldFile, open_settled, read_settled
 
@@ -24,10 +24,13 @@ FORMAT: Literal[1] = 1
 BLEND_RECORD = "blend.json"
 
 
-class BlendRecord(BaseModel):
-    """What `blend.json` says; other keys are kept and ignored."""
+class BlendRecord(Record):
+    """What `blend.json` says; other keys are kept and ignored.
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    `spec` are the options that the blend was asked for with, `views` the views it was made of (none
+    named: all), `fingerprint` is the digest of everything it was made from, and `made_from` holds
+    the checksums of what its members predicted then.
+    """
 
     format: Literal[1] = FORMAT
     name: str
@@ -38,9 +41,19 @@ class BlendRecord(BaseModel):
     weights: dict[str, float] | None = None
     temperature: float | None = None
     scores: dict[str, dict[str, float | None] | None] = Field(default_factory=dict)
-    gain: dict[str, Any] | None = None
-    warnings: tuple[dict[str, Any], ...] = ()
+    gain: GainRecord | None = None
+    warnings: tuple[BlendWarning, ...] = ()
+    details: BlendExplanation = Field(default_factory=BlendExplanation)
+    spec: dict[str, Any] | None = None
+    views: tuple[str, ...] | None = None
+    fingerprint: str | None = None
+    made_from: dict[str, tuple[str | None, ...]] = Field(default_factory=dict)
     sha256: dict[str, str]
+
+    @field_validator("details", mode="before")
+    @classmethod
+    def _nothing_is_no_explanation(cls, value: object) -> object:
+        return {} if value is None else value
 
 
 @dataclass
@@ -106,16 +119,14 @@ def open_blend(folder: Path, samples: SampleTable) -> Blend:
 def write_blend(
     folder: Path,
     run_lock: Path,
-    record: Mapping[str, Any],
+    record: BlendRecord,
     oof: NDArray[np.floating],
     test: NDArray[np.floating],
 ) -> None:
-    """Write a blend, or a new one over an old one.
-
-    `record` is `blend.json` without its checksums.
-    """
+    """Write a blend, or a new one over an old one; the checksums of `record` are those of its files."""
     with replacing(folder, run_lock) as prepared:
         write_array(prepared / "oof.npy", np.asarray(oof, np.float32))
         write_array(prepared / "test.npy", np.asarray(test, np.float32))
         sums = checksums(prepared, ["oof.npy", "test.npy"])
-        write_json(prepared / BLEND_RECORD, {"format": FORMAT, **record, "sha256": sums})
+        written = record.model_copy(update={"format": FORMAT, "sha256": sums})
+        write_record(prepared / BLEND_RECORD, written)

@@ -1,16 +1,32 @@
-"""Records of the store as JSON files, checked once when they are read."""
+"""Records of the store as JSON files: each is one frozen model, checked when it is read and written by it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ensembler.errors import StoreError
-from ensembler.files import read_json
+from ensembler.files import read_json, write_json
 
 R = TypeVar("R", bound=BaseModel)
+
+
+class Record(BaseModel):
+    """A part of a JSON file of the store: frozen, and what other versions and tools write is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values that JSON can hold; what was not said is left out."""
+        return {str(key): plain(value) for key, value in self.said().items()}
+
+    def said(self) -> dict[str, Any]:
+        """What was said, without the defaults of what was not."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
 
 
 def read_record(path: Path, model: type[R]) -> R:
@@ -24,3 +40,21 @@ def read_record(path: Path, model: type[R]) -> R:
         raise StoreError(
             f"{path}: {key}: {first['msg'].lower()}; the file was altered or written by hand"
         ) from error
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record, whole or not at all."""
+    write_json(path, record.to_json())
+
+
+def plain(value: Any) -> Any:
+    """The same values as JSON can hold them: numbers that are not finite become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()  # a number of numpy
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

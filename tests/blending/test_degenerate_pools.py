@@ -167,13 +167,13 @@ def test_no_extra_takes_the_blend_with_it(extra, monkeypatch):
     said = [w["message"] for w in result.warnings if w["code"] == "left_out_after_failure"]
     assert len(said) == 1
     assert "7-th leading minor" in said[0]
-    assert [w["member"] for w in result.details["members"]] == ["m0", "m1", "m2", "m3"]
+    assert [w.member for w in result.details.members] == ["m0", "m1", "m2", "m3"]
 
 
 def test_auto_does_without_a_candidate_that_fails(monkeypatch):
     monkeypatch.setattr("ensembler.blending.methods.simplex.SimplexWeights.fit", fail)
     result = make_blend(pool_of(*invented_pool()), BlendSpec())
-    assert not any(label.startswith("simplex") for label in result.details["candidates"])
+    assert not any(label.startswith("simplex") for label in result.details.candidates)
     codes = [w["code"] for w in result.warnings]
     assert codes.count("left_out_after_failure") == 2
     assert "stopped_early" not in codes

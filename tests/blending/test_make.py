@@ -53,7 +53,7 @@ def test_auto_is_honest_and_better_than_the_best_member():
     assert (
         abs(result.scores["cross_fitted"]["log_loss"] - result.scores["holdout"]["log_loss"]) < 0.05
     )
-    assert result.details["chosen"] in result.details["candidates"]
+    assert result.details.chosen in result.details.candidates
 
 
 @pytest.mark.parametrize(
@@ -268,19 +268,19 @@ def test_auto_takes_the_richer_family_where_many_rows_say_so():
         ("a", "b", "c"), softmax(logits).astype(np.float32), y, ("x", "y", "z"), np.arange(3000) % 5
     )
     result = make_blend(p, BlendSpec())
-    assert result.details["chosen"].startswith("stack")
-    assert "stack with probabilities" in result.details["candidates"]
+    assert result.details.chosen.startswith("stack")
+    assert "stack with probabilities" in result.details.candidates
 
 
 def test_auto_says_what_it_gains_over_soft_voting_with_temperature_and_over_greedy():
-    gains = make_blend(pool(rows=1500), BlendSpec()).details["gains"]
-    assert [g["over"] for g in gains] == ["soft + temperature", "greedy"]
-    assert all(g["low"] <= g["value"] <= g["high"] for g in gains)
+    gains = make_blend(pool(rows=1500), BlendSpec()).details.gains
+    assert [g.over for g in gains] == ["soft + temperature", "greedy"]
+    assert all(g.low <= g.value <= g.high for g in gains)
 
 
 def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
     result = make_blend(pool(), BlendSpec(), budget=0.0)
-    assert list(result.details["candidates"]) == ["simplex"]
+    assert list(result.details.candidates) == ["simplex"]
     assert [w["code"] for w in result.warnings if w["code"] == "stopped_early"] == ["stopped_early"]
 
     import ensembler.blending.judging.automatic as automatic
@@ -294,7 +294,7 @@ def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
         return real(*arguments)
 
     monkeypatch.setattr(automatic, "cross_fit", interrupted)
-    assert list(make_blend(pool(), BlendSpec()).details["candidates"]) == [
+    assert list(make_blend(pool(), BlendSpec()).details.candidates) == [
         "simplex",
         "simplex + temperature",
     ]

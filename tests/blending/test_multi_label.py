@@ -89,8 +89,8 @@ def test_the_labels_of_a_row_are_one_group_and_are_left_out_together(pool):
 def test_thresholds_are_searched_for_the_metric_and_cross_fitted(pool):
     plain = make_blend(pool, BlendSpec(method="soft", metric="f1_macro"))
     moved = make_blend(pool, BlendSpec(method="soft", metric="f1_macro", calibrate="biases"))
-    assert moved.details["searched_by"] == "log_loss"
-    assert set(moved.details["thresholds"]) == {"a", "b", "c", "d"}
+    assert moved.details.searched_by == "log_loss"
+    assert set(moved.details.thresholds) == {"a", "b", "c", "d"}
     assert moved.scores["fitted"]["f1_macro"] > plain.scores["fitted"]["f1_macro"]
     assert moved.scores["fitted"]["f1_macro"] > moved.scores["cross_fitted"]["f1_macro"] > 0
     assert moved.scores["cross_fitted"]["f1_macro"] > plain.scores["cross_fitted"]["f1_macro"]
@@ -218,4 +218,4 @@ def test_thresholds_are_found_on_rows_that_the_blend_does_not_know_by_heart():
         calibrate="biases",
     )
     found = make_blend(pool, spec)
-    assert max(found.details["thresholds"].values()) < 0.45
+    assert max(found.details.thresholds.values()) < 0.45

@@ -102,23 +102,23 @@ def test_members_of_other_folds_are_named():
 def test_every_member_has_a_score_alone_and_a_worth_beside_the_others(method):
     p = pool()
     result = make_blend(p, BlendSpec(method=method), explain=True)
-    worths = {w["member"]: w for w in result.details["members"]}
+    worths = {w.member: w for w in result.details.members}
     assert set(worths) == set(NAMES)
-    assert all(w["marginal"] is not None for w in worths.values())
+    assert all(w.marginal is not None for w in worths.values())
     fitted = result.scores["fitted"]["log_loss"]
     if method == "simplex":
         rest = make_blend(p.choose(["b", "c", "d"]), BlendSpec(method="simplex"))
-        assert worths["a"]["marginal"] == pytest.approx(
+        assert worths["a"].marginal == pytest.approx(
             rest.scores["fitted"]["log_loss"] - fitted, abs=1e-6
         )
-        assert all(w["marginal"] >= -1e-6 for w in worths.values())
-    tables = result.details["reliability"]
-    assert sum(b["n"] for b in tables["blend, cross-fitted"]) == len(p.y)
+        assert all(w.marginal >= -1e-6 for w in worths.values())
+    tables = result.details.reliability
+    assert sum(b.n for b in tables["blend, cross-fitted"]) == len(p.y)
 
 
 def test_weights_by_hand_have_worths_too():
     result = make_blend(pool(), BlendSpec(weights={"a": 1, "b": 2}))
-    worths = {w["member"]: w["marginal"] for w in result.details["members"]}
+    worths = {w.member: w.marginal for w in result.details.members}
     assert worths["c"] == worths["d"] == 0
     assert worths["a"] != 0
 

@@ -140,8 +140,8 @@ def test_new_samples_are_predicted_by_the_candidate_that_auto_took_then(fake_run
         )
     run = RunStore(fake_run.folder)
     hurried = blend_run(run, BlendSpec(), budget=0.0)
-    assert hurried.result.details["chosen"] == "simplex"
-    assert blend_run(run, BlendSpec(name="patient")).result.details["chosen"] != "simplex"
+    assert hurried.result.details.chosen == "simplex"
+    assert blend_run(run, BlendSpec(name="patient")).result.details.chosen != "simplex"
     test = {(name, "label"): run.member(name).test(classes) for name in ("a", "b")}
     assert np.allclose(apply_blend(run, "auto", test), hurried.result.test, atol=1e-6)
 
@@ -193,7 +193,7 @@ def test_members_whose_epochs_were_chosen_by_their_score_are_named(fake_run):
     write_json(path, read_json(path) | {"chosen_by": "best"})
     result = blend_run(RunStore(fake_run.folder), BlendSpec(method="soft")).result
     assert [w["member"] for w in result.warnings if w["code"] == "chosen_by_score"] == ["a"]
-    assert "chosen_by_score" in {w["code"] for w in fake_run.blend("soft").record.warnings}
+    assert "chosen_by_score" in {w.code for w in fake_run.blend("soft").record.warnings}
 
 
 def test_a_blend_of_members_that_predict_otherwise_now_is_submitted_with_a_word(fake_run):

@@ -135,9 +135,9 @@ def test_targets_side_by_side_are_blended_by_the_metric_if_it_fits_and_get_thres
         run_recipe(Recipe.load(finished / "beside.yaml", overrides), finished / "artifacts")
         blends = Run.open("beside", finished / "artifacts").blends
         assert blends["soft"].record.target == "size"
-        extra = blends["soft.tags"].record.model_extra
-        assert extra["spec"]["metric"] == searched
-        assert ("thresholds" in extra["details"]) == (searched == "f1_macro")
+        record = blends["soft.tags"].record
+        assert record.spec["metric"] == searched
+        assert bool(record.details.thresholds) == (searched == "f1_macro")
 
 
 def test_the_submission_writes_sets_as_the_table_does(run, finished):

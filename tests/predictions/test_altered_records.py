@@ -93,10 +93,19 @@ def test_a_blend_that_is_made_of_itself(run):
             read()
 
 
-@pytest.mark.parametrize("details", [None, [], {}, {"tasks": [1]}, {"tasks": {"a": 1}}])
-def test_a_composed_blend_without_the_blends_of_its_tasks(run, details):
+@pytest.mark.parametrize(
+    ("details", "message"),
+    [
+        (None, "blend.json: details do not name a blend for each task"),
+        ({}, "blend.json: details do not name a blend for each task"),
+        ([], "blend.json: details: input should be a valid dictionary"),
+        ({"tasks": [1]}, "blend.json: details.tasks: input should be a valid dictionary"),
+        ({"tasks": {"a": 1}}, "blend.json: details.tasks.a: input should be a valid string"),
+    ],
+)
+def test_a_composed_blend_without_the_blends_of_its_tasks(run, details, message):
     alter(run.store.blend_folder("one") / "blend.json", method="composed", details=details)
-    with pytest.raises(StoreError, match="details do not name a blend for each task"):
+    with pytest.raises(StoreError, match=message):
         apply_blend(run.store, "one", {})
 
 

@@ -11,7 +11,7 @@ from ensembler.errors import MissingFileError, StoreError
 from ensembler.files import claim, write_json
 from ensembler.predictions import settled
 from ensembler.predictions.arrays import write_array
-from ensembler.predictions.blends import write_blend
+from ensembler.predictions.blends import BlendRecord, write_blend
 from ensembler.predictions.members import FORMAT, checksums
 from ensembler.predictions.publish import finish_replacements, replacing
 from ensembler.predictions.store import RunStore
@@ -42,7 +42,7 @@ def replace_member(store, version, views=("identity",)):
 
 
 def replace_blend(store, version):
-    record = {"name": "soft", "classes": CLASSES, "method": "soft", "members": ["a"]}
+    record = BlendRecord(name="soft", classes=CLASSES, method="soft", members=("a",), sha256={})
     oof, test = np.full((60, 3), version, np.float32), np.full((20, 3), version, np.float32)
     write_blend(store.blend_folder("soft"), store.lock_path, record, oof, test)
 

@@ -57,7 +57,7 @@ def test_biases_gain_on_rows_that_they_were_not_fitted_on():
     moved = make_blend(pool, BlendSpec(method="soft", metric="f1_macro", calibrate="biases"))
     before, after = (r.scores["cross_fitted"]["f1_macro"] for r in (plain, moved))
     assert after > before + 0.05
-    assert len(moved.details["class_biases"]) == 3
+    assert len(moved.details.class_biases) == 3
     assert abs(after - moved.scores["fitted"]["f1_macro"]) < 0.02
 
 
@@ -72,7 +72,7 @@ def test_auto_takes_biases_too():
         np.arange(1500) % 5,
     )
     result = make_blend(pool, BlendSpec(metric="balanced_accuracy", calibrate="biases"))
-    assert result.details["chosen"].endswith("+ biases")
+    assert result.details.chosen.endswith("+ biases")
 
 
 def test_biases_need_a_metric_of_decisions():

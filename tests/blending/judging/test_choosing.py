@@ -74,7 +74,7 @@ def test_score_gain_and_best_member_add_up(metric):
         BlendSpec(metric=metric),
     )
     sign = 1 if metric == "f1_macro" else -1
-    best = next(m["solo"] for m in result.details["members"] if m["member"] == result.gain["over"])
+    best = next(m.solo for m in result.details.members if m.member == result.gain["over"])
     gain = sign * (result.scores["cross_fitted"][metric] - best)
     assert result.gain["value"] == pytest.approx(gain, abs=1e-6)
 
