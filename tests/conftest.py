@@ -1,12 +1,20 @@
 import os
+import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
+from forked_ens import Ens
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard():
+    """Processes started in the background ignore SIGINT and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -14,49 +22,6 @@ def fake_run(tmp_path):
     from ensembler.predictions.testing import write_fake_run
 
     return write_fake_run(tmp_path / "artifacts" / "fake")
-
-
-class Ens:
-    """Runs `ens` in a process of its own, in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def command(self, *arguments: object) -> list[str]:
-        return [sys.executable, "-m", "ensembler", *map(str, arguments)]
-
-    def environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "ENS_ARTIFACTS": str(self.folder / "artifacts"),
-        }
-
-    def __call__(
-        self, *arguments: object, expect: int = 0, **options
-    ) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            **options,
-        )
-        assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    def start(self, *arguments: object) -> subprocess.Popen:
-        return subprocess.Popen(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
 
 
 @pytest.fixture
@@ -67,8 +32,6 @@ def ens(tmp_path):
 @pytest.fixture
 def ens_here(tmp_path, monkeypatch, capsys):
     """Runs `ens` in this process, in a folder of its own: for commands that train nothing."""
-    import signal
-
     from ensembler.cli.app import main
 
     monkeypatch.chdir(tmp_path)

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import textwrap
 import time
 
 import pandas as pd
 import pytest
+from forked_ens import Ens
+
+from ensembler.demo.shapes import write_shapes
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +41,28 @@ RECIPE = """
 """
 
 
-@pytest.fixture
-def recipe(ens):
-    from ensembler.demo.shapes import write_shapes
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Drawn shapes, slow networks and a recipe over them."""
+    folder = tmp_path_factory.mktemp("project")
+    write_shapes(folder / "shapes", n=60, seed=1)
+    (folder / "slownets.py").write_text(NETWORKS)
+    (folder / "recipe.yaml").write_text(textwrap.dedent(RECIPE))
+    return folder
 
-    write_shapes(ens.folder / "shapes", n=60, seed=1)
-    (ens.folder / "slownets.py").write_text(NETWORKS)
-    (ens.folder / "recipe.yaml").write_text(textwrap.dedent(RECIPE))
+
+@pytest.fixture
+def recipe(ens, project):
+    shutil.copytree(project, ens.folder, dirs_exist_ok=True)
     return ens.folder / "recipe.yaml"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, project):
+    """The folder of a run that nobody disturbed."""
+    undisturbed = Ens(shutil.copytree(project, tmp_path_factory.mktemp("whole") / "project"))
+    undisturbed("run", "recipe.yaml", "--quiet")
+    return undisturbed.folder / "artifacts" / "shapes"
 
 
 def results(folder):
@@ -66,10 +84,8 @@ def wait_for(condition, process, seconds=90):
 
 
 def test_killed_again_and_again_a_run_ends_with_the_same_bits_and_leaves_nothing_behind(
-    ens, recipe
+    ens, recipe, whole
 ):
-    ens("run", recipe, "--set", "name=whole", "--quiet")
-    whole = ens.folder / "artifacts" / "whole"
     folder = ens.folder / "artifacts" / "shapes"
     moments = [
         lambda: (folder / ".training" / "one" / "fold0.state").exists(),
@@ -106,35 +122,23 @@ def test_ctrl_c_ends_soon_with_one_line_on_how_to_go_on(ens, recipe):
     )
 
 
-def test_two_processes_share_a_runs_folds_and_both_end_well(ens, recipe):
-    ens("run", recipe, "--set", "name=whole", "--quiet")
+def test_two_processes_share_a_runs_folds_and_both_end_well(ens, recipe, whole):
     both = [ens.start("run", recipe, "--json", "--quiet") for _ in range(2)]
     outputs = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
 
     trained = [json.loads(out)["trained_folds"] for out, _ in outputs]
     assert sum(trained) == 6
-    assert results(ens.folder / "artifacts" / "shapes") == results(
-        ens.folder / "artifacts" / "whole"
-    )
+    assert results(ens.folder / "artifacts" / "shapes") == results(whole)
 
 
 def test_a_full_disk_is_said_and_the_same_command_goes_on_with_room(ens, recipe):
     """A limit on the size of files stands in for a disk that is full."""
-    import resource
-    import subprocess
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    done = subprocess.run(
-        ens.command("run", recipe, "--quiet"),
-        cwd=ens.folder, env=ens.environment(), capture_output=True, text=True, preexec_fn=limit, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "no room left to write" in done.stderr
-    assert "Traceback" not in done.stderr
+    process = ens.start("run", recipe, "--quiet", largest_file=20_000)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "no room left to write" in errors
+    assert "Traceback" not in errors
     ens("run", recipe, "--quiet")
     assert (ens.folder / "artifacts" / "shapes" / "submission.csv").exists()
 
