@@ -26,13 +26,14 @@ from ensembler.data.pixels import prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.inference.engines.choose import CHECKED, ready
 from ensembler.inference.engines.eager import plain
-from ensembler.inference.one_pass import Asked, run_pass
+from ensembler.inference.one_pass import PredictionRequest, run_pass
 from ensembler.inference.predictor import BATCH, as_images
 from ensembler.inference.views import expand_views
 from ensembler.logits import softmax
 from ensembler.networks.build import build_network
 from ensembler.networks.checkpoint import load_checkpoint, save_checkpoint
 from ensembler.networks.spec import NetworkSpec
+from ensembler.progress import RecordedProgress
 
 clock = time.perf_counter
 VIEWS = ["identity", "hflip", "vflip", "rot180"]  # ttach's flip_transform
@@ -111,17 +112,20 @@ def peer(files, weights, size, workers):
     return logits
 
 
-def ours(files, weights, size, engine, folder, notes):
+def ours(files, weights, size, engine, folder, progress):
     began = clock()
     pixels = prepare_pixels(FileImages(files), InputSpec(size=size), folder)
     decoded = clock()
     rows, preparing = np.arange(len(files)), []
     views = expand_views(VIEWS)
-    asked = [Asked(p.stem, p, CLASSES, views, (rows,), folder / f"{p.stem}.npy") for p in weights]
+    asked = [
+        PredictionRequest(p.stem, p, CLASSES, views, (rows,), folder / f"{p.stem}.npy")
+        for p in weights
+    ]
 
     def load(missing):
         start = clock()
-        made = [predictor(one.path, pixels, engine, notes) for one in missing]
+        made = [predictor(one.path, pixels, engine, progress) for one in missing]
         preparing.append(clock() - start)
         return made
 
@@ -132,7 +136,7 @@ def ours(files, weights, size, engine, folder, notes):
     }
 
 
-def predictor(path, pixels, engine, notes):
+def predictor(path, pixels, engine, progress):
     return ready(
         engine,
         lambda: load_checkpoint(path, "cpu"),
@@ -140,13 +144,13 @@ def predictor(path, pixels, engine, notes):
         amp="auto",
         device="cpu",
         name=path.stem,
-        on_note=notes.append,
+        progress=progress,
     )
 
 
-def forward(pixels, weights, engine, notes):
+def forward(pixels, weights, engine, progress):
     """Seconds of the engine alone, on batches that are in memory."""
-    predictors = [predictor(path, pixels, engine, notes) for path in weights]
+    predictors = [predictor(path, pixels, engine, progress) for path in weights]
     batches = [
         as_images(np.array(pixels[i : i + BATCH]), "cpu") for i in range(0, len(pixels), BATCH)
     ]
@@ -163,7 +167,7 @@ def compare(a, folder: Path) -> None:
         scaled(folder, a.source, a.images, a.side) if a.source else draw(folder, a.images, a.side)
     )
     weights = checkpoints(folder, a.backbone, a.size, a.checkpoints)
-    notes: list[str] = []
+    progress = RecordedProgress()
     times: dict[str, list[float]] = {
         "ttach": [],
         **{e: [] for e in a.engines},
@@ -177,18 +181,18 @@ def compare(a, folder: Path) -> None:
         for engine in a.engines:
             cache = folder / f"{engine}{repeat}"
             began = clock()
-            found, of = ours(files, weights, a.size, engine, cache, notes)
+            found, of = ours(files, weights, a.size, engine, cache, progress)
             times[engine].append(clock() - began)
             parts[engine].append(of)
             pixels = np.load(next(cache.glob("pixels-*.npy")), mmap_mode="r")
-            times[f"{engine}, forward"].append(forward(pixels, weights, engine, notes))
+            times[f"{engine}, forward"].append(forward(pixels, weights, engine, progress))
         print({name: round(seconds[-1], 2) for name, seconds in times.items()}, flush=True)
         for engine in a.engines:
             print(" ", engine, {k: round(v, 2) for k, v in parts[engine][-1].items()}, flush=True)
     sample = as_images(np.array(pixels[:BATCH]), "cpu")
     reference = plain(load_checkpoint(weights[0], "cpu"), "cpu")(sample)
     for engine in a.engines:
-        of_engine = predictor(weights[0], pixels, engine, notes)(sample)
+        of_engine = predictor(weights[0], pixels, engine, progress)(sample)
         gap = np.abs(softmax(of_engine) - softmax(reference)).max()
         seconds, alone = times[engine], times[f"{engine}, forward"]
         ratios = [p / s for p, s in zip(times["ttach"], seconds, strict=True)]
@@ -206,7 +210,7 @@ def compare(a, folder: Path) -> None:
             f"{middle(share)} of the pass; largest difference of a probability from float32 "
             f"{gap:.1e}"
         )
-    print(*notes, sep="\n")
+    print(*progress.notes, sep="\n")
 
 
 def middle(values):
@@ -238,7 +242,7 @@ def one_memory(n, classes, folder):
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     views, rows = expand_views(VIEWS), np.arange(n)
     asked = [
-        Asked(
+        PredictionRequest(
             f"fold{k}", folder, classes, views, (rows,), folder / f"{n}-{classes}" / f"fold{k}.npy"
         )
         for k in range(5)

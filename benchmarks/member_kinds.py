@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ensembler import Recipe, Run
+from ensembler.machine.execution import Execution
 from ensembler.metrics import score
 from ensembler.pipeline.run import run_recipe
 from ensembler.progress import Progress
@@ -21,8 +22,8 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "member-kinds.yaml"
 
 
 class Lines(Progress):
-    def fold_done(self, job, text):
-        print(f"  {job.member} fold {job.fold}: {text}", flush=True)
+    def fold_done(self, task, text):
+        print(f"  {task.training} fold {task.fold}: {text}", flush=True)
 
 
 def row_loss(probs, y):
@@ -53,7 +54,7 @@ def main() -> None:
     runs = []
     for seed in range(a.seeds):
         recipe = Recipe.load(RECIPE, [f"seed={seed}", f"name=member-kinds-{seed}"])
-        run_recipe(recipe, a.artifacts, processes=a.jobs, progress=Lines())
+        run_recipe(recipe, a.artifacts, execution=Execution(processes=a.jobs), progress=Lines())
         runs.append(Run.open(f"member-kinds-{seed}", a.artifacts))
     names = [*runs[0].store.pool_members, "blend auto"]
     found = {name: {} for name in names}

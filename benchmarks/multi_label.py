@@ -41,8 +41,8 @@ SHOWN = ("accuracy", "f1_macro", "f1_micro", "f1_samples", "average_precision", 
 
 
 class Lines(Progress):
-    def fold_done(self, job, text):
-        print(f"  {job.member} fold {job.fold}: {text}", flush=True)
+    def fold_done(self, task, text):
+        print(f"  {task.training} fold {task.fold}: {text}", flush=True)
 
 
 def draw(folder: Path, fashion: str | None, counts: dict[str, int]) -> None:

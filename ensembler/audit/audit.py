@@ -150,10 +150,7 @@ def with_duplicates_grouped(samples: SampleSet, artifacts: Path, progress: Progr
 
 
 def _facts(samples: SampleSet, artifacts: Path, progress: Progress) -> ImageFacts:
-    def step(done: int, total: int) -> None:
-        return progress.step("looking at images", done, total)
-
-    return look_at_images(samples.images, cache_folder(artifacts), step)
+    return look_at_images(samples.images, cache_folder(artifacts), progress)
 
 
 def _of_faults(faults: Sequence[Fault]) -> list[Finding]:

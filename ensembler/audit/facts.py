@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ from ensembler.data.images import Images, checksum, fit_to_input
 from ensembler.errors import DataError
 from ensembler.files import write_aside
 from ensembler.machine.cores import available_cores
+from ensembler.progress import QUIET, Progress
 
 THUMB = 16
 _VERSION = 1
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,7 @@ _TYPES: dict[str, str] = {
 }
 
 
-def look_at_images(
-    images: Images, cache: Path, on_progress: OnProgress | None = None
-) -> ImageFacts:
+def look_at_images(images: Images, cache: Path, progress: Progress = QUIET) -> ImageFacts:
     """Look at every image, in parallel.
 
     What was seen of unchanged files is taken from the cache.
@@ -103,7 +100,7 @@ def look_at_images(
             arrays[name][same] = old[name][same]
         todo = np.flatnonzero(~same).tolist()
     if todo:
-        _look(images, todo, arrays, on_progress)
+        _look(images, todo, arrays, progress)
         cache.mkdir(parents=True, exist_ok=True)
         with write_aside(path) as file:
             np.savez(file, fingerprint=fingerprints, **{name: arrays[name] for name in _TYPES})
@@ -125,9 +122,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]] | None:
         return None  # not there, or not whole: everything is looked at again
 
 
-def _look(
-    images: Images, todo: list[int], arrays: dict[str, Any], on_progress: OnProgress | None
-) -> None:
+def _look(images: Images, todo: list[int], arrays: dict[str, Any], progress: Progress) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # one image a thread
@@ -138,8 +133,8 @@ def _look(
 
     with ThreadPoolExecutor(available_cores()) as pool:
         for done, _ in enumerate(pool.map(look, todo), start=1):
-            if on_progress is not None and (done % 50 == 0 or done == len(todo)):
-                on_progress(done, len(todo))
+            if done % 50 == 0 or done == len(todo):
+                progress.step("looking at images", done, len(todo))
 
 
 def _facts(images: Images, i: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult
 from ensembler.blending.single_label import blend_single_labels
 from ensembler.blending.spec import BlendSpec
+from ensembler.progress import QUIET, Progress
 
 
 def make_blend(
@@ -22,7 +23,7 @@ def make_blend(
     trust: Sequence[str] = (),
     budget: float | None = None,
     explain: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = QUIET,
     part: NDArray[np.int64] | None = None,
     judge: Judge | None = None,
     chosen: str | None = None,

@@ -27,6 +27,8 @@ from ensembler.errors import RequestError, UnknownNameError
 from ensembler.metrics import check_metric, score
 from ensembler.metrics.calibration import reliability
 from ensembler.predictions.explanation import BlendExplanation
+from ensembler.progress import QUIET, Progress
+from ensembler.stop import Stop
 
 Extra = TypeVar("Extra")  # what is worked out beside a blend
 
@@ -49,7 +51,7 @@ def blend_single_labels(
     trust: Sequence[str] = (),
     budget: float | None = None,
     explain: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = QUIET,
     part: NDArray[np.int64] | None = None,
     judge: Judge | None = None,
     chosen: str | None = None,
@@ -59,7 +61,7 @@ def blend_single_labels(
     The arguments are those of `make_blend`.
     """
     check_metric(spec.metric, several=False)
-    began = time.perf_counter()
+    stop = Stop(budget)
     pool, findings = _with_probabilities(pool, spec)
     findings += look_at(pool)
     if pool.rows_each == 1:
@@ -76,11 +78,6 @@ def blend_single_labels(
     cross_fitted: Probs | None = None
     correction = 0.0
     if spec.method == "auto":
-        out_of_time = (
-            (lambda: time.perf_counter() - began > budget)
-            if budget is not None
-            else (lambda: False)
-        )
         choice = choose(
             whole,
             spec.metric,
@@ -88,7 +85,7 @@ def blend_single_labels(
             seed=spec.seed,
             after=spec.calibrate,
             before=spec.calibrate_members,
-            out_of_time=out_of_time,
+            stop=stop,
             progress=progress,
             judge=judge,
             narrowing=narrowing,
@@ -127,9 +124,8 @@ def blend_single_labels(
     if narrowing is not None:
         make = narrowing.around(candidate)
         candidate = candidate.of_members([whole.names.index(name) for name in pool.names])
-    tell = progress or (lambda _what, _done, _total: None)
     fits = 1 if cross_fitted is not None or is_plain else 1 + PARTS
-    tell(f"fitting {candidate.label}", 0, fits)
+    progress.step(f"fitting {candidate.label}", 0, fits)
     started = time.perf_counter()
     method = fit_with_parts(candidate.make(), pool.oof, pool.y, part)
     seconds = time.perf_counter() - started
@@ -139,10 +135,8 @@ def blend_single_labels(
         cross_fitted = fitted
         if not is_plain:
             label = f"cross-fitting {candidate.label}"
-            cross_fitted = cross_fit(
-                make, whole.oof, whole.y, part, lambda done: tell(label, 1 + done, fits)
-            )
-    tell("fitting", fits, fits)
+            cross_fitted = cross_fit(make, whole.oof, whole.y, part, progress, label)
+    progress.step("fitting", fits, fits)
     test = _predict_test(method, pool)
     solo = np.array([score(spec.metric, probs, pool.y) for probs in pool.oof])
     details |= _learned(method)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from ensembler.predictions.blends import BlendRecord, write_blend
 from ensembler.predictions.explanation import BlendWarning, GainRecord
 from ensembler.predictions.publish import clean_up
 from ensembler.predictions.store import RunStore, check_name
+from ensembler.progress import QUIET, Progress
 
 # The checksums of a member's predictions, and of the samples they are of.
 Checksums = tuple[str | None, ...]
@@ -72,7 +73,7 @@ def blend_run(
     common_rows: bool = False,
     trust: Sequence[str] = (),
     budget: float | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = QUIET,
     target: str | None = None,
     costs: Mapping[str, float] | None = None,
     explain: bool = False,
@@ -106,7 +107,7 @@ def blend_run(
         trust=tuple(trust),
         budget=budget,
         explain=explain,
-        progress=on_progress,
+        progress=progress,
         part=None if part is None else part[found.rows],
     )
     result = replace(result, warnings=(*result.warnings, *_flattered(store, result.members)))

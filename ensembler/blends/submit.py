@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ensembler.errors import MissingFileError, RequestError
 from ensembler.files import claim
 from ensembler.outputs import check_output, write_output
 from ensembler.predictions.store import RunStore
+from ensembler.progress import QUIET, Progress, RecordedProgress
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submitted import blend_to_submit, export_submission, write_submission
 from ensembler.reporting.table import read_template
@@ -68,7 +69,9 @@ def hand_in(
             f"with --name {name} and its options makes it again"
         )
     if out is None:
-        submit_blend(store, name, spec, by_hand=True, on_note=notes.append)
+        recorded = RecordedProgress()
+        submit_blend(store, name, spec, by_hand=True, progress=recorded)
+        notes += recorded.warnings
     else:
         write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
     return HandedIn(
@@ -134,7 +137,7 @@ def submit_blend(
     spec: SubmissionSpec,
     *,
     by_hand: bool = False,
-    on_note: Callable[[str], None] | None = None,
+    progress: Progress = QUIET,
 ) -> bool:
     """Make the named blend the run's submission, perhaps `by_hand`.
 
@@ -150,7 +153,7 @@ def submit_blend(
     }
     with claim(store.lock_path, wait=True):
         record = blend.record
-        how: dict[str, Any] = {"by_hand": by_hand, "on_note": on_note}
+        how: dict[str, Any] = {"by_hand": by_hand, "progress": progress}
         return write_submission(
             store, spec, np.asarray(blend.test), record.target, record.classes, made_of, **how
         )

@@ -20,6 +20,7 @@ from ensembler.cli.options import (
 )
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import duration, number, print_json, print_table, stoppable
+from ensembler.machine.execution import Execution
 
 if TYPE_CHECKING:
     from ensembler.experiments.ablate import Ablation
@@ -95,8 +96,7 @@ def command(
             seeds=seeds,
             metrics=names(metrics),
             name=name,
-            device=device,
-            workers=workers,
+            execution=Execution(device, workers),
             progress=progress,
         )
         for warning in result.warnings:

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import io
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -35,6 +34,7 @@ from ensembler.cli import (
 from ensembler.cli.terminal import print_error
 from ensembler.errors import EnsemblerError
 from ensembler.files import FULL, disk_full
+from ensembler.stop import interrupt_on_sigterm
 
 _INTERRUPTED = 130  # Typer's exit code after Ctrl-C; older versions raise Abort
 
@@ -87,7 +87,7 @@ def main() -> NoReturn:
     """Run the command line and leave with its exit code: 0 done, 1 the work failed, 2 the request was wrong."""
     _prepare_streams()
     try:
-        signal.signal(signal.SIGTERM, _stop)
+        interrupt_on_sigterm()
         code = app(standalone_mode=False)
         sys.stdout.flush()
         if code == _INTERRUPTED:
@@ -126,10 +126,6 @@ def _prepare_streams() -> None:
         with contextlib.suppress(OSError):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-
-
-def _stop(signum: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _command_named() -> str:

@@ -15,6 +15,7 @@ from ensembler.cli.options import (
     Quiet,
     RecipeArgument,
 )
+from ensembler.machine.execution import Execution
 
 
 def command(
@@ -36,9 +37,7 @@ def command(
         overrides,
         members,
         folds,
-        device,
-        None,
-        jobs,
+        Execution(device, processes=jobs),
         json=json,
         quiet=quiet,
         artifacts=artifacts,

@@ -156,7 +156,7 @@ def command(
             common_rows=common_rows,
             trust=names(trust) or (),
             budget=None if budget is None else seconds(budget),
-            on_progress=progress.step,
+            progress=progress,
             costs=None if costs is None else parse_costs(costs),
             explain=explain,
         )

@@ -24,6 +24,7 @@ from ensembler.cli.options import (
 )
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
+from ensembler.machine.execution import Execution
 
 
 def command(
@@ -46,9 +47,7 @@ def command(
         overrides,
         members,
         folds,
-        device,
-        workers,
-        jobs,
+        Execution(device, workers, jobs),
         json=json,
         quiet=quiet,
         artifacts=artifacts,
@@ -61,9 +60,7 @@ def train_and_report(
     overrides: list[str] | None,
     members: str | None,
     folds: str | None,
-    device: str,
-    workers: int | None,
-    jobs: int,
+    execution: Execution,
     *,
     json: bool,
     quiet: bool,
@@ -84,9 +81,7 @@ def train_and_report(
         result = train_recipe(
             loaded,
             artifacts_folder(artifacts),
-            device=device,
-            workers=workers,
-            processes=jobs,
+            execution=execution,
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,

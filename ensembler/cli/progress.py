@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ensembler.cli.time_left import TimeLeft
-from ensembler.progress import Epoch, FoldJob, Progress
+from ensembler.cli.terminal import duration
+from ensembler.members.pace import TimeLeft
+from ensembler.progress import Epoch, FoldTask, Progress
 
 
 @contextmanager
 def show_progress(*, quiet: bool) -> Iterator[Progress]:
-    """Yield what a long job tells its progress to: a live display, plain lines, or only warnings."""
+    """Yield where a long job shows its progress: a live display, plain lines, or only warnings."""
     if quiet:
         yield Warnings()
     elif sys.stderr.isatty():
@@ -36,7 +37,21 @@ class Warnings(Progress):
 def _epoch_text(epoch: Epoch) -> str:
     score = "" if epoch.score is None else f", accuracy {epoch.score:.4f}"
     loss = "" if epoch.loss is None else f", loss {epoch.loss:.4f}"
-    return f"{epoch.member} fold {epoch.fold}: epoch {epoch.epoch}/{epoch.epochs}{loss}{score}"
+    return f"{epoch.training} fold {epoch.fold}: epoch {epoch.epoch}/{epoch.epochs}{loss}{score}"
+
+
+def time_left_text(left: TimeLeft) -> str:
+    """The time left in words; nothing while nothing is known."""
+    estimate = left.estimate
+    if estimate is None:
+        return ""
+    shortest, longest = duration(estimate.low), duration(estimate.high)
+    time = shortest if shortest == longest else f"{shortest} to {longest}"
+    if not estimate.untimed:
+        return f"{time} left"
+    n = len(estimate.untimed)
+    names = estimate.untimed[0] if n == 1 else f"{n} members"
+    return f"at least {shortest} left ({names} not timed yet)"
 
 
 class PlainProgress(Warnings):
@@ -46,12 +61,14 @@ class PlainProgress(Warnings):
         self.left = TimeLeft()
         self._last_step = time.monotonic()
 
-    def plan(self, jobs: Sequence[FoldJob]) -> None:
+    def plan(self, tasks: Sequence[FoldTask], at_once: int = 1) -> None:
         """Say how much there is to train."""
-        self.left.plan(jobs)
-        if jobs:
-            members = len({job.member for job in jobs})
-            self._line(f"training {len(jobs)} folds of {members} members, {self.left.total} epochs")
+        self.left.plan(tasks, at_once)
+        if tasks:
+            members = len({task.training for task in tasks})
+            self._line(
+                f"training {len(tasks)} folds of {members} members, {self.left.total} epochs"
+            )
 
     def step(self, what: str, done: int, total: int) -> None:
         """Say how far a step is, at most every ten seconds."""
@@ -62,16 +79,18 @@ class PlainProgress(Warnings):
     def epoch(self, epoch: Epoch) -> None:
         """Say how an epoch went."""
         self.left.epoch(epoch)
-        self._line(", ".join(text for text in (_epoch_text(epoch), self.left.text) if text))
+        self._line(
+            ", ".join(text for text in (_epoch_text(epoch), time_left_text(self.left)) if text)
+        )
 
-    def fold_done(self, job: FoldJob, text: str) -> None:
+    def fold_done(self, task: FoldTask, text: str) -> None:
         """Say how a fold went."""
-        self.left.fold_done(job)
-        self._line(f"{job.member} fold {job.fold} finished: {text}")
+        self.left.fold_done(task)
+        self._line(f"{task.training} fold {task.fold} finished: {text}")
 
-    def failed(self, member: str) -> None:
-        """Wait for nothing more of a member."""
-        self.left.failed(member)
+    def failed(self, training: str) -> None:
+        """Wait for nothing more of a training."""
+        self.left.failed(training)
 
     def note(self, text: str) -> None:
         """Say what is worth a line."""
@@ -109,10 +128,10 @@ class LiveProgress(Warnings):
     def __exit__(self, *error: object) -> None:
         self.bars.stop()
 
-    def plan(self, jobs: Sequence[FoldJob]) -> None:
+    def plan(self, tasks: Sequence[FoldTask], at_once: int = 1) -> None:
         """Open the bar over all epochs."""
-        self.left.plan(jobs)
-        if not jobs:
+        self.left.plan(tasks, at_once)
+        if not tasks:
             return
         if self._training is None:
             self._training = self.bars.add_task("training", total=self.left.total, left="")
@@ -131,19 +150,19 @@ class LiveProgress(Warnings):
         """Move the bar over all epochs."""
         self.left.epoch(epoch)
         if self._training is not None:
-            done, left = self.left.done, self.left.text
+            done, left = self.left.done, time_left_text(self.left)
             self.bars.update(
                 self._training, completed=done, description=_epoch_text(epoch), left=left
             )
 
-    def fold_done(self, job: FoldJob, text: str) -> None:
+    def fold_done(self, task: FoldTask, text: str) -> None:
         """Let a finished fold scroll by."""
-        self.left.fold_done(job)
-        self.console.print(f"{job.member} fold {job.fold} finished: {text}")
+        self.left.fold_done(task)
+        self.console.print(f"{task.training} fold {task.fold} finished: {text}")
 
-    def failed(self, member: str) -> None:
-        """Wait for nothing more of a member."""
-        self.left.failed(member)
+    def failed(self, training: str) -> None:
+        """Wait for nothing more of a training."""
+        self.left.failed(training)
 
     def note(self, text: str) -> None:
         """Let a note scroll by."""

@@ -21,6 +21,7 @@ from ensembler.cli.options import (
 )
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
+from ensembler.machine.execution import Execution
 
 
 def command(
@@ -50,9 +51,7 @@ def command(
         result = run_recipe(
             loaded,
             artifacts_folder(artifacts),
-            device=device,
-            workers=workers,
-            processes=jobs,
+            execution=Execution(device, workers, jobs),
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,

@@ -9,11 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ensembler.errors import EnsemblerError
-
-
-class Stopped(EnsemblerError):
-    """The user stopped the job."""
+from ensembler.stop import Stopped
 
 
 def print_error(message: str, *, exit_code: int) -> None:

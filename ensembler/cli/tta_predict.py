@@ -11,6 +11,7 @@ import typer
 from ensembler.cli.options import Artifacts, Debug, Device, Json, Members, Quiet, RunArgument, names
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
+from ensembler.machine.execution import Execution
 
 
 def command(
@@ -64,13 +65,12 @@ def command(
     from ensembler.workspace.workspace import workspace_of_run
 
     check_installed(check_engine(engine or "default"))
+    execution = Execution(device, engine=engine)
     wanted = expand_views(names(views) or ()) if views else None
     with stoppable(f"the same `ens tta-predict {run}`"), show_progress(quiet=quiet) as progress:
         workspace = workspace_of_run(store, progress, check=check_nobody_trains_otherwise)
         if data is not None:
-            new = predict_new(
-                workspace, data, out, device=device, engine=engine, members=names(members)
-            )
+            new = predict_new(workspace, data, out, execution=execution, members=names(members))
             if json:
                 print_json({**new.__dict__, "out": str(new.out)})
             else:
@@ -81,9 +81,9 @@ def command(
                 print(f"{new.rows} predictions by {made} are in {new.out}.", file=told)
             return
         if wanted is None:
-            result = predict_missing_views(workspace, device, engine)
+            result = predict_missing_views(workspace, execution)
         else:
-            result = ViewPredictor(workspace, device, engine).add_views(wanted, names(members))
+            result = ViewPredictor(workspace, execution).add_views(wanted, names(members))
     if json:
         print_json({"run": result.run, "views": result.views, "added": result.added})
         return

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,13 +32,12 @@ from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
 from ensembler.files import claim, preallocate, sha256_of, sweep, write_aside
 from ensembler.machine.cores import available_cores
+from ensembler.progress import QUIET, Progress
 
 _VERSION = 2
 _CROPS = ("crop", "center_crop")
 _KEPT_FREE = 1 << 30  # bytes of the disk that the cache leaves to others
 _ALTERED = "was altered or cut short since it was written"
-OnProgress = Callable[[int, int], None]
-OnNote = Callable[[str], None]
 
 
 class Pixels(Protocol):
@@ -100,20 +99,19 @@ def prepare_pixels(
     images: Images,
     spec: InputSpec,
     cache: Path,
-    on_progress: OnProgress | None = None,
-    on_note: OnNote | None = None,
+    progress: Progress = QUIET,
 ) -> Pixels:
     """Return all images prepared, uint8 `[images, size, size, channels]`, memory-mapped from the cache.
 
     A cache may grow to `ENS_CACHE_GB` gigabytes (default: what the disk has, less one); images that
-    do not fit are read from their files whenever they are asked for, and `on_note` hears of it.
+    do not fit are read from their files whenever they are asked for, which is noted on `progress`.
     Raises DataError naming every image that is broken.
     """
-    prepared = _prepare(images, spec, cache, on_progress, on_note)
+    prepared = _prepare(images, spec, cache, progress)
     if prepared.broken:
         raise DataError(_describe(prepared.broken))
-    if on_note is not None and isinstance(prepared.pixels, FilePixels):
-        on_note(
+    if isinstance(prepared.pixels, FilePixels):
+        progress.note(
             f"{len(images)} prepared images take {_bytes(prepared.pixels.shape) / 1e9:.2f} GB and "
             f"{cache} has room for "
             f"{_room(cache) / 1e9:.2f}: they are read from their files every time, which is "
@@ -127,11 +125,10 @@ def find_broken(
     images: Images,
     spec: InputSpec,
     cache: Path,
-    on_progress: OnProgress | None = None,
-    on_note: OnNote | None = None,
+    progress: Progress = QUIET,
 ) -> dict[int, str]:
     """What is wrong with the images that cannot be read, by position; decoding fills the cache."""
-    return _prepare(images, spec, cache, on_progress, on_note).broken
+    return _prepare(images, spec, cache, progress).broken
 
 
 def drop_broken(samples: SampleSet, broken: dict[int, str], policy: str) -> SampleSet:
@@ -167,8 +164,7 @@ def _prepare(
     images: Images,
     spec: InputSpec,
     cache: Path,
-    on_progress: OnProgress | None,
-    on_note: OnNote | None,
+    progress: Progress,
 ) -> PreparedPixels:
     _budget()  # a wrong one is an error even when nothing has to be built
     key = pixels_key(images, spec, cache)
@@ -183,14 +179,14 @@ def _prepare(
         found = _open(path, images, spec)
         if isinstance(found, PreparedPixels):
             return found
-        if found and on_note is not None:
-            on_note(f"{path} {found}: images are decoded again")
+        if found:
+            progress.note(f"{path} {found}: images are decoded again")
         path.unlink(missing_ok=True)  # whoever has it open keeps it; it takes no more room
         files = FilePixels(images, spec)
         if _bytes(files.shape) <= _room(cache):
-            _build(files, path, on_progress)
+            _build(files, path, progress)
         else:
-            _write_record(path, _fill(files, None, on_progress))
+            _write_record(path, _fill(files, None, progress))
         found = _open(path, images, spec)
     assert isinstance(found, PreparedPixels), found
     return found
@@ -328,7 +324,7 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _build(files: FilePixels, path: Path, on_progress: OnProgress | None) -> None:
+def _build(files: FilePixels, path: Path, progress: Progress) -> None:
     shape = files.shape
     with write_aside(path) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -336,7 +332,7 @@ def _build(files: FilePixels, path: Path, on_progress: OnProgress | None) -> Non
         offset = file.tell()
         preallocate(file, offset + _bytes(shape))
         array = np.memmap(file.name, dtype=np.uint8, mode="r+", offset=offset, shape=shape)
-        broken = _fill(files, array, on_progress)
+        broken = _fill(files, array, progress)
         array.flush()
         del array
         written = sha256_of(Path(file.name))
@@ -351,9 +347,7 @@ def _write_record(path: Path, broken: Mapping[int, str], sha256: str | None = No
         file.write(json.dumps(record).encode())
 
 
-def _fill(
-    files: FilePixels, array: NDArray[np.uint8] | None, on_progress: OnProgress | None
-) -> dict[int, str]:
+def _fill(files: FilePixels, array: NDArray[np.uint8] | None, progress: Progress) -> dict[int, str]:
     """Prepare every image, into `array` when there is one.
 
     What is wrong with those that are broken.
@@ -372,6 +366,6 @@ def _fill(
     n = len(files.images)
     with ThreadPoolExecutor(available_cores()) as pool:
         for done, _ in enumerate(pool.map(fill, range(n), chunksize=1), start=1):
-            if on_progress is not None and (done % 50 == 0 or done == n):
-                on_progress(done, n)
+            if done % 50 == 0 or done == n:
+                progress.step("decoding images", done, n)
     return broken

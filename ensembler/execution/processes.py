@@ -1,4 +1,4 @@
-"""Several folds at once: processes that share a run by claiming its folds, and one that hears of all of them.
+"""Folds trained at the same time, by processes of this machine that claim them one at a time.
 
 For networks too small to fill a device, or to keep several cores busy in step. Each process
 computes with its share of the cores.
@@ -8,225 +8,216 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ensembler.errors import EnsemblerError, RequestError
+from ensembler.execution.here import Here
 from ensembler.machine.cores import available_cores
-from ensembler.members.executor import Failure, Shared
-from ensembler.progress import Epoch, FoldJob, Progress
+from ensembler.machine.execution import Execution
+from ensembler.members.executor import Failure, FinishedTask, FoldResult
+from ensembler.progress import FoldTask, Message, Progress, ProgressForwarder
+from ensembler.stop import Stop, interrupt_on_sigterm
 
 if TYPE_CHECKING:
+    from ensembler.members.training import Training
     from ensembler.recipe.load import Recipe
     from ensembler.workspace.workspace import Workspace
 
+_LOOK_EVERY = 1.0  # seconds between two looks at the stop signal
+
 
 @dataclass(frozen=True)
-class Share:
-    """What every process is told: the run, and which of its folds are wanted."""
+class WorkerConfig:
+    """What every worker is given: the run, and which of its folds are wanted."""
 
     recipe: Recipe
     artifacts: Path
     members: tuple[str, ...]
-    folds: tuple[int, ...] | None
-    device: str
-    workers: int
+    tasks: tuple[FoldTask, ...]
+    execution: Execution
     threads: int
 
 
-class Sender(Progress):
-    """Passes everything on to the process that shows it.
+@dataclass(frozen=True)
+class WorkerDone:
+    """A worker found nothing more to do."""
 
-    Ends this process when that one is gone.
-    """
 
-    def __init__(self, mouth: Connection) -> None:
-        self._mouth = mouth
+@dataclass(frozen=True)
+class WorkerError:
+    """A worker met an error that concerns the whole job."""
 
-    def _send(self, what: str, *given: Any) -> None:
-        try:
-            self._mouth.send((what, given))
-        except BrokenPipeError:
-            raise KeyboardInterrupt from None
+    error: EnsemblerError | OSError
 
-    def step(self, what: str, done: int, total: int) -> None:
-        """Pass it on."""
-        self._send("step", what, done, total)
 
-    def epoch(self, epoch: Epoch) -> None:
-        """Pass it on."""
-        self._send("epoch", epoch)
-
-    def fold_done(self, job: FoldJob, text: str) -> None:
-        """Pass it on."""
-        self._send("fold_done", job, text)
-
-    def failed(self, member: str) -> None:
-        """Pass it on."""
-        self._send("failed", member)
-
-    def note(self, text: str) -> None:
-        """Pass it on."""
-        self._send("note", text)
-
-    def warn(self, text: str) -> None:
-        """Pass it on."""
-        self._send("warn", text)
+FromWorker = Message | FoldResult | WorkerDone | WorkerError
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Trains several folds at once, each in a process of its own on this machine."""
+    """Trains `execution.processes` folds at the same time, each in a process of its own."""
 
-    count: int
+    execution: Execution
 
-    def train(
+    @property
+    def at_once(self) -> int:
+        """One fold for each process."""
+        return self.execution.processes
+
+    def check(self) -> None:
+        """Raise RequestError for a device that is not there."""
+        Here(self.execution).check()
+
+    def run(
         self,
         workspace: Workspace,
-        members: Sequence[str],
-        folds: Sequence[int] | None,
-        *,
-        n_folds: int,
-        device: str,
-        workers: int | None,
-        on_fold: Callable[[], None] | None,
-    ) -> Shared | None:
-        """Train the missing folds, `n_folds` in all.
+        trainings: Sequence[Training],
+        tasks: Sequence[FoldTask],
+        stop: Stop,
+    ) -> Generator[FoldResult, None, None]:
+        """Do the tasks in processes, and here what processes that died have left.
 
-        None, and nothing trained, where one process does it as well.
+        One process, or a single task, is left to this one. What a worker raises for the user is
+        raised here.
         """
-        n = min(self.count, n_folds)
-        if n < 2:
-            return None
-        return train_in_processes(
-            n, workspace, members, folds, device=device, workers=workers, on_fold=on_fold
-        )
+        n = min(self.at_once, len(tasks))
+        if n > 1:
+            members = [plan.job.name for training in trainings for plan in training.plans]
+            config = WorkerConfig(
+                workspace.recipe,
+                workspace.artifacts,
+                tuple(members),
+                tuple(tasks),
+                _share_of(self.execution, n),
+                max(1, available_cores() // n),
+            )
+            with _workers(n, config) as receivers:
+                yield from _results(receivers, workspace.progress, stop)
+        yield from Here(self.execution).run(workspace, trainings, tasks, stop)
 
 
-def train_in_processes(
-    n: int,
-    workspace: Workspace,
-    members: Sequence[str],
-    folds: Sequence[int] | None,
-    *,
-    device: str,
-    workers: int | None,
-    on_fold: Callable[[], None] | None,
-) -> Shared:
-    """Train the missing folds of `members` in `n` processes.
-
-    A process that dies leaves its folds to the caller. `on_fold` is called here after each finished
-    fold. What a process raises for the user is raised here.
-    """
-    share = Share(
-        workspace.recipe,
-        workspace.artifacts,
-        tuple(members),
-        None if folds is None else tuple(folds),
-        device,
-        share_of_loaders(n, device) if workers is None else workers,
-        max(1, available_cores() // n),
-    )
-    context = get_context("spawn")
-    processes: list[SpawnProcess] = []
-    ears: list[Connection] = []
-    try:
-        for _ in range(n):
-            ear, mouth = context.Pipe(duplex=False)
-            ears.append(ear)
-            processes.append(context.Process(target=_work, args=(share, mouth)))
-            processes[-1].start()
-            # held by the process alone: when it ends, however it ends, its ear hears the end
-            mouth.close()
-        return _listen(ears, workspace.progress, on_fold)
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
+def _share_of(execution: Execution, n: int) -> Execution:
+    """What each of `n` processes may use."""
+    workers = execution.workers
+    if workers is None:
+        workers = share_of_loaders(n, execution.device)
+    return replace(execution, workers=workers, processes=1)
 
 
 def share_of_loaders(n: int, device: str) -> int:
-    """How many loader processes each of `n` processes takes, so that all together are as many as one alone takes."""
+    """How many loader processes each of `n` processes takes: together as many as one alone."""
     from ensembler.networks.devices import loader_processes, pick_device
 
     alone = loader_processes(pick_device(device))
     return max(1, alone // n) if alone else 0
 
 
-def _listen(
-    ears: Sequence[Connection], progress: Progress, on_fold: Callable[[], None] | None
-) -> Shared:
-    trained: list[FoldJob] = []
-    failures: list[Failure] = []
-    open_ears, dead = list(ears), 0
-    while open_ears:
-        for ear in wait(open_ears):
-            assert isinstance(ear, Connection)
+@contextmanager
+def _workers(n: int, config: WorkerConfig) -> Iterator[list[Connection]]:
+    """Start `n` workers and yield where each is heard; they end with the block."""
+    context = get_context("spawn")
+    processes: list[SpawnProcess] = []
+    receivers: list[Connection] = []
+    try:
+        for _ in range(n):
+            receiver, sender = context.Pipe(duplex=False)
+            receivers.append(receiver)
+            processes.append(context.Process(target=_worker_main, args=(config, sender)))
+            processes[-1].start()
+            # held by the worker alone: when it ends, however it ends, the receiver sees the end
+            sender.close()
+        yield receivers
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _results(
+    receivers: Sequence[Connection], progress: Progress, stop: Stop
+) -> Generator[FoldResult, None, None]:
+    """What became of the folds, until every worker has ended or `stop` says so."""
+    waiting, n_dead = list(receivers), 0
+    while waiting and not stop:
+        for receiver in wait(waiting, timeout=_LOOK_EVERY):
+            assert isinstance(receiver, Connection)
             try:
-                what, given = ear.recv()
+                received: FromWorker = receiver.recv()
             except (EOFError, OSError):
-                open_ears.remove(ear)
-                dead += 1
+                waiting.remove(receiver)
+                n_dead += 1
                 continue
-            if what == "result":
-                open_ears.remove(ear)
-                trained += given[0]
-                failures += [failure for failure in given[1] if failure not in failures]
-            elif what == "error":
-                raise given[0]
-            else:
-                getattr(progress, what)(*given)
-            if what == "fold_done" and on_fold is not None:
-                on_fold()
-    if dead:
-        progress.warn(f"{dead} of {len(ears)} processes died; what is left is trained by this one")
-    return Shared(tuple(trained), tuple(failures))
+            match received:
+                case WorkerDone():
+                    waiting.remove(receiver)
+                case WorkerError(error):
+                    raise error
+                case FinishedTask() | Failure():
+                    yield received
+                case message:
+                    message.show(progress)
+    if n_dead:
+        n = len(receivers)
+        progress.warn(f"{n_dead} of {n} processes died; what is left is trained by this one")
 
 
-def _work(share: Share, mouth: Connection) -> None:
-    """Train with a share of the cores until no fold is left; what happens goes into `mouth`."""
+def _worker_main(config: WorkerConfig, sender: Connection) -> None:
+    """Train with a share of the cores until no fold is left; what happens goes to `sender`."""
     # Ctrl-C reaches all of them at once: the process that shows progress ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = str(share.threads)
+    os.environ["OMP_NUM_THREADS"] = str(config.threads)
     import torch
 
-    from ensembler.members.option_claims import check_nobody_trains_otherwise
-    from ensembler.members.schedule import Trainer
+    torch.set_num_threads(config.threads)
+    try:
+        interrupt_on_sigterm()  # so that the last epoch is kept
+        _train(config, sender)
+        sender.send(WorkerDone())
+    except KeyboardInterrupt:
+        return
+    except (EnsemblerError, OSError) as error:
+        sender.send(WorkerError(_plain(error)))
+    finally:
+        # nothing is left to keep, and the interpreter is about to end
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _train(config: WorkerConfig, sender: Connection) -> None:
+    from ensembler.members.option_claims import check_nobody_trains_otherwise, claim_options
+    from ensembler.members.schedule import trainings_of
     from ensembler.recipe.own_code import introduce_code_of
     from ensembler.workspace.workspace import open_workspace
 
-    torch.set_num_threads(share.threads)
-    try:
-        signal.signal(signal.SIGTERM, _stop)  # so that the last epoch is kept
-        # What opening has to say, the process that shows progress has said.
-        introduce_code_of(share.recipe, Progress())
-        opened = open_workspace(share.recipe, share.artifacts, check=check_nobody_trains_otherwise)
-        workspace = replace(opened, progress=Sender(mouth))
-        trainer = Trainer(workspace, share.device, share.workers, helps=True)
-        result = trainer.train(
-            [job for job in workspace.jobs if job.name in share.members], share.folds
-        )
-        mouth.send(("result", (result.trained, result.failures)))
-    except KeyboardInterrupt:
-        return
-    except RequestError as error:
-        mouth.send(
-            ("error", (RequestError(str(error)),))
-        )  # plain: errors with arguments of their own do not travel
-    except EnsemblerError as error:
-        mouth.send(("error", (EnsemblerError(str(error)),)))
-    except OSError as error:
-        mouth.send(("error", (OSError(error.errno, error.strerror, error.filename),)))
-    finally:
-        signal.signal(
-            signal.SIGTERM, signal.SIG_DFL
-        )  # nothing is left to keep, and the interpreter is about to end
+    def send(message: FromWorker) -> None:
+        try:
+            sender.send(message)
+        except BrokenPipeError:  # the process that shows progress is gone
+            raise KeyboardInterrupt from None
+
+    # What opening has to say, the process that shows progress has said.
+    introduce_code_of(config.recipe, Progress())
+    opened = open_workspace(config.recipe, config.artifacts, check=check_nobody_trains_otherwise)
+    workspace = replace(opened, progress=ProgressForwarder(send))
+    jobs = [job for job in workspace.jobs if job.name in config.members]
+    trainings = trainings_of(workspace, jobs)
+    here = Here(config.execution)
+    here.check()
+    with claim_options(trainings):
+        for result in here.run(workspace, trainings, config.tasks, Stop()):
+            send(result)
 
 
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
+def _plain(error: EnsemblerError | OSError) -> EnsemblerError | OSError:
+    """The same error without arguments of its own, which do not travel."""
+    if isinstance(error, RequestError):
+        return RequestError(str(error))
+    if isinstance(error, EnsemblerError):
+        return EnsemblerError(str(error))
+    return OSError(error.errno, error.strerror, error.filename)

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from ensembler.blending.judging.comparison import Difference, compare_with_first
 from ensembler.blending.judging.remarks import few_groups, ordered_classes
 from ensembler.errors import RequestError, TrainingError, UnknownNameError, nearest
+from ensembler.execution.executors import executor_of
 from ensembler.files import write_json
+from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.executor import Failure
 from ensembler.members.option_claims import check_nobody_trains_otherwise
-from ensembler.members.schedule import Trainer
+from ensembler.members.schedule import Schedule
 from ensembler.metrics import check_metric, metric_names, score
 from ensembler.pipeline.check import check_recipe
 from ensembler.predictions.store import RunStore
-from ensembler.progress import Progress
+from ensembler.progress import QUIET, Progress
 from ensembler.recipe.document import Place, parse_value
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import MemberJob
@@ -141,9 +143,8 @@ def ablate_recipe(
     seeds: int = 1,
     metrics: Sequence[str] | None = None,
     name: str | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    progress: Progress | None = None,
+    execution: Execution = DEFAULT_EXECUTION,
+    progress: Progress = QUIET,
 ) -> Ablation:
     """Train every combination of the axes' values as a member of a run of its own, and compare them with the first.
 
@@ -156,12 +157,11 @@ def ablate_recipe(
     varied, options = _varied(
         recipe, base, axes, folds=folds, epochs=epochs, seeds=seeds, name=name
     )
-    progress = progress or Progress()
     introduce_code_of(varied, progress)
     check_recipe(varied)
     workspace = open_workspace(varied, artifacts, progress, check=check_nobody_trains_otherwise)
     jobs = {variant: _members_of(workspace.jobs, variant, seeds) for variant in options}
-    training = Trainer(workspace, device, workers).train(workspace.jobs)
+    training = Schedule(workspace, executor_of(execution)).train(workspace.jobs)
     store = RunStore(workspace.store.folder)
     complete = set(store.complete_members)
     there = {variant: made for variant, made in jobs.items() if complete >= set(made)}

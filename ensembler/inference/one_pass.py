@@ -21,13 +21,12 @@ from ensembler.inference.predictor import BATCH, Predictor, predict_batch
 from ensembler.inference.views import View
 from ensembler.predictions.arrays import release
 from ensembler.predictions.chunks import ChunkedLogits
-
-OnRows = Callable[[int, int], None]
+from ensembler.progress import QUIET, Progress
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked of one checkpoint: which views of which images, and where its logits are kept.
+class PredictionRequest:
+    """What one checkpoint is to predict: which views of which images, and where its logits are kept.
 
     `rows` are positions among the images, in parts (those it validates, the test images);
     checkpoints that share a part meet it in one go.
@@ -41,45 +40,44 @@ class Asked:
     out: Path
 
 
-Load = Callable[[Sequence[Asked]], Sequence[Predictor]]
+Load = Callable[[Sequence[PredictionRequest]], Sequence[Predictor]]
 
 
 def run_pass(
-    asked: Sequence[Asked],
+    requests: Sequence[PredictionRequest],
     pixels: Pixels,
     load: Load,
     *,
     device: str = "auto",
-    on_rows: OnRows | None = None,
+    progress: Progress = QUIET,
+    step: str = "predicting",
 ) -> list[ChunkedLogits]:
     """The logits of each checkpoint, its parts one after the other.
 
-    `load` is called for what is not whole yet. Raises NotFiniteError for logits that are not
+    `load` is called for what is not whole yet, and `step` of so many images is shown on `progress`.
+    Raises NotFiniteError for logits that are not
     finite.
     """
     logits = [
         ChunkedLogits.open(a.out, len(a.views), tuple(len(part) for part in a.rows), a.classes)
-        for a in asked
+        for a in requests
     ]
     missing = [i for i, found in enumerate(logits) if not found.is_whole]
     if not missing:
         return logits
-    predictors = dict(zip(missing, load([asked[i] for i in missing]), strict=True))
-    chunks = _missing_chunks(asked, logits)
+    predictors = dict(zip(missing, load([requests[i] for i in missing]), strict=True))
+    chunks = _missing_chunks(requests, logits)
     total, done = sum(len(chunk.rows) for chunk in chunks), 0
     for chunk in chunks:
         began = time.perf_counter()
-        _predict_chunk(chunk, asked, logits, predictors, pixels, device)
-        seconds, n_views = (
-            time.perf_counter() - began,
-            sum(len(asked[i].views) for i in chunk.starts),
-        )
+        _predict_chunk(chunk, requests, logits, predictors, pixels, device)
+        seconds = time.perf_counter() - began
+        n_views = sum(len(requests[i].views) for i in chunk.starts)
         for i, start in chunk.starts.items():
-            logits[i].keep(start, seconds * len(asked[i].views) / n_views)
+            logits[i].keep(start, seconds * len(requests[i].views) / n_views)
         release(pixels)
         done += len(chunk.rows)
-        if on_rows is not None:
-            on_rows(done, total)
+        progress.step(step, done, total)
     return logits
 
 
@@ -91,9 +89,11 @@ class _Chunk:
     starts: dict[int, int]
 
 
-def _missing_chunks(asked: Sequence[Asked], logits: Sequence[ChunkedLogits]) -> list[_Chunk]:
+def _missing_chunks(
+    requests: Sequence[PredictionRequest], logits: Sequence[ChunkedLogits]
+) -> list[_Chunk]:
     chunks: dict[bytes, _Chunk] = {}
-    for i, (one, found) in enumerate(zip(asked, logits, strict=True)):
+    for i, (one, found) in enumerate(zip(requests, logits, strict=True)):
         rows = np.concatenate(one.rows)
         for start, stop in found.starts.items():
             if start not in found.seconds:
@@ -104,24 +104,26 @@ def _missing_chunks(asked: Sequence[Asked], logits: Sequence[ChunkedLogits]) -> 
 
 def _predict_chunk(
     chunk: _Chunk,
-    asked: Sequence[Asked],
+    requests: Sequence[PredictionRequest],
     logits: Sequence[ChunkedLogits],
     predictors: Mapping[int, Predictor],
     pixels: Pixels,
     device: str,
 ) -> None:
-    views = {view.name: view for i in chunk.starts for view in asked[i].views}
-    wanted = {name: [i for i in chunk.starts if name in _names(asked[i])] for name in views}
+    views = {view.name: view for i in chunk.starts for view in requests[i].views}
+    wanted = {name: [i for i in chunk.starts if name in _names(requests[i])] for name in views}
     for at in range(0, len(chunk.rows), BATCH):
         batch = pixels[chunk.rows[at : at + BATCH]]
         for name, view in views.items():
             found = predict_batch([predictors[i] for i in wanted[name]], view(batch), device)
             for i, of_view in zip(wanted[name], found, strict=True):
                 if not np.isfinite(of_view).all():
-                    raise NotFiniteError(asked[i].name)
+                    raise NotFiniteError(requests[i].name)
                 first = chunk.starts[i] + at
-                logits[i].array[_names(asked[i]).index(name), first : first + len(batch)] = of_view
+                logits[i].array[_names(requests[i]).index(name), first : first + len(batch)] = (
+                    of_view
+                )
 
 
-def _names(asked: Asked) -> tuple[str, ...]:
-    return tuple(view.name for view in asked.views)
+def _names(request: PredictionRequest) -> tuple[str, ...]:
+    return tuple(view.name for view in request.views)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,6 @@ def predict_logits(
     batch_size: int = BATCH,
     amp: str = "auto",
     out: NDArray[np.float32] | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Logits float32 `[networks, views, rows, classes]` of the images at `rows`.
 
@@ -48,6 +47,4 @@ def predict_logits(
         for v, view in enumerate(views):
             for n, logits in enumerate(predict_batch(predictors, view(batch), device)):
                 out[n, v, start : start + len(batch)] = logits
-        if on_batch is not None:
-            on_batch(min(start + batch_size, len(rows)), len(rows))
     return out

@@ -13,6 +13,7 @@ from ensembler.data.pixels import Pixels
 from ensembler.files import fingerprint
 from ensembler.inference.engines.registry import AUTO, DEFAULT, check_engine
 from ensembler.machine.cores import available_cores
+from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.store import RunStore
 from ensembler.workspace.workspace import Workspace, keep_choice, kept_choice
@@ -25,11 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engines:
-    """Makes checkpoints ready to predict; `engine` given here comes before the recipe's."""
+    """Makes checkpoints ready to predict; an engine of `execution` comes before the recipe's."""
 
     workspace: Workspace
-    device: str = "auto"
-    engine: str | None = None
+    execution: Execution = DEFAULT_EXECUTION
 
     def predictor(
         self, plan: MemberPlan, weights: Path, pixels: Pixels, rows: NDArray[np.int64], name: str
@@ -46,12 +46,12 @@ class Engines:
         most = at_once(engine, plan.job.base.batch_size)
         predictor = ready(
             engine,
-            lambda: load_checkpoint(weights, self.device, plan.job.base),
+            lambda: load_checkpoint(weights, self.execution.device, plan.job.base),
             pixels[rows[_spread(len(rows), min(CHECKED, most))]],
             amp=plan.job.base.amp,
-            device=self.device,
+            device=self.execution.device,
             name=name,
-            on_note=self.workspace.progress.note,
+            progress=self.workspace.progress,
             multi_label=bool(plan.multi_label),
         )
         return self._deterministic(plan, in_batches(predictor, most))
@@ -74,13 +74,13 @@ class Engines:
 
         The first that asks for `auto` measures it with the network in `weights`.
         """
-        wanted = check_engine(self.engine or self.workspace.spec.inference.engine)
+        wanted = check_engine(self.execution.engine or self.workspace.spec.inference.engine)
         if wanted != AUTO:
             return DEFAULT if wanted == "default" else wanted
         base, input_ = plan.job.base, plan.input
         network = base.model_dump(mode="json", include={"backbone", "model_args", "amp"})
         shape = [input_.size, input_.channels, len(plan.classes), plan.job.spec.method]
-        made_for = fingerprint([network, shape, self.device, available_cores()])
+        made_for = fingerprint([network, shape, self.execution.device, available_cores()])
         store = RunStore(
             self.workspace.store.folder
         )  # as it is now: another process may have chosen
@@ -99,12 +99,12 @@ class Engines:
         train, test = self.workspace.image_rows
         images = len(plan.views) * (len(train) + plan.n_folds * len(test))
         choice = fastest(
-            lambda: load_checkpoint(weights, self.device, plan.job.base),
+            lambda: load_checkpoint(weights, self.execution.device, plan.job.base),
             pixels[np.arange(min(BATCH, pixels.shape[0]))],
             max(1, images // BATCH),
             networks=plan.n_folds,
             amp=plan.job.base.amp,
-            device=self.device,
+            device=self.execution.device,
             batch_size=plan.job.base.batch_size,
         )
         times = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in choice.batch.items())

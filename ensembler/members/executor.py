@@ -1,12 +1,14 @@
-"""Where folds are trained when not in this process: what an executor is asked, and what it answers."""
+"""Where folds are trained: what an executor is given, and what it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ensembler.progress import FoldJob
+from ensembler.members.training import Training
+from ensembler.progress import FoldTask
+from ensembler.stop import Stop
 from ensembler.workspace.workspace import Workspace
 
 
@@ -20,29 +22,39 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What others did: the folds they trained, and the members that failed in one of them."""
+class FinishedTask:
+    """A fold whose logits are kept now.
 
-    trained: tuple[FoldJob, ...]
-    failures: tuple[Failure, ...]
+    Not `was_trained` where its network was there already, so that it only had to predict.
+    """
+
+    task: FoldTask
+    was_trained: bool
+
+
+FoldResult = FinishedTask | Failure
 
 
 class Executor(Protocol):
-    """Trains folds somewhere else: in processes of this machine, or on others."""
+    """Trains folds: in this process, in several of this machine, or on others."""
 
-    def train(
+    @property
+    def at_once(self) -> int:
+        """How many folds it trains at the same time, at most."""
+
+    def check(self) -> None:
+        """Raise RequestError when it cannot work here, before anything is touched."""
+
+    def run(
         self,
         workspace: Workspace,
-        members: Sequence[str],
-        folds: Sequence[int] | None,
-        *,
-        n_folds: int,
-        device: str,
-        workers: int | None,
-        on_fold: Callable[[], None] | None,
-    ) -> Shared | None:
-        """Train the missing folds of `members`, `n_folds` in all.
+        trainings: Sequence[Training],
+        tasks: Sequence[FoldTask],
+        stop: Stop,
+    ) -> Generator[FoldResult, None, None]:
+        """Do the `tasks`, folds of the `trainings`, and yield what became of each as it ends.
 
-        None leaves all of them to this process. `on_fold` is called here after each finished fold.
-        A fold that was not finished there is trained here.
+        What happens meanwhile is shown on the workspace's progress. A fold that another process
+        works on is waited for; it is not among the results unless it had to be taken over. Ends
+        early when `stop` says so. An error that concerns all members is raised.
         """

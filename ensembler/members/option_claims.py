@@ -1,141 +1,153 @@
-"""With which options a training is at work: processes that share them share its folds, others are told.
+"""With which options trainings are at work: processes that share them share the folds, others are told.
 
-The file `.training/<training>/.options` holds these options and a lock (flock) that every process
-at work shares. It is a claim like any other: free the moment the last of them has ended, however
-that happens.
+Every process at work keeps one file `.training/.options-<number>` with the options of all its
+trainings, and a lock (flock) on it. It is a claim like any other: free the moment the process has
+ended, however that happens. One file a process, however many trainings there are: the system
+allows a process about a thousand open files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
-import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ensembler.errors import RequestError
-from ensembler.files import lies_at, open_lock
+from ensembler.files import claim, open_lock
 from ensembler.members.plan import MemberPlan
 from ensembler.members.training import Training, group_trainings
 from ensembler.workspace.workspace import Workspace
 
-_LOOKS = 25
-_PAUSE = 0.02  # seconds; whoever only looks holds the lock for less
+PREFIX = ".options-"
+
+Options = Mapping[str, Any]  # of one training: its fingerprint and its options
 
 
 @contextmanager
-def claim_options(training: Training) -> Iterator[None]:
-    """Hold a share of the claim on a training's options.
+def claim_options(trainings: Sequence[Training]) -> Iterator[None]:
+    """Claim the options of `trainings` while the block runs.
 
-    RequestError while another process works with others.
+    RequestError while another process works on one of them with others.
     """
-    path = _path(training)
-    descriptor = _share(path, _content(training))
-    if descriptor is None:
-        raise _at_work(training)
+    if not trainings:
+        yield
+        return
+    folder = _folder(trainings[0])
+    path = folder / f"{PREFIX}{uuid.uuid4().hex}"
+    # One at a time, so that of two processes that begin at once the second sees the first.
+    with claim(folder / ".options.lock", wait=True):
+        _remove_dead(folder)
+        _check(folder, trainings)
+        descriptor = _claimed(path, {t.name: _content(t) for t in trainings})
     try:
         yield
     finally:
-        _release(descriptor, path)
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def check_options(training: Training) -> None:
-    """Raise RequestError when another process is at work on a training with other options."""
-    path = _path(training)
-    for _ in range(_LOOKS):
-        if not _is_shared(path) or _read(path) in (None, _content(training)):
-            return
-        time.sleep(_PAUSE)
-    raise _at_work(training)
+def check_options(trainings: Sequence[Training]) -> None:
+    """Raise RequestError when another process works on one of `trainings` with other options."""
+    if trainings:
+        _check(_folder(trainings[0]), trainings)
 
 
 def check_nobody_trains_otherwise(workspace: Workspace) -> None:
-    """Raise RequestError while another process trains a member of the run with other options than this recipe's."""
-    if not (workspace.store.folder / ".training").is_dir():
-        return
-    for training in group_trainings(
-        [MemberPlan(workspace, job) for job in workspace.jobs if not job.parts]
-    ):
-        check_options(training)
+    """Raise RequestError while another process trains a member of the run with other options."""
+    if (workspace.store.folder / ".training").is_dir():
+        plans = [MemberPlan(workspace, job) for job in workspace.jobs if not job.parts]
+        check_options(group_trainings(plans))
 
 
-def _path(training: Training) -> Path:
-    return training.folder / ".options"
+def _folder(training: Training) -> Path:
+    return training.folder.parent
 
 
 def _content(training: Training) -> dict[str, Any]:
-    first = training.all_plans[0]
-    return json.loads(
-        json.dumps({"fingerprint": training.fingerprint, "options": first.options}, default=str)
-    )
+    content = {"fingerprint": training.fingerprint, "options": training.all_plans[0].options}
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return plain
 
 
-def _share(path: Path, content: dict[str, Any]) -> int | None:
-    """A descriptor that shares the lock on a file of this content.
-
-    None while others share one of another content.
-    """
-    for _ in range(_LOOKS):
-        descriptor = open_lock(path)
-        try:
-            if _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) and lies_at(descriptor, path):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(content).encode(), 0)
-            _lock(descriptor, fcntl.LOCK_SH)
-            if lies_at(descriptor, path) and _read(path) == content:
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        time.sleep(_PAUSE)
-    return None
+def _check(folder: Path, trainings: Sequence[Training]) -> None:
+    claims = [options for path in folder.glob(f"{PREFIX}*") if (options := _at_work(path))]
+    for training in trainings:
+        ours = _content(training) if claims else {}
+        for claimed in claims:
+            theirs = claimed.get(training.name, ours)
+            if theirs != ours:
+                raise _conflict(training, theirs, ours)
 
 
-def _is_shared(path: Path) -> bool:
-    """Whether some process holds a share of the lock just now."""
+def _claimed(path: Path, content: Mapping[str, Options]) -> int:
+    """A descriptor that holds the lock on a new claim of this content."""
+    descriptor = open_lock(path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.pwrite(descriptor, json.dumps(content).encode(), 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _at_work(path: Path) -> Mapping[str, Options]:
+    """What a claim says; nothing when its process has ended, or has just removed it."""
+    with _opened(path) as descriptor:
+        if descriptor is None or not _is_held(descriptor):
+            return {}
+        return _read(descriptor)
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove the claims of processes that were killed."""
+    for path in folder.glob(f"{PREFIX}*"):
+        with _opened(path) as descriptor:
+            if descriptor is None or _is_held(descriptor):
+                continue
+            with contextlib.suppress(PermissionError):  # another user's: it counts no more anyway
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        yield None
+        return
     try:
-        return not _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, how: int) -> bool:
+def _is_held(descriptor: int) -> bool:
+    """Whether the process that made a claim is still at work; those that only look share the lock."""
     try:
-        fcntl.flock(descriptor, how)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    return True
+        return True
+    return False
 
 
-def _release(descriptor: int, path: Path) -> None:
+def _read(descriptor: int) -> Mapping[str, Options]:
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
     try:
-        if _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) and lies_at(descriptor, path):
-            path.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
+        found = json.loads(content)
+    except ValueError:  # it is just being made
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """What the claim says; None when it is just being made or removed."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _at_work(training: Training) -> RequestError:
-    old, new = (
-        (c or {}).get("options") or {} for c in (_read(_path(training)), _content(training))
-    )
+def _conflict(training: Training, theirs: Options, ours: Options) -> RequestError:
+    old, new = theirs.get("options") or {}, ours.get("options") or {}
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     differ = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)" for key in keys[:4])
     return RequestError(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Kitchen:
-    """Cooks one soup, fold by fold; what a set of ingredients loses in a fold is worked out once.
+class SoupBuilder:
+    """Builds one soup, fold by fold; the loss of a set of ingredients in a fold is computed once.
 
     A greedy soup of fold k is chosen on the out-of-fold rows of the other folds alone, so that the
     rows of fold k, which its score is made of, have no say.
@@ -33,7 +33,7 @@ class Kitchen:
     device: str
     losses: dict[tuple[tuple[str, ...], int], float] = field(default_factory=dict)
 
-    def cook(self, fold: int) -> TrainedFold:
+    def build(self, fold: int) -> TrainedFold:
         """The soup of a fold, ready to be kept as its weights."""
         from ensembler.training.fold import TrainedFold
 

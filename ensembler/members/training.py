@@ -11,7 +11,7 @@ from pathlib import Path
 from ensembler.files import fingerprint
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.finished_folds import FinishedFold
-from ensembler.progress import FoldJob
+from ensembler.progress import FoldCost, FoldTask
 from ensembler.recipe.members import MemberJob
 from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 from ensembler.workspace.workspace import Workspace
@@ -82,6 +82,8 @@ class Training:
 
     def remove_empty_folders(self) -> None:
         """Remove the folder of its claims and states, and that of all trainings, when they are empty."""
+        # of an earlier version that was killed
+        (self.folder / ".options").unlink(missing_ok=True)
         for folder in (self.folder, self.folder.parent):
             with contextlib.suppress(OSError):  # not empty, or already gone
                 folder.rmdir()
@@ -108,15 +110,19 @@ class Training:
                 return ingredient.job.name
         return None
 
-    def fold_job(self, fold: int) -> FoldJob:
-        """One fold as progress counts it."""
+    def task(self, fold: int) -> FoldTask:
+        """One fold as a task, with its cost."""
+        return FoldTask(self.name, fold, self._cost)
+
+    @property
+    def _cost(self) -> FoldCost:
         plan, spec = self.all_plans[0], self.plans[0].job.spec
         if isinstance(spec, SoupSpec):
-            return FoldJob(self.name, fold, 0)
+            return FoldCost(0)
         network, work = f"{spec.method} {spec.backbone}", float(plan.input.size**2)
         if isinstance(spec, EnsembleSpec):
-            return FoldJob(self.name, fold, spec.passes, network, work)
-        return FoldJob(self.name, fold, spec.epochs, network, work, spec.freeze_epochs)
+            return FoldCost(spec.passes, network, work)
+        return FoldCost(spec.epochs, network, work, spec.freeze_epochs)
 
     def progress_done(self, plan: MemberPlan, fold: int, finished: FinishedFold) -> None:
         """Say that a member has this fold, the last of them ending the training's."""
@@ -124,7 +130,7 @@ class Training:
         if self.unfinished(fold):
             progress.note(f"{plan.job.name} fold {fold}: {described}")
         else:
-            progress.fold_done(self.fold_job(fold), described)
+            progress.fold_done(self.task(fold), described)
 
 
 def group_trainings(plans: Sequence[MemberPlan]) -> list[Training]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from ensembler.data.pixels import Pixels, pixels_key
 from ensembler.errors import StoreError
 from ensembler.files import claim, fingerprint, read_json, sha256_of, write_json
+from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.averages import assemble_members
 from ensembler.members.complete import array_files, write_logits
 from ensembler.members.engines import Engines
 from ensembler.members.plan import MemberPlan
+from ensembler.members.predict import predict_checkpoints
 from ensembler.predictions.finished_folds import FinishedFold
 from ensembler.predictions.members import Member, checksums
 from ensembler.predictions.publish import replacing
@@ -27,8 +29,6 @@ from ensembler.recipe.members import MemberJob
 from ensembler.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ensembler.inference.one_pass import Asked
-    from ensembler.inference.predictor import Predictor
     from ensembler.inference.views import View
     from ensembler.predictions.chunks import ChunkedLogits
 
@@ -73,13 +73,12 @@ class ViewPredictor:
     """Predicts with the checkpoints of complete members."""
 
     workspace: Workspace
-    device: str = "auto"
-    engine: str | None = None
+    execution: Execution = DEFAULT_EXECUTION
 
     @property
     def engines(self) -> Engines:
         """What computes."""
-        return Engines(self.workspace, self.device, self.engine)
+        return Engines(self.workspace, self.execution)
 
     def add_views(self, views: Sequence[View], members: Sequence[str] | None = None) -> ViewsResult:
         """Compute the views that complete members lack; those they have stay as they are.
@@ -145,7 +144,7 @@ class ViewPredictor:
         ]
         names, record = [view.name for view in task.views], task.member.record
         engine = self.engines.of(task.plan, weights_file(task.member, 0), pixels)
-        how = [task.plan.job.base.amp, pick_device(self.device).type, engine]
+        how = [task.plan.job.base.amp, pick_device(self.execution.device).type, engine]
         return fingerprint(
             [names, [c for c in custom if c["name"] in names], record.sha256, pixels_key, how]
         )
@@ -161,44 +160,32 @@ class ViewPredictor:
 
         Weights are checked before.
         """
-        from ensembler.inference.one_pass import Asked, run_pass
+        from ensembler.inference.one_pass import PredictionRequest
         from ensembler.networks.devices import use_available_cores
 
         use_available_cores()
-        asked = [
-            Asked(
-                name=f"member {task.name!r} fold {fold}",
-                path=checked_weights(task.member, fold),
-                classes=len(task.plan.classes),
-                views=task.views,
-                rows=rows[task.name][fold],
-                out=folders[task.name] / f"fold{fold}.npy",
-            )
-            for task in tasks
-            for fold in range(task.member.record.folds)
-        ]
-        what = f"predicting {', '.join(task.name for task in tasks)}"
-        plans = {folders[task.name]: task.plan for task in tasks}
-
-        def load(missing: Sequence[Asked]) -> list[Predictor]:
-            return [
-                self.engines.predictor(
-                    plans[one.out.parent], one.path, pixels, np.concatenate(one.rows), one.name
-                )
-                for one in missing
-            ]
-
-        found = run_pass(
-            asked,
-            pixels,
-            load,
-            device=self.device,
-            on_rows=lambda done, total: self.workspace.progress.step(what, done, total),
-        )
-        logits: dict[str, list[ChunkedLogits]] = {}
-        in_order: Iterator[ChunkedLogits] = iter(found)
+        requests = []
         for task in tasks:
-            logits[task.name] = [next(in_order) for _ in range(task.member.record.folds)]
+            for fold in range(task.member.record.folds):
+                request = PredictionRequest(
+                    name=f"member {task.name!r} fold {fold}",
+                    path=checked_weights(task.member, fold),
+                    classes=len(task.plan.classes),
+                    views=task.views,
+                    rows=rows[task.name][fold],
+                    out=folders[task.name] / f"fold{fold}.npy",
+                )
+                requests.append((task.plan, request))
+        found = predict_checkpoints(
+            requests,
+            pixels,
+            self.engines,
+            progress=self.workspace.progress,
+            step=f"predicting {', '.join(task.name for task in tasks)}",
+        )
+        logits: dict[str, list[ChunkedLogits]] = {task.name: [] for task in tasks}
+        for (plan, _), of_request in zip(requests, found, strict=True):
+            logits[plan.job.name].append(of_request)
         return logits
 
     def _replace(self, task: Task, logits: Sequence[ChunkedLogits]) -> None:
@@ -261,9 +248,9 @@ def checked_weights(member: Member, fold: int) -> Path:
 
 
 def predict_missing_views(
-    workspace: Workspace, device: str, engine: str | None = None
+    workspace: Workspace, execution: Execution = DEFAULT_EXECUTION
 ) -> ViewsResult:
     """Compute the views of the recipe that complete members lack."""
     from ensembler.inference.views import expand_views
 
-    return ViewPredictor(workspace, device, engine).add_views(expand_views(workspace.spec.views))
+    return ViewPredictor(workspace, execution).add_views(expand_views(workspace.spec.views))

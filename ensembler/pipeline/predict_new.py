@@ -18,6 +18,7 @@ from ensembler.blends.submit import submission_spec
 from ensembler.data.samples import read_unlabelled
 from ensembler.errors import MissingFileError
 from ensembler.files import claim
+from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.averages import mean_of_parts
 from ensembler.members.plan import MemberPlan
 from ensembler.members.tta_predict import Rows, Task, ViewPredictor, group_tasks
@@ -53,8 +54,7 @@ def predict_new(
     data: Path,
     out: Path | None = None,
     *,
-    device: str = "auto",
-    engine: str | None = None,
+    execution: Execution = DEFAULT_EXECUTION,
     members: Sequence[str] | None = None,
     spec: SubmissionSpec | None = None,
 ) -> NewPredictions:
@@ -70,9 +70,7 @@ def predict_new(
     names = members_below(store, blend) if blend else list(members or store.pool_members)
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
-    ids, probs_by_member = _predict(
-        workspace, data, names, ViewPredictor(workspace, device, engine)
-    )
+    ids, probs_by_member = _predict(workspace, data, names, ViewPredictor(workspace, execution))
     if blend is not None:
         target, classes = store.blend(blend).record.target, store.blend(blend).record.classes
         probs = apply_blend(store, blend, probs_by_member, own_values(workspace.spec.blend.options))
@@ -122,10 +120,7 @@ def _predict(
                 images,
                 spec,
                 cache,
-                on_progress=lambda done, total: workspace.progress.step(
-                    "decoding images", done, total
-                ),
-                on_note=workspace.progress.note,
+                workspace.progress,
             )
             key, rows = pixels_key(images, spec, cache), np.arange(len(ids), dtype=np.int64)
             asked: Rows = {task.name: [(rows,)] * task.member.record.folds for task in group}

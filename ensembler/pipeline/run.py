@@ -14,6 +14,7 @@ from ensembler.blends.composed import blend_label, stage_spec
 from ensembler.blends.submit import submit_blend
 from ensembler.evaluation.evaluate import Evaluation, evaluate
 from ensembler.files import write_json
+from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.executor import Failure
 from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.tta_predict import predict_missing_views
@@ -21,11 +22,12 @@ from ensembler.metrics import metric_names
 from ensembler.pipeline.check import check_recipe
 from ensembler.pipeline.train import train_members
 from ensembler.predictions.store import RunStore
-from ensembler.progress import Progress
+from ensembler.progress import QUIET, Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import MemberJob
 from ensembler.recipe.own_code import introduce_code_of
 from ensembler.reporting.submitted import chosen_by_hand, is_as_recorded
+from ensembler.stop import Stop
 from ensembler.workspace.workspace import Workspace, open_workspace
 
 
@@ -47,25 +49,24 @@ def run_recipe(
     recipe: Recipe,
     artifacts: Path,
     *,
-    device: str = "auto",
-    workers: int | None = None,
-    processes: int = 1,
+    execution: Execution = DEFAULT_EXECUTION,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = QUIET,
+    stop: Stop | None = None,
 ) -> RunResult:
     """Train, predict, blend and submit whatever is missing; a second call does nothing.
 
     A member that fails leaves the others alone; the failures are in the result.
     """
-    introduce_code_of(recipe, progress or Progress())
+    introduce_code_of(recipe, progress)
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress, check=check_nobody_trains_otherwise)
     _audit(workspace)
     training = train_members(
-        workspace, device=device, workers=workers, processes=processes, members=members, folds=folds
+        workspace, execution=execution, members=members, folds=folds, stop=stop
     )
-    predict_missing_views(workspace, device)
+    predict_missing_views(workspace, execution)
     store = RunStore(workspace.store.folder)
     name, outcome = _blend(workspace, store)
     done = bool(store.complete_members)
@@ -139,8 +140,8 @@ def _blend_label(
     name = spec.name or spec.method
     outcome = None
     if not is_current(store, spec, members, views):
-        step = workspace.progress.step
-        outcome = blend_label(store, spec, members=members, views=views, on_progress=step)
+        progress = workspace.progress
+        outcome = blend_label(store, spec, members=members, views=views, progress=progress)
         _warn(workspace, outcome)
     _submit(workspace, store, name, is_new=outcome is not None)
     return name, outcome
@@ -148,18 +149,18 @@ def _blend_label(
 
 def _submit(workspace: Workspace, store: RunStore, name: str, *, is_new: bool) -> None:
     """Submit the recipe's blend, or see that the submission chosen by hand is there when that blend is not new."""
-    warn, recipe_spec = workspace.progress.warn, workspace.spec.submission
+    progress, recipe_spec = workspace.progress, workspace.spec.submission
     chosen = chosen_by_hand(store)
     if chosen is None:
-        submit_blend(store, name, recipe_spec, on_note=warn)
+        submit_blend(store, name, recipe_spec, progress=progress)
         return
     by_hand, spec = chosen
     if is_new:
-        submit_blend(store, name, recipe_spec, on_note=warn)
+        submit_blend(store, name, recipe_spec, progress=progress)
     elif not is_as_recorded(store):
-        submit_blend(store, by_hand, spec or recipe_spec, by_hand=True, on_note=warn)
+        submit_blend(store, by_hand, spec or recipe_spec, by_hand=True, progress=progress)
     is_left = f"gives way to the new blend {name!r}" if is_new else "stays"
-    workspace.progress.note(
+    progress.note(
         f"the submission chosen by hand, of blend {by_hand!r}, {is_left}; `ens submit {store.name} "
         "--blend NAME` "
         "chooses again"

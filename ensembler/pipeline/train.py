@@ -7,32 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from ensembler.errors import RequestError
-from ensembler.execution.processes import Processes
+from ensembler.execution.executors import executor_of
+from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.option_claims import check_nobody_trains_otherwise
-from ensembler.members.schedule import KFoldResult, Trainer
+from ensembler.members.schedule import KFoldResult, Schedule
 from ensembler.pipeline.check import check_recipe
 from ensembler.predictions.store import RunStore
-from ensembler.progress import Progress
+from ensembler.progress import QUIET, Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.own_code import introduce_code_of
 from ensembler.reporting.submitted import check_submission, renew_submission
+from ensembler.stop import Stop
 from ensembler.workspace.workspace import Workspace, open_workspace
 
 
 def train_members(
     workspace: Workspace,
     *,
-    device: str = "auto",
-    workers: int | None = None,
-    processes: int = 1,
+    execution: Execution = DEFAULT_EXECUTION,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     methods: Sequence[str] | None = None,
+    stop: Stop | None = None,
 ) -> KFoldResult:
     """Train the missing folds, renewing the submission after each.
 
-    `methods` are the kinds of members that are trained (default: all), `processes` how many folds
-    at once.
+    `methods` are the kinds of members that are trained (default: all).
     """
     spec = workspace.spec
     label = workspace.samples.targets[0]
@@ -46,9 +46,9 @@ def train_members(
             j.name for j in workspace.jobs if j.in_pool or not _whole_of(workspace, j.name) & done
         ]
         options: dict[str, Any] = {"target": label, "metric": spec.blend.metric, "members": names}
-        renew_submission(store, spec.submission, on_note=workspace.progress.warn, **options)
+        renew_submission(store, spec.submission, progress=workspace.progress, **options)
 
-    trainer = Trainer(workspace, device, workers, Processes(processes), on_fold=renew)
+    schedule = Schedule(workspace, executor_of(execution), after_fold=renew, stop=stop or Stop())
     jobs = [
         job for job in workspace.select(members) if methods is None or job.spec.method in methods
     ]
@@ -59,7 +59,7 @@ def train_members(
             f"{', '.join(there)}, which `ens run` "
             "trains, or `ens kfold` (kfold, soup) or `ens bag` (the others)"
         )
-    return trainer.train(jobs, folds)
+    return schedule.train(jobs, folds)
 
 
 def _whole_of(workspace: Workspace, name: str) -> set[str]:
@@ -71,24 +71,22 @@ def train_recipe(
     recipe: Recipe,
     artifacts: Path,
     *,
-    device: str = "auto",
-    workers: int | None = None,
-    processes: int = 1,
+    execution: Execution = DEFAULT_EXECUTION,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = QUIET,
     methods: Sequence[str] | None = None,
+    stop: Stop | None = None,
 ) -> KFoldResult:
     """Train what is missing of the recipe's members (or of those named, or of some `methods`) and keep their logits."""
-    introduce_code_of(recipe, progress or Progress())
+    introduce_code_of(recipe, progress)
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress, check=check_nobody_trains_otherwise)
     return train_members(
         workspace,
-        device=device,
-        workers=workers,
-        processes=processes,
+        execution=execution,
         members=members,
         folds=folds,
         methods=methods,
+        stop=stop,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ensembler.predictions.finished_folds import finished_folds, read_finished_f
 from ensembler.predictions.members import Member
 from ensembler.predictions.merging import merge_groups, merge_views
 from ensembler.predictions.store import RunStore
+from ensembler.progress import QUIET, Progress
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.table import submission_table
 from ensembler.targets.label_sets import is_known
@@ -93,12 +94,12 @@ def write_submission(
     made_of: Mapping[str, Any],
     *,
     by_hand: bool = False,
-    on_note: Callable[[str], None] | None = None,
+    progress: Progress = QUIET,
 ) -> bool:
     """Write `submission.csv` from probabilities `test` `[test samples, classes]` of a target, and note what made it.
 
     `by_hand` says that it was asked for by name, so that a run that makes nothing new leaves it
-    alone. A file there that is not one of ours is kept under another name, and `on_note` told.
+    alone. A file there that is not one of ours is kept under another name, with a warning on `progress`.
     Returns False, and writes nothing, when the run has no rows to submit.
     """
     if not _submitted_ids(store):
@@ -112,7 +113,7 @@ def write_submission(
         version |= {"by_hand": True, "options": spec.model_dump(mode="json")}
     if is_as_recorded(store) and _same_version(versions[-1], version):
         return True
-    _keep_altered(store, on_note)
+    _keep_altered(store, progress)
     if not versions or versions[-1] != version:
         # The record comes first: it may name a version that never arrived, but no file is without
         # its record.
@@ -126,7 +127,7 @@ def _same_version(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return all(old.get(key) == new.get(key) for key in ("sha256", "rows", "made_of", "by_hand"))
 
 
-def _keep_altered(store: RunStore, on_note: Callable[[str], None] | None) -> None:
+def _keep_altered(store: RunStore, progress: Progress) -> None:
     """Keep a submission that somebody has altered, or made, under another name before it is written again."""
     path = store.submission_path
     digest = _digest_of(path)
@@ -135,11 +136,10 @@ def _keep_altered(store: RunStore, on_note: Callable[[str], None] | None) -> Non
     kept = path.with_name(f"submission.altered-{digest[:8]}.csv")
     if not kept.is_file():
         write_bytes(kept, path.read_bytes())
-    if on_note is not None:
-        on_note(
-            f"{path} was not as it was written; it is written again, and what was there is kept as "
-            f"{kept.name}"
-        )
+    progress.warn(
+        f"{path} was not as it was written; it is written again, and what was there is kept as "
+        f"{kept.name}"
+    )
 
 
 def submission_versions(store: RunStore) -> list[dict[str, Any]]:
@@ -217,7 +217,7 @@ def renew_submission(
     target: str,
     metric: str,
     members: list[str],
-    on_note: Callable[[str], None] | None = None,
+    progress: Progress = QUIET,
 ) -> None:
     """Submit the soft vote of whatever is finished, unless the version there is better on the rows both predict.
 
@@ -248,7 +248,7 @@ def renew_submission(
             axis=0,
         )
         made_of = {"folds": new, "method": "soft vote of what is finished"}
-        write_submission(store, spec, test, target, classes, made_of, on_note=on_note)
+        write_submission(store, spec, test, target, classes, made_of, progress=progress)
 
 
 def _not_worse(

@@ -24,7 +24,7 @@ import contextlib
 import io
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,8 @@ from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network, sum_networks
 from ensembler.networks.devices import autocast, autocast_type, pick_device, place_for_training
 from ensembler.networks.memory import memory_advice
+from ensembler.progress import QUIET, Progress
+from ensembler.stop import Stop
 from ensembler.training.fold import EpochRecord, TrainedFold
 from ensembler.training.fold_data import FoldData
 from ensembler.training.losses import build_loss
@@ -80,7 +82,9 @@ def train_ensemble(
     seed: int = 0,
     fold: int = 0,
     device: str = "auto",
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    name: str = "",
+    progress: Progress = QUIET,
+    stop: Stop | None = None,
 ) -> TrainedFold:
     """Train the ensemble of `spec` on the train rows.
 
@@ -92,7 +96,7 @@ def train_ensemble(
             f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from"
         )
     chosen_device = pick_device(device)
-    watch = _Watch(spec, len(data.train_rows), on_epoch)
+    watch = _Watch(spec, len(data.train_rows), (name, fold), progress, stop or Stop())
     advice = memory_advice(batch_size=spec.batch_size, size=data.pixels.shape[1], amp=spec.amp)
     with own_randomness(chosen_device), advice:
         seed_all(sample_seed(seed, "build", fold))
@@ -215,7 +219,9 @@ class _Watch:
 
     spec: EnsembleSpec
     n_rows: int
-    on_epoch: Callable[[EpochRecord], None] | None
+    name: tuple[str, int]  # of the training, and its fold
+    progress: Progress
+    stop: Stop
     history: list[EpochRecord] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
     drawn: int = 0
@@ -225,6 +231,7 @@ class _Watch:
         """Some images are drawn; those before them have been learnt from."""
         if self.drawn >= self.n_rows:
             self.end()
+            self.stop.check()
         self.drawn += n_images
 
     def end(self) -> None:
@@ -242,8 +249,7 @@ class _Watch:
         )
         self.history.append(record)
         self.losses, self.drawn, self.began = [], 0, now
-        if self.on_epoch is not None:
-            self.on_epoch(record)
+        self.progress.epoch(record.of(*self.name))
 
 
 class _Watched(nn.Module):

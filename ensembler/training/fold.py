@@ -34,6 +34,8 @@ from ensembler.networks.devices import (
     place_for_training,
 )
 from ensembler.networks.memory import memory_advice
+from ensembler.progress import QUIET, Epoch, Progress
+from ensembler.stop import Stop
 from ensembler.training.averages import FurtherWeights
 from ensembler.training.batches import BatchSource, epoch_batches
 from ensembler.training.compiling import NOT_COMPILED, CompileChoice, choose, compiled, works
@@ -73,6 +75,10 @@ class EpochRecord:
     score: float | None = None
     valid_loss: float | None = None
     judged: float | None = None
+
+    def of(self, training: str, fold: int) -> Epoch:
+        """The same as progress shows it."""
+        return Epoch(training, fold, self.epoch, self.epochs, self.loss, self.score, self.seconds)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; a figure that is not finite becomes None."""
@@ -120,8 +126,9 @@ def train_fold(
     device: str = "auto",
     workers: int | None = None,
     state_path: Path | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-    on_note: Callable[[str], None] | None = None,
+    name: str = "",
+    progress: Progress = QUIET,
+    stop: Stop | None = None,
     compiled: bool | None = None,
     on_compile_choice: Callable[[CompileChoice], bool] | None = None,
 ) -> TrainedFold:
@@ -131,7 +138,8 @@ def train_fold(
     `spec.primary`). With `state_path` the state is kept on disk from time to time and taken up
     again by a training of the same spec, rows and `identity`, a digest of whatever else counts,
     such as the augmentation. With `compile: auto`, `compiled` is what was chosen before; None has
-    it measured, and `on_compile_choice` says what counts. Raises TrainingError when the loss is not
+    it measured, and `on_compile_choice` says what counts. Epochs of `name` are shown on `progress`;
+    between two of them `stop` may end the training. Raises TrainingError when the loss is not
     finite, with epoch and learning rate.
     """
     if len(data.train_rows) < 2:
@@ -140,12 +148,12 @@ def train_fold(
         )
     chosen_device = pick_device(device)
     processes = loader_processes(chosen_device) if workers is None else workers
-    loader = Loader(processes, chosen_device, on_note)
+    loader = Loader(processes, chosen_device, progress)
     wanted = tuple(weights) or (spec.primary,)
     size = data.pixels.shape[1]
     with (
         own_randomness(chosen_device),
-        only_deterministic(spec.deterministic, on_note),
+        only_deterministic(spec.deterministic, progress),
         memory_advice(
             batch_size=spec.batch_size, size=size, amp=spec.amp, accumulate=spec.accumulate
         ),
@@ -156,9 +164,9 @@ def train_fold(
             spec, data, wanted, identity, augment, seed, fold, chosen_device, loader
         )
         if state_path is not None:
-            training.resume(state_path, on_note)
+            training.resume(state_path, progress)
         if not training.is_over:
-            training.compile(compiled, on_compile_choice, on_note)
+            training.compile(compiled, on_compile_choice, progress)
         while not training.is_over:
             training.train_epoch()
             if keeper is not None:
@@ -166,8 +174,9 @@ def train_fold(
                     training.state()
                 )  # before the validation, so that nothing can take the epoch away
             training.validate()
-            if on_epoch is not None:
-                on_epoch(training.history[-1])
+            progress.epoch(training.history[-1].of(name, fold))
+            if stop is not None:
+                stop.check()
         return training.result()
 
 
@@ -275,7 +284,7 @@ class _Training:
         self,
         chosen: bool | None,
         on_choice: Callable[[CompileChoice], bool] | None,
-        on_note: Callable[[str], None] | None,
+        progress: Progress,
     ) -> None:
         """Compile the network when the member says so, or when a measurement does (unless it was `chosen` before)."""
         wanted = self.spec.compile == "on" or (self.spec.compile == "auto" and chosen)
@@ -287,8 +296,8 @@ class _Training:
             wanted, text = self._weigh_compiling(
                 chosen, lambda n: self._loss(pixels, targets, n), len(source), on_choice
             )
-            if on_note is not None and text:
-                on_note(text)
+            if text:
+                progress.note(text)
         if wanted:
             self.compiled = compiled(self.network)
 
@@ -500,12 +509,12 @@ class _Training:
             "best_epoch": self.best_epoch,
         }
 
-    def resume(self, path: Path, on_note: Callable[[str], None] | None) -> None:
+    def resume(self, path: Path, progress: Progress) -> None:
         """Take up the state in `path` when it is whole and of this very training."""
         state = read_state(path, self.job)
         if state is None:
-            if path.is_file() and on_note is not None:
-                on_note(
+            if path.is_file():
+                progress.note(
                     "the state on disk is damaged or of another training; the fold starts again"
                 )
             return
@@ -517,8 +526,8 @@ class _Training:
         self.scaler.load_state_dict(state["scaler"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.best, self.best_epoch = state["best"], state["best_epoch"]
-        if on_note is not None and self.history:
-            on_note(f"goes on after epoch {len(self.history)}")
+        if self.history:
+            progress.note(f"goes on after epoch {len(self.history)}")
         if self.history and self.history[-1].valid_loss is None:
             self.validate()
 

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from ensembler.data.augment import DeviceAugment
 from ensembler.errors import EnsemblerError, TrainingError
 from ensembler.networks.devices import copies_early
+from ensembler.progress import QUIET, Progress
 from ensembler.training.batches import BatchSource
 
 SHARED_MEMORY = "/dev/shm"  # where Linux keeps what processes share
@@ -40,7 +41,6 @@ _ADVICE = (
     "when it is started "
     "with --shm-size=1g"
 )
-OnNote = Callable[[str], None]
 Batch = tuple[Tensor, Tensor]
 
 
@@ -48,12 +48,12 @@ Batch = tuple[Tensor, Tensor]
 class Loader:
     """Gives the batches of an epoch in order on `device`, made by this process or by `workers` others.
 
-    `on_note` hears once what is worth knowing, such as that there is too little shared memory.
+    What is worth knowing is noted once on `progress`, such as that there is too little shared memory.
     """
 
     workers: int
     device: torch.device
-    on_note: OnNote | None = None
+    progress: Progress = QUIET
     _said: set[str] = field(default_factory=set)
 
     @contextlib.contextmanager
@@ -132,8 +132,8 @@ class Loader:
             yield on_device, targets.to(self.device, non_blocking=early)
 
     def _say(self, text: str) -> None:
-        if text not in self._said and self.on_note is not None:
-            self.on_note(text)
+        if text not in self._said:
+            self.progress.note(text)
         self._said.add(text)
 
 

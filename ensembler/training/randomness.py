@@ -7,11 +7,13 @@ import os
 import random
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+
+from ensembler.progress import QUIET, Progress
 
 
 def seed_all(seed: int) -> None:
@@ -35,12 +37,10 @@ def own_randomness(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def only_deterministic(
-    wanted: bool, on_note: Callable[[str], None] | None = None
-) -> Iterator[None]:
+def only_deterministic(wanted: bool, progress: Progress = QUIET) -> Iterator[None]:
     """Let torch use deterministic algorithms while the block runs, when that is wanted.
 
-    Of operations that have none, torch computes the usual form, and `on_note` hears of each once.
+    Of operations that have none, torch computes the usual form, and each is noted once on `progress`.
     """
     if not wanted:
         yield
@@ -54,7 +54,7 @@ def only_deterministic(
     )
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with warnings.catch_warnings(), _notes_instead(on_note):
+        with warnings.catch_warnings(), _notes_instead(progress):
             warnings.filterwarnings("default", message=_INDETERMINATE)
             yield
     finally:
@@ -65,17 +65,17 @@ _INDETERMINATE = r"(?P<operation>\S+) does not have a deterministic implementati
 
 
 @contextlib.contextmanager
-def _notes_instead(on_note: Callable[[str], None] | None) -> Iterator[None]:
-    """Tell `on_note` of operations without a deterministic form, in the place of torch's warnings."""
+def _notes_instead(progress: Progress) -> Iterator[None]:
+    """Note operations without a deterministic form, in the place of torch's warnings."""
     show, told = warnings.showwarning, set()
 
     def note(message: Warning | str, *where: Any, **more: Any) -> None:
         found = re.match(_INDETERMINATE, str(message))
         if found is None:
             show(message, *where, **more)
-        elif on_note is not None and found["operation"] not in told:
+        elif found["operation"] not in told:
             told.add(found["operation"])
-            on_note(
+            progress.note(
                 f"deterministic: {found['operation']} has no deterministic form here; equal seeds "
                 "may differ a little"
             )

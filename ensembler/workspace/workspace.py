@@ -148,8 +148,7 @@ class Workspace:
                 self.samples.images,
                 spec,
                 cache_folder(self.artifacts),
-                on_progress=lambda done, total: self.progress.step("decoding images", done, total),
-                on_note=self.progress.note,
+                self.progress,
             )
         return self._pixels[key]
 
@@ -251,8 +250,7 @@ def _without_broken(
         samples.images,
         recipe.spec.input,
         cache_folder(artifacts),
-        on_progress=lambda done, total: progress.step("decoding images", done, total),
-        on_note=progress.note,
+        progress,
     )
     kept = drop_broken(samples, broken, recipe.spec.data.on_broken)
     if broken:

@@ -15,6 +15,7 @@ from ensembler.data.pixels import find_broken, prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
 from ensembler.files import sha256_of
+from ensembler.progress import RecordedProgress
 
 SPEC = InputSpec(size=8)
 
@@ -102,10 +103,10 @@ def test_pixels_that_do_not_fit_are_read_from_their_files_with_a_note(
 ):
     kept = prepare_pixels(images, SPEC, tmp_path / "cache")
     monkeypatch.setenv("ENS_CACHE_GB", "0.000001")
-    notes = []
-    read = prepare_pixels(images, SPEC, tmp_path / "other", on_note=notes.append)
+    progress = RecordedProgress()
+    read = prepare_pixels(images, SPEC, tmp_path / "other", progress=progress)
     assert not list((tmp_path / "other").glob("*.npy"))
-    assert "ENS_CACHE_GB" in notes[0]
+    assert "ENS_CACHE_GB" in progress.notes[0]
     assert read.shape == kept.shape
     np.testing.assert_array_equal(read[np.array([4, 0])], kept[[4, 0]])
     np.testing.assert_array_equal(read[2], kept[2])
@@ -171,21 +172,21 @@ def alter(path, keep_time=False):
 def test_an_altered_cache_is_built_again_and_one_line_says_so(images, tmp_path, keep_time):
     prepare_pixels(images, SPEC, tmp_path / "cache")
     alter(the_cache(tmp_path), keep_time)
-    notes = []
-    again = prepare_pixels(images, SPEC, tmp_path / "cache", on_note=notes.append)
+    progress = RecordedProgress()
+    again = prepare_pixels(images, SPEC, tmp_path / "cache", progress=progress)
     assert again[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
-    assert len(notes) == 1
-    assert "altered" in notes[0]
-    prepare_pixels(images, SPEC, tmp_path / "cache", on_note=notes.append)
-    assert len(notes) == 1
+    assert len(progress.notes) == 1
+    assert "altered" in progress.notes[0]
+    prepare_pixels(images, SPEC, tmp_path / "cache", progress=progress)
+    assert len(progress.notes) == 1
 
 
 def test_broken_images_are_looked_for_in_a_cache_that_is_whole(images, tmp_path):
     prepare_pixels(images, SPEC, tmp_path / "cache")
     alter(the_cache(tmp_path))
-    notes = []
-    assert find_broken(images, SPEC, tmp_path / "cache", on_note=notes.append) == {}
-    assert len(notes) == 1
+    progress = RecordedProgress()
+    assert find_broken(images, SPEC, tmp_path / "cache", progress=progress) == {}
+    assert len(progress.notes) == 1
 
 
 def test_a_cache_that_was_only_moved_is_read_through_once(images, tmp_path, monkeypatch):

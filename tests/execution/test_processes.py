@@ -8,6 +8,7 @@ import torch
 
 from ensembler import Recipe, Run
 from ensembler.execution.processes import share_of_loaders
+from ensembler.machine.execution import Execution
 from ensembler.pipeline.train import train_recipe
 from ensembler.progress import Progress
 
@@ -17,10 +18,10 @@ class Heard(Progress):
         self.epochs, self.folds, self.warnings, self.notes = [], [], [], []
 
     def epoch(self, epoch):
-        self.epochs.append((epoch.member, epoch.fold, epoch.epoch))
+        self.epochs.append((epoch.training, epoch.fold, epoch.epoch))
 
-    def fold_done(self, job, text):
-        self.folds.append((job.member, job.fold))
+    def fold_done(self, task, text):
+        self.folds.append((task.training, task.fold))
 
     def warn(self, text):
         self.warnings.append(text)
@@ -29,9 +30,12 @@ class Heard(Progress):
         self.notes.append(text)
 
 
-def kfold(recipe, folder, *overrides, **options):
+def kfold(recipe, folder, *overrides, processes=1, **options):
     return train_recipe(
-        Recipe.load(recipe, overrides), recipe.parent / folder, device="cpu", **options
+        Recipe.load(recipe, overrides),
+        recipe.parent / folder,
+        execution=Execution("cpu", processes=processes),
+        **options,
     )
 
 

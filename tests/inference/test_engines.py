@@ -16,6 +16,7 @@ from ensembler.inference.spec import InferenceSpec
 from ensembler.logits import softmax
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.spec import NetworkSpec
+from ensembler.progress import RecordedProgress
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 
@@ -36,10 +37,9 @@ def network(backbone="resnet10t"):
 
 
 def get_ready(engine, load=network, amp="off", notes=None):
-    said = [] if notes is None else notes
-    return ready(
-        engine, load, PIXELS, amp=amp, device="cpu", name="cnn fold 0", on_note=said.append
-    )
+    progress = RecordedProgress()
+    progress.notes = [] if notes is None else notes
+    return ready(engine, load, PIXELS, amp=amp, device="cpu", name="cnn fold 0", progress=progress)
 
 
 def gap(a, b):

@@ -11,7 +11,7 @@ import torch
 from ensembler.errors import StoreError
 from ensembler.inference import one_pass
 from ensembler.inference.engines.eager import plain
-from ensembler.inference.one_pass import Asked, run_pass
+from ensembler.inference.one_pass import PredictionRequest, run_pass
 from ensembler.inference.predict import predict_logits
 from ensembler.inference.views import expand_views
 from ensembler.predictions import chunks
@@ -64,7 +64,7 @@ def ask(folder, n=150, views=None):
     folds = {"0": rows[::2], "1": rows[1::2]}
     chosen = views or {}
     return [
-        Asked(
+        PredictionRequest(
             name, folder, 3, chosen.get(name, VIEWS), (folds[name[1]], test), folder / f"{name}.npy"
         )
         for name in NETWORKS
@@ -187,7 +187,7 @@ def test_memory_does_not_grow_with_the_number_of_images_or_classes(tmp_path):
     def peak(n, classes):
         pixels = CountedPixels(n)
         asked = [
-            Asked(
+            PredictionRequest(
                 "wide", tmp_path, classes, VIEWS, (np.arange(n),), tmp_path / f"{n}-{classes}.npy"
             )
         ]

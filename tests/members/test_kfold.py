@@ -8,8 +8,9 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 from ensembler import Recipe, Run
-from ensembler.members.schedule import Trainer
-from ensembler.members.soup import Kitchen
+from ensembler.machine.execution import Execution
+from ensembler.members.fold import FoldTrainer
+from ensembler.members.soup import SoupBuilder
 from ensembler.networks.checkpoint import load_checkpoint
 from ensembler.networks.spec import NetworkSpec
 from ensembler.pipeline.run import run_recipe
@@ -51,7 +52,7 @@ def arrays(folder):
 
 def test_a_run_of_all_kinds(recipe, shapes):
     artifacts = shapes / "artifacts"
-    result = run_recipe(recipe, artifacts, device="cpu")
+    result = run_recipe(recipe, artifacts, execution=Execution("cpu"))
     assert not result.failures
     run = Run.open(artifacts / "kinds")
     store = RunStore(artifacts / "kinds")
@@ -64,7 +65,7 @@ def test_a_run_of_all_kinds(recipe, shapes):
         json.loads((store.folder / "members/boost/member.json").read_text())["values"]
         == "log_probabilities"
     )
-    again = run_recipe(recipe, artifacts, device="cpu")
+    again = run_recipe(recipe, artifacts, execution=Execution("cpu"))
     assert again.trained == 0
     assert again.new_blend is None
 
@@ -108,23 +109,23 @@ def _logits_belong_to_their_checkpoints(store):
 
 def test_interrupted_equals_uninterrupted(recipe, shapes, monkeypatch):
     whole = shapes / "whole"
-    run_recipe(recipe, whole, device="cpu")
+    run_recipe(recipe, whole, execution=Execution("cpu"))
 
     class Stop(BaseException):
         pass
 
-    finish, count = Trainer._finish, []
+    finish, count = FoldTrainer._finish, []
 
-    def stop_after_a_while(self, training, fold):
+    def stop_after_a_while(self, training, task):
         count.append(training.name)
         if len(count) % 4 == 0:
             raise Stop
-        finish(self, training, fold)
+        return finish(self, training, task)
 
-    monkeypatch.setattr(Trainer, "_finish", stop_after_a_while)
+    monkeypatch.setattr(FoldTrainer, "_finish", stop_after_a_while)
     for _ in range(10):
         try:
-            run_recipe(recipe, shapes / "parts", device="cpu")
+            run_recipe(recipe, shapes / "parts", execution=Execution("cpu"))
             break
         except Stop:
             continue
@@ -140,7 +141,7 @@ def test_cycles_of_few_steps_are_told_once(recipe, shapes):
             notes.append(text)
 
     with_theirs = Recipe.load(recipe.path, ["members.theirs={method: snapshot, estimators: 2}"])
-    asked = {"members": ["cnn", "snap", "theirs"], "device": "cpu"}
+    asked = {"members": ["cnn", "snap", "theirs"], "execution": Execution("cpu")}
     train_recipe(with_theirs, shapes / "artifacts", progress=Noting(), **asked)
     told = [note for note in notes if "networks after so few may be poor" in note]
     assert [note.partition(":")[0] for note in told] == ["snap", "theirs"]
@@ -156,7 +157,9 @@ def test_a_member_that_fails_leaves_the_others_alone(recipe, shapes):
             "members.cnn.lr=0.02",
         ],
     )
-    result = run_recipe(broken, shapes / "artifacts", device="cpu", members=["bag", "boost", "cnn"])
+    result = run_recipe(
+        broken, shapes / "artifacts", execution=Execution("cpu"), members=["bag", "boost", "cnn"]
+    )
     assert [failure.member for failure in result.failures] == ["bag"]
     assert {"boost", "cnn", "cnn-ema"} <= set(
         RunStore(shapes / "artifacts" / "kinds").complete_members
@@ -165,9 +168,11 @@ def test_a_member_that_fails_leaves_the_others_alone(recipe, shapes):
 
 
 def test_how_an_ensemble_joins_the_pool_is_changed_without_training(recipe, shapes):
-    train_recipe(recipe, shapes / "artifacts", device="cpu", members=["bag", "boost"])
+    train_recipe(recipe, shapes / "artifacts", execution=Execution("cpu"), members=["bag", "boost"])
     other = Recipe.load(recipe.path, ["members.bag.as=estimators"])
-    result = train_recipe(other, shapes / "artifacts", device="cpu", members=["bag", "boost"])
+    result = train_recipe(
+        other, shapes / "artifacts", execution=Execution("cpu"), members=["bag", "boost"]
+    )
     assert result.trained == ()
     assert {"bag-e1", "bag-e2"} <= set(RunStore(shapes / "artifacts" / "kinds").pool_members)
 
@@ -176,9 +181,9 @@ def test_weights_asked_for_later_leave_those_that_are_there(recipe, shapes):
     first = Recipe.load(
         recipe.path, ["members.cnn.also=[]", "members.stew={method: soup, of: [bag]}"]
     )
-    train_recipe(first, shapes / "artifacts", device="cpu", members=["cnn"])
+    train_recipe(first, shapes / "artifacts", execution=Execution("cpu"), members=["cnn"])
     before = arrays(shapes / "artifacts" / "kinds" / "members" / "cnn")
-    result = train_recipe(recipe, shapes / "artifacts", device="cpu", members=["cnn"])
+    result = train_recipe(recipe, shapes / "artifacts", execution=Execution("cpu"), members=["cnn"])
     assert len(result.trained) == 2
     assert set(result.complete) == {"cnn", "cnn-ema", "cnn-last_2"}
     assert arrays(shapes / "artifacts" / "kinds" / "members" / "cnn") == before
@@ -186,7 +191,7 @@ def test_weights_asked_for_later_leave_those_that_are_there(recipe, shapes):
 
 def test_a_greedy_soup_is_chosen_without_the_rows_it_is_scored_on(recipe, shapes, monkeypatch):
     asked = {}
-    loss, cook = Kitchen._loss, Kitchen.cook
+    loss, build = SoupBuilder._loss, SoupBuilder.build
 
     def heard(self, names, fold):
         asked.setdefault(self.losses.setdefault("now", None), set()).add(fold)
@@ -194,11 +199,11 @@ def test_a_greedy_soup_is_chosen_without_the_rows_it_is_scored_on(recipe, shapes
 
     def noted(self, fold):
         self.losses["now"] = fold
-        return cook(self, fold)
+        return build(self, fold)
 
-    monkeypatch.setattr(Kitchen, "_loss", heard)
-    monkeypatch.setattr(Kitchen, "cook", noted)
-    train_recipe(recipe, shapes / "artifacts", device="cpu", members=["cnn", "stew"])
+    monkeypatch.setattr(SoupBuilder, "_loss", heard)
+    monkeypatch.setattr(SoupBuilder, "build", noted)
+    train_recipe(recipe, shapes / "artifacts", execution=Execution("cpu"), members=["cnn", "stew"])
     assert asked == {0: {1}, 1: {0}}
     record = json.loads((shapes / "artifacts/kinds/members/stew/member.json").read_text())
     assert all(set(names) <= {"cnn", "cnn-ema", "cnn-last_2"} for names in record["weights_of"])

@@ -1,14 +1,17 @@
 """Two sets of options in one run at once: the second is told, and what the first has finished stays."""
 
+import dataclasses
 import json
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
 from ensembler import Recipe
 from ensembler.errors import RequestError
+from ensembler.machine.execution import Execution
 from ensembler.members import option_claims
 from ensembler.members.option_claims import check_options, claim_options
 from ensembler.members.plan import MemberPlan
@@ -20,7 +23,7 @@ from ensembler.workspace.workspace import open_workspace
 
 def kfold(recipe, *overrides, **options):
     given = Recipe.load(recipe, ["defaults.epochs=1", *overrides])
-    return train_recipe(given, recipe.parent / "artifacts", device="cpu", **options)
+    return train_recipe(given, recipe.parent / "artifacts", execution=Execution("cpu"), **options)
 
 
 def files(folder):
@@ -96,39 +99,45 @@ def test_the_same_options_share_the_folds(recipe):
 
 
 @pytest.fixture
-def training(recipe):
+def trainings(recipe):
     workspace = open_workspace(Recipe.load(recipe), recipe.parent / "artifacts")
-    return group_trainings([MemberPlan(workspace, workspace.jobs[0])])[0]
+    return group_trainings([MemberPlan(workspace, workspace.jobs[0])])
 
 
-def of_other_options(training, monkeypatch):
-    content = {**option_claims._content(training), "fingerprint": "other"}
+def claims_of(trainings):
+    return list(trainings[0].folder.parent.glob(".options-*"))
+
+
+def of_other_options(trainings, monkeypatch):
+    content = {**option_claims._content(trainings[0]), "fingerprint": "other"}
     monkeypatch.setattr(option_claims, "_content", lambda _: content)
 
 
-def test_a_claim_is_free_when_its_process_has_died(training, monkeypatch):
+def test_a_claim_is_free_when_its_process_has_died(trainings, monkeypatch):
     child = os.fork()
     if not child:
-        with claim_options(training):
+        with claim_options(trainings):
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    path = training.folder / ".options"
-    assert json.loads(path.read_text())["fingerprint"] == training.fingerprint
-    of_other_options(training, monkeypatch)
-    check_options(training)
-    with claim_options(training):
-        assert json.loads(path.read_text())["fingerprint"] == "other"
-    assert not path.exists()
+    (path,) = claims_of(trainings)
+    assert json.loads(path.read_text())["narrow"]["fingerprint"] == trainings[0].fingerprint
+    of_other_options(trainings, monkeypatch)
+    check_options(trainings)
+    with claim_options(trainings):
+        (own,) = claims_of(trainings)
+        assert own != path
+        assert json.loads(own.read_text())["narrow"]["fingerprint"] == "other"
+    assert not claims_of(trainings)
 
 
-def test_many_processes_that_come_and_go_share_one_claim_and_leave_nothing(training):
+def test_many_processes_that_come_and_go_share_one_claim_and_leave_nothing(trainings):
     errors = []
 
     def come_and_go():
         try:
             for _ in range(30):
-                with claim_options(training):
-                    check_options(training)
+                with claim_options(trainings):
+                    check_options(trainings)
         except Exception as error:
             errors.append(error)
 
@@ -138,4 +147,13 @@ def test_many_processes_that_come_and_go_share_one_claim_and_leave_nothing(train
     for thread in threads:
         thread.join()
     assert not errors
-    assert not (training.folder / ".options").exists()
+    assert not claims_of(trainings)
+
+
+def test_a_thousand_trainings_need_one_open_file(trainings):
+    """One file each, as it was, is more than a process may have open."""
+    many = [dataclasses.replace(trainings[0], name=f"narrow-{i}") for i in range(1000)]
+    n_open = len(list(Path("/dev/fd").iterdir()))
+    with claim_options(many):
+        assert len(list(Path("/dev/fd").iterdir())) <= n_open + 1
+        check_options(many)

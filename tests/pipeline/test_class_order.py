@@ -10,6 +10,7 @@ from PIL import Image
 
 from ensembler import Recipe, Run
 from ensembler.errors import ChangedRecipeError
+from ensembler.machine.execution import Execution
 from ensembler.pipeline.train import train_recipe
 
 NETWORK = """
@@ -90,7 +91,7 @@ def kfold(recipe, *overrides, **options):
     return train_recipe(
         Recipe.load(recipe, ["members.one.epochs=1", *overrides]),
         recipe.parent,
-        device="cpu",
+        execution=Execution("cpu"),
         **options,
     )
 

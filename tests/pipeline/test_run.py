@@ -14,6 +14,7 @@ from ensembler.errors import (
     RequestError,
     UnknownNameError,
 )
+from ensembler.machine.execution import Execution
 from ensembler.pipeline.run import run_recipe
 from ensembler.pipeline.train import train_recipe
 from ensembler.progress import Progress
@@ -296,10 +297,10 @@ def test_want_of_memory_fails_its_member_with_advice_and_leaves_the_others_alone
 ):
     import torch
 
-    from ensembler.members import schedule
+    from ensembler.members.fold import FoldTrainer
     from ensembler.training import fold
 
-    holder = fold if where == "place_for_training" else schedule.Trainer
+    holder = fold if where == "place_for_training" else FoldTrainer
     usual, calls = getattr(holder, where), []
 
     def full(*given):
@@ -328,7 +329,7 @@ def flip_a_bit(path):
 def test_weights_altered_before_they_predict_are_named_and_the_fold_is_trained_again(
     recipe, monkeypatch
 ):
-    from ensembler.members import schedule
+    from ensembler.members.fold import FoldTrainer
 
     whole = run(recipe, "name=whole", members=["narrow"])
 
@@ -336,7 +337,7 @@ def test_weights_altered_before_they_predict_are_named_and_the_fold_is_trained_a
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(schedule.Trainer, "_predict", die)
+        patch.setattr(FoldTrainer, "_predict", die)
         run(recipe, members=["narrow"])
     path = recipe.parent / "artifacts" / "shapes" / "members" / "narrow" / "fold0.safetensors"
     flip_a_bit(path)
@@ -511,7 +512,7 @@ class Interrupt(Notes):
 
 
 def test_a_half_trained_fold_does_not_go_on_under_another_recipe(recipe):
-    narrow = {"members": ["narrow"], "device": "cpu"}
+    narrow = {"members": ["narrow"], "execution": Execution("cpu")}
     with pytest.raises(KeyboardInterrupt):
         run(recipe, progress=Interrupt(1), **narrow)
     changed = ("augment=heavy", "input.resize=crop")
@@ -529,12 +530,12 @@ def test_a_half_trained_fold_does_not_go_on_under_another_recipe(recipe):
 def test_whichever_member_of_a_training_is_asked_for_its_state_is_shared(recipe):
     also = "members.narrow.also=[ema]"
     with pytest.raises(KeyboardInterrupt):
-        run(recipe, also, members=["narrow-ema"], device="cpu", progress=Interrupt(1))
+        run(recipe, also, members=["narrow-ema"], execution=Execution("cpu"), progress=Interrupt(1))
     notes = Notes()
-    run(recipe, also, members=["narrow"], device="cpu", progress=notes)
+    run(recipe, also, members=["narrow"], execution=Execution("cpu"), progress=notes)
     assert "narrow fold 0: goes on after epoch 1" in notes.notes
     # The weights of the other member came of the same training: nothing is left to train.
-    assert run(recipe, also, members=["narrow-ema"], device="cpu").trained == 0
+    assert run(recipe, also, members=["narrow-ema"], execution=Execution("cpu")).trained == 0
     assert {"narrow", "narrow-ema"} <= set(Run.open("shapes", recipe.parent / "artifacts").members)
     assert not (recipe.parent / "artifacts" / "shapes" / ".training").exists()
 
@@ -542,29 +543,29 @@ def test_whichever_member_of_a_training_is_asked_for_its_state_is_shared(recipe)
 def test_images_that_show_something_else_are_another_run(recipe):
     from PIL import Image, ImageOps
 
-    run(recipe, members=["narrow"], folds=[0], device="cpu")
+    run(recipe, members=["narrow"], folds=[0], execution=Execution("cpu"))
     for path in (recipe.parent / "shapes").rglob("*.png"):
         ImageOps.invert(Image.open(path).convert("RGB")).save(path)
     with pytest.raises(ChangedRecipeError, match="what its images show"):
-        run(recipe, members=["narrow"], device="cpu")
+        run(recipe, members=["narrow"], execution=Execution("cpu"))
 
 
 def test_changed_sample_weights_are_another_run(recipe):
     table = pd.read_csv(recipe.parent / "shapes" / "train.csv")
     table.assign(weight=1.0).to_csv(recipe.parent / "shapes" / "train.csv", index=False)
     weighed = ("data.weight=weight", "members.narrow.sampler=weights")
-    run(recipe, *weighed, members=["narrow"], folds=[0], device="cpu")
+    run(recipe, *weighed, members=["narrow"], folds=[0], execution=Execution("cpu"))
     table.assign(weight=np.arange(len(table)) % 2 + 0.5).to_csv(
         recipe.parent / "shapes" / "train.csv", index=False
     )
     with pytest.raises(ChangedRecipeError, match="weights"):
-        run(recipe, *weighed, members=["narrow"], device="cpu")
+        run(recipe, *weighed, members=["narrow"], execution=Execution("cpu"))
 
 
 def test_a_starting_checkpoint_counts_by_its_content(recipe):
-    run(recipe, members=["narrow"], folds=[0], device="cpu")
+    run(recipe, members=["narrow"], folds=[0], execution=Execution("cpu"))
     weights = recipe.parent / "artifacts" / "shapes" / "members" / "narrow" / "fold0.safetensors"
-    options = {"members": ["narrow"], "folds": [0], "device": "cpu"}
+    options = {"members": ["narrow"], "folds": [0], "execution": Execution("cpu")}
     starts = [recipe.parent / name for name in ("start.safetensors", "moved.safetensors")]
     for start in starts:
         start.write_bytes(weights.read_bytes())
@@ -586,7 +587,7 @@ def test_one_members_wrong_request_leaves_the_others_alone(recipe):
         recipe,
         "members.narrow.backbone=tinynets:picky",
         "members.narrow.model_args={}",
-        device="cpu",
+        execution=Execution("cpu"),
     )
     assert {failure.member for failure in result.failures} == {"narrow"}
     assert list(Run.open("shapes", recipe.parent / "artifacts").members) == ["wide"]
@@ -604,7 +605,7 @@ def test_a_member_that_cannot_be_completed_leaves_the_others_alone(recipe, monke
         real(plan, finished)
 
     monkeypatch.setattr(schedule, "complete_member", broken)
-    result = run(recipe, device="cpu")
+    result = run(recipe, execution=Execution("cpu"))
     assert [failure.member for failure in result.failures] == ["narrow"]
     assert list(Run.open("shapes", recipe.parent / "artifacts").members) == ["wide"]
 
@@ -617,27 +618,36 @@ def test_a_process_that_finishes_second_finds_the_member_complete(recipe, monkey
     def late(folder, fold):
         if not completed and folder.name == "narrow":
             completed.append(True)
-            run(recipe, members=["narrow"], device="cpu")  # another process completes it now
+            run(
+                recipe, members=["narrow"], execution=Execution("cpu")
+            )  # another process completes it now
         return real(folder, fold)
 
     monkeypatch.setattr(schedule, "read_finished_fold", late)
-    result = run(recipe, device="cpu")
+    result = run(recipe, execution=Execution("cpu"))
     assert completed
     assert not result.failures
     assert set(Run.open("shapes", recipe.parent / "artifacts").members) == {"narrow", "wide"}
 
 
 def test_scores_that_flatter_are_marked(recipe):
-    result = run(recipe, "members.narrow.choose=best", "members.wide.patience=1", device="cpu")
+    result = run(
+        recipe, "members.narrow.choose=best", "members.wide.patience=1", execution=Execution("cpu")
+    )
     assert result.evaluation.flattered == ("narrow", "wide")
-    assert run(recipe, "name=plain", members=["narrow"], device="cpu").evaluation.flattered == ()
+    assert (
+        run(
+            recipe, "name=plain", members=["narrow"], execution=Execution("cpu")
+        ).evaluation.flattered
+        == ()
+    )
 
 
 def test_the_record_says_what_chose_the_epoch_by_which_metric_and_that_it_flatters(recipe):
     wide = "members.wide={patience: 1, choose_by: accuracy, also: [ema], epochs: 3}"
     soup = "members.soup={method: soup, of: [wide, wide-ema]}"
     means = "members.narrow={choose: best, seeds: 2, as: ensemble}"
-    result = run(recipe, wide, soup, means, "blend.method=soft", device="cpu")
+    result = run(recipe, wide, soup, means, "blend.method=soft", execution=Execution("cpu"))
     records = {
         path.parent.name: json.loads(path.read_text())
         for path in result.folder.glob("members/*/member.json")
@@ -661,7 +671,10 @@ def test_the_record_says_what_chose_the_epoch_by_which_metric_and_that_it_flatte
 
 def test_averages_beside_a_chosen_epoch_are_not_called_chosen(recipe):
     result = run(
-        recipe, "members.narrow={choose: best, also: [swa]}", "blend.method=soft", device="cpu"
+        recipe,
+        "members.narrow={choose: best, also: [swa]}",
+        "blend.method=soft",
+        execution=Execution("cpu"),
     )
     assert result.evaluation.flattered == ("narrow",)
 
@@ -838,7 +851,7 @@ def test_a_blend_that_cannot_be_is_refused_before_anything_is_trained(recipe, ov
 
 def test_a_device_that_is_not_there_is_a_wrong_request_and_no_members_failure(recipe):
     with pytest.raises(RequestError, match="expected auto, cpu, cuda"):
-        run_recipe(Recipe.load(recipe), recipe.parent / "artifacts", device="tpu")
+        run_recipe(Recipe.load(recipe), recipe.parent / "artifacts", execution=Execution("tpu"))
     assert list((recipe.parent / "artifacts").glob("*/members/*")) == []
 
 

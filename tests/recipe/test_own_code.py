@@ -18,6 +18,7 @@ from ensembler import Recipe, own_code
 from ensembler.demo.shapes import write_shapes
 from ensembler.errors import StoreError
 from ensembler.files import fingerprint
+from ensembler.machine.execution import Execution
 from ensembler.networks.checkpoint import DIGEST, _digest, load_checkpoint, read_description
 from ensembler.pipeline.run import run_recipe
 
@@ -108,7 +109,11 @@ def received(tmp_path_factory):
     """A run of a harmless recipe, trained once."""
     folder = Folder(tmp_path_factory.mktemp("received"))
     folder.recipe("test_resnet")
-    run_recipe(Recipe.load(folder.path / "recipe.yaml"), folder.path / "artifacts", device="cpu")
+    run_recipe(
+        Recipe.load(folder.path / "recipe.yaml"),
+        folder.path / "artifacts",
+        execution=Execution("cpu"),
+    )
     return folder
 
 

@@ -6,6 +6,7 @@ import torch
 from ensembler.errors import TrainingError
 from ensembler.inference.engines import compiled as engine
 from ensembler.networks.build import Normalised
+from ensembler.progress import RecordedProgress
 from ensembler.training import compiling
 from ensembler.training.fold import train_fold
 from ensembler.training.fold_data import FoldData
@@ -43,17 +44,17 @@ def quick(monkeypatch):
 
 
 def test_a_short_training_is_not_even_measured(data):
-    notes, choices = [], []
+    progress, choices = RecordedProgress(), []
     train_fold(
         AUTO,
         data,
         device="cpu",
-        on_note=notes.append,
+        progress=progress,
         on_compile_choice=lambda c: choices.append(c) or False,
     )
     assert choices[0].compiled is False
     assert choices[0].compiling is None
-    assert notes == ["not compiled: the training is too short to pay for it"]
+    assert progress.notes == ["not compiled: the training is too short to pay for it"]
 
 
 def test_steps_are_measured_both_ways_and_the_kept_choice_counts(data, quick, monkeypatch):
@@ -80,9 +81,9 @@ def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(data, monkeypatch
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda call: real(call, backend=backend))
     monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
-    notes = []
-    train_fold(AUTO, data, device="cpu", on_note=notes.append)
-    assert notes == ["not compiled: torch cannot compile the network here"]
+    progress = RecordedProgress()
+    train_fold(AUTO, data, device="cpu", progress=progress)
+    assert progress.notes == ["not compiled: torch cannot compile the network here"]
     with pytest.raises(TrainingError, match="compile: off"):
         train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
 
@@ -105,9 +106,9 @@ def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(da
     monkeypatch.setattr(torch, "compile", compile_badly)
     monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
     for chosen in (None, True):  # measured here, or chosen where it worked
-        notes = []
-        train_fold(AUTO, data, device="cpu", compiled=chosen, on_note=notes.append)
-        assert notes == ["not compiled: torch cannot compile the network here"]
+        progress = RecordedProgress()
+        train_fold(AUTO, data, device="cpu", compiled=chosen, progress=progress)
+        assert progress.notes == ["not compiled: torch cannot compile the network here"]
     with pytest.raises(TrainingError, match=r"no code for this graph.*compile: off"):
         train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
 

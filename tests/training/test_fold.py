@@ -10,6 +10,7 @@ from ensembler.data.images import ArrayImages
 from ensembler.data.pixels import FilePixels, prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.errors import OutOfMemoryError, RequestError, TrainingError
+from ensembler.progress import Progress, RecordedProgress
 from ensembler.training.batches import BatchSource
 from ensembler.training.fold import EpochRecord, train_fold
 from ensembler.training.fold_data import FoldData
@@ -43,6 +44,17 @@ def data():
         + (targets * 100).astype(np.uint8)[:, None, None, None]
     )
     return FoldData(pixels, targets, np.arange(30), np.arange(30, 40), 2)
+
+
+class StopAfter(Progress):
+    """Ends the training, as it were, after an epoch."""
+
+    def __init__(self, epoch):
+        self.last = epoch
+
+    def epoch(self, epoch):
+        if epoch.epoch == self.last:
+            raise Stop
 
 
 def weights(trained):
@@ -95,17 +107,15 @@ def test_an_interrupted_fold_ends_with_the_same_bits(data, tmp_path, options, af
     whole = train_fold(spec, data, augment=augment, seed=3, fold=1)
     state = tmp_path / "state"
 
-    def stop(record):
-        if record.epoch == after:
-            raise Stop
-
     with pytest.raises(Stop):
-        train_fold(spec, data, augment=augment, seed=3, fold=1, state_path=state, on_epoch=stop)
-    notes = []
+        train_fold(
+            spec, data, augment=augment, seed=3, fold=1, state_path=state, progress=StopAfter(after)
+        )
+    progress = RecordedProgress()
     resumed = train_fold(
-        spec, data, augment=augment, seed=3, fold=1, state_path=state, on_note=notes.append
+        spec, data, augment=augment, seed=3, fold=1, state_path=state, progress=progress
     )
-    assert notes == [f"goes on after epoch {after}"]
+    assert progress.notes == [f"goes on after epoch {after}"]
     assert same(weights(whole), weights(resumed))
     assert [r.loss for r in whole.history] == [r.loss for r in resumed.history]
 
@@ -149,33 +159,36 @@ def test_an_error_of_the_augmentation_arrives_as_it_is(data, workers):
 
 
 def test_a_state_of_another_identity_is_not_taken_up(data, tmp_path):
-    notes = []
+    progress = RecordedProgress()
     for identity in ("a", "b"):
         train_fold(
             MemberSpec(**TINY),
             data,
             identity=identity,
             state_path=tmp_path / "state",
-            on_note=notes.append,
+            progress=progress,
         )
-    assert notes == ["the state on disk is damaged or of another training; the fold starts again"]
+    assert progress.notes == [
+        "the state on disk is damaged or of another training; the fold starts again"
+    ]
 
 
 def test_a_damaged_or_foreign_state_starts_the_fold_again_and_says_so(data, tmp_path):
-    state, notes = tmp_path / "state", []
+    state, progress = tmp_path / "state", RecordedProgress()
     spec = MemberSpec(**TINY)
     whole = train_fold(spec, data, state_path=state)
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
-    again = train_fold(spec, data, state_path=state, on_note=notes.append)
+    again = train_fold(spec, data, state_path=state, progress=progress)
     other = train_fold(
-        MemberSpec(**{**TINY, "lr": 0.02}), data, state_path=state, on_note=notes.append
+        MemberSpec(**{**TINY, "lr": 0.02}), data, state_path=state, progress=progress
     )
     assert same(weights(whole), weights(again))
     assert len(other.history) == 3
     assert (
-        notes == ["the state on disk is damaged or of another training; the fold starts again"] * 2
+        progress.notes
+        == ["the state on disk is damaged or of another training; the fold starts again"] * 2
     )
 
 
@@ -360,12 +373,8 @@ def test_an_interrupted_choice_goes_on_with_the_best_epoch_so_far(
         monkeypatch, [*values[:2], *values[1:]]
     )  # the second epoch is kept before it is looked at
 
-    def stop(record):
-        if record.epoch == 2:
-            raise Stop
-
     with pytest.raises(Stop):
-        train_fold(spec, data, state_path=state, on_epoch=stop)
+        train_fold(spec, data, state_path=state, progress=StopAfter(2))
     resumed = train_fold(spec, data, state_path=state)
     assert resumed.chosen_epoch == 2
     validating(monkeypatch, values)
@@ -421,9 +430,9 @@ def test_a_validation_without_enough_memory_does_not_lose_the_epoch(data, tmp_pa
     with monkeypatch.context() as patch, pytest.raises(OutOfMemoryError, match=ADVICE):
         patch.setattr(fold, "validate", out_of_memory)
         train_fold(spec, data, state_path=state)
-    notes = []
-    resumed = train_fold(spec, data, state_path=state, on_note=notes.append)
-    assert notes == ["goes on after epoch 2"]
+    progress = RecordedProgress()
+    resumed = train_fold(spec, data, state_path=state, progress=progress)
+    assert progress.notes == ["goes on after epoch 2"]
     assert resumed.history[-1].valid_loss == whole.history[-1].valid_loss
     assert same(weights(whole), weights(resumed))
 
@@ -493,9 +502,9 @@ def test_one_image_is_too_few_for_batch_norms_without_places(data):
 
 
 def test_an_operation_without_a_deterministic_form_is_a_note_and_not_an_error():
-    notes = []
+    progress = RecordedProgress()
     before = torch.are_deterministic_algorithms_enabled()
-    with only_deterministic(True, notes.append):
+    with only_deterministic(True, progress):
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.is_deterministic_algorithms_warn_only_enabled()
         for _ in range(2):
@@ -505,7 +514,7 @@ def test_an_operation_without_a_deterministic_form_is_a_note_and_not_an_error():
                 "...",
                 stacklevel=1,
             )
-    assert notes == [
+    assert progress.notes == [
         "deterministic: adaptive_avg_pool2d_backward_cuda has no deterministic form here; equal "
         "seeds may differ a little"
     ]

@@ -10,6 +10,7 @@ import torch
 from ensembler.data.augment import build_augment
 from ensembler.errors import TrainingError
 from ensembler.networks import devices
+from ensembler.progress import RecordedProgress
 from ensembler.training import loading
 from ensembler.training.batches import BatchSource
 from ensembler.training.loading import Loader
@@ -40,17 +41,19 @@ def little_room(monkeypatch, free):
 def test_without_shared_memory_the_same_batches_come_through_pipes_and_it_is_said_once(
     pixels, monkeypatch, free
 ):
-    of, notes = source(pixels, build_augment("light", 16, 3)), []
+    of, progress = source(pixels, build_augment("light", 16, 3)), RecordedProgress()
     usual = batches(Loader(0, CPU), of)
     little_room(monkeypatch, free)
-    loader = Loader(2, CPU, notes.append)
+    loader = Loader(2, CPU, progress)
     for _ in range(2):
         for (one, label), (other, same_label) in zip(usual, batches(loader, of), strict=True):
             assert torch.equal(one, other)
             assert one.stride() == other.stride()
             assert torch.equal(label, same_label)
-    assert len(notes) == (1 if free < 2 * usual[0][0].nbytes else 0)
-    assert all("too little shared memory" in note and "--shm-size" in note for note in notes)
+    assert len(progress.notes) == (1 if free < 2 * usual[0][0].nbytes else 0)
+    assert all(
+        "too little shared memory" in note and "--shm-size" in note for note in progress.notes
+    )
 
 
 def test_room_that_another_process_took_first_is_done_without(pixels, monkeypatch):
@@ -61,13 +64,13 @@ def test_room_that_another_process_took_first_is_done_without(pixels, monkeypatc
         )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    notes = []
-    found = batches(Loader(1, CPU, notes.append), source(pixels))
+    progress = RecordedProgress()
+    found = batches(Loader(1, CPU, progress), source(pixels))
     assert all(
         torch.equal(a, b)
         for (a, _), (b, _) in zip(found, batches(Loader(0, CPU), source(pixels)), strict=True)
     )
-    assert len(notes) == 1
+    assert len(progress.notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -112,9 +115,9 @@ def test_loader_processes_that_cannot_be_started_are_done_without(pixels, monkey
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loading, "DataLoader", Full)
-    notes = []
-    assert len(batches(Loader(2, CPU, notes.append), source(pixels))) == 3
-    assert notes == [
+    progress = RecordedProgress()
+    assert len(batches(Loader(2, CPU, progress), source(pixels))) == 3
+    assert progress.notes == [
         "loader processes cannot be started ([Errno 28] No space left on device); the training "
         "process makes the batches"
     ]

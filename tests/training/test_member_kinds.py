@@ -10,6 +10,7 @@ from ensembler.data.augment import build_augment
 from ensembler.errors import OutOfMemoryError, TrainingError
 from ensembler.networks.build import sum_networks
 from ensembler.networks.checkpoint import load_checkpoint, save_checkpoint
+from ensembler.progress import Progress, RecordedProgress
 from ensembler.training import ensembles
 from ensembler.training.ensembles import CLASSES, train_ensemble
 from ensembler.training.fold import train_fold
@@ -88,11 +89,11 @@ def test_equal_seeds_give_equal_bits_and_validation_rows_no_say(
 @pytest.mark.parametrize("method", CLASSES)
 def test_an_ensemble_tells_every_pass_and_gives_its_networks(method, data):
     spec, _ = KINDS[method]
-    heard = []
-    trained = train(method, data, on_epoch=heard.append)
-    assert [r.epoch for r in heard] == list(range(1, spec.passes + 1))
-    assert tuple(heard) == trained.history
-    assert all((r.loss is None) == spec.is_sum for r in heard)
+    progress = RecordedProgress()
+    trained = train(method, data, name="many", progress=progress)
+    assert [e.epoch for e in progress.epochs] == list(range(1, spec.passes + 1))
+    assert progress.epochs == [record.of("many", 0) for record in trained.history]
+    assert all((e.loss is None) == spec.is_sum for e in progress.epochs)
     assert list(trained.networks) == (["sum"] if spec.is_sum else ["e1", "e2"])
 
 
@@ -185,13 +186,14 @@ def test_a_training_that_keeps_more_is_resumed_with_the_same_bits(kind, data, tm
     class Stop(Exception):
         pass
 
-    def stop(record):
-        if record.epoch == 3:
-            raise Stop
+    class StopAfter3(Progress):
+        def epoch(self, epoch):
+            if epoch.epoch == 3:
+                raise Stop
 
     whole = train(kind, data)
     with pytest.raises(Stop):
-        train(kind, data, state_path=tmp_path / "state", on_epoch=stop)
+        train(kind, data, state_path=tmp_path / "state", progress=StopAfter3())
     assert same(states(whole), states(train(kind, data, state_path=tmp_path / "state")))
 
 

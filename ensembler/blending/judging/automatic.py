@@ -16,6 +16,8 @@ from ensembler.blending.narrowing import Narrowing
 from ensembler.blending.pool import Pool, Probs, Targets
 from ensembler.errors import RequestError
 from ensembler.metrics import check_metric, score
+from ensembler.progress import QUIET, Progress
+from ensembler.stop import Stop
 
 # Measured by benchmarks/auto_rule.py: rows a member, and rows for each member and class.
 ROWS_FOR_LOGLINEAR = 5
@@ -104,8 +106,8 @@ def choose(
     seed: int = 0,
     after: Calibration = "none",
     before: Calibration = "none",
-    out_of_time: Callable[[], bool] = lambda: False,
-    progress: Callable[[str, int, int], None] | None = None,
+    stop: Stop | None = None,
+    progress: Progress = QUIET,
     judge: Judge | None = None,
     narrowing: Narrowing | None = None,
     narrowed: int | None = None,
@@ -117,6 +119,7 @@ def choose(
     `narrowed` of them. `chosen` is the label of a candidate that was taken before: where it is
     among them, it is taken again.
     """
+    stop = stop or Stop()
     judge = judge or Judge(metric, pool.y, pool.groups)
     members = narrowed or len(pool.names)
     candidates = candidates_for(pool, metric, seed, after=after, before=before, members=members)
@@ -126,9 +129,8 @@ def choose(
     failed: dict[str, str] = {}
     stopped_early = False
     for i, candidate in enumerate(candidates):
-        if progress is not None:
-            progress(f"cross-fitting {candidate.label}", i, len(candidates))
-        if out_of_time() and predictions:
+        progress.step(f"cross-fitting {candidate.label}", i, len(candidates))
+        if stop and predictions:
             stopped_early = True
             break
         try:
@@ -139,6 +141,7 @@ def choose(
             # Ctrl-C ends the search, not the blend: the best so far is as good as it was.
             if not predictions:
                 raise
+            stop.request("interrupted")
             stopped_early = True
             break
         except RequestError:
@@ -148,8 +151,7 @@ def choose(
             if i == len(candidates) - 1 and not predictions:
                 raise
     candidates = compared
-    if progress is not None:
-        progress("cross-fitting", len(candidates), len(candidates))
+    progress.step("cross-fitting", len(candidates), len(candidates))
     seen = [judge.see(probs) for probs in predictions]
     values = [score(judge.metric, probs, judge.y) for probs in seen]
     # On few rows the best of several is often the luckiest: it takes two standard errors to leave

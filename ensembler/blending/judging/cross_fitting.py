@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.pool import Stack, StackPart, Targets
 from ensembler.blending.registry import BlendMethod
+from ensembler.progress import QUIET, Progress
 
 PARTS = 5
 
@@ -84,12 +85,17 @@ def cross_fit(
     stack: Stack,
     y: Targets,
     part: NDArray[np.int64],
-    on_part: Callable[[int], None] = lambda _: None,
+    progress: Progress = QUIET,
+    step: str = "cross-fitting",
 ) -> NDArray[np.float64]:
-    """Probabilities `[rows, classes]`, each row's by a blend fitted on the other parts."""
+    """Probabilities `[rows, classes]`, each row's by a blend fitted on the other parts.
+
+    `step` is shown on `progress`, the fit on all rows counting as the first.
+    """
+    n_fits = 1 + len(np.unique(part))
     out = np.empty(stack.shape[1:], np.float64)
     for done, (fit_rows, score_rows) in enumerate(splits(part)):
-        on_part(done)
+        progress.step(step, 1 + done, n_fits)
         method = make()
         fit_with_parts(
             method, StackPart(stack, rows=fit_rows).for_method(method), y[fit_rows], part[fit_rows]

@@ -20,6 +20,7 @@ from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
 from ensembler.machine.threads import one_thread
 from ensembler.metrics import check_metric, score
+from ensembler.stop import Stop
 
 _BLOCK = (
     4  # ratios multiplied before one logarithm is taken: each is at least 1, and four fit a float32
@@ -107,7 +108,7 @@ class GreedySelection(Blender):
             picks.append(Pick(best, float(-np.log(total).mean() + np.log(step + 1))))
             return True
 
-        self.stopped_early_ = search(add_one, self.rounds, self.time_limit)
+        self.stopped_early_ = search(add_one, self.rounds, Stop(self.time_limit))
         self.picks_ = picks
 
     def _select_by_score(self, stack: Stack, y: Targets) -> None:
@@ -133,7 +134,7 @@ class GreedySelection(Blender):
             picks.append(Pick(best, float(sign * values[best])))
             return True
 
-        self.stopped_early_ = search(add_one, self.rounds, self.time_limit)
+        self.stopped_early_ = search(add_one, self.rounds, Stop(self.time_limit))
         self.picks_ = picks
 
     def predict_proba(self, stack: Stack) -> Probs:

@@ -13,6 +13,7 @@ from ensembler.blending.methods.voting import BestMember
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
 from ensembler.metrics import check_metric, is_better, score
+from ensembler.stop import Stop
 
 _ENOUGH = 1e-9  # a perfect member would go on gaining less than this for ever
 
@@ -74,7 +75,7 @@ class HillClimbing(Blender):
                 moved = False
             return step >= self.smallest
 
-        self.stopped_early_ = search(try_one, sys.maxsize, self.time_limit)
+        self.stopped_early_ = search(try_one, sys.maxsize, Stop(self.time_limit))
         self.weights_ = weights / weights.sum() if weights.sum() > 0 else weights
         return self
 

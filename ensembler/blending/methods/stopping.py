@@ -1,20 +1,20 @@
-"""Searches that take long: they stop when their time is over, or at Ctrl-C, with the best so far."""
+"""Searches that take long: they end with the best so far when they should stop, or at Ctrl-C."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from ensembler.stop import Stop
 
-def search(step: Callable[[int], bool], rounds: int, seconds: float | None = None) -> bool:
+
+def search(step: Callable[[int], bool], rounds: int, stop: Stop) -> bool:
     """Call step(0), step(1), ... for `rounds` rounds or until one says False.
 
-    The first one always ends. Returns whether the search was stopped early: `seconds` were over, or
-    Ctrl-C came after the first round.
+    The first one always ends. Returns whether the search was stopped early: `stop` said so, or
+    Ctrl-C came after the first round, which `stop` then knows.
     """
-    began = time.perf_counter()
     for i in range(rounds):
-        if i and seconds is not None and time.perf_counter() - began > seconds:
+        if i and stop:
             return True
         try:
             if not step(i):
@@ -22,5 +22,6 @@ def search(step: Callable[[int], bool], rounds: int, seconds: float | None = Non
         except KeyboardInterrupt:
             if i == 0:
                 raise
+            stop.request("interrupted")
             return True
     return False

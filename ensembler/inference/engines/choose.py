@@ -21,6 +21,7 @@ from ensembler.inference.predictor import BATCH, Predictor, as_images, in_batche
 from ensembler.logits import sigmoid, softmax
 from ensembler.networks.devices import pick_device, predicting_precisions
 from ensembler.networks.memory import is_out_of_memory
+from ensembler.progress import QUIET, Progress
 
 CHECKED = 32  # images on which an engine is compared with float32
 # the largest difference of a probability: bfloat16 keeps 8 bits, and most networks stay below 0.005
@@ -28,7 +29,6 @@ TOLERANCE = 0.02
 STRAY = 0.1  # that of an image on which a network cannot decide, where rounding shows most
 # seconds of computing below which compiling is not tried: it alone takes most of a minute
 COMPILE_FROM = 600.0
-OnNote = Callable[[str], None]
 
 
 def ready(
@@ -39,12 +39,12 @@ def ready(
     amp: str,
     device: str,
     name: str,
-    on_note: OnNote,
+    progress: Progress = QUIET,
     multi_label: bool = False,
 ) -> Predictor:
     """The network that `load` gives, computed by an engine, when that agrees with float32 on `pixels`.
 
-    Otherwise by float32 eager, and `on_note` hears why. It agrees when a probability is off by at
+    Otherwise by float32 eager, and why is noted on `progress`. It agrees when a probability is off by at
     most TOLERANCE for nine images of ten and by at most STRAY for any; with `multi_label` that of
     each label by itself too.
     """
@@ -68,7 +68,7 @@ def ready(
         why = f"is off by {gaps.max():.3f} in a probability; plain float32 computes instead"
         if np.isfinite(gaps).all():  # another kind of mixed precision is no nearer
             break
-    on_note(f"{name}: engine {_named(engine)} {why}")
+    progress.note(f"{name}: engine {_named(engine)} {why}")
     quick = plain_tf32(load(), device)
     return (
         quick

@@ -1,0 +1,289 @@
+"""One fold of one training: claimed, trained, predicted and kept, whatever happened before.
+
+A fold goes through three states, each a file: training (`fold<k>.state`), trained
+(`fold<k>.safetensors`, the weights) and finished (`fold<k>.logits.safetensors`, its validation and
+test logits). Any instant is good to die.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ensembler.errors import DiskFullError, EnsemblerError, NotFiniteError, TrainingError
+from ensembler.files import claim, read_json, sha256_of, write_bytes, write_json
+from ensembler.machine.execution import Execution
+from ensembler.members.complete import FAILED
+from ensembler.members.engines import Engines
+from ensembler.members.executor import Failure, FinishedTask, FoldResult
+from ensembler.members.plan import MemberPlan
+from ensembler.members.predict import predict_checkpoints
+from ensembler.members.soup import SoupBuilder
+from ensembler.members.training import Training
+from ensembler.predictions.finished_folds import FinishedFold, weights_path, write_finished_fold
+from ensembler.progress import FoldTask, PrefixedProgress
+from ensembler.stop import Stop, Stopped
+from ensembler.training.spec import EnsembleSpec, SoupSpec
+from ensembler.workspace.workspace import Workspace, keep_choice, kept_choice
+
+if TYPE_CHECKING:
+    from ensembler.inference.one_pass import PredictionRequest
+    from ensembler.training.compiling import CompileChoice
+    from ensembler.training.fold import TrainedFold
+
+SHORT_CYCLE = 100  # steps: after fewer, the first snapshots are hardly trained (docs/members.md)
+
+
+@dataclass(frozen=True)
+class FoldTrainer:
+    """Does folds of `trainings`, by name, in this process, one after the other."""
+
+    workspace: Workspace
+    trainings: Mapping[str, Training]
+    execution: Execution
+    stop: Stop
+    soup_builders: dict[str, SoupBuilder] = field(default_factory=dict)
+    looked_at_cycles: set[str] = field(default_factory=set)
+
+    def finish(self, task: FoldTask, *, wait: bool) -> FoldResult | None:
+        """Do whatever a fold lacks.
+
+        None when there is nothing to do, or (unless `wait`) when another process works on it.
+        Raises what concerns all members, such as a full disk.
+        """
+        training = self.trainings[task.training]
+        needed = training.lacks(task.fold)
+        if needed:
+            if wait:
+                text = f"{training.name} fold {task.fold} waits for {needed}"
+                self.workspace.progress.note(text)
+            return None
+        with claim(training.folder / f".fold{task.fold}.lock", wait=wait) as is_ours:
+            return self._finish_claimed(training, task) if is_ours else None
+
+    def _finish_claimed(self, training: Training, task: FoldTask) -> FoldResult | None:
+        failure = failure_of(training)
+        if failure is not None or not training.unfinished(task.fold):
+            return failure
+        try:
+            with training.memory_advice:
+                return self._finish(training, task)
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            return record_failure(training, task.fold, error)
+
+    def _finish(self, training: Training, task: FoldTask) -> FinishedTask:
+        fold, plans = task.fold, training.unfinished(task.fold)
+        for plan in plans:
+            plan.drop_altered_weights(fold)
+        needs_training = not all(plan.trained_weights(fold) for plan in plans)
+        if needs_training:
+            self._fit(training, fold)
+        for plan, finished in self._predict(training, plans, fold):
+            write_finished_fold(plan.folder, finished)
+            training.progress_done(plan, fold, finished)
+        training.forget(fold)
+        return FinishedTask(task, was_trained=needs_training)
+
+    def _fit(self, training: Training, fold: int) -> None:
+        """Train a fold and write the weights of every member that comes of it and lacks them."""
+        from ensembler.networks.checkpoint import save_checkpoint
+
+        trained = self._train(training, fold)
+        for plan in training.all_plans:
+            if plan.trained_weights(fold):
+                continue
+            shape = {
+                "classes": len(plan.classes),
+                "size": plan.input.size,
+                "channels": plan.input.channels,
+            }
+            header = _checkpoint_header(training, plan, fold, trained)
+            network = trained.networks[plan.job.weights]
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            path = weights_path(plan.folder, fold)
+            save_checkpoint(path, network, plan.job.base, shape, header)
+
+    def _train(self, training: Training, fold: int) -> TrainedFold:
+        from ensembler.data.augment import build_augment
+        from ensembler.training.ensembles import train_ensemble
+        from ensembler.training.fold import train_fold
+
+        first = training.all_plans[0]
+        spec, base = first.job.spec, first.job.base
+        if isinstance(spec, SoupSpec):
+            builder = SoupBuilder(first, spec, self.execution.device)
+            return self.soup_builders.setdefault(training.name, builder).build(fold)
+        data = first.fold_data(fold)
+        self._note_short_cycles(training, len(data.train_rows))
+        options: dict[str, Any] = {
+            "augment": build_augment(
+                base.augment or self.workspace.spec.augment, first.input.size, first.input.channels
+            ),
+            "seed": first.seed,
+            "fold": fold,
+            "device": self.execution.device,
+            "name": training.name,
+            "progress": PrefixedProgress(self.workspace.progress, f"{training.name} fold {fold}"),
+            "stop": self.stop,
+        }
+        if isinstance(spec, EnsembleSpec):
+            return train_ensemble(spec, data, **options)
+        choice = kept_choice(self.workspace.store, "compile", training.name, training.fingerprint)
+        return train_fold(
+            spec,
+            data,
+            weights=[plan.job.weights for plan in training.all_plans],
+            identity=training.fingerprint,
+            workers=self.execution.workers,
+            state_path=training.state_path(fold),
+            compiled=None if choice is None else choice["compiled"],
+            on_compile_choice=lambda measured: self._keep_compile_choice(training, measured),
+            **options,
+        )
+
+    def _note_short_cycles(self, training: Training, n_rows: int) -> None:
+        """Say, with the first fold of a training, that its snapshots may be poor."""
+        spec = training.all_plans[0].job.spec
+        if isinstance(spec, SoupSpec) or spec.cycle_epochs is None:
+            return
+        if training.name in self.looked_at_cycles:
+            return
+        self.looked_at_cycles.add(training.name)
+        steps = spec.cycle_epochs * math.ceil(n_rows / spec.batch_size)
+        if steps < SHORT_CYCLE:
+            self.workspace.progress.note(
+                f"{training.name}: a cycle has {steps} steps, and networks after so few may be "
+                "poor; more epochs, fewer cycles or a higher lr help"
+            )
+
+    def _keep_compile_choice(self, training: Training, measured: CompileChoice) -> bool:
+        store, made_for = self.workspace.store, training.fingerprint
+        kept = keep_choice(store, "compile", training.name, made_for, measured.to_json())
+        return bool(kept["compiled"])
+
+    def _predict(
+        self, training: Training, plans: Sequence[MemberPlan], fold: int
+    ) -> Iterator[tuple[MemberPlan, FinishedFold]]:
+        """The logits of the networks of one training, all from one pass over the pixels.
+
+        The weights are read from their files, so that a run that was interrupted here and one that
+        was not use the same networks.
+        """
+        valid, pixels = plans[0].validated_in(fold), plans[0].pixels
+        sums = [sha256_of(weights_path(plan.folder, fold)) for plan in plans]
+        engines = Engines(self.workspace, self.execution)
+        requests = [
+            (plan, self._request(training, plan, fold, weights_sha256, engines))
+            for plan, weights_sha256 in zip(plans, sums, strict=True)
+        ]
+        try:
+            logits = predict_checkpoints(requests, pixels, engines)
+        except NotFiniteError as error:
+            plan_of = {request.name: plan for plan, request in requests}
+            raise _not_finite(plan_of[error.network], fold) from error
+        for plan, weights_sha256, found in zip(plans, sums, logits, strict=True):
+            header = plan.trained_weights(fold)
+            assert header is not None
+            record = {
+                **header,
+                "views": list(plan.view_names),
+                "weights_sha256": weights_sha256,
+                "samples_sha256": self.workspace.store.samples_sha256,
+                "seconds_predicting": sum(found.seconds.values()),
+            }
+            oof, test = found.array[:, : len(valid)], found.array[:, len(valid) :]
+            yield plan, FinishedFold(fold, valid, oof, test, record)
+
+    def _request(
+        self,
+        training: Training,
+        plan: MemberPlan,
+        fold: int,
+        weights_sha256: str,
+        engines: Engines,
+    ) -> PredictionRequest:
+        from ensembler.inference.one_pass import PredictionRequest
+        from ensembler.networks.devices import pick_device
+
+        train_images, test_images = self.workspace.image_rows
+        path = weights_path(plan.folder, fold)
+        engine = engines.of(plan, path, plan.pixels)
+        made_with = [weights_sha256, engine, pick_device(self.execution.device).type]
+        return PredictionRequest(
+            name=f"{plan.job.name} fold {fold}",
+            path=path,
+            classes=len(plan.classes),
+            views=plan.views,
+            rows=(train_images[plan.validated_in(fold)], test_images),
+            out=training.predicted_path(plan, fold, made_with),
+        )
+
+
+def _checkpoint_header(
+    training: Training, plan: MemberPlan, fold: int, trained: TrainedFold
+) -> dict[str, Any]:
+    """What is written beside the weights of a fold."""
+    tasks = {target: [part.start, part.stop] for target, part in plan.task_slices.items()}
+    made_of = {"made_of": list(trained.made_of)} if trained.made_of else {}
+    return {
+        "fingerprint": plan.fingerprint,
+        "member": plan.job.name,
+        "fold": fold,
+        "classes": list(plan.classes),
+        "tasks": tasks,
+        "seconds": trained.seconds / len(training.all_plans),
+        "chosen_epoch": trained.epoch_of(plan.job.weights),
+        "history": [record.to_json() for record in trained.history],
+        **made_of,
+    }
+
+
+def record_failure(training: Training, fold: int, error: Exception) -> Failure:
+    """Keep and report why a training failed, so that none of its other folds is tried."""
+    is_ours = isinstance(error, EnsemblerError)
+    detail = str(error) if is_ours else f"{type(error).__name__}: {error}"
+    failure = _failure(training, fold, detail)
+    for plan in training.plans:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        if not is_ours:
+            write_bytes(plan.folder / "failed.log", traceback.format_exc().encode())
+        record = {"fold": fold, "message": detail, "fingerprint": plan.fingerprint}
+        write_json(plan.folder / FAILED, record)
+    progress = training.plans[0].workspace.progress
+    progress.failed(training.name)
+    progress.warn(f"{failure.message}; the other members go on")
+    return failure
+
+
+def failure_of(training: Training) -> Failure | None:
+    """Why a fold of a training failed, here or in another process that shares the run."""
+    for plan in training.plans:
+        path = plan.folder / FAILED
+        record = read_json(path) if path.is_file() else {}
+        if record.get("fingerprint") == plan.fingerprint:
+            return _failure(training, int(record["fold"]), str(record["message"]))
+    return None
+
+
+def _failure(training: Training, fold: int, detail: str) -> Failure:
+    return Failure(training.name, fold, f"member {training.name!r} fold {fold}: {detail}")
+
+
+def concerns_all(error: Exception) -> bool:
+    """Whether an error ends the whole job, as that of a disk does, and not one member alone."""
+    if isinstance(error, (DiskFullError, Stopped)):
+        return True
+    return isinstance(error, OSError) and not isinstance(error, EnsemblerError)
+
+
+def _not_finite(plan: MemberPlan, fold: int) -> TrainingError:
+    history = (plan.trained_weights(fold) or {}).get("history") or [{}]
+    return TrainingError(
+        f"the network's logits are not finite after epoch {history[-1].get('epoch')} "
+        f"(learning rate {plan.job.base.lr:g}); a lower lr or clip_grad helps"
+    )

@@ -1,0 +1,73 @@
+"""One signal to end a job: Ctrl-C, SIGTERM, a budget or deadline that is over, a trial that is pruned.
+
+Whoever works asks the signal between two steps; whoever wants the work to end sets it. Outside of
+such steps Ctrl-C and SIGTERM raise KeyboardInterrupt, so that a job ends soon wherever it is.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Literal, NoReturn
+
+from ensembler.errors import EnsemblerError
+
+StopReason = Literal["interrupted", "deadline", "pruned"]
+
+
+class Stopped(EnsemblerError):
+    """A job ended before it was done, because something asked for it."""
+
+
+class Stop:
+    """Whether a job should end, and why: `seconds` are over, or `request` was called.
+
+    >>> stop = Stop()
+    >>> bool(stop)
+    False
+    >>> stop.request("interrupted")
+    >>> stop.reason
+    'interrupted'
+    """
+
+    def __init__(
+        self, seconds: float | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._ends = None if seconds is None else clock() + seconds
+        self._reason: StopReason | None = None
+
+    def __bool__(self) -> bool:
+        return self.reason is not None
+
+    @property
+    def reason(self) -> StopReason | None:
+        """Why the job should end; None while it should not. The first reason stays."""
+        seconds_left = self.seconds_left
+        if self._reason is None and seconds_left is not None and seconds_left <= 0:
+            self._reason = "deadline"
+        return self._reason
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until time is over, at least 0; None without a limit."""
+        return None if self._ends is None else max(0.0, self._ends - self._clock())
+
+    def request(self, reason: StopReason) -> None:
+        """Ask for the end of the job; the first reason counts."""
+        self._reason = self.reason or reason
+
+    def check(self) -> None:
+        """Raise Stopped when the job should end."""
+        if self.reason is not None:
+            raise Stopped(f"stopped: {self.reason}")
+
+
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: what is finished is kept."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_signum: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
