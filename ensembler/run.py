@@ -82,8 +82,8 @@ class Run:
         """
         opened = [self.store.member(name) for name in (members or self.store.pool_members)]
         if target is None:
-            named = {t for member in opened for t in member.targets}
-            target = next((t for t in self.store.samples.targets if t in named), None)
+            named = [t for member in opened for t in member.targets]
+            target = self.store.samples.first_target(named)
         opened = [m.for_target(target) for m in opened if target in m.targets] if target else []
         classes = self.classes(target)
         if split == "oof":

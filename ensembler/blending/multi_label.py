@@ -28,6 +28,7 @@ from ensembler.blending.single_label import blend_single_labels
 from ensembler.blending.spec import BlendSpec
 from ensembler.machine.memory import room
 from ensembler.metrics import check_metric, score
+from ensembler.targets.kinds import MULTI_LABEL
 
 SEARCHED = ("log_loss", "brier")  # means over labels, which mean the same of a row of yes and no
 
@@ -78,7 +79,7 @@ def blend_label_sets(
     Further `options` are those of `make_blend`. Thresholds are cross-fitted on a row's other parts,
     on predictions whose weights, but not thresholds, may have seen the row.
     """
-    check_metric(spec.metric, several=True)
+    check_metric(spec.metric, of=MULTI_LABEL)
     labels = pool.y.shape[1]
     if part is None:
         part = fitting_parts(_rarest(pool.y), pool.folds, pool.groups, seed=spec.seed)

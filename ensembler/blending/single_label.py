@@ -29,6 +29,7 @@ from ensembler.metrics.calibration import reliability
 from ensembler.predictions.explanation import BlendExplanation
 from ensembler.progress import QUIET, Progress
 from ensembler.stop import Stop
+from ensembler.targets.kinds import SINGLE_LABEL
 
 Extra = TypeVar("Extra")  # what is worked out beside a blend
 
@@ -60,7 +61,7 @@ def blend_single_labels(
 
     The arguments are those of `make_blend`.
     """
-    check_metric(spec.metric, several=False)
+    check_metric(spec.metric, of=SINGLE_LABEL)
     stop = Stop(budget)
     pool, findings = _with_probabilities(pool, spec)
     findings += look_at(pool)

@@ -96,7 +96,7 @@ def _shared_parts(store: RunStore, composition: Composition, *, seed: int) -> ND
     Were they drawn anew for each blend, a row scored by one would have helped to fit another that
     it builds on.
     """
-    labels = store.samples.labels(composition.name, composition.classes, "train")
+    labels = store.labels(composition.name, "train", composition.classes)
     return fitting_parts(labels + 1, store.samples.folds() + 1, store.samples.groups(), seed=seed)
 
 
@@ -142,7 +142,7 @@ def _keep_composed(
     rows = np.array(
         sorted(set.intersection(*(set(s.rows.tolist()) for s in stages.values()))), np.int64
     )
-    labels = store.samples.labels(composition.name, composition.classes, "train")
+    labels = store.labels(composition.name, "train", composition.classes)
     rows = rows[labels[rows] >= 0]
     honest, fitted = (
         {task: _at(rows, s.rows, probs) for task, s, probs in _oofs(stages, kind)}
@@ -200,7 +200,7 @@ def _scores(
     oof: NDArray[np.floating],
     test: NDArray[np.floating] | None,
 ) -> dict[str, dict[str, float] | None]:
-    labels = store.samples.labels(composition.name, composition.classes, "test")
+    labels = store.labels(composition.name, "test", composition.classes)
     known = labels >= 0
     holdout = score_all(test[known], labels[known]) if test is not None and known.any() else None
     return {"fitted": score_all(fitted, y), "cross_fitted": score_all(oof, y), "holdout": holdout}

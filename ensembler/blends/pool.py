@@ -215,7 +215,7 @@ def _costs(store: RunStore, records: Mapping[str, MemberRecord]) -> dict[str, fl
 
 def _label_target(store: RunStore) -> str | None:
     targets = [target for name in store.complete_members for target in store.member(name).targets]
-    return next((t for t in store.samples.targets if t in targets), targets[0] if targets else None)
+    return store.samples.first_target(targets)
 
 
 def _rows(

@@ -26,6 +26,7 @@ from ensembler.plain_text import check_plain_text
 from ensembler.targets.composition import Composition
 from ensembler.targets.label_sets import SetFormat, read_set, strata, without_labels
 from ensembler.targets.natural_order import in_natural_order
+from ensembler.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class SampleSet:
     composition: Composition | None = None
     set_formats: dict[str, SetFormat] = field(default_factory=dict)
     remarks: tuple[Remark, ...] = ()
+
+    def target(self, name: str) -> Target:
+        """A target with its classes and kind."""
+        return Target(name, self.classes[name], self.set_formats.get(name))
 
     def labels_below(self, target: str) -> pd.Series:
         """The labels of a target with their rows as index.

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ensembler.targets.kinds import TargetKind, kind_written_as
 from ensembler.targets.label_sets import SetFormat
 
 Scheme = Literal["stratified", "group", "stratified-group", "plain", "repeated", "single", "column"]
@@ -237,6 +238,10 @@ class DataSpec(BaseModel):
             for name, spec in self.target_specs.items()
             if spec.set_format is not None
         }
+
+    def kind(self, target: str) -> TargetKind:
+        """Whether rows have one label of a target, or several at once."""
+        return kind_written_as(self.set_formats.get(target))
 
     @property
     def composition(self) -> ComposeSpec | None:

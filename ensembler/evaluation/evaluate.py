@@ -17,6 +17,7 @@ from ensembler.predictions.members import Member
 from ensembler.predictions.merging import Merge, Reduce, merge_groups
 from ensembler.predictions.store import RunStore
 from ensembler.reporting.submitted import submitted_blend
+from ensembler.targets.kinds import kind_of
 from ensembler.targets.label_sets import is_known
 
 
@@ -122,9 +123,9 @@ def evaluate(
     )
     if target is not None and target not in targets:
         raise UnknownNameError("target", target, list(targets))
-    kinds = {each in store.set_formats for each in (targets if target is None else [target])}
+    kinds = {store.kind(each) for each in (targets if target is None else [target])}
     for name in rule.metrics if len(kinds) == 1 else ():
-        check_metric(name, several=kinds == {True})
+        check_metric(name, of=next(iter(kinds)))
     mixed: MixedGroupsError | None = None
     submitted = submitted_blend(store)
     for each in targets if target is None else [target]:
@@ -143,8 +144,8 @@ def evaluate(
             mixed = error  # other targets may be shared by the rows of a group
     if mixed is not None and not rows:
         raise mixed
-    found = {row.target for row in rows}
-    label = next((t for t in store.samples.targets if t in found), store.samples.targets[0])
+    found = [row.target for row in rows]
+    label = store.samples.first_target(found) or store.samples.targets[0]
     order = {target: i for i, target in enumerate(store.samples.targets)}
     rows.sort(key=lambda row: (order.get(row.target, 0), row.kind == "blend"))
     flattered = tuple(member.name for member in opened if member.is_flattered)
@@ -229,7 +230,7 @@ def _scores(
     if rule.per == "group":
         probs, labels = _by_group(store, target, split, known, probs, labels, rule.reduce)
     found = score_all(probs, labels)
-    fitting = set(metric_names(several=labels.ndim == 2))
+    fitting = set(metric_names(of=kind_of(labels)))
     for name in rule.metrics:
         if name not in found and (name in fitting or name not in metric_names()):
             found[name] = score(
@@ -258,4 +259,4 @@ def _by_group(
             "they cannot be "
             "scored as one; --target names a target that groups share"
         )
-    return merge_groups(probs, numbers, reduce, multi_label=labels.ndim == 2), first
+    return merge_groups(probs, numbers, reduce, of=kind_of(labels)), first

@@ -68,7 +68,7 @@ def gains_over(
         targets = (blends[first].record.target,)
     else:
         raise UnknownNameError("member or blend", over, [*opened, *store.blends])
-    target = target or next((t for t in store.samples.targets if t in targets), targets[0])
+    target = target or store.samples.first_target(targets) or targets[0]
     if target not in targets:
         raise RequestError(
             f"{over!r} does not predict {target!r}, it predicts {', '.join(targets)}"

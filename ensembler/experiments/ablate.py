@@ -189,11 +189,12 @@ def _metrics_of(recipe: Recipe, base: str, metrics: Sequence[str] | None) -> tup
     spec, data = recipe.spec.members[base], recipe.spec.data
     named = () if isinstance(spec, SoupSpec) else spec.targets
     target = next((t for t in data.label_names if t in named), data.label_names[0])
-    several = target in data.set_formats
+    kind = data.kind(target)
     for metric in metrics or ():
-        check_metric(metric, several=several)
+        check_metric(metric, of=kind)
+    fitting = metric_names(of=kind)
     usual = (*METRICS, recipe.spec.blend.metric)
-    return tuple(metrics or dict.fromkeys(m for m in usual if m in metric_names(several=several)))
+    return tuple(metrics or dict.fromkeys(metric for metric in usual if metric in fitting))
 
 
 def _base_of(recipe: Recipe, member: str | None) -> str:
@@ -342,7 +343,7 @@ def _compare(
 ) -> dict[str, Any]:
     opened = {variant: [store.member(name) for name in names] for variant, names in members.items()}
     targets = next(iter(opened.values()))[0].targets
-    target = next((t for t in store.samples.targets if t in targets), targets[0])
+    target = store.samples.first_target(targets) or targets[0]
     classes = store.classes(target)
     stacks = [
         np.stack([m.for_target(target).oof(classes) for m in made]) for made in opened.values()

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.files import fingerprint, write_json
-from ensembler.logits import log_mean_probs, log_odds_of_mean
 from ensembler.members.complete import BLOCK, array_files, member_scores
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.arrays import fill_array, release
@@ -63,10 +62,10 @@ def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:
     ]
     with replacing(plan.final_folder, plan.workspace.store.lock_path) as prepared:
         scores: dict[str, dict[str, Any]] = {"oof": {}, "holdout": {}}
-        several = len(plan.targets) > 1
+        is_multi_task = len(plan.targets) > 1
         for target in plan.targets:
             of_target = [part.for_target(target) for part in parts]
-            task = target if several else None
+            task = target if is_multi_task else None
             scores["oof"][target] = _mean_of(
                 plan, target, of_target, views, prepared / array_file("oof", task), "oof"
             )
@@ -75,7 +74,7 @@ def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:
             )
         content = _record(plan, parts, views)
         content["scores"] = (
-            scores if several else {split: s[plan.targets[0]] for split, s in scores.items()}
+            scores if is_multi_task else {split: s[plan.targets[0]] for split, s in scores.items()}
         )
         content["sha256"] = {
             **checksums(prepared, array_files(plan)),
@@ -122,7 +121,7 @@ def mean_of_parts(
     """What a member of parts predicts for a target, by the logits of its parts `[parts, ..., classes]`."""
     if _averages_logits(plan):
         return logits.mean(axis=0)
-    return log_odds_of_mean(logits) if target in plan.multi_label else log_mean_probs(logits)
+    return plan.kind(target).logits_of_mean(logits)
 
 
 def _averages_logits(plan: MemberPlan) -> bool:

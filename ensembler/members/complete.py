@@ -88,10 +88,10 @@ def write_logits(
     Return its scores by split. The scores of a member of several tasks are by split and task.
     """
     oof_scores, holdout_scores = {}, {}
-    several = len(plan.targets) > 1
+    is_multi_task = len(plan.targets) > 1
     for target, part in plan.task_slices.items():
         task, old = (
-            (target if several else None),
+            (target if is_multi_task else None),
             (None if before is None else before.for_target(target)),
         )
         n_old = 0 if old is None else len(old.record.views)
@@ -116,7 +116,7 @@ def write_logits(
             for fold in finished:
                 _copy(fold.test[..., part], test[fold.fold, n_old:])
             holdout_scores[target] = member_scores(plan, target, test, "test")
-    if several:
+    if is_multi_task:
         return {"oof": oof_scores, "holdout": holdout_scores}
     return {"oof": oof_scores[plan.targets[0]], "holdout": holdout_scores[plan.targets[0]]}
 
@@ -253,9 +253,7 @@ def member_scores(
     for start in range(0, len(rows), BLOCK):
         block = slice(start, start + BLOCK)
         for views in networks:
-            probs[block] += merge_views(
-                views[:, rows[block]], multi_label=target in plan.multi_label
-            )
+            probs[block] += merge_views(views[:, rows[block]], of=plan.kind(target))
         release(logits)
     return score_all(probs / len(networks), labels[known])
 

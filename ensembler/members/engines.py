@@ -52,7 +52,7 @@ class Engines:
             device=self.execution.device,
             name=name,
             progress=self.workspace.progress,
-            multi_label=bool(plan.multi_label),
+            kinds=tuple(plan.kind(target) for target in plan.targets),
         )
         return self._deterministic(plan, in_batches(predictor, most))
 

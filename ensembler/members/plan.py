@@ -28,6 +28,7 @@ from ensembler.predictions.members import MEMBER_RECORD, MemberRecord
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.settled import has_record, read_settled
 from ensembler.recipe.members import MemberJob
+from ensembler.targets.kinds import MULTI_LABEL, TargetKind
 from ensembler.targets.label_sets import is_known
 from ensembler.training.spec import EMA_DECAY, MemberSpec, SoupSpec
 from ensembler.workspace.workspace import Workspace
@@ -280,12 +281,14 @@ class MemberPlan:
         ]
         return np.concatenate([part.reshape(len(part), -1) for part in labels], axis=1)
 
+    def kind(self, target: str) -> TargetKind:
+        """Whether rows have one label of a target, or several at once."""
+        return self.workspace.samples.target(target).kind
+
     @property
     def multi_label(self) -> tuple[str, ...]:
         """Those of its targets that have several labels at once."""
-        return tuple(
-            target for target in self.targets if target in self.workspace.samples.set_formats
-        )
+        return tuple(target for target in self.targets if self.kind(target) is MULTI_LABEL)
 
     def labels_of(self, target: str, split: str) -> NDArray[np.int64]:
         """Labels of one split as `RunStore.labels` gives them."""
@@ -306,24 +309,22 @@ class MemberPlan:
         train, valid = (self.rows_of_fold(fold, validation=v) for v in (False, True))
         targets = self.image_targets.copy()
         targets[train] = self._side_by_side(trained_on=True)[train]
-        several = len(self.targets) > 1
+        is_multi_task = len(self.targets) > 1
         sampler = spec.sampler if isinstance(spec, MemberSpec) else "none"
         named = spec.sampler_target if isinstance(spec, MemberSpec) else None
-        balanced = named or (ws.samples.targets[0] if several else self.targets[0])
+        balanced = named or (ws.samples.targets[0] if is_multi_task else self.targets[0])
         classes = tuple(ws.samples.classes[target] for target in self.targets)
         return FoldData(
             self.pixels,
-            targets if several or self.multi_label else targets[:, 0],
+            targets if targets.shape[1] > 1 else targets[:, 0],
             train,
             valid,
             len(self.classes),
-            tasks=tuple(map(len, classes)) if several else None,
+            tasks=tuple(map(len, classes)) if is_multi_task else None,
             balance=None if sampler == "none" else ws.image_strata(balanced),
             weights=ws.image_weights if sampler == "weights" else None,
             names=classes,
-            multi_label=frozenset(
-                t for t, target in enumerate(self.targets) if target in self.multi_label
-            ),
+            kinds=tuple(self.kind(target) for target in self.targets),
         )
 
     def check_folds(self, folds: Sequence[int] | None) -> None:
@@ -398,10 +399,8 @@ class MemberPlan:
             if not known.any():
                 texts.append(f"{of_target}no labelled validation rows")
                 continue
-            probs = merge_views(
-                finished.oof[:, known][..., part], multi_label=target in self.multi_label
-            )
-            decisions = "f1_macro" if target in self.multi_label else "accuracy"
+            probs = merge_views(finished.oof[:, known][..., part], of=self.kind(target))
+            decisions = self.kind(target).main_decision_metric
             decided, loss = (score(name, probs, labels[known]) for name in (decisions, "log_loss"))
             texts.append(
                 f"{of_target}{decisions.replace('_', ' ')} {decided:.4f}, log loss {loss:.4f}"

@@ -85,9 +85,7 @@ class SoupBuilder:
                 labels = plan.workspace.image_labels(target)[rows]
                 known = is_known(labels)
                 if known.any():
-                    probs = merge_views(
-                        logits[None, known][..., part], multi_label=target in plan.multi_label
-                    )
+                    probs = merge_views(logits[None, known][..., part], of=plan.kind(target))
                     total += score("log_loss", probs, labels[known]) * int(known.sum())
             self.losses[key] = total
         return self.losses[key]

@@ -5,23 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.targets.kinds import SINGLE_LABEL, TargetKind
+
 # a true class given less counts as this much, so that one hard zero cannot make a loss infinite
 FLOOR = 1e-7
 
 
-def without_zeros(probs: NDArray[np.floating], *, multi_label: bool = False) -> NDArray[np.float64]:
+def without_zeros(
+    probs: NDArray[np.floating], *, of: TargetKind = SINGLE_LABEL
+) -> NDArray[np.float64]:
     """Probabilities mixed with as little of even ones as leaves none below 1e-7: what is submitted.
 
     As they are where none is that small. Rows keep their sum of one, and each class the order of
     its samples. Their log loss is the one that `log_loss` reports: a hard zero costs 16.1 nats,
     whatever the other side would make of it.
     """
-    if (
-        probs.size == 0
-        or min(float(probs.min()), 1 - float(probs.max()) if multi_label else 1.0) >= FLOOR
-    ):
+    if probs.size == 0 or of.least(probs) >= FLOOR:
         return np.asarray(probs, np.float64)
-    answers = 2 if multi_label else probs.shape[1]
+    answers = of.answers(probs.shape[1])
     return (1 - answers * FLOOR) * np.asarray(probs, np.float64) + FLOOR
 
 

@@ -14,6 +14,7 @@ from ensembler.errors import UnknownNameError
 from ensembler.metrics import calibration, labels, multi_label, ranking
 from ensembler.metrics.probabilities import brier_score, log_loss
 from ensembler.metrics.renamed import refuse_renamed
+from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL, TargetKind, kind_of
 
 Metric = Callable[[NDArray[np.floating], NDArray[np.integer]], float]
 
@@ -65,37 +66,34 @@ DEFAULT_METRICS = (
 )
 
 
-def metric_names(*, several: bool | None = None) -> list[str]:
-    """Names of the metrics: those of samples with several labels at once, those of one label, or all.
+_CATALOGUES = {SINGLE_LABEL: METRICS, MULTI_LABEL: MULTI_LABEL_METRICS}
+
+
+def metric_names(*, of: TargetKind | None = None) -> list[str]:
+    """Names of the metrics of one kind of targets, or of all.
 
     `top_<k>_accuracy` exists for every k.
     """
-    if several is None:
-        return list(dict.fromkeys([*METRICS, *MULTI_LABEL_METRICS]))
-    return list(MULTI_LABEL_METRICS if several else METRICS)
+    catalogues = _CATALOGUES.values() if of is None else [_CATALOGUES[of]]
+    return list(dict.fromkeys(name for metrics in catalogues for name in metrics))
 
 
-def check_metric(name: str, *, several: bool | None = None) -> MetricEntry:
+def check_metric(name: str, *, of: TargetKind | None = None) -> MetricEntry:
     """Return the metric called `name`, or raise UnknownNameError with the nearest names.
 
-    `several` asks for one of samples with several labels at once (True), or with one (False).
-    A name that a metric had before is a RequestError that says which it has now.
+    `of` asks for one of that kind of targets; without it that of single labels comes first. A name
+    that a metric had before is a RequestError that says which it has now.
     """
     refuse_renamed(name)
-    if several is not False and name in MULTI_LABEL_METRICS and (several or name not in METRICS):
-        return MULTI_LABEL_METRICS[name]
-    if not several and name in METRICS:
-        return METRICS[name]
+    for kind, metrics in _CATALOGUES.items():
+        if of in (None, kind) and name in metrics:
+            return metrics[name]
     top = _TOP.match(name)
-    if top is None or several:
-        kind = " of several labels at once" if several else " of one label"
-        of_the_other = several is not None and (
-            name in METRICS or name in MULTI_LABEL_METRICS or top is not None
-        )
-        raise UnknownNameError(
-            f"metric{kind if of_the_other else ''}", name, metric_names(several=several)
-        )
-    return MetricEntry(partial(ranking.top_k_accuracy, k=int(top["k"])), True)
+    if top is not None and of is not MULTI_LABEL:
+        return MetricEntry(partial(ranking.top_k_accuracy, k=int(top["k"])), True)
+    is_of_another = of is not None and (name in metric_names() or top is not None)
+    what = f"metric of {of.says}" if of is not None and is_of_another else "metric"
+    raise UnknownNameError(what, name, metric_names(of=of))
 
 
 def top_k_of(name: str) -> int | None:
@@ -112,7 +110,7 @@ def score(name: str, probs: NDArray[np.floating], y: NDArray[np.integer]) -> flo
     present.
     """
     probs, y = np.asarray(probs), np.asarray(y)
-    return float(check_metric(name, several=y.ndim == 2).compute(probs, y))
+    return float(check_metric(name, of=kind_of(y)).compute(probs, y))
 
 
 def score_all(
@@ -123,8 +121,8 @@ def score_all(
     The usual ones when none are named. A score that does not exist is left out.
     """
     y = np.asarray(y)
-    usual = DEFAULT_METRICS if y.ndim == 1 else tuple(MULTI_LABEL_METRICS)
-    found = {name: score(name, probs, y) for name in names or usual}
+    usual = {SINGLE_LABEL: DEFAULT_METRICS, MULTI_LABEL: tuple(MULTI_LABEL_METRICS)}
+    found = {name: score(name, probs, y) for name in names or usual[kind_of(y)]}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 

@@ -75,14 +75,14 @@ def predict_new(
         target, classes = store.blend(blend).record.target, store.blend(blend).record.classes
         probs = apply_blend(store, blend, probs_by_member, own_values(workspace.spec.blend.options))
     else:
-        targets = {target for _, target in probs_by_member}
-        target = next(t for t in store.samples.targets if t in targets)
+        targets = [target for _, target in probs_by_member]
+        target = store.samples.first_target(targets) or targets[0]
         classes = store.classes(target)
         probs = np.mean(
             [p.mean(axis=0) for (_, t), p in probs_by_member.items() if t == target], axis=0
         )
     form = spec or _without_template(submission_spec(store))
-    table = submission_table(ids, probs, classes, form, store.set_formats.get(target))
+    table = submission_table(ids, probs, store.target(target, classes), form)
     write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
     return NewPredictions(store.name, path, len(table), blend, tuple(names))
 
@@ -172,7 +172,7 @@ def _probs(
                 for member in members
             ]
             one = mean_of_parts(plan, target, np.stack(found)) if plan.job.parts else found[0]
-            out[fold, rows] = merge_views(one, multi_label=target in plan.multi_label)[:, order]
+            out[fold, rows] = merge_views(one, of=plan.kind(target))[:, order]
             for member in members:
                 release(logits[member.name][fold].array)
         probs[plan.job.name, target] = out

@@ -121,7 +121,7 @@ def _spec_beside(
     """
     asked = workspace.spec.blend
     spec = stage_spec(asked, f"{asked.name or asked.method}.{target}", members)
-    if asked.metric in metric_names(several=target in store.set_formats):
+    if asked.metric in metric_names(of=store.kind(target)):
         return spec.model_copy(update={"calibrate": asked.calibrate})
     fitting = {
         "metric": "log_loss",

@@ -26,10 +26,7 @@ def compose_probs(
     classes_of = {task: store.classes(task) for task in composition.tasks}
     factors = None
     if composition.prior == "observed":
-        labels = {
-            task: store.samples.labels(task, classes_of[task], "train")
-            for task in composition.tasks
-        }
+        labels = {task: store.labels(task, "train", classes_of[task]) for task in composition.tasks}
         if count_on is not None:
             labels = {task: y[count_on] for task, y in labels.items()}
         factors = composition.co_occurrence(labels, classes_of)

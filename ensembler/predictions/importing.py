@@ -162,7 +162,7 @@ def import_predictions(
         raise RequestError("two members have the same name")
     store = RunStore(folder)
     if store.samples_path.is_file():
-        set_format = store.set_formats.get(store.samples.targets[0])
+        set_format = store.set_format(store.samples.targets[0])
     if set_format is not None and kind == "labels":
         raise RequestError(
             "--kind labels takes one label a row; of several at once give the probabilities"

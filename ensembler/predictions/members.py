@@ -18,6 +18,7 @@ from ensembler.predictions.arrays import is_finite, open_array
 from ensembler.predictions.merging import Merge, merge_views
 from ensembler.predictions.samples import SampleTable
 from ensembler.predictions.settled import HeldFile, open_settled, read_settled
+from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL, TargetKind
 
 FORMAT: Literal[1] = 1
 MEMBER_RECORD = "member.json"
@@ -49,6 +50,11 @@ class MemberRecord(BaseModel):
     seconds: float | None = None
     seconds_by_phase: dict[str, float] = Field(default_factory=dict)
     fingerprint: str | None = None
+
+    @property
+    def kind_of_target(self) -> TargetKind:
+        """Whether rows have one label of its target, or several at once."""
+        return MULTI_LABEL if self.target in self.multi_label else SINGLE_LABEL
 
 
 def number_in(scores: Mapping[str, Any], split: str, metric: str) -> float | None:
@@ -166,8 +172,8 @@ class Member:
         views: Sequence[str] | None,
     ) -> NDArray[Any]:
         kept = [self.view_index(v) for v in views] if views else list(range(len(self.record.views)))
-        multi_label = self.record.target in self.record.multi_label
-        probs = merge_views(logits[kept], merge, kind=self.record.kind, multi_label=multi_label)
+        of = self.record.kind_of_target
+        probs = merge_views(logits[kept], merge, kind=self.record.kind, of=of)
         return probs[..., self.class_order(classes)]
 
     def view_index(self, view: str) -> int:

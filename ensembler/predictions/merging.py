@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
 from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import UnknownNameError
-from ensembler.logits import log_odds, sigmoid, softmax
+from ensembler.targets.kinds import SINGLE_LABEL, TargetKind
 
 Merge = Literal["mean", "logits", "geometric", "max"]
 Reduce = Literal["mean", "vote", "max"]
@@ -29,58 +31,36 @@ def check_reduce(name: str) -> Reduce:
 
 
 def merge_views(
-    logits: NDArray[np.floating],
+    values: NDArray[np.floating],
     how: Merge = "mean",
     *,
     kind: str = "logits",
-    multi_label: bool = False,
+    of: TargetKind = SINGLE_LABEL,
 ) -> NDArray[np.float32]:
-    """Probabilities float32 `[samples, classes]` of `logits` `[views, samples, classes]`.
+    """Probabilities float32 `[samples, classes]` of logits `[views, samples, classes]`.
 
-    Rows of NaN stay NaN. `mean` averages probabilities; `logits` and `geometric` are the softmax of
-    the mean logits and of the mean log-probabilities, which is the same thing after normalising;
-    `max` takes the largest probability of each class and renormalises. For `kind` "probs" or
-    "labels" the values are probabilities already. With `multi_label` every label is an answer of
-    its own: sigmoids in the place of softmax, and nothing is normalised.
+    Rows of NaN stay NaN. `mean` averages probabilities; `logits` and `geometric` are the
+    probabilities of the mean logits and of the mean log-probabilities, which is the same thing
+    after normalising; `max` takes the largest probability of each class and renormalises. For
+    `kind` "probs" or "labels" the values are probabilities already. `of` is the kind of the target:
+    with several labels at once each label is a question of its own, and nothing is normalised.
     """
-    if multi_label:
-        return _merge_label_views(logits, how, kind)
-    if kind == "logits" and (how in ("logits", "geometric") or len(logits) == 1):
+    are_logits = kind == "logits"
+    if are_logits and (how in ("logits", "geometric") or len(values) == 1):
         # A constant per row and view cancels in the softmax, so the mean of logits is the geometric
         # mean.
-        return softmax(logits.mean(axis=0, dtype=np.float64)).astype(np.float32)
-    total: NDArray[np.float64] | None = None
-    for view in logits:
-        probs = softmax(view) if kind == "logits" else np.asarray(view, np.float64)
-        if how in ("logits", "geometric"):
-            probs = np.log(np.clip(probs, 1e-7, None))
-        total = (
-            probs if total is None else np.maximum(total, probs) if how == "max" else total + probs
-        )
-    assert total is not None
+        return of.probs(values.mean(axis=0, dtype=np.float64)).astype(np.float32)
     if how in ("logits", "geometric"):
-        return softmax(total / len(logits)).astype(np.float32)
-    return (total / total.sum(axis=-1, keepdims=True)).astype(np.float32)
+        logits = _combined([of.logits(view) for view in values], np.add)
+        return of.probs(logits / len(values)).astype(np.float32)
+    views = (of.probs(view) if are_logits else np.asarray(view, np.float64) for view in values)
+    if how == "max":
+        return of.mean(_combined(views, np.maximum), 1).astype(np.float32)
+    return of.mean(_combined(views, np.add), len(values)).astype(np.float32)
 
 
-def _merge_label_views(values: NDArray[np.floating], how: Merge, kind: str) -> NDArray[np.float32]:
-    if how in ("logits", "geometric"):
-        total = sum(
-            (view.astype(np.float64) if kind == "logits" else log_odds(view)) for view in values
-        )
-        return sigmoid(np.asarray(total) / len(values)).astype(np.float32)
-    merged: NDArray[np.float64] | None = None
-    for view in values:
-        probs = sigmoid(view) if kind == "logits" else np.asarray(view, np.float64)
-        merged = (
-            probs
-            if merged is None
-            else np.maximum(merged, probs)
-            if how == "max"
-            else merged + probs
-        )
-    assert merged is not None
-    return (merged if how == "max" else merged / len(values)).astype(np.float32)
+def _combined(views: Iterable[NDArray[np.float64]], combine: np.ufunc) -> NDArray[np.float64]:
+    return reduce(combine, views)
 
 
 def merge_groups(
@@ -88,31 +68,19 @@ def merge_groups(
     groups: NDArray[np.integer],
     how: Reduce,
     *,
-    multi_label: bool = False,
+    of: TargetKind = SINGLE_LABEL,
 ) -> NDArray[np.float64]:
     """One row for each group `[groups, classes]`, by the group numbers `[rows]` 0, 1, 2, ...
 
     mean: of its rows' probabilities; vote: the share of its rows that choose a class; max: its most
-    confident row. With `multi_label` a row chooses each label from 0.5, and max is taken label by
-    label.
+    confident row. Where a row has several labels at once (`of`), it chooses each label from 0.5,
+    and max is taken label by label.
     """
     n_groups = int(groups.max()) + 1 if len(groups) else 0
-    out = np.zeros((n_groups, probs.shape[1]))
-    if how == "max" and multi_label:
-        np.maximum.at(out, groups, probs)
-        return out
     if how == "max":
-        # Written in rising confidence, the first of equals last, so that it is what stays.
-        order = np.lexsort((-np.arange(len(groups)), probs.max(axis=1)))
-        out[groups[order]] = probs[order]
-        return out
-    rows = np.asarray(probs, np.float64)
-    if how == "vote":
-        rows = (
-            (probs >= 0.5).astype(np.float64)
-            if multi_label
-            else np.eye(probs.shape[1])[probs.argmax(axis=1)]
-        )
-    np.add.at(out, groups, rows)
-    merged: NDArray[np.float64] = out / np.bincount(groups, minlength=n_groups)[:, None]
+        return of.most_confident(probs, groups, n_groups)
+    rows = of.votes(probs) if how == "vote" else np.asarray(probs, np.float64)
+    sums = np.zeros((n_groups, probs.shape[1]))
+    np.add.at(sums, groups, rows)
+    merged: NDArray[np.float64] = sums / np.bincount(groups, minlength=n_groups)[:, None]
     return merged

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from ensembler.errors import MissingFileError, StoreError
 from ensembler.files import write_bytes
-from ensembler.targets.label_sets import indicators
+from ensembler.targets.kinds import Labels
+from ensembler.targets.natural_order import in_natural_order
+from ensembler.targets.target import Target
 
 FIXED_COLUMNS = ("id", "split", "source", "fold", "group")
 
@@ -48,43 +50,33 @@ class SampleTable:
         known = set(FIXED_COLUMNS)
         return tuple(c for c in self.table.columns if c not in known and not c.startswith("fold_r"))
 
-    def labels(self, target: str, classes: Sequence[str], split: str) -> NDArray[np.int64]:
-        """Label indices `[samples]` of one split into `classes`; -1 = unknown.
+    def first_target(self, among: Sequence[str]) -> str | None:
+        """The first target of the run that is `among` those named, else the first of these.
 
-        Raises StoreError for a label that is not among the classes.
+        None when none is named.
+        """
+        here = (target for target in self.targets if target in among)
+        return next(here, among[0] if among else None)
+
+    def labels(self, target: Target, split: str) -> Labels:
+        """Labels of one split ("train", "test") as the target encodes them; -1 = unknown.
+
+        Raises StoreError for a label that is not among the target's classes.
         """
         rows = self.train if split == "train" else self.test
-        if target not in rows:
+        if target.name not in rows:
             raise StoreError(
-                f"samples.csv has no target column {target!r}; it has {', '.join(self.targets)}"
+                f"samples.csv has no target column {target.name!r}; it has "
+                f"{', '.join(self.targets)}"
             )
-        index = {name: i for i, name in enumerate(classes)}
-        names = rows[target]
-        strange = sorted({str(n) for n in names.dropna()} - set(index))
+        cells = rows[target.name].tolist()
+        strange = in_natural_order(target.kind.names_in(cells) - set(target.classes))
         if strange:
             raise StoreError(
-                f"samples.csv: label {strange[0]!r} of target {target!r} is not a class of its "
-                "members"
+                f"samples.csv: label {strange[0]!r} of target {target.name!r} is not a class of "
+                "its members"
             )
-        return np.array([index[n] if isinstance(n, str) else -1 for n in names], dtype=np.int64)
-
-    def label_sets(self, target: str, classes: Sequence[str], split: str) -> NDArray[np.int64]:
-        """Of a multi-label target, which of `classes` each sample of one split has: 0 or 1 `[samples, classes]`.
-
-        A row of -1 is unknown. Raises StoreError for a label that is not among the classes.
-        """
-        rows = self.train if split == "train" else self.test
-        if target not in rows:
-            raise StoreError(
-                f"samples.csv has no target column {target!r}; it has {', '.join(self.targets)}"
-            )
-        try:
-            return indicators(rows[target], classes)
-        except KeyError as error:
-            raise StoreError(
-                f"samples.csv: label {error.args[0]!r} of target {target!r} is not a class of its "
-                "members"
-            ) from error
+        return target.encode(cells)
 
     def groups(self, split: str = "train") -> NDArray[np.int64] | None:
         """Group numbers `[samples]` of one split, or None when the run has no groups."""

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ensembler.errors import (
     MissingFileError,
     MissingRunError,
@@ -26,7 +23,9 @@ from ensembler.predictions.members import MEMBER_RECORD, Member, open_member
 from ensembler.predictions.samples import SampleTable, read_samples_csv
 from ensembler.predictions.settled import has_record
 from ensembler.targets.composition import Composition
+from ensembler.targets.kinds import Labels, TargetKind, kind_written_as
 from ensembler.targets.label_sets import SetFormat
+from ensembler.targets.target import Target
 
 
 def artifacts_folder(given: Path | None = None) -> Path:
@@ -219,7 +218,7 @@ class RunStore:
         raise MissingFileError(f"run {self.name!r} has no complete member of target {target!r} yet")
 
     @cached_property
-    def set_formats(self) -> dict[str, SetFormat]:
+    def _set_formats(self) -> dict[str, SetFormat]:
         """The multi-label targets, and how a submission writes sets of labels: as locked, else as members say."""
         locked = self.lock.get("multi_label")
         if isinstance(locked, dict):
@@ -232,16 +231,27 @@ class RunStore:
         ]
         return dict.fromkeys(named, SetFormat(" "))
 
-    def labels(
-        self, target: str, split: str, classes: Sequence[str] | None = None
-    ) -> NDArray[np.int64]:
-        """Labels of one split ("train", "test") as positions `[samples]` in `classes` (default: the run's), -1 unknown.
+    def target(self, name: str, classes: Sequence[str] | None = None) -> Target:
+        """A target of the run, with its classes in the run's order or in that of `classes`."""
+        names = self.classes(name) if classes is None else tuple(classes)
+        return Target(name, names, self.set_format(name))
 
-        Of a multi-label target they are 0 or 1 `[samples, classes]`, and an unknown row is -1.
-        """
-        names = self.classes(target) if classes is None else classes
-        read = self.samples.label_sets if target in self.set_formats else self.samples.labels
-        return read(target, names, split)
+    def set_format(self, target: str) -> SetFormat | None:
+        """How a submission writes the labels of a multi-label target; None of another."""
+        return self._set_formats.get(target)
+
+    def kind(self, target: str) -> TargetKind:
+        """Whether rows have one label of a target, or several at once."""
+        return kind_written_as(self.set_format(target))
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """All targets of the run, in the order of `samples.csv`."""
+        return tuple(self.target(name) for name in self.samples.targets)
+
+    def labels(self, target: str, split: str, classes: Sequence[str] | None = None) -> Labels:
+        """Labels of one split ("train", "test") as `Target.encode` gives them."""
+        return self.samples.labels(self.target(target, classes), split)
 
     @property
     def composition(self) -> Composition | None:

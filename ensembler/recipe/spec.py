@@ -10,6 +10,7 @@ from ensembler.errors import UnknownNameError, nearest
 from ensembler.inference.spec import InferenceSpec, ViewSpec
 from ensembler.metrics import check_metric, metric_names
 from ensembler.reporting.spec import SubmissionSpec
+from ensembler.targets.kinds import MULTI_LABEL
 from ensembler.training.spec import AnyMemberSpec, EnsembleSpec, MemberSpec, SoupSpec
 
 
@@ -69,14 +70,12 @@ class RecipeSpec(BaseModel):
                 )
             _check_label_sets(name, member, member.targets or known[:1], self.data)
             _check_choice(name, member, member.targets or known[:1], self.data)
-        several = known[0] in self.data.set_formats
-        fitting = metric_names(several=several)
+        kind = self.data.kind(known[0])
+        fitting = metric_names(of=kind)
         if self.blend.metric in metric_names() and self.blend.metric not in fitting:
-            kind = "of several labels at once" if several else "of one label"
             raise ValueError(
-                f"blend.metric {self.blend.metric!r} is no score {kind}, as {known[0]!r} is; "
-                "choose from "
-                f"{', '.join(fitting)}"
+                f"blend.metric {self.blend.metric!r} is not a metric of {kind.says}, which "
+                f"{known[0]!r} has; choose from {', '.join(fitting)}"
             )
         return self
 
@@ -85,7 +84,7 @@ def _check_label_sets(
     name: str, member: MemberSpec | EnsembleSpec, targets: tuple[str, ...], data: DataSpec
 ) -> None:
     """Raise ValueError for options that several labels at once, or only one, cannot take."""
-    sets = [target for target in targets if target in data.set_formats]
+    sets = [target for target in targets if data.kind(target) is MULTI_LABEL]
     if sets and isinstance(member, EnsembleSpec):
         raise ValueError(
             f"members.{name}: torchensemble trains for one label of each image, and {sets[0]!r} "
@@ -112,13 +111,11 @@ def _check_choice(
     if not isinstance(member, MemberSpec):
         return
     for target in targets:
-        several = target in data.set_formats
+        kind = data.kind(target)
         try:
-            check_metric(member.choose_by, several=several)
+            check_metric(member.choose_by, of=kind)
         except UnknownNameError as error:
-            kind = "several labels at once" if several else "one label"
             raise ValueError(
-                f"members.{name}: choose_by: {member.choose_by} is no score of {target!r}, which "
-                f"has {kind}; choose "
-                f"from {', '.join(metric_names(several=several))}"
+                f"members.{name}: choose_by: {member.choose_by} is not a metric of {target!r}, "
+                f"which has {kind.says}; choose from {', '.join(metric_names(of=kind))}"
             ) from error

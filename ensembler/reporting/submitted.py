@@ -63,13 +63,13 @@ def _table(
     classes: tuple[str, ...],
 ) -> pd.DataFrame:
     """The submission of probabilities `test` `[test samples, classes]`, a row for each sample or each group."""
-    set_format = store.set_formats.get(target)
+    asked = store.target(target, classes)
     ids, probs = _submitted_ids(store), np.asarray(test)[store.samples.to_submit]
     if spec.per == "group":
         names, numbers = _submitted_groups(store)
-        together = merge_groups(probs, numbers, spec.reduce, multi_label=set_format is not None)
+        together = merge_groups(probs, numbers, spec.reduce, of=asked.kind)
         ids, probs = (ids, together[numbers]) if spec.each else (names, together)
-    return submission_table(ids, probs, classes, spec, set_format)
+    return submission_table(ids, probs, asked, spec)
 
 
 def _submitted_groups(store: RunStore) -> tuple[list[str], NDArray[np.int64]]:
@@ -332,8 +332,8 @@ def _finished(
         part = dict(finished.record.get("tasks") or {}).get(target)
         if part is not None:
             logits = [array[..., slice(*part)] for array in (finished.oof, finished.test)]
-            several = target in store.set_formats
-            oof, test = (merge_views(part, multi_label=several) for part in logits)
+            kind = store.kind(target)
+            oof, test = (merge_views(part, of=kind) for part in logits)
             folds[fold] = FoldProbs(finished.rows, oof, test)
     return folds
 

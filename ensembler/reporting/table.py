@@ -13,88 +13,71 @@ from numpy.typing import NDArray
 from ensembler.errors import RequestError
 from ensembler.metrics.probabilities import without_zeros
 from ensembler.reporting.spec import SubmissionSpec
-from ensembler.targets.label_sets import SetFormat
+from ensembler.targets.target import Target
 
 
 def submission_table(
     ids: Sequence[str],
     probs: NDArray[np.floating],
-    classes: Sequence[str],
+    target: Target,
     spec: SubmissionSpec,
-    set_format: SetFormat | None = None,
 ) -> pd.DataFrame:
     """The submission for `probs` `[samples, classes]` of the samples `ids`, as `spec` asks.
 
-    With `set_format` a sample has every label from a probability of 0.5, written in that way.
     Raises RequestError when columns or the template do not fit. Probabilities are never exactly
     zero (`without_zeros`): a wrong one would cost more than any score here says.
     """
     if spec.format == "probs":
-        probs = without_zeros(probs, multi_label=set_format is not None)
+        probs = without_zeros(probs, of=target.kind)
     if spec.template is not None:
-        return _like_template(ids, probs, classes, spec, set_format)
+        return _like_template(ids, probs, target, spec)
     if spec.format == "labels":
-        return _columns(ids, probs, classes, list(spec.columns), "labels", set_format)
-    given = list(spec.columns)
+        return _columns(ids, probs, target, list(spec.columns), "labels")
+    given, classes = list(spec.columns), target.classes
     if len(given) == len(classes) + 1:
-        return _columns(ids, probs, classes, given, "probs", by_name=False)
+        return _columns(ids, probs, target, given, "probs", by_name=False)
     if len(given) > 2:
         raise RequestError(
             f"probs need the id's column, then nothing or one for each of the {len(classes)} "
             f"classes; given {given}"
         )
-    return _columns(ids, probs, classes, [given[0], *classes], "probs")
+    return _columns(ids, probs, target, [given[0], *classes], "probs")
 
 
 def _columns(
     ids: Sequence[str],
     probs: NDArray[np.floating],
-    classes: Sequence[str],
+    target: Target,
     columns: list[str],
     form: str,
-    set_format: SetFormat | None = None,
     *,
     by_name: bool = True,
 ) -> pd.DataFrame:
     table = {columns[0]: list(ids)}
     if form == "labels":
-        table[columns[1]] = _decided(probs, classes, set_format)
+        table[columns[1]] = target.write(probs)
         return pd.DataFrame(table)
-    position = {name: i for i, name in enumerate(classes)}
-    values = (probs >= 0.5).astype(int) if form == "indicators" else probs
+    position = {name: i for i, name in enumerate(target.classes)}
+    values = target.decide(probs) if form == "indicators" else probs
     for i, column in enumerate(columns[1:]):
         table[column] = values[:, position[column] if by_name else i].tolist()
     return pd.DataFrame(table)
 
 
-def _decided(
-    probs: NDArray[np.floating], classes: Sequence[str], set_format: SetFormat | None
-) -> list[str]:
-    """The answer to each sample: its most probable class, or all labels that are more probable than not."""
-    if set_format is None:
-        return [classes[i] for i in probs.argmax(axis=1)]
-    return [
-        set_format.format(name for name, p in zip(classes, row, strict=True) if p >= 0.5)
-        for row in probs
-    ]
-
-
 def _like_template(
     ids: Sequence[str],
     probs: NDArray[np.floating],
-    classes: Sequence[str],
+    target: Target,
     spec: SubmissionSpec,
-    set_format: SetFormat | None,
 ) -> pd.DataFrame:
     template = read_template(Path(str(spec.template)))
     columns = [str(c) for c in template.columns]
     id_column = spec.columns[0] if spec.columns[0] in columns else columns[0]
     others = [c for c in columns if c != id_column]
-    form = _form_of(others, classes, spec, set_format)
+    form = _form_of(others, target, spec)
     rows = _rows_of(template[id_column].tolist(), ids, str(spec.template))
-    table = _columns(
-        [ids[i] for i in rows], probs[rows], classes, [id_column, *others], form, set_format
-    )
+    named = [ids[i] for i in rows]
+    table = _columns(named, probs[rows], target, [id_column, *others], form)
     return table[columns]
 
 
@@ -110,21 +93,21 @@ def read_template(path: Path) -> pd.DataFrame:
         raise RequestError(f"template {path} is not a readable CSV ({error})") from error
 
 
-def _form_of(
-    others: list[str], classes: Sequence[str], spec: SubmissionSpec, set_format: SetFormat | None
-) -> str:
+def _form_of(others: list[str], target: Target, spec: SubmissionSpec) -> str:
+    classes = target.classes
+    are_classes = set(others) == set(classes)
     if spec.format == "labels":
         if len(others) == 1:
             return "labels"
-        if set_format is not None and set(others) == set(classes):
+        if target.is_multi_label and are_classes:
             return "indicators"  # a column of 0 and 1 for each label
-        hint = "; did you mean --format probs?" if set(others) == set(classes) else ""
-        if set_format is not None:
+        hint = "; did you mean --format probs?" if are_classes else ""
+        if target.is_multi_label:
             hint = f", or one for each label ({_differ(others, classes)})"
         raise RequestError(
             f"labels need one column beside the id's, the template has {len(others)}{hint}"
         )
-    if set(others) != set(classes):
+    if not are_classes:
         raise RequestError(
             f"the template's columns are not the classes: {_differ(others, classes)}"
         )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.pixels import Pixels
+from ensembler.targets.kinds import SINGLE_LABEL, TargetKind
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,9 @@ class FoldData:
 
     `pixels` uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `train_rows` and
     `valid_rows` positions among the images; `valid_rows` may be empty. Of several tasks `targets`
-    is `[images, tasks]`, `tasks` the number of classes of each, and `classes` their sum. A task
-    whose number is in `multi_label` has several labels at once, and in the place of one column of
-    targets one for each class, 0 or 1 (-1 = unknown). `balance` `[images]` are the labels that a
+    is `[images, tasks]`, `tasks` the number of classes of each, and `classes` their sum. `kinds`
+    are those of the tasks (default: single labels); a multi-label task has a column of targets for
+    each class, 0 or 1 (-1 = unknown). `balance` `[images]` are the labels that a
     sampler balances (default: the targets), `weights` `[images]` those of sampler: weights; `names`
     the class names of each task.
     """
@@ -32,7 +33,7 @@ class FoldData:
     balance: NDArray[np.int64] | None = None
     weights: NDArray[np.float64] | None = None
     names: tuple[tuple[str, ...], ...] | None = None
-    multi_label: frozenset[int] = frozenset()
+    kinds: tuple[TargetKind, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -42,7 +43,13 @@ class FoldData:
     @property
     def columns(self) -> tuple[int, ...]:
         """The number of columns of targets of each task."""
-        return tuple(size if t in self.multi_label else 1 for t, size in enumerate(self.sizes))
+        tasks = zip(self.task_kinds, self.sizes, strict=True)
+        return tuple(kind.n_columns(size) for kind, size in tasks)
+
+    @property
+    def task_kinds(self) -> tuple[TargetKind, ...]:
+        """Of each task whether rows have one label, or several at once."""
+        return self.kinds or (SINGLE_LABEL,) * len(self.sizes)
 
     @property
     def train_labels(self) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ensembler.networks.build import Normalised
+from ensembler.targets.kinds import MULTI_LABEL
 from ensembler.training.fold_data import FoldData
 from ensembler.training.losses import TaskLosses, build_label_set_loss, build_loss
 from ensembler.training.spec import EMA_DECAY, MemberSpec
@@ -75,7 +76,7 @@ def build_criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
         names = None if data.names is None else data.names[t]
         known = labels[labels[:, 0] >= 0]
         all_known.append(len(known) == len(labels))
-        if t in data.multi_label:
+        if data.task_kinds[t] is MULTI_LABEL:
             losses.append(build_label_set_loss(spec, known, names))
         else:
             counts = np.bincount(known[:, 0], minlength=data.sizes[t]).astype(np.int64)
@@ -93,13 +94,12 @@ def build_mixup(spec: MemberSpec, data: FoldData) -> Any:
     if not spec.mixes:
         return None
     # Sets of labels are mixed by the shares of their rows, each row being a class of its own.
-    several = bool(data.multi_label)
-    classes, smoothing = (spec.batch_size + 1, 0.0) if several else (data.classes, spec.smoothing)
+    of_sets = MULTI_LABEL in data.task_kinds
     return Mixup(
         mixup_alpha=spec.mixup,
         cutmix_alpha=spec.cutmix,
-        label_smoothing=smoothing,
-        num_classes=classes,
+        label_smoothing=0.0 if of_sets else spec.smoothing,
+        num_classes=spec.batch_size + 1 if of_sets else data.classes,
     )
 
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensembler.logits import sigmoid, softmax
 from ensembler.metrics import score
 from ensembler.networks.devices import autocast, autocast_type
 from ensembler.networks.memory import in_parts
+from ensembler.targets.kinds import MULTI_LABEL
 from ensembler.training.fold_data import FoldData
 from ensembler.training.spec import MemberSpec
 
@@ -61,7 +61,7 @@ def validate(
         ):
             of_batch = (
                 _label_set_scores(part, wanted)
-                if t in data.multi_label
+                if data.task_kinds[t] is MULTI_LABEL
                 else _scores(part, wanted[:, 0])
             )
             known[t] += int((wanted[:, 0] >= 0).sum())
@@ -88,9 +88,8 @@ def _judge(metric: str, logits: NDArray[np.float32], data: FoldData) -> float:
         known = wanted[:, 0] >= 0
         if not known.any() or not np.isfinite(part).all():
             continue
-        several = t in data.multi_label
-        probs = sigmoid(part[known]) if several else softmax(part[known])
-        values.append(score(metric, probs, wanted[known] if several else wanted[known, 0]))
+        kind = data.task_kinds[t]
+        values.append(score(metric, kind.probs(part[known]), kind.from_columns(wanted[known])))
     found = [value for value in values if math.isfinite(value)]
     return float(np.mean(found)) if found else float("nan")
 

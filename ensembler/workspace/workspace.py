@@ -31,7 +31,6 @@ from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import MemberJob, member_jobs
 from ensembler.recipe.own_code import code_named_by, introduce_code
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.targets.label_sets import indicators, strata
 
 if TYPE_CHECKING:
     from ensembler.data.contents import Contents
@@ -109,34 +108,32 @@ class Workspace:
         return rows[0], rows[1]
 
     def image_labels(self, target: str, *, trained_on: bool = False) -> NDArray[np.int64]:
-        """The label of every image `[images]`, -1 = unknown (as all test labels are), in the images' order.
+        """The labels of all images, in their order, as `Target.encode` gives them; those of test rows are unknown.
 
-        Of a multi-label target they are 0 or 1 `[images, classes]`. `trained_on` asks for the
-        labels to train on, where the recipe draws them otherwise than those it scores.
+        `trained_on` asks for the labels to train on, where the recipe draws them otherwise than
+        those it scores.
         """
-        column = f"{TRAIN_PREFIX}{target}"
-        table = self.samples.table
-        names = table[column if trained_on and column in table else target]
-        index = {name: i for i, name in enumerate(self.samples.classes[target])}
+        encoding = self.samples.target(target)
         rows, _ = self.image_rows
-        if target in self.samples.set_formats:
-            sets = np.full((len(table), len(self.samples.classes[target])), -1, dtype=np.int64)
-            sets[rows] = indicators(names.to_numpy()[rows], self.samples.classes[target])
-            return sets
-        labels = np.full(len(table), -1, dtype=np.int64)
-        labels[rows] = [index[n] if isinstance(n, str) else -1 for n in names.to_numpy()[rows]]
+        labels = encoding.unknown(len(self.samples.table))
+        labels[rows] = encoding.encode(self._train_cells(target, trained_on=trained_on))
         return labels
 
     def image_strata(self, target: str) -> NDArray[np.int64]:
         """What a sampler balances, by image `[images]`: the label to train on, or the rarest of several at once."""
-        if target not in self.samples.set_formats:
-            return self.image_labels(target, trained_on=True)
+        encoding = self.samples.target(target)
         rows, _ = self.image_rows
         codes = np.full(len(self.samples.table), -1, dtype=np.int64)
-        codes[rows] = pd.factorize(
-            np.array(strata(self.samples.table[target].to_numpy()[rows].tolist(), 1), object)
-        )[0]
+        codes[rows] = encoding.strata_codes(self._train_cells(target, trained_on=True))
         return codes
+
+    def _train_cells(self, target: str, *, trained_on: bool) -> list[object]:
+        """The cells of a target in the run's train rows."""
+        column = f"{TRAIN_PREFIX}{target}"
+        table = self.samples.table
+        cells = table[column if trained_on and column in table else target]
+        rows, _ = self.image_rows
+        return cells.to_numpy()[rows].tolist()
 
     def pixels(self, spec: InputSpec) -> Pixels:
         """All images, prepared for an input: `[images, size, size, channels]`, memory-mapped where they fit."""

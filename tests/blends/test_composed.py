@@ -91,9 +91,7 @@ def test_every_task_has_a_blend_and_the_label_one_of_their_product_and_the_direc
 def test_the_composed_probabilities_are_the_weighed_product_of_the_tasks(store):
     composition = store.composition
     classes = {task: store.classes(task) for task in composition.tasks}
-    labels = {
-        task: store.samples.labels(task, classes[task], "train") for task in composition.tasks
-    }
+    labels = {task: store.labels(task, "train", classes[task]) for task in composition.tasks}
     parts = {task: np.asarray(store.blend(f"soft.{task}").test) for task in composition.tasks}
     expected = composition.compose(parts, classes, composition.co_occurrence(labels, classes))
     np.testing.assert_allclose(store.blend("soft.composed").test, expected, atol=1e-5)
@@ -104,7 +102,7 @@ def test_the_composed_probabilities_are_the_weighed_product_of_the_tasks(store):
 
 def test_the_scores_of_the_composed_blend_are_those_of_its_kept_predictions(store):
     blend = store.blend("soft.composed")
-    labels = store.samples.labels("label", blend.record.classes, "train")
+    labels = store.labels("label", "train", blend.record.classes)
     found = score_all(np.asarray(blend.oof, np.float64), labels)
     assert blend.record.scores["cross_fitted"]["log_loss"] == pytest.approx(
         found["log_loss"], abs=1e-5

@@ -16,7 +16,7 @@ def test_every_member_and_blend_is_compared_with_the_one_named(fake_run):
     found = gains_over(fake_run, first, metrics=("log_loss",))
     assert [name for name, _ in found.rows] == [*others, "blend soft"]
     assert found.n_comparisons == len(others) + 1
-    labels = fake_run.samples.labels("label", fake_run.classes("label"), "train")
+    labels = fake_run.labels("label", "train")
     losses = {
         name: -np.log(
             fake_run.member(name).oof(fake_run.classes("label"))[np.arange(len(labels)), labels]

@@ -63,7 +63,7 @@ def test_without_groups_a_submission_by_group_is_refused(fake_run):
 
 def test_groups_are_scored_as_one_and_never_mixed(fake_run):
     store = RunStore(fake_run.folder)
-    labels = store.samples.labels("label", store.classes("label"), "train")
+    labels = store.labels("label", "train")
     # Two rows of one label make a group; what is left over is a group of its own.
     names = pd.Series(labels).groupby(labels).cumcount() // 2
     train = (store.samples.table["split"] == "train").to_numpy()

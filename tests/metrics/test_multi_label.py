@@ -5,6 +5,7 @@ import sklearn.metrics as reference
 from ensembler.errors import UnknownNameError
 from ensembler.metrics import check_metric, metric_names, score, score_all
 from ensembler.metrics.multi_label import row_losses
+from ensembler.targets.kinds import MULTI_LABEL
 
 
 @pytest.fixture(params=[(200, 4), (60, 12)])
@@ -42,7 +43,9 @@ def test_a_metric_agrees_with_scikit_learn(name, predictions):
 
 def test_all_of_them_are_the_usual_ones(predictions):
     assert (
-        set(score_all(*predictions)) == set(REFERENCES) | {"ece"} == set(metric_names(several=True))
+        set(score_all(*predictions))
+        == set(REFERENCES) | {"ece"}
+        == set(metric_names(of=MULTI_LABEL))
     )
 
 

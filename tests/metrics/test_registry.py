@@ -4,6 +4,7 @@ import sklearn.metrics as reference
 
 from ensembler.errors import UnknownNameError
 from ensembler.metrics import check_metric, is_better, metric_names, score, score_all
+from ensembler.targets.kinds import SINGLE_LABEL
 
 
 @pytest.fixture(params=[(300, 2), (500, 5), (40, 10)])
@@ -100,5 +101,5 @@ def test_labels_of_a_small_type_give_the_same_score(kind):
     rng = np.random.default_rng(0)
     probs, y = rng.dirichlet(np.ones(30), 500), rng.integers(0, 30, 500)
     small = y.tolist() if kind is list else y.astype(kind)
-    for name in metric_names(several=False):
+    for name in metric_names(of=SINGLE_LABEL):
         assert score(name, probs, small) == score(name, probs, y)

@@ -110,7 +110,7 @@ def test_labels_may_be_indices_and_labelled_test_rows_are_the_holdout(files):
     bring(files, npy(files), classes=CLASSES, test_labels=files / "tl.csv")
     store = RunStore(files / "artifacts" / "run")
     assert store.samples.train["label"].tolist()[:3] == list(CLASSES)
-    assert store.samples.labels("label", CLASSES, "test").tolist() == [0, 1, 2, 0, 1]
+    assert store.labels("label", "test", CLASSES).tolist() == [0, 1, 2, 0, 1]
 
 
 def test_groups_that_lie_in_several_folds_are_refused_before_anything_is_written(files):

@@ -3,6 +3,7 @@ import pytest
 
 from ensembler.errors import MissingFileError, StoreError
 from ensembler.predictions.samples import read_samples_csv
+from ensembler.targets.target import Target
 
 GOOD = """\
 id,split,source,fold,label,group
@@ -32,10 +33,10 @@ def test_ids_and_labels_are_text_even_when_they_look_like_numbers_or_missing_val
 
 def test_labels_become_indices_and_unknown_ones_minus_one(write):
     samples = read_samples_csv(write(GOOD))
-    assert samples.labels("label", ("NA", "a"), "train").tolist() == [1, 0]
-    assert samples.labels("label", ("NA", "a"), "test").tolist() == [-1, 1]
+    assert samples.labels(Target("label", ("NA", "a")), "train").tolist() == [1, 0]
+    assert samples.labels(Target("label", ("NA", "a")), "test").tolist() == [-1, 1]
     with pytest.raises(StoreError, match="label 'NA' of target 'label' is not a class"):
-        samples.labels("label", ("a", "b"), "train")
+        samples.labels(Target("label", ("a", "b")), "train")
 
 
 def test_held_out_rows_are_submitted_only_without_a_test_part(write):

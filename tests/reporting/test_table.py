@@ -9,6 +9,7 @@ from ensembler.metrics import score
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.table import submission_table
 from ensembler.targets.label_sets import SetFormat
+from ensembler.targets.target import Target
 
 IDS = ["a", "b", "c"]
 CLASSES = ("cat", "dog")
@@ -19,7 +20,7 @@ def table(tmp_path=None, template=None, **options):
     if template is not None:
         (tmp_path / "sample.csv").write_text(template)
         options["template"] = str(tmp_path / "sample.csv")
-    return submission_table(IDS, PROBS, CLASSES, SubmissionSpec(**options))
+    return submission_table(IDS, PROBS, Target("label", CLASSES), SubmissionSpec(**options))
 
 
 def test_labels_are_the_classes_names():
@@ -37,7 +38,9 @@ def test_probs_have_a_column_for_each_class():
 def test_no_submitted_probability_is_zero_and_its_log_loss_is_the_one_reported():
     probs = np.array([[1, 0, 0], [0.25, 0.75, 0], [3e-9, 1e-12, 1], [0.2, 0.3, 0.5]])
     y = np.array([1, 1, 0, 2])
-    made = submission_table(list("abcd"), probs, ("x", "y", "z"), SubmissionSpec(format="probs"))
+    made = submission_table(
+        list("abcd"), probs, Target("label", ("x", "y", "z")), SubmissionSpec(format="probs")
+    )
     submitted = made[["x", "y", "z"]].to_numpy()
     assert submitted.min() >= 1e-7
     assert np.allclose(submitted.sum(axis=1), 1, atol=1e-12)
@@ -50,7 +53,9 @@ def test_no_submitted_probability_is_zero_and_its_log_loss_is_the_one_reported()
 def test_no_submitted_label_is_certain():
     probs = np.array([[1.0, 0.0], [0.2, 0.9]])
     form = SetFormat(separator=" ")
-    made = submission_table(["a", "b"], probs, ("x", "y"), SubmissionSpec(format="probs"), form)
+    made = submission_table(
+        ["a", "b"], probs, Target("tags", ("x", "y"), form), SubmissionSpec(format="probs")
+    )
     assert made["x"].tolist() == pytest.approx([1 - 1e-7, 0.2], abs=1e-7)
     assert 0 < made["y"][0] < made["x"][0] < 1
 
@@ -88,4 +93,4 @@ def test_a_template_that_does_not_fit_says_what_differs(tmp_path, template, opti
 def test_a_template_that_is_not_there_is_named(tmp_path):
     spec = SubmissionSpec(template=str(tmp_path / "no.csv"))
     with pytest.raises(RequestError, match="does not exist"):
-        submission_table(IDS, PROBS, CLASSES, spec)
+        submission_table(IDS, PROBS, Target("label", CLASSES), spec)

@@ -11,6 +11,7 @@ from ensembler.data.pixels import FilePixels, prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.errors import OutOfMemoryError, RequestError, TrainingError
 from ensembler.progress import Progress, RecordedProgress
+from ensembler.targets.kinds import MULTI_LABEL
 from ensembler.training.batches import BatchSource
 from ensembler.training.fold import EpochRecord, train_fold
 from ensembler.training.fold_data import FoldData
@@ -259,7 +260,7 @@ def tagged(data):
     pixels = np.random.default_rng(0).integers(0, 100, (40, 12, 12, 3), dtype=np.uint8)
     pixels[..., 0] += (100 * targets[:, :1, None]).astype(np.uint8)
     pixels[..., 2] += (100 * targets[:, 1:, None]).astype(np.uint8)
-    return dataclasses.replace(data, pixels=pixels, targets=targets, multi_label=frozenset({0}))
+    return dataclasses.replace(data, pixels=pixels, targets=targets, kinds=(MULTI_LABEL,))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Always compared with float32 before it is trusted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ from ensembler.errors import RequestError
 from ensembler.inference.engines.eager import plain, plain_tf32
 from ensembler.inference.engines.registry import DEFAULT, ENGINES, NEEDS, is_installed
 from ensembler.inference.predictor import BATCH, Predictor, as_images, in_batches
-from ensembler.logits import sigmoid, softmax
 from ensembler.networks.devices import pick_device, predicting_precisions
 from ensembler.networks.memory import is_out_of_memory
 from ensembler.progress import QUIET, Progress
+from ensembler.targets.kinds import SINGLE_LABEL, TargetKind
 
 CHECKED = 32  # images on which an engine is compared with float32
 # the largest difference of a probability: bfloat16 keeps 8 bits, and most networks stay below 0.005
@@ -40,13 +40,13 @@ def ready(
     device: str,
     name: str,
     progress: Progress = QUIET,
-    multi_label: bool = False,
+    kinds: Collection[TargetKind] = (SINGLE_LABEL,),
 ) -> Predictor:
     """The network that `load` gives, computed by an engine, when that agrees with float32 on `pixels`.
 
-    Otherwise by float32 eager, and why is noted on `progress`. It agrees when a probability is off by at
-    most TOLERANCE for nine images of ten and by at most STRAY for any; with `multi_label` that of
-    each label by itself too.
+    Otherwise by float32 eager, and why is noted on `progress`. It agrees when a probability is off
+    by at most TOLERANCE for nine images of ten and by at most STRAY for any: that of a softmax over
+    all logits, and that of each of the `kinds` of its targets.
     """
     sample = as_images(pixels, device)
     reference = plain(load(), device)(sample)
@@ -54,7 +54,7 @@ def ready(
     for precision in predicting_precisions(amp, pick_device(device)):
         try:
             predictor = ENGINES.load(_named(engine))(load(), sample, precision, device)
-            gaps = _gaps(predictor(sample), reference, multi_label=multi_label)
+            gaps = _gaps(predictor(sample), reference, kinds)
         except RequestError:
             raise
         except Exception as error:
@@ -70,11 +70,7 @@ def ready(
             break
     progress.note(f"{name}: engine {_named(engine)} {why}")
     quick = plain_tf32(load(), device)
-    return (
-        quick
-        if agree(_gaps(quick(sample), reference, multi_label=multi_label))
-        else plain(load(), device)
-    )
+    return quick if agree(_gaps(quick(sample), reference, kinds)) else plain(load(), device)
 
 
 def agree(gaps: NDArray[np.float64]) -> bool:
@@ -96,7 +92,7 @@ def _named(engine: str) -> str:
 
 
 def _gaps(
-    logits: NDArray[np.float32], reference: NDArray[np.float32], *, multi_label: bool
+    logits: NDArray[np.float32], reference: NDArray[np.float32], kinds: Collection[TargetKind]
 ) -> NDArray[np.float64]:
     """The largest difference of a probability for each image.
 
@@ -106,12 +102,11 @@ def _gaps(
     known = np.isfinite(reference).all(axis=1)
     if not known.any():
         return np.zeros(1)
-    activations = (softmax, sigmoid) if multi_label else (softmax,)
+    gaps = np.zeros(int(known.sum()))
     with np.errstate(invalid="ignore"):
-        gaps = np.max(
-            [np.abs(a(logits[known]) - a(reference[known])).max(axis=1) for a in activations],
-            axis=0,
-        )
+        for kind in {SINGLE_LABEL, *kinds}:
+            apart = np.abs(kind.probs(logits[known]) - kind.probs(reference[known]))
+            gaps = np.maximum(gaps, apart.max(axis=1))
     return np.where(np.isfinite(logits[known]).all(axis=1), gaps, np.inf)
 
 
