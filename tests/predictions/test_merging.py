@@ -9,7 +9,7 @@ from ensembler.predictions.merging import check_merge, check_reduce, merge_group
 from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
 
 KINDS = [SINGLE_LABEL, MULTI_LABEL]
-LOGITS = np.random.default_rng(0).normal(0, 3, (3, 40, 4)).astype(np.float16)
+LOGITS = np.random.default_rng(0).normal(0, 3, (3, 40, 4)).astype(np.float32)
 
 
 def plain(how, logits, multi):
@@ -28,7 +28,7 @@ def plain(how, logits, multi):
 def test_views_are_merged_as_documented(kind, how):
     merged = merge_views(LOGITS, how, of=kind)
     assert merged.dtype == np.float32
-    assert np.allclose(merged, plain(how, LOGITS, kind is MULTI_LABEL), atol=1e-7)
+    assert np.allclose(merged, plain(how, LOGITS, kind is MULTI_LABEL), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
