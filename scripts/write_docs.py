@@ -235,7 +235,8 @@ def commands_page() -> str:
         hints = inspect.get_annotations(command.callback, eval_str=True)
         for name in inspect.signature(command.callback).parameters:
             information = get_args(hints[name])[-1]
-            lines.append(f"| `{shown_option(information, name)}` | {information.help} |")
+            text = information.help.replace("[", "\\[")  # or it is read as a link
+            lines.append(f"| `{shown_option(information, name)}` | {text} |")
     return "\n".join(lines) + "\n"
 
 

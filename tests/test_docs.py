@@ -56,6 +56,7 @@ def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_readme_runs_as_printed_on_fewer_images(ens_here, tmp_path, capsys):
     recipe = example("README.md", "yaml")
     assert "epochs: 8" in recipe
@@ -85,6 +86,26 @@ def test_what_is_drawn_and_what_the_readme_claims_stands_in_the_docs():
     results = (ROOT / "README.md").read_text().partition("## Results")[2].partition("\n## ")[0]
     for number in re.findall(r"\b0\.\d{3,4}\b", drawn + results):
         assert re.search(rf"\b{re.escape(number)}", pages), number
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "create_blend" in (tmp_path / "site" / "api.html").read_text()
+
+
+def test_every_page_is_in_the_site():
+    named = (ROOT / "mkdocs.yml").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f": {page.name}\n" in named, page.name
 
 
 def links(text: str) -> set[str]:

@@ -1,0 +1,168 @@
+"""What docs/json.md promises of every command's JSON is what the commands print."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensembler.cli.app import app
+
+PAGE = (Path(__file__).parents[1] / "docs" / "json.md").read_text()
+TYPES = {
+    "text": str,
+    "number": (int, float, type(None)),  # null where it is not finite
+    "whole number": int,
+    "true or false": bool,
+    "text or null": (str, type(None)),
+}
+RECIPE = """
+name: tiny
+data: {source: shapes/train.csv, targets: label, test: shapes/test.csv}
+folds: {count: 2, holdout: 0.1}
+input: {size: 16}
+augment: none
+views: [identity]
+defaults: {epochs: 1, batch_size: 16, amp: off}
+members:
+  cnn: {backbone: "tinynets:tiny"}
+  broken: {backbone: "tinynets:tiny", lr: 1.0e+30}
+  bag: {backbone: "tinynets:tiny", method: voting, estimators: 2}
+submission: {columns: [id, label]}
+"""
+
+
+def promised():
+    """The blocks of the page by command, in their order."""
+    found = {}
+    for section in re.split(r"\n## ", PAGE)[1:]:
+        title, _, rest = section.partition("\n")
+        blocks = re.findall(r"```json\n(.*?)```", rest, re.DOTALL)
+        found[title] = [json.loads(block) for block in blocks]
+    return found
+
+
+def differences(promise, value, where="$", *, whole=False):
+    """Where an answer is not what the page says; with `whole`, also what it leaves out."""
+    if isinstance(promise, str):
+        return [] if isinstance(value, TYPES[promise]) else [f"{where} is {value!r}: {promise}"]
+    if isinstance(promise, list):
+        if not isinstance(value, list):
+            return [f"{where} is no list"]
+        places = enumerate(value)
+        return [d for i, item in places for d in differences(promise[0], item, f"{where}[{i}]")]
+    if not isinstance(value, dict):
+        return [f"{where} is no object"]
+    if promise and all(key.startswith("<") for key in promise):
+        (each,) = promise.values()
+        return [d for key, item in value.items() for d in differences(each, item, f"{where}.{key}")]
+    return differences_of_objects(promise, value, where, whole=whole)
+
+
+def differences_of_objects(promise, value, where, *, whole):
+    found = []
+    names = {key.removesuffix("?"): key for key in promise if key != "..."}
+    for name, key in names.items():
+        if key.endswith("?") and value.get(name) is None:
+            continue
+        if name not in value:
+            found.append(f"{where}.{name} is missing")
+            continue
+        found += differences(promise[key], value[name], f"{where}.{name}")
+    if whole and "..." not in promise:
+        found += [f"{where}.{name} is not on the page" for name in value if name not in names]
+    return found
+
+
+@pytest.fixture(scope="module")
+def answers(workshop):
+    """The answer of every command, by its title on the page."""
+    from ensembler.demo.shapes import write_shapes
+    from ensembler.predictions.testing import write_fake_run
+
+    write_shapes(workshop / "shapes", n=60, seed=1)
+    (workshop / "recipe.yaml").write_text(RECIPE)
+    write_fake_run(workshop / "artifacts" / "fake", n_train=90)
+    rows = [f"r{i},{'ab'[i % 2]},{i % 3}" for i in range(30)]
+    (workshop / "labels.csv").write_text("\n".join(["id,label,fold", *rows]))
+    (workshop / "test.csv").write_text("id\nt0\nt1\n")
+    np.save(workshop / "oof.npy", np.full((30, 2), 0.5))
+    np.save(workshop / "new.npy", np.full((2, 2), 0.5))
+    with pytest.MonkeyPatch.context() as patch:
+        yield {
+            title: [answer(patch, line, expect) for line, expect in lines]
+            for title, lines in COMMANDS.items()
+        }
+
+
+COMMANDS = {
+    "An error": [("ls nosuch", 2)],
+    "ens init": [("init shapes --out mine.yaml", 0)],
+    "ens audit": [("audit recipe.yaml", 0)],
+    "ens kfold": [("kfold recipe.yaml", 1)],
+    "ens bag": [("bag recipe.yaml", 0)],
+    "ens run": [("run recipe.yaml", 1)],
+    "ens tta-predict": [
+        ("tta-predict tiny --views identity,hflip", 0),
+        ("tta-predict tiny --data shapes/images --out new.csv", 0),
+    ],
+    "ens ablate": [("ablate recipe.yaml --member cnn --axis lr=1e-3,1e-2", 0)],
+    "ens blend": [("blend fake", 0), ("blend fake --method hard", 0)],
+    "ens evaluate": [("evaluate fake --over a", 0), ("evaluate fake", 0)],
+    "ens diversity": [("diversity fake", 0)],
+    "ens ls": [("ls fake", 0), ("ls tiny", 0)],
+    "ens submit": [("submit fake --blend auto", 0)],
+    "ens import": [
+        (
+            "import mine --labels labels.csv --member x=oof.npy,new.npy --test-ids test.csv"
+            " --by-position",
+            0,
+        )
+    ],
+    "ens export": [("export fake --member a --format csv --out out", 0)],
+    "ens doctor": [("doctor", 0)],
+    "ens schema": [("schema", 0)],
+    "ens demo-data": [("demo-data shapes drawn --n 10", 0)],
+}
+
+
+def answer(patch, line, expect):
+    """The one JSON object that a command prints, run in this process."""
+    import contextlib
+    import io
+    import signal
+
+    from ensembler.cli.app import main
+
+    patch.setattr(sys, "argv", ["ens", *line.split(), "--json"])
+    out, handler = io.StringIO(), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as left, contextlib.redirect_stdout(out):
+        main()
+    signal.signal(signal.SIGTERM, handler)
+    assert left.value.code == expect, f"{line}: {out.getvalue()}"
+    return json.loads(out.getvalue())
+
+
+def test_every_command_is_on_the_page():
+    commands = {f"ens {command.name}" for command in app.registered_commands}
+    assert set(promised()) == {"An error", *commands} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("title", COMMANDS)
+def test_the_page_says_what_a_command_prints(answers, title):
+    blocks = promised()[title]
+    for block in blocks:
+        found = [differences(block, printed, whole=True) for printed in answers[title]]
+        assert min(found, key=len) == [], title
+    if len(blocks) == 1:
+        for printed in answers[title]:
+            assert differences(blocks[0], printed, whole=True) == []
+
+
+def test_what_the_page_does_not_say_is_found():
+    promise = {"a": "whole number", "b?": "text", "c": [{"d": "number"}]}
+    assert differences(promise, {"a": 1, "c": [{"d": None}]}, whole=True) == []
+    wrong = {"a": "x", "b": 1, "c": [{}], "e": 0}
+    assert len(differences(promise, wrong, whole=True)) == 4
