@@ -22,6 +22,7 @@ from ensembler.data.spec import ComposeSpec, DataSpec, FoldSpec, InputSpec, Targ
 from ensembler.inference.spec import CustomView, InferenceSpec
 from ensembler.inference.views import GROUPS, view_names
 from ensembler.metrics import metric_names
+from ensembler.metrics.registry import METRICS
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
@@ -94,7 +95,7 @@ def recipe_page() -> str:
         "`defaults:` holds member options that all members share, and `--set a.b=c` overrides any "
         "value for once.",
         "",
-        "**A recipe is code.** `module:name` (a backbone, a prepare step, the estimator of a "
+        "**A recipe is code.** `module:name` (a backbone, a prepare step, a metric, the estimator of a "
         "blend) imports that module and",
         "calls what it names: read a recipe that you were given, and the `recipe.yaml` of a run "
         "that you were given, as you",
@@ -150,11 +151,27 @@ def recipe_page() -> str:
     lines.append(
         f"- **Blend methods**: `auto`, {', '.join(f'`{n}`' for n in BLEND_METHODS.names)}."
     )
-    lines.append(
-        f"- **Metrics**: {', '.join(f'`{n}`' for n in metric_names())}; `top_<k>_accuracy` for any "
-        "k."
-    )
+    lines += metrics_table()
     return "\n".join(lines) + "\n"
+
+
+def metrics_table() -> list[str]:
+    """Which metrics there are, for which targets, and what they look at."""
+    lines = [
+        "- **Metrics**: those below, `top_<k>_accuracy` for any k, and `module:function` of your "
+        "own",
+        "  ([how](extending.md#a-metric)).",
+        "",
+        "  | metric | one label | multi-label | better | looks at |",
+        "  | --- | --- | --- | --- | --- |",
+    ]
+    for name in metric_names():
+        kinds = [kind for kind, metrics in METRICS.items() if name in metrics]
+        metric = METRICS[kinds[0]][name]
+        fits = ["yes" if kind in kinds else "" for kind in METRICS]
+        better = "larger" if metric.greater_is_better else "smaller"
+        lines.append(f"  | `{name}` | {' | '.join(fits)} | {better} | {metric.looks_at} |")
+    return [*lines, ""]
 
 
 def presets_table() -> list[str]:

@@ -4,10 +4,13 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from ensembler.metrics import is_better, row_losses, score
 
 ROOT = Path(__file__).parents[1]
 TEXT = "\n".join(p.read_text() for p in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
@@ -113,6 +116,26 @@ def links(text: str) -> set[str]:
     written = re.findall(r"\]\(([^)#:]+)\)", text)
     shown = re.findall(r"(?:src|srcset)=\"([^\"#:]+)\"", text)
     return {*written, *shown}
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """The file that docs/extending.md writes, as a module of its name."""
+    folder = tmp_path_factory.mktemp("mine")
+    page = (ROOT / "docs" / "extending.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (folder / "mine.py").write_text("\n\n".join(blocks))
+    sys.path.append(str(folder))
+    yield import_module("mine")
+    sys.path.remove(str(folder))
+    del sys.modules["mine"]
+
+
+def test_the_metric_of_the_docs_is_one(mine):
+    probs, y = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]]), np.array([0, 0, 1])
+    assert score("mine:cost", probs, y) == pytest.approx((5 + 1) / 3)
+    assert score("mine:COST", probs, y) == pytest.approx(row_losses("mine:COST", probs, y).mean())
+    assert not is_better("mine:cost", 2.0, 1.0)
 
 
 def test_links_between_pages_lead_somewhere():

@@ -7,20 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-DECISION_METRICS = (
-    "f1_macro",
-    "balanced_accuracy",
-    "accuracy",
-    "quadratic_kappa",
-    "unweighted_kappa",
-)
-LABEL_SET_DECISIONS = (
-    "f1_macro",
-    "f1_micro",
-    "f1_samples",
-    "accuracy",
-    "hamming_loss",
-)  # of several labels at once
+from ensembler.metrics.registry import decision_metrics, may_move_decisions
+from ensembler.metrics.renamed import refuse_renamed
+from ensembler.own_code import is_own, own_values
+from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
 
 
 class BlendSpec(BaseModel):
@@ -84,15 +74,20 @@ class BlendSpec(BaseModel):
             raise ValueError(
                 f"weights {self.weights} should be finite, not negative and not all zero"
             )
-        decisions = tuple(dict.fromkeys((*DECISION_METRICS, *LABEL_SET_DECISIONS)))
-        if self.calibrate == "biases" and self.metric not in decisions:
-            raise ValueError(
-                "calibrate: biases needs a metric of decisions; metric should be one of "
-                f"{', '.join(decisions)}"
-            )
+        if self.calibrate == "biases":
+            _check_looks_at_decisions(self.metric)
         if self.members is not None and len(set(self.members)) != len(self.members):
             raise ValueError(f"members {list(self.members)} name one twice")
         return self
+
+    @property
+    def code(self) -> dict[str, str]:
+        """Every `module:name` of the user's own that the blend names, with what it is used for."""
+        named = dict.fromkeys(own_values(self.options), "estimator")
+        for name in (self.options.get("metric"), self.metric):
+            if is_own(name):
+                named[str(name)] = "metric"
+        return named
 
     @model_validator(mode="before")
     @classmethod
@@ -104,3 +99,16 @@ class BlendSpec(BaseModel):
         ):
             return {**content, "method": "weights"}
         return content
+
+
+def _check_looks_at_decisions(metric: str) -> None:
+    """Raise ValueError for a metric that biases or thresholds change nothing of."""
+    refuse_renamed(metric)
+    if is_own(metric):
+        return  # what it looks at is known when it is loaded
+    decisions = [*decision_metrics(SINGLE_LABEL), *decision_metrics(MULTI_LABEL)]
+    if not may_move_decisions(metric):
+        raise ValueError(
+            "calibrate: biases needs a metric of decisions; metric should be one of "
+            f"{', '.join(dict.fromkeys(decisions))}"
+        )

@@ -15,7 +15,6 @@ from ensembler.blends.composed import COMPOSED
 from ensembler.blends.pool import BLEND_PREFIX, read_pool
 from ensembler.errors import RequestError, StoreError
 from ensembler.metrics.renamed import with_names_of_today
-from ensembler.own_code import own_values
 from ensembler.predictions.blends import BlendRecord
 from ensembler.predictions.composed import compose_probs
 from ensembler.predictions.store import RunStore
@@ -80,12 +79,12 @@ def apply_blend(
             store, {task: apply_blend(store, inner, test, code) for task, inner in tasks.items()}
         )
     spec = _recorded_spec(record)
-    strange = [place for place in own_values(spec.options) if place not in code]
+    strange = [place for place in spec.code if place not in code]
     if strange:
         raise RequestError(
             f"blend {name!r} was fitted with code, {strange[0]!r}, that the recipe of run "
             f"{store.name!r} does not "
-            "name, and what a record names is not run; name it in the recipe (blend.options), or "
+            "name, and what a record names is not run; name it in the recipe (under blend), or "
             "submit another blend"
         )
     found = read_pool(

@@ -16,6 +16,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.blends.pool import BLEND_PREFIX, read_pool
 from ensembler.errors import MissingFileError, RequestError, UnknownNameError
 from ensembler.files import fingerprint
+from ensembler.own_code import digest_of
 from ensembler.predictions.blends import BlendRecord, write_blend
 from ensembler.predictions.explanation import BlendWarning, GainRecord
 from ensembler.predictions.publish import clean_up
@@ -180,10 +181,15 @@ def blend_fingerprint(
     store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None
 ) -> str:
     """A digest of everything a blend is made from: its options and its members' predictions."""
-    predictions = _predictions(store, members)
-    return fingerprint(
-        {"spec": spec.model_dump(mode="json"), "members": predictions, "views": list(views or [])}
-    )
+    made_from: dict[str, Any] = {
+        "spec": spec.model_dump(mode="json"),
+        "members": _predictions(store, members),
+        "views": list(views or []),
+    }
+    code = {place: digest_of(place) for place in spec.code}
+    if code:
+        made_from["contents"] = code
+    return fingerprint(made_from)
 
 
 def members_changed_since(store: RunStore, name: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +13,6 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.blends.pool import BLEND_PREFIX
 from ensembler.errors import RequestError, UnknownNameError, nearest
 from ensembler.metrics.renamed import with_names_of_today
-from ensembler.own_code import is_own
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.document import parse_value
 
@@ -81,20 +80,26 @@ def blend_spec(
         spec = BlendSpec.model_validate(content)
     except ValidationError as error:
         raise RequestError(_explain(error)) from error
-    _check_code(store, spec, typed)
+    _check_code(store, spec, [metric, *typed.values()])
     return spec
 
 
-def _check_code(store: RunStore, spec: BlendSpec, typed: Mapping[str, Any]) -> None:
+def _check_code(store: RunStore, spec: BlendSpec, typed: Collection[object]) -> None:
     """Raise RequestError for code that only the records of a run name: they may have come from somebody else."""
-    for key, value in spec.options.items():
-        if is_own(value) and key not in typed:
-            raise RequestError(
-                f"{store.recipe_lock_path} names code to blend with, {value!r}, and what a record "
-                "names is not run; if "
-                f"it is yours, name it: --method {spec.method} --option {key}={value}, or `ens run "
-                "RECIPE`"
-            )
+    recorded = [place for place in spec.code if place not in typed]
+    if not recorded:
+        return
+    place, kind = recorded[0], spec.code[recorded[0]]
+    how = f"--metric {place}" if kind == "metric" else _how_to_name(spec, place)
+    raise RequestError(
+        f"{store.recipe_lock_path} names code to blend with, {place!r}, and what a record names is "
+        f"not run; if it is yours, name it: {how}, or `ens run RECIPE`"
+    )
+
+
+def _how_to_name(spec: BlendSpec, place: str) -> str:
+    key = next(key for key, value in spec.options.items() if value == place)
+    return f"--method {spec.method} --option {key}={place}"
 
 
 def _option(text: str) -> tuple[str, Any]:

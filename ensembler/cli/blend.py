@@ -125,7 +125,6 @@ def command(
     from ensembler.blends.composed import blend_label
     from ensembler.blends.request import blend_spec, parse_costs, seconds
     from ensembler.blends.submit import submission_spec, submit_blend
-    from ensembler.own_code import own_values
     from ensembler.predictions.store import RunStore
 
     store = RunStore.open(run, artifacts)
@@ -145,10 +144,10 @@ def command(
         options=options or (),
     )
     with stoppable(f"`ens blend {run}`"), show_progress(quiet=quiet or json) as progress:
-        if code := own_values(spec.options):
+        if spec.code:
             from ensembler.recipe.own_code import introduce_code
 
-            introduce_code(dict.fromkeys(code, "estimator"), progress, [Path.cwd()])
+            introduce_code(spec.code, progress, [Path.cwd()])
         blend = blend_label if target is None else partial(blend_run, target=target)
         outcome = blend(
             store,

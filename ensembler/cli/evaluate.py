@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ensembler.cli.options import Artifacts, Debug, Json, Members, Quiet, RunArgument, names
+from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import number, print_json, print_table
 from ensembler.errors import RequestError
 
@@ -56,16 +57,22 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Show members and blends side by side, out of fold and on held-out rows."""
+    from pathlib import Path
+
     from ensembler.blending.judging.remarks import ordered_classes
     from ensembler.evaluation.evaluate import check_per, evaluate
-    from ensembler.metrics import check_metric
+    from ensembler.metrics import check_metric_name
     from ensembler.predictions.merging import check_merge, check_reduce
     from ensembler.predictions.store import RunStore
+    from ensembler.recipe.own_code import introduce_code, own_metrics
 
     shown = names(metrics) or SHOWN
     for name in shown:
-        check_metric(name)
+        check_metric_name(name)
     store = RunStore.open(run, artifacts)
+    if code := own_metrics(shown):
+        with show_progress(quiet=quiet or json) as progress:
+            introduce_code(code, progress, [Path.cwd()])
     result = evaluate(
         store,
         members=names(members),

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import MissingFileError, RequestError, UnknownNameError
-from ensembler.metrics import check_metric, metric_names, score, score_all
+from ensembler.metrics import check_metric, metric_names, score_all
+from ensembler.metrics.registry import reported_score
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member
 from ensembler.predictions.merging import Merge, Reduce, merge_groups
@@ -232,10 +233,9 @@ def _scores(
     found = score_all(probs, labels)
     fitting = set(metric_names(of=kind_of(labels)))
     for name in rule.metrics:
+        # One that fits other targets of the run alone is not shown here.
         if name not in found and (name in fitting or name not in metric_names()):
-            found[name] = score(
-                name, probs, labels
-            )  # one that fits other targets of the run alone is not shown here
+            found[name] = reported_score(name, probs, labels)
     return len(labels), found
 
 

@@ -21,7 +21,8 @@ from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.executor import Failure
 from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.schedule import Schedule
-from ensembler.metrics import check_metric, metric_names, score
+from ensembler.metrics import check_metric
+from ensembler.metrics.registry import fits, reported_score
 from ensembler.pipeline.check import check_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
@@ -153,11 +154,11 @@ def ablate_recipe(
     not trained again.
     """
     base = _base_of(recipe, member)
-    shown = _metrics_of(recipe, base, metrics)
     varied, options = _varied(
         recipe, base, axes, folds=folds, epochs=epochs, seeds=seeds, name=name
     )
-    introduce_code_of(varied, progress)
+    introduce_code_of(varied, progress, metrics)
+    shown = _metrics_of(recipe, base, metrics)
     check_recipe(varied)
     workspace = open_workspace(varied, artifacts, progress, check=check_nobody_trains_otherwise)
     jobs = {variant: _members_of(workspace.jobs, variant, seeds) for variant in options}
@@ -192,9 +193,8 @@ def _metrics_of(recipe: Recipe, base: str, metrics: Sequence[str] | None) -> tup
     kind = data.kind(target)
     for metric in metrics or ():
         check_metric(metric, of=kind)
-    fitting = metric_names(of=kind)
     usual = (*METRICS, recipe.spec.blend.metric)
-    return tuple(metrics or dict.fromkeys(metric for metric in usual if metric in fitting))
+    return tuple(metrics or dict.fromkeys(m for m in usual if fits(m, of=kind)))
 
 
 def _base_of(recipe: Recipe, member: str | None) -> str:
@@ -391,4 +391,4 @@ def _compare(
 
 
 def _mean_score(metric: str, stack: NDArray[np.floating], y: NDArray[np.int64]) -> float:
-    return float(np.mean([score(metric, probs, y) for probs in stack]))
+    return float(np.mean([reported_score(metric, probs, y) for probs in stack]))

@@ -18,6 +18,7 @@ from ensembler.errors import RequestError, StoreError, UnknownNameError
 from ensembler.files import fingerprint, sha256_by_stat
 from ensembler.metrics import score
 from ensembler.networks.sources import FOLDER, contents_of_backbone, source_of_backbone
+from ensembler.own_code import digest_of
 from ensembler.predictions.finished_folds import (
     FinishedFold,
     fold_path,
@@ -134,7 +135,8 @@ class MemberPlan:
 
         base = self.job.base
         backbone = contents_of_backbone(base.backbone, weights=base.pretrained)
-        return {**contents_of_steps(self.input.prepare), **backbone}
+        training = {place: digest for place in base.code if (digest := digest_of(place))}
+        return {**contents_of_steps(self.input.prepare), **backbone, **training}
 
     @property
     def _member_options(self) -> dict[str, Any]:

@@ -1,34 +1,35 @@
-"""Whether predictions made with confidence p are right in a share p of cases."""
+"""Whether predictions made with confidence p are right in a share p of cases.
+
+A sample's confidence is its largest probability. Bins are equal parts of [0, 1].
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.metrics.metric import Labels, Probs
+
 BINS = 15
 
 
-def expected_calibration_error(
-    probs: NDArray[np.floating], y: NDArray[np.integer], bins: int = BINS
-) -> float:
-    """Mean |accuracy - confidence| over `bins` equal bins of confidence, weighted by size (Guo et al., 2017)."""
-    confidence = probs.max(axis=1).astype(np.float64)
-    right = probs.argmax(axis=1) == y
-    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(bin_of, weights=right - confidence, minlength=bins)
+def expected_calibration_error(probs: Probs, y: Labels, bins: int = BINS) -> float:
+    """Mean |accuracy - confidence| over bins of confidence, weighted by size (Guo et al., 2017).
+
+    Of probabilities `[samples, classes]` and class indices `[samples]`.
+    """
+    confidence, is_right, bin_of = _binned(probs, y, bins)
+    gap = np.bincount(bin_of, weights=is_right - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(y))
 
 
-def reliability(
-    probs: NDArray[np.floating], y: NDArray[np.integer], bins: int = 10
-) -> list[dict[str, float]]:
+def reliability(probs: Probs, y: Labels, bins: int = 10) -> list[dict[str, float]]:
     """How often predictions of each confidence are right.
 
-    A row for each bin of confidence that is not empty.
+    A row for each bin of confidence that is not empty, with its ends, its number of samples, and
+    their mean confidence and accuracy.
     """
-    confidence = probs.max(axis=1).astype(np.float64)
-    right = probs.argmax(axis=1) == y
-    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    confidence, is_right, bin_of = _binned(probs, y, bins)
     rows = []
     for b in np.unique(bin_of):
         inside = bin_of == b
@@ -38,7 +39,17 @@ def reliability(
                 "high": (b + 1) / bins,
                 "n": int(inside.sum()),
                 "confidence": float(confidence[inside].mean()),
-                "accuracy": float(right[inside].mean()),
+                "accuracy": float(is_right[inside].mean()),
             }
         )
     return rows
+
+
+def _binned(
+    probs: Probs, y: Labels, bins: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Each sample's confidence, whether it is right, and its bin `[samples]`."""
+    confidence = probs.max(axis=1).astype(np.float64)
+    is_right = probs.argmax(axis=1) == y
+    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    return confidence, is_right, bin_of

@@ -1,62 +1,56 @@
-"""Scores that look only at the most probable class."""
+"""Scores of one label a sample that look only at the most probable class.
+
+All take probabilities `[samples, classes]` and class indices `[samples]`. What is a function of the
+confusion matrix is written in `metrics/confusion.py` and computed from there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from numpy.typing import NDArray
+
+from ensembler.metrics import confusion
+from ensembler.metrics.metric import Confusions, Labels, Losses, Probs, Values
 
 
-def confusion_matrix(probs: NDArray[np.floating], y: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Counts `[true class, predicted class]`; ties go to the first class."""
-    n_classes = probs.shape[1]
-    cells = np.bincount(
-        y.astype(np.int64) * n_classes + probs.argmax(axis=1), minlength=n_classes * n_classes
-    )
-    return cells.reshape(n_classes, n_classes)
-
-
-def accuracy(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
-    """Share of samples whose most probable class is the true one."""
+def accuracy(probs: Probs, y: Labels) -> float:
+    """Share of samples whose most probable class is the true one; ties go to the first class."""
     return float((probs.argmax(axis=1) == y).mean())
 
 
-def balanced_accuracy(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
+def errors(probs: Probs, y: Labels) -> Losses:
+    """1 for each sample whose most probable class is not the true one, else 0 `[samples]`."""
+    return (probs.argmax(axis=1) != y).astype(np.float64)
+
+
+def balanced_accuracy(probs: Probs, y: Labels) -> float:
     """Mean recall over the classes that occur in `y`."""
-    confusion = confusion_matrix(probs, y)
-    present = confusion.sum(axis=1) > 0
-    return float((np.diag(confusion)[present] / confusion.sum(axis=1)[present]).mean())
+    return _of_one(confusion.balanced_accuracy, probs, y)
 
 
-def f1_macro(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
+def f1_macro(probs: Probs, y: Labels) -> float:
     """Unweighted mean of the F1 of each class that occurs in `y` or among the predictions."""
-    confusion = confusion_matrix(probs, y)
-    either = confusion.sum(axis=0) + confusion.sum(axis=1)
-    present = either > 0
-    return float((2 * np.diag(confusion)[present] / either[present]).mean())
+    return _of_one(confusion.f1_macro, probs, y)
 
 
-def quadratic_kappa(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
-    """Agreement beyond chance, an error weighed by the squared distance of its classes.
+def quadratic_kappa(probs: Probs, y: Labels) -> float:
+    """Agreement beyond chance for classes whose order means something (Cohen, 1968).
 
-    For classes whose order means something (Cohen, 1968). NaN when one class alone occurs in `y`
+    An error weighs by the squared distance of its classes. NaN when one class alone occurs in `y`
     and among the predictions.
     """
-    index = np.arange(probs.shape[1])
-    return _kappa(confusion_matrix(probs, y), (index[:, None] - index[None, :]) ** 2)
+    return _of_one(confusion.quadratic_kappa, probs, y)
 
 
-def unweighted_kappa(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
+def unweighted_kappa(probs: Probs, y: Labels) -> float:
     """Agreement beyond chance, every error weighing the same (Cohen, 1960).
 
     NaN when one class alone occurs in `y` and among the predictions.
     """
-    return _kappa(confusion_matrix(probs, y), 1 - np.eye(probs.shape[1], dtype=np.int64))
+    return _of_one(confusion.unweighted_kappa, probs, y)
 
 
-def _kappa(confusion: NDArray[np.int64], weights: NDArray[np.int64]) -> float:
-    """Kappa of counts `[true class, predicted class]` with the weight of each error."""
-    expected = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / confusion.sum()
-    by_chance = (weights * expected).sum()
-    if by_chance == 0:
-        return float("nan")
-    return float(1 - (weights * confusion).sum() / by_chance)
+def _of_one(score: Callable[[Confusions], Values], probs: Probs, y: Labels) -> float:
+    counts = confusion.confusion_matrix(probs, y).astype(np.float64)
+    return float(score(counts[None])[0])

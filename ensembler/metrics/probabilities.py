@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.metrics.metric import Labels, Losses, Probs
 from ensembler.targets.kinds import SINGLE_LABEL, TargetKind
 
 # a true class given less counts as this much, so that one hard zero cannot make a loss infinite
 FLOOR = 1e-7
 
 
-def without_zeros(
-    probs: NDArray[np.floating], *, of: TargetKind = SINGLE_LABEL
-) -> NDArray[np.float64]:
+def without_zeros(probs: Probs, *, of: TargetKind = SINGLE_LABEL) -> NDArray[np.float64]:
     """Probabilities mixed with as little of even ones as leaves none below 1e-7: what is submitted.
 
     As they are where none is that small. Rows keep their sum of one, and each class the order of
@@ -26,14 +25,29 @@ def without_zeros(
     return (1 - answers * FLOOR) * np.asarray(probs, np.float64) + FLOOR
 
 
-def log_loss(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
+def log_loss(probs: Probs, y: Labels) -> float:
     """Mean of -log p(true class), in nats; probabilities below 1e-7 count as 1e-7."""
-    true_class = probs[np.arange(len(y)), y].astype(np.float64)
-    return float(-np.log(np.clip(true_class, FLOOR, None)).mean())
+    return float(log_losses(probs, y).mean())
 
 
-def brier_score(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
-    """Mean squared distance of the probability vector from the true class, summed over classes, in [0, 2]."""
+def log_losses(probs: Probs, y: Labels) -> Losses:
+    """-log p(true class) of each sample `[samples]`, in nats, at most -log 1e-7."""
+    return np.asarray(-np.log(np.clip(_of_true_class(probs, y), FLOOR, None)))
+
+
+def brier_score(probs: Probs, y: Labels) -> float:
+    """Mean squared distance of probabilities from the true class, summed over classes, in [0, 2].
+
+    Brier (1950).
+    """
+    return float(brier_losses(probs, y).mean())
+
+
+def brier_losses(probs: Probs, y: Labels) -> Losses:
+    """The squared distance of each sample's probabilities from its true class `[samples]`."""
     squares = np.einsum("nc,nc->n", probs, probs, dtype=np.float64)
-    true_class = probs[np.arange(len(y)), y].astype(np.float64)
-    return float((squares - 2 * true_class + 1).mean())
+    return np.asarray(squares - 2 * _of_true_class(probs, y) + 1)
+
+
+def _of_true_class(probs: Probs, y: Labels) -> NDArray[np.float64]:
+    return probs[np.arange(len(y)), y].astype(np.float64)

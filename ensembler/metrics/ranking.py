@@ -1,24 +1,32 @@
-"""Scores that look at the order of probabilities."""
+"""Scores that look at the order of probabilities, not at their size."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.metrics.metric import Labels, Losses, Probs
 
-def roc_auc_ovr(probs: NDArray[np.floating], y: NDArray[np.integer]) -> float:
+
+def roc_auc_ovr(probs: Probs, y: Labels) -> float:
     """Mean over classes of the area under the ROC curve of that class against the rest.
 
-    Two classes have one area. Classes that do not occur in `y` are left out; NaN when no class has
-    a rest.
+    Of probabilities `[samples, classes]` and class indices `[samples]`. Two classes have one area.
+    Classes that do not occur in `y` are left out; NaN when no class has a rest.
     """
-    classes = [1] if probs.shape[1] == 2 else range(probs.shape[1])
-    areas = [area(probs[:, c], y == c) for c in classes if 0 < (y == c).sum() < len(y)]
+    n_classes = probs.shape[1]
+    classes = [1] if n_classes == 2 else range(n_classes)
+    occurring = [c for c in classes if 0 < (y == c).sum() < len(y)]
+    areas = [area(probs[:, c], y == c) for c in occurring]
     return float(np.mean(areas)) if areas else float("nan")
 
 
 def area(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """The area under the ROC curve of `values` `[samples]`, of which some but not all are `positive`."""
+    """The area under the ROC curve of `values` `[samples]`, of which some but not all are `positive`.
+
+    The share of pairs of a positive and a negative that are in order, ties counting half (Hanley
+    and McNeil, 1982).
+    """
     # Mann-Whitney: mean ranks of the positives, ties at their mean rank.
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     mean_rank = np.cumsum(counts) - (counts - 1) / 2
@@ -29,33 +37,39 @@ def area(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
 
 
 def average_precision(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """The mean precision at each positive when samples are taken by falling `values`.
+    """The mean precision at each positive when samples are taken by falling `values` `[samples]`.
 
     Equal ones come together.
     """
     order = np.argsort(-values, kind="stable")
     hits = np.cumsum(positive[order])
-    ends = np.flatnonzero(
-        np.append(np.diff(values[order]) != 0, True)
-    )  # the last of each run of equal values
+    is_last_of_equals = np.append(np.diff(values[order]) != 0, True)
+    ends = np.flatnonzero(is_last_of_equals)
     new_hits = np.diff(hits[ends], prepend=0)
     return float((new_hits * hits[ends] / (ends + 1)).sum() / hits[-1])
 
 
-def top_k_accuracy(probs: NDArray[np.floating], y: NDArray[np.integer], k: int) -> float:
+def top_k_accuracy(probs: Probs, y: Labels, k: int) -> float:
     """Share of samples whose true class is among the `k` most probable.
 
-    Ties go to the first classes.
+    Of probabilities `[samples, classes]` and class indices `[samples]`. Ties go to the first
+    classes.
     """
     return float(in_top(probs, y, k).mean())
 
 
-def in_top(probs: NDArray[np.floating], y: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
+def top_k_errors(probs: Probs, y: Labels, k: int) -> Losses:
+    """1 for each sample whose true class is not among the `k` most probable, else 0 `[samples]`."""
+    return (~in_top(probs, y, k)).astype(np.float64)
+
+
+def in_top(probs: Probs, y: Labels, k: int) -> NDArray[np.bool_]:
     """Whether the true class is among the `k` most probable `[samples]`.
 
     Ties go to the first classes.
     """
     true_class = probs[np.arange(len(y)), y]
     above = (probs > true_class[:, None]).sum(axis=1)
-    before = ((probs == true_class[:, None]) & (np.arange(probs.shape[1]) < y[:, None])).sum(axis=1)
+    is_earlier = np.arange(probs.shape[1]) < y[:, None]
+    before = ((probs == true_class[:, None]) & is_earlier).sum(axis=1)
     return np.asarray(above + before < k)

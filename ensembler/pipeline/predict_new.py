@@ -23,7 +23,6 @@ from ensembler.members.averages import mean_of_parts
 from ensembler.members.plan import MemberPlan
 from ensembler.members.tta_predict import Rows, Task, ViewPredictor, group_tasks
 from ensembler.outputs import check_output, write_output
-from ensembler.own_code import own_values
 from ensembler.predictions.arrays import release
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.store import cache_folder
@@ -73,7 +72,7 @@ def predict_new(
     ids, probs_by_member = _predict(workspace, data, names, ViewPredictor(workspace, execution))
     if blend is not None:
         target, classes = store.blend(blend).record.target, store.blend(blend).record.classes
-        probs = apply_blend(store, blend, probs_by_member, own_values(workspace.spec.blend.options))
+        probs = apply_blend(store, blend, probs_by_member, workspace.spec.blend.code)
     else:
         targets = [target for _, target in probs_by_member]
         target = store.samples.first_target(targets) or targets[0]

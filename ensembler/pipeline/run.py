@@ -18,7 +18,7 @@ from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.executor import Failure
 from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.tta_predict import predict_missing_views
-from ensembler.metrics import metric_names
+from ensembler.metrics.registry import fits
 from ensembler.pipeline.check import check_recipe
 from ensembler.pipeline.train import train_members
 from ensembler.predictions.store import RunStore
@@ -121,7 +121,7 @@ def _spec_beside(
     """
     asked = workspace.spec.blend
     spec = stage_spec(asked, f"{asked.name or asked.method}.{target}", members)
-    if asked.metric in metric_names(of=store.kind(target)):
+    if fits(asked.metric, of=store.kind(target)):
         return spec.model_copy(update={"calibrate": asked.calibrate})
     fitting = {
         "metric": "log_loss",

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ensembler.errors import RecipeError, RequestError
-from ensembler.own_code import is_own, load_own, own_values, source_of
+from ensembler.own_code import is_own, load_own, source_of
 from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.training.spec import SoupSpec
+from ensembler.training.spec import AnyMemberSpec, SoupSpec
 
 
 def code_named_by(spec: RecipeSpec) -> dict[str, str]:
     """Every `module:name` of a recipe, with what it is used for."""
-    from ensembler.networks.sources import is_own_backbone
-
     named: dict[str, str] = {}
     for member in spec.members.values():
-        if not isinstance(member, SoupSpec) and is_own_backbone(member.backbone):
-            named[member.backbone] = "backbone"
+        named |= _code_of_member(member)
     for step in spec.input.prepare:
         name = step if isinstance(step, str) else next(iter(step), "")
         if is_own(name):
             named[name] = "prepare step"
-    return named | dict.fromkeys(own_values(spec.blend.options), "estimator")
+    return named | spec.blend.code
+
+
+def _code_of_member(member: AnyMemberSpec) -> dict[str, str]:
+    from ensembler.networks.sources import is_own_backbone
+
+    if isinstance(member, SoupSpec):
+        return {}
+    backbone = {member.backbone: "backbone"} if is_own_backbone(member.backbone) else {}
+    return {**backbone, **member.code}
+
+
+def own_metrics(names: Iterable[str] | None) -> dict[str, str]:
+    """The `module:name` among names of metrics that a command was given."""
+    return {name: "metric" for name in names or () if is_own(name)}
 
 
 def introduce_code(named: Mapping[str, str], progress: Progress, folders: Sequence[Path]) -> None:
@@ -48,6 +59,12 @@ def introduce_code(named: Mapping[str, str], progress: Progress, folders: Sequen
         raise RecipeError(problems)
 
 
-def introduce_code_of(recipe: Recipe, progress: Progress) -> None:
-    """The same for a recipe that the user gave: its modules may lie beside it, or in the current folder."""
-    introduce_code(code_named_by(recipe.spec), progress, [recipe.path.resolve().parent, Path.cwd()])
+def introduce_code_of(
+    recipe: Recipe, progress: Progress, metrics: Iterable[str] | None = None
+) -> None:
+    """The same for a recipe that the user gave, and `metrics` that a command named beside it.
+
+    Modules may lie beside the recipe, or in the current folder.
+    """
+    named = code_named_by(recipe.spec) | own_metrics(metrics)
+    introduce_code(named, progress, [recipe.path.resolve().parent, Path.cwd()])

@@ -8,7 +8,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.data.spec import AugmentSpec, DataSpec, FoldSpec, InputSpec
 from ensembler.errors import UnknownNameError, nearest
 from ensembler.inference.spec import InferenceSpec, ViewSpec
-from ensembler.metrics import check_metric, metric_names
+from ensembler.metrics import check_metric_name, metric_names
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.targets.kinds import MULTI_LABEL
 from ensembler.training.spec import AnyMemberSpec, EnsembleSpec, MemberSpec, SoupSpec
@@ -113,7 +113,7 @@ def _check_choice(
     for target in targets:
         kind = data.kind(target)
         try:
-            check_metric(member.choose_by, of=kind)
+            check_metric_name(member.choose_by, of=kind)
         except UnknownNameError as error:
             raise ValueError(
                 f"members.{name}: choose_by: {member.choose_by} is not a metric of {target!r}, "

@@ -22,9 +22,10 @@ from pydantic import (
 
 from ensembler.data.spec import AugmentSpec
 from ensembler.errors import nearest
-from ensembler.metrics import check_metric
+from ensembler.metrics import check_metric_name
 from ensembler.metrics.renamed import first_name
 from ensembler.networks.spec import NetworkSpec
+from ensembler.own_code import is_own
 
 Sampler = Literal["none", "balanced", "up", "down", "sqrt", "effective", "weights"]
 EnsembleMethod = Literal[
@@ -154,6 +155,14 @@ class TrainingSpec(NetworkSpec):
         return self.model_dump(mode="json", exclude={"augment", "seeds", "as_", "also", "compile"})
 
     @property
+    def code(self) -> dict[str, str]:
+        """Every `module:name` of the user's own that the training uses, and what it is used as.
+
+        The backbone's is beside it: see `networks.sources`.
+        """
+        return {}
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The targets it names; empty for the label."""
         return (
@@ -276,6 +285,14 @@ class MemberSpec(TrainingSpec):
         return self.mixup > 0 or self.cutmix > 0
 
     @property
+    def code(self) -> dict[str, str]:
+        """Every `module:name` of the user's own that the training uses, and what it is used as."""
+        named = super().code
+        if self.chooses and is_own(self.choose_by):
+            named[self.choose_by] = "metric"
+        return named
+
+    @property
     def chooses(self) -> bool:
         """Whether the epoch that predicts is chosen on the validation fold."""
         return self.choose == "best" or self.patience is not None
@@ -360,7 +377,7 @@ class MemberSpec(TrainingSpec):
             raise ValueError(
                 f"choose_by: {self.choose_by} counts only with choose: best or patience"
             )
-        check_metric(self.choose_by)
+        check_metric_name(self.choose_by)
         if (self.val_interval or 1) > self.epochs:
             raise ValueError(
                 f"val_interval {self.val_interval} should be at most epochs {self.epochs}"

@@ -3,8 +3,7 @@ import pytest
 import sklearn.metrics as reference
 
 from ensembler.errors import UnknownNameError
-from ensembler.metrics import check_metric, metric_names, score, score_all
-from ensembler.metrics.multi_label import row_losses
+from ensembler.metrics import check_metric, metric_names, row_losses, score, score_all
 from ensembler.targets.kinds import MULTI_LABEL
 
 

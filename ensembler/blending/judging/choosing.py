@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.judging.gain import row_losses
 from ensembler.blending.pool import Probs, Targets
-from ensembler.metrics import check_metric, score
+from ensembler.metrics import check_metric, row_losses, score
 
 DRAWS = 200
 SLOW_DRAWS = 60  # for metrics that are no mean over rows and must be computed on every draw

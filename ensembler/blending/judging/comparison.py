@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.judging.gain import DRAWS, row_losses
+from ensembler.blending.judging.gain import DRAWS
 from ensembler.blending.judging.intervals import (
     Uncertainty,
     Units,
@@ -22,7 +22,7 @@ from ensembler.blending.judging.intervals import (
     variances_of_means,
 )
 from ensembler.blending.pool import Stack, Targets
-from ensembler.metrics import check_metric, score
+from ensembler.metrics import check_metric, row_losses, score
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.judging.intervals import Units, of_draws, of_means, t_quantile
 from ensembler.blending.pool import Probs, Targets
-from ensembler.metrics import check_metric, multi_label, score
-from ensembler.metrics.probabilities import FLOOR
-from ensembler.metrics.ranking import in_top
-from ensembler.metrics.registry import top_k_of
+from ensembler.metrics import check_metric, row_losses, score
 
 DRAWS = 300  # of metrics that are no mean over rows and must be computed on every draw
 
@@ -45,21 +42,6 @@ class Gain:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return {**self.__dict__, "beyond_noise": self.beyond_noise}
-
-
-def row_losses(metric: str, probs: Probs, y: Targets) -> NDArray[np.float64] | None:
-    """The loss of each row when the metric is a mean over rows (lower is better), else None."""
-    if y.ndim == 2:
-        return multi_label.row_losses(metric, probs, y)
-    true_class = probs[np.arange(len(y)), y].astype(np.float64)
-    if metric == "log_loss":
-        return -np.log(np.clip(true_class, FLOOR, None))
-    if metric == "accuracy":
-        return (probs.argmax(axis=1) != y).astype(np.float64)
-    if metric == "brier":
-        return np.einsum("nc,nc->n", probs, probs, dtype=np.float64) - 2 * true_class + 1
-    k = top_k_of(metric)
-    return None if k is None else (~in_top(probs, y, k)).astype(np.float64)
 
 
 def paired_gain(

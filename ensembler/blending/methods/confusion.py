@@ -8,58 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Stack, Targets
+from ensembler.metrics.metric import Confusions, Values
 
 _SLACK = 1e-6  # preferences are kept in float32
 _AWAKE = 2_000  # rows looked at together
 # probabilities of candidates and rows evaluated at a time: what fits the processor's cache
 _VALUES = 160_000
-
-Confusions = NDArray[np.float64]  # [candidates, true class, predicted class]
-
-
-def _accuracy(confusions: Confusions) -> NDArray[np.float64]:
-    return np.einsum("mcc->m", confusions) / confusions.sum(axis=(1, 2))
-
-
-def _balanced_accuracy(confusions: Confusions) -> NDArray[np.float64]:
-    support = confusions.sum(axis=2)
-    recall = np.einsum("mcc->mc", confusions) / np.maximum(support, 1)
-    return recall.sum(axis=1) / (support > 0).sum(axis=1)
-
-
-def _f1_macro(confusions: Confusions) -> NDArray[np.float64]:
-    either = confusions.sum(axis=1) + confusions.sum(axis=2)
-    f1 = 2 * np.einsum("mcc->mc", confusions) / np.maximum(either, 1)
-    return f1.sum(axis=1) / (either > 0).sum(axis=1)
-
-
-def _quadratic_kappa(confusions: Confusions) -> NDArray[np.float64]:
-    index = np.arange(confusions.shape[1])
-    return _kappa(confusions, (index[:, None] - index[None, :]) ** 2)
-
-
-def _unweighted_kappa(confusions: Confusions) -> NDArray[np.float64]:
-    return _kappa(confusions, 1 - np.eye(confusions.shape[1], dtype=np.int64))
-
-
-def _kappa(confusions: Confusions, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    n = confusions.sum(axis=(1, 2))
-    expected = (
-        np.einsum("mt,mp->mtp", confusions.sum(axis=2), confusions.sum(axis=1)) / n[:, None, None]
-    )
-    by_chance = (weights * expected).sum(axis=(1, 2))
-    disagreement = (weights * confusions).sum(axis=(1, 2))
-    chance = np.where(by_chance > 0, by_chance, np.nan)
-    return np.asarray(1 - disagreement / chance)
-
-
-CONFUSION_SCORES: dict[str, Callable[[Confusions], NDArray[np.float64]]] = {
-    "accuracy": _accuracy,
-    "balanced_accuracy": _balanced_accuracy,
-    "f1_macro": _f1_macro,
-    "quadratic_kappa": _quadratic_kappa,
-    "unweighted_kappa": _unweighted_kappa,
-}
 
 
 class ConfusionSearch:
@@ -71,8 +25,10 @@ class ConfusionSearch:
     second, the outcome is plain; the rest is evaluated.
     """
 
-    def __init__(self, stack: Stack, y: Targets, metric: str) -> None:
-        self.score = CONFUSION_SCORES[metric]
+    def __init__(
+        self, stack: Stack, y: Targets, from_confusion: Callable[[Confusions], Values]
+    ) -> None:
+        self.score = from_confusion
         self.stack = stack
         self.y = np.asarray(y, np.int64)
         members, n, classes = stack.shape

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.methods.base import Blender, check_time_limit, check_whole
-from ensembler.blending.methods.confusion import CONFUSION_SCORES, ConfusionSearch
+from ensembler.blending.methods.confusion import ConfusionSearch
 from ensembler.blending.methods.stopping import search
 from ensembler.blending.methods.true_class import true_class_column
 from ensembler.blending.methods.voting import linear_pool
@@ -113,9 +113,11 @@ class GreedySelection(Blender):
 
     def _select_by_score(self, stack: Stack, y: Targets) -> None:
         losses = -np.log(true_class_column(stack, y)).mean(axis=1, dtype=np.float64)
-        kind: Any = ConfusionSearch if self.metric in CONFUSION_SCORES else _PlainSearch
-        scores = kind(stack, y, self.metric)
-        sign = 1 if check_metric(self.metric).greater_is_better else -1
+        metric = check_metric(self.metric)
+        scores: Any = _PlainSearch(stack, y, self.metric)
+        if metric.from_confusion is not None:
+            scores = ConfusionSearch(stack, y, metric.from_confusion)
+        sign = metric.sign
         picks: list[Pick] = []
         used: set[int] = set()
 

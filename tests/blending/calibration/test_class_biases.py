@@ -76,5 +76,7 @@ def test_auto_takes_biases_too():
 
 
 def test_biases_need_a_metric_of_decisions():
-    with pytest.raises(ValidationError, match="metric should be one of f1_macro"):
+    with pytest.raises(
+        ValidationError, match="metric should be one of accuracy, balanced_accuracy, f1_macro"
+    ):
         BlendSpec(calibrate="biases")

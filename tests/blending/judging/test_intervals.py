@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ensembler.blending.judging.comparison import compare_with_first
-from ensembler.blending.judging.gain import paired_gain, row_losses
+from ensembler.blending.judging.gain import paired_gain
 from ensembler.blending.judging.intervals import (
     Units,
     joint_quantile,
@@ -13,7 +13,7 @@ from ensembler.blending.judging.intervals import (
     of_means,
     t_quantile,
 )
-from ensembler.metrics import score
+from ensembler.metrics import row_losses, score
 
 
 def with_losses(losses):
