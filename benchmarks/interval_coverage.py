@@ -12,8 +12,7 @@ import argparse
 
 import numpy as np
 
-from ensembler.blending.judging.comparison import compare_with_first
-from ensembler.blending.judging.gain import paired_gain
+from ensembler.blending.judging.comparison import compare_with_first, paired_gain
 
 ROWS_EACH = 20  # rows of a group, on average
 

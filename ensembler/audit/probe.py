@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.judging.intervals import Units
 from ensembler.errors import DataError
 
 ROWS = 6000  # at most so many are probed, whole groups of them
@@ -140,13 +141,8 @@ def _over_groups(
     value: Callable[[NDArray[np.int64]], float], groups: NDArray[np.int64]
 ) -> Estimate:
     """The value over all rows with the interval of a bootstrap that draws whole groups."""
-    rng = np.random.default_rng(0)
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    draws = []
-    for _ in range(_DRAWS):
-        chosen = rng.integers(0, len(members), len(members))
-        draws.append(value(np.concatenate([members[i] for i in chosen])))
+    units = Units.of(len(groups), groups)
+    draws = [value(rows) for rows in units.drawn(np.random.default_rng(0), _DRAWS)]
     low, high = np.nanquantile(draws, [0.025, 0.975])
     return Estimate(value(np.arange(len(groups))), float(low), float(high))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.judging.gain import paired_gain
+from ensembler.blending.judging.comparison import paired_gain
 from ensembler.blending.pool import Pool, Probs
 from ensembler.blending.spec import BlendSpec
 from ensembler.metrics import check_metric, score_all

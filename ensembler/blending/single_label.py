@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ensembler.blending.calibration.calibrated import Calibrated
 from ensembler.blending.candidate import Candidate
 from ensembler.blending.judging.automatic import NUMERICAL_FAILURES, Choice, Judge, choose
+from ensembler.blending.judging.comparison import paired_gain
 from ensembler.blending.judging.cross_fitting import PARTS, cross_fit, fit_with_parts, fitting_parts
-from ensembler.blending.judging.gain import paired_gain
 from ensembler.blending.judging.guards import Finding, look_at, suspected
 from ensembler.blending.judging.insight import member_worths
 from ensembler.blending.judging.remarks import remarks_on

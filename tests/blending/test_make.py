@@ -5,8 +5,8 @@ import pytest
 
 from ensembler.blending import Pool, make_blend
 from ensembler.blending.calibration.calibrated import apply_temperature, fit_temperature
+from ensembler.blending.judging.comparison import paired_gain
 from ensembler.blending.judging.cross_fitting import fitting_parts
-from ensembler.blending.judging.gain import paired_gain
 from ensembler.blending.judging.guards import look_at, suspected
 from ensembler.blending.methods.stopping import search
 from ensembler.blending.spec import BlendSpec

@@ -89,6 +89,6 @@ def test_a_blend_is_chosen_and_scored_by_it(mine, method):
     assert f"{mine}:wrong" in blend.scores["cross_fitted"]
     assert blend.gain["metric"] == f"{mine}:wrong"
     value = score("f1_macro", blend.oof, y)
-    correction = blend.details.get("correction", 0.0)
+    correction = blend.details.correction or 0.0
     expected = 1 - value + correction
     assert blend.scores["cross_fitted"][f"{mine}:wrong"] == pytest.approx(expected, abs=1e-5)

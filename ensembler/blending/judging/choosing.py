@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.judging.intervals import Units
 from ensembler.blending.pool import Probs, Targets
 from ensembler.metrics import check_metric, row_losses, score
 
@@ -38,41 +39,24 @@ class Contest:
         seed: int,
     ) -> Contest:
         """The contest of cross-fitted predictions by any metric; groups are drawn whole."""
-        rows = _units(groups)
+        units = Units.of(len(y), groups)
         rng = np.random.default_rng(seed)
         tables = [row_losses(metric, probs, y) for probs in predictions]
         known = [table for table in tables if table is not None]
         if len(known) == len(tables):
-            return cls._of_means(np.stack(known), rows, rng)
-        return cls._of_scores(metric, predictions, y, rows, rng)
+            return cls._of_means(np.stack(known), units, rng)
+        return cls._of_scores(metric, predictions, y, units, rng)
 
     @classmethod
     def _of_means(
-        cls,
-        table: NDArray[np.float64],
-        rows: list[NDArray[np.int64]] | None,
-        rng: np.random.Generator,
+        cls, table: NDArray[np.float64], units: Units, rng: np.random.Generator
     ) -> Contest:
+        """Of losses of rows `[candidates, rows]`, whose means are the candidates' losses."""
         losses = table.mean(axis=1)
-        sizes = np.ones(table.shape[1])
-        if rows is not None:
-            sizes = np.array([len(unit) for unit in rows], np.float64)
-            table = np.stack([table[:, unit].sum(axis=1) for unit in rows], axis=1)
-        n = len(sizes)
-        drawn = np.empty((DRAWS, len(table)))
-        for i in range(DRAWS):
-            counts = np.bincount(rng.integers(0, n, n), minlength=n)
-            drawn[i] = table @ counts / (sizes @ counts)
-        # What a unit adds to a mean, beyond what its size would.
-        residual = (table - losses[:, None] * sizes) / sizes.mean()
-        gram = residual @ residual.T
-        square = np.diag(gram)[:, None] + np.diag(gram)[None, :] - 2 * gram
-        spread = (
-            np.sqrt(np.maximum(square, 0) / max(n - 1, 1) / n)
-            if n > 1
-            else np.full(square.shape, np.inf)
-        )
-        return cls(losses, drawn, spread)
+        sums = units.sums(table)
+        draws = units.counts_drawn(rng, DRAWS)
+        drawn = np.stack([sums @ counts / (units.sizes @ counts) for counts in draws])
+        return cls(losses, drawn, _errors_of_differences(losses, sums, units.sizes))
 
     @classmethod
     def _of_scores(
@@ -80,18 +64,18 @@ class Contest:
         metric: str,
         predictions: Sequence[Probs],
         y: Targets,
-        rows: list[NDArray[np.int64]] | None,
+        units: Units,
         rng: np.random.Generator,
     ) -> Contest:
-        sign = -1 if check_metric(metric).greater_is_better else 1
+        """Of scores that have to be computed on every draw, of at most so many units."""
+        sign = -check_metric(metric).sign
         losses = np.array([sign * score(metric, probs, y) for probs in predictions])
-        n = len(y) if rows is None else len(rows)
+        n = len(units.sizes)
         size = min(n, SLOW_ROWS)
         found = []
-        for _ in range(SLOW_DRAWS):
-            units = rng.integers(0, n, size)
-            at = units if rows is None else np.concatenate([rows[unit] for unit in units])
-            found.append([sign * score(metric, probs[at], y[at]) for probs in predictions])
+        for rows in units.drawn(rng, SLOW_DRAWS, size):
+            labels = y[rows]
+            found.append([sign * score(metric, probs[rows], labels) for probs in predictions])
         drawn = np.array(found)
         drawn = drawn[np.isfinite(drawn).all(axis=1)]
         if not len(drawn):
@@ -102,10 +86,12 @@ class Contest:
 
     def first_near_best(self, times: float, losses: NDArray[np.float64] | None = None) -> int:
         """The first candidate within so many standard errors of the best, by the losses on all rows or by others."""
-        losses = np.nan_to_num(self.losses if losses is None else losses, nan=np.inf)
-        best = int(losses.argmin())
-        near = losses - losses[best] <= times * self.errors[:, best]
-        return int(np.flatnonzero(near[: best + 1] | (np.arange(best + 1) == best))[0])
+        given = self.losses if losses is None else losses
+        known = np.nan_to_num(given, nan=np.inf)
+        best = int(known.argmin())
+        is_near = known - known[best] <= times * self.errors[:, best]
+        is_near[best] = True
+        return int(np.flatnonzero(is_near)[0])
 
     def flattery(self, times: float) -> float:
         """By how much the chosen one's loss looks too small for having been chosen, by this very rule (Efron).
@@ -121,9 +107,16 @@ class Contest:
         return max(float((own - excess.mean(axis=1)).mean()), 0.0)
 
 
-def _units(groups: NDArray[np.int64] | None) -> list[NDArray[np.int64]] | None:
-    """The rows of each group; None where every row is drawn by itself."""
-    if groups is None:
-        return None
-    index = np.unique(groups, return_inverse=True)[1]
-    return np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
+def _errors_of_differences(
+    losses: NDArray[np.float64], sums: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Standard errors `[candidates, candidates]` of differences of means, of sums `[candidates, units]`."""
+    n = len(sizes)
+    if n < 2:
+        return np.full((len(losses), len(losses)), np.inf)
+    # What a unit adds to a mean, beyond what its size would.
+    residual = (sums - losses[:, None] * sizes) / sizes.mean()
+    gram = residual @ residual.T
+    of_each = np.diag(gram)
+    squares = of_each[:, None] + of_each[None, :] - 2 * gram
+    return np.asarray(np.sqrt(np.maximum(squares, 0) / (n - 1) / n))

@@ -1,4 +1,4 @@
-"""How far a figure may lie from the truth: errors of means and bootstraps over few independent units, and t quantiles.
+"""How far a figure may be from the truth: errors of means and bootstraps over few independent units, and t quantiles.
 
 A unit is a row, or a whole group of rows. Over few units the plain error is too small, and two of
 it are too few: the error is corrected for what each unit takes of the mean (CR2; Bell and
@@ -65,19 +65,35 @@ class Units:
         crossed = adjusted.sum() ** 2 - (adjusted**2).sum()
         return float(self.sizes.sum() ** 2 / ((sizes**2).sum() + crossed))
 
-    def drawn(self, rng: np.random.Generator, n_draws: int) -> Iterator[NDArray[np.int64]]:
-        """The rows of each bootstrap draw, whole units together."""
+    def drawn(
+        self, rng: np.random.Generator, n_draws: int, n_units: int | None = None
+    ) -> Iterator[NDArray[np.int64]]:
+        """The rows of each bootstrap draw, whole units together.
+
+        As many units are drawn as there are, or `n_units`.
+        """
         n = len(self.sizes)
-        if n == len(self.of_row):
-            order = np.argsort(self.of_row, kind="stable")
+        size = n if n_units is None else n_units
+        order = np.argsort(self.of_row, kind="stable")
+        if n == len(order):
             for _ in range(n_draws):
-                yield order[rng.integers(0, n, n)]
+                yield order[rng.integers(0, n, size)]
             return
-        rows = np.split(
-            np.argsort(self.of_row, kind="stable"), np.cumsum(self.sizes.astype(np.int64))[:-1]
-        )
+        rows = np.split(order, np.cumsum(self.sizes.astype(np.int64))[:-1])
         for _ in range(n_draws):
-            yield np.concatenate([rows[unit] for unit in rng.integers(0, n, n)])
+            units = rng.integers(0, n, size)
+            yield np.concatenate([rows[unit] for unit in units])
+
+    def counts_drawn(self, rng: np.random.Generator, n_draws: int) -> Iterator[NDArray[np.int64]]:
+        """How often each unit `[units]` comes in each bootstrap draw."""
+        n = len(self.sizes)
+        for _ in range(n_draws):
+            yield np.bincount(rng.integers(0, n, n), minlength=n)
+
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over each unit's rows of `values` `[values, rows]`: `[values, units]`."""
+        n = len(self.sizes)
+        return np.stack([np.bincount(self.of_row, weights=row, minlength=n) for row in values])
 
 
 def of_means(values: NDArray[np.float64], units: Units) -> Uncertainty:
@@ -85,10 +101,7 @@ def of_means(values: NDArray[np.float64], units: Units) -> Uncertainty:
     if len(units.sizes) < 2:
         return _unknown(len(values))
     centred = values - values.mean(axis=1, keepdims=True)
-    sums = np.stack(
-        [np.bincount(units.of_row, weights=row, minlength=len(units.sizes)) for row in centred]
-    )
-    adjusted = sums / np.sqrt(1 - units.shares)
+    adjusted = units.sums(centred) / np.sqrt(1 - units.shares)
     covariance = np.asarray(adjusted @ adjusted.T / len(units.of_row) ** 2, np.float64)
     return _of_covariance(covariance, units.freedom)
 
@@ -98,9 +111,8 @@ def variances_of_means(values: NDArray[np.float64], units: Units) -> NDArray[np.
     if len(units.sizes) < 2:
         return np.full(len(values), np.inf)
     centred = values - values.mean(axis=1, keepdims=True)
-    sums = (np.bincount(units.of_row, weights=row, minlength=len(units.sizes)) for row in centred)
     scale = (1 - units.shares) * len(units.of_row) ** 2
-    return np.array([float((of_unit**2 / scale).sum()) for of_unit in sums])
+    return np.asarray((units.sums(centred) ** 2 / scale).sum(axis=1))
 
 
 def variances_of_draws(draws: NDArray[np.float64], units: Units) -> NDArray[np.float64]:

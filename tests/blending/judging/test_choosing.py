@@ -5,6 +5,7 @@ import pytest
 
 from ensembler.blending import Pool, make_blend
 from ensembler.blending.judging.choosing import Contest
+from ensembler.blending.judging.comparison import Gain
 from ensembler.blending.spec import BlendSpec
 from ensembler.blending.testing import invented_pool
 from ensembler.metrics import score
@@ -80,11 +81,8 @@ def test_score_gain_and_best_member_add_up(metric):
 
 
 def test_what_is_taken_off_for_choosing_makes_no_equal_prediction_worse_beyond_noise():
-    from ensembler.blending.judging.gain import Gain
-
-    same = Gain(
-        "greedy", "log_loss", value=0.0002, low=-0.0004, high=0.0008, standard_error=0.0003
-    ).less(0.018)
+    ends = {"low": -0.0004, "high": 0.0008, "joint_low": -0.0004, "joint_high": 0.0008}
+    same = Gain("log_loss", 0.0002, 0.0003, **ends, over="greedy").less(0.018)
     assert same.value == pytest.approx(-0.0178)
     assert same.low < 0 < same.high
     assert not same.beyond_noise

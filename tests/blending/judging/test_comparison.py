@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from ensembler.blending.judging.comparison import compare_with_first
-from ensembler.blending.judging.gain import paired_gain
+from ensembler.blending.judging.comparison import compare_with_first, paired_gain
 from ensembler.logits import softmax
 from ensembler.metrics import score
 
@@ -35,12 +34,28 @@ def test_equal_predictions_differ_by_nothing(y):
     assert (found.value, found.low, found.high, found.verdict) == (0, 0, 0, "noise")
 
 
-def test_one_comparison_agrees_with_the_paired_gain_of_a_blend(y):
-    first, second = predictions(y, 1.0, 0), predictions(y, 1.3, 1)
-    (found,) = compare_with_first("log_loss", [first[None], second[None]], y)
-    gain = paired_gain("log_loss", second, "first", first, y)
-    assert found.value == pytest.approx(gain.value)
-    assert found.standard_error == pytest.approx(gain.standard_error, rel=0.15)
+@pytest.mark.parametrize("metric", ["log_loss", "f1_macro"])
+@pytest.mark.parametrize("strength", [0.2, 1.0, 2.5])
+def test_a_gain_is_one_comparison_and_calls_the_same_differences_noise(y, metric, strength):
+    first, second = predictions(y, 1.0, 0), predictions(y, strength, 1)
+    groups = np.arange(len(y)) // 4
+    (found,) = compare_with_first(metric, [first[None], second[None]], y, groups)
+    gain = paired_gain(metric, second, "first", first, y, groups)
+    assert gain.to_json() == {
+        "over": "first",
+        "metric": metric,
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        "standard_error": found.standard_error,
+        "beyond_noise": found.verdict == "better",
+    }
+    assert (found.joint_low, found.joint_high) == (found.low, found.high)
+    assert found.to_json()["verdict"] == {0.2: "worse", 1.0: "noise", 2.5: "better"}[strength]
+
+
+def test_nothing_beside_the_first_is_no_comparison(y):
+    assert compare_with_first("log_loss", [predictions(y, 1.0, 0)[None]], y) == []
 
 
 def test_many_comparisons_hold_together_where_each_by_itself_would_cry_wolf(y):

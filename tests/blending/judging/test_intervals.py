@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensembler.blending.judging.comparison import compare_with_first
-from ensembler.blending.judging.gain import paired_gain
+from ensembler.blending.judging.comparison import compare_with_first, paired_gain
 from ensembler.blending.judging.intervals import (
     Units,
     joint_quantile,
@@ -67,6 +66,18 @@ def test_top_k_accuracy_is_a_mean_over_rows(k):
     assert 1 - row_losses(f"top_{k}_accuracy", probs, y).mean() == pytest.approx(
         score(f"top_{k}_accuracy", probs, y)
     )
+
+
+def test_a_bootstrap_draws_whole_groups_and_as_many_as_it_is_told():
+    groups = np.array([3, 1, 3, 2, 1, 3])
+    units = Units.of(6, groups)
+    for rows in units.drawn(np.random.default_rng(0), 20, 2):
+        taken = [tuple(np.flatnonzero(groups == groups[row])) for row in rows]
+        assert all(set(mates) <= set(rows.tolist()) for mates in taken)
+    (counts,) = units.counts_drawn(np.random.default_rng(0), 1)
+    (rows,) = units.drawn(np.random.default_rng(0), 1)
+    assert (counts * units.sizes).sum() == len(rows)
+    assert units.sums(np.arange(6.0)[None]).tolist() == [[5.0, 3.0, 7.0]]
 
 
 def test_one_group_alone_says_nothing():
