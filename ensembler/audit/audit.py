@@ -26,9 +26,9 @@ from ensembler.audit.probe import (
     leak_test,
     part_of_groups,
 )
+from ensembler.data.faults import Fault
 from ensembler.data.folds import split_samples
 from ensembler.data.samples import SampleSet, drop_samples, read_samples
-from ensembler.data.sources import Fault
 from ensembler.data.spec import BUILT_IN_SOURCES, FoldSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
 from ensembler.errors import DataError, GroupLeakError

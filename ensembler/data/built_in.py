@@ -33,7 +33,7 @@ _FASHION_FILES = {
 
 
 @dataclass(frozen=True)
-class Part:
+class BuiltInPart:
     """The train or test part of a data set: `labels` are positions among its classes."""
 
     split: str
@@ -42,7 +42,7 @@ class Part:
     images: ArrayImages
 
 
-def read_digits(root: str | None) -> tuple[list[Part], tuple[str, ...]]:
+def read_digits(root: str | None) -> tuple[list[BuiltInPart], tuple[str, ...]]:
     """The 1,797 handwritten digits, 8 x 8 grey, that come with scikit-learn.
 
     One part, all labelled.
@@ -56,11 +56,11 @@ def read_digits(root: str | None) -> tuple[list[Part], tuple[str, ...]]:
     ids = [f"digits-{i:04d}" for i in range(len(pixels))]
     classes = tuple(str(i) for i in range(10))
     return [
-        Part("train", ids, bunch.target.astype(np.int64), ArrayImages(pixels, "digits"))
+        BuiltInPart("train", ids, bunch.target.astype(np.int64), ArrayImages(pixels, "digits"))
     ], classes
 
 
-def read_fashion_mnist(root: str | None) -> tuple[list[Part], tuple[str, ...]]:
+def read_fashion_mnist(root: str | None) -> tuple[list[BuiltInPart], tuple[str, ...]]:
     """Fashion-MNIST from its four idx files (plain or .gz) in `root`; the test part is labelled."""
     if root is None:
         raise DataError("fashion-mnist needs data.root: the folder that holds its four idx files")
@@ -71,7 +71,7 @@ def read_fashion_mnist(root: str | None) -> tuple[list[Part], tuple[str, ...]]:
         if len(pixels) != len(labels) or labels.max(initial=0) >= len(FASHION_CLASSES):
             raise DataError(f"{root}: {image_file} and {label_file} do not fit together")
         ids = [f"{split}-{i:05d}" for i in range(len(pixels))]
-        parts.append(Part(split, ids, labels, ArrayImages(pixels, f"fashion-mnist {split}")))
+        parts.append(BuiltInPart(split, ids, labels, ArrayImages(pixels, f"fashion-mnist {split}")))
     return parts, FASHION_CLASSES
 
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from ensembler.data.samples import SampleSet
 from ensembler.data.spec import FoldSpec, Scheme
 from ensembler.errors import FoldsError, GroupLeakError
-from ensembler.targets.label_sets import indicators, labels_in, strata
+from ensembler.targets.kinds import MULTI_LABEL
+from ensembler.targets.label_sets import indicators, labels_in
+from ensembler.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -38,26 +40,21 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
     """
     table = samples.table.copy()
     target = samples.targets[0]
-    multi_label = target in samples.set_formats
-    if multi_label:
-        _stratify_sets(table, samples, folds.count)
+    _stratify(table, samples, folds.count)
     scheme = folds.scheme or ("stratified-group" if "group" in table else "stratified")
     if scheme in ("group", "stratified-group") and "group" not in table:
         raise FoldsError(f"folds.scheme: {scheme} needs groups; name their column with data.group")
     if folds.holdout > 0:
         table = _hold_out(table, target, folds)
-        if multi_label:
-            _stratify_sets(table, samples, folds.count)
+        _stratify(table, samples, folds.count)
     train = np.flatnonzero(table["split"] == "train")
     notes: list[str] = []
     for column, numbers in _fold_columns(table.iloc[train], target, scheme, folds, notes):
         table[column] = -1
         table.iloc[train, list(table.columns).index(column)] = numbers
-        check_folds(table, None if multi_label else target, column, scheme)
-        if multi_label:
-            _check_sets(table.assign(**{target: samples.table[target]}), target, column, scheme)
-    if multi_label:
-        table[target] = samples.table[target]
+        by_label = table.assign(**{target: samples.table[target]})
+        check_folds(by_label, samples.target(target), column, scheme)
+    table[target] = samples.table[target]
     order = np.argsort(_part_of(table), kind="stable")
     fold_columns = [c for c in table.columns if c == "fold" or str(c).startswith("fold_r")]
     columns = [
@@ -71,31 +68,29 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
     return SplitResult(table.iloc[order][columns].reset_index(drop=True), tuple(notes))
 
 
-def _stratify_sets(table: pd.DataFrame, samples: SampleSet, at_least: int) -> None:
-    """Put what a train row is stratified by in the place of its set of labels."""
-    target, train = samples.targets[0], (table["split"] == "train").to_numpy()
-    table.loc[train, target] = strata(samples.table.loc[train, target].tolist(), at_least)
+def _stratify(table: pd.DataFrame, samples: SampleSet, at_least: int) -> None:
+    """Put what a train row is stratified by in the place of its label, or of its set of them."""
+    target, train = samples.target(samples.targets[0]), (table["split"] == "train").to_numpy()
+    cells = samples.table.loc[train, target.name].tolist()
+    table.loc[train, target.name] = target.strata(cells, at_least)
 
 
 def _check_sets(table: pd.DataFrame, target: str, column: str, scheme: str) -> None:
-    """Raise FoldsError for a label whose train rows all lie in one fold, or that no train row has."""
+    """Raise FoldsError for a label whose train rows are all in one fold, or that no train row has."""
     train = table[table["split"] == "train"]
     names = sorted(labels_in(table.loc[table["source"] == "train", target]))
-    rows = pd.DataFrame(indicators(train[target], names) > 0, columns=names)
-    for name in names:
-        folds = train[column].to_numpy()[rows[name].to_numpy()]
-        if len(folds) == 0 or (folds[0] >= 0 and (folds == folds[0]).all()):
-            where = (
-                f"all {len(folds)} rows of {name!r} lie in fold {folds[0]}"
-                if len(folds)
-                else f"no row of {name!r}"
-            )
-            raise FoldsError(
-                f"scheme {scheme}: {where}{'' if len(folds) else ' is left to train on'}: there is "
-                "a checkpoint that "
-                "never sees the label; lower folds.count, change folds.seed, or leave rare labels "
-                "out with min_count"
-            )
+    has_label = indicators(train[target], names) > 0
+    for i, name in enumerate(names):
+        folds = train[column].to_numpy()[has_label[:, i]]
+        if len(folds) and (folds[0] < 0 or (folds != folds[0]).any()):
+            continue
+        where = f"no row of {name!r} is left to train on"
+        if len(folds):
+            where = f"all {len(folds)} rows of {name!r} are in fold {folds[0]}"
+        raise FoldsError(
+            f"scheme {scheme}: {where}: there is a checkpoint that never sees the label; lower "
+            "folds.count, change folds.seed, or leave rare labels out with min_count"
+        )
 
 
 def _part_of(table: pd.DataFrame) -> NDArray[np.int64]:
@@ -271,9 +266,12 @@ def _check_possible(train: pd.DataFrame, target: str, scheme: Scheme, folds: Fol
 
 
 def check_folds(
-    table: pd.DataFrame, target: str | None, column: str = "fold", scheme: str = "given"
+    table: pd.DataFrame, target: Target, column: str = "fold", scheme: str = "given"
 ) -> None:
-    """Raise FoldsError when a fold is empty, a group straddles folds, or a class of a target is missing from a side."""
+    """Raise FoldsError when a fold is empty, or a class of the target is missing from one side of a fold.
+
+    GroupLeakError for a group in several folds.
+    """
     train = table[table["split"] == "train"]
     validated = train[train[column] >= 0]
     if validated.empty:
@@ -288,8 +286,10 @@ def check_folds(
         )
     if "group" in train:
         _check_groups(validated, column)
-    if target is not None:
-        _check_classes(train, target, column, n_folds, scheme)
+    if target.kind is MULTI_LABEL:
+        _check_sets(table, target.name, column, scheme)
+    else:
+        _check_classes(train, target.name, column, n_folds, scheme)
 
 
 def _check_groups(validated: pd.DataFrame, column: str) -> None:
@@ -314,10 +314,9 @@ def _check_classes(
                 f"fold {f}: {int(table.loc[lost[0], f])}" for f in map(int, table.columns) if f >= 0
             )
             raise FoldsError(
-                f"scheme {scheme}: all rows of class {lost[0]!r} lie in fold {fold} ({counts}): "
-                "its checkpoint never "
-                "sees the class; lower folds.count, change folds.seed, or leave rare classes out "
-                "with min_count"
+                f"scheme {scheme}: all rows of class {lost[0]!r} are in fold {fold} ({counts}): "
+                "its checkpoint never sees the class; lower folds.count, change folds.seed, or "
+                "leave rare classes out with min_count"
             )
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from ensembler.data.decoding import read_header
+from ensembler.data.image_files import find_images, is_image_file, left_out, shown, sub_folders
 from ensembler.data.images import IMAGE_SUFFIXES
-from ensembler.data.sources import find_images, is_image_file, left_out, shown, sub_folders
 from ensembler.data.spec import DataSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
 from ensembler.errors import DataError, RequestError

@@ -61,6 +61,10 @@ class TargetKind(ABC):
     def strata_codes(self, texts: Sequence[object], classes: Sequence[str]) -> NDArray[np.int64]:
         """What each row is stratified by `[rows]` as a number; -1 = unknown."""
 
+    @abstractmethod
+    def one_by_one(self, texts: Sequence[object]) -> list[object]:
+        """Of each row its label, or a list of its labels; None where they are unknown."""
+
     # --- labels
 
     @abstractmethod
@@ -145,6 +149,10 @@ class SingleLabel(TargetKind):
     def strata(self, texts: Sequence[object], at_least: int) -> list[str | None]:  # noqa: ARG002 each class is a stratum
         """The labels themselves."""
         return [text if isinstance(text, str) else None for text in texts]
+
+    def one_by_one(self, texts: Sequence[object]) -> list[object]:
+        """The labels themselves."""
+        return list(texts)
 
     def strata_codes(self, texts: Sequence[object], classes: Sequence[str]) -> NDArray[np.int64]:
         """The position of each label among the classes."""
@@ -232,6 +240,10 @@ class MultiLabel(TargetKind):
     def strata(self, texts: Sequence[object], at_least: int) -> list[str | None]:
         """The rarest label of each set."""
         return label_sets.strata(texts, at_least)
+
+    def one_by_one(self, texts: Sequence[object]) -> list[object]:
+        """The labels of each set."""
+        return [label_sets.read_set(text) for text in texts]
 
     def strata_codes(self, texts: Sequence[object], classes: Sequence[str]) -> NDArray[np.int64]:  # noqa: ARG002 the empty set is a stratum, too
         """The rarest label of each set, numbered in the order in which they come."""

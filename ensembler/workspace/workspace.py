@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.audit.audit import with_duplicates_grouped
+from ensembler.data.faults import MOST_NAMED
 from ensembler.data.folds import split_samples
+from ensembler.data.labels import TRAIN_PREFIX
 from ensembler.data.samples import SampleSet, drop_samples, read_samples
-from ensembler.data.sources import MOST_NAMED
-from ensembler.data.targets import TRAIN_PREFIX
 from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
 from ensembler.files import claim, sha256_of, write_bytes, write_json
 from ensembler.predictions.publish import clean_up

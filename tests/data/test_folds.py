@@ -8,6 +8,7 @@ from ensembler.data.samples import SampleSet
 from ensembler.data.spec import FoldSpec
 from ensembler.errors import DataError
 from ensembler.targets.label_sets import SetFormat, indicators, labels_in, write_set
+from ensembler.targets.target import Target
 
 
 def samples(n=120, classes=3, groups=None, given=None, seed=0):
@@ -122,7 +123,7 @@ def test_a_class_in_one_group_alone_is_named_with_its_counts():
         f"g{i % 6}" if label == "c0" else "lonely" for i, label in enumerate(made.table["label"])
     ]
     with pytest.raises(
-        DataError, match=r"all rows of class 'c1' lie in fold \d .*never sees the class"
+        DataError, match=r"all rows of class 'c1' are in fold \d .*never sees the class"
     ):
         split_samples(made, FoldSpec(count=3))
 
@@ -131,7 +132,7 @@ def test_an_empty_fold_is_found():
     table = split_samples(samples(), FoldSpec()).table
     table["fold"] = table["fold"].replace(2, 3)
     with pytest.raises(DataError, match="leaves fold 2 empty"):
-        check_folds(table, "label")
+        check_folds(table, Target("label", ()))
 
 
 def tagged_samples(sets, groups=None):
@@ -177,7 +178,7 @@ def test_every_label_of_sets_is_spread_over_the_folds(grouped):
 
 def test_a_label_whose_rows_all_lie_in_one_fold_is_an_error_that_names_it():
     sets = ["a|b", "a", "b", "a", "b", "a", "a|rare"]
-    with pytest.raises(DataError, match="all 1 rows of 'rare' lie in fold"):
+    with pytest.raises(DataError, match="all 1 rows of 'rare' are in fold"):
         split_samples(tagged_samples(sets), FoldSpec(count=2))
 
 

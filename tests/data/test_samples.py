@@ -104,7 +104,7 @@ def test_a_parquet_manifest_reads_the_same(manifest, tmp_path):
                                                              r"\(data.targets\); did you mean "
                                                              r"'lable'"),
         (lambda t: t, {"group": "persn"}, "did you mean 'person'"),
-        (lambda t: t.assign(path="p/0.png"), {}, "ids stand twice, such as 'p/0.png'"),
+        (lambda t: t.assign(path="p/0.png"), {}, "duplicate ids, such as 'p/0.png'"),
         (lambda t: t.assign(path=t["path"].replace("p/3.png", "p/x.png")), {}, r"no such image "
                                                                                r"under .* in row 5 "
                                                                                r"\(p/x.png\)"),
@@ -256,10 +256,12 @@ def test_files_that_are_no_images_are_counted_and_one_is_named(folder):
     (folder / "cat" / ".DS_Store").write_text("")
     (remark,) = read_samples(DataSpec(source=str(folder)), FOLDS).remarks
     assert remark.code == "left_out"
-    assert remark.message == f"{folder}: 4 files are no images and are left out, such as cat/BMW.md"
+    assert (
+        remark.message == f"{folder}: 4 files are not images and are left out, such as cat/BMW.md"
+    )
     assert set(remark.files) == {"cat/notes.txt", "cat/BMW.md", "dog/Thumbs.db", "labels.csv"}
     (remark,) = read_unlabelled(folder / "cat", DataSpec(source="x")).remarks
-    assert "2 files are no images" in remark.message
+    assert "2 files are not images" in remark.message
 
 
 def test_a_folder_read_by_a_pattern_says_what_it_leaves_out(folder):

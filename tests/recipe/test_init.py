@@ -118,7 +118,9 @@ def test_images_are_known_by_their_content_and_files_left_out_are_said(tmp_path)
     (data / "dog" / "notes.txt").write_text("x")
     found = init_recipe(str(data), tmp_path / "pets.yaml").findings
     assert "12 images in 2 class folders." in found
-    assert any("1 file is no image and is left out: dog/notes.txt" in finding for finding in found)
+    assert any(
+        "1 file is not an image and is left out: dog/notes.txt" in finding for finding in found
+    )
 
 
 def test_a_column_of_images_is_known_by_the_files_it_names(tmp_path):
