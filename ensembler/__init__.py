@@ -1,4 +1,4 @@
-"""Train K-fold members, keep every prediction, and hand in the best honest blend."""
+"""Train K-fold members, keep every prediction, and submit the best blend, with an honest score."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@
 import dataclasses
 import inspect
 import sys
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -28,6 +30,16 @@ from ensembler.reporting.spec import SubmissionSpec
 from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 
 DOCS = Path(__file__).parents[1] / "docs"
+RECIPE_IS_CODE = (
+    "**A recipe is code.** `module:name` (a backbone, a prepare step, a metric, the estimator of a "
+    "blend) imports that module and calls what it names: read a recipe that you were given, and the "
+    "`recipe.yaml` of a run that you were given, as you would read a script. `ens` says in one line "
+    "what it uses and from which file. The module may be installed, or be beside the recipe or in "
+    "the current folder; installed modules come first, so give yours a name of its own, and import "
+    "at its top what it needs. Its file (of a package all its Python files) counts as an option: "
+    "when it changes, the members and prepared pixels that it made are made again; files that it "
+    "imports from elsewhere are not looked at."
+)
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("The recipe", RecipeSpec),
     ("data", DataSpec),
@@ -51,7 +63,9 @@ def type_name(annotation: Any) -> str:
     if origin is Literal:
         return " \\| ".join(map(str, arguments))
     if origin in (Union, UnionType):
-        return " \\| ".join(dict.fromkeys(type_name(a) for a in arguments if a is not type(None)))
+        named = [type_name(a) for a in arguments if a is not type(None)]
+        either = " \\| "
+        return either.join(dict.fromkeys(either.join(named).split(either)))
     if origin in (tuple, list):
         return f"list of {type_name(arguments[0])}"
     if origin is dict:
@@ -69,7 +83,8 @@ def type_name(annotation: Any) -> str:
 def default_of(field: FieldInfo) -> str:
     """The default as it would be written."""
     if field.is_required():
-        return "required"
+        filled_in = "Default:" in (field.description or "")  # by whoever loads the recipe
+        return "" if filled_in else "required"
     value = field.get_default(call_default_factory=True)
     if value is None or isinstance(value, (BaseModel, dict)):
         return ""
@@ -95,18 +110,7 @@ def recipe_page() -> str:
         "`defaults:` holds member options that all members share, and `--set a.b=c` overrides any "
         "value for once.",
         "",
-        "**A recipe is code.** `module:name` (a backbone, a prepare step, a metric, the estimator of a "
-        "blend) imports that module and",
-        "calls what it names: read a recipe that you were given, and the `recipe.yaml` of a run "
-        "that you were given, as you",
-        "would read a script. `ens` says in one line what it uses and from which file. The module "
-        "may be installed, lie",
-        "beside the recipe or in the current folder; installed modules come first, so give yours a "
-        "name of its own, and",
-        "import at its top what it needs. Its file (of a package all its Python files) counts as "
-        "an option: edited, the",
-        "members and prepared pixels that it made are made again; files that it imports from "
-        "elsewhere are not looked at.",
+        *wrapped(RECIPE_IS_CODE),
     ]
     for title, model in SECTIONS:
         lines += [
@@ -124,33 +128,23 @@ def recipe_page() -> str:
                 f"| {(field.description or '').replace('|', chr(92) + '|')} |"
             )
     lines += ["", "## Names", ""]
-    lines.append(
-        f"- **Augmentation presets**: {', '.join(f'`{n}`' for n in [*PRESETS, *POLICIES])}; or a "
-        "list of albumentations"
+    lines += wrapped(
+        f"- **Augmentation presets**: {quoted([*PRESETS, *POLICIES])}; or a list of albumentations "
+        "transforms (`Name` or `Name: {arguments}`), with `torchvision: [...]` for torchvision's v2 "
+        "transforms; or albumentations' own serialised form. `augment: {torchvision: [...], on: "
+        "device}` augments where the network computes, for GPUs that processors cannot feed."
     )
-    lines.append(
-        "  transforms (`Name` or `Name: {arguments}`), with `torchvision: [...]` for torchvision's "
-        "v2 transforms; or"
-    )
-    lines.append(
-        "  albumentations' own serialised form. `augment: {torchvision: [...], on: device}` "
-        "augments where the network"
-    )
-    lines.append("  computes, for GPUs that processors cannot feed.")
     lines += presets_table()
-    lines.append(f"- **Views**: {', '.join(f'`{n}`' for n in view_names())}.")
     groups = "; ".join(
         f"`{name}` is {', '.join(members)}"
         for name, members in GROUPS.items()
         if name != "ten_crop"
     )
-    lines.append(
-        f"  {groups}; `ten_crop` adds their mirror images. Numbers may be any: `scale_0.8`, "
-        "`shift_left_0.1`."
+    lines += wrapped(
+        f"- **Views**: {quoted(view_names())}. {groups}; `ten_crop` adds their mirror images. "
+        "Numbers may be any: `scale_0.8`, `shift_left_0.1`."
     )
-    lines.append(
-        f"- **Blend methods**: `auto`, {', '.join(f'`{n}`' for n in BLEND_METHODS.names)}."
-    )
+    lines += wrapped(f"- **Blend methods**: `auto`, {quoted(BLEND_METHODS.names)}.")
     lines += metrics_table()
     return "\n".join(lines) + "\n"
 
@@ -172,6 +166,19 @@ def metrics_table() -> list[str]:
         better = "larger" if metric.greater_is_better else "smaller"
         lines.append(f"  | `{name}` | {' | '.join(fits)} | {better} | {metric.looks_at} |")
     return [*lines, ""]
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names as code, with commas between them."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def wrapped(item: str) -> list[str]:
+    """A paragraph, or an item of a list, in lines that can be read."""
+    indent = "  " if item.startswith("- ") else ""
+    return textwrap.wrap(
+        item, 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def presets_table() -> list[str]:

@@ -58,6 +58,19 @@ def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):
     assert "notebook holdout" in capsys.readouterr().out
 
 
+def test_no_line_of_text_is_longer_than_120_columns():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for line in page.read_text().splitlines():
+            is_row = line.lstrip().startswith("|")
+            assert is_row or len(line) <= 120, f"{page.name}: {line}"
+
+
+def test_generated_pages_name_no_type_twice_and_no_default_as_required():
+    page = (ROOT / "docs" / "recipe.md").read_text()
+    assert "mapping \\| mapping" not in page
+    assert "| required | The run: its folder" not in page
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_readme_runs_as_printed_on_fewer_images(ens_here, tmp_path, capsys):

@@ -58,7 +58,7 @@ def command(
             "--seeds",
             min=1,
             max=100,
-            help="Train every variant with so many seeds, and average scores.",
+            help="Train every variant with this many seeds, and average the scores.",
         ),
     ] = 1,
     metrics: Annotated[

@@ -40,7 +40,7 @@ _INTERRUPTED = 130  # Typer's exit code after Ctrl-C; older versions raise Abort
 
 app = typer.Typer(
     name="ens",
-    help="Train K-fold members, keep every prediction, and hand in the best honest blend.",
+    help="Train K-fold members, keep every prediction, and submit the best blend, with an honest score.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -80,7 +80,7 @@ def root(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    """Train K-fold members, keep every prediction, and hand in the best honest blend."""
+    """Train K-fold members, keep every prediction, and submit the best blend, with an honest score."""
 
 
 def main() -> NoReturn:

@@ -26,7 +26,8 @@ def command(
     adversarial: Annotated[
         bool,
         typer.Option(
-            "--adversarial", help="Ask a cheap model to tell train images from test images."
+            "--adversarial",
+            help="Adversarial validation: can a cheap model tell train from test images?",
         ),
     ] = False,
     preview: Annotated[

@@ -19,7 +19,8 @@ def command(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", help="auto, soft, hard, geometric, weights and the others in the docs."
+            "--method",
+            help="auto, soft, hard, geometric, weights, greedy, simplex, loglinear, stack, ...",
         ),
     ] = None,
     weights: Annotated[
@@ -48,23 +49,28 @@ def command(
         typer.Option(
             "--option",
             metavar="KEY=VALUE",
-            help="An option of the method; may stand several times.",
+            help="An option of the method (repeatable).",
         ),
     ] = None,
     calibrate: Annotated[
         str | None,
         typer.Option(
-            "--calibrate", help="What follows the blend: none, temperature, vector or biases."
+            "--calibrate",
+            help="Calibrate the blended probabilities: none, temperature, vector or biases.",
         ),
     ] = None,
     calibrate_members: Annotated[
         str | None,
-        typer.Option("--calibrate-members", help="The same for each member before it is blended."),
+        typer.Option(
+            "--calibrate-members", help="Calibrate each member first: none, temperature or vector."
+        ),
     ] = None,
     prune: Annotated[
         float | None,
         typer.Option(
-            "--prune", metavar="0.02", help="Leave out members nearer than this to a better one."
+            "--prune",
+            metavar="0.02",
+            help="Drop near-duplicates: members within this distance of a better one.",
         ),
     ] = None,
     max_cost: Annotated[
@@ -72,7 +78,7 @@ def command(
         typer.Option(
             "--max-cost",
             metavar="SECONDS",
-            help="What a sample may cost with all members of the blend.",
+            help="Inference budget: seconds a sample may take.",
         ),
     ] = None,
     costs: Annotated[
@@ -87,7 +93,7 @@ def command(
         bool,
         typer.Option(
             "--explain",
-            help="Show the course of the search, every member's worth, and reliability.",
+            help="Show the search path, each member's contribution, and reliability tables.",
         ),
     ] = False,
     merge: Annotated[
@@ -98,7 +104,7 @@ def command(
     ] = None,
     trust: Annotated[
         str | None,
-        typer.Option("--trust", metavar="A,B", help="Members to use although they look leaked."),
+        typer.Option("--trust", metavar="A,B", help="Use these members although they look leaked."),
     ] = None,
     common_rows: Annotated[
         bool, typer.Option("--common-rows", help="Blend on the rows that all members predict.")
@@ -106,7 +112,9 @@ def command(
     budget: Annotated[
         str | None,
         typer.Option(
-            "--budget", metavar="30s", help="Stop searching after this time, with the best so far."
+            "--budget",
+            metavar="30s",
+            help="Stop the search after this time and keep the best blend so far.",
         ),
     ] = None,
     submit: Annotated[

@@ -40,12 +40,16 @@ def command(
     ] = "row",
     reduce: Annotated[
         str,
-        typer.Option("--reduce", help="With --per group, what its rows become: mean, vote or max."),
+        typer.Option(
+            "--reduce", help="With --per group, how its rows are merged: mean, vote or max."
+        ),
     ] = "mean",
     over: Annotated[
         str | None,
         typer.Option(
-            "--over", metavar="NAME", help="Also show how much better than this one each is."
+            "--over",
+            metavar="NAME",
+            help="Also compare each with this member or blend, paired, with intervals.",
         ),
     ] = None,
     metrics: Annotated[
@@ -56,7 +60,7 @@ def command(
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """Show members and blends side by side, out of fold and on held-out rows."""
+    """Show members and blends side by side, out of fold and on the holdout."""
     from pathlib import Path
 
     from ensembler.blending.judging.remarks import ordered_classes

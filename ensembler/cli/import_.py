@@ -23,9 +23,7 @@ def command(
     ] = None,
     member: Annotated[
         list[str] | None,
-        typer.Option(
-            "--member", metavar="NAME=OOF[,TEST]", help="A member's files; may stand several times."
-        ),
+        typer.Option("--member", metavar="NAME=OOF[,TEST]", help="A member's files (repeatable)."),
     ] = None,
     kind: Annotated[
         str, typer.Option("--kind", help="What the files hold: probs, logits or labels.")
@@ -40,27 +38,25 @@ def command(
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(
-            "--classes", metavar="A,B", help="Names of the classes in the order of columns."
-        ),
+        typer.Option("--classes", metavar="A,B", help="Class names in the order of the columns."),
     ] = None,
     multi_label: Annotated[
         str | None,
         typer.Option(
             "--multi-label",
             metavar="SEP",
-            help="Labels are sets: what stands between labels, such as ' '.",
+            help="Separator of a multi-label column, such as ' '.",
         ),
     ] = None,
     no_label: Annotated[
         str | None,
-        typer.Option(
-            "--no-label", help="With --multi-label, what is written for none of the labels."
-        ),
+        typer.Option("--no-label", help="With --multi-label, the word for a row without labels."),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", metavar="DIR", help="Import every member whose files lie here."),
+        typer.Option(
+            "--folder", metavar="DIR", help="Import every member with files in this folder."
+        ),
     ] = None,
     oof_pattern: Annotated[
         str, typer.Option("--oof-pattern", help="Their out-of-fold files.")
@@ -72,7 +68,8 @@ def command(
         bool, typer.Option("--by-position", help="Match rows of files without ids by their order.")
     ] = False,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Accept members that lack some train rows.")
+        bool,
+        typer.Option("--partial", help="Accept members without predictions for some train rows."),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,

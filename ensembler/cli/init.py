@@ -19,9 +19,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where the recipe goes.")
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite a recipe that is there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recipe.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

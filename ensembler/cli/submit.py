@@ -15,7 +15,7 @@ from ensembler.cli.terminal import print_json
 def command(
     run: RunArgument,
     blend: Annotated[
-        str | None, typer.Option("--blend", metavar="NAME", help="The blend to hand in.")
+        str | None, typer.Option("--blend", metavar="NAME", help="The blend to submit.")
     ] = None,
     format: Annotated[
         str | None, typer.Option("--format", help="labels (the best class) or probs.")
@@ -33,7 +33,9 @@ def command(
     ] = None,
     reduce: Annotated[
         str | None,
-        typer.Option("--reduce", help="With --per group, what its rows become: mean, vote or max."),
+        typer.Option(
+            "--reduce", help="With --per group, how its rows are merged: mean, vote or max."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -46,7 +48,7 @@ def command(
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """Write a blend as the file to hand in, matched to a template when one is given."""
+    """Write a blend as the submission file, matched to a template when one is given."""
     from ensembler.blends.submit import hand_in
     from ensembler.outputs import is_standard_output
     from ensembler.predictions.store import RunStore
