@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,12 +94,20 @@ def workshop(tmp_path_factory):
         yield folder
 
 
-@pytest.fixture
-def shapes(tmp_path, monkeypatch):
-    """A folder with drawn shapes, a module of tiny networks, and the text of a recipe over them."""
+@pytest.fixture(scope="session")
+def drawn_shapes(tmp_path_factory):
+    """A folder with drawn shapes, to be copied where a test works on it."""
     from ensembler.demo.shapes import write_shapes
 
-    write_shapes(tmp_path / "shapes", n=60, seed=1)
+    folder = tmp_path_factory.mktemp("drawn") / "shapes"
+    write_shapes(folder, n=60, seed=1)
+    return folder
+
+
+@pytest.fixture
+def shapes(tmp_path, monkeypatch, drawn_shapes):
+    """A folder with drawn shapes and a module of tiny networks."""
+    shutil.copytree(drawn_shapes, tmp_path / "shapes")
     (tmp_path / "tinynets.py").write_text(TINY_NETWORKS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -115,7 +124,7 @@ RECIPE = """
     members:
       narrow: {}
       wide: {model_args: {width: 16}}
-    blend: {method: auto}
+    blend: {method: soft}
 """
 
 
@@ -124,3 +133,29 @@ def recipe(shapes):
     path = shapes / "recipe.yaml"
     path.write_text(textwrap.dedent(RECIPE))
     return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, drawn_shapes):
+    """A folder with the recipe above and its finished run, to be copied."""
+    from ensembler import Recipe
+    from ensembler.pipeline.run import run_recipe
+
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(drawn_shapes, folder / "shapes")
+    (folder / "tinynets.py").write_text(TINY_NETWORKS)
+    (folder / "recipe.yaml").write_text(textwrap.dedent(RECIPE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.chdir(folder)
+        patch.delitem(sys.modules, "tinynets", raising=False)
+        run_recipe(Recipe.load(folder / "recipe.yaml"), folder / "artifacts")
+        patch.delitem(sys.modules, "tinynets")
+    return folder
+
+
+@pytest.fixture
+def finished(recipe, finished_run):
+    """The recipe in a folder of the test's own, with its finished run in `artifacts`."""
+    shutil.copytree(finished_run / "artifacts", recipe.parent / "artifacts")
+    return recipe

@@ -76,7 +76,7 @@ class BlendContract:
 
     def test_one_member_alone_gives_that_member(self, method: BlendMethod) -> None:
         if not self.keeps_a_lone_member:
-            return
+            pytest.skip("this method changes a member that is alone")
         stack, y = invented_pool()
         assert np.allclose(self.fit(method, stack[:1], y), stack[0], atol=1e-5)
 
@@ -134,7 +134,7 @@ class BlendContract:
         self, method: BlendMethod
     ) -> None:
         if not self.contains_members:
-            return
+            pytest.skip("this method may do worse than a member")
         stack, y = invented_pool()
         best = min(score("log_loss", probs, y) for probs in stack)
         assert score("log_loss", self.fit(method, stack, y), y) <= best + 1e-6

@@ -49,7 +49,7 @@ class Notes(Progress):
 
 
 def test_a_recipe_becomes_members_a_blend_and_a_submission(recipe):
-    result = run(recipe)
+    result = run(recipe, "blend.method=auto")
     assert result.trained == 6
     opened = Run.open("shapes", recipe.parent / "artifacts")
     samples = opened.samples
@@ -69,7 +69,7 @@ def test_a_recipe_becomes_members_a_blend_and_a_submission(recipe):
     ]
 
 
-def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(recipe):
+def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(finished):
     """Predicting a fold's rows again with its own checkpoint gives the stored logits.
 
     With another's it does not.
@@ -80,8 +80,7 @@ def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(recipe):
     from ensembler.networks.checkpoint import load_checkpoint
     from ensembler.workspace.workspace import open_workspace
 
-    run(recipe)
-    workspace = open_workspace(Recipe.load(recipe), recipe.parent / "artifacts")
+    workspace = open_workspace(Recipe.load(finished), finished.parent / "artifacts")
     plan = MemberPlan(workspace, workspace.jobs[0])
     member = workspace.store.member("narrow")
     rows = plan.validated_in(1)
@@ -95,20 +94,20 @@ def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(recipe):
         assert np.array_equal(again[0, 0], member.oof_logits[0, rows]) == same
 
 
-def test_a_second_run_trains_and_writes_nothing(recipe):
-    first = run(recipe)
+def test_a_second_run_trains_and_writes_nothing(finished):
+    first = run(finished)
     before = {p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file()}
     notes = Notes()
-    second = run(recipe, progress=notes)
+    second = run(finished, progress=notes)
     assert (second.trained, second.new_blend, notes.jobs) == (0, None, [])
     assert {p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file()} == before
 
 
-def test_a_changed_member_alone_is_trained_again_and_the_reason_is_said(recipe):
-    first = run(recipe)
+def test_a_changed_member_alone_is_trained_again_and_the_reason_is_said(finished):
+    first = run(finished)
     before = digests(first.folder / "members")
     notes = Notes()
-    second = run(recipe, "members.wide.epochs=1", progress=notes)
+    second = run(finished, "members.wide.epochs=1", progress=notes)
     assert second.trained == 3
     assert notes.notes[1:] == ["member 'wide' is trained again: epochs (2 there, 1 now) changed"]
     after = digests(first.folder / "members")
@@ -130,19 +129,19 @@ def test_members_trained_with_an_older_augmentation_are_trained_again(recipe, mo
     assert notes.notes[1:] == [f"member 'narrow' is trained again: {reason}"]
 
 
-def test_the_old_member_stays_until_the_new_one_is_complete(recipe):
-    first = run(recipe)
+def test_the_old_member_stays_until_the_new_one_is_complete(finished):
+    first = run(finished)
     old = digests(first.folder / "members" / "wide", "*.npy")
-    run(recipe, "members.wide.epochs=1", members=["wide"], folds=[0])
+    run(finished, "members.wide.epochs=1", members=["wide"], folds=[0])
     assert digests(first.folder / "members" / "wide", "*.npy") == old
-    assert run(recipe, "members.wide.epochs=1").trained == 2
+    assert run(finished, "members.wide.epochs=1").trained == 2
 
 
-def test_more_views_are_computed_without_training(recipe):
-    first = run(recipe)
+def test_more_views_are_computed_without_training(finished):
+    first = run(finished)
     weights = digests(first.folder, "members/*/*.safetensors")
     old = np.array(Run.open(first.folder).members["wide"].oof_logits)
-    second = run(recipe, "views=[identity, hflip, vflip]")
+    second = run(finished, "views=[identity, hflip, vflip]")
     member = Run.open(first.folder).members["wide"]
     assert second.trained == 0
     assert member.record.views == ("identity", "hflip", "vflip")
@@ -175,8 +174,8 @@ def test_an_edited_manifest_is_another_run(recipe):
         run(recipe)
 
 
-def test_parts_trained_apart_meet_and_give_the_same_bits(recipe):
-    whole = digests(run(recipe, "name=whole").folder / "members")
+def test_parts_trained_apart_meet_and_give_the_same_bits(recipe, finished_run):
+    whole = digests(finished_run / "artifacts" / "shapes" / "members")
     run(recipe, "name=parts", members=["wide"], folds=[1])
     run(recipe, "name=parts", members=["narrow"])
     assert digests(run(recipe, "name=parts").folder / "members") == whole
@@ -189,7 +188,7 @@ def test_there_is_a_submission_after_the_first_fold_and_the_record_says_of_what(
     assert len(pd.read_csv(result.submission)) == 15
     finished = run(recipe)
     versions = json.loads((finished.folder / "submission.json").read_text())["versions"]
-    assert versions[-1]["made_of"]["blend"] == "auto"
+    assert versions[-1]["made_of"]["blend"] == "soft"
     assert hashlib.sha256(finished.submission.read_bytes()).hexdigest() == versions[-1]["sha256"]
 
 
@@ -205,17 +204,17 @@ def test_a_member_that_fails_leaves_the_others_alone(recipe):
     assert [f.member for f in result.failures] == ["wide"]
     assert "not finite in epoch" in result.failures[0].message
     assert "learning rate" in result.failures[0].message
-    assert Run.open(result.folder).blends["auto"].record.members == ("narrow",)
+    assert Run.open(result.folder).blends["soft"].record.members == ("narrow",)
     assert result.submission is not None
     again = run(recipe)
     assert again.failures == ()
-    assert Run.open(result.folder).blends["auto"].record.members == ("narrow", "wide")
+    assert Run.open(result.folder).blends["soft"].record.members == ("narrow", "wide")
 
 
 def test_a_factory_that_raises_fails_its_member_alone(recipe):
     result = run(recipe, "members.wide.model_args={width: -1}")
     assert "RuntimeError" in result.failures[0].message
-    assert result.blend == "auto"
+    assert result.blend == "soft"
 
 
 def test_repeated_folds_are_members_of_their_own(recipe):
@@ -231,7 +230,7 @@ def test_a_single_split_leaves_the_other_rows_missing_never_zero(recipe):
     rows = member.folds == 0
     assert 0 < rows.sum() < len(rows)
     assert np.isnan(member.oof_logits[:, ~rows]).all()
-    assert result.blend == "auto"
+    assert result.blend == "soft"
 
 
 def test_all_wrong_names_of_a_recipe_come_at_once_before_a_pixel_is_read(recipe):
@@ -277,10 +276,10 @@ def test_kfold_trains_and_does_not_blend(recipe):
     assert not (recipe.parent / "artifacts" / "shapes" / "blends").exists()
 
 
-def test_altered_weights_are_refused_before_they_predict(recipe):
+def test_altered_weights_are_refused_before_they_predict(finished):
     from ensembler.errors import StoreError
 
-    result = run(recipe)
+    result = run(finished)
     path = result.folder / "members" / "narrow" / "fold1.safetensors"
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
@@ -288,7 +287,7 @@ def test_altered_weights_are_refused_before_they_predict(recipe):
     with pytest.raises(
         StoreError, match=r"fold1\.safetensors is not the file that member\.json describes"
     ):
-        run(recipe, "views=[identity, hflip, rot90]")
+        run(finished, "views=[identity, hflip, rot90]")
 
 
 @pytest.mark.parametrize("where", ["place_for_training", "_predict"])
@@ -327,11 +326,9 @@ def flip_a_bit(path):
 
 
 def test_weights_altered_before_they_predict_are_named_and_the_fold_is_trained_again(
-    recipe, monkeypatch
+    recipe, finished_run, monkeypatch
 ):
     from ensembler.members.fold import FoldTrainer
-
-    whole = run(recipe, "name=whole", members=["narrow"])
 
     def die(*given):
         raise KeyboardInterrupt
@@ -347,10 +344,14 @@ def test_weights_altered_before_they_predict_are_named_and_the_fold_is_trained_a
         f"{path} was altered after it was saved" in w and "is trained again" in w
         for w in notes.warnings
     )
-    assert digests(result.folder / "members") == digests(whole.folder / "members")
+    assert digests(result.folder / "members" / "narrow") == digests(
+        finished_run / "artifacts" / "shapes" / "members" / "narrow"
+    )
 
 
-def test_weights_altered_after_they_predicted_are_named_and_never_become_the_member(recipe):
+def test_weights_altered_after_they_predicted_are_named_and_never_become_the_member(
+    recipe, finished_run
+):
     run(recipe, members=["narrow"], folds=[0, 1])
     folder = recipe.parent / "artifacts" / "shapes" / "members" / "narrow"
     flip_a_bit(folder / "fold0.safetensors")
@@ -361,8 +362,8 @@ def test_weights_altered_after_they_predicted_are_named_and_never_become_the_mem
     # Who removes the logits alone has the fold trained again, not the altered network as a member.
     (folder / "fold0.logits.safetensors").unlink()
     assert run(recipe, members=["narrow"]).trained == 1
-    whole = run(recipe, "name=whole", members=["narrow"])
-    assert digests(folder) == digests(whole.folder / "members" / "narrow")
+    whole = finished_run / "artifacts" / "shapes"
+    assert digests(folder) == digests(whole / "members" / "narrow")
 
 
 def test_other_weights_that_are_whole_are_told_from_altered_ones(recipe):
@@ -416,12 +417,11 @@ def test_weights_are_averaged_on_the_processor_whatever_the_device(recipe, monke
     assert set(devices) == {"cpu", "auto"}
 
 
-def test_a_soup_is_not_made_of_altered_weights(recipe):
-    run(recipe)
-    folder = recipe.parent / "artifacts" / "shapes" / "members" / "narrow"
+def test_a_soup_is_not_made_of_altered_weights(finished):
+    folder = finished.parent / "artifacts" / "shapes" / "members" / "narrow"
     flip_a_bit(folder / "fold1.safetensors")
     kept = ["members.twin={}", "members.soup={method: soup, of: [narrow, twin]}"]
-    result = run(recipe, *kept, members=["twin", "soup"])
+    result = run(finished, *kept, members=["twin", "soup"])
     assert "fold1.safetensors was altered after it was saved" in result.failures[0].message
 
 
@@ -768,38 +768,38 @@ def test_a_fold_stopped_while_it_predicts_goes_on_with_the_chunks_that_are_missi
     assert not list(artifacts.glob("shapes/.training"))
 
 
-def test_a_submission_chosen_by_hand_stays_until_there_is_a_new_blend(recipe):
+def test_a_submission_chosen_by_hand_stays_until_there_is_a_new_blend(finished):
     from ensembler.blends.submit import hand_in
 
-    artifacts = recipe.parent / "artifacts"
-    first = run(recipe)
+    artifacts = finished.parent / "artifacts"
+    first = run(finished)
     opened = Run.open("shapes", artifacts)
     opened.blend("soft", name="mine", members=["wide"])
     hand_in(opened.store, "mine", format="probs")
     chosen = first.submission.read_bytes()
     notes = Notes()
-    again = run(recipe, progress=notes)
+    again = run(finished, progress=notes)
     assert again.new_blend is None
     assert first.submission.read_bytes() == chosen
     assert any("chosen by hand, of blend 'mine', stays" in note for note in notes.notes)
-    run(recipe, "members.third={model_args: {width: 4}}", progress=notes)
+    run(finished, "members.third={model_args: {width: 4}}", progress=notes)
     assert first.submission.read_bytes() != chosen
-    assert any("gives way to the new blend 'auto'" in note for note in notes.notes)
+    assert any("gives way to the new blend 'soft'" in note for note in notes.notes)
 
 
-def test_a_submission_that_is_not_the_one_its_record_names_is_written_again(recipe):
-    first = run(recipe)
+def test_a_submission_that_is_not_the_one_its_record_names_is_written_again(finished):
+    first = run(finished)
     path, wanted = first.submission, first.submission.read_bytes()
     path.write_bytes(wanted + b"one more,row\n")
     notes = Notes()
-    again = run(recipe, progress=notes)
+    again = run(finished, progress=notes)
     assert again.submission.read_bytes() == wanted
     assert any("is kept as submission.altered-" in note for note in notes.warnings)
     store = Run.open(first.folder).store
-    hand_in(store, "auto", format="probs")
+    hand_in(store, "soft", format="probs")
     by_hand = path.read_bytes()
     path.write_bytes(wanted)  # as when the disk was full before the new one was there
-    assert run(recipe).submission.read_bytes() == by_hand
+    assert run(finished).submission.read_bytes() == by_hand
 
 
 def test_a_partial_submission_that_was_never_written_arrives_with_the_next_fold(recipe):
