@@ -29,7 +29,7 @@ def test_other_packages_add_names_and_replace_none(registry, monkeypatch):
         EntryPoint("circle", "math:e", "ensembler.no_such_group"),
         EntryPoint("cross", "math:inf", "ensembler.no_such_group"),
     ]
-    monkeypatch.setattr("ensembler.registry.entry_points", lambda group: added)
+    monkeypatch.setattr("ensembler.registry.entry_points", lambda **_: added)
     assert registry.names == ["circle", "square", "cross"]
     assert registry.load("cross") == float("inf")
     assert registry.load("circle") < 4  # ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ def read_table(path: Path, spec: DataSpec) -> pd.DataFrame:
         raise DataError(f"{path} does not exist")
     if path.suffix in (".parquet", ".pq"):
         return _read_parquet(path)
+    _check_encoding(spec.encoding)
     separator = spec.separator or _find_separator(path, spec.encoding)
     tried = f"separator {separator!r}, encoding {spec.encoding}"
     try:
@@ -39,8 +41,6 @@ def read_table(path: Path, spec: DataSpec) -> pd.DataFrame:
         raise DataError(
             f"{path} is not {spec.encoding} text; say data.encoding, for instance latin-1"
         ) from error
-    except LookupError as error:
-        raise DataError(f"data.encoding {spec.encoding!r} is not an encoding") from error
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path} is empty; expected a header and rows") from error
     except (ValueError, pd.errors.ParserError) as error:
@@ -51,6 +51,13 @@ def read_table(path: Path, spec: DataSpec) -> pd.DataFrame:
         raise DataError(f"{path}: rows have more values than the header has names ({tried})")
     table.attrs[_NAMES] = names
     return table
+
+
+def _check_encoding(name: str) -> None:
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise DataError(f"data.encoding {name!r} is not an encoding, such as utf-8") from error
 
 
 def _find_separator(path: Path, encoding: str) -> str:

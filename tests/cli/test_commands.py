@@ -25,25 +25,6 @@ def one_json(done):
     return content
 
 
-def test_help_and_version_answer(ens_here):
-    assert "tta-predict" in ens_here("--help").stdout
-    assert ens_here("--version").stdout.startswith("ens ")
-    for command in (
-        "run",
-        "kfold",
-        "blend",
-        "diversity",
-        "submit",
-        "evaluate",
-        "ls",
-        "init",
-        "doctor",
-        "schema",
-        "demo-data",
-    ):
-        assert "--json" in ens_here(command, "--help").stdout
-
-
 def test_blend_evaluate_ls_and_submit_tell_scripts_what_they_promise(ens_here, run):
     blend = one_json(ens_here("blend", "fake", "--weights", "good=2,fair=1", "--submit", "--json"))
     assert blend["weights"] == pytest.approx({"good": 2 / 3, "fair": 1 / 3, "poor": 0})

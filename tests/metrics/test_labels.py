@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
+from ensembler.metrics.confusion import confusion_matrix
 from ensembler.metrics.labels import (
     accuracy,
     balanced_accuracy,
-    confusion_matrix,
     f1_macro,
     quadratic_kappa,
     unweighted_kappa,

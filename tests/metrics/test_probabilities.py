@@ -38,6 +38,6 @@ def test_probabilities_that_have_no_zero_are_left_as_they_are(predictions):
 
 def test_single_labels_are_kept_from_one_as_well():
     raised = without_zeros(np.array([[0.0, 1.0, 0.5]]), multi_label=True)
-    assert FLOOR <= raised.min()
+    assert raised.min() >= FLOOR
     assert raised.max() <= 1 - FLOOR
     assert raised[0, 2] == pytest.approx(0.5)

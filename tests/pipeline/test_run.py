@@ -35,8 +35,8 @@ class Notes(Progress):
     def __init__(self):
         self.notes, self.warnings, self.jobs, self.epochs = [], [], [], 0
 
-    def plan(self, jobs):
-        self.jobs += jobs
+    def plan(self, tasks, at_once=1):
+        self.jobs += tasks
 
     def note(self, text):
         self.notes.append(text)

@@ -1,0 +1,62 @@
+import json
+
+import numpy as np
+import pytest
+
+from ensembler.cli.terminal import (
+    duration,
+    number,
+    print_error,
+    print_json,
+    print_table,
+    stoppable,
+)
+from ensembler.errors import EnsemblerError
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_a_duration_is_told_in_the_two_largest_units(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_figure_that_there_is_none_of_is_a_dash():
+    assert [number(v) for v in (0.123456, None, float("nan"), float("inf"))] == [
+        "0.1235",
+        "-",
+        "-",
+        "-",
+    ]
+
+
+def test_json_is_one_object_in_which_figures_that_are_not_finite_are_null(capsys):
+    content = {"a": np.float32(0.5), "b": [float("nan"), np.int64(3)], "c": {"d": float("inf")}}
+    print_json({**content, "name": "Käse"})
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {"a": 0.5, "b": [None, 3], "c": {"d": None}, "name": "Käse"}
+
+
+def test_an_error_is_for_a_person_and_for_a_script_that_asked(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["ens", "ls"])
+    print_error("not so", exit_code=2)
+    assert capsys.readouterr() == ("", "error: not so\n")
+    monkeypatch.setattr("sys.argv", ["ens", "ls", "--json"])
+    print_error("not so", exit_code=2)
+    assert json.loads(capsys.readouterr().out) == {"error": "not so", "exit_code": 2}
+
+
+def test_a_table_off_a_terminal_cuts_no_figure(capsys):
+    columns = ["member", *(f"class {i}" for i in range(20))]
+    print_table("scores", columns, [["a", *["0.123"] * 20]])
+    shown = capsys.readouterr().out
+    assert shown.count("0.123") == 20
+    assert "…" not in shown
+
+
+def test_ctrl_c_says_how_to_resume():
+    with pytest.raises(EnsemblerError, match="`ens run x`"), stoppable("`ens run x`"):
+        raise KeyboardInterrupt
+    with pytest.raises(ZeroDivisionError), stoppable("`ens run x`"):
+        raise ZeroDivisionError
