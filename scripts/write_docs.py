@@ -246,6 +246,8 @@ def commands_page() -> str:
         "else goes to standard error.",
     ]
     for command in app.registered_commands:
+        if command.hidden:  # another name of a command that is here
+            continue
         assert command.callback is not None
         lines += [
             "",

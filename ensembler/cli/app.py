@@ -41,7 +41,7 @@ _INTERRUPTED = 130  # Typer's exit code after Ctrl-C; older versions raise Abort
 app = typer.Typer(
     name="ens",
     help="Train K-fold members, keep every prediction, and submit the best blend, with an honest score.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -52,6 +52,7 @@ app.command("run")(run.command)
 app.command("audit")(audit.command)
 app.command("kfold")(kfold.command)
 app.command("bag")(bag.command)
+app.command("ensemble", hidden=True)(bag.command)  # the same, by the name that people look for
 app.command("tta-predict")(tta_predict.command)
 app.command("blend")(blend.command)
 app.command("evaluate")(evaluate.command)
@@ -76,11 +77,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
     """Train K-fold members, keep every prediction, and submit the best blend, with an honest score."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> NoReturn:

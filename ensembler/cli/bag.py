@@ -1,4 +1,4 @@
-"""`ens bag RECIPE`."""
+"""`ens bag RECIPE`, also called `ens ensemble`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def command(
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """Train the members that torchensemble makes (bagging, voting, snapshot, ...), an ensemble for each fold."""
+    """Train the members that torchensemble makes (bagging, voting, ...); also called `ens ensemble`."""
     train_and_report(
         "bag",
         recipe,

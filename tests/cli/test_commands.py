@@ -25,6 +25,15 @@ def one_json(done):
     return content
 
 
+def test_ens_alone_prints_its_help(ens_here):
+    assert ens_here().stdout == ens_here("--help").stdout
+
+
+def test_bag_answers_to_ensemble(ens_here):
+    pages = [ens_here(name, "--help").stdout.splitlines()[1:] for name in ("bag", "ensemble")]
+    assert pages[0] == pages[1]
+
+
 def test_blend_evaluate_ls_and_submit_tell_scripts_what_they_promise(ens_here, run):
     blend = one_json(ens_here("blend", "fake", "--weights", "good=2,fair=1", "--submit", "--json"))
     assert blend["weights"] == pytest.approx({"good": 2 / 3, "fair": 1 / 3, "poor": 0})
