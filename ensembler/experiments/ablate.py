@@ -31,7 +31,7 @@ from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import MemberJob
 from ensembler.recipe.own_code import introduce_code_of
 from ensembler.targets.label_sets import is_known
-from ensembler.training.spec import MEMBER_SPECS, SoupSpec, counts, has_option, spec_of
+from ensembler.training.spec import MEMBER_SPECS, SoupSpec, has_option, is_effective, spec_of
 from ensembler.workspace.workspace import open_workspace
 
 METRICS = ("accuracy", "f1_macro", "log_loss")
@@ -256,7 +256,7 @@ def _varied(
             origins[(*place, *option.split("."))] = f"--axis {option}={text}"
         origins[place] = ", ".join(f"--axis {option}={text}" for option, _, text in chosen)
         spec, asked = spec_of(made), {axis.option.partition(".")[0] for axis in axes}
-        idle = {k for k in own if k not in asked and not counts(k, made)}
+        idle = {k for k in own if k not in asked and not is_effective(k, made)}
         content["members"][variant] = {
             k: v for k, v in made.items() if (has_option(spec, k) or k not in own) and k not in idle
         }

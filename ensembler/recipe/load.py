@@ -20,7 +20,7 @@ from ensembler.networks.sources import FOLDER, source_of_backbone
 from ensembler.predictions.store import check_name
 from ensembler.recipe.document import MAX_DEPTH, Document, Place, parse_value, read_document
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.training.spec import MEMBER_SPECS, any_has_option, counts, has_option, spec_of
+from ensembler.training.spec import MEMBER_SPECS, any_has_option, has_option, is_effective, spec_of
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 _EXPECTED = {
@@ -226,12 +226,12 @@ def _with_defaults(
         member = {}
     if not isinstance(member, dict):
         return member
-    # A member takes of the defaults what its method knows and what counts beside its other options;
+    # A member takes of the defaults what its method knows and what is effective beside its others;
     # what no method knows is an error to be reported.
     fitting = spec_of({**defaults, **member})
     both = {**defaults, **member}
     shared = {k: v for k, v in defaults.items() if has_option(fitting, k) or not any_has_option(k)}
-    shared = {k: v for k, v in shared.items() if counts(k, both)}
+    shared = {k: v for k, v in shared.items() if is_effective(k, both)}
     for key in shared.keys() - member.keys():
         if ("defaults", key) in origins:
             origins[("members", name, key)] = origins[("defaults", key)]

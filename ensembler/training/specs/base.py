@@ -1,0 +1,149 @@
+"""What every trained member may say: its networks and how they are trained, in timm's words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from ensembler.data.spec import AugmentSpec
+from ensembler.networks.spec import NetworkSpec
+
+# Options that count only where another one has a certain value.
+REQUIRES = {
+    "tau": ("loss", "balanced_softmax"),
+    "focal_gamma": ("loss", "focal"),
+    "decay_epochs": ("sched", "step"),
+    "decay_rate": ("sched", "step"),
+    "cycles": ("snapshots", "cyclic"),
+}
+# Losses that an option has no meaning with.
+_MEANINGLESS = {"smoothing": ("focal", "soft_f1"), "class_weights": ("soft_f1",)}
+
+
+def raise_first(problems: Iterator[str]) -> None:
+    """Raise ValueError with the first of the problems, if there is one."""
+    problem = next(problems, None)
+    if problem is not None:
+        raise ValueError(problem)
+
+
+class TrainingSpec(NetworkSpec):
+    """What every trained member may say."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True
+    )
+
+    target: str | tuple[str, ...] | None = Field(
+        None,
+        description="The target it predicts (default: the label), or several, with a head for "
+        "each.",
+    )
+    size: int | None = Field(None, ge=8, le=2048, description="Input size of this member alone.")
+    augment: AugmentSpec | None = Field(None, description="Augmentation of this member alone.")
+    epochs: int = Field(10, ge=1, description="How often every train row is seen.")
+    batch_size: int = Field(64, ge=1, description="Images in one step.")
+    opt: str = Field("adamw", description="Optimizer, by timm's name.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate at its peak.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay; none on biases and norms.")
+    momentum: float | None = Field(
+        None, ge=0, lt=1, description="Momentum, for optimizers that have one."
+    )
+    sched: str = Field(
+        "cosine",
+        description="Learning-rate schedule: cosine, tanh, poly (a straight line), step or none.",
+    )
+    min_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the schedule.")
+    loss: Literal["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1", "asymmetric"] = (
+        Field(
+            "cross_entropy",
+            description="Loss; bce is one-against-rest, balanced_softmax adjusts logits by how "
+            "frequent classes are. Of a "
+            "multi-label target cross_entropy and bce are the same, and asymmetric (Ridnik et al., "
+            "2021) is for it alone.",
+        )
+    )
+    class_weights: Literal["none", "balanced", "effective"] | dict[str, float] = Field(
+        "none",
+        description="Weights of classes in the loss: by frequency, by effective number, or by "
+        "name.",
+    )
+    focal_gamma: float = Field(
+        2.0, ge=0, description="How little rows that are right count in loss: focal."
+    )
+    tau: float = Field(
+        1.0, ge=0, description="How far loss: balanced_softmax takes the frequency out."
+    )
+    smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
+    amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="Mixed precision.")
+    seed: int | None = Field(None, ge=0, description="Seed of this member (default: the recipe's).")
+    seeds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Trainings of every fold with different seeds: members NAME-s1, NAME-s2, ...",
+    )
+
+    def says(self, option: str) -> bool:
+        """Whether an option is there and differs from its default."""
+        field = type(self).model_fields.get(option)
+        return field is not None and bool(getattr(self, option) != field.default)
+
+    @model_validator(mode="after")
+    def _check_training(self) -> TrainingSpec:
+        raise_first(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        """What is wrong with the options of every kind of training, the first of it first."""
+        for option, (other, wanted) in REQUIRES.items():
+            if self.says(option) and getattr(self, other) != wanted:
+                given = getattr(self, other)
+                yield f"{option} counts only with {other}: {wanted}; here it is {given}"
+        if self.pretrained and self.checkpoint is not None:
+            yield "pretrained: true and checkpoint both say where the weights come from; keep one"
+        for option, losses in _MEANINGLESS.items():
+            if self.says(option) and self.loss in losses:
+                yield f"{option} has no meaning with loss: {self.loss}; leave one out"
+        yield from self._problems_of_class_weights()
+        if len(set(self.targets)) != len(self.targets):
+            yield f"target {list(self.targets)} names one twice"
+
+    def _problems_of_class_weights(self) -> Iterator[str]:
+        if not isinstance(self.class_weights, dict):
+            return
+        if len(self.targets) > 1:
+            yield "class_weights by name are for one target; use balanced or effective for several"
+        given = self.class_weights.values()
+        are_weights = all(math.isfinite(weight) and weight >= 0 for weight in given)
+        if given and not (are_weights and any(given)):
+            weights = self.class_weights
+            yield f"class_weights {weights} should be finite, not negative and not all zero"
+
+    @property
+    def decisive_options(self) -> dict[str, Any]:
+        """The options that decide what the trained networks are, as plain values."""
+        return self.model_dump(mode="json", exclude={"augment", "seeds", "as_", "also", "compile"})
+
+    @property
+    def code(self) -> dict[str, str]:
+        """Every `module:name` of the user's own that the training uses, and what it is used as.
+
+        The backbone's is beside it: see `networks.sources`.
+        """
+        return {}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets it names; empty for the label."""
+        if self.target is None:
+            return ()
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed, and labels with them."""
+        return False
