@@ -28,9 +28,11 @@ from ensembler.data.folds import split_samples
 from ensembler.data.pixels import prepare_pixels
 from ensembler.data.samples import read_samples
 from ensembler.data.spec import DataSpec, FoldSpec, InputSpec
+from ensembler.machine.execution import Execution
 from ensembler.metrics import score
 from ensembler.training.fold import train_fold
 from ensembler.training.fold_data import FoldData
+from ensembler.training.setup import FoldSetup
 from ensembler.training.spec import MemberSpec
 
 PRESETS = ["none", "light", "medium", "heavy"]
@@ -161,13 +163,9 @@ def trained(task, preset, spec, seed, out):
     path = out / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]}.npy"
     if not path.is_file():
         began = time.process_time()
-        made = train_fold(
-            spec,
-            task.data,
-            augment=build_augment(preset, task.size, task.channels),
-            seed=seed,
-            device="cpu",
-        )
+        augment = build_augment(preset, task.size, task.channels)
+        setup = FoldSetup(spec, task.data, augment=augment, seed=seed)
+        made = train_fold(setup, execution=Execution("cpu"))
         probs = probabilities(made.network, task)
         y = task.data.targets[task.valid_rows]
         told = ", ".join(f"{metric} {score(metric, probs, y):.4f}" for metric in METRICS)

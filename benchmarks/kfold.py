@@ -38,6 +38,7 @@ from ensembler.data.pixels import prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.training.fold import train_fold
 from ensembler.training.fold_data import FoldData
+from ensembler.training.setup import FoldSetup
 from ensembler.training.spec import MemberSpec
 
 CLASSES = 10
@@ -127,7 +128,7 @@ def ours(task, cache, fold=0, seed=0):
         backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp
     )
     augment = build_augment(FLIP if task.augment == "flip" else task.augment, task.size, 3)
-    return train_fold(spec, data, augment=augment, seed=seed).history[-1].valid_loss
+    return train_fold(FoldSetup(spec, data, augment=augment, seed=seed)).history[-1].valid_loss
 
 
 def synthetic(task):
@@ -145,7 +146,7 @@ def synthetic(task):
     spec = MemberSpec(
         backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp
     )
-    return train_fold(spec, data).history[-1].valid_loss
+    return train_fold(FoldSetup(spec, data)).history[-1].valid_loss
 
 
 def timm_train(task, script):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,8 +14,15 @@ from numpy.typing import NDArray
 
 from ensembler.blending.judging.comparison import Difference, compare_with_first
 from ensembler.blending.judging.remarks import few_groups, ordered_classes
-from ensembler.errors import RequestError, TrainingError, UnknownNameError, nearest
+from ensembler.errors import RequestError, TrainingError, UnknownNameError
 from ensembler.execution.executors import executor_of
+from ensembler.experiments.variants import (
+    CommonOptions,
+    Setting,
+    check_option,
+    member_options,
+    variant_recipe,
+)
 from ensembler.files import write_json
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.executor import Failure
@@ -26,17 +33,16 @@ from ensembler.metrics.registry import fits, reported_score
 from ensembler.pipeline.check import check_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
-from ensembler.recipe.document import Place, parse_value
+from ensembler.recipe.document import parse_value
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import MemberJob
 from ensembler.recipe.own_code import introduce_code_of
 from ensembler.targets.label_sets import is_known
-from ensembler.training.spec import MEMBER_SPECS, SoupSpec, has_option, is_effective, spec_of
+from ensembler.training.spec import SoupSpec
 from ensembler.workspace.workspace import open_workspace
 
 METRICS = ("accuracy", "f1_macro", "log_loss")
 MOST_VARIANTS = 64
-_UNFIT = re.compile(r"[^A-Za-z0-9_.@+-]+")
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,12 @@ class Axis:
         if len(set(texts)) != len(texts) or len(texts) < 2:
             raise RequestError(f"--axis {given!r}: expected two values or more, none twice")
         return cls(option, tuple(parse_value(text) for text in texts), texts)
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Each of its values, as a variant has it."""
+        values = zip(self.values, self.texts, strict=True)
+        return [Setting(self.option, value, text) for value, text in values]
 
 
 def _divided(text: str) -> list[str]:
@@ -154,9 +166,7 @@ def ablate_recipe(
     not trained again.
     """
     base = _base_of(recipe, member)
-    varied, options = _varied(
-        recipe, base, axes, folds=folds, epochs=epochs, seeds=seeds, name=name
-    )
+    varied, options = _varied(recipe, base, axes, name, CommonOptions(folds, epochs, seeds))
     introduce_code_of(varied, progress, metrics)
     shown = _metrics_of(recipe, base, metrics)
     check_recipe(varied)
@@ -209,112 +219,28 @@ def _base_of(recipe: Recipe, member: str | None) -> str:
 
 
 def _varied(
-    recipe: Recipe,
-    base: str,
-    axes: Sequence[Axis],
-    *,
-    folds: int | None,
-    epochs: int | None,
-    seeds: int,
-    name: str | None,
+    recipe: Recipe, base: str, axes: Sequence[Axis], name: str | None, common: CommonOptions
 ) -> tuple[Recipe, dict[str, dict[str, Any]]]:
-    """The recipe whose members are the variants, and the options of each by its name."""
-    own = recipe.spec.members[base].model_dump(mode="json", by_alias=True, exclude_unset=True)
-    _check_axes(axes, own)
-    content = recipe.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    content |= {
-        "name": name or f"{recipe.spec.name}-ablate-{'+'.join(axis.option for axis in axes)}",
-        "members": {},
-    }
-    content["blend"] = {
-        k: v for k, v in content.get("blend", {}).items() if k not in ("members", "weights", "name")
-    }
-    if folds is not None:
-        if recipe.spec.folds.scheme in ("column", "single"):
-            raise RequestError(
-                f"--folds {folds}: the recipe's folds are of scheme: {recipe.spec.folds.scheme}"
-            )
-        content["folds"] = {**content.get("folds", {}), "count": folds}
-    origins: dict[Place, str] = {("folds", "count"): f"--folds {folds}"}
-    options: dict[str, dict[str, Any]] = {}
-    for values in product(*(range(len(axis.values)) for axis in axes)):
-        chosen = [
-            (axis.option, axis.values[i], axis.texts[i])
-            for axis, i in zip(axes, values, strict=True)
-        ]
-        variant = _name("+".join(f"{option}-{text}" for option, _, text in chosen), options)
-        place: Place = ("members", variant)
-        made = (
-            own
-            | ({} if epochs is None else {"epochs": epochs})
-            | ({} if seeds == 1 else {"seeds": seeds})
-        )
-        if epochs is not None and "freeze_epochs" in own:
-            made["freeze_epochs"] = min(own["freeze_epochs"], epochs)
-        for option, value, text in chosen:
-            made = _with(made, option.split("."), value)
-            origins[(*place, *option.split("."))] = f"--axis {option}={text}"
-        origins[place] = ", ".join(f"--axis {option}={text}" for option, _, text in chosen)
-        spec, asked = spec_of(made), {axis.option.partition(".")[0] for axis in axes}
-        idle = {k for k in own if k not in asked and not is_effective(k, made)}
-        content["members"][variant] = {
-            k: v for k, v in made.items() if (has_option(spec, k) or k not in own) and k not in idle
-        }
-        options[variant] = {option: value for option, value, _ in chosen}
-    return Recipe.check(content, recipe.path, origins), options
+    """The recipe whose members are all combinations of the axes' values, and the options of each."""
+    _check_axes(axes, member_options(recipe, base))
+    usual = f"{recipe.spec.name}-ablate-{'+'.join(axis.option for axis in axes)}"
+    combinations = list(product(*(axis.settings for axis in axes)))
+    return variant_recipe(recipe, base, combinations, name or usual, common)
 
 
 def _check_axes(axes: Sequence[Axis], own: Mapping[str, Any]) -> None:
-    """Raise for an option that no member has, that would change what is compared, or that stands twice."""
-    known = sorted(
-        {f.alias or n for spec in MEMBER_SPECS.values() for n, f in spec.model_fields.items()}
-    )
+    """Raise for an option that cannot be varied or is given twice, and for too many variants."""
     for axis in axes:
-        top = axis.option.partition(".")[0]
-        if top not in known:
-            raise RequestError(
-                f"--axis {axis.option} is no option of a member; {nearest(top, known, most=60)}"
-            )
-        if top in ("target", "seeds", "also"):
-            hint = (
-                "--seeds N trains every variant N times"
-                if top == "seeds"
-                else "give it to the member in the recipe"
-            )
-            raise RequestError(
-                f"--axis {axis.option} would compare other things with each other; {hint}"
-            )
-        if "." in axis.option and not isinstance(own.get(top, {}), dict):
-            raise RequestError(
-                f"--axis {axis.option}: {top} is {own[top]!r} in the recipe, which has no parts"
-            )
+        check_option(axis.option, own)
     names = [axis.option for axis in axes]
-    if len(set(names)) != len(names):
-        raise RequestError(
-            f"--axis {next(n for n in names if names.count(n) > 1)} is given twice; list all its "
-            "values"
-        )
-    n_variants = int(np.prod([len(axis.values) for axis in axes]))
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise RequestError(f"--axis {twice[0]} is given twice; list all its values")
+    n_variants = math.prod(len(axis.values) for axis in axes)
     if n_variants > MOST_VARIANTS:
         raise RequestError(
             f"the axes make {n_variants} variants; at most {MOST_VARIANTS} are compared at once"
         )
-
-
-def _with(options: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
-    """The options with one value set, below mappings where the key is dotted; None takes it out."""
-    key, *below = keys
-    if below:
-        inner = options.get(key)
-        value = _with(inner if isinstance(inner, Mapping) else {}, below, value)
-    rest = {k: v for k, v in options.items() if k != key}
-    return rest if value is None else {**rest, key: value}
-
-
-def _name(wanted: str, taken: Mapping[str, Any]) -> str:
-    """A name that a folder can have, different from those taken."""
-    name = _UNFIT.sub("_", wanted).strip("_.")[:80]
-    return name if name not in taken else f"{name}@{len(taken) + 1}"
 
 
 def _members_of(jobs: Sequence[MemberJob], variant: str, seeds: int) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ensembler.errors import DiskFullError, EnsemblerError, NotFiniteError, TrainingError
 from ensembler.files import claim, read_json, sha256_of, write_bytes, write_json
@@ -24,17 +24,25 @@ from ensembler.members.predict import predict_checkpoints
 from ensembler.members.soup import SoupBuilder
 from ensembler.members.training import Training
 from ensembler.predictions.finished_folds import FinishedFold, weights_path, write_finished_fold
-from ensembler.progress import FoldTask, PrefixedProgress
+from ensembler.progress import FoldTask, PrefixedProgress, Progress
 from ensembler.stop import Stop, Stopped
 from ensembler.training.spec import EnsembleSpec, SoupSpec
 from ensembler.workspace.workspace import Workspace, keep_choice, kept_choice
 
 if TYPE_CHECKING:
     from ensembler.inference.one_pass import PredictionRequest
-    from ensembler.training.compiling import CompileChoice
-    from ensembler.training.fold import TrainedFold
+    from ensembler.training.compiling import CompileChoice, CompileDecision
+    from ensembler.training.trained import TrainedFold
 
 SHORT_CYCLE = 100  # steps: after fewer, the first snapshots are hardly trained (docs/members.md)
+
+
+class _Reporting(TypedDict):
+    """Where a training reports to, and what may stop it."""
+
+    name: str
+    progress: Progress
+    stop: Stop
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,7 @@ class FoldTrainer:
         from ensembler.data.augment import build_augment
         from ensembler.training.ensembles import train_ensemble
         from ensembler.training.fold import train_fold
+        from ensembler.training.setup import FoldSetup
 
         first = training.all_plans[0]
         spec, base = first.job.spec, first.job.base
@@ -120,30 +129,27 @@ class FoldTrainer:
             return self.soup_builders.setdefault(training.name, builder).build(fold)
         data = first.fold_data(fold)
         self._note_short_cycles(training, len(data.train_rows))
-        options: dict[str, Any] = {
-            "augment": build_augment(
-                base.augment or self.workspace.spec.augment, first.input.size, first.input.channels
-            ),
-            "seed": first.seed,
-            "fold": fold,
-            "device": self.execution.device,
+        prefix = f"{training.name} fold {fold}"
+        reporting: _Reporting = {
             "name": training.name,
-            "progress": PrefixedProgress(self.workspace.progress, f"{training.name} fold {fold}"),
+            "progress": PrefixedProgress(self.workspace.progress, prefix),
             "stop": self.stop,
         }
+        augment = build_augment(
+            base.augment or self.workspace.spec.augment, first.input.size, first.input.channels
+        )
         if isinstance(spec, EnsembleSpec):
-            return train_ensemble(spec, data, **options)
-        choice = kept_choice(self.workspace.store, "compile", training.name, training.fingerprint)
+            device = self.execution.device
+            return train_ensemble(
+                spec, data, augment=augment, seed=first.seed, fold=fold, device=device, **reporting
+            )
+        weights = tuple(plan.job.weights for plan in training.all_plans)
         return train_fold(
-            spec,
-            data,
-            weights=[plan.job.weights for plan in training.all_plans],
-            identity=training.fingerprint,
-            workers=self.execution.workers,
+            FoldSetup(spec, data, weights, training.fingerprint, augment, first.seed, fold),
+            execution=self.execution,
             state_path=training.state_path(fold),
-            compiled=None if choice is None else choice["compiled"],
-            on_compile_choice=lambda measured: self._keep_compile_choice(training, measured),
-            **options,
+            compile_decision=self._compile_decision(training),
+            **reporting,
         )
 
     def _note_short_cycles(self, training: Training, n_rows: int) -> None:
@@ -161,10 +167,18 @@ class FoldTrainer:
                 "poor; more epochs, fewer cycles or a higher lr help"
             )
 
-    def _keep_compile_choice(self, training: Training, measured: CompileChoice) -> bool:
-        store, made_for = self.workspace.store, training.fingerprint
-        kept = keep_choice(store, "compile", training.name, made_for, measured.to_json())
-        return bool(kept["compiled"])
+    def _compile_decision(self, training: Training) -> CompileDecision:
+        """What the run's lock says of compiling, or where it will be kept."""
+        from ensembler.training.compiling import CompileDecision
+
+        store, name, made_for = self.workspace.store, training.name, training.fingerprint
+        choice = kept_choice(store, "compile", name, made_for)
+
+        def keep(measured: CompileChoice) -> bool:
+            kept = keep_choice(store, "compile", name, made_for, measured.to_json())
+            return bool(kept["compiled"])
+
+        return CompileDecision(None if choice is None else bool(choice["compiled"]), keep)
 
     def _predict(
         self, training: Training, plans: Sequence[MemberPlan], fold: int

@@ -17,7 +17,7 @@ from ensembler.training.spec import SoupSpec
 
 if TYPE_CHECKING:
     from ensembler.networks.build import Normalised
-    from ensembler.training.fold import TrainedFold
+    from ensembler.training.trained import TrainedFold
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SoupBuilder:
 
     def build(self, fold: int) -> TrainedFold:
         """The soup of a fold, ready to be kept as its weights."""
-        from ensembler.training.fold import TrainedFold
+        from ensembler.training.trained import TrainedFold
 
         began = time.perf_counter()
         names = (

@@ -16,7 +16,7 @@ from ensembler.data.pixels import Pixels
 from ensembler.training.spec import MemberSpec
 
 
-class FurtherWeights:
+class WeightAverages:
     """Averages of the last epochs (swa, last_3) and snapshots (c1, c2, ...) of a network in training.
 
     An average is the mean of the weights at the ends of its epochs (Izmailov et al., 2018); the

@@ -51,6 +51,34 @@ class CompileChoice:
         return f"{'compiled' if self.compiled else 'not compiled'}: {ratio}, compiling {self.compiling:.0f} s"
 
 
+@dataclass(frozen=True)
+class CompileDecision:
+    """What was decided before (None = nothing yet), and what a new choice has to go through.
+
+    `keep` keeps a choice and returns the one that counts: another process may have been faster.
+    """
+
+    chosen: bool | None = None
+    keep: Callable[[CompileChoice], bool] = lambda choice: choice.compiled
+
+
+def decide(
+    decision: CompileDecision,
+    network: nn.Module,
+    loss: Callable[[nn.Module], Tensor],
+    steps: int,
+    device: torch.device,
+) -> tuple[bool, str]:
+    """Whether to compile with compile: auto, and what there is to say about it.
+
+    What was decided before, perhaps on another machine, counts where the network can be compiled.
+    """
+    if decision.chosen:
+        return (True, "") if works(network, loss) else (False, NOT_COMPILED)
+    choice = choose(network, loss, steps, device)
+    return decision.keep(choice), choice.text
+
+
 def choose(
     network: nn.Module, loss: Callable[[nn.Module], Tensor], steps: int, device: torch.device
 ) -> CompileChoice:

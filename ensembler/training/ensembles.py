@@ -40,11 +40,11 @@ from ensembler.networks.devices import autocast, autocast_type, pick_device, pla
 from ensembler.networks.memory import memory_advice
 from ensembler.progress import QUIET, Progress
 from ensembler.stop import Stop
-from ensembler.training.fold import EpochRecord, TrainedFold
 from ensembler.training.fold_data import FoldData
 from ensembler.training.losses import build_loss
 from ensembler.training.randomness import own_randomness, seed_all
 from ensembler.training.spec import EnsembleSpec
+from ensembler.training.trained import EpochRecord, TrainedFold
 
 CLASSES = {
     "fusion": "FusionClassifier",

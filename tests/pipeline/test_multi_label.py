@@ -272,9 +272,9 @@ def test_options_for_one_label_are_refused_before_anything_is_trained(finished, 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(run, finished, monkeypatch):
     recipe = Recipe.load(finished / "recipe.yaml", ["name=interrupted"])
-    from ensembler.members import schedule
+    from ensembler.members import fold
 
-    write, left = schedule.write_finished_fold, [4]
+    write, left = fold.write_finished_fold, [4]
 
     def stop(*args):
         left[0] -= 1
@@ -282,7 +282,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(run, finished, monkeypatch)
             raise KeyboardInterrupt
         return write(*args)
 
-    monkeypatch.setattr(schedule, "write_finished_fold", stop)
+    monkeypatch.setattr(fold, "write_finished_fold", stop)
     with pytest.raises(KeyboardInterrupt):
         run_recipe(recipe, finished / "artifacts")
     monkeypatch.undo()

@@ -297,9 +297,9 @@ def test_want_of_memory_fails_its_member_with_advice_and_leaves_the_others_alone
     import torch
 
     from ensembler.members.fold import FoldTrainer
-    from ensembler.training import fold
+    from ensembler.training import learner
 
-    holder = fold if where == "place_for_training" else FoldTrainer
+    holder = learner if where == "place_for_training" else FoldTrainer
     usual, calls = getattr(holder, where), []
 
     def full(*given):

@@ -5,11 +5,13 @@ import torch
 
 from ensembler.errors import TrainingError
 from ensembler.inference.engines import compiled as engine
+from ensembler.machine.execution import Execution
 from ensembler.networks.build import Normalised
 from ensembler.progress import RecordedProgress
-from ensembler.training import compiling
-from ensembler.training.fold import train_fold
+from ensembler.training import compiling, fold
+from ensembler.training.compiling import CompileDecision
 from ensembler.training.fold_data import FoldData
+from ensembler.training.setup import FoldSetup
 from ensembler.training.spec import MemberSpec
 
 AUTO = MemberSpec(
@@ -36,6 +38,10 @@ def data():
     return FoldData(pixels, np.arange(30) % 2, np.arange(20), np.arange(20, 30), 2)
 
 
+def train_fold(spec, data, **options):
+    return fold.train_fold(FoldSetup(spec, data), execution=Execution("cpu"), **options)
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """Compiling without a code generator: the graph is captured and run as it is."""
@@ -48,9 +54,8 @@ def test_a_short_training_is_not_even_measured(data):
     train_fold(
         AUTO,
         data,
-        device="cpu",
         progress=progress,
-        on_compile_choice=lambda c: choices.append(c) or False,
+        compile_decision=CompileDecision(keep=lambda c: choices.append(c) or False),
     )
     assert choices[0].compiled is False
     assert choices[0].compiling is None
@@ -60,14 +65,14 @@ def test_a_short_training_is_not_even_measured(data):
 def test_steps_are_measured_both_ways_and_the_kept_choice_counts(data, quick, monkeypatch):
     monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
     choices = []
-    plain = train_fold(AUTO, data, device="cpu", compiled=False)
+    plain = train_fold(AUTO, data, compile_decision=CompileDecision(False))
     measured = train_fold(
-        AUTO, data, device="cpu", on_compile_choice=lambda c: choices.append(c) or True
+        AUTO, data, compile_decision=CompileDecision(keep=lambda c: choices.append(c) or True)
     )
     assert choices[0].step > 0
     assert choices[0].compiling > 0
-    kept = train_fold(AUTO, data, device="cpu", compiled=True)
-    on = train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
+    kept = train_fold(AUTO, data, compile_decision=CompileDecision(True))
+    on = train_fold(AUTO.model_copy(update={"compile": "on"}), data)
     # Measuring leaves no trace in the training, and this compiler changes no bits.
     for trained in (measured, kept, on):
         for name, value in plain.network.state_dict().items():
@@ -82,10 +87,10 @@ def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(data, monkeypatch
     monkeypatch.setattr(torch, "compile", lambda call: real(call, backend=backend))
     monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
     progress = RecordedProgress()
-    train_fold(AUTO, data, device="cpu", progress=progress)
+    train_fold(AUTO, data, progress=progress)
     assert progress.notes == ["not compiled: torch cannot compile the network here"]
     with pytest.raises(TrainingError, match="compile: off"):
-        train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
+        train_fold(AUTO.model_copy(update={"compile": "on"}), data)
 
 
 def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(data, monkeypatch):
@@ -107,10 +112,10 @@ def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(da
     monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
     for chosen in (None, True):  # measured here, or chosen where it worked
         progress = RecordedProgress()
-        train_fold(AUTO, data, device="cpu", compiled=chosen, progress=progress)
+        train_fold(AUTO, data, compile_decision=CompileDecision(chosen), progress=progress)
         assert progress.notes == ["not compiled: torch cannot compile the network here"]
     with pytest.raises(TrainingError, match=r"no code for this graph.*compile: off"):
-        train_fold(AUTO.model_copy(update={"compile": "on"}), data, device="cpu")
+        train_fold(AUTO.model_copy(update={"compile": "on"}), data)
 
 
 ARCHITECTURES = [

@@ -10,15 +10,18 @@ from ensembler.data.images import ArrayImages
 from ensembler.data.pixels import FilePixels, prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.errors import OutOfMemoryError, RequestError, TrainingError
+from ensembler.machine.execution import Execution
 from ensembler.progress import Progress, RecordedProgress
 from ensembler.targets.kinds import MULTI_LABEL
+from ensembler.training import fold, learner
 from ensembler.training.batches import BatchSource
-from ensembler.training.fold import EpochRecord, train_fold
 from ensembler.training.fold_data import FoldData
 from ensembler.training.loading import Loader
 from ensembler.training.parts import build_mixup, mix
 from ensembler.training.randomness import only_deterministic
+from ensembler.training.setup import FoldSetup
 from ensembler.training.spec import MemberSpec
+from ensembler.training.trained import EpochRecord
 from ensembler.training.validation import validate
 
 TINY = {"backbone": f"{__name__}:tiny", "epochs": 3, "batch_size": 8, "lr": 0.01, "amp": "off"}
@@ -45,6 +48,16 @@ def data():
         + (targets * 100).astype(np.uint8)[:, None, None, None]
     )
     return FoldData(pixels, targets, np.arange(30), np.arange(30, 40), 2)
+
+
+SETUP = ("weights", "identity", "augment", "seed", "fold")
+
+
+def train_fold(spec, data, *, workers=None, **options):
+    """Train on the processor; options of the setup are told from the others."""
+    setup = {name: options.pop(name) for name in SETUP if name in options}
+    execution = Execution("cpu", workers)
+    return fold.train_fold(FoldSetup(spec, data, **setup), execution=execution, **options)
 
 
 class StopAfter(Progress):
@@ -285,7 +298,6 @@ def test_mixing_mixes_sets_of_labels_as_it_mixes_images(tagged):
 
 def validating(monkeypatch, values):
     """Let the validation after the n-th epoch find the n-th of these values."""
-    from ensembler.training import fold
     from ensembler.training.validation import Validation
 
     found = iter(values)
@@ -394,38 +406,30 @@ ADVICE = (
 
 
 def test_a_step_without_enough_memory_says_what_needs_less(data, monkeypatch):
-    from ensembler.training import fold
-
-    monkeypatch.setattr(fold._Training, "_loss", out_of_memory)
+    monkeypatch.setattr(learner.Learner, "loss", out_of_memory)
     with pytest.raises(OutOfMemoryError, match=ADVICE):
         train_fold(MemberSpec(**TINY), data)
 
 
 def test_a_network_that_does_not_fit_says_what_needs_less(data, monkeypatch):
-    from ensembler.training import fold
-
-    monkeypatch.setattr(fold, "place_for_training", out_of_memory)
+    monkeypatch.setattr(learner, "place_for_training", out_of_memory)
     with pytest.raises(OutOfMemoryError, match=ADVICE):
         train_fold(MemberSpec(**TINY), data)
 
 
 def test_a_processor_without_enough_memory_is_told_by_its_words(data, monkeypatch):
-    from ensembler.training import fold
-
     def full(*_):
         raise RuntimeError(
             "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you "
             "tried"
         )
 
-    monkeypatch.setattr(fold._Training, "_loss", full)
+    monkeypatch.setattr(learner.Learner, "loss", full)
     with pytest.raises(OutOfMemoryError, match="batch_size: 4 with accumulate: 2"):
         train_fold(MemberSpec(**TINY), data)
 
 
 def test_a_validation_without_enough_memory_does_not_lose_the_epoch(data, tmp_path, monkeypatch):
-    from ensembler.training import fold
-
     spec, state = MemberSpec(**{**TINY, "epochs": 2}), tmp_path / "state"
     whole = train_fold(spec, data)
     with monkeypatch.context() as patch, pytest.raises(OutOfMemoryError, match=ADVICE):

@@ -8,13 +8,14 @@ import torch
 
 from ensembler.data.augment import build_augment
 from ensembler.errors import OutOfMemoryError, TrainingError
+from ensembler.machine.execution import Execution
 from ensembler.networks.build import sum_networks
 from ensembler.networks.checkpoint import load_checkpoint, save_checkpoint
 from ensembler.progress import Progress, RecordedProgress
-from ensembler.training import ensembles
+from ensembler.training import ensembles, fold
 from ensembler.training.ensembles import CLASSES, train_ensemble
-from ensembler.training.fold import train_fold
 from ensembler.training.fold_data import FoldData
+from ensembler.training.setup import FoldSetup
 from ensembler.training.soup import average_weights
 from ensembler.training.spec import EnsembleSpec, MemberSpec
 
@@ -47,12 +48,22 @@ def data():
     return FoldData(pixels, targets, np.arange(29), np.arange(29, 40), 2)
 
 
+SETUP = ("weights", "identity", "augment", "seed", "fold")
+
+
+def train_fold(spec, data, *, workers=None, **options):
+    """Train on the processor; options of the setup are told from the others."""
+    setup = {name: options.pop(name) for name in SETUP if name in options}
+    execution = Execution("cpu", workers)
+    return fold.train_fold(FoldSetup(spec, data, **setup), execution=execution, **options)
+
+
 def train(kind, data, **options):
     spec, wanted = KINDS[kind]
-    options = {"augment": build_augment("light", 12, 3), "seed": 1, "device": "cpu", **options}
+    options = {"augment": build_augment("light", 12, 3), "seed": 1, **options}
     if isinstance(spec, MemberSpec):
         return train_fold(spec, data, weights=wanted, **options)
-    return train_ensemble(spec, data, **options)
+    return train_ensemble(spec, data, device="cpu", **options)
 
 
 def states(trained):
@@ -146,18 +157,16 @@ def test_an_ensemble_that_diverges_is_an_error_with_advice(method, data):
 
 
 def test_the_plain_weights_are_the_same_whatever_else_is_kept(data):
-    alone = train_fold(MemberSpec(**TINY), data, seed=1, device="cpu")
-    among = train_fold(KINDS["further"][0], data, weights=ALSO, seed=1, device="cpu")
+    alone = train_fold(MemberSpec(**TINY), data, seed=1)
+    among = train_fold(KINDS["further"][0], data, weights=ALSO, seed=1)
     assert same(alone.network.state_dict(), among.networks["last"].state_dict())
 
 
 def test_an_average_is_the_mean_of_the_epochs_it_names(data):
     """The average of the last two epochs is worked out again from trainings that end there."""
     spec = MemberSpec(**TINY, also=["last_2"], sched="none")
-    average = train_fold(spec, data, weights=["last", "last_2"], device="cpu").networks
-    three = train_fold(
-        MemberSpec(**{**TINY, "epochs": 3}, sched="none"), data, device="cpu"
-    ).network
+    average = train_fold(spec, data, weights=["last", "last_2"]).networks
+    three = train_fold(MemberSpec(**{**TINY, "epochs": 3}, sched="none"), data).network
     for name, value in average["last_2"].named_parameters():
         expected = (three.state_dict()[name] + average["last"].state_dict()[name]) / 2
         assert torch.allclose(value, expected, atol=1e-6)
@@ -165,7 +174,7 @@ def test_an_average_is_the_mean_of_the_epochs_it_names(data):
 
 def test_swa_lr_holds_the_rate_in_the_last_quarter(data):
     spec = MemberSpec(**TINY, also=["swa"], swa_lr=0.005)
-    rates = [record.lr for record in train_fold(spec, data, device="cpu").history]
+    rates = [record.lr for record in train_fold(spec, data).history]
     assert rates[0] == pytest.approx(0.01)
     assert rates[1] < rates[0]
     assert rates[2:] == pytest.approx([0.005, 0.005])
@@ -173,9 +182,7 @@ def test_swa_lr_holds_the_rate_in_the_last_quarter(data):
 
 def test_the_rate_starts_again_with_every_cycle(data):
     spec = MemberSpec(**{**TINY, "epochs": 6}, snapshots="cyclic", cycles=2)
-    rates = [
-        record.lr for record in train_fold(spec, data, weights=["c1", "c2"], device="cpu").history
-    ]
+    rates = [record.lr for record in train_fold(spec, data, weights=["c1", "c2"]).history]
     assert rates[:3] == pytest.approx(rates[3:])
     assert rates[0] == pytest.approx(0.01)
     assert rates[0] > rates[1] > rates[2]

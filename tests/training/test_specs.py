@@ -184,7 +184,7 @@ def test_a_metric_that_chooses_epochs_fits_the_target(tmp_path):
         "members: {a: {backbone: resnet18, choose: best, choose_by: quadratic_kappa}}\n"
     )
     with pytest.raises(
-        RecipeError, match=r"members\.a: choose_by: quadratic_kappa is no score of 'label'"
+        RecipeError, match=r"members\.a: choose_by: quadratic_kappa is not a metric of .label."
     ):
         Recipe.load(path)
 
@@ -199,5 +199,5 @@ def test_a_metric_of_another_kind_of_target_is_refused_in_the_recipe(tmp_path, t
         f"data: {{source: x.csv, targets: {target}}}\nmembers: {{a: {{backbone: "
         f"resnet18}}}}\nblend: {{metric: {metric}}}\n"
     )
-    with pytest.raises(RecipeError, match=f"blend.metric '{metric}' is no score of"):
+    with pytest.raises(RecipeError, match=f"blend.metric '{metric}' is not a metric of"):
         Recipe.load(path)

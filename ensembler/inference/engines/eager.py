@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -121,39 +121,49 @@ def _names(network: nn.Module) -> dict[nn.Module, str]:
 
 
 def _pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """The convolutions whose only use is to feed a batch norm, each with that norm."""
     try:
         nodes = list(torch.fx.Tracer().trace(network).nodes)
-    except (
-        Exception
-    ):  # a network may do anything in its forward; one that cannot be traced is not folded
+    # a network may do anything in its forward; one that cannot be traced is not folded
+    except Exception:
         return []
-    called = [node.target for node in nodes if node.op == "call_module"]
-    used = [node.target for node in nodes if node.op == "get_attr"]
-    modules, pairs = dict(network.named_modules(remove_duplicate=False)), []
+    modules = dict(network.named_modules(remove_duplicate=False))
+    pairs = []
     for node in nodes:
-        before = node.args[0] if node.op == "call_module" and node.args else None
-        if (
-            not isinstance(before, torch.fx.Node)
-            or before.op != "call_module"
-            or len(before.users) > 1
-        ):
+        before = _only_input_of(node)
+        if before is None:
             continue
         first, second = modules[str(before.target)], modules[str(node.target)]
-        # Exactly these classes: one that derives from them may do more than they do.
-        if (
-            type(first) is not nn.Conv2d
-            or type(second) is not nn.BatchNorm2d
-            or second.running_mean is None
-        ):
-            continue
-        once = called.count(before.target) == 1 and called.count(node.target) == 1
-        looked_at = any(
-            str(name).startswith((f"{before.target}.", f"{node.target}.")) for name in used
-        )
-        alone = (
-            sum(m is first for m in modules.values()) == 1
-            and sum(m is second for m in modules.values()) == 1
-        )
-        if once and alone and not looked_at:
+        names = (str(before.target), str(node.target))
+        if _can_be_folded(first, second) and _is_used_once(names, nodes, modules):
             pairs.append((first, second))
     return pairs
+
+
+def _only_input_of(node: torch.fx.Node) -> torch.fx.Node | None:
+    """The call of a module whose result nothing but `node`, a call of a module, uses."""
+    before = node.args[0] if node.op == "call_module" and node.args else None
+    if not isinstance(before, torch.fx.Node) or before.op != "call_module":
+        return None
+    return before if len(before.users) == 1 else None
+
+
+def _can_be_folded(first: nn.Module, second: nn.Module) -> bool:
+    """Whether both are of exactly these classes: one that derives from them may do more."""
+    if type(first) is not nn.Conv2d or type(second) is not nn.BatchNorm2d:
+        return False
+    return second.running_mean is not None
+
+
+def _is_used_once(
+    names: Sequence[str], nodes: Sequence[torch.fx.Node], modules: Mapping[str, nn.Module]
+) -> bool:
+    """Whether modules are called once, have one name each, and none of their weights is read."""
+    called = [node.target for node in nodes if node.op == "call_module"]
+    read = [str(node.target) for node in nodes if node.op == "get_attr"]
+    for name in names:
+        n_names = sum(module is modules[name] for module in modules.values())
+        is_read = any(target.startswith(f"{name}.") for target in read)
+        if called.count(name) != 1 or n_names != 1 or is_read:
+            return False
+    return True

@@ -1,0 +1,166 @@
+"""Variants of one member: a recipe whose members are that member with some options changed, checked.
+
+Whoever compares variants says which options each has (`Setting`); what becomes of them in a recipe,
+and what is wrong with them, is the same for a handful of values and for a search.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ensembler.errors import RequestError, nearest
+from ensembler.recipe.document import Place
+from ensembler.recipe.load import Recipe
+from ensembler.training.spec import MEMBER_SPECS, has_option, is_effective, spec_of
+
+_UNFIT = re.compile(r"[^A-Za-z0-9_.@+-]+")
+_LONGEST_NAME = 80
+# Options with which variants would not be comparable, and what to do instead.
+_INCOMPARABLE = {
+    "seeds": "--seeds N trains every variant N times",
+    "target": "give it to the member in the recipe",
+    "also": "give it to the member in the recipe",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option of a variant, dotted where it lies in another; `text` is the value as given."""
+
+    option: str
+    value: Any
+    text: str
+
+    @property
+    def keys(self) -> list[str]:
+        """Where the option lies among the member's."""
+        return self.option.split(".")
+
+    @property
+    def top(self) -> str:
+        """The member's option that it is, or lies in."""
+        return self.keys[0]
+
+    @property
+    def origin(self) -> str:
+        """What was asked for, as errors name it."""
+        return f"--axis {self.option}={self.text}"
+
+
+@dataclass(frozen=True)
+class CommonOptions:
+    """What all variants have in common, where it is not the recipe's."""
+
+    folds: int | None = None
+    epochs: int | None = None
+    seeds: int = 1
+
+
+Settings = Sequence[Setting]
+
+
+def check_option(option: str, own: Mapping[str, Any]) -> None:
+    """Raise RequestError for an option that cannot be varied in a member whose options are `own`."""
+    top = option.partition(".")[0]
+    known = sorted({key for spec in MEMBER_SPECS.values() for key in _keys_of(spec)})
+    if top not in known:
+        raise RequestError(
+            f"--axis {option} is no option of a member; {nearest(top, known, most=60)}"
+        )
+    if top in _INCOMPARABLE:
+        raise RequestError(
+            f"--axis {option} would compare other things with each other; {_INCOMPARABLE[top]}"
+        )
+    if "." in option and not isinstance(own.get(top, {}), dict):
+        raise RequestError(
+            f"--axis {option}: {top} is {own[top]!r} in the recipe, which has no parts"
+        )
+
+
+def _keys_of(spec: Any) -> Iterable[str]:
+    return (field.alias or name for name, field in spec.model_fields.items())
+
+
+def member_options(recipe: Recipe, member: str) -> dict[str, Any]:
+    """The options that the recipe gives a member, as plain values."""
+    return recipe.spec.members[member].model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def variant_recipe(
+    recipe: Recipe, member: str, variants: Sequence[Settings], name: str, common: CommonOptions
+) -> tuple[Recipe, dict[str, dict[str, Any]]]:
+    """The checked recipe called `name` whose members are variants of `member`.
+
+    Also the options of each variant, by the variant's name. What is wrong is said in the words of
+    the settings.
+    """
+    own = member_options(recipe, member)
+    content = _content_without_members(recipe, name, common)
+    origins: dict[Place, str] = {("folds", "count"): f"--folds {common.folds}"}
+    options: dict[str, dict[str, Any]] = {}
+    for settings in variants:
+        variant = _name(settings, taken=options)
+        place: Place = ("members", variant)
+        origins[place] = ", ".join(setting.origin for setting in settings)
+        origins |= {(*place, *setting.keys): setting.origin for setting in settings}
+        content["members"][variant] = _variant(own, settings, common)
+        options[variant] = {setting.option: setting.value for setting in settings}
+    return Recipe.check(content, recipe.path, origins), options
+
+
+def _content_without_members(recipe: Recipe, name: str, common: CommonOptions) -> dict[str, Any]:
+    content = recipe.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    of_members = ("members", "weights", "name")
+    blend = {k: v for k, v in content.get("blend", {}).items() if k not in of_members}
+    content |= {"name": name, "members": {}, "blend": blend}
+    if common.folds is not None:
+        scheme = recipe.spec.folds.scheme
+        if scheme in ("column", "single"):
+            raise RequestError(
+                f"--folds {common.folds}: the recipe's folds are of scheme: {scheme}"
+            )
+        content["folds"] = {**content.get("folds", {}), "count": common.folds}
+    return content
+
+
+def _variant(own: Mapping[str, Any], settings: Settings, common: CommonOptions) -> dict[str, Any]:
+    """The options of a variant; those of the member that count no more are left out."""
+    made = dict(own)
+    if common.seeds != 1:
+        made["seeds"] = common.seeds
+    if common.epochs is not None:
+        made["epochs"] = common.epochs
+        if "freeze_epochs" in own:
+            made["freeze_epochs"] = min(own["freeze_epochs"], common.epochs)
+    for setting in settings:
+        made = _with(made, setting.keys, setting.value)
+    varied = {setting.top for setting in settings}
+    idle = {key for key in own if key not in varied and not is_effective(key, made)}
+    spec = spec_of(made)
+    # An option of the member that another method does not have is left out; one that was asked for
+    # is an error of the recipe.
+    return {
+        key: value
+        for key, value in made.items()
+        if key not in idle and (key not in own or has_option(spec, key))
+    }
+
+
+def _with(options: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """The options with one value set, below mappings where the key is dotted; None takes it out."""
+    key, *below = keys
+    if below:
+        inner = options.get(key)
+        value = _with(inner if isinstance(inner, Mapping) else {}, below, value)
+    rest = {k: v for k, v in options.items() if k != key}
+    return rest if value is None else {**rest, key: value}
+
+
+def _name(settings: Settings, taken: Mapping[str, Any]) -> str:
+    """A name that a folder can have, different from those taken."""
+    wanted = "+".join(f"{setting.option}-{setting.text}" for setting in settings)
+    name = _UNFIT.sub("_", wanted).strip("_.")[:_LONGEST_NAME]
+    return name if name not in taken else f"{name}@{len(taken) + 1}"

@@ -1,0 +1,221 @@
+"""A network that learns: from batches to gradients, from gradients to steps of the optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ensembler.errors import TrainingError
+from ensembler.networks.build import Normalised, build_network
+from ensembler.networks.compiled import compiler_faults
+from ensembler.networks.devices import autocast, autocast_type, place_for_training
+from ensembler.training.batches import BatchSource
+from ensembler.training.loading import Loader
+from ensembler.training.parts import (
+    build_criterion,
+    build_ema,
+    build_mixup,
+    build_optimizer,
+    build_scheduler,
+    mix,
+    updates_per_epoch,
+)
+from ensembler.training.sampling import epoch_size
+from ensembler.training.setup import FoldSetup
+from ensembler.training.spec import MemberSpec
+
+_LOOK_EVERY = 20  # steps between two looks at whether the loss is finite
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """The schedule of an optimizer's learning rate: timm's, and a constant one at the end for swa."""
+
+    spec: MemberSpec
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+
+    @property
+    def now(self) -> float:
+        """The learning rate, of the layers that have the highest one."""
+        return float(max(group["lr"] for group in self.optimizer.param_groups))
+
+    def after(self, updates: int, epoch: int) -> None:
+        """Set the rate after so many updates."""
+        if self.spec.swa_lr is not None and epoch >= self.spec.averaged_from("swa"):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.spec.swa_lr * group.get("lr_scale", 1.0)
+        elif self.scheduler is not None:
+            self.scheduler.step_update(updates)
+
+    def end_epoch(self, epoch: int) -> None:
+        """An epoch is over."""
+        if self.scheduler is not None:
+            self.scheduler.step(epoch)
+
+
+@dataclass
+class Learner:
+    """A network in training with its optimizer, loss and averages."""
+
+    spec: MemberSpec
+    device: torch.device
+    network: Normalised
+    optimizer: torch.optim.Optimizer
+    rate: LearningRate
+    criterion: nn.Module
+    mixup: Any
+    ema: Any
+    scaler: Any
+    compiled: nn.Module | None = None  # the same network, for whole batches
+
+    @classmethod
+    def build(cls, setup: FoldSetup, device: torch.device) -> Learner:
+        """A network that has learnt nothing yet."""
+        spec, data = setup.spec, setup.data
+        _, size, _, channels = data.pixels.shape
+        network = build_network(spec, classes=data.classes, size=size, channels=channels)
+        network = place_for_training(network, spec.amp, device)
+        optimizer = build_optimizer(spec, network)
+        updates = updates_per_epoch(spec, epoch_size(spec.sampler, data.train_labels))
+        scheduler = build_scheduler(spec, optimizer, updates)
+        is_scaled = autocast_type(spec.amp, device) == torch.float16
+        return cls(
+            spec=spec,
+            device=device,
+            network=network,
+            optimizer=optimizer,
+            rate=LearningRate(spec, optimizer, scheduler),
+            criterion=build_criterion(spec, data).to(device),
+            mixup=build_mixup(spec, data),
+            ema=build_ema(spec, network) if "ema" in setup.wanted else None,
+            scaler=torch.amp.GradScaler(device.type, enabled=is_scaled),
+        )
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The network that predicts: the averaged one where that is the member."""
+        is_averaged = self.ema is not None and self.spec.primary == "ema"
+        return self.ema.module if is_averaged else self.network
+
+    def train_epoch(self, loader: Loader, source: BatchSource, epoch: int) -> tuple[float, float]:
+        """Take the steps of an epoch; the mean loss, and the learning rate of the first step."""
+        self._prepare(is_frozen=epoch <= self.spec.freeze_epochs)
+        steps, accumulate = len(source), self.spec.accumulate
+        total, seen = torch.zeros((), device=self.device), 0
+        updates = (epoch - 1) * math.ceil(steps / accumulate)
+        self.rate.after(updates, epoch)
+        first_rate = self.rate.now
+        with loader.batches(source) as batches:
+            for step, (pixels, targets) in enumerate(batches):
+                first = step - step % accumulate
+                in_group = min(accumulate, steps - first)
+                total += self._learn_from(pixels, targets, in_group) * len(targets)
+                seen += len(targets)
+                if step - first == in_group - 1:
+                    updates += 1
+                    self._update(updates, epoch)
+                if step % _LOOK_EVERY == 0 or step == steps - 1:
+                    self._check_finite(total, epoch)
+        self.rate.end_epoch(epoch)
+        return float(total) / seen, first_rate
+
+    def _prepare(self, *, is_frozen: bool) -> None:
+        """Put the network into training mode; of a frozen backbone the head alone.
+
+        The statistics of its batch norms stay as they are, like its weights, and its dropout does
+        nothing.
+        """
+        backbone = self.network.network
+        if self.spec.freeze_epochs:
+            for parameter in backbone.parameters():
+                parameter.requires_grad_(not is_frozen)
+            for part in _head(backbone):
+                part.requires_grad_(True)
+        self.network.train()
+        if is_frozen:
+            backbone.eval()
+            for part in _head(backbone):
+                part.train()
+
+    def _learn_from(self, pixels: Tensor, targets: Tensor, in_group: int) -> Tensor:
+        """Add the gradients of a batch, one of `in_group` that are accumulated; its loss."""
+        # Another batch size would be compiled anew, so the last batch of an epoch goes through the
+        # plain network.
+        is_whole = len(targets) == self.spec.batch_size
+        network = self.compiled if is_whole and self.compiled is not None else self.network
+        loss = self.loss(pixels, targets, network)
+        with compiler_faults():
+            self.scaler.scale(loss / in_group).backward()
+        return loss.detach()
+
+    def loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
+        """The loss of a batch by a network."""
+        images, soft = mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
+        dtype = autocast_type(self.spec.amp, self.device)
+        with autocast(dtype, self.device), _enough_for_batch_norms(len(images)):
+            logits = network(images)
+        # The loss is summed in float32, whatever the network computed in.
+        loss: Tensor = self.criterion(logits.float(), soft)
+        return loss
+
+    def _update(self, updates: int, epoch: int) -> None:
+        if self.spec.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.network, step=updates)
+        self.rate.after(updates, epoch)
+
+    def _check_finite(self, total: Tensor, epoch: int) -> None:
+        if not bool(torch.isfinite(total)):
+            raise TrainingError(
+                f"the loss is not finite in epoch {epoch} (learning rate {self.rate.now:g}); "
+                "a lower lr, clip_grad: 1 or amp: off helps"
+            )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed training needs of it."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+@contextmanager
+def _enough_for_batch_norms(n_images: int) -> Iterator[None]:
+    """Say what torch's batch norms mean by their ValueError for a batch of one image."""
+    try:
+        yield
+    except ValueError as error:
+        if n_images > 1:
+            raise
+        raise TrainingError(
+            f"a batch of one image is too few for the network's batch norms ({error}); "
+            "batch_size: 2 or more is needed"
+        ) from error
+
+
+def _head(backbone: Any) -> tuple[nn.Module, ...]:
+    has_classifier = hasattr(backbone, "get_classifier")
+    head = backbone.get_classifier() if has_classifier else list(backbone.children())[-1]
+    return head if isinstance(head, tuple) else (head,)
