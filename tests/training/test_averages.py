@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ensembler.training.averages import FurtherWeights, renew_batch_norms
+from ensembler.training.averages import WeightAverages, renew_batch_norms
 from ensembler.training.spec import MemberSpec
 
 
@@ -30,13 +30,13 @@ def made(kept, network):
 
 
 def test_an_average_is_the_mean_of_the_epochs_it_names(network):
-    kept = FurtherWeights(spec(epochs=8, also=["last_3"]), ["last_3"], network)
+    kept = WeightAverages(spec(epochs=8, also=["last_3"]), ["last_3"], network)
     epochs(kept, network, range(1, 9))
     assert made(kept, network) == {"last_3": pytest.approx(7)}
 
 
 def test_a_snapshot_is_the_network_at_the_end_of_its_cycle(network):
-    kept = FurtherWeights(spec(epochs=6, snapshots="cyclic", cycles=3), ["c1", "c3"], network)
+    kept = WeightAverages(spec(epochs=6, snapshots="cyclic", cycles=3), ["c1", "c3"], network)
     epochs(kept, network, range(1, 7))
     assert made(kept, network) == {"c1": 2, "c3": 6}
 
@@ -50,7 +50,7 @@ def test_a_snapshot_is_the_network_at_the_end_of_its_cycle(network):
 )
 def test_what_was_kept_is_taken_up_by_a_resumed_training(network, options, wanted):
     whole, begun, resumed = (
-        FurtherWeights(spec(epochs=6, **options), wanted, network) for _ in range(3)
+        WeightAverages(spec(epochs=6, **options), wanted, network) for _ in range(3)
     )
     epochs(whole, network, range(1, 7))
     epochs(begun, network, range(1, 5))
