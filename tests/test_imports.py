@@ -45,6 +45,7 @@ HOUSE = [
     "registry",
     "files",
     "errors",
+    "fold_columns",
     "logits",
 ]
 # Rooms that work on predictions alone: what they import, even inside a function, never leads to
@@ -68,6 +69,7 @@ DOWNSTREAM = {
     "registry",
     "files",
     "errors",
+    "fold_columns",
     "logits",
 }
 

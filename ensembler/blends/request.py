@@ -49,9 +49,7 @@ def blend_spec(
     Raises RequestError for unknown members, weights that do not fit them, and options that are not
     there.
     """
-    recipe = store.lock.get("recipe")
-    recorded = recipe.get("blend") if isinstance(recipe, dict) else None
-    base = with_names_of_today(recorded or {})
+    base = with_names_of_today(store.lock.section("blend"))
     if method is not None or weights is not None:
         # Another method than the recipe's: only what every method has is kept of its options.
         base = {key: base[key] for key in ("metric", "merge") if key in base}

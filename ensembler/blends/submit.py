@@ -16,6 +16,7 @@ from ensembler.files import claim
 from ensembler.outputs import check_output, write_output
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress, RecordedProgress
+from ensembler.reporting.history import MadeOf
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submitted import blend_to_submit, export_submission, write_submission
 from ensembler.reporting.table import read_template
@@ -144,13 +145,13 @@ def submit_blend(
     False when the run has no rows to submit.
     """
     blend = store.blend(name)
-    made_of = {
-        "blend": name,
-        "method": blend.record.method,
-        "members": list(blend.record.members),
-        "weights": blend.record.weights,
-        "scores": {kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")},
-    }
+    made_of = MadeOf(
+        blend=name,
+        method=blend.record.method,
+        members=blend.record.members,
+        weights=blend.record.weights,
+        scores={kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")},
+    )
     with claim(store.lock_path, wait=True):
         record = blend.record
         how: dict[str, Any] = {"by_hand": by_hand, "progress": progress}
@@ -161,6 +162,4 @@ def submit_blend(
 
 def submission_spec(store: RunStore) -> SubmissionSpec:
     """How the run's recipe wants its submission, or the default for a run without a recipe."""
-    recipe = store.lock.get("recipe")
-    given = recipe.get("submission") if isinstance(recipe, dict) else None
-    return SubmissionSpec.model_validate(given or {})
+    return SubmissionSpec.model_validate(store.lock.section("submission"))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ensembler.data.samples import SampleSet
 from ensembler.data.spec import FoldSpec, Scheme
 from ensembler.errors import FoldsError, GroupLeakError
+from ensembler.fold_columns import fold_column, is_fold_column
 from ensembler.targets.kinds import MULTI_LABEL
 from ensembler.targets.label_sets import indicators, labels_in
 from ensembler.targets.target import Target
@@ -56,7 +57,7 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
         check_folds(by_label, samples.target(target), column, scheme)
     table[target] = samples.table[target]
     order = np.argsort(_part_of(table), kind="stable")
-    fold_columns = [c for c in table.columns if c == "fold" or str(c).startswith("fold_r")]
+    fold_columns = [c for c in table.columns if is_fold_column(c)]
     columns = [
         "id",
         "split",
@@ -148,10 +149,7 @@ def _fold_columns(
     elif scheme == "repeated":
         kind: Scheme = "stratified-group" if "group" in train else "stratified"
         for i in range(folds.repeats):
-            yield (
-                ("fold" if i == 0 else f"fold_r{i + 1}"),
-                _split(train, target, kind, folds, folds.seed + i, notes),
-            )
+            yield fold_column(i), _split(train, target, kind, folds, folds.seed + i, notes)
     else:
         yield "fold", _split(train, target, scheme, folds, folds.seed, notes)
 

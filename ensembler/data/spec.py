@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ensembler.fold_columns import is_fold_column
 from ensembler.targets.kinds import TargetKind, kind_written_as
 from ensembler.targets.label_sets import SetFormat
 
@@ -289,9 +290,8 @@ class DataSpec(BaseModel):
                 "out"
             )
         for name in names:
-            if name in ("id", "split", "source", "fold", "group") or name.startswith(
-                ("fold_r", "train:")
-            ):
+            is_fixed = name in ("id", "split", "source", "group") or is_fold_column(name)
+            if is_fixed or name.startswith("train:"):
                 raise ValueError(
                     f"targets: the name {name!r} is taken by a column of samples.csv; rename the "
                     "column"

@@ -8,8 +8,10 @@ from typing import Any
 
 from ensembler.files import read_json
 from ensembler.predictions.finished_folds import finished_folds
+from ensembler.predictions.members import FAILED, RETRAINING
 from ensembler.predictions.store import RunStore, run_names
-from ensembler.reporting.submitted import is_as_recorded, submission_versions, submitted_blend
+from ensembler.reporting.history import submission_versions
+from ensembler.reporting.submitted import is_as_recorded, submitted_blend
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _complete(store: RunStore, name: str, check: bool) -> MemberListing:
         for target in member.targets:
             _ = member.for_target(target).oof_logits, member.for_target(target).test_logits
     r = member.record
-    retraining = (member.folder / ".retrain").is_dir()
+    retraining = (member.folder / RETRAINING).is_dir()
     state = "complete, training again" if retraining else "complete"
     return MemberListing(name, r.folds, r.folds, r.views, state, r.target, r.scores, r.seconds)
 
@@ -102,7 +104,7 @@ def _begun(store: RunStore, name: str) -> MemberListing:
     folder = store.folder / "members" / name
     n_folds = int(store.samples.table["fold"].max()) + 1
     done = len(finished_folds(folder, n_folds))
-    failure = folder / "failed.json"
+    failure = folder / FAILED
     if failure.is_file():
         message = str(read_json(failure).get("message"))
         return MemberListing(name, done, n_folds, (), "failed", message=message)

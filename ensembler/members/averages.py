@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.files import fingerprint, write_json
+from ensembler.files import fingerprint
 from ensembler.members.complete import BLOCK, array_files, member_scores
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.arrays import fill_array, release
@@ -23,6 +23,7 @@ from ensembler.predictions.members import (
     checksums,
 )
 from ensembler.predictions.publish import replacing
+from ensembler.predictions.records import write_record
 from ensembler.predictions.settled import has_record, read_settled
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.members import MemberJob
@@ -72,15 +73,15 @@ def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:
             scores["holdout"][target] = _mean_of(
                 plan, target, of_target, views, prepared / array_file("test", task), "test"
             )
-        content = _record(plan, parts, views)
-        content["scores"] = (
-            scores if is_multi_task else {split: s[plan.targets[0]] for split, s in scores.items()}
-        )
-        content["sha256"] = {
+        if not is_multi_task:
+            scores = {split: of_target[plan.targets[0]] for split, of_target in scores.items()}
+        sums = {
             **checksums(prepared, array_files(plan)),
             "samples.csv": plan.workspace.store.samples_sha256,
         }
-        write_json(prepared / "member.json", content)
+        record = _record(plan, parts, views)
+        record = record.model_copy(update={"scores": scores, "sha256": sums})
+        write_record(prepared / MEMBER_RECORD, record)
 
 
 def _mean_of(
@@ -131,36 +132,44 @@ def _averages_logits(plan: MemberPlan) -> bool:
 
 def _choice(parts: Sequence[Member]) -> dict[str, Any]:
     """What chose the epochs of a mean's parts: as of its first part for which something did."""
-    told = [part.record.model_extra or {} for part in parts]
-    chosen = [extra for extra in told if extra.get("chosen_by", "last") != "last"] or told
-    keys = ("chosen_by", "chosen_by_metric", "flattered")
-    return {"chosen_by": "last"} | {key: chosen[0][key] for key in keys if key in chosen[0]}
+    chosen = [part.record for part in parts if part.is_flattered]
+    first = chosen[0] if chosen else parts[0].record
+    said = first.model_dump(
+        include={"chosen_by", "chosen_by_metric", "flattered"}, exclude_unset=True
+    )
+    return {"chosen_by": "last"} | said
 
 
-def _record(plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]) -> dict[str, Any]:
+def _record(plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]) -> MemberRecord:
+    """What `member.json` says of a mean, but for its scores and checksums."""
     first = parts[0].record
-    phases = {key for part in parts for key in part.record.seconds_by_phase}
-    return {
-        "format": FORMAT,
-        "name": plan.job.name,
-        "target": first.target,
-        "classes": list(first.classes),
-        **(
-            {"tasks": {task: list(names) for task, names in first.tasks.items()}}
-            if first.tasks
-            else {}
-        ),
-        "views": list(views),
-        "folds": first.folds,
-        "kind": "logits",
-        **({"multi_label": list(first.multi_label)} if first.multi_label else {}),
-        "values": "logits" if _averages_logits(plan) else "log_probabilities",
-        "made_of": [part.name for part in parts],
-        **_choice(parts),
-        "fold_column": first.fold_column,
-        "seconds": sum(part.record.seconds or 0.0 for part in parts),
-        "seconds_by_phase": {
-            k: sum(p.record.seconds_by_phase.get(k, 0.0) for p in parts) for k in sorted(phases)
-        },
-        "fingerprint": _digest(parts),
-    }
+    record = MemberRecord(
+        format=FORMAT,
+        name=plan.job.name,
+        target=first.target,
+        classes=first.classes,
+        views=tuple(views),
+        folds=first.folds,
+        kind="logits",
+        values="logits" if _averages_logits(plan) else "log_probabilities",
+        made_of=tuple(part.name for part in parts),
+        fold_column=first.fold_column,
+        seconds=sum(part.record.seconds or 0.0 for part in parts),
+        seconds_by_phase=_seconds_by_phase(parts),
+        fingerprint=_digest(parts),
+        sha256={},
+    )
+    said = _choice(parts)
+    if first.tasks:
+        said["tasks"] = first.tasks
+    if first.multi_label:
+        said["multi_label"] = first.multi_label
+    return record.model_copy(update=said)
+
+
+def _seconds_by_phase(parts: Sequence[Member]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for part in parts:
+        for phase, seconds in part.record.seconds_by_phase.items():
+            total[phase] = total.get(phase, 0.0) + seconds
+    return dict(sorted(total.items()))

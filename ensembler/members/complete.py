@@ -11,18 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import StoreError
-from ensembler.files import claim, write_json
-from ensembler.members.plan import RETRAINING, MemberPlan
+from ensembler.files import claim
+from ensembler.members.plan import MemberPlan
 from ensembler.metrics import score_all
 from ensembler.predictions.arrays import fill_array, release
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, weights_path
-from ensembler.predictions.members import FORMAT, Member, array_file, checksums
+from ensembler.predictions.members import (
+    FAILED,
+    FORMAT,
+    MEMBER_RECORD,
+    RETRAINING,
+    Member,
+    MemberRecord,
+    array_file,
+    checksums,
+)
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.publish import finish_replacement, prepared_replacement
+from ensembler.predictions.records import write_record
 from ensembler.targets.label_sets import is_known
 from ensembler.training.spec import MemberSpec, SoupSpec
 
-FAILED = "failed.json"
 BLOCK = 4096  # rows merged at once
 
 
@@ -71,7 +80,7 @@ def _prepare(plan: MemberPlan, finished: Sequence[FinishedFold], prepared: Path)
             shutil.copyfile(plan.folder / name, prepared / name)
     sums = checksums(prepared, array_files(plan)) | _weights_checksums(plan.folder, finished)
     record = _record(plan, finished, scores, sums)
-    write_json(prepared / "member.json", record)
+    write_record(prepared / MEMBER_RECORD, record)
 
 
 def array_files(plan: MemberPlan) -> list[str]:
@@ -159,37 +168,40 @@ def _record(
     finished: Sequence[FinishedFold],
     scores: Mapping[str, Any],
     sums: Mapping[str, str],
-) -> dict[str, Any]:
-    training = [float(fold.record["seconds"]) for fold in finished]
-    predicting = [float(fold.record["seconds_predicting"]) for fold in finished]
-    return {
-        "format": FORMAT,
-        "name": plan.job.name,
-        "target": plan.targets[0],
-        "classes": list(plan.classes),
-        **_tasks(plan),
-        "views": list(plan.view_names),
-        "folds": len(finished),
-        "kind": "logits",
-        "fold_column": plan.job.fold_column,
-        "scores": scores,
-        "seconds": sum(training),
-        "seconds_by_phase": {"training": sum(training), "predicting": sum(predicting)},
-        **_choice(plan),
-        "training": plan.job.training,
-        "weights": plan.job.weights,
-        **({"values": "log_probabilities"} if plan.job.weights == "sum" else {}),
-        "chosen_epochs": [fold.record["chosen_epoch"] for fold in finished],
-        "history": [fold.record["history"] for fold in finished],
-        **(
-            {"weights_of": [fold.record["made_of"] for fold in finished]}
-            if "made_of" in finished[0].record
-            else {}
-        ),
-        "fingerprint": plan.fingerprint,
-        "options": plan.options,
-        "sha256": {**sums, "samples.csv": plan.workspace.store.samples_sha256},
-    }
+) -> MemberRecord:
+    training = sum(float(fold.record["seconds"]) for fold in finished)
+    predicting = sum(float(fold.record["seconds_predicting"]) for fold in finished)
+    record = MemberRecord(
+        format=FORMAT,
+        name=plan.job.name,
+        target=plan.targets[0],
+        classes=plan.classes,
+        views=plan.view_names,
+        folds=len(finished),
+        kind="logits",
+        fold_column=plan.job.fold_column,
+        scores=dict(scores),
+        seconds=training,
+        seconds_by_phase={"training": training, "predicting": predicting},
+        training=plan.job.training,
+        weights=plan.job.weights,
+        chosen_epochs=tuple(fold.record["chosen_epoch"] for fold in finished),
+        history=tuple(fold.record["history"] for fold in finished),
+        fingerprint=plan.fingerprint,
+        options=plan.options,
+        sha256={**sums, "samples.csv": plan.workspace.store.samples_sha256},
+    )
+    return record.model_copy(update=_tasks(plan) | _choice(plan) | _special(plan, finished))
+
+
+def _special(plan: MemberPlan, finished: Sequence[FinishedFold]) -> dict[str, Any]:
+    """What is said of sums of networks and of soups alone."""
+    special: dict[str, Any] = {}
+    if plan.job.weights == "sum":
+        special["values"] = "log_probabilities"
+    if "made_of" in finished[0].record:
+        special["weights_of"] = tuple(tuple(fold.record["made_of"]) for fold in finished)
+    return special
 
 
 def _choice(plan: MemberPlan) -> dict[str, Any]:
@@ -199,15 +211,11 @@ def _choice(plan: MemberPlan) -> dict[str, Any]:
     whatever is chosen, but with patience it was the validation fold that said which epochs are the
     last.
     """
-    chosen = [
-        (how, spec)
-        for spec, weights in _trained_from(plan)
-        if (how := chosen_by(spec, weights)) != "last"
-    ]
-    if not chosen:
-        return {"chosen_by": "last", "flattered": False}
-    how, spec = chosen[0]
-    return {"chosen_by": how, "chosen_by_metric": spec.choose_by, "flattered": True}
+    for spec, weights in _trained_from(plan):
+        how = chosen_by(spec, weights)
+        if how != "last":
+            return {"chosen_by": how, "chosen_by_metric": spec.choose_by, "flattered": True}
+    return {"chosen_by": "last", "flattered": False}
 
 
 def _trained_from(plan: MemberPlan) -> list[tuple[MemberSpec, str]]:
@@ -226,13 +234,13 @@ def chosen_by(spec: MemberSpec, weights: str) -> Literal["last", "best", "patien
 
 
 def _tasks(plan: MemberPlan) -> dict[str, Any]:
-    classes = plan.workspace.samples.classes
-    tasks = (
-        {"tasks": {target: list(classes[target]) for target in plan.targets}}
-        if len(plan.targets) > 1
-        else {}
-    )
-    return tasks | ({"multi_label": list(plan.multi_label)} if plan.multi_label else {})
+    """What is said of members of several tasks, and of multi-label targets, alone."""
+    classes, said = plan.workspace.samples.classes, dict[str, Any]()
+    if len(plan.targets) > 1:
+        said["tasks"] = {target: tuple(classes[target]) for target in plan.targets}
+    if plan.multi_label:
+        said["multi_label"] = tuple(plan.multi_label)
+    return said
 
 
 def member_scores(

@@ -16,7 +16,8 @@ from ensembler.machine.cores import available_cores
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.store import RunStore
-from ensembler.workspace.workspace import Workspace, keep_choice, kept_choice
+from ensembler.workspace.lock import keep_choice, kept_choice
+from ensembler.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ensembler.errors import DiskFullError, EnsemblerError, NotFiniteError, TrainingError
 from ensembler.files import claim, read_json, sha256_of, write_bytes, write_json
 from ensembler.machine.execution import Execution
-from ensembler.members.complete import FAILED
 from ensembler.members.engines import Engines
 from ensembler.members.executor import Failure, FinishedTask, FoldResult
 from ensembler.members.plan import MemberPlan
@@ -24,10 +23,12 @@ from ensembler.members.predict import predict_checkpoints
 from ensembler.members.soup import SoupBuilder
 from ensembler.members.training import Training
 from ensembler.predictions.finished_folds import FinishedFold, weights_path, write_finished_fold
+from ensembler.predictions.members import FAILED
 from ensembler.progress import FoldTask, PrefixedProgress, Progress
 from ensembler.stop import Stop, Stopped
 from ensembler.training.spec import EnsembleSpec, SoupSpec
-from ensembler.workspace.workspace import Workspace, keep_choice, kept_choice
+from ensembler.workspace.lock import keep_choice, kept_choice
+from ensembler.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from ensembler.inference.one_pass import PredictionRequest

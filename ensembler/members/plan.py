@@ -25,7 +25,7 @@ from ensembler.predictions.finished_folds import (
     read_finished_fold,
     weights_path,
 )
-from ensembler.predictions.members import MEMBER_RECORD, MemberRecord
+from ensembler.predictions.members import MEMBER_RECORD, RETRAINING, MemberRecord
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.settled import has_record, read_settled
 from ensembler.recipe.members import MemberJob
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from ensembler.data.spec import InputSpec
     from ensembler.inference.views import View
     from ensembler.training.fold_data import FoldData
-
-RETRAINING = ".retrain"  # a member that is trained again with other options stays usable meanwhile
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class MemberPlan:
         record = self._record
         if record is None or self.is_complete:
             return None
-        old = {**((record.model_extra or {}).get("options") or {}), "classes": list(record.classes)}
+        old = {**record.options, "classes": list(record.classes)}
         new = {**self.options, "classes": list(self.classes)}
         keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
         return (

@@ -64,7 +64,7 @@ class Training:
             v if isinstance(v, str) else v.model_dump(mode="json")
             for v in plan.workspace.spec.views
         ]
-        images = plan.workspace.store.lock.get("images")
+        images = plan.workspace.store.lock.images
         key = fingerprint([plan.fingerprint, views, images, *made_with])
         return self.folder / f".fold{fold}-{plan.job.name}-{key[:16]}.npy"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ensembler.data.pixels import Pixels, pixels_key
 from ensembler.errors import StoreError
-from ensembler.files import claim, fingerprint, read_json, sha256_of, write_json
+from ensembler.files import claim, fingerprint, sha256_of
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.averages import assemble_members
 from ensembler.members.complete import array_files, write_logits
@@ -22,8 +22,9 @@ from ensembler.members.engines import Engines
 from ensembler.members.plan import MemberPlan
 from ensembler.members.predict import predict_checkpoints
 from ensembler.predictions.finished_folds import FinishedFold
-from ensembler.predictions.members import Member, checksums
+from ensembler.predictions.members import MEMBER_RECORD, Member, MemberRecord, checksums
 from ensembler.predictions.publish import replacing
+from ensembler.predictions.records import read_record, write_record
 from ensembler.predictions.store import cache_folder
 from ensembler.recipe.members import MemberJob
 from ensembler.workspace.workspace import Workspace
@@ -197,17 +198,16 @@ class ViewPredictor:
             finished.append(FinishedFold(fold, valid, oof, test, {"views": names}))
         with replacing(plan.final_folder, store.lock_path) as prepared:
             scores = write_logits(plan, prepared, finished, before=task.member)
-            content = read_json(plan.final_folder / "member.json")
-            phases = dict(content.get("seconds_by_phase") or {})
+            record = read_record(plan.final_folder / MEMBER_RECORD, MemberRecord)
             seconds = sum(sum(found.seconds.values()) for found in logits)
-            phases["predicting"] = float(phases.get("predicting") or 0) + seconds
-            content |= {
-                "views": [*task.member.record.views, *names],
+            before = record.seconds_by_phase.get("predicting", 0.0)
+            changes = {
+                "views": (*task.member.record.views, *names),
                 "scores": scores,
-                "seconds_by_phase": phases,
-                "sha256": {**content["sha256"], **checksums(prepared, array_files(plan))},
+                "seconds_by_phase": {**record.seconds_by_phase, "predicting": before + seconds},
+                "sha256": {**record.sha256, **checksums(prepared, array_files(plan))},
             }
-            write_json(prepared / "member.json", content)
+            write_record(prepared / MEMBER_RECORD, record.model_copy(update=changes))
 
 
 def group_tasks(tasks: Sequence[Task]) -> list[list[Task]]:

@@ -11,7 +11,11 @@ from ensembler.audit.findings import INFLATES_SCORES
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.blend import BlendOutcome, blend_run, is_current
 from ensembler.blends.composed import blend_label, stage_spec
-from ensembler.blends.submit import submit_blend
+from ensembler.blends.recipe_blend import (
+    keep_blend_made_by_hand,
+    note_recipe_blend,
+    submit_recipe_blend,
+)
 from ensembler.evaluation.evaluate import Evaluation, evaluate
 from ensembler.files import write_json
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
@@ -26,7 +30,7 @@ from ensembler.progress import QUIET, Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import MemberJob
 from ensembler.recipe.own_code import introduce_code_of
-from ensembler.reporting.submitted import chosen_by_hand, is_as_recorded
+from ensembler.reporting.submitted import is_as_recorded
 from ensembler.stop import Stop
 from ensembler.workspace.workspace import Workspace, open_workspace
 
@@ -137,34 +141,23 @@ def _blend_label(
     if not members:
         return None, None
     views = _views(workspace, store, members)
-    name = spec.name or spec.method
+    name, submission = spec.name or spec.method, workspace.spec.submission
     outcome = None
     if not is_current(store, spec, members, views):
         progress = workspace.progress
+        keep_blend_made_by_hand(store, name, submission, progress)
         outcome = blend_label(store, spec, members=members, views=views, progress=progress)
         _warn(workspace, outcome)
-    _submit(workspace, store, name, is_new=outcome is not None)
-    return name, outcome
-
-
-def _submit(workspace: Workspace, store: RunStore, name: str, *, is_new: bool) -> None:
-    """Submit the recipe's blend, or see that the submission chosen by hand is there when that blend is not new."""
-    progress, recipe_spec = workspace.progress, workspace.spec.submission
-    chosen = chosen_by_hand(store)
-    if chosen is None:
-        submit_blend(store, name, recipe_spec, progress=progress)
-        return
-    by_hand, spec = chosen
-    if is_new:
-        submit_blend(store, name, recipe_spec, progress=progress)
-    elif not is_as_recorded(store):
-        submit_blend(store, by_hand, spec or recipe_spec, by_hand=True, progress=progress)
-    is_left = f"gives way to the new blend {name!r}" if is_new else "stays"
-    progress.note(
-        f"the submission chosen by hand, of blend {by_hand!r}, {is_left}; `ens submit {store.name} "
-        "--blend NAME` "
-        "chooses again"
+    note_recipe_blend(store, name)
+    submit_recipe_blend(
+        store,
+        name,
+        submission,
+        metric=spec.metric,
+        is_new=outcome is not None,
+        progress=workspace.progress,
     )
+    return name, outcome
 
 
 def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> list[str]:

@@ -16,7 +16,8 @@ from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.own_code import introduce_code_of
-from ensembler.reporting.submitted import check_submission, renew_submission
+from ensembler.reporting.provisional import renew_submission
+from ensembler.reporting.submitted import check_submission
 from ensembler.stop import Stop
 from ensembler.workspace.workspace import Workspace, open_workspace
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,3 +131,13 @@ def write_blend(
         sums = checksums(prepared, ["oof.npy", "test.npy"])
         written = record.model_copy(update={"format": FORMAT, "sha256": sums})
         write_record(prepared / BLEND_RECORD, written)
+
+
+def copy_blend(blend: Blend, folder: Path, run_lock: Path) -> None:
+    """Keep a copy of a blend in `folder`, under that folder's name."""
+    with replacing(folder, run_lock) as prepared:
+        for name in blend.record.sha256:
+            if (blend.folder / name).is_file():
+                shutil.copyfile(blend.folder / name, prepared / name)
+        record = blend.record.model_copy(update={"name": folder.name})
+        write_record(prepared / BLEND_RECORD, record)

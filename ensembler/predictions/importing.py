@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError
-from ensembler.files import claim, read_json, write_json
+from ensembler.files import claim
 from ensembler.plain_text import check_plain_text
 from ensembler.predictions.arrays import array_sha256, write_array
 from ensembler.predictions.import_files import array_shape, is_table, read_array, read_import_table
-from ensembler.predictions.members import FORMAT, Kind
+from ensembler.predictions.lock import RunLock
+from ensembler.predictions.members import FORMAT, MEMBER_RECORD, Kind, MemberRecord
 from ensembler.predictions.publish import clean_up, finish_replacement, prepared_replacement
+from ensembler.predictions.records import read_record, write_record
 from ensembler.predictions.samples import folds_astride, samples_csv, write_samples
 from ensembler.predictions.store import RunStore, check_name
 from ensembler.targets.label_sets import SetFormat, labels_in
@@ -337,9 +339,9 @@ def _make_run(store: RunStore, rows: _RunRows) -> None:
                     "one another name"
                 )
             return
-        sets = {} if rows.set_format is None else {rows.target: rows.set_format.to_json()}
-        lock = {"format": 1, "classes": {rows.target: list(rows.classes)}, "multi_label": sets}
-        write_json(store.recipe_lock_path, lock)
+        sets = {} if rows.set_format is None else {rows.target: rows.set_format}
+        lock = RunLock(format=1, classes={rows.target: rows.classes}, multi_label=sets)
+        write_record(store.recipe_lock_path, lock)
         write_samples(store.samples_path, rows.table)  # last: now the run exists
 
 
@@ -680,27 +682,37 @@ def _checked(path: Path, array: NDArray[Any], work: _Importer) -> NDArray[np.flo
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _record(name: str, arrays: _Arrays, rows: _RunRows, work: _Importer) -> dict[str, Any]:
+def _record(name: str, arrays: _Arrays, rows: _RunRows, work: _Importer) -> MemberRecord:
     """What `member.json` will say."""
     views = ["identity"] if len(arrays.oof) == 1 else [f"view{i}" for i in range(len(arrays.oof))]
     sums = {"oof.npy": array_sha256(arrays.oof), "test.npy": array_sha256(arrays.test)}
-    return {
-        "format": FORMAT, "name": name, "target": rows.target, "classes": list(rows.classes), "views": views,
-        "folds": len(arrays.test), "kind": work.kind, "imported": True, "partial": bool(np.isnan(arrays.oof).any()),
-        "scores": {}, "sha256": {**sums, "samples.csv": rows.samples_sha256},
-        **({"multi_label": [rows.target]} if rows.set_format is not None else {}),
-    }  # fmt: skip
+    record = MemberRecord(
+        format=FORMAT,
+        name=name,
+        target=rows.target,
+        classes=rows.classes,
+        views=tuple(views),
+        folds=len(arrays.test),
+        kind=work.kind,
+        imported=True,
+        partial=bool(np.isnan(arrays.oof).any()),
+        scores={},
+        sha256={**sums, "samples.csv": rows.samples_sha256},
+    )
+    if rows.set_format is None:
+        return record
+    return record.model_copy(update={"multi_label": (rows.target,)})
 
 
-def _check_name_is_free(store: RunStore, name: str, record: Mapping[str, Any]) -> bool:
+def _check_name_is_free(store: RunStore, name: str, record: MemberRecord) -> bool:
     """Whether the run lacks the member.
 
     False when it has this very one, RequestError when it has another.
     """
-    path = store.member_folder(name) / "member.json"
+    path = store.member_folder(name) / MEMBER_RECORD
     if not path.is_file():
         return True
-    if read_json(path) == record:
+    if read_record(path, MemberRecord).to_json() == record.to_json():
         return False
     raise RequestError(
         f"run {store.folder.name!r} has a member {name!r} already, which is another one; give the "
@@ -721,4 +733,4 @@ def _write(store: RunStore, name: str, arrays: _Arrays, rows: _RunRows, work: _I
         with prepared_replacement(folder) as prepared:
             write_array(prepared / "oof.npy", arrays.oof)
             write_array(prepared / "test.npy", arrays.test)
-            write_json(prepared / "member.json", record)
+            write_record(prepared / MEMBER_RECORD, record)

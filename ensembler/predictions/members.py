@@ -10,30 +10,37 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ensembler.errors import StoreError, UnknownNameError
 from ensembler.files import sha256_of
 from ensembler.predictions.arrays import is_finite, open_array
 from ensembler.predictions.merging import Merge, merge_views
+from ensembler.predictions.records import Information, Record
 from ensembler.predictions.samples import SampleTable
 from ensembler.predictions.settled import HeldFile, open_settled, read_settled
 from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL, TargetKind
 
 FORMAT: Literal[1] = 1
 MEMBER_RECORD = "member.json"
+FAILED = "failed.json"  # why a member could not be trained
+RETRAINING = ".retrain"  # a member that is trained again with other options stays usable meanwhile
 Kind = Literal["logits", "probs", "labels"]
 
 
-class MemberRecord(BaseModel):
+class MemberRecord(Record):
     """What `member.json` says; other keys are kept and ignored.
 
     `tasks` has the classes of each target of a member that predicts several; `target` is then the
     first of them. `multi_label` names those of its targets that have several labels at once, whose
-    logits are those of sigmoids.
-    """
+    logits are those of sigmoids. `imported` members have no weights, `partial` ones lack rows.
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    Of a member that `ens` trained: which `training` it comes from and which of its networks it is
+    (`weights`), or the members that it is the mean of (`made_of`), or those whose weights are
+    averaged, by fold (`weights_of`); `options` are all that decided what its networks are, and
+    `fingerprint` is their digest; `history` has the epochs of each fold and `chosen_epochs` the one
+    that predicts, which was `chosen_by` "last", "best" or "patience".
+    """
 
     format: Literal[1] = FORMAT
     name: str
@@ -50,6 +57,19 @@ class MemberRecord(BaseModel):
     seconds: float | None = None
     seconds_by_phase: dict[str, float] = Field(default_factory=dict)
     fingerprint: str | None = None
+    imported: bool = False
+    partial: Information[bool] = False
+    training: Information[str | None] = None
+    weights: Information[str | None] = None
+    values: Information[str | None] = None
+    made_of: Information[tuple[str, ...]] = ()
+    weights_of: Information[tuple[tuple[str, ...], ...]] = ()
+    options: Information[dict[str, Any]] = Field(default_factory=dict)
+    history: Information[tuple[Any, ...]] = ()
+    chosen_epochs: Information[tuple[int | None, ...]] = ()
+    chosen_by: Information[str] = "last"
+    chosen_by_metric: Information[str | None] = None
+    flattered: Information[bool] = False
 
     @property
     def kind_of_target(self) -> TargetKind:
@@ -84,7 +104,7 @@ class Member:
     @property
     def is_flattered(self) -> bool:
         """Whether its epoch was chosen by the rows that it is scored on."""
-        return (self.record.model_extra or {}).get("chosen_by", "last") != "last"
+        return self.record.chosen_by != "last"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -225,7 +245,7 @@ class Member:
         )
 
     def _check_finite(self, oof: NDArray[np.floating]) -> None:
-        if (self.record.model_extra or {}).get("partial"):
+        if self.record.partial:
             return  # imported with rows missing, and said so
         validated = self.folds >= 0
         finite = is_finite(oof).all(axis=0)

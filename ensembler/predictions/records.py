@@ -5,14 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticUseDefault
 
 from ensembler.errors import StoreError
 from ensembler.files import read_json, write_json
 
 R = TypeVar("R", bound=BaseModel)
+T = TypeVar("T")
+
+
+def _or_default(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return check(value)
+    except ValidationError:
+        raise PydanticUseDefault from None
+
+
+# What nothing depends on: where another tool writes something else under the key, it is not said.
+Information = Annotated[T, WrapValidator(_or_default)]
 
 
 class Record(BaseModel):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ensembler.errors import MissingFileError, StoreError
 from ensembler.files import write_bytes
+from ensembler.fold_columns import is_fold_column, is_repeat
 from ensembler.targets.kinds import Labels
 from ensembler.targets.natural_order import in_natural_order
 from ensembler.targets.target import Target
@@ -48,7 +49,7 @@ class SampleTable:
     def targets(self) -> tuple[str, ...]:
         """Names of the target columns."""
         known = set(FIXED_COLUMNS)
-        return tuple(c for c in self.table.columns if c not in known and not c.startswith("fold_r"))
+        return tuple(c for c in self.table.columns if c not in known and not is_repeat(c))
 
     def first_target(self, among: Sequence[str]) -> str | None:
         """The first target of the run that is `among` those named, else the first of these.
@@ -129,7 +130,7 @@ def read_samples_csv(path: Path) -> SampleTable:
 
 
 def _typed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    for column in [c for c in table if c == "fold" or str(c).startswith("fold_r")]:
+    for column in filter(is_fold_column, table):
         numbers = pd.to_numeric(table[column].replace("", "-1"), errors="coerce")
         wrong = numbers.isna() | (numbers % 1 != 0) | (numbers < -1)
         if wrong.any():
@@ -138,7 +139,7 @@ def _typed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
                 f"{path} row {row + 2}: {column} is {table[column][row]!r}, expected a whole number"
             )
         table[column] = numbers.astype(np.int64)
-    targets = [str(c) for c in table if c not in FIXED_COLUMNS and not str(c).startswith("fold_r")]
+    targets = [str(c) for c in table if c not in FIXED_COLUMNS and not is_repeat(c)]
     table[targets] = table[targets].astype(object).where(table[targets] != "", None)
     return table
 
@@ -160,6 +161,11 @@ def _check_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     if astride is not None:
         raise StoreError(f"{path}: group {astride!r} lies in several folds; groups never straddle")
     return table
+
+
+def fold_repeats(table: pd.DataFrame) -> list[str]:
+    """The fold columns of a repeated split beside the first."""
+    return [column for column in table.columns if is_repeat(column)]
 
 
 def folds_astride(table: pd.DataFrame) -> str | None:

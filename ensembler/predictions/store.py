@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +12,12 @@ from ensembler.errors import (
     MissingFileError,
     MissingRunError,
     RequestError,
-    StoreError,
     UnknownNameError,
     nearest,
 )
-from ensembler.files import read_json, sha256_of
+from ensembler.files import sha256_of
 from ensembler.predictions.blends import BLEND_RECORD, Blend, open_blend
+from ensembler.predictions.lock import LOCK_RECORD, RunLock, read_lock
 from ensembler.predictions.members import MEMBER_RECORD, Member, open_member
 from ensembler.predictions.samples import SampleTable, read_samples_csv
 from ensembler.predictions.settled import has_record
@@ -117,7 +116,7 @@ class RunStore:
     @property
     def recipe_lock_path(self) -> Path:
         """Where versions, seeds and fingerprints lie."""
-        return self.folder / "recipe.lock.json"
+        return self.folder / LOCK_RECORD
 
     @property
     def submission_path(self) -> Path:
@@ -151,8 +150,7 @@ class RunStore:
     def pool_members(self) -> list[str]:
         """The complete members less those that a complete member of the recipe is the mean of."""
         complete = self.complete_members
-        locked = self.lock.get("part_of")
-        whole_of = locked if isinstance(locked, dict) else {}
+        whole_of = self.lock.part_of
         return [name for name in complete if whole_of.get(name) not in complete]
 
     @property
@@ -199,18 +197,14 @@ class RunStore:
         return self.recipe_path
 
     @cached_property
-    def lock(self) -> dict[str, object]:
-        """What `recipe.lock.json` says.
-
-        Empty for a run that was imported or written by another tool.
-        """
-        return read_json(self.recipe_lock_path) if self.recipe_lock_path.exists() else {}
+    def lock(self) -> RunLock:
+        """What `recipe.lock.json` says; nothing for a run that another tool wrote."""
+        return read_lock(self.recipe_lock_path)
 
     def classes(self, target: str) -> tuple[str, ...]:
         """Class names of a target, in the run's order: as locked, else its first member's."""
-        locked = self.lock.get("classes")
-        if isinstance(locked, dict) and isinstance(locked.get(target), list):
-            return tuple(str(name) for name in locked[target])
+        if target in self.lock.classes:
+            return self.lock.classes[target]
         for name in self.complete_members:
             member = self.member(name)
             if target in member.targets:
@@ -220,10 +214,8 @@ class RunStore:
     @cached_property
     def _set_formats(self) -> dict[str, SetFormat]:
         """The multi-label targets, and how a submission writes sets of labels: as locked, else as members say."""
-        locked = self.lock.get("multi_label")
-        if isinstance(locked, dict):
-            with self._described("multi_label"):
-                return {target: SetFormat.from_json(form) for target, form in locked.items()}
+        if self.lock.multi_label is not None:
+            return self.lock.multi_label
         named = [
             target
             for name in self.complete_members
@@ -256,21 +248,7 @@ class RunStore:
     @property
     def composition(self) -> Composition | None:
         """How the label is composed of tasks; None when it is not."""
-        locked = self.lock.get("composition")
-        if not isinstance(locked, dict):
-            return None
-        with self._described("composition"):
-            return Composition.from_json(locked)
-
-    @contextmanager
-    def _described(self, key: str) -> Iterator[None]:
-        try:
-            yield
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StoreError(
-                f"{self.recipe_lock_path}: {key} is not what `ens` writes ({error!r}); it was "
-                "altered"
-            ) from error
+        return self.lock.composition
 
     def members_of(self, target: str, names: Iterable[str] | None = None) -> list[Member]:
         """The members of the pool (or those of `names`) that predict `target`, each as one of that target alone."""
@@ -278,6 +256,5 @@ class RunStore:
         return [member.for_target(target) for member in opened if target in member.targets]
 
     def _in_order(self, names: Iterable[str]) -> list[str]:
-        locked = self.lock.get("members")
-        order = {str(name): i for i, name in enumerate(locked)} if isinstance(locked, list) else {}
+        order = {name: i for i, name in enumerate(self.lock.members)}
         return sorted(names, key=lambda name: (order.get(name, len(order)), name))

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensembler.files import write_json
 from ensembler.predictions.arrays import write_array
-from ensembler.predictions.members import FORMAT, checksums
+from ensembler.predictions.members import FORMAT, MEMBER_RECORD, MemberRecord, checksums
+from ensembler.predictions.records import write_record
 from ensembler.predictions.samples import write_samples
 from ensembler.predictions.store import RunStore
 
@@ -78,11 +78,14 @@ def write_fake_member(
     write_array(folder / "oof.npy", oof)
     write_array(folder / "test.npy", test)
     sums = checksums(folder, ["oof.npy", "test.npy"]) | checksums(run, ["samples.csv"])
-    record = {
-        "format": FORMAT,
-        "name": name,
-        "classes": list(classes),
-        "views": list(views),
-        "folds": len(test),
-    }
-    write_json(folder / "member.json", {**record, "scores": {}, "seconds": 0.0, "sha256": sums})
+    record = MemberRecord(
+        format=FORMAT,
+        name=name,
+        classes=tuple(classes),
+        views=tuple(views),
+        folds=len(test),
+        scores={},
+        seconds=0.0,
+        sha256=sums,
+    )
+    write_record(folder / MEMBER_RECORD, record)

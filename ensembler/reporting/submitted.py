@@ -1,57 +1,41 @@
-"""The submission of a run: there from the first finished fold on, and only ever replaced by a better one."""
+"""The submission of a run: the file, its record, and which blend it was made of."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensembler.errors import RequestError, StoreError
-from ensembler.files import claim, read_json, sha256_of, write_bytes, write_json
-from ensembler.metrics import is_better, score
-from ensembler.predictions.composed import compose_probs
-from ensembler.predictions.finished_folds import finished_folds, read_finished_fold
-from ensembler.predictions.members import Member
-from ensembler.predictions.merging import merge_groups, merge_views
+from ensembler.errors import RequestError
+from ensembler.files import sha256_of, write_bytes
+from ensembler.predictions.merging import merge_groups
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
+from ensembler.reporting.history import (
+    MadeOf,
+    SubmissionVersion,
+    submission_versions,
+    write_versions,
+)
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.table import submission_table
-from ensembler.targets.label_sets import is_known
-
-Composition = dict[str, list[int]]  # member -> its folds
-
-
-@dataclass(frozen=True)
-class FoldProbs:
-    """Probabilities of one fold's checkpoint: `oof` `[rows, classes]` of train `rows`, `test` `[samples, classes]`."""
-
-    rows: NDArray[np.int64]
-    oof: NDArray[np.floating]
-    test: NDArray[np.floating]
 
 
 def check_submission(
     store: RunStore, spec: SubmissionSpec, target: str, classes: tuple[str, ...]
 ) -> None:
     """Raise RequestError now when the submission could not be written later: columns or template do not fit."""
-    if _submitted_ids(store):
-        _table(
-            store,
-            spec,
-            np.full((len(store.samples.test), len(classes)), 1 / len(classes)),
-            target,
-            classes,
-        )
+    if submitted_ids(store):
+        even = np.full((len(store.samples.test), len(classes)), 1 / len(classes))
+        _table(store, spec, even, target, classes)
 
 
-def _submitted_ids(store: RunStore) -> list[str]:
+def submitted_ids(store: RunStore) -> list[str]:
+    """The ids of the rows that a submission holds; [] when there are none to submit."""
     return store.samples.test["id"][store.samples.to_submit].tolist()
 
 
@@ -64,7 +48,7 @@ def _table(
 ) -> pd.DataFrame:
     """The submission of probabilities `test` `[test samples, classes]`, a row for each sample or each group."""
     asked = store.target(target, classes)
-    ids, probs = _submitted_ids(store), np.asarray(test)[store.samples.to_submit]
+    ids, probs = submitted_ids(store), np.asarray(test)[store.samples.to_submit]
     if spec.per == "group":
         names, numbers = _submitted_groups(store)
         together = merge_groups(probs, numbers, spec.reduce, of=asked.kind)
@@ -91,7 +75,7 @@ def write_submission(
     test: NDArray[np.floating],
     target: str,
     classes: tuple[str, ...],
-    made_of: Mapping[str, Any],
+    made_of: MadeOf,
     *,
     by_hand: bool = False,
     progress: Progress = QUIET,
@@ -102,29 +86,26 @@ def write_submission(
     alone. A file there that is not one of ours is kept under another name, with a warning on `progress`.
     Returns False, and writes nothing, when the run has no rows to submit.
     """
-    if not _submitted_ids(store):
+    if not submitted_ids(store):
         return False
     table = _table(store, spec, test, target, classes)
     content = table.to_csv(index=False, lineterminator="\n").encode()
     digest = hashlib.sha256(content).hexdigest()
     versions = submission_versions(store)
-    version = {"sha256": digest, "rows": len(table), "made_of": dict(made_of)}
+    version = SubmissionVersion(sha256=digest, rows=len(table), made_of=made_of)
     if by_hand:
-        version |= {"by_hand": True, "options": spec.model_dump(mode="json")}
-    if is_as_recorded(store) and _same_version(versions[-1], version):
+        options = spec.model_dump(mode="json")
+        version = version.model_copy(update={"by_hand": True, "options": options})
+    newest = versions[-1] if versions else None
+    if newest is not None and is_as_recorded(store) and newest.makes_the_same(version):
         return True
     _keep_altered(store, progress)
-    if not versions or versions[-1] != version:
+    if newest is None or newest.to_json() != version.to_json():
         # The record comes first: it may name a version that never arrived, but no file is without
         # its record.
-        versions.append(version)
-        write_json(store.folder / "submission.json", {"format": 1, "versions": versions})
+        write_versions(store, [*versions, version])
     write_bytes(store.submission_path, content)
     return True
-
-
-def _same_version(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return all(old.get(key) == new.get(key) for key in ("sha256", "rows", "made_of", "by_hand"))
 
 
 def _keep_altered(store: RunStore, progress: Progress) -> None:
@@ -142,56 +123,49 @@ def _keep_altered(store: RunStore, progress: Progress) -> None:
     )
 
 
-def submission_versions(store: RunStore) -> list[dict[str, Any]]:
-    """What each version of the submission was made of, the newest last."""
-    path = store.folder / "submission.json"
-    if not path.is_file():
-        return []
-    versions = read_json(path).get("versions")
-    if not isinstance(versions, list) or not all(
-        isinstance(v, dict) and "made_of" in v for v in versions
-    ):
-        raise StoreError(
-            f"{path} does not list the versions of the submission; remove it, `ens run` writes it "
-            "again"
-        )
-    return versions
-
-
 def is_as_recorded(store: RunStore) -> bool:
     """Whether `submission.csv` is the newest version in its record, and not an older, cut or altered one."""
     versions = submission_versions(store)
-    return bool(versions) and _digest_of(store.submission_path) == versions[-1].get("sha256")
+    return bool(versions) and _digest_of(store.submission_path) == versions[-1].sha256
 
 
 def _digest_of(path: Path) -> str | None:
     return sha256_of(path) if path.is_file() else None
 
 
-def _version_of(store: RunStore, digest: str | None) -> dict[str, Any] | None:
+def _version_of(store: RunStore, digest: str | None) -> SubmissionVersion | None:
     """The newest version that is a file of this sha256."""
-    return next(
-        (v for v in reversed(submission_versions(store)) if v.get("sha256") == digest), None
-    )
+    versions = reversed(submission_versions(store))
+    return next((version for version in versions if version.sha256 == digest), None)
 
 
-def chosen_by_hand(store: RunStore) -> tuple[str, SubmissionSpec | None] | None:
-    """The blend that the submission was last made of by hand, and with which options when these were kept.
+@dataclass(frozen=True)
+class SubmissionChoice:
+    """A blend that the submission was last made of, perhaps `by_hand`, and with which options when these were kept."""
 
-    None when it was not made by hand, the blend is gone, or the file was removed to have it made
+    blend: str
+    by_hand: bool
+    options: SubmissionSpec | None
+
+
+def last_choice(store: RunStore) -> SubmissionChoice | None:
+    """The blend that the submission was last made of.
+
+    None when it was not made of a blend, the blend is gone, or the file was removed to have it made
     anew.
     """
     versions = submission_versions(store)
-    if not versions or not versions[-1].get("by_hand") or not store.submission_path.is_file():
+    if not versions or not store.submission_path.is_file():
         return None
-    name, options = _blend_of(store, versions[-1]), versions[-1].get("options")
+    newest, name = versions[-1], blend_to_submit(store)
     if name is None:
         return None
-    return name, None if options is None else SubmissionSpec.model_validate(options)
+    options = None if newest.options is None else SubmissionSpec.model_validate(newest.options)
+    return SubmissionChoice(name, newest.by_hand, options)
 
 
 def submitted_blend(store: RunStore) -> str | None:
-    """The name of the blend that the submission lying there was made of, when it was one.
+    """The name of the blend that `submission.csv` was made of, when it was one.
 
     None for an altered file.
     """
@@ -205,158 +179,20 @@ def blend_to_submit(store: RunStore) -> str | None:
     return _blend_of(store, versions[-1]) if versions else None
 
 
-def _blend_of(store: RunStore, version: Mapping[str, Any]) -> str | None:
-    name = version["made_of"].get("blend")
-    return name if isinstance(name, str) and name in store.blends else None
-
-
-def renew_submission(
-    store: RunStore,
-    spec: SubmissionSpec,
-    *,
-    target: str,
-    metric: str,
-    members: list[str],
-    progress: Progress = QUIET,
-) -> None:
-    """Submit the soft vote of whatever is finished, unless the version there is better on the rows both predict.
-
-    Several processes may call this at once. The configured blend, once there, is not replaced.
-    """
-    if not _submitted_ids(store):
-        return
-    with claim(store.lock_path, wait=True):
-        classes = store.classes(target)
-        finished = _finished_of(store, members, target, classes)
-        if store.composition is not None and target == store.composition.name:
-            finished |= _finished_tasks(store, members)
-        if not finished:
-            return
-        new: Composition = {name: sorted(folds) for name, folds in finished.items()}
-        versions = submission_versions(store)
-        old = versions[-1]["made_of"].get("folds") if versions else None
-        labels = store.labels(target, "train", classes)
-        if versions and store.submission_path.is_file() and not isinstance(old, dict):
-            return  # a blend's, which the run sees to after its members
-        if is_as_recorded(store) and isinstance(old, dict):
-            if old == new:
-                return
-            if not _not_worse(finished, new, old, labels, metric, len(classes)):
-                return
-        test = np.mean(
-            [np.mean([f.test for f in folds.values()], axis=0) for folds in finished.values()],
-            axis=0,
-        )
-        made_of = {"folds": new, "method": "soft vote of what is finished"}
-        write_submission(store, spec, test, target, classes, made_of, progress=progress)
-
-
-def _not_worse(
-    finished: dict[str, dict[int, FoldProbs]],
-    new: Composition,
-    old: Composition,
-    labels: NDArray[np.int64],
-    metric: str,
-    n_classes: int,
-) -> bool:
-    ours, theirs = (_oof_of(finished, c, len(labels), n_classes) for c in (new, old))
-    both = np.isfinite(ours[:, 0]) & np.isfinite(theirs[:, 0]) & is_known(labels)
-    if not both.any():
-        return True
-    now, before = (score(metric, probs[both], labels[both]) for probs in (ours, theirs))
-    return now == before or is_better(metric, now, before)
-
-
-def _oof_of(
-    finished: dict[str, dict[int, FoldProbs]], composition: Composition, n_rows: int, n_classes: int
-) -> NDArray[np.float64]:
-    total, count = np.zeros((n_rows, n_classes)), np.zeros((n_rows, 1))
-    for name, folds in composition.items():
-        for fold in folds:
-            probs = finished.get(name, {}).get(fold)
-            if probs is not None:
-                total[probs.rows] += probs.oof
-                count[probs.rows] += 1
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-
-
-def _finished_of(
-    store: RunStore, members: list[str], target: str, classes: tuple[str, ...]
-) -> dict[str, dict[int, FoldProbs]]:
-    finished = {name: _finished(store, name, target, classes) for name in members}
-    return {name: folds for name, folds in finished.items() if folds}
-
-
-def _finished_tasks(store: RunStore, members: list[str]) -> dict[str, dict[int, FoldProbs]]:
-    """What the folds that are finished in every task make together, under one name."""
-    composition = store.composition
-    assert composition is not None
-    of_task = {
-        task: _finished_of(store, members, task, store.classes(task)) for task in composition.tasks
-    }
-    folds = {}
-    for fold in sorted(
-        set.intersection(*({f for m in found.values() for f in m} for found in of_task.values()))
-    ):
-        probs = {
-            task: [m[fold] for m in found.values() if fold in m] for task, found in of_task.items()
-        }
-        oof, test = (
-            compose_probs(
-                store,
-                {
-                    task: np.mean([getattr(p, part) for p in ps], axis=0)
-                    for task, ps in probs.items()
-                },
-            )
-            for part in ("oof", "test")
-        )
-        folds[fold] = FoldProbs(next(iter(probs.values()))[0].rows, oof, test)
-    names = dict.fromkeys(name for found in of_task.values() for name in found)
-    return {" x ".join(names): folds} if folds else {}
-
-
-def _finished(
-    store: RunStore, name: str, target: str, classes: tuple[str, ...]
-) -> dict[int, FoldProbs]:
-    if name in store.complete_members:
-        member = store.member(name)
-        return _folds_of(member.for_target(target), classes) if target in member.targets else {}
-    folder = store.member_folder(name)
-    if not folder.is_dir() or (folder / "failed.json").is_file():
-        return {}
-    n_folds = int(store.samples.table["fold"].max()) + 1
-    folds = {}
-    for fold in finished_folds(folder, n_folds):
-        finished = read_finished_fold(folder, fold)
-        part = dict(finished.record.get("tasks") or {}).get(target)
-        if part is not None:
-            logits = [array[..., slice(*part)] for array in (finished.oof, finished.test)]
-            kind = store.kind(target)
-            oof, test = (merge_views(part, of=kind) for part in logits)
-            folds[fold] = FoldProbs(finished.rows, oof, test)
-    return folds
-
-
-def _folds_of(member: Member, classes: tuple[str, ...]) -> dict[int, FoldProbs]:
-    oof, test = member.oof(classes), member.test(classes)
-    folds = {}
-    for fold in range(member.record.folds):
-        rows = np.flatnonzero(member.folds == fold)
-        folds[fold] = FoldProbs(rows, oof[rows], test[fold])
-    return folds
+def _blend_of(store: RunStore, version: SubmissionVersion) -> str | None:
+    name = version.made_of.blend
+    return name if name in store.blends else None
 
 
 def export_submission(
     store: RunStore, blend: str, spec: SubmissionSpec
-) -> tuple[Any, tuple[str, ...]]:
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The submission table of a named blend, without writing it.
 
     And the classes it was made from.
     """
     found = store.blend(blend)
-    ids = _submitted_ids(store)
-    if not ids:
+    if not submitted_ids(store):
         raise RequestError(
             f"run {store.name!r} has no test rows to submit; add data.test or folds.holdout"
         )

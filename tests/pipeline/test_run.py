@@ -814,15 +814,15 @@ def test_a_partial_submission_that_was_never_written_arrives_with_the_next_fold(
 def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(
     recipe, monkeypatch
 ):
-    from ensembler.workspace import workspace
+    from ensembler.workspace import lock, workspace
 
     def start():
         return workspace.open_workspace(Recipe.load(recipe), recipe.parent / "artifacts").store
 
     store = start()
     written = store.recipe_path.read_bytes()
-    dump, dumps = workspace._yaml, []
-    monkeypatch.setattr(workspace, "_yaml", lambda content: dumps.append(1) or dump(content))
+    dump, dumps = lock._yaml, []
+    monkeypatch.setattr(lock, "_yaml", lambda content: dumps.append(1) or dump(content))
     start()
     assert dumps == []
     store.recipe_path.write_text("name: something else")

@@ -139,7 +139,7 @@ def test_the_name_of_a_recipe_without_one_is_its_file_name(recipe):
 
 
 def test_the_resolved_recipe_is_a_recipe_and_says_the_same(recipe):
-    from ensembler.workspace.workspace import resolved_yaml
+    from ensembler.workspace.lock import resolved_yaml
 
     spec = Recipe.load(recipe(GOOD)).spec
     assert Recipe.load(recipe(resolved_yaml(spec).decode(), "resolved.yaml")).spec == spec

@@ -10,7 +10,8 @@ import pytest
 
 from ensembler.blends.submit import hand_in, submission_spec, submit_blend
 from ensembler.evaluation.ls import list_run
-from ensembler.reporting.submitted import is_as_recorded, submission_versions, submitted_blend
+from ensembler.reporting.history import submission_versions
+from ensembler.reporting.submitted import is_as_recorded, submitted_blend
 from ensembler.run import Run
 
 
@@ -41,7 +42,7 @@ def test_a_submission_that_is_altered_or_cut_short_is_written_again(run, content
     assert list_run(store).submission_altered
     done = hand_in(store)
     assert done.blend == "one"
-    assert digest(store) == wanted == submission_versions(store)[-1]["sha256"]
+    assert digest(store) == wanted == submission_versions(store)[-1].sha256
     assert submitted_blend(store) == "one"
     kept = list(store.folder.glob("submission.altered-*.csv"))
     assert [path.read_bytes() for path in kept] == ([content] if content else [])
@@ -133,7 +134,7 @@ def test_any_instant_of_a_submission_is_good_to_stop_at(run, how):
 def test_a_record_of_an_earlier_version_is_read_and_its_file_left_alone(run):
     store = run.store
     versions = [
-        {k: v for k, v in version.items() if k != "options"}
+        {k: v for k, v in version.to_json().items() if k != "options"}
         for version in submission_versions(store)
     ]
     record = store.folder / "submission.json"

@@ -124,7 +124,7 @@ def test_an_option_of_another_method_names_those_of_this_one(load):
 
 
 def test_a_resolved_recipe_is_read_again(load, tmp_path):
-    from ensembler.workspace.workspace import resolved_yaml
+    from ensembler.workspace.lock import resolved_yaml
 
     spec = load(
         "members: {b: {backbone: resnet18, method: voting, as: estimators}, c: {backbone: "

@@ -1,0 +1,71 @@
+"""What each version of a run's submission was made of: `submission.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from ensembler.errors import StoreError
+from ensembler.files import read_json
+from ensembler.predictions.records import Record, write_record
+from ensembler.predictions.store import RunStore
+
+HISTORY_RECORD = "submission.json"
+
+
+class MadeOf(Record):
+    """What a version was made of: a blend of the store, or the folds that were finished, by member."""
+
+    method: str | None = None
+    blend: str | None = None
+    members: tuple[str, ...] | None = None
+    weights: dict[str, float] | None = None
+    scores: dict[str, dict[str, float | None] | None] = Field(default_factory=dict)
+    folds: dict[str, tuple[int, ...]] | None = None
+
+
+class SubmissionVersion(Record):
+    """One version: the file by its sha256, and how it was made; `options` are kept of those made `by_hand`."""
+
+    sha256: str | None = None
+    rows: int | None = None
+    made_of: MadeOf
+    by_hand: bool = False
+    options: dict[str, Any] | None = None
+
+    def makes_the_same(self, other: SubmissionVersion) -> bool:
+        """Whether both are the same file, made of the same, in the same way."""
+        return self._essence == other._essence
+
+    @property
+    def _essence(self) -> tuple[object, ...]:
+        return self.sha256, self.rows, self.made_of.to_json(), self.by_hand
+
+
+class SubmissionHistory(Record):
+    """What `submission.json` says: the versions, the newest last."""
+
+    format: Literal[1] = 1
+    versions: tuple[SubmissionVersion, ...]
+
+
+def submission_versions(store: RunStore) -> tuple[SubmissionVersion, ...]:
+    """What each version of the submission was made of, the newest last."""
+    path = store.folder / HISTORY_RECORD
+    if not path.is_file():
+        return ()
+    try:
+        return SubmissionHistory.model_validate(read_json(path)).versions
+    except ValidationError as error:
+        raise StoreError(
+            f"{path} does not list the versions of the submission; remove it, `ens run` writes it "
+            "again"
+        ) from error
+
+
+def write_versions(store: RunStore, versions: Sequence[SubmissionVersion]) -> None:
+    """Write the history, whole or not at all."""
+    history = SubmissionHistory(format=1, versions=tuple(versions))
+    write_record(store.folder / HISTORY_RECORD, history)

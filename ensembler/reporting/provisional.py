@@ -1,0 +1,195 @@
+"""While a run trains there is a submission too: of what is finished, replaced only by a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.files import claim
+from ensembler.metrics import is_better, score
+from ensembler.predictions.composed import compose_probs
+from ensembler.predictions.finished_folds import finished_folds, read_finished_fold
+from ensembler.predictions.members import FAILED, Member
+from ensembler.predictions.merging import merge_views
+from ensembler.predictions.store import RunStore
+from ensembler.progress import QUIET, Progress
+from ensembler.reporting.history import MadeOf, submission_versions
+from ensembler.reporting.spec import SubmissionSpec
+from ensembler.reporting.submitted import is_as_recorded, submitted_ids, write_submission
+from ensembler.targets.composition import Composition
+from ensembler.targets.label_sets import is_known
+
+FoldsByMember = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class FoldProbs:
+    """Probabilities of one fold's checkpoint: `oof` `[rows, classes]` of train `rows`, `test` `[samples, classes]`."""
+
+    rows: NDArray[np.int64]
+    oof: NDArray[np.floating]
+    test: NDArray[np.floating]
+
+
+Finished = dict[str, dict[int, FoldProbs]]  # by member and fold
+
+
+def renew_submission(
+    store: RunStore,
+    spec: SubmissionSpec,
+    *,
+    target: str,
+    metric: str,
+    members: Sequence[str],
+    progress: Progress = QUIET,
+) -> None:
+    """Submit the soft vote of whatever is finished, unless the version there is better on the rows both predict.
+
+    Several processes may call this at once. The configured blend, once there, is not replaced.
+    """
+    if not submitted_ids(store):
+        return
+    with claim(store.lock_path, wait=True):
+        classes = store.classes(target)
+        finished = _finished_members(store, members, target, classes)
+        if store.composition is not None and target == store.composition.name:
+            finished |= _finished_tasks(store, members, store.composition)
+        if not finished or not _is_wanted(store, finished, target, metric):
+            return
+        made_of = MadeOf(folds=_folds_in(finished), method="soft vote of what is finished")
+        test = _soft_vote(finished)
+        write_submission(store, spec, test, target, classes, made_of, progress=progress)
+
+
+def _is_wanted(store: RunStore, finished: Finished, target: str, metric: str) -> bool:
+    """Whether what is finished takes the place of the submission that is there."""
+    versions = submission_versions(store)
+    if not versions:
+        return True
+    old, new = versions[-1].made_of.folds, _folds_in(finished)
+    if old is None:
+        # A blend's stays: the run sees to it after its members.
+        return not store.submission_path.is_file()
+    if not is_as_recorded(store):
+        return True
+    if old == new:
+        return False
+    labels = store.labels(target, "train")
+    n_classes = len(store.classes(target))
+    ours, theirs = (_oof_of(finished, folds, len(labels), n_classes) for folds in (new, old))
+    return _is_not_worse(metric, ours, theirs, labels)
+
+
+def _folds_in(finished: Finished) -> FoldsByMember:
+    return {name: tuple(sorted(folds)) for name, folds in finished.items()}
+
+
+def _soft_vote(finished: Finished) -> NDArray[np.floating]:
+    """The mean of the members' test probabilities `[test samples, classes]`, each the mean of its folds."""
+    of_members = [
+        np.mean([fold.test for fold in folds.values()], axis=0) for folds in finished.values()
+    ]
+    return np.mean(of_members, axis=0)
+
+
+def _is_not_worse(
+    metric: str,
+    ours: NDArray[np.floating],
+    theirs: NDArray[np.floating],
+    labels: NDArray[np.int64],
+) -> bool:
+    """Whether our out-of-fold probabilities score as well as theirs on the rows that both predict."""
+    both = np.isfinite(ours[:, 0]) & np.isfinite(theirs[:, 0]) & is_known(labels)
+    if not both.any():
+        return True
+    now = score(metric, ours[both], labels[both])
+    before = score(metric, theirs[both], labels[both])
+    return now == before or is_better(metric, now, before)
+
+
+def _oof_of(
+    finished: Finished, folds_by_member: FoldsByMember, n_rows: int, n_classes: int
+) -> NDArray[np.float64]:
+    """The mean of the out-of-fold probabilities `[train rows, classes]` of some folds; NaN = none of them."""
+    total, count = np.zeros((n_rows, n_classes)), np.zeros((n_rows, 1))
+    for name, folds in folds_by_member.items():
+        of_member = finished.get(name, {})
+        for probs in (of_member[fold] for fold in folds if fold in of_member):
+            total[probs.rows] += probs.oof
+            count[probs.rows] += 1
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def _finished_members(
+    store: RunStore, members: Sequence[str], target: str, classes: tuple[str, ...]
+) -> Finished:
+    finished = {name: _finished_folds(store, name, target, classes) for name in members}
+    return {name: folds for name, folds in finished.items() if folds}
+
+
+def _finished_tasks(store: RunStore, members: Sequence[str], composition: Composition) -> Finished:
+    """What the folds that are finished in every task make together, under one name."""
+    by_task = {
+        task: _finished_members(store, members, task, store.classes(task))
+        for task in composition.tasks
+    }
+    everywhere = set.intersection(*(_all_folds(found) for found in by_task.values()))
+    folds = {fold: _composed_fold(store, by_task, fold) for fold in sorted(everywhere)}
+    names = dict.fromkeys(name for found in by_task.values() for name in found)
+    return {" x ".join(names): folds} if folds else {}
+
+
+def _all_folds(finished: Finished) -> set[int]:
+    return {fold for folds in finished.values() for fold in folds}
+
+
+def _composed_fold(store: RunStore, by_task: Mapping[str, Finished], fold: int) -> FoldProbs:
+    """The label's probabilities from the mean of each task's members that have finished the fold."""
+    found = {
+        task: [folds[fold] for folds in finished.values() if fold in folds]
+        for task, finished in by_task.items()
+    }
+    oof = {
+        task: np.mean([p.oof for p in probs_of_task], axis=0)
+        for task, probs_of_task in found.items()
+    }
+    test = {
+        task: np.mean([p.test for p in probs_of_task], axis=0)
+        for task, probs_of_task in found.items()
+    }
+    rows = next(iter(found.values()))[0].rows
+    return FoldProbs(rows, compose_probs(store, oof), compose_probs(store, test))
+
+
+def _finished_folds(
+    store: RunStore, name: str, target: str, classes: tuple[str, ...]
+) -> dict[int, FoldProbs]:
+    if name in store.complete_members:
+        member = store.member(name)
+        return _folds_of(member.for_target(target), classes) if target in member.targets else {}
+    folder = store.member_folder(name)
+    if not folder.is_dir() or (folder / FAILED).is_file():
+        return {}
+    n_folds = int(store.samples.table["fold"].max()) + 1
+    folds = {}
+    for fold in finished_folds(folder, n_folds):
+        finished = read_finished_fold(folder, fold)
+        task_slice = dict(finished.record.get("tasks") or {}).get(target)
+        if task_slice is not None:
+            columns = slice(*task_slice)
+            oof = merge_views(finished.oof[..., columns], of=store.kind(target))
+            test = merge_views(finished.test[..., columns], of=store.kind(target))
+            folds[fold] = FoldProbs(finished.rows, oof, test)
+    return folds
+
+
+def _folds_of(member: Member, classes: tuple[str, ...]) -> dict[int, FoldProbs]:
+    oof, test = member.oof(classes), member.test(classes)
+    folds = {}
+    for fold in range(member.record.folds):
+        rows = np.flatnonzero(member.folds == fold)
+        folds[fold] = FoldProbs(rows, oof[rows], test[fold])
+    return folds

@@ -1,0 +1,23 @@
+"""Digests that say whether a run still meets the same samples and images."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ensembler.data.samples import SampleSet
+from ensembler.predictions.store import cache_folder
+
+
+def data_fingerprint(samples: SampleSet) -> str:
+    """A digest of ids, labels, groups and weights in their order."""
+    table = samples.table.drop(columns=["path"], errors="ignore")
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+
+
+def images_fingerprint(samples: SampleSet, artifacts: Path) -> str:
+    """A digest of what the images show, wherever their files are."""
+    from ensembler.data.contents import read_contents
+
+    checksums = read_contents(samples.images, cache_folder(artifacts)).checksum
+    return hashlib.sha256("\n".join(checksums).encode()).hexdigest()

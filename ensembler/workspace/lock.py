@@ -1,0 +1,147 @@
+"""What a run keeps of its recipe: the resolved recipe itself, `recipe.lock.json`, and measured choices in it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from typing import Any
+
+import pandas as pd
+
+from ensembler.data.samples import SampleSet
+from ensembler.files import claim, sha256_of, write_bytes
+from ensembler.predictions.lock import KeptChoice, RunLock
+from ensembler.predictions.records import write_record
+from ensembler.predictions.samples import fold_repeats
+from ensembler.predictions.store import RunStore
+from ensembler.recipe.load import Recipe
+from ensembler.recipe.members import member_jobs
+from ensembler.recipe.spec import RecipeSpec
+from ensembler.workspace.fingerprints import data_fingerprint
+
+_PACKAGES = (
+    "ensembler-toolkit",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "torch",
+    "torchvision",
+    "timm",
+    "albumentations",
+)
+
+
+def kept_choice(store: RunStore, kind: str, name: str, made_for: str) -> dict[str, Any] | None:
+    """What was once chosen by a measurement, such as whether a training is compiled.
+
+    None = nothing yet. `made_for` is a fingerprint of what was measured: a choice made for
+    something else is none.
+    """
+    found = store.lock.choice(kind, name, made_for)
+    return None if found is None else found.chosen
+
+
+def keep_choice(
+    store: RunStore, kind: str, name: str, made_for: str, choice: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Keep a choice in `recipe.lock.json` for resuming and for other processes.
+
+    Return the one that counts. That is the first one kept: a process that measured at the same time
+    may have chosen otherwise.
+    """
+    with claim(store.lock_path, wait=True):
+        store = RunStore(store.folder)  # as it is now, not as it was when it was opened
+        first = kept_choice(store, kind, name, made_for)
+        if first is not None:
+            return first
+        kept = KeptChoice.model_validate({**choice, "for": made_for})
+        write_record(store.recipe_lock_path, store.lock.with_choice(kind, name, kept))
+    return kept.chosen
+
+
+def write_lock(
+    recipe: Recipe,
+    store: RunStore,
+    samples: SampleSet,
+    table: pd.DataFrame,
+    images: str,
+    left_out: Iterable[str] = (),
+) -> None:
+    """Write the resolved recipe into the run, and with it versions, seeds, classes, fingerprints of table and images.
+
+    `table` is the run's samples.csv, whose fold columns say how often the split is repeated.
+    """
+    old = store.lock
+    jobs = member_jobs(recipe.spec.members, fold_repeats(table))
+    resolved = dump_spec(recipe.spec)
+    new = old.model_copy(
+        update={
+            "format": 1,
+            "versions": {"python": platform.python_version(), **_versions()},
+            "seed": recipe.spec.seed,
+            "classes": {target: tuple(names) for target, names in samples.classes.items()},
+            "multi_label": dict(samples.set_formats),
+            "composition": samples.composition,
+            "members": tuple(job.name for job in jobs),
+            "part_of": {part: job.name for job in jobs for part in job.parts},
+            "left_out": tuple(sorted(left_out)) or old.left_out,
+            "data": data_fingerprint(samples),
+            "images": images,
+            "choices": old.choices,
+            "recipe": resolved,
+            "recipe_sha256": write_recipe(store, resolved, old),
+        }
+    )
+    if not store.recipe_lock_path.exists():
+        new = new.model_copy(update={"blends": {}})
+    if new != old:
+        write_record(store.recipe_lock_path, new)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_recipe(store: RunStore, resolved: Mapping[str, Any], old: RunLock) -> str:
+    """Write the resolved recipe into the run, and return its sha256.
+
+    What is there already is left as it is. `old` is the lock of the run: YAML of many members takes
+    seconds to write, a checksum tells whether it has to be.
+    """
+    path, kept = store.recipe_path, old.recipe_sha256
+    is_the_same = old.recipe == resolved and kept is not None
+    if is_the_same and path.is_file() and sha256_of(path) == kept:
+        return str(kept)
+    content = _yaml(resolved)
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def resolved_yaml(spec: RecipeSpec) -> bytes:
+    """The whole recipe with every default written out, as YAML that runs as it is."""
+    return _yaml(dump_spec(spec))
+
+
+def _yaml(content: Mapping[str, Any]) -> bytes:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    buffer = io.BytesIO()
+    yaml.dump(content, buffer)
+    return buffer.getvalue()
+
+
+def dump_spec(spec: RecipeSpec) -> dict[str, Any]:
+    """The specs as plain values."""
+    return spec.model_dump(mode="json", exclude_none=True, by_alias=True)
