@@ -78,7 +78,11 @@ def command(
 ) -> None:
     """Make members out of predictions of any other tool."""
     from ensembler.errors import RequestError, UnknownNameError
-    from ensembler.predictions.importing import find_members, import_predictions, parse_member
+    from ensembler.predictions.importing.import_ import (
+        find_members,
+        import_predictions,
+        parse_member,
+    )
     from ensembler.predictions.store import artifacts_folder, check_name
     from ensembler.targets.label_sets import SetFormat
 

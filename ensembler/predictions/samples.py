@@ -149,7 +149,7 @@ def _check_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     if repeated.any():
         row = int(np.flatnonzero(repeated)[0])
         raise StoreError(
-            f"{path} row {row + 2}: id {table['id'][row]!r} stands twice; ids are unique in a run"
+            f"{path} row {row + 2}: duplicate id {table['id'][row]!r}; ids must be unique"
         )
     wrong = ~table["split"].isin(["train", "test"])
     if wrong.any():
@@ -157,9 +157,11 @@ def _check_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
         raise StoreError(
             f"{path} row {row + 2}: split is {table['split'][row]!r}, expected train or test"
         )
-    astride = folds_astride(table)
-    if astride is not None:
-        raise StoreError(f"{path}: group {astride!r} lies in several folds; groups never straddle")
+    group = group_in_several_folds(table)
+    if group is not None:
+        raise StoreError(
+            f"{path}: group {group!r} is in several folds; a group belongs to one fold"
+        )
     return table
 
 
@@ -168,11 +170,11 @@ def fold_repeats(table: pd.DataFrame) -> list[str]:
     return [column for column in table.columns if is_repeat(column)]
 
 
-def folds_astride(table: pd.DataFrame) -> str | None:
+def group_in_several_folds(table: pd.DataFrame) -> str | None:
     """The first group whose validated train rows lie in more than one fold, if any does."""
     if "group" not in table:
         return None
     validated = table[(table["split"] == "train") & (table["fold"] >= 0)]
     folds = validated.groupby("group")["fold"].nunique()
-    astride = folds[folds > 1]
-    return None if astride.empty else str(astride.index[0])
+    groups = folds.index[folds > 1]
+    return str(groups[0]) if len(groups) else None

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from ensembler.errors import RequestError
-from ensembler.predictions import importing
-from ensembler.predictions.importing import MemberFiles, import_predictions
+from ensembler.predictions.importing import import_
+from ensembler.predictions.importing.import_ import MemberFiles, import_predictions
 from ensembler.predictions.store import RunStore
 
 
@@ -84,7 +84,7 @@ def test_rows_that_are_not_those_of_the_run_are_refused(files):
 
 def meanwhile(monkeypatch, other):
     """Have another import take place from beginning to end when one has checked its files and writes nothing yet."""
-    real, done = importing._check_name_is_free, []
+    real, done = import_._check_name_is_free, []
 
     def checked(*arguments):
         free = real(*arguments)
@@ -93,7 +93,7 @@ def meanwhile(monkeypatch, other):
             other()
         return free
 
-    monkeypatch.setattr(importing, "_check_name_is_free", checked)
+    monkeypatch.setattr(import_, "_check_name_is_free", checked)
 
 
 def test_of_two_imports_that_make_one_run_from_other_labels_one_is_refused(files, monkeypatch):
@@ -126,7 +126,7 @@ def test_members_that_do_not_fit_into_memory_together_are_read_twice_and_come_ou
     bring(files, "abc")
     before = digests(files)
     (files / "run").rename(files / "held")
-    monkeypatch.setattr(importing, "MOST_HELD", 200)
+    monkeypatch.setattr(import_, "MOST_HELD", 200)
     bring(files, "abc")
     assert digests(files) == before
 
@@ -134,7 +134,7 @@ def test_members_that_do_not_fit_into_memory_together_are_read_twice_and_come_ou
 STOP_AT_EVERY_STEP = """
 import errno, os, shutil, sys
 from pathlib import Path
-from ensembler.predictions.importing import MemberFiles, import_predictions
+from ensembler.predictions.importing.import_ import MemberFiles, import_predictions
 from ensembler.predictions.store import RunStore
 
 files, full = Path(sys.argv[1]), sys.argv[2] == "full"

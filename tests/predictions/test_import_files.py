@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ensembler.errors import RequestError
-from ensembler.predictions.importing import MemberFiles, import_predictions
+from ensembler.predictions.importing.import_ import MemberFiles, import_predictions
 from ensembler.predictions.store import RunStore
 
 

@@ -5,7 +5,7 @@ import pytest
 from ensembler.errors import EnsemblerError, RequestError
 from ensembler.logits import softmax
 from ensembler.predictions.export import export_predictions
-from ensembler.predictions.importing import (
+from ensembler.predictions.importing.import_ import (
     MemberFiles,
     find_members,
     import_predictions,
@@ -116,7 +116,7 @@ def test_labels_may_be_indices_and_labelled_test_rows_are_the_holdout(files):
 def test_groups_that_lie_in_several_folds_are_refused_before_anything_is_written(files):
     table = pd.read_csv(files / "labels.csv").assign(group="one")
     table.to_csv(files / "grouped.csv", index=False)
-    with pytest.raises(RequestError, match="group 'one' lies in several folds"):
+    with pytest.raises(RequestError, match="group 'one' is in several folds"):
         bring(files, npy(files, test=False), labels=files / "grouped.csv")
     assert not (files / "artifacts" / "run").exists()
     table.drop(columns="fold").to_csv(files / "grouped.csv", index=False)
@@ -244,3 +244,28 @@ def test_a_note_says_the_order_of_columns_that_was_taken(files):
         [MemberFiles("p", files / "p.npy")], labels=files / "l.csv", by_position=True,
     )  # fmt: skip
     assert done.classes == ("-1", "9.5", "10.5")
+
+
+def test_labels_that_mix_names_and_indices_are_refused(tmp_path):
+    pd.DataFrame({"id": ["a", "b"], "label": ["cat", "dog"]}).to_csv(
+        tmp_path / "labels.csv", index=False
+    )
+    pd.DataFrame({"id": ["a", "b"], "label": ["cat", "1"]}).to_csv(
+        tmp_path / "votes.csv", index=False
+    )
+    with pytest.raises(RequestError, match="has both names, such as 'cat', and indices"):
+        import_predictions(
+            tmp_path / "run",
+            [MemberFiles("votes", tmp_path / "votes.csv")],
+            labels=tmp_path / "labels.csv",
+            kind="labels",
+        )
+
+
+def test_an_array_that_claims_more_than_the_container_has_is_refused(tmp_path, monkeypatch):
+    from ensembler.predictions.importing import files
+
+    np.save(tmp_path / "oof.npy", np.zeros((10, 3)))
+    monkeypatch.setattr(files, "machine_memory", lambda: 100)
+    with pytest.raises(RequestError, match=r"its header claims an array of \[10, 3\]"):
+        files.read_array(tmp_path / "oof.npy")

@@ -57,10 +57,10 @@ def test_folds_and_groups_are_numbers_by_row(write):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("2,train", "1,train", "row 3: id '1' stands twice"),
+        ("2,train", "1,train", "row 3: duplicate id '1'; ids must be unique"),
         ("2,train,train,1", "2,valid,train,1", "row 3: split is 'valid'"),
         ("2,train,train,1", "2,train,train,x", "row 3: fold is 'x'"),
-        ("1,NA,h", "1,NA,g", "group 'g' lies in several folds"),
+        ("1,NA,h", "1,NA,g", "group 'g' is in several folds"),
         ("fold,label", "fould,label", "no column 'fold'"),
     ],
 )

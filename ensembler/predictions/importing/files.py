@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import DataError, MissingExtraError, RequestError
+from ensembler.machine.memory import machine_memory
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TABLE_SUFFIXES = (".csv", *PARQUET_SUFFIXES)
@@ -87,7 +88,7 @@ def read_array(path: Path) -> NDArray[Any]:
     with _explained(path), _opened(path) as file:
         shape, is_fortran, dtype = _header(file)
         n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if n_bytes > _memory():
+        if n_bytes > machine_memory():
             raise ValueError(f"its header claims an array of {list(shape)}, {n_bytes / 1e9:.0f} GB")
         if isinstance(file, zipfile.ZipExtFile):
             content = file.read(n_bytes + 1)
@@ -155,10 +156,6 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
             "it needs pickle, which can run code; save it with np.save as plain numbers"
         )
     return shape, is_fortran, dtype
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _check_file(path: Path) -> None:
