@@ -176,12 +176,13 @@ class MissingExtraError(RequestError, ImportError):
 
 
 class UnknownNameError(RequestError, LookupError):
-    """A name that does not exist."""
+    """A name that does not exist, where one of the names `of` something was expected."""
 
     code = "unknown_name"
 
-    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {kind} {str(name)!r}; {nearest(str(name), known)}")
+    def __init__(self, kind: str, name: object, known: Iterable[str], *, of: str = "") -> None:
+        where = f" of {of}" if of else ""
+        super().__init__(f"unknown {kind} {str(name)!r}{where}; {nearest(str(name), known)}")
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 12) -> str:

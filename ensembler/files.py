@@ -311,6 +311,27 @@ def _open_or_make(path: Path) -> int:
     return descriptor
 
 
+MOST_CHARACTERS = 100  # of a name
+MOST_BYTES = 160  # of a name; a file's may have 255, and what is written aside has a longer one
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return `name` when it can be a folder's name, else raise RequestError."""
+    is_good = bool(name) and not name.startswith(".") and len(name) <= MOST_CHARACTERS
+    if not is_good or not all(c.isalnum() or c in "-_.+@" for c in name):
+        raise RequestError(
+            f"{name!r} cannot be the name of a {kind}: use letters, digits and - _ . + @, at most "
+            f"{MOST_CHARACTERS}, no dot in front"
+        )
+    size = len(name.encode())
+    if size > MOST_BYTES:
+        raise RequestError(
+            f"{name!r} cannot be the name of a {kind}: it has {size} bytes, at most {MOST_BYTES} "
+            "leave room for the names of its files; use a shorter one"
+        )
+    return name
+
+
 def fingerprint(content: Any) -> str:
     """A short digest of plain values: equal ones give equal digests in any process."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[

@@ -13,7 +13,6 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from ensembler.blending.registry import BLEND_METHODS
 from ensembler.blending.spec import BlendSpec
@@ -55,6 +54,10 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("blend", BlendSpec),
     ("submission", SubmissionSpec),
 ]
+# What loading a recipe fills in: required of the spec, not of the file.
+FILLED_WHEN_LOADED: dict[tuple[type[BaseModel], str], str] = {
+    (RecipeSpec, "name"): "the file's name"
+}
 
 
 def type_name(annotation: Any) -> str:
@@ -64,10 +67,10 @@ def type_name(annotation: Any) -> str:
         return " \\| ".join(map(str, arguments))
     if origin in (Union, UnionType):
         named = [type_name(a) for a in arguments if a is not type(None)]
-        either = " \\| "
-        return either.join(dict.fromkeys(either.join(named).split(either)))
+        return " \\| ".join(dict.fromkeys(named))
     if origin in (tuple, list):
-        return f"list of {type_name(arguments[0])}"
+        inside = type_name(arguments[0])
+        return f"list of ({inside})" if " \\| " in inside else f"list of {inside}"
     if origin is dict:
         return "mapping"
     names = {
@@ -80,11 +83,13 @@ def type_name(annotation: Any) -> str:
     return names.get(annotation, "mapping")
 
 
-def default_of(field: FieldInfo) -> str:
+def default_of(model: type[BaseModel], name: str) -> str:
     """The default as it would be written."""
+    field = model.model_fields[name]
+    if (model, name) in FILLED_WHEN_LOADED:
+        return FILLED_WHEN_LOADED[model, name]
     if field.is_required():
-        filled_in = "Default:" in (field.description or "")  # by whoever loads the recipe
-        return "" if filled_in else "required"
+        return "required"
     value = field.get_default(call_default_factory=True)
     if value is None or isinstance(value, (BaseModel, dict)):
         return ""
@@ -124,7 +129,7 @@ def recipe_page() -> str:
         ]
         for name, field in model.model_fields.items():
             lines.append(
-                f"| `{field.alias or name}` | {type_name(field.annotation)} | {default_of(field)} "
+                f"| `{field.alias or name}` | {type_name(field.annotation)} | {default_of(model, name)} "
                 f"| {(field.description or '').replace('|', chr(92) + '|')} |"
             )
     lines += ["", "## Names", ""]

@@ -15,12 +15,12 @@ from ensembler.blending.result import BlendResult
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.pool import BLEND_PREFIX, read_pool
 from ensembler.errors import MissingFileError, RequestError, UnknownNameError
-from ensembler.files import fingerprint
+from ensembler.files import check_name, fingerprint
 from ensembler.own_code import digest_of
 from ensembler.predictions.blends import BlendRecord, write_blend
 from ensembler.predictions.explanation import BlendWarning, GainRecord
 from ensembler.predictions.publish import clean_up
-from ensembler.predictions.store import RunStore, check_name
+from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 
 # The checksums of a member's predictions, and of the samples they are of.

@@ -78,12 +78,13 @@ def command(
 ) -> None:
     """Make members out of predictions of any other tool."""
     from ensembler.errors import RequestError, UnknownNameError
+    from ensembler.files import check_name
     from ensembler.predictions.importing.import_ import (
         find_members,
         import_predictions,
         parse_member,
     )
-    from ensembler.predictions.store import artifacts_folder, check_name
+    from ensembler.predictions.store import artifacts_folder
     from ensembler.targets.label_sets import SetFormat
 
     if kind not in ("probs", "logits", "labels"):

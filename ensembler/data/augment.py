@@ -373,7 +373,7 @@ def _construct(
 
     unknown = [key for key in arguments if key not in parameters]
     if unknown:
-        raise UnknownNameError(f"argument of {name}", unknown[0], parameters)
+        raise UnknownNameError("argument", unknown[0], parameters, of=name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -341,7 +341,7 @@ class MemberPlan:
         for name in weights if isinstance(weights, dict) else ():
             if name not in self.classes:
                 raise UnknownNameError(
-                    f"class in members.{self.job.entry}.class_weights", name, self.classes
+                    "class", name, self.classes, of=f"members.{self.job.entry}.class_weights"
                 )
 
     def missing(self, folds: Sequence[int] | None) -> list[int]:

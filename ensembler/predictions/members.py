@@ -117,7 +117,7 @@ class Member:
         UnknownNameError when it does not predict it.
         """
         if target not in self.targets:
-            raise UnknownNameError(f"target of member {self.name!r}", target, self.targets)
+            raise UnknownNameError("target", target, self.targets, of=f"member {self.name!r}")
         return replace(self, record=_of_target(self.record, target)) if self.record.tasks else self
 
     @property
@@ -199,7 +199,7 @@ class Member:
     def view_index(self, view: str) -> int:
         """Position of a view on the first axis of the logits."""
         if view not in self.record.views:
-            raise UnknownNameError(f"view of member {self.name!r}", view, self.record.views)
+            raise UnknownNameError("view", view, self.record.views, of=f"member {self.name!r}")
         return self.record.views.index(view)
 
     def class_order(self, classes: Sequence[str]) -> list[int]:
@@ -261,7 +261,7 @@ class Member:
 def _of_target(record: MemberRecord, target: str) -> MemberRecord:
     """The record of a member of several tasks as one of that target alone."""
     if target not in record.tasks:
-        raise UnknownNameError(f"target of member {record.name!r}", target, record.tasks)
+        raise UnknownNameError("target", target, record.tasks, of=f"member {record.name!r}")
     scores = {
         split: found.get(target) if isinstance(found, dict) else None
         for split, found in record.scores.items()

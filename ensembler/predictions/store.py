@@ -15,7 +15,7 @@ from ensembler.errors import (
     UnknownNameError,
     nearest,
 )
-from ensembler.files import sha256_of
+from ensembler.files import check_name, sha256_of
 from ensembler.predictions.blends import BLEND_RECORD, Blend, open_blend
 from ensembler.predictions.lock import LOCK_RECORD, RunLock, read_lock
 from ensembler.predictions.members import MEMBER_RECORD, Member, open_member
@@ -42,27 +42,6 @@ def run_names(artifacts: Path) -> list[str]:
     if not artifacts.is_dir():
         return []
     return sorted(p.name for p in artifacts.iterdir() if (p / "samples.csv").is_file())
-
-
-MOST_BYTES = 160  # of a name; a file's may have 255, and what is written aside has a longer one
-
-
-def check_name(kind: str, name: str) -> str:
-    """Return `name` when it can be a folder's name, else raise RequestError."""
-    good = name and not name.startswith(".") and all(c.isalnum() or c in "-_.+@" for c in name)
-    if not good or len(name) > 100:
-        raise RequestError(
-            f"{name!r} cannot be the name of a {kind}: use letters, digits and - _ . + @, at most "
-            "100, no dot in front"
-        )
-    size = len(name.encode())
-    if size > MOST_BYTES:
-        raise RequestError(
-            f"{name!r} cannot be the name of a {kind}: it has {size} bytes, at most {MOST_BYTES} "
-            "leave room for the "
-            "names of its files; take a shorter one"
-        )
-    return name
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ensembler.data.spec import BUILT_IN_SOURCES
 from ensembler.errors import RecipeError, RequestError, nearest
+from ensembler.files import check_name
 from ensembler.metrics.renamed import with_names_of_today
 from ensembler.networks.sources import FOLDER, source_of_backbone
-from ensembler.predictions.store import check_name
 from ensembler.recipe.document import MAX_DEPTH, Document, Place, parse_value, read_document
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.training.spec import MEMBER_SPECS, any_has_option, has_option, is_effective, spec_of
@@ -32,7 +33,6 @@ _EXPECTED = {
     "string_type": "expected text (numbers and yes, no, null in quotes)",
     "int_parsing_size": "expected a whole number of fewer digits",
 }
-_BUILT_IN_SOURCES = ("digits", "fashion-mnist")
 # Places that hold a path; * stands for any name. A path is relative to the file it stands in.
 _PATH_PLACES = (
     ("data", "source"),
@@ -135,7 +135,34 @@ def _override(document: Document, overrides: Sequence[str]) -> Document:
             nested = {key: nested}
         content = _merge(content, nested)
         origins[tuple(keys)] = f"--set {override}"
+    _check_members_set(document.content, content, overrides)
     return Document(content, document.path, origins)
+
+
+def _check_members_set(
+    before: Mapping[str, Any], after: Mapping[str, Any], overrides: Sequence[str]
+) -> None:
+    """Raise RecipeError for an option of a member that neither the recipe nor another --set has.
+
+    A member of its own is set whole, or with a backbone or method: the rest is a misspelt name.
+    """
+    known, members = before.get("members"), after.get("members")
+    if not isinstance(known, dict) or not isinstance(members, dict):
+        return
+    problems = []
+    for override in overrides:
+        place, *option = override.partition("=")[0].split(".")
+        name = option[0] if place == "members" and len(option) > 1 else None
+        if name is None or name in known or not _is_option_alone(members.get(name)):
+            continue
+        problems.append(f"--set {override}: unknown member {name!r}; {nearest(name, known)}")
+    if problems:
+        raise RecipeError(problems)
+
+
+def _is_option_alone(member: Any) -> bool:
+    """Whether what was set makes no member by itself."""
+    return isinstance(member, dict) and member.keys().isdisjoint(("backbone", "method"))
 
 
 def _expand(document: Document) -> Document:
@@ -178,7 +205,7 @@ def _resolve_paths(document: Document) -> Document:
         if (
             not is_path
             or not isinstance(value, str)
-            or (place == ("data", "source") and value in _BUILT_IN_SOURCES)
+            or (place == ("data", "source") and value in BUILT_IN_SOURCES)
         ):
             return value
         if not value.strip():

@@ -114,7 +114,7 @@ def _soup(
         named = {job.name: job for job in made if job.is_called([wanted]) and not job.parts}
         if not named:
             known = [job.name for job in made if not job.parts]
-            raise UnknownNameError(f"member in members.{entry}.of", wanted, known)
+            raise UnknownNameError("member", wanted, known, of=f"members.{entry}.of")
         found |= named
     if len(found) < 2:
         raise RequestError(

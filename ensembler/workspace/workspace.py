@@ -16,10 +16,10 @@ from ensembler.data.folds import split_samples
 from ensembler.data.labels import TRAIN_PREFIX
 from ensembler.data.samples import SampleSet, drop_samples, read_samples
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.files import claim
+from ensembler.files import check_name, claim
 from ensembler.predictions.publish import clean_up
 from ensembler.predictions.samples import fold_repeats, read_samples_csv, write_samples
-from ensembler.predictions.store import RunStore, cache_folder, check_name
+from ensembler.predictions.store import RunStore, cache_folder
 from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import MemberJob, member_jobs

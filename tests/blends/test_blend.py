@@ -58,7 +58,7 @@ def test_a_pool_that_memory_cannot_hold_is_read_from_disk_with_the_same_result(
 def test_a_target_that_is_not_there_is_an_error_whether_members_are_named_or_not(fake_run):
     with pytest.raises(UnknownNameError, match="unknown target 'lable'"):
         read_pool(fake_run, target="lable")
-    with pytest.raises(UnknownNameError, match="unknown target of member 'a' 'lable'"):
+    with pytest.raises(UnknownNameError, match="unknown target 'lable' of member 'a'"):
         read_pool(fake_run, ["a"], target="lable")
 
 

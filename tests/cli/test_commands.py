@@ -96,7 +96,7 @@ def test_tables_are_printed_for_people(ens_here, run):
         (["blend", "fkae"], "unknown run 'fkae'; did you mean 'fake'"),
         (["blend"], "Missing argument"),
         (["blend", "fake", "--methd", "soft"], "No such option"),
-        (["evaluate", "fake", "--views", "rot90"], "unknown view of member"),
+        (["evaluate", "fake", "--views", "rot90"], "unknown view 'rot90' of member"),
         (["evaluate", "fake", "--merge", "men"], "did you mean 'mean'"),
         (["submit", "fake"], "has no blend yet"),
         (["run", "nothing.yaml"], "does not exist"),

@@ -145,7 +145,7 @@ def test_lists_serialised_forms_and_torchvision_transforms_are_taken():
     [
         ("lite", "did you mean 'light'"),
         (("HorizontalFlipp",), "did you mean 'HorizontalFlip'"),
-        (({"HorizontalFlip": {"prob": 1}},), "unknown argument of HorizontalFlip 'prob'"),
+        (({"HorizontalFlip": {"prob": 1}},), "unknown argument 'prob' of HorizontalFlip"),
         (({"Affine": {"scale": "big"}},), "Affine"),
         (({"torchvision": ["RandAugmentt"]},), "did you mean 'RandAugment'"),
         (({"a": 1, "b": 2},), "one name with its arguments"),

@@ -126,6 +126,6 @@ def test_an_unknown_member_names_the_nearest(fake_run):
 
 def test_an_unknown_view_names_those_there_are(fake_run):
     with pytest.raises(
-        UnknownNameError, match="unknown view of member 'a' 'hflop'; did you mean 'hflip'"
+        UnknownNameError, match="unknown view 'hflop' of member 'a'; did you mean 'hflip'"
     ):
         fake_run.member("a").oof(("cat", "dog", "eel"), views=["hflop"])

@@ -242,3 +242,19 @@ def test_an_empty_path_is_not_the_folder_of_the_recipe(recipe, empty):
     assert problems(recipe(GOOD.replace("images.csv", empty))) == [
         "recipe.yaml line 2: data.source is empty, expected a path"
     ]
+
+
+def test_a_misspelt_member_of_an_override_is_named_with_the_nearest(recipe):
+    wanted = r"--set members.cn.epochs=3: unknown member 'cn'; did you mean 'cnn'"
+    with pytest.raises(RecipeError, match=wanted):
+        Recipe.load(recipe(GOOD), ["members.cn.epochs=3"])
+    with pytest.raises(RecipeError, match="unknown member 'cn'"):  # also where it could be trained
+        text = GOOD.replace("defaults: {", "defaults: {backbone: resnet18, ")
+        Recipe.load(recipe(text), ["members.cn.epochs=3"])
+
+
+def test_an_override_may_still_add_a_member(recipe):
+    whole = Recipe.load(recipe(GOOD), ["members.new={backbone: vit, epochs: 2}"])
+    apart = Recipe.load(recipe(GOOD), ["members.new.epochs=2", "members.new.backbone=vit"])
+    assert whole.spec.members["new"] == apart.spec.members["new"]
+    assert whole.spec.members["new"].epochs == 2

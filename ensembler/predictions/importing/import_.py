@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ensembler.errors import RequestError
-from ensembler.files import claim
+from ensembler.files import check_name, claim
 from ensembler.predictions.arrays import array_sha256, write_array
 from ensembler.predictions.importing.arrays import MemberArrays, read_member
 from ensembler.predictions.importing.options import ImportOptions, MemberFiles
@@ -18,7 +18,7 @@ from ensembler.predictions.importing.rows import RunRows, given_rows, make_run, 
 from ensembler.predictions.members import FORMAT, MEMBER_RECORD, Kind, MemberRecord
 from ensembler.predictions.publish import clean_up, finish_replacement, prepared_replacement
 from ensembler.predictions.records import read_record, write_record
-from ensembler.predictions.store import RunStore, check_name
+from ensembler.predictions.store import RunStore
 from ensembler.targets.label_sets import SetFormat
 
 # Bytes of predictions held in memory; of more members the files are read a second time.
