@@ -15,6 +15,7 @@ from ensembler.members.executor import Executor, Failure
 from ensembler.members.fold import concerns_all, failure_of, record_failure
 from ensembler.members.option_claims import claim_options
 from ensembler.members.plan import MemberPlan
+from ensembler.members.short_training import advice_on_augmentation
 from ensembler.members.training import Training, group_trainings
 from ensembler.predictions.finished_folds import read_finished_fold
 from ensembler.progress import FoldTask
@@ -84,6 +85,9 @@ class Schedule:
             drop_stale(plan)
         tasks = [t.task(fold) for t in trainings for fold in t.missing(folds)]
         self.workspace.progress.plan(tasks, self.executor.at_once)
+        advice = advice_on_augmentation([t.plans[0] for t in trainings if t.missing(folds)])
+        if advice is not None:
+            self.workspace.progress.note(advice)
         trained: list[FoldTask] = []
         failures: list[Failure] = []
         running = self.executor.run(self.workspace, trainings, tasks, self.stop)
