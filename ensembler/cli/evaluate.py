@@ -68,15 +68,15 @@ def command(
     from ensembler.metrics import check_metric_name
     from ensembler.predictions.merging import check_merge, check_reduce
     from ensembler.predictions.store import RunStore
-    from ensembler.recipe.own_code import introduce_code, own_metrics
+    from ensembler.recipe.own_code import introduce_code, own_among
 
     shown = names(metrics) or SHOWN
     for name in shown:
         check_metric_name(name)
     store = RunStore.open(run, artifacts)
-    if code := own_metrics(shown):
+    if code := own_among(shown):
         with show_progress(quiet=quiet or json) as progress:
-            introduce_code(code, progress, [Path.cwd()])
+            introduce_code(dict.fromkeys(code, "metric"), progress, [Path.cwd()])
     result = evaluate(
         store,
         members=names(members),

@@ -49,6 +49,7 @@ def command(
     from ensembler.outputs import is_standard_output
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import RunStore
+    from ensembler.recipe.own_code import introduce_code, own_among
 
     if data is not None and views is not None:
         raise RequestError(
@@ -66,8 +67,10 @@ def command(
 
     check_installed(check_engine(engine or "default"))
     execution = Execution(device, engine=engine)
-    wanted = expand_views(names(views) or ()) if views else None
     with stoppable(f"the same `ens tta-predict {run}`"), show_progress(quiet=quiet) as progress:
+        code = dict.fromkeys(own_among(names(views)), "view")
+        introduce_code(code, progress, [Path.cwd()])
+        wanted = expand_views(names(views) or ()) if views else None
         workspace = workspace_of_run(store, progress, check=check_nobody_trains_otherwise)
         if data is not None:
             new = predict_new(workspace, data, out, execution=execution, members=names(members))

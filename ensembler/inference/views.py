@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,15 @@ from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.inference.spec import CustomView, ViewSpec
+from ensembler.own_code import digest_of, is_own, load_own
+from ensembler.registry import Registry
 
 Batch = NDArray[np.uint8]  # [images, height, width, channels]
+Transform = Callable[[Batch], Batch]
 
 SHIFT = 0.06  # of height or width, when a shift's name has no number
 CROP = 0.875  # of the side, in five_crop and ten_crop
+_DIGITS = 8  # of a digest behind the name of a view of the user's own
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class View:
     """A view by name."""
 
     name: str
-    transform: Callable[[Batch], Batch]
+    transform: Transform
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch as this view shows it, contiguous."""
@@ -40,13 +45,13 @@ def _identity(batch: Batch) -> Batch:
     return batch
 
 
-def _rotated(quarters: int) -> Callable[[Batch], Batch]:
+def _rotated(quarters: int) -> Transform:
     return lambda batch: np.rot90(batch, quarters, axes=(1, 2))
 
 
 # Functions of the batch alone. Quarter turns and transposes need square pixels, which prepared
 # pixels are.
-FIXED: dict[str, Callable[[Batch], Batch]] = {
+FIXED: dict[str, Transform] = {
     "identity": _identity,
     "hflip": lambda batch: batch[:, :, ::-1],
     "vflip": lambda batch: batch[:, ::-1],
@@ -67,24 +72,43 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
 }
 GROUPS["ten_crop"] = (*GROUPS["five_crop"], *(f"{name}_hflip" for name in GROUPS["five_crop"]))
-WITH_NUMBER = ("shift_left", "shift_right", "shift_up", "shift_down", "scale", "brightness")
-
+_PLUGINS = Registry("view", "ensembler.views", {})
 _NUMBERED = re.compile(r"^(?P<base>[a-z_]+?)_(?P<number>\d+(\.\d+)?)$")
 _CROP = re.compile(
     r"^crop_(?P<place>top_left|top_right|bottom_left|bottom_right|center)(?P<flip>_hflip)?$"
 )
 
 
+@dataclass(frozen=True)
+class NumberedView:
+    """Views of one name and any number that `allows` lets through, such as `scale_0.9`.
+
+    `example` is shown where names are listed. Without a number the name stands for `usual`, if
+    there is such a number.
+    """
+
+    base: str
+    example: str
+    transform: Callable[[Batch, float], Batch]
+    allows: Callable[[float], bool]
+    usual: float | None = None
+
+    def named(self, name: str) -> Transform | None:
+        """The transform of a view's name; None when it is not one of these."""
+        found = _NUMBERED.match(name)
+        base, number = (found["base"], float(found["number"])) if found else (name, self.usual)
+        if base != self.base or number is None or not self.allows(number):
+            return None
+        return partial(self._with, number)
+
+    def _with(self, number: float, batch: Batch) -> Batch:
+        return self.transform(batch, number)
+
+
 def view_names() -> list[str]:
-    """Names a recipe may use; those that end in a number stand with an example."""
-    return [
-        *FIXED,
-        *GROUPS,
-        *GROUPS["five_crop"],
-        *WITH_NUMBER[:4],
-        "scale_0.9",
-        "brightness_1.1",
-    ]
+    """Names a recipe may use; those that end in a number are shown by an example."""
+    examples = [numbered.example for numbered in NUMBERED]
+    return [*FIXED, *GROUPS, *GROUPS["five_crop"], *examples, *_PLUGINS.names]
 
 
 def expand_views(specs: Sequence[ViewSpec]) -> tuple[View, ...]:
@@ -94,36 +118,83 @@ def expand_views(specs: Sequence[ViewSpec]) -> tuple[View, ...]:
     """
     views: dict[str, View] = {}
     for spec in specs:
-        if isinstance(spec, CustomView):
-            made = [View(spec.name, _custom(spec))]
-        else:
-            made = [View(name, find_view(name)) for name in GROUPS.get(spec, (spec,))]
-        for view in made:
+        for view in _views_of(spec):
             views.setdefault(view.name, view)
     if not views:
         raise RequestError("views names none; the plain image is the view called identity")
     return tuple(views.values())
 
 
-def find_view(name: str) -> Callable[[Batch], Batch]:
+def _views_of(spec: ViewSpec) -> list[View]:
+    if isinstance(spec, CustomView):
+        return [View(spec.name, _custom(spec))]
+    if is_own(spec):
+        return [_own_view(spec)]
+    return [View(name, find_view(name)) for name in GROUPS.get(spec, (spec,))]
+
+
+def find_view(name: str) -> Transform:
     """The transform behind a view's name."""
     if name in FIXED:
         return FIXED[name]
     crop = _CROP.match(name)
     if crop is not None:
-        return lambda batch: _crop(batch, crop["place"], flip=crop["flip"] is not None)
-    numbered = _NUMBERED.match(name)
-    base, number = (numbered["base"], float(numbered["number"])) if numbered else (name, SHIFT)
-    if base.startswith("shift_") and base in WITH_NUMBER and 0 < number < 1:
-        return lambda batch: _shift(batch, base.removeprefix("shift_"), number)
-    if numbered and base == "scale" and 0.2 <= number <= 3:
-        return lambda batch: _zoom(batch, number)
-    if numbered and base == "brightness" and 0 < number <= 5:
-        return lambda batch: np.clip(np.round(batch * np.float32(number)), 0, 255).astype(np.uint8)
+        return partial(_crop, place=crop["place"], flip=crop["flip"] is not None)
+    for numbered in NUMBERED:
+        transform = numbered.named(name)
+        if transform is not None:
+            return transform
+    if name in _PLUGINS:
+        return _watched(name, _PLUGINS.load(name))
     raise UnknownNameError("view", name, view_names())
 
 
-def _shift(batch: Batch, direction: str, fraction: float) -> Batch:
+def place_of_own(name: str) -> str:
+    """The `module:function` of a view of the user's own, whose name in the store has a digest behind it."""
+    return name.partition("@")[0]
+
+
+def _own_view(name: str) -> View:
+    """A view of the user's own, called after its place and what its file holds.
+
+    A file that was edited is another view: its logits are computed anew. RequestError for a
+    recorded name whose file has been edited since.
+    """
+    place, _, recorded = name.partition("@")
+    transform = _watched(place, load_own(place, "view"))
+    digest = (digest_of(place) or "")[:_DIGITS]
+    if recorded and recorded != digest:
+        raise RequestError(
+            f"view {place!r} has changed: its predictions were made by another version of the file "
+            f"({recorded}, now {digest}); `ens tta-predict RUN` makes them anew"
+        )
+    return View(f"{place}@{digest}" if digest else place, transform)
+
+
+def _watched(name: str, transform: Transform) -> Transform:
+    """The transform of somebody else, which is seen to give what it is given: shape and type."""
+    if not callable(transform):
+        raise RequestError(f"view {name!r} is not a function of a batch of images")
+
+    def watched(batch: Batch) -> Batch:
+        try:
+            out = np.asarray(transform(batch))
+        except Exception as error:
+            raise RequestError(
+                f"view {name!r} failed on images {list(batch.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if out.shape != batch.shape or out.dtype != np.uint8:
+            raise RequestError(
+                f"view {name!r} returned {out.dtype} {list(out.shape)}; expected uint8 "
+                f"{list(batch.shape)}, as it was given"
+            )
+        return out
+
+    return watched
+
+
+def _shift(batch: Batch, fraction: float, *, direction: str) -> Batch:
     """Move the picture; the border repeats what it shows last."""
     axis = 2 if direction in ("left", "right") else 1
     size = batch.shape[axis]
@@ -154,6 +225,11 @@ def _centred(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return image[rows][:, columns]
 
 
+def _brighten(batch: Batch, factor: float) -> Batch:
+    """Multiply the values."""
+    return np.clip(np.round(batch * np.float32(factor)), 0, 255).astype(np.uint8)
+
+
 def _crop(batch: Batch, place: str, *, flip: bool) -> Batch:
     """Cut a corner or the centre and scale it back to the full size."""
     import cv2
@@ -171,7 +247,7 @@ def _crop(batch: Batch, place: str, *, flip: bool) -> Batch:
     return out[:, :, ::-1] if flip else out
 
 
-def _custom(spec: CustomView) -> Callable[[Batch], Batch]:
+def _custom(spec: CustomView) -> Transform:
     from ensembler.data.augment import AlbumentationsAugment
 
     name, arguments = next(iter(spec.transform.items()))
@@ -185,3 +261,23 @@ def _custom(spec: CustomView) -> Callable[[Batch], Batch]:
         [{name: {**arguments, "p": 1.0}}], 32, 3
     )  # a wrong name or argument is said now
     return transform
+
+
+def _is_share(number: float) -> bool:
+    return 0 < number < 1
+
+
+NUMBERED = (
+    *(
+        NumberedView(
+            f"shift_{direction}",
+            f"shift_{direction}",
+            partial(_shift, direction=direction),
+            _is_share,
+            usual=SHIFT,
+        )
+        for direction in ("left", "right", "up", "down")
+    ),
+    NumberedView("scale", "scale_0.9", _zoom, lambda factor: 0.2 <= factor <= 3),
+    NumberedView("brightness", "brightness_1.1", _brighten, lambda factor: 0 < factor <= 5),
+)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ensembler.blends.apply import apply_blend, members_below
 from ensembler.blends.submit import submission_spec
 from ensembler.data.samples import read_unlabelled
-from ensembler.errors import MissingFileError
+from ensembler.errors import MissingFileError, RequestError
 from ensembler.files import claim
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.averages import mean_of_parts
@@ -24,14 +24,17 @@ from ensembler.members.plan import MemberPlan
 from ensembler.members.tta_predict import Rows, Task, ViewPredictor, group_tasks
 from ensembler.outputs import check_output, write_output
 from ensembler.predictions.arrays import release
+from ensembler.predictions.members import Member
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.store import cache_folder
+from ensembler.recipe.own_code import code_named_by, own_among
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submitted import blend_to_submit
 from ensembler.reporting.table import submission_table
 from ensembler.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
+    from ensembler.inference.views import View
     from ensembler.predictions.chunks import ChunkedLogits
 
 BLOCK = 512  # rows merged at once
@@ -90,6 +93,21 @@ def _without_template(spec: SubmissionSpec) -> SubmissionSpec:
     return spec.model_copy(update={"template": None})
 
 
+def _recorded_views(workspace: Workspace, member: Member) -> tuple[View, ...]:
+    """A member's views; RequestError for code that only its record names, which may be somebody else's."""
+    from ensembler.inference.views import expand_views, place_of_own
+
+    named = code_named_by(workspace.spec)
+    for name in own_among(member.record.views):
+        if place_of_own(name) not in named:
+            raise RequestError(
+                f"member {member.name!r} has a view by code, {place_of_own(name)!r}, that the "
+                f"recipe of run {workspace.store.name!r} does not name, and what a record names is "
+                "not run; name it in the recipe (views)"
+            )
+    return expand_views(member.record.views)
+
+
 def _predict(
     workspace: Workspace, data: Path, names: Sequence[str], predictor: ViewPredictor
 ) -> tuple[list[str], dict[tuple[str, str], NDArray[np.float32]]]:
@@ -98,7 +116,6 @@ def _predict(
     A member that is the mean of others is that of their predictions.
     """
     from ensembler.data.pixels import pixels_key, prepare_pixels
-    from ensembler.inference.views import expand_views
 
     part = read_unlabelled(data, workspace.spec.data)
     for remark in part.remarks:
@@ -107,7 +124,7 @@ def _predict(
     store, cache = workspace.store, cache_folder(workspace.artifacts)
     jobs = workspace.select(names)
     tasks = [
-        Task(MemberPlan(workspace, job), member, expand_views(member.record.views))
+        Task(MemberPlan(workspace, job), member, _recorded_views(workspace, member))
         for job in jobs
         if not job.parts and (member := store.member(job.name))
     ]

@@ -22,7 +22,8 @@ def code_named_by(spec: RecipeSpec) -> dict[str, str]:
         name = step if isinstance(step, str) else next(iter(step), "")
         if is_own(name):
             named[name] = "prepare step"
-    return named | spec.blend.code
+    views = dict.fromkeys(own_among(spec.views), "view")
+    return named | views | spec.blend.code
 
 
 def _code_of_member(member: AnyMemberSpec) -> dict[str, str]:
@@ -34,9 +35,9 @@ def _code_of_member(member: AnyMemberSpec) -> dict[str, str]:
     return {**backbone, **member.code}
 
 
-def own_metrics(names: Iterable[str] | None) -> dict[str, str]:
-    """The `module:name` among names of metrics that a command was given."""
-    return {name: "metric" for name in names or () if is_own(name)}
+def own_among(names: Iterable[object] | None) -> list[str]:
+    """The `module:name` among names that a recipe or a command gives."""
+    return [str(name) for name in names or () if is_own(name)]
 
 
 def introduce_code(named: Mapping[str, str], progress: Progress, folders: Sequence[Path]) -> None:
@@ -66,5 +67,5 @@ def introduce_code_of(
 
     Modules may lie beside the recipe, or in the current folder.
     """
-    named = code_named_by(recipe.spec) | own_metrics(metrics)
+    named = code_named_by(recipe.spec) | dict.fromkeys(own_among(metrics), "metric")
     introduce_code(named, progress, [recipe.path.resolve().parent, Path.cwd()])

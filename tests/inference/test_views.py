@@ -1,9 +1,15 @@
+import sys
+from importlib.metadata import EntryPoint
+
 import numpy as np
 import pytest
 
+from ensembler import own_code
 from ensembler.errors import RequestError, UnknownNameError
+from ensembler.inference import views
 from ensembler.inference.spec import CustomView
-from ensembler.inference.views import FIXED, GROUPS, expand_views, find_view, view_names
+from ensembler.inference.views import FIXED, GROUPS, NUMBERED, expand_views, find_view, view_names
+from ensembler.registry import Registry
 
 BATCH = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
 
@@ -89,3 +95,72 @@ def test_an_unknown_view_names_the_nearest(name, hint):
 def test_no_view_at_all_is_an_error():
     with pytest.raises(RequestError, match="the plain image is the view called identity"):
         expand_views([])
+
+
+@pytest.mark.parametrize("numbered", NUMBERED, ids=lambda numbered: numbered.base)
+def test_a_numbered_view_is_one_entry_whose_example_is_a_view(numbered):
+    assert numbered.example in view_names()
+    assert find_view(numbered.example)(BATCH).shape == BATCH.shape
+    with pytest.raises(UnknownNameError):
+        find_view(f"{numbered.base}_9")
+
+
+OWN = """
+import numpy as np
+
+def negative(batch):
+    return 255 - batch
+
+def floats(batch):
+    return batch / 2
+
+def broken(batch):
+    raise KeyError("no such image")
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "own_views_a.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "own_views_a"
+    sys.modules.pop("own_views_a", None)
+    own_code._digest.cache_clear()
+
+
+def test_a_view_of_ones_own_is_called_after_its_place_and_its_file(mine, tmp_path):
+    (view,) = expand_views([f"{mine}:negative"])
+    place, _, digest = view.name.partition("@")
+    assert place == f"{mine}:negative"
+    assert np.array_equal(view(BATCH), 255 - BATCH)
+    assert expand_views([view.name])[0].name == view.name
+    with pytest.raises(RequestError, match="has changed: its predictions were made by another"):
+        expand_views([f"{place}@{digest[::-1]}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("floats", r"returned float64 .*; expected uint8 \[\d+, .* as it was given"),
+        ("broken", "failed on images .*KeyError: 'no such image'"),
+        ("NUMBER", "is not a function of a batch of images"),
+        ("missing", "has no 'missing'"),
+    ],
+)
+def test_every_fault_of_a_view_is_one_error_that_names_it(mine, name, said):
+    with pytest.raises(RequestError, match=f"view '{mine}:{name}'.*{said}"):
+        expand_views([f"{mine}:{name}"])[0](BATCH)
+
+
+def test_other_packages_add_views_that_hide_none_of_ours(mine, monkeypatch):
+    added = [
+        EntryPoint("negative", f"{mine}:negative", "ensembler.views"),
+        EntryPoint("hflip", f"{mine}:negative", "ensembler.views"),
+    ]
+    monkeypatch.setattr("ensembler.registry.entry_points", lambda **_: added)
+    monkeypatch.setattr(views, "_PLUGINS", Registry("view", "ensembler.views", {}))
+    assert np.array_equal(find_view("negative")(BATCH), 255 - BATCH)
+    assert np.array_equal(find_view("hflip")(BATCH), BATCH[:, :, ::-1])
+    assert "negative" in view_names()
