@@ -30,8 +30,8 @@ from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 
 DOCS = Path(__file__).parents[1] / "docs"
 RECIPE_IS_CODE = (
-    "**A recipe is code.** `module:name` (a backbone, a prepare step, a metric, the estimator of a "
-    "blend) imports that module and calls what it names: read a recipe that you were given, and the "
+    "**A recipe is code.** `module:name` (a backbone, a prepare step, a view, a loss, a sampler, a "
+    "metric, the estimator of a blend) imports that module and calls what it names: read a recipe that you were given, and the "
     "`recipe.yaml` of a run that you were given, as you would read a script. `ens` says in one line "
     "what it uses and from which file. The module may be installed, or be beside the recipe or in "
     "the current folder; installed modules come first, so give yours a name of its own, and import "
@@ -146,7 +146,8 @@ def recipe_page() -> str:
         if name != "ten_crop"
     )
     lines += wrapped(
-        f"- **Views**: {quoted(view_names())}. {groups}; `ten_crop` adds their mirror images. "
+        f"- **Views**: {quoted(view_names())}. {groups}; `ten_crop` adds their mirror images; or "
+        "`module:function` of your own ([how](extending.md#a-view)). "
         "Numbers may be any: `scale_0.8`, `shift_left_0.1`."
     )
     lines += wrapped(f"- **Blend methods**: `auto`, {quoted(BLEND_METHODS.names)}.")

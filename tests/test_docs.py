@@ -9,8 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ensembler.inference.views import expand_views
 from ensembler.metrics import is_better, row_losses, score
+from ensembler.training.losses import build_loss
+from ensembler.training.sampling import epoch_size
+from ensembler.training.spec import MemberSpec
 
 ROOT = Path(__file__).parents[1]
 TEXT = "\n".join(p.read_text() for p in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
@@ -149,6 +154,20 @@ def test_the_metric_of_the_docs_is_one(mine):
     assert score("mine:cost", probs, y) == pytest.approx((5 + 1) / 3)
     assert score("mine:COST", probs, y) == pytest.approx(row_losses("mine:COST", probs, y).mean())
     assert not is_better("mine:cost", 2.0, 1.0)
+
+
+def test_the_view_loss_and_sampler_of_the_docs_are_some(mine):
+    batch = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    (view,) = expand_views(["mine:negative"])
+    assert np.array_equal(view(batch), 255 - batch)
+    labels = np.array([0, 0, 0, 1, -1])
+    assert epoch_size("mine:rare_twice", labels) == 6
+    logits, y = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
+    spec = MemberSpec(backbone="resnet18", loss="mine:PolyLoss", class_weights="balanced")
+    loss = build_loss(spec, np.array([4, 4, 4]))(logits, y)
+    assert float(loss) == pytest.approx(np.log(3) + 2 / 3)
+    hinge = build_loss(MemberSpec(backbone="resnet18", loss="mine:hinge"), np.array([4, 4, 4]))
+    assert float(hinge(logits, y)) == pytest.approx(2 / 3)
 
 
 def test_links_between_pages_lead_somewhere():

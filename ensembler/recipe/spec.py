@@ -10,7 +10,8 @@ from ensembler.errors import UnknownNameError, nearest
 from ensembler.inference.spec import InferenceSpec, ViewSpec
 from ensembler.metrics import check_metric_name, metric_names
 from ensembler.reporting.spec import SubmissionSpec
-from ensembler.targets.kinds import MULTI_LABEL
+from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
+from ensembler.training.catalogue import traits_of
 from ensembler.training.spec import AnyMemberSpec, EnsembleSpec, MemberSpec, SoupSpec
 
 
@@ -91,15 +92,16 @@ def _check_label_sets(
             "has several at once; "
             "method: kfold, with seeds or snapshots, makes such ensembles"
         )
-    if sets and member.loss == "balanced_softmax":
+    kinds = traits_of(member.loss).kinds
+    if sets and MULTI_LABEL not in kinds:
         raise ValueError(
-            f"members.{name}: loss: balanced_softmax is for one label of each image, and "
+            f"members.{name}: loss: {member.loss} is for one label of each image, and "
             f"{sets[0]!r} has several at "
             "once; class_weights: balanced, or loss: asymmetric or focal weigh rare labels"
         )
-    if member.loss == "asymmetric" and len(sets) < len(targets):
+    if SINGLE_LABEL not in kinds and len(sets) < len(targets):
         raise ValueError(
-            f"members.{name}: loss: asymmetric is for targets with multi_label; focal is its like "
+            f"members.{name}: loss: {member.loss} is for targets with multi_label; focal is its like "
             "for one"
         )
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ensembler.errors import DataError, RequestError, UnknownNameError
+from ensembler.metrics import check_metric
 from ensembler.networks.build import check_network
-from ensembler.training.spec import EnsembleSpec, TrainingSpec
+from ensembler.training.losses import check_loss
+from ensembler.training.sampling import check_sampler
+from ensembler.training.spec import EnsembleSpec, MemberSpec, TrainingSpec
 
 SCHEDULES = ("cosine", "tanh", "poly", "step", "none")
 
@@ -16,6 +19,10 @@ def check_member(spec: TrainingSpec, *, size: int, channels: int) -> None:
     from timm.optim import list_optimizers
 
     check_network(spec, size=spec.size or size, channels=channels)
+    check_loss(spec)
+    if isinstance(spec, MemberSpec):
+        check_sampler(spec.sampler)
+        check_metric(spec.choose_by)
     if isinstance(spec, EnsembleSpec):
         from ensembler.training.ensembles import OPTIMIZERS
 

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensembler.errors import UnknownNameError
+from ensembler.errors import RequestError, UnknownNameError
+from ensembler.own_code import is_own, load_own
+from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL, TargetKind
+from ensembler.training.catalogue import LOSSES
+from ensembler.training.sampling import BETA
 from ensembler.training.spec import TrainingSpec
 
-BETA = 0.999  # of the effective number of samples
+
+@dataclass(frozen=True)
+class LossTask:
+    """What a loss is made for: one task of a member, and the train rows of a fold.
+
+    `labels` are class indices `[rows]`, or of a multi-label task 0 and 1 `[rows, classes]`; all are
+    known. `weights` `[classes]` are those that `class_weights` asks for, of a multi-label task how
+    much more it counts that a row has the label; None when all count alike. `smoothing` is 0 where
+    images are mixed, for then the labels are smoothed with them.
+    """
+
+    spec: TrainingSpec
+    kind: TargetKind
+    counts: NDArray[np.int64]  # `[classes]`: train rows of each class, or with each label
+    weights: Tensor | None
+    smoothing: float
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes or labels there are."""
+        return len(self.counts)
+
+
+LossMaker = Callable[[LossTask], nn.Module]
 
 
 def build_loss(
@@ -23,22 +54,146 @@ def build_loss(
     `counts` `[classes]` are the train rows of each class. Raises UnknownNameError for a class that
     `class_weights` names and the task does not have.
     """
-    from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
-
-    mixes = spec.mixes
+    smoothing = 0.0 if spec.mixes else spec.smoothing
     weights = class_weights(spec, counts, classes)
-    if spec.loss == "bce":
-        return BinaryCrossEntropy(smoothing=0.0 if mixes else spec.smoothing, pos_weight=weights)
-    if spec.loss == "focal":
-        return FocalLoss(spec.focal_gamma, weights)
-    if spec.loss == "balanced_softmax":
-        return BalancedSoftmax(counts, spec.tau, weights, 0.0 if mixes else spec.smoothing)
-    if spec.loss == "soft_f1":
-        return SoftF1()
-    if mixes and weights is None:
+    return find_loss(spec.loss)(LossTask(spec, SINGLE_LABEL, counts, weights, smoothing))
+
+
+def build_label_set_loss(
+    spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequence[str] | None
+) -> nn.Module:
+    """The loss of a multi-label task from logits `[batch, classes]` and labels, 0 or 1 (or mixed), of the same shape.
+
+    `labels` `[rows, classes]` are those of the train rows. Raises UnknownNameError as `build_loss`
+    does.
+    """
+    counts, weights = labels.sum(axis=0), label_weights(spec, labels, classes)
+    task = LossTask(spec, MULTI_LABEL, counts, weights, spec.smoothing)
+    return LabelSetLoss(find_loss(spec.loss)(task))
+
+
+def find_loss(name: str) -> LossMaker:
+    """What makes the loss called `name`: one of ours, another package's, or `module:name` of the user's own.
+
+    A class, or a function with one argument called `task`, makes a loss, a class with or without
+    the task. Any other function is the loss: (logits, targets) -> a number. RequestError for
+    anything else.
+    """
+    found: Any = load_own(name, "loss") if is_own(name) else LOSSES.load(name)
+    if name in LOSSES.places:
+        maker: LossMaker = found
+        return maker
+    return partial(_made, name, _maker(name, found))
+
+
+def check_loss(spec: TrainingSpec) -> None:
+    """Raise RequestError for a loss that cannot be loaded, or options that it does not take."""
+    find_loss(spec.loss)
+    if spec.loss in LOSSES.places:
+        return
+    asked = {"smoothing": spec.smoothing > 0, "class_weights": spec.class_weights != "none"}
+    found: Any = load_own(spec.loss, "loss") if is_own(spec.loss) else LOSSES.load(spec.loss)
+    for option, is_asked in asked.items():
+        if is_asked and "task" not in inspect.signature(found).parameters:
+            raise RequestError(
+                f"{option} counts only with a loss that takes a `task`; loss {spec.loss!r} does not"
+            )
+
+
+def _maker(name: str, found: Any) -> LossMaker:
+    if not callable(found):
+        raise RequestError(f"loss {name!r} is not a function (logits, targets) -> a number")
+    parameters = inspect.signature(found).parameters
+    if "task" in parameters:
+        return found
+    if isinstance(found, type):
+        return lambda _: found()
+    try:
+        inspect.signature(found).bind(None, None)
+    except TypeError as error:
+        raise RequestError(
+            f"loss {name!r} takes {inspect.signature(found)}; expected a function "
+            "(logits, targets) -> a number"
+        ) from error
+    return lambda _: FunctionLoss(name, found)
+
+
+def _made(name: str, maker: LossMaker, task: LossTask) -> nn.Module:
+    try:
+        made = maker(task)
+    except Exception as error:
+        raise RequestError(
+            f"loss {name!r} cannot be made: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise RequestError(f"loss {name!r} made {type(made).__name__}; expected an nn.Module")
+    return made
+
+
+class FunctionLoss(nn.Module):
+    """A loss that is a function of logits `[batch, classes]` and targets."""
+
+    def __init__(self, name: str, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.name = name
+        self.function = function
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch."""
+        loss = self.function(logits, targets)
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            what = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+            raise RequestError(f"loss {self.name!r} returned {what}; expected one number")
+        return loss
+
+
+def cross_entropy(task: LossTask) -> nn.Module:
+    """Cross entropy over softmax; of a multi-label task that of each label."""
+    from timm.loss import SoftTargetCrossEntropy
+
+    if task.kind is MULTI_LABEL:
+        return binary_cross_entropy(task)
+    if task.spec.mixes and task.weights is None:
         soft: nn.Module = SoftTargetCrossEntropy()
         return soft
-    return nn.CrossEntropyLoss(weight=weights, label_smoothing=0.0 if mixes else spec.smoothing)
+    return nn.CrossEntropyLoss(weight=task.weights, label_smoothing=task.smoothing)
+
+
+def binary_cross_entropy(task: LossTask) -> nn.Module:
+    """Binary cross entropy: every class against the rest, or each label."""
+    from timm.loss import BinaryCrossEntropy
+
+    of_sets = {"smooth_dense": True} if task.kind is MULTI_LABEL else {}
+    loss: nn.Module = BinaryCrossEntropy(
+        smoothing=task.smoothing, pos_weight=task.weights, **of_sets
+    )
+    return loss
+
+
+def focal(task: LossTask) -> nn.Module:
+    """Focal loss (Lin et al., 2017), over softmax or, of a multi-label task, over sigmoids."""
+    kind = FocalLabels if task.kind is MULTI_LABEL else FocalLoss
+    return kind(task.spec.focal_gamma, task.weights)
+
+
+def balanced_softmax(task: LossTask) -> nn.Module:
+    """Cross entropy of adjusted logits (Ren et al., 2020; Menon et al., 2021)."""
+    return BalancedSoftmax(task.counts, task.spec.tau, task.weights, task.smoothing)
+
+
+def soft_f1(task: LossTask) -> nn.Module:
+    """One minus macro-F1 of probabilities."""
+    return SoftF1(torch.sigmoid if task.kind is MULTI_LABEL else None)
+
+
+def asymmetric(task: LossTask) -> nn.Module:
+    """Asymmetric loss of label sets (Ridnik et al., 2021)."""
+    from timm.loss import AsymmetricLossMultiLabel
+
+    loss: nn.Module = AsymmetricLossMultiLabel(
+        smoothing=task.smoothing, reduction="mean", pos_weight=task.weights
+    )
+    return loss
 
 
 def class_weights(
@@ -60,32 +215,9 @@ def class_weights(
         return torch.tensor(
             [spec.class_weights.get(name, 1.0) for name in names], dtype=torch.float32
         )
-    weights = 1 / n if spec.class_weights == "balanced" else (1 - BETA) / (1 - BETA**n)
+    effective = (1 - BETA) / (1 - BETA**n)
+    weights = 1 / n if spec.class_weights == "balanced" else effective
     return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
-
-
-def build_label_set_loss(
-    spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequence[str] | None
-) -> nn.Module:
-    """The loss of a multi-label task from logits `[batch, classes]` and labels, 0 or 1 (or mixed), of the same shape.
-
-    `labels` `[rows, classes]` are those of the train rows. cross_entropy and bce are the same here:
-    that of each label. Raises UnknownNameError as `build_loss` does.
-    """
-    from timm.loss import AsymmetricLossMultiLabel, BinaryCrossEntropy
-
-    positive, smoothing = label_weights(spec, labels, classes), spec.smoothing
-    if spec.loss == "asymmetric":
-        return LabelSetLoss(
-            AsymmetricLossMultiLabel(smoothing=smoothing, reduction="mean", pos_weight=positive)
-        )
-    if spec.loss == "focal":
-        return LabelSetLoss(FocalLabels(spec.focal_gamma, positive))
-    if spec.loss == "soft_f1":
-        return LabelSetLoss(SoftF1(torch.sigmoid))
-    return LabelSetLoss(
-        BinaryCrossEntropy(smoothing=smoothing, smooth_dense=True, pos_weight=positive)
-    )
 
 
 def label_weights(
@@ -102,11 +234,9 @@ def label_weights(
         return class_weights(spec, labels.sum(axis=0), classes)
     having = np.maximum(labels.sum(axis=0), 1).astype(np.float64)
     lacking = np.maximum(len(labels) - having, 1)
-    ratio = (
-        lacking / having
-        if spec.class_weights == "balanced"
-        else (1 - BETA**lacking) / (1 - BETA**having)
-    )
+    ratio = lacking / having
+    if spec.class_weights == "effective":
+        ratio = (1 - BETA**lacking) / (1 - BETA**having)
     return torch.tensor(ratio, dtype=torch.float32)
 
 

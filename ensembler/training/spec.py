@@ -13,7 +13,7 @@ from pydantic import BaseModel, Discriminator, Tag
 
 from ensembler.training.specs.base import REQUIRES, TrainingSpec
 from ensembler.training.specs.ensemble import BOOSTING, EnsembleMethod, EnsembleSpec
-from ensembler.training.specs.kfold import AVERAGE, EMA_DECAY, MemberSpec, Sampler
+from ensembler.training.specs.kfold import AVERAGE, EMA_DECAY, MemberSpec
 from ensembler.training.specs.soup import SoupSpec
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "EnsembleMethod",
     "EnsembleSpec",
     "MemberSpec",
-    "Sampler",
     "SoupSpec",
     "TrainingSpec",
     "any_has_option",

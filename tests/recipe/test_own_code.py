@@ -48,7 +48,7 @@ def go(*arguments, **options):
 """
 
 
-MODULES = ("tinyown", "stepown", "stacker", "evil")
+MODULES = ("tinyown", "stepown", "stacker", "evil", "kit")
 
 
 def forget_modules():
@@ -329,3 +329,53 @@ def test_an_edited_network_of_ones_own_is_trained_again_and_a_member_of_an_older
     done = folder.ens("run", "recipe.yaml")
     assert "what is in tinyown:net" in done.stderr
     assert "training 2 folds" in done.stderr
+
+
+KIT = """
+import torch
+
+def loss(logits, targets):
+    return torch.nn.functional.cross_entropy(logits, targets)
+
+def sampler(labels, rng):
+    return rng.permutation(len(labels))
+"""
+VIEW = "def view(batch):\n    return batch[:, :, ::-1]\n"
+
+
+def test_a_loss_sampler_view_and_metric_of_ones_own_make_a_run_and_count_in_its_options(folder):
+    (folder.path / "kit.py").write_text(KIT)
+    (folder.path / "stepown.py").write_text(VIEW)
+    (folder.path / "stacker.py").write_text(
+        "def right(probs, y):\n    return (probs.argmax(1) == y).mean()\n"
+    )
+    named = "loss: kit:loss, sampler: kit:sampler, choose: best, choose_by: stacker:right, "
+    folder.recipe(
+        "test_resnet",
+        **{
+            "epochs: 1": f"{named}epochs: 1",
+            "members:": "views: [identity, stepown:view]\nmembers:",
+            "method: soft": "method: greedy, metric: stacker:right",
+        },
+    )
+    first = folder.ens("run", "recipe.yaml", "--device", "cpu")
+    for place in ("kit:loss", "kit:sampler", "stepown:view", "stacker:right"):
+        assert place in first.stderr
+    member = folder.path / "artifacts" / "plain" / "members" / "a"
+    record = json.loads((member / "member.json").read_text())
+    assert [view.partition("@")[0] for view in record["views"]] == ["identity", "stepown:view"]
+    contents = record["options"]["contents"]
+    assert contents.keys() == {"kit:loss", "kit:sampler", "stacker:right"}
+    weights = (member / "fold0.safetensors").read_bytes()
+
+    (folder.path / "stepown.py").write_text(VIEW + "\n# edited\n")
+    folder.ens("run", "recipe.yaml", "--device", "cpu")
+    now = json.loads((member / "member.json").read_text())
+    assert len(now["views"]) == 3  # the edited view is one more, and nothing is trained again
+    assert (member / "fold0.safetensors").read_bytes() == weights
+    assert now["options"]["contents"] == contents
+
+    (folder.path / "kit.py").write_text(KIT + "\n# edited\n")
+    folder.ens("run", "recipe.yaml", "--device", "cpu")
+    again = json.loads((member / "member.json").read_text())
+    assert again["options"]["contents"]["kit:loss"] != contents["kit:loss"]

@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ensembler.data.spec import AugmentSpec
 from ensembler.networks.spec import NetworkSpec
+from ensembler.own_code import is_own
+from ensembler.training.catalogue import check_loss_name, traits_of
 
 # Options that count only where another one has a certain value.
 REQUIRES = {
@@ -19,8 +21,6 @@ REQUIRES = {
     "decay_rate": ("sched", "step"),
     "cycles": ("snapshots", "cyclic"),
 }
-# Losses that an option has no meaning with.
-_MEANINGLESS = {"smoothing": ("focal", "soft_f1"), "class_weights": ("soft_f1",)}
 
 
 def raise_first(problems: Iterator[str]) -> None:
@@ -57,14 +57,12 @@ class TrainingSpec(NetworkSpec):
         description="Learning-rate schedule: cosine, tanh, poly (a straight line), step or none.",
     )
     min_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the schedule.")
-    loss: Literal["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1", "asymmetric"] = (
-        Field(
-            "cross_entropy",
-            description="Loss; bce is one-against-rest, balanced_softmax adjusts logits by how "
-            "frequent classes are. Of a "
-            "multi-label target cross_entropy and bce are the same, and asymmetric (Ridnik et al., "
-            "2021) is for it alone.",
-        )
+    loss: str = Field(
+        "cross_entropy",
+        description="Loss: cross_entropy, bce (one-against-rest), focal, balanced_softmax (adjusts "
+        "logits by how frequent classes are), soft_f1, asymmetric, or module:name of your own. Of "
+        "a multi-label target cross_entropy and bce are the same, and asymmetric (Ridnik et al., "
+        "2021) is for it alone.",
     )
     class_weights: Literal["none", "balanced", "effective"] | dict[str, float] = Field(
         "none",
@@ -105,8 +103,11 @@ class TrainingSpec(NetworkSpec):
                 yield f"{option} counts only with {other}: {wanted}; here it is {given}"
         if self.pretrained and self.checkpoint is not None:
             yield "pretrained: true and checkpoint both say where the weights come from; keep one"
-        for option, losses in _MEANINGLESS.items():
-            if self.says(option) and self.loss in losses:
+        check_loss_name(self.loss)
+        traits = traits_of(self.loss)
+        takes = {"smoothing": traits.takes_smoothing, "class_weights": traits.takes_class_weights}
+        for option, takes_it in takes.items():
+            if self.says(option) and not takes_it:
                 yield f"{option} has no meaning with loss: {self.loss}; leave one out"
         yield from self._problems_of_class_weights()
         if len(set(self.targets)) != len(self.targets):
@@ -134,7 +135,7 @@ class TrainingSpec(NetworkSpec):
 
         The backbone's is beside it: see `networks.sources`.
         """
-        return {}
+        return {self.loss: "loss"} if is_own(self.loss) else {}
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 from ensembler.metrics import check_metric_name
 from ensembler.metrics.renamed import first_name
 from ensembler.own_code import is_own
+from ensembler.training.catalogue import check_sampler_name, traits_of
 from ensembler.training.specs.base import TrainingSpec, raise_first
 
-Sampler = Literal["none", "balanced", "up", "down", "sqrt", "effective", "weights"]
 EMA_DECAY = 0.999  # of also: [ema] when ema says no other
 AVERAGE = re.compile(r"^last_(?P<epochs>\d+)$")
 
@@ -40,11 +40,11 @@ class MemberSpec(TrainingSpec):
     warmup_epochs: int = Field(0, ge=0, description="Epochs in which the learning rate rises.")
     clip_grad: float | None = Field(None, gt=0, description="Largest norm of the gradient.")
     freeze_epochs: int = Field(0, ge=0, description="Epochs in which only the head learns.")
-    sampler: Sampler = Field(
+    sampler: str = Field(
         "none",
-        description="Rows of an epoch: balanced draws classes equally often, sqrt and effective "
-        "less so; up repeats, "
-        "down leaves out; weights uses data.weight.",
+        description="Rows of an epoch: none (every row once); balanced draws classes equally "
+        "often, sqrt and effective less so; up repeats, down leaves out; weights uses "
+        "data.weight; or module:name of your own.",
     )
     sampler_target: str | None = Field(
         None,
@@ -127,6 +127,8 @@ class MemberSpec(TrainingSpec):
     def code(self) -> dict[str, str]:
         """Every `module:name` of the user's own that the training uses, and what it is used as."""
         named = super().code
+        if is_own(self.sampler):
+            named[self.sampler] = "sampler"
         if self.chooses and is_own(self.choose_by):
             named[self.choose_by] = "metric"
         return named
@@ -195,6 +197,7 @@ class MemberSpec(TrainingSpec):
         if self.freeze_epochs > epochs:
             yield f"freeze_epochs {self.freeze_epochs} should be at most epochs {epochs}"
         yield from self._problems_of_mixing()
+        check_sampler_name(self.sampler)
         yield from self._problems_of_loss_weights()
         yield from self._problems_of_choice()
         yield from self._problems_of_also()
@@ -205,8 +208,8 @@ class MemberSpec(TrainingSpec):
             return
         if len(self.targets) > 1:
             yield "mixup and cutmix mix labels, which several targets cannot take; leave one out"
-        if self.loss == "focal":
-            yield "mixup and cutmix mix labels, which loss: focal cannot take; leave one out"
+        if not traits_of(self.loss).takes_mixed_labels:
+            yield f"mixup and cutmix mix labels, which loss: {self.loss} cannot take; leave one out"
         if self.batch_size == 1:
             yield "mixup and cutmix mix pairs of a batch; batch_size: 1 has none"
 
