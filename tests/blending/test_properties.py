@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ensembler.blending import Pool, make_blend
@@ -32,7 +33,7 @@ def pools(draw):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@examples(6)
 @given(pool=pools())
 def test_any_pool_gives_probabilities(method, pool):
     stack, y = pool
@@ -49,7 +50,7 @@ def test_any_pool_gives_probabilities(method, pool):
         assert np.allclose(probs.sum(axis=1), 1, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(15)
 @given(pool=pools())
 def test_the_optimum_is_below_every_member_and_within_its_gap_of_greedy(pool):
     stack, y = pool
@@ -61,7 +62,7 @@ def test_the_optimum_is_below_every_member_and_within_its_gap_of_greedy(pool):
     assert ours <= -np.log(greedy.weights_ @ q).mean() + simplex.gap_ + 1e-6
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@examples(8)
 @given(pool=pools(), folds=st.integers(1, 4))
 def test_auto_makes_something_of_any_pool(pool, folds):
     stack, y = pool
@@ -75,7 +76,7 @@ def test_auto_makes_something_of_any_pool(pool, folds):
     )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(30)
 @given(
     rows=st.integers(2, 60),
     classes=st.integers(1, 5),

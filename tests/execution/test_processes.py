@@ -39,6 +39,7 @@ def kfold(recipe, folder, *overrides, processes=1, **options):
     )
 
 
+@pytest.mark.slow
 def test_folds_trained_at_once_are_those_trained_one_by_one(recipe, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(recipe.parent), prepend=os.pathsep)
     manifest = recipe.parent / "shapes/train.csv"
@@ -71,6 +72,7 @@ def test_folds_trained_at_once_are_those_trained_one_by_one(recipe, monkeypatch)
         np.testing.assert_allclose(both[0], both[1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_its_folds_to_the_others(recipe, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(recipe.parent), prepend=os.pathsep)
 

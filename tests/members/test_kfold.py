@@ -18,6 +18,8 @@ from ensembler.pipeline.train import train_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
     name: kinds
     data: {source: shapes/train.csv, test: shapes/test.csv}

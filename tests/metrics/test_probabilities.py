@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import log_loss as reference
 
 from ensembler.metrics.probabilities import FLOOR, brier_score, log_loss, without_zeros
+from ensembler.targets.kinds import MULTI_LABEL
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_probabilities_that_have_no_zero_are_left_as_they_are(predictions):
 
 
 def test_single_labels_are_kept_from_one_as_well():
-    raised = without_zeros(np.array([[0.0, 1.0, 0.5]]), multi_label=True)
+    raised = without_zeros(np.array([[0.0, 1.0, 0.5]]), of=MULTI_LABEL)
     assert raised.min() >= FLOOR
     assert raised.max() <= 1 - FLOOR
     assert raised[0, 2] == pytest.approx(0.5)

@@ -6,6 +6,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
+from fuzz import some
 from PIL import Image
 
 from ensembler import Recipe, Run
@@ -71,11 +72,10 @@ def check_all_right(folder):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_folds_trained_by_processes_of_other_hash_seeds_make_one_member(ens, recipe, monkeypatch):
-    for fold in range(2):
+    for fold in range(some(1, 2)):
         monkeypatch.setenv("PYTHONHASHSEED", str(fold))
-        ens("kfold", recipe, "--folds", fold, "--quiet")
-    monkeypatch.setenv("PYTHONHASHSEED", "3")
-    ens("run", recipe, "--quiet")
+        ens.anew("kfold", recipe, "--folds", fold, "--quiet")
+    ens("run", recipe, "--quiet")  # with the seed that the tests were started with
     check_all_right(ens.folder)
 
 

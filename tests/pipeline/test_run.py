@@ -19,6 +19,8 @@ from ensembler.pipeline.run import run_recipe
 from ensembler.pipeline.train import train_recipe
 from ensembler.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 
 def run(recipe, *overrides, **options):
     return run_recipe(Recipe.load(recipe, overrides), recipe.parent / "artifacts", **options)

@@ -196,6 +196,7 @@ def test_a_recipe_finds_a_module_beside_it_and_says_what_runs(folder, monkeypatc
     assert "added hflip" in found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # two processes import torch anew
 def test_several_processes_and_steps_find_the_module_too(folder):
     folder.recipe("tinyown:net", **{"{size: 16}": "{size: 16, prepare: ['tinyown:half']}"})

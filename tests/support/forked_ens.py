@@ -103,6 +103,18 @@ class Ens:
         assert "Traceback" not in err, err
         return subprocess.CompletedProcess(process.arguments, process.returncode, out, err)
 
+    def anew(self, *arguments: object) -> None:
+        """Run `ens` in an interpreter of its own, which takes `PYTHONHASHSEED` from the environment."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
     def start(self, *arguments: object, largest_file: int | None = None) -> Forked:
         given = [str(argument) for argument in arguments]
         return Forked(given, self.folder, self.environment(), largest_file)
