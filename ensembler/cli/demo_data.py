@@ -10,8 +10,6 @@ import typer
 from ensembler.cli.options import Debug, Json, Quiet
 from ensembler.cli.terminal import print_json
 
-KINDS = ("shapes", "masks")
-
 
 def command(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="What to draw: shapes or masks.")],
@@ -32,21 +30,12 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Draw a small image data set, with tables and a recipe that runs as it is."""
-    from ensembler.errors import RequestError, UnknownNameError
+    from ensembler.demo.demo_data import check_demo_data, write_demo_data
     from ensembler.pipeline.check import check_training_installed
 
-    if kind not in KINDS:
-        raise UnknownNameError("kind of demo data", kind, KINDS)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RequestError(f"{out} is not an empty folder; name a new one, nothing is overwritten")
+    check_demo_data(kind, out)
     check_training_installed("ens demo-data")
-    from ensembler.demo.masks import write_masks
-    from ensembler.demo.shapes import write_shapes
-
-    if kind == "masks":
-        written = write_masks(out, persons=persons, seed=seed)
-    else:
-        written = write_shapes(out, n=n, seed=seed, groups=groups, odd=odd)
+    written = write_demo_data(kind, out, n=n, persons=persons, seed=seed, groups=groups, odd=odd)
     if json:
         print_json(
             {"out": str(out), "kind": kind, "images": written, "recipe": str(out / "recipe.yaml")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import typer
 
@@ -70,22 +69,21 @@ def train_and_report(
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import artifacts_folder
     from ensembler.recipe import Recipe
-    from ensembler.training.spec import EnsembleMethod
 
-    methods = {"kfold": ("kfold", "soup"), "bag": get_args(EnsembleMethod)}
     loaded = Recipe.load(recipe, overrides or ())
     check_training_installed(f"ens {name}")
-    from ensembler.pipeline.train import train_recipe
+    from ensembler.pipeline.bag import train_ensembles
+    from ensembler.pipeline.kfold import train_kfold
 
+    train = {"kfold": train_kfold, "bag": train_ensembles}[name]
     with stoppable(f"`ens {name} {recipe}`"), show_progress(quiet=quiet) as progress:
-        result = train_recipe(
+        result = train(
             loaded,
             artifacts_folder(artifacts),
             execution=execution,
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,
-            methods=methods[name],
         )
     if json:
         print_json(

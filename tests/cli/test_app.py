@@ -12,25 +12,23 @@ COMMANDS = [command.name for command in app.registered_commands]
 WORK = {
     "ablate": "experiments.ablate",
     "audit": "audit.audit",
+    "bag": "pipeline.bag",
     "blend": "blends.blend",
+    "demo-data": "demo.demo_data",
     "diversity": "evaluation.diversity",
     "doctor": "machine.doctor",
     "evaluate": "evaluation.evaluate",
     "export": "predictions.export",
     "init": "recipe.init",
+    "kfold": "pipeline.kfold",
     "ls": "evaluation.ls",
     "run": "pipeline.run",
     "schema": "recipe.schema",
     "submit": "blends.submit",
     "tta-predict": "members.tta_predict",
 }
-# Commands whose work has more than one room, or another name for a good reason
-ELSEWHERE = {
-    "bag": "pipeline.train",
-    "demo-data": "demo.shapes",
-    "import": "predictions.importing",
-    "kfold": "pipeline.train",
-}
+# whose work is in several files of one room
+ELSEWHERE = {"import": "predictions.importing"}
 
 
 def test_help_lists_every_command(ens_here):
