@@ -10,6 +10,7 @@ a decision reads the class of an error, or its `code`, and never the wording.
     ├── TrainingError               a network could not be trained (loss not finite, ...)
     ├── OutOfMemoryError            a network needs more memory than there is (also MemoryError)
     ├── DiskFullError               no room left; what is finished is safe (also OSError)
+    ├── NotKeptError                a fitted blend whose state no file can hold
     └── RequestError                exit code 2: the request was wrong (also ValueError)
         ├── RecipeError             a recipe that cannot be run, with all its problems at once
         ├── DataError               a table or label that cannot be used
@@ -162,6 +163,10 @@ class NotFittedError(RequestError, AttributeError):
         super().__init__(
             f"this {what} is not fitted yet; call fit(stack, y) before predict_proba(stack)"
         )
+
+
+class NotKeptError(EnsemblerError):
+    """A fitted blend that no file can hold: it may be submitted, and is fitted again for new images."""
 
 
 class MissingExtraError(RequestError, ImportError):

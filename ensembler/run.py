@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensembler.blends.blend import BlendOutcome, blend_run
+from ensembler.blends.blend import blend_run
 from ensembler.blends.composed import blend_label
+from ensembler.blends.keep import BlendOutcome
 from ensembler.blends.pool import read_pool
 from ensembler.blends.submit import submission_spec, submit_blend
 from ensembler.evaluation.evaluate import Evaluation, evaluate

@@ -192,3 +192,16 @@ def test_no_text_names_the_other_project_of_our_name(words):
         path = ROOT / name
         if path.suffix in (".py", ".md", ".toml", ".yaml") and path != Path(__file__):
             assert not pattern.search(path.read_text()), name
+
+
+def test_a_kept_blend_is_read_as_the_store_page_says(fake_run, monkeypatch):
+    from ensembler.blending.spec import BlendSpec
+    from ensembler.blends.blend import blend_run
+
+    blend_run(fake_run, BlendSpec(weights={"a": 3, "b": 1}))
+    monkeypatch.chdir(fake_run.blend_folder("weights"))
+    (lines,) = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "store.md").read_text(), re.DOTALL)
+    known = {}
+    exec(lines, known)
+    assert known["arrays"]["method.weights_"].tolist() == [0.75, 0.25]
+    assert known["values"]["members"] == ["a", "b"]

@@ -11,6 +11,7 @@ from ensembler.blending.judging.automatic import Judge
 from ensembler.blending.multi_label import blend_label_sets
 from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult
+from ensembler.blending.settings import Settings
 from ensembler.blending.single_label import blend_single_labels
 from ensembler.blending.spec import BlendSpec
 from ensembler.progress import QUIET, Progress
@@ -37,15 +38,6 @@ def make_blend(
     `judge` says what `auto` compares by where that is not `spec.metric` of the pool, and `chosen`
     what it took when the same blend was made before.
     """
+    settings = Settings(trust, budget, explain, progress, part, judge, chosen)
     blend = blend_label_sets if pool.y.ndim == 2 else blend_single_labels
-    return blend(
-        pool,
-        spec,
-        trust=trust,
-        budget=budget,
-        explain=explain,
-        progress=progress,
-        part=part,
-        judge=judge,
-        chosen=chosen,
-    )
+    return blend(pool, spec, settings)

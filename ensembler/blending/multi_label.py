@@ -22,11 +22,12 @@ from ensembler.blending.calibration.label_thresholds import (
 from ensembler.blending.judging.automatic import Judge
 from ensembler.blending.judging.cross_fitting import fitting_parts
 from ensembler.blending.judging.remarks import remarks_on
-from ensembler.blending.pool import Pool, Stack
+from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult, gain_over_best, scores_of
+from ensembler.blending.settings import Settings
 from ensembler.blending.single_label import blend_single_labels
 from ensembler.blending.spec import BlendSpec
-from ensembler.machine.memory import room
+from ensembler.blending.yes_or_no import one_column, two_columns
 from ensembler.metrics import check_metric, score
 from ensembler.targets.kinds import MULTI_LABEL
 
@@ -43,44 +44,30 @@ def yes_or_no(pool: Pool) -> Pool:
     groups = np.arange(rows) if pool.groups is None else pool.groups
     return replace(
         pool,
-        oof=_two_columns(pool.oof),
+        oof=two_columns(pool.oof),
         y=pool.y.ravel(),
         classes=("no", "yes"),
         folds=np.repeat(pool.folds, labels),
         groups=np.repeat(groups, labels),
-        test=None if pool.test is None else tuple(_two_columns(test) for test in pool.test),
+        test=None if pool.test is None else tuple(two_columns(test) for test in pool.test),
         test_y=None if pool.test_y is None else pool.test_y.ravel(),
         rows_each=labels,
     )
 
 
-def _two_columns(probs: Stack) -> Stack:
-    out = room((len(probs), probs.shape[1] * probs.shape[2], 2))
-    for one, both in zip(probs, out, strict=True):
-        both[:, 1] = one.ravel()
-        both[:, 0] = 1 - both[:, 1]
-    return out
-
-
-def _one_column(probs: NDArray[np.floating], labels: int) -> NDArray[np.float64]:
-    return np.asarray(probs[:, 1], np.float64).reshape(-1, labels)
-
-
 def blend_label_sets(
     pool: Pool,
     spec: BlendSpec,
-    *,
-    part: NDArray[np.int64] | None = None,
-    judge: Judge | None = None,
-    **options: Any,
+    settings: Settings,
 ) -> BlendResult:
     """The blend of a pool whose `y` is 0 or 1 `[rows, classes]`.
 
-    Further `options` are those of `make_blend`. Thresholds are cross-fitted on a row's other parts,
+    Thresholds are cross-fitted on a row's other parts,
     on predictions whose weights, but not thresholds, may have seen the row.
     """
     check_metric(spec.metric, of=MULTI_LABEL)
     labels = pool.y.shape[1]
+    part = settings.part
     if part is None:
         part = fitting_parts(_rarest(pool.y), pool.folds, pool.groups, seed=spec.seed)
     searched = spec.metric if spec.metric in SEARCHED else "log_loss"
@@ -95,22 +82,20 @@ def blend_label_sets(
         return cross_fitted_thresholds(probs, pool.y, spec.metric, part)
 
     of_labels = Judge(
-        spec.metric, pool.y, pool.groups, lambda probs: with_thresholds(_one_column(probs, labels))
+        spec.metric, pool.y, pool.groups, lambda probs: with_thresholds(one_column(probs, labels))
     )
     found = blend_single_labels(
         yes_or_no(pool),
         spec.model_copy(update=changes),
-        part=np.repeat(part, labels),
-        judge=judge or of_labels,
-        **options,
+        replace(settings, part=np.repeat(part, labels), judge=settings.judge or of_labels),
     )
-    oof, fitted = (_one_column(probs, labels) for probs in (found.oof, found.fitted_oof))
-    test = None if found.test is None else _one_column(found.test, labels)
+    oof, fitted = (one_column(probs, labels) for probs in (found.oof, found.fitted_oof))
     details = found.details.model_copy(update={"searched_by": searched})
     correction = details.correction or 0.0
     members = pool.choose(found.members)
     # A member that is compared with the blend gets thresholds of its own too.
     alone = np.stack([with_thresholds(probs) for probs in members.oof])
+    thresholds: NDArray[np.float64] | None = None
     if spec.calibrate == "biases":
         # On cross-fitted predictions: those of the rows it was fitted on are more certain than any
         # others.
@@ -118,14 +103,17 @@ def blend_label_sets(
         by_label = dict(zip(pool.classes, thresholds.tolist(), strict=True))
         details = details.model_copy(update={"thresholds": by_label})
         oof, fitted = with_thresholds(oof), move_to_half(fitted, thresholds)
-        test = None if test is None else move_to_half(test, thresholds)
+    assert found.blend is not None
+    blend = replace(found.blend, labels=labels, thresholds=thresholds)
+    test = None if found.test is None else blend.decided(found.test)
     solo = np.array([score(spec.metric, probs, pool.y) for probs in alone])
     return replace(
         found,
         warnings=(*found.warnings, *(remark.to_json() for remark in remarks_on(pool, spec))),
         oof=np.asarray(oof, np.float32),
         fitted_oof=np.asarray(fitted, np.float32),
-        test=None if test is None else np.asarray(test, np.float32),
+        blend=blend,
+        test=test,
         scores=scores_of(pool, spec.metric, fitted, oof, test, correction),
         gain=gain_over_best(replace(members, oof=alone), spec, oof, solo, correction),
         details=details,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ from ensembler.blending.judging.cross_fitting import fit_with_parts
 from ensembler.blending.judging.guards import Finding
 from ensembler.blending.pool import Pool, Probs, Stack, StackPart, Targets
 from ensembler.blending.pruning import Twin, near_twins
-from ensembler.blending.registry import BlendMethod
+from ensembler.blending.registry import Fittable
 from ensembler.blending.spec import BlendSpec
 
 
@@ -102,14 +103,9 @@ class Narrowing:
             findings.append(Finding("max_cost", None, message))
         return pool.choose([names[m] for m in kept]), findings
 
-    def around(self, candidate: Candidate) -> Callable[[], BlendMethod]:
+    def around(self, candidate: Candidate) -> Callable[[], Fittable]:
         """Makes the candidate's method so that it chooses its members from the rows it is fitted on."""
-
-        def make() -> BlendMethod:
-            narrowed: BlendMethod = Narrowed(candidate, self)
-            return narrowed
-
-        return make
+        return partial(Narrowed, candidate, self)
 
 
 class Narrowed:

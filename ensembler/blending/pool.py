@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,13 @@ def some_rows(n_rows: int, most: int) -> NDArray[np.int64] | slice:
     if n_rows <= most:
         return slice(None)
     return np.sort(np.random.default_rng(0).choice(n_rows, most, replace=False))
+
+
+class TakesParts(Protocol):
+    """What says whether it takes a stack member after member."""
+
+    @property
+    def takes_parts(self) -> bool: ...
 
 
 class StackPart:
@@ -67,9 +74,9 @@ class StackPart:
             out[:] = member
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
-    def for_method(self, method: object) -> Stack:
+    def for_method(self, method: TakesParts) -> Stack:
         """Itself for a method that takes parts, else the array."""
-        part: Any = self if getattr(method, "takes_parts", False) else np.asarray(self)
+        part: Any = self if method.takes_parts else np.asarray(self)
         return part
 
 
@@ -152,13 +159,22 @@ class Pool:
         test = None if self.test is None else tuple(self.test[i] for i in at)
         return replace(self, names=tuple(names), oof=np.asarray(StackPart(self.oof, at)), test=test)
 
+    @property
+    def by_fold(self) -> bool:
+        """Whether checkpoints of one fold can be blended with each other."""
+        return self.test is None or len({len(test) for test in self.test}) == 1
+
     def test_stacks(self) -> Iterator[Stack]:
-        """Stacks of the test samples: one for each fold when all members have the same folds, else one of averages."""
+        """Stacks of the test samples, by fold where all members have the same folds."""
         assert self.test is not None
-        counts = {len(t) for t in self.test}
-        folds: list[int | None] = list(range(counts.pop())) if len(counts) == 1 else [None]
-        for fold in folds:
-            stack = room((len(self.test), *self.test[0].shape[1:]))
-            for test, out in zip(self.test, stack, strict=True):
-                out[:] = test.mean(axis=0) if fold is None else test[fold]
-            yield stack
+        return fold_stacks(self.test, by_fold=self.by_fold)
+
+
+def fold_stacks(tests: Sequence[NDArray[np.floating]], *, by_fold: bool) -> Iterator[Stack]:
+    """Stacks of the members' `tests` `[folds, samples, classes]`: one for each fold, or one of averages."""
+    folds: list[int | None] = list(range(len(tests[0]))) if by_fold else [None]
+    for fold in folds:
+        stack = room((len(tests), *tests[0].shape[1:]))
+        for test, out in zip(tests, stack, strict=True):
+            out[:] = test.mean(axis=0) if fold is None else test[fold]
+        yield stack

@@ -3,31 +3,108 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Protocol, Self, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, Self, cast
 
 import numpy as np
 
 from ensembler.blending.pool import Probs, Stack, StackPart, Targets
+from ensembler.blending.state import State
 from ensembler.errors import RequestError, nearest
+from ensembler.own_code import is_own, load_own
 from ensembler.registry import Registry
 
+Capacity = Literal["linear", "rich"]
 
-class BlendMethod(Protocol):
-    """Learns on out-of-fold predictions how to turn a stack into one prediction.
 
-    The constructor only stores its arguments; `weights_` is float64 `[members]` after `fit`, or
-    None where the method has no weight for each member.
-    """
+class Fittable(Protocol):
+    """What cross-fitting needs: it learns on some rows how to turn a stack into one prediction."""
 
     @property
-    def weights_(self) -> Any:
-        """Weights `[members]`, or None."""
+    def takes_parts(self) -> bool:
+        """Whether walking over the stack member after member is enough: it may be on disk."""
         ...
 
     def fit(self, stack: Stack, y: Targets) -> Self: ...
 
     def predict_proba(self, stack: Stack) -> Probs: ...
 
+
+class BlendMethod(Fittable, Protocol):
+    """A fit that says what it learned, and can be built again from it.
+
+    The constructor only stores its arguments. `methods.base.Blender` has a default for everything
+    but `fit` and `predict_proba`; `testing.BlendContract` tests what a method owes.
+    """
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether anything is learned from labels; if not, fitted predictions are honest ones."""
+        ...
+
+    @property
+    def capacity(self) -> Capacity:
+        """How much a fit adapts to its rows: "linear" finds a weight for each member."""
+        ...
+
+    @property
+    def zero_weight_is_absent(self) -> bool:
+        """Whether a blend without the members of weight zero is the same blend."""
+        ...
+
+    @property
+    def weights_(self) -> Any:
+        """Weights float64 `[members]` after `fit`; None where there are none."""
+        ...
+
+    @property
+    def stopped_early_(self) -> bool:
+        """Whether the search was stopped by its time limit or by Ctrl-C."""
+        ...
+
+    @property
+    def converged_(self) -> bool:
+        """Whether the search found what it looked for."""
+        ...
+
+    def learned(self) -> dict[str, Any]:
+        """What to show of the fit beside its weights, as plain values."""
+        ...
+
+    def state(self) -> State:
+        """What predictions need of the fit; NotKeptError where no file can hold that."""
+        ...
+
+    def restore(self, state: State) -> Self:
+        """Make this method, not fitted yet, the fitted one whose `state()` it is; returns it."""
+        ...
+
+    def without(self, member: int) -> BlendMethod:
+        """A method to fit on a pool that lacks the member; its strengths are those found here."""
+        ...
+
+
+class MethodClass(Protocol):
+    """What the class of a method says before there is a fit."""
+
+    takes_votes: bool  # whether members may say a class and no probabilities
+    gives_probabilities: bool
+    searches_by: tuple[str, ...]  # the metrics it can search by; none: any metric
+
+    def __call__(self, **options: Any) -> BlendMethod: ...
+
+    def options_for_members(
+        self, options: Mapping[str, Any], kept: Sequence[int]
+    ) -> dict[str, Any]:
+        """The options for the members at some positions."""
+        ...
+
+
+_OWED_BY_A_CLASS = (
+    *("fit", "predict_proba", "learned", "state", "restore", "without", "options_for_members"),
+    *("takes_parts", "takes_votes", "needs_fit", "capacity", "zero_weight_is_absent"),
+    *("gives_probabilities", "searches_by"),
+)
 
 BLEND_METHODS = Registry(
     "blend method",
@@ -51,24 +128,46 @@ BLEND_METHODS = Registry(
 )
 
 
+def method_class(name: str) -> MethodClass:
+    """The class of the blend method called `name`, or of the user's own at `module:name`.
+
+    Code of the user's own is imported here: whoever calls this with a name from a record makes sure
+    that the recipe or the command names it too. RequestError for a class that lacks what a method
+    owes.
+    """
+    found: Any = load_own(name, "blend method") if is_own(name) else BLEND_METHODS.load(name)
+    missing = [owed for owed in _OWED_BY_A_CLASS if not hasattr(found, owed)]
+    if missing:
+        raise RequestError(
+            f"blend method {name!r} has no {', '.join(missing)}; a class that inherits "
+            "ensembler.blending.methods.base.Blender needs only fit and predict_proba"
+        )
+    return cast(MethodClass, found)
+
+
 def create_blend(name: str, **options: Any) -> BlendMethod:
-    """Make the blend method called `name` with its options.
+    """Make the blend method called `name` (or `module:name`) with its options.
 
     Raises UnknownNameError for an unknown method, RequestError for an option it does not have.
     """
-    factory = BLEND_METHODS.load(name)
-    known = list(inspect.signature(factory).parameters)
+    factory = method_class(name)
+    known = option_names(name)
     for option in options:
         if option not in known:
             hint = nearest(option, known) if known else "it has none"
             raise RequestError(f"{option!r} is not an option of the blend method {name!r}; {hint}")
-    method: BlendMethod = factory(**options)
-    return method
+    return factory(**options)
+
+
+def option_names(name: str) -> list[str]:
+    """The options of the blend method called `name`."""
+    factory: Any = method_class(name)
+    return list(inspect.signature(factory).parameters)
 
 
 def accepts(name: str, option: str) -> bool:
     """Whether the blend method called `name` has the option."""
-    return option in inspect.signature(BLEND_METHODS.load(name)).parameters
+    return option in option_names(name)
 
 
 def check_stack(stack: Stack, y: Targets | None = None, *, inputs: str = "probs") -> Stack:

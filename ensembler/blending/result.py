@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.fitted import FittedBlend
 from ensembler.blending.judging.comparison import paired_gain
 from ensembler.blending.pool import Pool, Probs
 from ensembler.blending.spec import BlendSpec
@@ -21,7 +22,7 @@ class BlendResult:
     """A blend.
 
     `oof` are cross-fitted and `fitted_oof` fitted probabilities `[rows, classes]`, `test` those of
-    the test samples (each fold's stack blended, then averaged). `scores` has "fitted",
+    the test samples, which `blend` predicted. `scores` has "fitted",
     "cross_fitted" and "holdout" (or None).
     """
 
@@ -34,6 +35,7 @@ class BlendResult:
     oof: NDArray[np.float32]
     fitted_oof: NDArray[np.float32]
     test: NDArray[np.float32] | None
+    blend: FittedBlend | None  # None of a blend that is composed of others
     scores: dict[str, dict[str, float] | None]
     gain: dict[str, Any] | None
     warnings: tuple[dict[str, Any], ...] = ()

@@ -60,6 +60,11 @@ class BlendSpec(BaseModel):
     )
     seed: int = Field(0, ge=0, description="Seed of the cross-fitting parts and of the bootstrap.")
 
+    @property
+    def blend_name(self) -> str:
+        """What the blend is called; one by code of the user's own, `module:name`, after its name."""
+        return self.name or self.method.rpartition(":")[2]
+
     @model_validator(mode="after")
     def _check(self) -> BlendSpec:
         if self.weights is not None and self.method not in ("weights", "auto"):
@@ -83,7 +88,8 @@ class BlendSpec(BaseModel):
     @property
     def code(self) -> dict[str, str]:
         """Every `module:name` of the user's own that the blend names, with what it is used for."""
-        named = dict.fromkeys(own_values(self.options), "estimator")
+        named = {self.method: "method"} if is_own(self.method) else {}
+        named |= dict.fromkeys(own_values(self.options), "estimator")
         for name in (self.options.get("metric"), self.metric):
             if is_own(name):
                 named[str(name)] = "metric"

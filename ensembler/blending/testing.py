@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.pool import Stack, Targets
 from ensembler.blending.registry import BlendMethod
+from ensembler.blending.state import State
 from ensembler.errors import NotFittedError, RequestError
 from ensembler.logits import softmax
 from ensembler.metrics import score
@@ -97,6 +99,48 @@ class BlendContract:
         others: list[Any] = [y.tolist(), y.astype(np.uint8), y.astype(np.int32)]
         for labels in others:
             assert np.array_equal(expected, self.fit(method, stack, labels))
+
+    def test_the_state_gives_back_the_fitted_method_to_the_last_bit(
+        self, method: BlendMethod
+    ) -> None:
+        stack, y = invented_pool()
+        fitted = copy.deepcopy(method).fit(stack, y)
+        state = State.from_bytes(fitted.state().to_bytes())
+        restored = copy.deepcopy(method).restore(state)
+        unseen = invented_pool(seed=1)[0]
+        assert np.array_equal(fitted.predict_proba(unseen), restored.predict_proba(unseen))
+
+    def test_there_is_no_state_before_fitting(self, method: BlendMethod) -> None:
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            copy.deepcopy(method).state()
+
+    def test_what_was_learned_is_plain(self, method: BlendMethod) -> None:
+        stack, y = invented_pool()
+        learned = copy.deepcopy(method).fit(stack, y).learned()
+        assert isinstance(json.dumps(learned), str)
+
+    def test_a_method_without_a_member_is_fitted_on_the_others(self, method: BlendMethod) -> None:
+        stack, y = invented_pool()
+        smaller = copy.deepcopy(method).fit(stack, y).without(1)
+        others = stack[[0, 2, 3]]
+        assert np.isfinite(smaller.fit(others, y).predict_proba(others)).all()
+
+    def test_a_member_of_weight_zero_is_absent_where_the_method_says_so(
+        self, method: BlendMethod
+    ) -> None:
+        stack, y = invented_pool()
+        fitted = copy.deepcopy(method).fit(stack, y)
+        if not fitted.zero_weight_is_absent or not (fitted.weights_ == 0).any():
+            pytest.skip("no member is absent")
+        unread = stack.copy()
+        unread[fitted.weights_ == 0] = np.nan
+        assert np.array_equal(fitted.predict_proba(stack), fitted.predict_proba(unread))
+
+    def test_what_needs_no_fit_takes_nothing_from_the_labels(self, method: BlendMethod) -> None:
+        if method.needs_fit:
+            pytest.skip("it learns from labels")
+        stack, y = invented_pool()
+        assert np.array_equal(self.fit(method, stack, y), self.fit(method, stack, (y + 1) % 3))
 
     def test_inputs_are_left_alone(self, method: BlendMethod) -> None:
         stack, y = invented_pool()

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.candidate import Candidate
+from ensembler.blending.fitted import FittedBlend
 from ensembler.blending.make import make_blend
-from ensembler.blending.pool import Pool
 from ensembler.blending.spec import BlendSpec
+from ensembler.blending.state import State
 from ensembler.blends.composed import COMPOSED
 from ensembler.blends.pool import BLEND_PREFIX, read_pool
 from ensembler.errors import RequestError, StoreError
 from ensembler.metrics.renamed import with_names_of_today
-from ensembler.predictions.blends import BlendRecord
+from ensembler.own_code import is_own
+from ensembler.predictions.blends import STATE, Blend, BlendRecord
 from ensembler.predictions.composed import compose_probs
 from ensembler.predictions.store import RunStore
+from ensembler.progress import QUIET, Progress
 
 NewProbs = Mapping[
     tuple[str, str], NDArray[np.floating]
 ]  # by member and target, [folds, samples, classes]
+_ALTERED = (KeyError, TypeError, ValueError, AttributeError)
 
 
 def members_below(store: RunStore, name: str, above: tuple[str, ...] = ()) -> list[str]:
@@ -58,35 +62,69 @@ def _tasks(store: RunStore, record: BlendRecord) -> dict[str, str]:
     return record.details.tasks
 
 
-def _recorded_spec(record: BlendRecord) -> BlendSpec:
-    return BlendSpec.model_validate(with_names_of_today(record.spec or {"method": record.method}))
-
-
 def apply_blend(
-    store: RunStore, name: str, test: NewProbs, code: Collection[str] = ()
+    store: RunStore,
+    name: str,
+    test: NewProbs,
+    code: Collection[str] = (),
+    progress: Progress = QUIET,
 ) -> NDArray[np.float32]:
     """Probabilities `[samples, classes]` of new samples by a blend of the store.
 
     `test` has the members' probabilities of the new samples, classes in the run's order. The blend
-    is fitted again on the same out-of-fold rows, which gives the same blend; `code` is what it may
-    name as `module:name`.
+    is built from its kept state. One without (made by an earlier version, or of a method that no
+    file can hold) is fitted again on the same rows, and `progress` warns of it. `code` is what it
+    may name as `module:name`.
     """
     members_below(store, name)  # it is not made of itself
-    record = store.blend(name).record
+    blend = store.blend(name)
+    record = blend.record
+
+    def applied(inner: str) -> NDArray[np.float32]:
+        return apply_blend(store, inner, test, code, progress)
+
     if record.method == COMPOSED:
         tasks = _tasks(store, record)
-        return compose_probs(
-            store, {task: apply_blend(store, inner, test, code) for task, inner in tasks.items()}
+        return compose_probs(store, {task: applied(inner) for task, inner in tasks.items()})
+    fitted = _kept_blend(store, blend, code)
+    if fitted is None:
+        progress.warn(
+            f"blend {name!r} has no fitted state in the store, so it is fitted again; `ens blend "
+            f"{store.name} --name {name}` with its options keeps one"
         )
-    spec = _recorded_spec(record)
-    strange = [place for place in spec.code if place not in code]
-    if strange:
-        raise RequestError(
-            f"blend {name!r} was fitted with code, {strange[0]!r}, that the recipe of run "
-            f"{store.name!r} does not "
-            "name, and what a record names is not run; name it in the recipe (under blend), or "
-            "submit another blend"
-        )
+        fitted = _fitted_again(store, record, code)
+    new = [
+        applied(inner.removeprefix(BLEND_PREFIX))[None]
+        if inner.startswith(BLEND_PREFIX)
+        else test[inner, record.target]
+        for inner in fitted.members
+    ]
+    return fitted.predict(new)
+
+
+def _kept_blend(store: RunStore, blend: Blend, code: Collection[str]) -> FittedBlend | None:
+    """The blend as it was fitted; None where the store does not keep that."""
+    content = blend.state
+    if content is None:
+        return None
+    try:
+        state = State.from_bytes(content)
+        candidate = Candidate.from_json(state.values["candidate"])
+        _check_code(store, blend.record, _code_of(candidate), code)
+        fitted = FittedBlend.from_state(state)
+    except RequestError:
+        raise
+    except _ALTERED as error:
+        raise StoreError(f"{blend.folder / STATE} is no fitted blend ({error!r})") from error
+    if fitted.members != blend.record.members:
+        raise StoreError(f"{blend.folder / STATE} is of other members than blend.json; altered")
+    return fitted
+
+
+def _fitted_again(store: RunStore, record: BlendRecord, code: Collection[str]) -> FittedBlend:
+    """The blend fitted once more on the same rows, as far as its record says how."""
+    spec = BlendSpec.model_validate(with_names_of_today(record.spec or {"method": record.method}))
+    _check_code(store, record, spec.code, code)
     found = read_pool(
         store,
         record.members,
@@ -95,25 +133,35 @@ def apply_blend(
         views=record.views or spec.views,
         common_rows=True,
     )
-    new = [
-        apply_blend(store, inner.removeprefix(BLEND_PREFIX), test, code)[None]
-        if inner.startswith(BLEND_PREFIX)
-        else test[inner, record.target]
-        for inner in found.pool.names
-    ]
-    pool: Pool = replace(
-        found.pool, test=tuple(new), test_y=np.full((new[0].shape[1], *found.pool.y.shape[1:]), -1)
-    )
     # The record's members are what was left after pruning, costs and trust: nothing is left out a
     # second time.
     settled: dict[str, object] = {"prune": None, "max_cost": None}
-    if spec.method == "weights":
+    if spec.weights is not None:
         settled["weights"] = record.weights  # those given may name members that were left out
     result = make_blend(
-        pool,
+        found.pool,
         spec.model_copy(update=settled),
         trust=found.pool.names,
         chosen=record.details.chosen,
     )
-    assert result.test is not None
-    return result.test
+    assert result.blend is not None
+    return result.blend
+
+
+def _code_of(candidate: Candidate) -> list[str]:
+    """What a blend names of the user's own code."""
+    named = (candidate.method, candidate.metric, *candidate.options.values())
+    return [place for place in named if is_own(place)]
+
+
+def _check_code(
+    store: RunStore, record: BlendRecord, named: Collection[str], code: Collection[str]
+) -> None:
+    """RequestError for code that only a record names."""
+    strange = [place for place in named if place not in code]
+    if strange:
+        raise RequestError(
+            f"blend {record.name!r} was fitted with code, {strange[0]!r}, that the recipe of run "
+            f"{store.name!r} does not name, and what a record names is not run; name it in the "
+            "recipe (under blend), or submit another blend"
+        )

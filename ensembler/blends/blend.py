@@ -1,68 +1,24 @@
-"""Blending a run's members: read the pool, find the blend, keep it."""
+"""`ens blend`: read the pool of a run's members, find the blend, keep it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.judging.guards import Finding
 from ensembler.blending.make import make_blend
+from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult
 from ensembler.blending.spec import BlendSpec
+from ensembler.blends.keep import Asked, BlendOutcome, keep_blend, not_kept, state_of
 from ensembler.blends.pool import BLEND_PREFIX, read_pool
-from ensembler.errors import MissingFileError, RequestError, UnknownNameError
-from ensembler.files import check_name, fingerprint
-from ensembler.own_code import digest_of
-from ensembler.predictions.blends import BlendRecord, write_blend
-from ensembler.predictions.explanation import BlendWarning, GainRecord
-from ensembler.predictions.publish import clean_up
+from ensembler.errors import NotKeptError, RequestError
+from ensembler.files import check_name
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
-
-# The checksums of a member's predictions, and of the samples they are of.
-Checksums = tuple[str | None, ...]
-Asked = tuple[BlendSpec, Sequence[str]]  # the options and the members that a blend was asked for
-
-
-@dataclass(frozen=True)
-class BlendOutcome:
-    """A blend that was made and kept."""
-
-    run: str
-    result: BlendResult
-    rows: NDArray[np.int64]  # positions among the train rows of those it was fitted on
-    stages: tuple[
-        BlendOutcome, ...
-    ] = ()  # the blends it is made of, when it is made of several tasks
-
-    @property
-    def n_rows(self) -> int:
-        """On how many rows it was fitted."""
-        return len(self.rows)
-
-    def to_json(self) -> dict[str, Any]:
-        """As the object that `ens blend --json` prints."""
-        r = self.result
-        return {
-            "run": self.run,
-            "name": r.name,
-            "method": r.method,
-            "members": list(r.members),
-            "weights": r.weights,
-            "temperature": r.temperature,
-            "seconds": r.seconds,
-            "n": self.n_rows,
-            "scores": r.scores,
-            "gain": r.gain,
-            "warnings": list(r.warnings),
-            "details": r.details.to_json(),
-            "submitted": False,
-            **({"stages": [stage.to_json() for stage in self.stages]} if self.stages else {}),
-        }
 
 
 def blend_run(
@@ -87,12 +43,8 @@ def blend_run(
     whole was asked to be made of, when this blend is its last stage (default: `spec` and its
     members).
     """
-    name = check_name("blend", spec.name or spec.method)
     members = spec.members if members is None else members
-    if name in _blends_below(store, members or ()):
-        raise RequestError(
-            f"blend {name!r} cannot be made of itself; --name gives the new blend another name"
-        )
+    _check_blend_name(store, spec.blend_name, members or ())
     found = read_pool(
         store,
         members,
@@ -111,25 +63,21 @@ def blend_run(
         progress=progress,
         part=None if part is None else part[found.rows],
     )
-    result = replace(result, warnings=(*result.warnings, *_flattered(store, result.members)))
-    outcome = BlendOutcome(store.name, result, found.rows)
+    state, lost = _state(result, found.pool)
+    findings = [*_optimistic(store, result.members), *lost]
+    warnings = (*result.warnings, *(finding.to_json() for finding in findings))
+    outcome = BlendOutcome(store.name, replace(result, warnings=warnings), found.rows)
     asked = asked or (spec, found.pool.names)
-    keep_blend(store, outcome, found.target, found.pool.classes, spec, views, asked)
+    keep_blend(store, outcome, found.target, found.pool.classes, spec, views, asked, state)
     return outcome
 
 
-def _flattered(store: RunStore, members: Sequence[str]) -> list[dict[str, Any]]:
-    """A warning for each member whose epoch was chosen by the rows that the blend is scored on."""
-    found = []
-    for name in members:
-        if not name.startswith(BLEND_PREFIX) and store.member(name).is_flattered:
-            message = (
-                f"member {name!r}: its epochs were chosen by the rows it is scored on, so its "
-                "score, and that of the "
-                "blend, are a little too good"
-            )
-            found.append(Finding("chosen_by_score", name, message).to_json())
-    return found
+def _check_blend_name(store: RunStore, name: str, members: Sequence[str]) -> None:
+    check_name("blend", name)
+    if name in _blends_below(store, members):
+        raise RequestError(
+            f"blend {name!r} cannot be made of itself; --name gives the new blend another name"
+        )
 
 
 def _blends_below(store: RunStore, members: Sequence[str]) -> set[str]:
@@ -138,98 +86,21 @@ def _blends_below(store: RunStore, members: Sequence[str]) -> set[str]:
     return names.union(*(_blends_below(store, store.blend(name).record.members) for name in names))
 
 
-def keep_blend(
-    store: RunStore,
-    outcome: BlendOutcome,
-    target: str,
-    classes: Sequence[str],
-    spec: BlendSpec,
-    views: Sequence[str] | None,
-    asked: Asked,
-) -> None:
-    """Write a blend of `target` into the store.
-
-    `asked` decides later whether it is still current.
-    """
-    clean_up(store.folder, store.lock_path)
-    result = outcome.result
-    oof = np.full((len(store.samples.train), len(classes)), np.nan, np.float32)
-    oof[outcome.rows] = result.oof
-    test = np.empty((0, len(classes)), np.float32) if result.test is None else result.test
-    record = BlendRecord(
-        name=result.name,
-        target=target,
-        classes=tuple(classes),
-        method=result.method,
-        members=result.members,
-        weights=result.weights,
-        temperature=result.temperature,
-        scores=result.scores,
-        gain=None if result.gain is None else GainRecord.model_validate(result.gain),
-        warnings=tuple(BlendWarning.model_validate(warning) for warning in result.warnings),
-        details=result.details,
-        spec=spec.model_dump(mode="json", exclude_none=True),
-        views=tuple(views) if views else None,
-        fingerprint=blend_fingerprint(store, *asked, views),
-        made_from=_predictions(store, asked[1]),
-        sha256={},
-    )
-    write_blend(store.blend_folder(result.name), store.lock_path, record, oof, test)
-
-
-def blend_fingerprint(
-    store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None
-) -> str:
-    """A digest of everything a blend is made from: its options and its members' predictions."""
-    made_from: dict[str, Any] = {
-        "spec": spec.model_dump(mode="json"),
-        "members": _predictions(store, members),
-        "views": list(views or []),
-    }
-    code = {place: digest_of(place) for place in spec.code}
-    if code:
-        made_from["contents"] = code
-    return fingerprint(made_from)
-
-
-def members_changed_since(store: RunStore, name: str) -> list[str]:
-    """The members that a blend was made from and that predict otherwise now, or are gone.
-
-    [] where it does not say.
-    """
-    made_from = store.blend(name).record.made_from
-    return [member for member, sums in made_from.items() if _predictions_now(store, member) != sums]
-
-
-def _predictions_now(store: RunStore, member: str) -> Checksums | None:
+def _state(result: BlendResult, pool: Pool) -> tuple[bytes | None, list[Finding]]:
+    """What the blend is built again from, or the finding that it cannot be."""
+    assert result.blend is not None
     try:
-        return _of_predictions(_sums(store, member))
-    except (UnknownNameError, MissingFileError):
-        return None
+        return state_of(result.blend, pool), []
+    except NotKeptError as error:
+        return None, [not_kept(error)]
 
 
-def _predictions(store: RunStore, members: Sequence[str]) -> dict[str, Checksums]:
-    """The checksums of each member's predictions, and of the samples they are of."""
-    return {name: _of_predictions(_sums(store, name)) for name in members}
-
-
-def _of_predictions(sums: Mapping[str, str]) -> Checksums:
-    arrays = sorted(name for name in sums if name.startswith(("oof.", "test.")))
-    return (*(sums[name] for name in arrays), sums.get("samples.csv"))
-
-
-def _sums(store: RunStore, name: str) -> dict[str, str]:
-    if name.startswith(BLEND_PREFIX):
-        return store.blend(name.removeprefix(BLEND_PREFIX)).record.sha256
-    return store.member(name).record.sha256
-
-
-def is_current(
-    store: RunStore, spec: BlendSpec, members: Sequence[str], views: Sequence[str] | None
-) -> bool:
-    """Whether the store holds this very blend of these very predictions."""
-    name = spec.name or spec.method
-    if name not in store.blends:
-        return False
-    wanted = blend_fingerprint(store, spec, members, views)
-    return store.blend(name).record.fingerprint == wanted
+def _optimistic(store: RunStore, members: Sequence[str]) -> list[Finding]:
+    """A warning for each member whose epoch was chosen by the rows that the blend is scored on."""
+    names = [name for name in members if not name.startswith(BLEND_PREFIX)]
+    message = "its epochs were chosen by the rows it is scored on, so its score, and that of the"
+    return [
+        Finding("chosen_by_score", name, f"member {name!r}: {message} blend, are a little too good")
+        for name in names
+        if store.member(name).is_flattered
+    ]

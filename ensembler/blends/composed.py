@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ensembler.blending.judging.cross_fitting import fitting_parts, splits
 from ensembler.blending.result import BlendResult
 from ensembler.blending.spec import BlendSpec
-from ensembler.blends.blend import Asked, BlendOutcome, blend_run, keep_blend
+from ensembler.blends.blend import blend_run
+from ensembler.blends.keep import Asked, BlendOutcome, keep_blend
 from ensembler.blends.pool import BLEND_PREFIX
 from ensembler.errors import MissingFileError, RequestError
 from ensembler.metrics import score_all
@@ -57,7 +58,7 @@ def blend_label(
             store, spec, members=direct, target=composition.name, trust=trust, **options
         )
     part = _shared_parts(store, composition, seed=spec.seed)
-    name = spec.name or spec.method
+    name = spec.blend_name
     asked = (spec, sorted({*direct, *(m for found in of_task.values() for m in found)}))
     stages = {
         task: blend_run(
@@ -169,6 +170,7 @@ def _keep_composed(
         oof=oof,
         fitted_oof=fitted_probs,
         test=test,
+        blend=None,
         scores=_scores(store, composition, labels[rows], fitted_probs, oof, test),
         gain=None,
         details=BlendExplanation(
@@ -176,7 +178,7 @@ def _keep_composed(
         ),
     )
     outcome = BlendOutcome(store.name, result, rows, tuple(stages.values()))
-    keep_blend(store, outcome, composition.name, composition.classes, asked[0], views, asked)
+    keep_blend(store, outcome, composition.name, composition.classes, asked[0], views, asked, None)
     return outcome
 
 

@@ -78,7 +78,7 @@ def blend_spec(
         spec = BlendSpec.model_validate(content)
     except ValidationError as error:
         raise RequestError(_explain(error)) from error
-    _check_code(store, spec, [metric, *typed.values()])
+    _check_code(store, spec, [method, metric, *typed.values()])
     return spec
 
 
@@ -88,7 +88,7 @@ def _check_code(store: RunStore, spec: BlendSpec, typed: Collection[object]) -> 
     if not recorded:
         return
     place, kind = recorded[0], spec.code[recorded[0]]
-    how = f"--metric {place}" if kind == "metric" else _how_to_name(spec, place)
+    how = f"--{kind} {place}" if kind in ("metric", "method") else _how_to_name(spec, place)
     raise RequestError(
         f"{store.recipe_lock_path} names code to blend with, {place!r}, and what a record names is "
         f"not run; if it is yours, name it: {how}, or `ens run RECIPE`"

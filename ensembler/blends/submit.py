@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from ensembler.blends.blend import members_changed_since
+from ensembler.blends.current import members_changed_since
 from ensembler.errors import MissingFileError, RequestError
 from ensembler.files import claim
 from ensembler.outputs import check_output, write_output

@@ -11,7 +11,7 @@ from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import number, print_json, print_table, stoppable
 
 if TYPE_CHECKING:
-    from ensembler.blends.blend import BlendOutcome
+    from ensembler.blends.keep import BlendOutcome
 
 
 def command(

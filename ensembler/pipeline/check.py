@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
-from ensembler.blending.registry import BLEND_METHODS, accepts
+from ensembler.blending.registry import accepts, method_class
 from ensembler.blending.spec import BlendSpec
 from ensembler.data.spec import FoldSpec
 from ensembler.errors import MissingExtraError, RecipeError, RequestError
@@ -67,7 +67,7 @@ def _check_blend(spec: BlendSpec) -> None:
     check_metric(spec.metric)
     if spec.method == "auto":
         return
-    BLEND_METHODS.load(spec.method)
+    method_class(spec.method)
     for option in spec.options:
         if not accepts(spec.method, option):
             raise RequestError(f"{option!r} is not an option of the blend method {spec.method!r}")

@@ -75,7 +75,8 @@ def predict_new(
     ids, probs_by_member = _predict(workspace, data, names, ViewPredictor(workspace, execution))
     if blend is not None:
         target, classes = store.blend(blend).record.target, store.blend(blend).record.classes
-        probs = apply_blend(store, blend, probs_by_member, workspace.spec.blend.code)
+        code, progress = workspace.spec.blend.code, workspace.progress
+        probs = apply_blend(store, blend, probs_by_member, code, progress)
     else:
         targets = [target for _, target in probs_by_member]
         target = store.samples.first_target(targets) or targets[0]

@@ -9,8 +9,10 @@ from pathlib import Path
 from ensembler.audit.audit import audit_samples
 from ensembler.audit.findings import INFLATES_SCORES
 from ensembler.blending.spec import BlendSpec
-from ensembler.blends.blend import BlendOutcome, blend_run, is_current
+from ensembler.blends.blend import blend_run
 from ensembler.blends.composed import blend_label, stage_spec
+from ensembler.blends.current import is_current
+from ensembler.blends.keep import BlendOutcome
 from ensembler.blends.recipe_blend import (
     keep_blend_made_by_hand,
     note_recipe_blend,
@@ -124,7 +126,7 @@ def _spec_beside(
     A metric that does not fit it gives way to log loss.
     """
     asked = workspace.spec.blend
-    spec = stage_spec(asked, f"{asked.name or asked.method}.{target}", members)
+    spec = stage_spec(asked, f"{asked.blend_name}.{target}", members)
     if fits(asked.metric, of=store.kind(target)):
         return spec.model_copy(update={"calibrate": asked.calibrate})
     fitting = {
@@ -141,7 +143,7 @@ def _blend_label(
     if not members:
         return None, None
     views = _views(workspace, store, members)
-    name, submission = spec.name or spec.method, workspace.spec.submission
+    name, submission = spec.blend_name, workspace.spec.submission
     outcome = None
     if not is_current(store, spec, members, views):
         progress = workspace.progress

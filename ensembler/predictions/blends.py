@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from ensembler.errors import StoreError
+from ensembler.errors import MissingFileError, StoreError
+from ensembler.files import claim, write_bytes
 from ensembler.predictions.arrays import open_array, write_array
 from ensembler.predictions.explanation import BlendExplanation, BlendWarning, GainRecord
 from ensembler.predictions.members import checksums
@@ -21,8 +23,10 @@ from ensembler.predictions.records import Record, write_record
 from ensembler.predictions.samples import SampleTable
 from ensembler.predictions.settled import HeldFile, open_settled, read_settled
 
+ARRAYS = ("oof.npy", "test.npy")
 FORMAT: Literal[1] = 1
 BLEND_RECORD = "blend.json"
+STATE = "blend.safetensors"  # what the fitted blend has learned; blends from before have none
 
 
 class BlendRecord(Record):
@@ -83,11 +87,28 @@ class Blend:
         return self._open("test.npy", len(self.samples.test))
 
     @cached_property
+    def state(self) -> bytes | None:
+        """The content of the file from which the fitted blend is built again; None without one."""
+        file = self._files.pop(STATE, None)
+        sha256 = self.record.sha256.get(STATE)
+        if sha256 is None:
+            return None
+        path = self.folder / STATE
+        if file is None:
+            raise MissingFileError(
+                f"{path} is missing; `ens blend` with --name makes the blend again"
+            )
+        content = file.reader().read()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise StoreError(
+                f"{path} is not the file that {BLEND_RECORD} describes; it was altered"
+            )
+        return content
+
+    @cached_property
     def _files(self) -> dict[str, HeldFile]:
         """The files of predictions, opened together so that they are of one version."""
-        settled = open_settled(
-            self.folder, BLEND_RECORD, BlendRecord, lambda _: ("oof.npy", "test.npy")
-        )
+        settled = open_settled(self.folder, BLEND_RECORD, BlendRecord, lambda _: (*ARRAYS, STATE))
         self.record = settled.record
         return settled.files
 
@@ -123,14 +144,30 @@ def write_blend(
     record: BlendRecord,
     oof: NDArray[np.floating],
     test: NDArray[np.floating],
+    state: bytes | None = None,
 ) -> None:
-    """Write a blend, or a new one over an old one; the checksums of `record` are those of its files."""
+    """Write a blend, or a new one over an old one; the checksums of `record` are those of its files.
+
+    `state` is what the fitted blend is built again from.
+    """
     with replacing(folder, run_lock) as prepared:
         write_array(prepared / "oof.npy", np.asarray(oof, np.float32))
         write_array(prepared / "test.npy", np.asarray(test, np.float32))
-        sums = checksums(prepared, ["oof.npy", "test.npy"])
+        if state is not None:
+            write_bytes(prepared / STATE, state)
+        files = [*ARRAYS, STATE] if state is not None else ARRAYS
+        sums = checksums(prepared, files)
         written = record.model_copy(update={"format": FORMAT, "sha256": sums})
         write_record(prepared / BLEND_RECORD, written)
+    if state is None:
+        _remove_state_of_before(folder, run_lock)
+
+
+def _remove_state_of_before(folder: Path, run_lock: Path) -> None:
+    """Remove a file that the blend's record does not name."""
+    with claim(run_lock, wait=True):
+        if STATE not in read_settled(folder, BLEND_RECORD, BlendRecord).sha256:
+            (folder / STATE).unlink(missing_ok=True)
 
 
 def copy_blend(blend: Blend, folder: Path, run_lock: Path) -> None:

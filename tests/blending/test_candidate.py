@@ -10,7 +10,10 @@ from ensembler.blending.testing import invented_pool
     ("candidate", "label"),
     [
         (Candidate("greedy"), "greedy"),
-        (Candidate("stack", {"probabilities": True}), "stack with probabilities"),
+        (
+            Candidate("stack", {"probabilities": True}, variant="with probabilities"),
+            "stack with probabilities",
+        ),
         (Candidate("soft", after="temperature"), "soft + temperature"),
         (
             Candidate("greedy", before="temperature", after="biases"),

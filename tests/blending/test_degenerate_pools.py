@@ -156,7 +156,7 @@ def fail(*_, **__):
     raise np.linalg.LinAlgError("7-th leading minor of the array is not positive definite")
 
 
-@pytest.mark.parametrize("extra", ["member_worths", "_gains_over_baselines", "_explanation"])
+@pytest.mark.parametrize("extra", ["member_worths", "_gains_over_baselines", "_frontier"])
 def test_no_extra_takes_the_blend_with_it(extra, monkeypatch):
     real = getattr(make, extra)
 

@@ -98,9 +98,9 @@ def test_new_samples_are_predicted_by_the_members_a_budget_bought_and_a_leak_tha
     test = {("a", "label"): fake_run.member("a").test(classes)}
     assert np.allclose(apply_blend(fake_run, "cheap", test), bought.result.test, atol=1e-6)
 
-    import ensembler.blending.single_label as make
+    import ensembler.blending.admission as admission
 
-    monkeypatch.setattr(make, "suspected", lambda _: ["b"])
+    monkeypatch.setattr(admission, "suspected", lambda _: ["b"])
     trusted = blend_run(fake_run, BlendSpec(name="trusted"), trust=("b",))
     assert trusted.result.members == ("a", "b")
     test = {(name, "label"): fake_run.member(name).test(classes) for name in ("a", "b")}

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from ensembler.blends.blend import members_changed_since
+from ensembler.blends.current import members_changed_since
 from ensembler.blends.submit import hand_in, submission_spec
 from ensembler.evaluation.evaluate import evaluate
 from ensembler.evaluation.ls import list_run

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ensembler.blending.calibration.class_biases import apply_class_biases, fit_class_biases
 from ensembler.blending.judging.cross_fitting import cross_fit, fitting_parts
 from ensembler.blending.pool import Probs, Stack, Targets
-from ensembler.blending.registry import BlendMethod, check_shape, check_stack
+from ensembler.blending.registry import BlendMethod, Capacity, check_shape, check_stack
+from ensembler.blending.state import State
 from ensembler.errors import NotFittedError, RequestError
 from ensembler.logits import softmax
 
@@ -146,7 +147,62 @@ class Calibrated:
     @property
     def takes_parts(self) -> bool:
         """Whether member after member is enough."""
-        return self.before == "none" and getattr(self.method, "takes_parts", False)
+        return self.before == "none" and self.method.takes_parts
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether anything is learned from labels."""
+        return self.method.needs_fit or self.before != "none" or self.after != "none"
+
+    @property
+    def capacity(self) -> Capacity:
+        """The method's."""
+        return self.method.capacity
+
+    @property
+    def zero_weight_is_absent(self) -> bool:
+        """Whether a blend without the members of weight zero is the same blend."""
+        return self.before == "none" and self.method.zero_weight_is_absent
+
+    @property
+    def stopped_early_(self) -> bool:
+        """Whether the method's search was stopped."""
+        return self.method.stopped_early_
+
+    @property
+    def converged_(self) -> bool:
+        """Whether the method's search found what it looked for."""
+        return self.method.converged_
+
+    def learned(self) -> dict[str, Any]:
+        """What the method learned, and the biases of classes."""
+        biases = {} if self.biases_ is None else {"class_biases": self.biases_.tolist()}
+        return {**self.method.learned(), **biases}
+
+    def without(self, member: int) -> Calibrated:
+        """The method without the member between the same calibrations, to be fitted."""
+        method = self.method.without(member)
+        return Calibrated(method, self.after, self.before, self.metric, self.seed)
+
+    def state(self) -> State:
+        """The method's state, and what the calibrations found."""
+        self._check_fitted()
+        learned: dict[str, Any] = {"blend_": self.blend_}
+        if self.members_ is not None:
+            learned["members_"] = np.array(self.members_, np.float64)
+        return State.of(learned).with_part("method", self.method.state())
+
+    def restore(self, state: State) -> Self:
+        """Make this the fitted blend whose `state()` it is; returns it."""
+        self.method.restore(state.part("method"))
+        members = state.arrays.get("members_")
+        self.members_ = None if members is None else list(members)
+        self.blend_ = state.everything["blend_"]
+        return self
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "blend_"):
+            raise NotFittedError("calibrated blend")
 
     @property
     def weights_(self) -> Any:
@@ -165,11 +221,9 @@ class Calibrated:
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        if not hasattr(self, "blend_"):
-            raise NotFittedError("calibrated blend")
-        return _apply(
-            self.after, self.method.predict_proba(self._calibrate_members(stack)), self.blend_
-        )
+        self._check_fitted()
+        blended = self.method.predict_proba(self._calibrate_members(stack))
+        return _apply(self.after, blended, self.blend_)
 
     def _calibrate_members(self, stack: Stack) -> Stack:
         if self.members_ is None:
@@ -187,10 +241,9 @@ class Calibrated:
 
 def _predicts_its_rows_like_others(method: BlendMethod, stack: Stack) -> bool:
     """Whether a method's predictions of the rows it was fitted on are as good as those of others, no better."""
-    capacity = getattr(method, "capacity", "rich")
-    if capacity == "linear":
+    if method.needs_fit and method.capacity == "linear":
         return stack.shape[1] >= _ROWS_EACH * len(stack)
-    return bool(capacity == "none")
+    return not method.needs_fit
 
 
 def _fit(kind: Calibration, probs: Probs, y: Targets, metric: str) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.calibration.calibrated import Calibration
 from ensembler.blending.candidate import Candidate
+from ensembler.blending.families import calibrated, families_for
 from ensembler.blending.judging.choosing import Contest
 from ensembler.blending.judging.cross_fitting import cross_fit
 from ensembler.blending.narrowing import Narrowing
@@ -19,10 +20,6 @@ from ensembler.metrics import check_metric, score
 from ensembler.progress import QUIET, Progress
 from ensembler.stop import Stop
 
-# Measured by benchmarks/auto_rule.py: rows a member, and rows for each member and class.
-ROWS_FOR_LOGLINEAR = 5
-ROWS_FOR_STACK = 2
-FEWEST_FOR_STACK = 100
 MANY_ROWS = 20  # rows a member
 # What solvers raise on numbers they cannot take, LinAlgError among the ValueErrors; a RequestError
 # is none of them.
@@ -68,34 +65,9 @@ def candidates_for(
     before: Calibration = "none",
     members: int | None = None,
 ) -> list[Candidate]:
-    """Families worth comparing on this pool, the ones to prefer first, each between the calibrations asked for.
-
-    The linear pool comes first: on few rows it is the safest there is, safer than a plain vote. A
-    log-linear pool is compared from 5 rows a member, the shrunk stacks from 2 rows for each member
-    and class. Votes and the best member alone come last: they are taken only when they are clearly
-    better.
-    """
-    members, rows, classes = members or len(pool.names), pool.n_samples, len(pool.classes)
-    single = Candidate("single", {"metric": metric})
-    if members == 1:
-        found = [single, replace(single, after="temperature")]
-    else:
-        found = [Candidate("simplex"), Candidate("simplex", after="temperature")]
-        if metric not in ("log_loss", "brier"):
-            found.append(Candidate("greedy", {"metric": metric}))
-        if rows >= ROWS_FOR_LOGLINEAR * members:
-            found.append(Candidate("loglinear", {"seed": seed}))
-        if rows >= max(ROWS_FOR_STACK * members * classes, FEWEST_FOR_STACK):
-            found.append(Candidate("stack", {"seed": seed}))
-            found.append(Candidate("stack", {"seed": seed, "probabilities": True}))
-        found += [Candidate("geometric"), Candidate("soft"), single]
-    if after == before == "none":
-        return found
-    kept = found if after == "none" else [c for c in found if c.after == "none"]
-    return [
-        replace(c, after=c.after if after == "none" else after, before=before, metric=metric)
-        for c in kept
-    ]
+    """The families of this pool that are compared, each between the calibrations asked for."""
+    families = families_for(pool, metric, seed, members or len(pool.names))
+    return calibrated(families, after, before, metric)
 
 
 def choose(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Stack, StackPart, Targets
-from ensembler.blending.registry import BlendMethod
+from ensembler.blending.registry import Fittable
 from ensembler.progress import QUIET, Progress
 
 PARTS = 5
@@ -69,9 +69,7 @@ def splits(part: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray
         yield np.flatnonzero(part != p), np.flatnonzero(part == p)
 
 
-def fit_with_parts(
-    method: BlendMethod, stack: Stack, y: Targets, part: NDArray[np.int64]
-) -> BlendMethod:
+def fit_with_parts(method: Fittable, stack: Stack, y: Targets, part: NDArray[np.int64]) -> Fittable:
     """Fit the method, telling it the parts `[rows]` if it leaves rows out itself: groups then stay together."""
     if "part" in inspect.signature(method.fit).parameters:
         fit: Any = method.fit
@@ -81,7 +79,7 @@ def fit_with_parts(
 
 
 def cross_fit(
-    make: Callable[[], BlendMethod],
+    make: Callable[[], Fittable],
     stack: Stack,
     y: Targets,
     part: NDArray[np.int64],

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.pool import Pool, StackPart
+from ensembler.blending.pool import Pool, Probs, StackPart
 from ensembler.blending.registry import BlendMethod
 from ensembler.metrics import check_metric, score
 
@@ -38,38 +37,39 @@ def member_worths(
     metric: str,
     solo: NDArray[np.float64],
     value: float,
-    weights: NDArray[np.float64] | None,
-    without: Callable[[Sequence[int]], BlendMethod],
+    fitted: BlendMethod,
     *,
-    idle_is_worthless: bool,
     seconds: float,
 ) -> list[MemberWorth]:
-    """The worth of every member of a blend whose metric is `value` on the fitted rows.
+    """The worth of every member to a `fitted` blend whose metric is `value` on the fitted rows.
 
-    `without` makes the blend's method for the members at some positions; blends are fitted for
-    `seconds`, members of large weight first. `idle_is_worthless` says that a member of weight zero
-    does not move the others.
+    Blends without a member are fitted for `seconds`, members of large weight first.
     """
     sign = -1 if check_metric(metric).greater_is_better else 1
-    size = np.abs(weights) if weights is not None else -sign * solo
+    weights = fitted.weights_
+    size = -sign * solo if weights is None else np.abs(weights)
     marginal: dict[int, float] = {}
     began, longest = time.perf_counter(), 0.0
     for m in np.argsort(-size, kind="stable") if len(pool.names) > 1 else ():
-        if idle_is_worthless and weights is not None and weights[m] == 0:
+        if fitted.zero_weight_is_absent and weights[m] == 0:
             marginal[int(m)] = 0.0
             continue
         started = time.perf_counter()
         if started - began + longest > seconds:
             break
-        rest = [i for i in range(len(pool.names)) if i != m]
-        method = without(rest)
-        stack = StackPart(pool.oof, rest).for_method(method)
-        probs = method.fit(stack, pool.y).predict_proba(stack)
+        probs = _refitted_without(int(m), fitted, pool)
         marginal[int(m)] = sign * (score(metric, probs, pool.y) - value)
         longest = max(longest, time.perf_counter() - started)
+    shown = [None] * len(solo) if weights is None else [float(weight) for weight in weights]
     return [
-        MemberWorth(
-            name, None if weights is None else float(weights[i]), float(solo[i]), marginal.get(i)
-        )
-        for i, name in enumerate(pool.names)
+        MemberWorth(name, weight, float(alone), marginal.get(i))
+        for i, (name, weight, alone) in enumerate(zip(pool.names, shown, solo, strict=True))
     ]
+
+
+def _refitted_without(member: int, fitted: BlendMethod, pool: Pool) -> Probs:
+    """Probabilities of the fitted rows by the same blend of all other members."""
+    others = [m for m in range(len(pool.names)) if m != member]
+    method = fitted.without(member)
+    stack = StackPart(pool.oof, others).for_method(method)
+    return method.fit(stack, pool.y).predict_proba(stack)

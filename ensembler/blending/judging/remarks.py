@@ -6,6 +6,7 @@ import numpy as np
 
 from ensembler.blending.judging.guards import Finding
 from ensembler.blending.pool import Pool
+from ensembler.blending.registry import method_class
 from ensembler.blending.spec import BlendSpec
 from ensembler.targets.label_sets import is_known
 
@@ -79,10 +80,10 @@ def _ordered_classes(pool: Pool, spec: BlendSpec) -> list[Finding]:
 
 
 def _ranks(pool: Pool, spec: BlendSpec) -> list[Finding]:
-    if spec.method != "rank":
+    if spec.method == "auto" or method_class(spec.method).gives_probabilities:
         return []
     message = (
-        "rank gives ranks and no probabilities: use it for AUC (--metric roc_auc_ovr); its log "
+        f"{spec.method} gives ranks and no probabilities: use it for AUC (--metric roc_auc_ovr); its log "
         "loss, Brier score and "
         "calibration error mean nothing"
     )

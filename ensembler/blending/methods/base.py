@@ -4,37 +4,90 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ensembler.blending.pool import Stack, Targets
-from ensembler.blending.registry import check_shape, check_stack
+from ensembler.blending.registry import Capacity, check_shape, check_stack
+from ensembler.blending.state import State
 from ensembler.errors import NotFittedError, RequestError, nearest
-
-Capacity = Literal["none", "linear", "rich"]
 
 
 class Blender:
-    """Remembers for how many members it was fitted.
+    """A blend method but for `fit` and `predict_proba`: what it says of itself, and how it is kept.
 
-    Its repr names the options that differ from their defaults. `capacity` says how much a fit
-    adapts to its rows: "none" learns nothing from labels, "linear" finds a weight for each member.
-    Whatever says nothing counts as rich.
+    The constructor stores its arguments under their names. `keeps` names the attributes that
+    `fit` sets and `predict_proba` reads, beside `weights_` and the numbers of members and classes.
     """
 
-    weights_: Any = None
+    takes_votes: ClassVar[bool] = False
+    needs_fit: ClassVar[bool] = True
     capacity: ClassVar[Capacity] = "rich"
+    zero_weight_is_absent: ClassVar[bool] = False
+    gives_probabilities: ClassVar[bool] = True
+    searches_by: ClassVar[tuple[str, ...]] = ()
+    keeps: ClassVar[tuple[str, ...]] = ()
+
+    weights_: Any = None
+    stopped_early_: bool = False
+    converged_: bool = True
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether walking over the stack member after member is enough."""
+        return False
 
     def __repr__(self) -> str:
-        options = inspect.signature(type(self)).parameters.values()
-        shown = [(o.name, getattr(self, o.name), o.default) for o in options]
+        defaults = inspect.signature(type(self)).parameters
         text = ", ".join(
-            f"{name}={value!r}" for name, value, default in shown if value is not default
+            f"{name}={value!r}"
+            for name, value in self.options().items()
+            if value is not defaults[name].default
         )
         return f"{type(self).__name__}({text})"
+
+    def options(self) -> dict[str, Any]:
+        """What the constructor was given, by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @classmethod
+    def options_for_members(cls, options: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+        """The options for the members at the positions `kept`: the same, unless one is by member."""
+        del kept
+        return dict(options)
+
+    def strengths(self) -> dict[str, Any]:
+        """Options that the fit has found, and that a fit without one of the members need not search."""
+        return {}
+
+    def learned(self) -> dict[str, Any]:
+        """What to show of the fit beside its weights, as plain values."""
+        return {}
+
+    def without(self, member: int) -> Self:
+        """A method to fit on a pool that lacks the member; its strengths are those found here."""
+        rest = [m for m in range(self.n_members_) if m != member]
+        options = {**self.options(), **self.strengths()}
+        return type(self)(**self.options_for_members(options, rest))
+
+    def state(self) -> State:
+        """What predictions need of the fit; NotKeptError where no file can hold that."""
+        self._check_fitted()
+        names = ("n_members_", "n_classes_", "weights_", *self.keeps)
+        return State.of({name: getattr(self, name) for name in names})
+
+    def restore(self, state: State) -> Self:
+        """Make this method the fitted one whose `state()` it is; returns it."""
+        for name, value in state.everything.items():
+            setattr(self, name, value)
+        return self
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "n_members_"):
+            raise NotFittedError(type(self).__name__)
 
     def _enter(self, stack: Stack, y: Targets, *, inputs: str = "probs") -> tuple[Stack, Targets]:
         """The checked stack and labels to fit on, after noting their members and classes."""
@@ -53,8 +106,7 @@ class Blender:
 
         Its values are not read.
         """
-        if not hasattr(self, "n_members_"):
-            raise NotFittedError(type(self).__name__)
+        self._check_fitted()
         stack = check_shape(stack)
         members, _, classes = stack.shape
         if members != self.n_members_:

@@ -49,6 +49,7 @@ class GreedySelection(Blender):
     """
 
     capacity = "linear"
+    zero_weight_is_absent = True
 
     metric: str = "log_loss"
     rounds: int = 100
@@ -82,6 +83,10 @@ class GreedySelection(Blender):
         counts = np.bincount([pick.member for pick in self.picks_[:kept]], minlength=len(stack))
         self.weights_ = counts / kept
         return self
+
+    def learned(self) -> dict[str, Any]:
+        """The members in the order in which they were added, each with the score after it."""
+        return {"trajectory": [[pick.member, pick.value] for pick in self.picks_]}
 
     def _select_for_log_loss(self, q: NDArray[np.float32]) -> None:
         """Picks over `q` `[members, rows]`, the probabilities of the true class.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,7 @@ class LogLinearPool(Blender):
     """
 
     takes_parts = True
+    keeps = ("bias_",)
 
     def __init__(
         self,
@@ -90,6 +91,18 @@ class LogLinearPool(Blender):
         self.bias_ = np.zeros(self.n_classes_)
         self.bias_[present] = bias if len(present) == self.n_classes_ else bias - bias.mean()
         return self
+
+    def strengths(self) -> dict[str, Any]:
+        """The ridge that was found."""
+        return {"ridge": self.ridge_}
+
+    def learned(self) -> dict[str, Any]:
+        """Biases, and the ridge with the losses of those that were tried."""
+        return {
+            "bias": self.bias_.tolist(),
+            "ridge": self.ridge_,
+            "ridge_scores": self.ridge_scores_,
+        }
 
     def _search(self, problem: LogLinearProblem) -> float:
         """Choose among multiples of 1/rows, which is a prior of fixed strength: a part of many rows chooses as well."""

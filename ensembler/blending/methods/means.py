@@ -16,7 +16,7 @@ FLOOR = 1e-7  # hard zeros are raised to this before a logarithm
 
 
 class _Mean(Blender):
-    capacity = "none"
+    needs_fit = False
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Learn nothing but the number of members; the stack is checked."""
@@ -93,6 +93,8 @@ class RankMean(_Mean):
     probability, and its log loss, Brier score and calibration error mean nothing. The ranks depend
     on the batch that is scored.
     """
+
+    gives_probabilities = False
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Scaled mean ranks within 0 and 1 `[samples, classes]`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ class SimplexWeights(Blender):
 
     capacity = "linear"
     takes_parts = True
+    zero_weight_is_absent = True
+    searches_by = ("log_loss", "brier")
 
     def __init__(self, metric: str = "log_loss", tolerance: float = 1e-6) -> None:
         self.metric = metric
@@ -57,6 +59,10 @@ class SimplexWeights(Blender):
             else:
                 self.weights_, self.gap_ = _brier_optimum(check_stack(stack, y), y)
         return self
+
+    def learned(self) -> dict[str, Any]:
+        """The certified gap."""
+        return {"gap": self.gap_}
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""

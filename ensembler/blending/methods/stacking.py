@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,13 +11,17 @@ from scipy.optimize import minimize
 
 from ensembler.blending.judging.cross_fitting import fitting_parts, splits
 from ensembler.blending.methods.base import Blender, check_strength, check_switch, check_whole
+from ensembler.blending.methods.estimators import (
+    estimator_state,
+    new_estimator,
+    restored_estimator,
+)
 from ensembler.blending.methods.loglinear import FLOOR, LogLinearPool, log_features
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
-from ensembler.errors import RequestError
+from ensembler.blending.state import State
 from ensembler.logits import softmax
 from ensembler.machine.threads import one_thread
-from ensembler.own_code import load_own
 
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 _WIDER = (3.0, 1.0), (3000.0, 10000.0, 30000.0)  # tried in turn while the best lies at that end
@@ -37,6 +40,9 @@ class ShrunkStack(Blender):
     classes]`: "gradient_boosting" (scikit-learn's HistGradientBoostingClassifier), `module:Class`,
     or an instance with `fit` and `predict_proba`.
     """
+
+    takes_votes = True
+    keeps = ("mean_", "scale_", "coefficients_")
 
     def __init__(
         self,
@@ -65,19 +71,45 @@ class ShrunkStack(Blender):
         check_whole("max_iterations", self.max_iterations, least=1)
         stack, y = self._enter(stack, y)
         if self.estimator is not None:
-            self.model_ = _estimator(self.estimator, self.seed).fit(self._features(stack), y)
+            model = new_estimator(self.estimator, self.seed)
+            self.model_ = model.fit(self._features(stack), y)
             return self
         with one_thread():
             self.pool_ = LogLinearPool("auto" if ridge is None else ridge, seed=self.seed).fit(
                 stack, y
             )
+            self.converged_ = self.pool_.converged_
             self._fit_shrunk(stack, y, shrinkage)
         return self
 
-    @property
-    def converged_(self) -> bool:
-        """Whether the log-linear pool it starts from was solved; True for another estimator."""
-        return self.estimator is not None or self.pool_.converged_
+    def strengths(self) -> dict[str, Any]:
+        """The shrinkage and the ridge that were found."""
+        if self.estimator is not None:
+            return {}
+        return {"shrinkage": self.shrinkage_, "ridge": self.pool_.ridge_}
+
+    def learned(self) -> dict[str, Any]:
+        """The shrinkage with the losses of those that were tried; nothing of another estimator."""
+        if self.estimator is not None:
+            return {}
+        return {"shrinkage": self.shrinkage_, "shrinkage_scores": self.shrinkage_scores_}
+
+    def state(self) -> State:
+        """What predictions need; NotKeptError for an estimator that skops cannot write."""
+        if self.estimator is None:
+            return super().state()
+        self._check_fitted()
+        shape = State.of({"n_members_": self.n_members_, "n_classes_": self.n_classes_})
+        return shape.with_part("estimator", estimator_state(self.model_, self.estimator))
+
+    def restore(self, state: State) -> Self:
+        """Make this the fitted stack whose `state()` it is; returns it."""
+        if self.estimator is None:
+            return super().restore(state)
+        self.model_ = restored_estimator(state.part("estimator"), self.estimator)
+        self.n_members_ = state.values["n_members_"]
+        self.n_classes_ = state.values["n_classes_"]
+        return self
 
     def _fit_shrunk(self, stack: Stack, y: Targets, shrinkage: float | None) -> None:
         features = self._features(stack)
@@ -209,29 +241,6 @@ class _Try:
     fit_y: Targets
     out_x: NDArray[np.float32]
     out_y: Targets
-
-
-def _estimator(given: Any, seed: int) -> Any:
-    from sklearn.base import clone
-
-    if given == "gradient_boosting":
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
-        return HistGradientBoostingClassifier(
-            max_iter=100, learning_rate=0.05, max_leaf_nodes=15, random_state=seed
-        )
-    if isinstance(given, str):
-        factory = load_own(given, "estimator")
-        given = (
-            factory(random_state=seed)
-            if "random_state" in inspect.signature(factory).parameters
-            else factory()
-        )
-    if not (hasattr(given, "fit") and hasattr(given, "predict_proba")):
-        raise RequestError(
-            f"estimator {given!r} has no fit and predict_proba; expected a scikit-learn classifier"
-        )
-    return clone(given)
 
 
 def _all_classes(model: Any, features: NDArray[np.float32], n_classes: int) -> NDArray[np.float64]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ def linear_pool(stack: Stack, weights: NDArray[np.float64]) -> Probs:
 class SoftVote(Blender):
     """The mean of the members' probabilities, every member counting the same."""
 
-    capacity = "none"
+    needs_fit = False
     takes_parts = True
 
     def fit(self, stack: Stack, y: Targets) -> Self:
@@ -52,11 +52,18 @@ class SoftVote(Blender):
 class WeightedVote(Blender):
     """The weighted mean of the members' probabilities, weights given by hand, in the members' order."""
 
-    capacity = "none"
+    needs_fit = False
     takes_parts = True
+    zero_weight_is_absent = True
 
     def __init__(self, weights: Sequence[float]) -> None:
         self.weights = weights
+
+    @classmethod
+    def options_for_members(cls, options: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+        """Their weights; all the same where those that are left are zero."""
+        weights = [options["weights"][m] for m in kept]
+        return {**options, "weights": weights if sum(weights) > 0 else [1.0] * len(weights)}
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Scale the weights to the sum 1; RequestError when they do not fit the members."""
@@ -86,6 +93,7 @@ class BestMember(Blender):
 
     capacity = "linear"
     takes_parts = True
+    zero_weight_is_absent = True
 
     def __init__(self, metric: str = "log_loss") -> None:
         self.metric = metric
@@ -115,7 +123,8 @@ class HardVote(Blender):
     worth of any vote, is added before normalising.
     """
 
-    capacity = "none"
+    needs_fit = False
+    takes_votes = True
 
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Learn nothing but the number of members."""
