@@ -57,6 +57,12 @@ class ImageFacts:
         return self.fault == ""
 
     @property
+    def mode(self) -> NDArray[np.str_]:
+        """What Pillow calls the kind of pixels, such as RGB or L."""
+        modes = [kind.rpartition(" ")[2] for kind in self.kind.tolist()]
+        return np.array(modes, dtype=np.str_)
+
+    @property
     def blank(self) -> NDArray[np.bool_]:
         """Which images show one colour and nothing else."""
         return self.readable & (self.spread < 1.0)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ensembler.audit.columns import group_like_columns, group_like_names
-from ensembler.audit.inspect import look_at_columns
+from ensembler.audit.group_findings import find_unused_groups
 
 
 @pytest.fixture(params=[3, 4, 7])
@@ -34,7 +34,7 @@ def found(column, data, tint):
 def test_a_site_of_few_values_that_pictures_show_is_reported(data, name):
     (one,) = found(name, data, 60)
     assert (one.column, one.n_values, one.only_named) == (name, len(set(data[1])), False)
-    (finding,) = look_at_columns([one], None, 5)
+    (finding,) = find_unused_groups([one], None, 5)
     assert finding.severity == "warning"
     folds = f", folds: {{count: {one.n_values}}}" if one.n_values < 5 else ""
     assert finding.fix == f"data: {{group: {name}}}{folds}"
@@ -43,7 +43,7 @@ def test_a_site_of_few_values_that_pictures_show_is_reported(data, name):
 def test_a_site_that_pictures_do_not_show_is_a_note(data):
     (one,) = found("hospital", data, 0)
     assert one.only_named
-    (finding,) = look_at_columns([one], None, 5)
+    (finding,) = find_unused_groups([one], None, 5)
     assert finding.severity == "note"
     assert "alike" not in finding.message
 
