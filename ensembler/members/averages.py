@@ -63,8 +63,8 @@ def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:
     ]
     with replacing(plan.final_folder, plan.workspace.store.lock_path) as prepared:
         scores: dict[str, dict[str, Any]] = {"oof": {}, "holdout": {}}
-        is_multi_task = len(plan.targets) > 1
-        for target in plan.targets:
+        is_multi_task = len(plan.output.targets) > 1
+        for target in plan.output.targets:
             of_target = [part.for_target(target) for part in parts]
             task = target if is_multi_task else None
             scores["oof"][target] = _mean_of(
@@ -74,7 +74,9 @@ def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:
                 plan, target, of_target, views, prepared / array_file("test", task), "test"
             )
         if not is_multi_task:
-            scores = {split: of_target[plan.targets[0]] for split, of_target in scores.items()}
+            scores = {
+                split: of_target[plan.output.targets[0]] for split, of_target in scores.items()
+            }
         sums = {
             **checksums(prepared, array_files(plan)),
             "samples.csv": plan.workspace.store.samples_sha256,
@@ -122,7 +124,7 @@ def mean_of_parts(
     """What a member of parts predicts for a target, by the logits of its parts `[parts, ..., classes]`."""
     if _averages_logits(plan):
         return logits.mean(axis=0)
-    return plan.kind(target).logits_of_mean(logits)
+    return plan.output.kind(target).logits_of_mean(logits)
 
 
 def _averages_logits(plan: MemberPlan) -> bool:

@@ -41,17 +41,17 @@ def drop_stale(plan: MemberPlan) -> None:
         plan.workspace.progress.note(
             f"member {plan.job.name!r} is trained again: {plan.changed} changed"
         )
-    if plan.is_complete:
+    if plan.on_disk.is_complete:
         forget_work(plan)
         return
-    (plan.folder / FAILED).unlink(missing_ok=True)
-    (plan.folder / "failed.log").unlink(missing_ok=True)
-    for fold in range(plan.n_folds):
-        path = fold_path(plan.folder, fold)
+    (plan.on_disk.folder / FAILED).unlink(missing_ok=True)
+    (plan.on_disk.folder / "failed.log").unlink(missing_ok=True)
+    for fold in range(plan.rows.n_folds):
+        path = fold_path(plan.on_disk.folder, fold)
         if not path.is_file():
             continue
         try:
-            finished = plan.is_finished(fold)
+            finished = plan.on_disk.is_finished(fold)
         except StoreError as error:
             plan.workspace.progress.warn(str(error))
             finished = False
@@ -66,7 +66,7 @@ def complete_member(plan: MemberPlan, finished: Sequence[FinishedFold]) -> None:
     """
     with claim(plan.workspace.store.lock_path, wait=True):
         finish_replacement(plan.final_folder)
-        if not plan.is_complete:  # another process may have been faster
+        if not plan.on_disk.is_complete:  # another process may have been faster
             with prepared_replacement(plan.final_folder) as prepared:
                 _prepare(plan, finished, prepared)
     forget_work(plan)
@@ -74,18 +74,20 @@ def complete_member(plan: MemberPlan, finished: Sequence[FinishedFold]) -> None:
 
 def _prepare(plan: MemberPlan, finished: Sequence[FinishedFold], prepared: Path) -> None:
     scores = write_logits(plan, prepared, finished)
-    names = [weights_path(plan.folder, fold.fold).name for fold in finished]
-    if plan.folder.name == RETRAINING:
+    names = [weights_path(plan.on_disk.folder, fold.fold).name for fold in finished]
+    if plan.on_disk.folder.name == RETRAINING:
         for name in names:
-            shutil.copyfile(plan.folder / name, prepared / name)
-    sums = checksums(prepared, array_files(plan)) | _weights_checksums(plan.folder, finished)
+            shutil.copyfile(plan.on_disk.folder / name, prepared / name)
+    sums = checksums(prepared, array_files(plan)) | _weights_checksums(
+        plan.on_disk.folder, finished
+    )
     record = _record(plan, finished, scores, sums)
     write_record(prepared / MEMBER_RECORD, record)
 
 
 def array_files(plan: MemberPlan) -> list[str]:
     """Names of the files of logits that a member has."""
-    tasks = plan.targets if len(plan.targets) > 1 else (None,)
+    tasks = plan.output.targets if len(plan.output.targets) > 1 else (None,)
     return [array_file(part, task) for task in tasks for part in ("oof", "test")]
 
 
@@ -97,8 +99,8 @@ def write_logits(
     Return its scores by split. The scores of a member of several tasks are by split and task.
     """
     oof_scores, holdout_scores = {}, {}
-    is_multi_task = len(plan.targets) > 1
-    for target, part in plan.task_slices.items():
+    is_multi_task = len(plan.output.targets) > 1
+    for target, part in plan.output.task_slices.items():
         task, old = (
             (target if is_multi_task else None),
             (None if before is None else before.for_target(target)),
@@ -127,7 +129,10 @@ def write_logits(
             holdout_scores[target] = member_scores(plan, target, test, "test")
     if is_multi_task:
         return {"oof": oof_scores, "holdout": holdout_scores}
-    return {"oof": oof_scores[plan.targets[0]], "holdout": holdout_scores[plan.targets[0]]}
+    return {
+        "oof": oof_scores[plan.output.targets[0]],
+        "holdout": holdout_scores[plan.output.targets[0]],
+    }
 
 
 def _copy(source: NDArray[Any], into: NDArray[Any]) -> None:
@@ -174,8 +179,8 @@ def _record(
     record = MemberRecord(
         format=FORMAT,
         name=plan.job.name,
-        target=plan.targets[0],
-        classes=plan.classes,
+        target=plan.output.targets[0],
+        classes=plan.output.classes,
         views=plan.view_names,
         folds=len(finished),
         kind="logits",
@@ -236,10 +241,10 @@ def chosen_by(spec: MemberSpec, weights: str) -> Literal["last", "best", "patien
 def _tasks(plan: MemberPlan) -> dict[str, Any]:
     """What is said of members of several tasks, and of multi-label targets, alone."""
     classes, said = plan.workspace.samples.classes, dict[str, Any]()
-    if len(plan.targets) > 1:
-        said["tasks"] = {target: tuple(classes[target]) for target in plan.targets}
-    if plan.multi_label:
-        said["multi_label"] = tuple(plan.multi_label)
+    if len(plan.output.targets) > 1:
+        said["tasks"] = {target: tuple(classes[target]) for target in plan.output.targets}
+    if plan.output.multi_label:
+        said["multi_label"] = tuple(plan.output.multi_label)
     return said
 
 
@@ -250,10 +255,10 @@ def member_scores(
 
     None when no row of that split has a label (and, for "train", is validated by some fold).
     """
-    labels = plan.labels_of(target, split)
+    labels = plan.output.labels_of(target, split)
     known = is_known(labels)
     if split == "train":
-        known &= plan.fold_of_row >= 0
+        known &= plan.rows.fold_of_row >= 0
     if not known.any():
         return None
     networks, rows = [logits] if split == "train" else logits, np.flatnonzero(known)
@@ -261,7 +266,7 @@ def member_scores(
     for start in range(0, len(rows), BLOCK):
         block = slice(start, start + BLOCK)
         for views in networks:
-            probs[block] += merge_views(views[:, rows[block]], of=plan.kind(target))
+            probs[block] += merge_views(views[:, rows[block]], of=plan.output.kind(target))
         release(logits)
     return score_all(probs / len(networks), labels[known])
 
@@ -269,7 +274,7 @@ def member_scores(
 def forget_work(plan: MemberPlan) -> None:
     """Remove what only an incomplete member needs."""
     shutil.rmtree(plan.final_folder / RETRAINING, ignore_errors=True)
-    for fold in range(plan.n_folds):
+    for fold in range(plan.rows.n_folds):
         fold_path(plan.final_folder, fold).unlink(missing_ok=True)
         (plan.final_folder / f"fold{fold}.state").unlink(missing_ok=True)
     (plan.final_folder / FAILED).unlink(missing_ok=True)

@@ -53,7 +53,7 @@ class Engines:
             device=self.execution.device,
             name=name,
             progress=self.workspace.progress,
-            kinds=tuple(plan.kind(target) for target in plan.targets),
+            kinds=tuple(plan.output.kind(target) for target in plan.output.targets),
         )
         return self._deterministic(plan, in_batches(predictor, most))
 
@@ -80,7 +80,7 @@ class Engines:
             return DEFAULT if wanted == "default" else wanted
         base, input_ = plan.job.base, plan.input
         network = base.model_dump(mode="json", include={"backbone", "model_args", "amp"})
-        shape = [input_.size, input_.channels, len(plan.classes), plan.job.spec.method]
+        shape = [input_.size, input_.channels, len(plan.output.classes), plan.job.spec.method]
         made_for = fingerprint([network, shape, self.execution.device, available_cores()])
         store = RunStore(
             self.workspace.store.folder
@@ -98,12 +98,12 @@ class Engines:
         from ensembler.networks.checkpoint import load_checkpoint
 
         train, test = self.workspace.image_rows
-        images = len(plan.views) * (len(train) + plan.n_folds * len(test))
+        images = len(plan.views) * (len(train) + plan.rows.n_folds * len(test))
         choice = fastest(
             lambda: load_checkpoint(weights, self.execution.device, plan.job.base),
             pixels[np.arange(min(BATCH, pixels.shape[0]))],
             max(1, images // BATCH),
-            networks=plan.n_folds,
+            networks=plan.rows.n_folds,
             amp=plan.job.base.amp,
             device=self.execution.device,
             batch_size=plan.job.base.batch_size,

@@ -88,12 +88,12 @@ class FoldTrainer:
     def _finish(self, training: Training, task: FoldTask) -> FinishedTask:
         fold, plans = task.fold, training.unfinished(task.fold)
         for plan in plans:
-            plan.drop_altered_weights(fold)
-        needs_training = not all(plan.trained_weights(fold) for plan in plans)
+            plan.on_disk.drop_altered_weights(fold)
+        needs_training = not all(plan.on_disk.checkpoint_header(fold) for plan in plans)
         if needs_training:
             self._fit(training, fold)
         for plan, finished in self._predict(training, plans, fold):
-            write_finished_fold(plan.folder, finished)
+            write_finished_fold(plan.on_disk.folder, finished)
             training.progress_done(plan, fold, finished)
         training.forget(fold)
         return FinishedTask(task, was_trained=needs_training)
@@ -104,17 +104,17 @@ class FoldTrainer:
 
         trained = self._train(training, fold)
         for plan in training.all_plans:
-            if plan.trained_weights(fold):
+            if plan.on_disk.checkpoint_header(fold):
                 continue
             shape = {
-                "classes": len(plan.classes),
+                "classes": len(plan.output.classes),
                 "size": plan.input.size,
                 "channels": plan.input.channels,
             }
             header = _checkpoint_header(training, plan, fold, trained)
             network = trained.networks[plan.job.weights]
-            plan.folder.mkdir(parents=True, exist_ok=True)
-            path = weights_path(plan.folder, fold)
+            plan.on_disk.folder.mkdir(parents=True, exist_ok=True)
+            path = weights_path(plan.on_disk.folder, fold)
             save_checkpoint(path, network, plan.job.base, shape, header)
 
     def _train(self, training: Training, fold: int) -> TrainedFold:
@@ -128,7 +128,7 @@ class FoldTrainer:
         if isinstance(spec, SoupSpec):
             builder = SoupBuilder(first, spec, self.execution.device)
             return self.soup_builders.setdefault(training.name, builder).build(fold)
-        data = first.fold_data(fold)
+        data = first.rows.fold_data(fold, first.pixels)
         self._note_short_cycles(training, len(data.train_rows))
         prefix = f"{training.name} fold {fold}"
         reporting: _Reporting = {
@@ -189,8 +189,8 @@ class FoldTrainer:
         The weights are read from their files, so that a run that was interrupted here and one that
         was not use the same networks.
         """
-        valid, pixels = plans[0].validated_in(fold), plans[0].pixels
-        sums = [sha256_of(weights_path(plan.folder, fold)) for plan in plans]
+        valid, pixels = plans[0].rows.validated_in(fold), plans[0].pixels
+        sums = [sha256_of(weights_path(plan.on_disk.folder, fold)) for plan in plans]
         engines = Engines(self.workspace, self.execution)
         requests = [
             (plan, self._request(training, plan, fold, weights_sha256, engines))
@@ -202,7 +202,7 @@ class FoldTrainer:
             plan_of = {request.name: plan for plan, request in requests}
             raise _not_finite(plan_of[error.network], fold) from error
         for plan, weights_sha256, found in zip(plans, sums, logits, strict=True):
-            header = plan.trained_weights(fold)
+            header = plan.on_disk.checkpoint_header(fold)
             assert header is not None
             record = {
                 **header,
@@ -226,15 +226,15 @@ class FoldTrainer:
         from ensembler.networks.devices import pick_device
 
         train_images, test_images = self.workspace.image_rows
-        path = weights_path(plan.folder, fold)
+        path = weights_path(plan.on_disk.folder, fold)
         engine = engines.of(plan, path, plan.pixels)
         made_with = [weights_sha256, engine, pick_device(self.execution.device).type]
         return PredictionRequest(
             name=f"{plan.job.name} fold {fold}",
             path=path,
-            classes=len(plan.classes),
+            classes=len(plan.output.classes),
             views=plan.views,
-            rows=(train_images[plan.validated_in(fold)], test_images),
+            rows=(train_images[plan.rows.validated_in(fold)], test_images),
             out=training.predicted_path(plan, fold, made_with),
         )
 
@@ -243,13 +243,13 @@ def _checkpoint_header(
     training: Training, plan: MemberPlan, fold: int, trained: TrainedFold
 ) -> dict[str, Any]:
     """What is written beside the weights of a fold."""
-    tasks = {target: [part.start, part.stop] for target, part in plan.task_slices.items()}
+    tasks = {target: [part.start, part.stop] for target, part in plan.output.task_slices.items()}
     made_of = {"made_of": list(trained.made_of)} if trained.made_of else {}
     return {
         "fingerprint": plan.fingerprint,
         "member": plan.job.name,
         "fold": fold,
-        "classes": list(plan.classes),
+        "classes": list(plan.output.classes),
         "tasks": tasks,
         "seconds": trained.seconds / len(training.all_plans),
         "chosen_epoch": trained.epoch_of(plan.job.weights),
@@ -264,11 +264,11 @@ def record_failure(training: Training, fold: int, error: Exception) -> Failure:
     detail = str(error) if is_ours else f"{type(error).__name__}: {error}"
     failure = _failure(training, fold, detail)
     for plan in training.plans:
-        plan.folder.mkdir(parents=True, exist_ok=True)
+        plan.on_disk.folder.mkdir(parents=True, exist_ok=True)
         if not is_ours:
-            write_bytes(plan.folder / "failed.log", traceback.format_exc().encode())
+            write_bytes(plan.on_disk.folder / "failed.log", traceback.format_exc().encode())
         record = {"fold": fold, "message": detail, "fingerprint": plan.fingerprint}
-        write_json(plan.folder / FAILED, record)
+        write_json(plan.on_disk.folder / FAILED, record)
     progress = training.plans[0].workspace.progress
     progress.failed(training.name)
     progress.warn(f"{failure.message}; the other members go on")
@@ -278,7 +278,7 @@ def record_failure(training: Training, fold: int, error: Exception) -> Failure:
 def failure_of(training: Training) -> Failure | None:
     """Why a fold of a training failed, here or in another process that shares the run."""
     for plan in training.plans:
-        path = plan.folder / FAILED
+        path = plan.on_disk.folder / FAILED
         record = read_json(path) if path.is_file() else {}
         if record.get("fingerprint") == plan.fingerprint:
             return _failure(training, int(record["fold"]), str(record["message"]))
@@ -297,7 +297,7 @@ def concerns_all(error: Exception) -> bool:
 
 
 def _not_finite(plan: MemberPlan, fold: int) -> TrainingError:
-    history = (plan.trained_weights(fold) or {}).get("history") or [{}]
+    history = (plan.on_disk.checkpoint_header(fold) or {}).get("history") or [{}]
     return TrainingError(
         f"the network's logits are not finite after epoch {history[-1].get('epoch')} "
         f"(learning rate {plan.job.base.lr:g}); a lower lr or clip_grad helps"

@@ -59,7 +59,7 @@ class Schedule:
         self.executor.check()
         trainings = trainings_of(self.workspace, jobs)
         for plan in _plans(trainings):
-            plan.check_folds(folds)
+            plan.rows.check_folds(folds)
             plan.check_classes()
         with claim_options(trainings):
             trained, failures = self._train_claimed(trainings, folds)
@@ -107,7 +107,9 @@ class Schedule:
         failures = []
         for training in trainings:
             for plan in training.plans:
-                failure = None if plan.is_complete else _complete_unless_failed(training, plan)
+                failure = (
+                    None if plan.on_disk.is_complete else _complete_unless_failed(training, plan)
+                )
                 if failure is not None:
                     failures.append(failure)
             training.tidy()
@@ -127,14 +129,16 @@ def _complete_unless_failed(training: Training, plan: MemberPlan) -> Failure | N
     failure = failure_of(training)
     if failure is not None:
         return failure
-    folds = range(plan.n_folds)
+    folds = range(plan.rows.n_folds)
     try:
-        if all(plan.is_finished(fold) for fold in folds):
-            complete_member(plan, [read_finished_fold(plan.folder, fold) for fold in folds])
+        if all(plan.on_disk.is_finished(fold) for fold in folds):
+            complete_member(plan, [read_finished_fold(plan.on_disk.folder, fold) for fold in folds])
     except Exception as error:
-        if plan.is_complete:  # another process was faster, and has removed what was being read
+        if (
+            plan.on_disk.is_complete
+        ):  # another process was faster, and has removed what was being read
             return None
         if concerns_all(error):
             raise
-        return record_failure(training, plan.n_folds - 1, error)
+        return record_failure(training, plan.rows.n_folds - 1, error)
     return None

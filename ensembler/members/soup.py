@@ -47,7 +47,7 @@ class SoupBuilder:
         return TrainedFold({"soup": soup}, (), 0, time.perf_counter() - began, made_of=tuple(names))
 
     def _greedy(self, fold: int) -> list[str]:
-        others = [k for k in range(self.plan.n_folds) if k != fold]
+        others = [k for k in range(self.plan.rows.n_folds) if k != fold]
 
         def loss(names: Sequence[str]) -> float:
             return sum(self._loss(names, k) for k in others)
@@ -69,23 +69,23 @@ class SoupBuilder:
         key = (tuple(sorted(names)), fold)
         if key not in self.losses:
             plan = self.plan
-            rows = plan.rows_of_fold(fold, validation=True)
+            rows = plan.rows.rows_of_fold(fold, validation=True)
             logits = predict_logits(
                 [self._average(key[0], fold)],
                 plan.pixels,
                 rows,
                 expand_views(["identity"]),
-                classes=len(plan.classes),
+                classes=len(plan.output.classes),
                 device=self.device,
                 batch_size=min(BATCH, plan.job.base.batch_size),
                 amp=plan.job.base.amp,
             )[0, 0]
             total = 0.0
-            for target, part in plan.task_slices.items():
+            for target, part in plan.output.task_slices.items():
                 labels = plan.workspace.image_labels(target)[rows]
                 known = is_known(labels)
                 if known.any():
-                    probs = merge_views(logits[None, known][..., part], of=plan.kind(target))
+                    probs = merge_views(logits[None, known][..., part], of=plan.output.kind(target))
                     total += score("log_loss", probs, labels[known]) * int(known.sum())
             self.losses[key] = total
         return self.losses[key]
@@ -103,19 +103,19 @@ class SoupBuilder:
         if len(networks) == 1:
             return networks[0].to(device)
         soup = average_weights(networks).to(device)
-        rows = self.plan.rows_of_fold(fold, validation=False)
+        rows = self.plan.rows.rows_of_fold(fold, validation=False)
         renew_batch_norms(soup, self.plan.pixels, rows, self.plan.job.base.batch_size)
         return soup.eval()
 
     def _load(self, plan: MemberPlan, fold: int) -> Normalised:
         from ensembler.networks.checkpoint import check_checkpoint, load_checkpoint
 
-        path = weights_path(plan.folder, fold)
+        path = weights_path(plan.on_disk.folder, fold)
         try:
             check_checkpoint(path)
         except StoreError as error:
             raise StoreError(
-                f"{error}; restore it from a copy, or remove {plan.folder} to have "
+                f"{error}; restore it from a copy, or remove {plan.on_disk.folder} to have "
                 f"{plan.job.name!r} trained again"
             ) from error
         return load_checkpoint(path, "cpu", plan.job.base)

@@ -76,7 +76,7 @@ class Training:
     def tidy(self) -> None:
         """Remove what finished folds have left, as one that was killed at its end does."""
         if self.folder.is_dir():
-            for fold in range(self.plans[0].n_folds):
+            for fold in range(self.plans[0].rows.n_folds):
                 if not self.unfinished(fold):
                     self.forget(fold)
 
@@ -90,11 +90,15 @@ class Training:
 
     def missing(self, folds: Sequence[int] | None) -> list[int]:
         """Folds that some member still lacks."""
-        return sorted({fold for plan in self.plans for fold in plan.missing(folds)})
+        return sorted({fold for plan in self.plans for fold in plan.on_disk.missing(folds)})
 
     def unfinished(self, fold: int) -> list[MemberPlan]:
         """The members that lack this fold."""
-        return [plan for plan in self.plans if not plan.is_complete and not plan.is_finished(fold)]
+        return [
+            plan
+            for plan in self.plans
+            if not plan.on_disk.is_complete and not plan.on_disk.is_finished(fold)
+        ]
 
     def lacks(self, fold: int) -> str | None:
         """A member whose weights of some fold have to be there first.
@@ -105,8 +109,8 @@ class Training:
         if not isinstance(spec, SoupSpec):
             return None
         for ingredient in self.plans[0].ingredients:
-            folds = range(ingredient.n_folds) if spec.take == "greedy" else [fold]
-            if not all(ingredient.trained_weights(f) for f in folds):
+            folds = range(ingredient.rows.n_folds) if spec.take == "greedy" else [fold]
+            if not all(ingredient.on_disk.checkpoint_header(f) for f in folds):
                 return ingredient.job.name
         return None
 
@@ -126,7 +130,7 @@ class Training:
 
     def progress_done(self, plan: MemberPlan, fold: int, finished: FinishedFold) -> None:
         """Say that a member has this fold, the last of them ending the training's."""
-        progress, described = plan.workspace.progress, plan.describe(finished)
+        progress, described = plan.workspace.progress, plan.output.describe(finished)
         if self.unfinished(fold):
             progress.note(f"{plan.job.name} fold {fold}: {described}")
         else:

@@ -171,7 +171,7 @@ class ViewPredictor:
                 request = PredictionRequest(
                     name=f"member {task.name!r} fold {fold}",
                     path=checked_weights(task.member, fold),
-                    classes=len(task.plan.classes),
+                    classes=len(task.plan.output.classes),
                     views=task.views,
                     rows=rows[task.name][fold],
                     out=folders[task.name] / f"fold{fold}.npy",

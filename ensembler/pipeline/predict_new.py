@@ -177,7 +177,7 @@ def _probs(
     ]
     n_folds, n = len(logits[of[0]]), logits[of[0]][0].array.shape[1]
     probs: dict[tuple[str, str], NDArray[np.float32]] = {}
-    for target, part in plan.task_slices.items():
+    for target, part in plan.output.task_slices.items():
         order = members[0].for_target(target).class_order(store.classes(target))
         out = np.empty((n_folds, n, len(order)), np.float32)
         for fold, start in itertools.product(range(n_folds), range(0, n, BLOCK)):
@@ -189,7 +189,7 @@ def _probs(
                 for member in members
             ]
             one = mean_of_parts(plan, target, np.stack(found)) if plan.job.parts else found[0]
-            out[fold, rows] = merge_views(one, of=plan.kind(target))[:, order]
+            out[fold, rows] = merge_views(one, of=plan.output.kind(target))[:, order]
             for member in members:
                 release(logits[member.name][fold].array)
         probs[plan.job.name, target] = out

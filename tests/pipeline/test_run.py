@@ -85,9 +85,9 @@ def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(finished):
     workspace = open_workspace(Recipe.load(finished), finished.parent / "artifacts")
     plan = MemberPlan(workspace, workspace.jobs[0])
     member = workspace.store.member("narrow")
-    rows = plan.validated_in(1)
+    rows = plan.rows.validated_in(1)
     images = workspace.image_rows[0][rows]
-    assert not set(plan.rows_of_fold(1, validation=False)) & set(images)
+    assert not set(plan.rows.rows_of_fold(1, validation=False)) & set(images)
     for fold, same in ((1, True), (0, False)):
         network = load_checkpoint(member.folder / f"fold{fold}.safetensors", "cpu", plan.job.base)
         again = predict_logits(
