@@ -113,8 +113,12 @@ def variant_recipe(
 
 def _content_without_members(recipe: Recipe, name: str, common: CommonOptions) -> dict[str, Any]:
     content = recipe.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    of_members = ("members", "weights", "name")
-    blend = {k: v for k, v in content.get("blend", {}).items() if k not in of_members}
+    blend = content.get("blend", {})
+    # What the blend says of members that are no more.
+    dropped = {"members", "weights", "name"}
+    if blend.get("method") == "weights":
+        dropped.add("method")
+    blend = {key: value for key, value in blend.items() if key not in dropped}
     content |= {"name": name, "members": {}, "blend": blend}
     if common.folds is not None:
         scheme = recipe.spec.folds.scheme
