@@ -6,39 +6,30 @@ import pytest
 from ensembler.stop import Stop, Stopped, interrupt_on_sigterm
 
 
-def test_a_stop_is_not_wanted_until_somebody_asks_and_the_first_reason_stays():
+def test_nothing_asks_for_the_end_of_a_job_by_itself():
     stop = Stop()
-    assert not stop
     stop.check()
-    stop.request("interrupted")
-    stop.request("pruned")
-    assert stop
-    assert stop.reason == "interrupted"
-    with pytest.raises(Stopped, match="interrupted"):
+    assert (bool(stop), stop.reason, stop.seconds_left) == (False, None, None)
+
+
+def test_when_its_seconds_are_over_a_job_should_end():
+    now = [100.0]
+    stop = Stop(5.0, clock=lambda: now[0])
+    now[0] = 103.0
+    assert (bool(stop), stop.seconds_left) == (False, 2.0)
+    now[0] = 106.0
+    assert (stop.reason, stop.seconds_left) == ("deadline", 0.0)
+    with pytest.raises(Stopped, match="deadline"):
         stop.check()
 
 
-def test_time_that_is_over_is_a_deadline():
-    now = [100.0]
-    stop = Stop(30.0, clock=lambda: now[0])
-    assert stop.seconds_left == 30.0
-    now[0] = 129.0
-    assert not stop
-    now[0] = 131.0
-    assert stop.reason == "deadline"
-    assert stop.seconds_left == 0.0
-
-
-def test_a_stop_asked_for_before_its_deadline_keeps_its_reason():
+def test_the_first_reason_stays():
     now = [0.0]
     stop = Stop(1.0, clock=lambda: now[0])
-    stop.request("pruned")
+    stop.request("interrupted")
     now[0] = 2.0
-    assert stop.reason == "pruned"
-
-
-def test_without_a_limit_there_is_no_time_left_to_speak_of():
-    assert Stop().seconds_left is None
+    stop.request("pruned")
+    assert stop.reason == "interrupted"
 
 
 def test_sigterm_interrupts_as_ctrl_c_does():
