@@ -49,5 +49,5 @@ def steps_of(plan: MemberPlan) -> int:
     """How often the optimizer of a fold moves."""
     base = plan.job.base
     assert isinstance(base, MemberSpec)
-    batches = math.ceil(len(plan.rows_of_fold(0, validation=False)) / base.batch_size)
+    batches = math.ceil(len(plan.rows.rows_of_fold(0, validation=False)) / base.batch_size)
     return base.epochs * math.ceil(batches / base.accumulate)
