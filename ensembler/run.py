@@ -15,7 +15,8 @@ from ensembler.blends.composed import blend_label
 from ensembler.blends.keep import BlendOutcome
 from ensembler.blends.pool import read_pool
 from ensembler.blends.submit import submission_spec, submit_blend
-from ensembler.evaluation.evaluate import Evaluation, evaluate
+from ensembler.evaluation.evaluate import evaluate
+from ensembler.evaluation.scores import Evaluation
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member
 from ensembler.predictions.merging import Merge

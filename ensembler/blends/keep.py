@@ -16,11 +16,13 @@ from ensembler.blending.result import BlendResult
 from ensembler.blending.spec import BlendSpec
 from ensembler.blending.state import State
 from ensembler.blends.current import blend_fingerprint, predictions_of
+from ensembler.blends.tables import blend_tables, title_of
 from ensembler.errors import NotKeptError
 from ensembler.predictions.blends import BlendRecord, write_blend
 from ensembler.predictions.explanation import BlendWarning, GainRecord
 from ensembler.predictions.publish import clean_up
 from ensembler.predictions.store import RunStore
+from ensembler.reporting.tables import Table, html_of
 
 Asked = tuple[BlendSpec, Sequence[str]]  # the options and the members that a blend was asked for
 _TRIED = 20  # rows that a blend which is built again must predict as the fitted one does
@@ -62,6 +64,18 @@ class BlendOutcome:
         if self.stages:
             content["stages"] = [stage.to_json() for stage in self.stages]
         return content
+
+    @property
+    def title(self) -> str:
+        """What it is called above its tables."""
+        return title_of(self.run, self.result)
+
+    def tables(self) -> list[Table]:
+        """Its members, scores and gains, as the terminal and a notebook show them."""
+        return blend_tables(self.run, self.result, self.n_rows)
+
+    def _repr_html_(self) -> str:
+        return html_of(self.tables())
 
 
 def state_of(blend: FittedBlend, pool: Pool) -> bytes:

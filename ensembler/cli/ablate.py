@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ensembler.cli.evaluate import print_gains
 from ensembler.cli.options import (
     Artifacts,
     Debug,
@@ -19,7 +18,7 @@ from ensembler.cli.options import (
     names,
 )
 from ensembler.cli.progress import show_progress
-from ensembler.cli.terminal import duration, number, print_json, print_table, stoppable
+from ensembler.cli.terminal import print_json, print_table, stoppable
 from ensembler.machine.execution import Execution
 
 if TYPE_CHECKING:
@@ -110,27 +109,11 @@ def command(
 
 
 def print_ablation(ablation: Ablation) -> None:
-    """Print scores, gains over the first variant with their joint intervals, and what the intervals stand for."""
-    first, *others = ablation.variants
-    rows = [
-        [v.name, *(number(v.scores[metric]) for metric in ablation.metrics), duration(v.seconds)]
-        for v in ablation.variants
-    ]
-    of = f"{ablation.target}, {ablation.n} rows out of fold, {ablation.folds} folds"
-    print_table(f"{ablation.run}: {of}", ["variant", *ablation.metrics, "training"], rows)
-    gains = [(variant.name, gain) for variant in others for gain in (variant.gains or {}).values()]
-    print_gains(first.name, gains, ablation.n_groups)
-    if ablation.seeds == 1:
-        print(
-            "One seed each: another seed moves a score too, which no interval here knows; --seeds "
-            "3 counts it in."
-        )
-    elif ablation.seeds < 5:
-        few = {2: "two", 3: "three"}.get(ablation.seeds, str(ablation.seeds))
-        print(
-            f"Of {few} seeds little is known of how seeds differ: intervals are as wide as that "
-            "leaves them."
-        )
+    """Print scores, gains over the first variant with their joint intervals, and what the intervals mean."""
+    from ensembler.experiments.tables import ablation_tables
+
+    for table in ablation_tables(ablation):
+        print_table(table)
     print(
         f"Logits of all variants are kept: `ens blend {ablation.run} --target {ablation.target}` "
         "blends them."

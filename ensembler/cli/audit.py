@@ -84,13 +84,10 @@ def command(
 
 def print_audit(audit: Audit) -> None:
     """Print counts, findings with their fixes, the probes, and the verdict."""
-    for target, classes in audit.counts.get("classes", {}).items():
-        splits = sorted({split for counted in classes.values() for split in counted}, reverse=True)
-        rows = [
-            [name, *(str(counted.get(split, 0)) for split in splits)]
-            for name, counted in classes.items()
-        ]
-        print_table(f"rows by class of {target}", ["class", *splits], rows)
+    from ensembler.audit.tables import count_tables
+
+    for table in count_tables(audit):
+        print_table(table)
     for key in ("folds", "groups", "sizes", "kinds"):
         if audit.counts.get(key):
             print(f"{key}: " + ", ".join(f"{name} {n}" for name, n in audit.counts[key].items()))

@@ -8,7 +8,7 @@ import typer
 
 from ensembler.cli.options import Artifacts, Debug, Json, Members, Quiet, RunArgument, names
 from ensembler.cli.progress import show_progress
-from ensembler.cli.terminal import number, print_json, print_table, stoppable
+from ensembler.cli.terminal import print_json, print_table, stoppable
 
 if TYPE_CHECKING:
     from ensembler.blends.keep import BlendOutcome
@@ -133,6 +133,7 @@ def command(
     from ensembler.blends.composed import blend_label
     from ensembler.blends.request import blend_spec, parse_costs, seconds
     from ensembler.blends.submit import submission_spec, submit_blend
+    from ensembler.blends.tables import explanation_tables
     from ensembler.predictions.store import RunStore
 
     store = RunStore.open(run, artifacts)
@@ -180,7 +181,8 @@ def command(
             print_outcome(stage)
         print_outcome(outcome)
         if explain:
-            print_explanation(outcome)
+            for table in explanation_tables(outcome.result):
+                print_table(table)
         if submitted:
             print(f"It is the submission now: {store.submission_path}")
         else:
@@ -192,77 +194,9 @@ def command(
 
 
 def print_outcome(outcome: BlendOutcome) -> None:
-    """Print weights, the three scores and the gain of a blend."""
-    result = outcome.result
-    metric = result.details.searched_by or (result.gain["metric"] if result.gain else "score")
-    rows = [
-        [worth.member, number(worth.weight), number(worth.solo), number(worth.marginal)]
-        for worth in result.details.members
-    ]
-    title = f"{outcome.run}: blend {result.name} ({result.details.chosen or result.method})"
-    if rows:
-        print_table(title, ["member", "weight", f"{metric} alone", "worse without"], rows)
-    else:
-        print(f"{title}: the product of {', '.join(result.details.tasks.values())}")
-    columns = ["cross_fitted", "fitted", "holdout"]
-    metrics = list(result.scores["cross_fitted"] or {})
-    body = [
-        [metric, *(number((result.scores.get(column) or {}).get(metric)) for column in columns)]
-        for metric in metrics
-    ]
-    print_table(f"scores of {result.name} on {outcome.n_rows} rows", ["metric", *columns], body)
-    gains = [result.gain] if result.gain is not None else []
-    for gain in [*gains, *(gain.to_json() for gain in result.details.gains)]:
-        noise = "" if gain.get("beyond_noise", gain["low"] > 0) else "; no gain beyond noise"
-        if gain["high"] < 0:
-            noise = "; worse, beyond noise"
-        own = (
-            " with thresholds of its own"
-            if gain is result.gain and result.details.thresholds
-            else ""
-        )
-        print(
-            f"gain over {gain['over']}{own} in {gain['metric']}: {gain['value']:.4f} "
-            f"({gain['low']:.4f} to {gain['high']:.4f}){noise}"
-        )
-
-
-def print_explanation(outcome: BlendOutcome) -> None:
-    """Print what was compared, the picks of a search, and how far confidences can be trusted."""
-    result = outcome.result
-    if result.details.candidates:
-        rows = [[label, number(value)] for label, value in result.details.candidates.items()]
-        print_table("families compared, cross-fitted", ["family", "score"], rows)
-    for tried, title in (
-        (result.details.ridge_scores, "ridge"),
-        (result.details.shrinkage_scores, "shrinkage"),
-    ):
-        if tried:
-            rows = [[f"{strength:.3g}", number(value, 5)] for strength, value in tried.items()]
-            print_table(f"{title} tried, cross-fitted log loss", [title, "log loss"], rows)
-    if result.details.trajectory:
-        rows = [
-            [str(i), result.members[member], number(value)]
-            for i, (member, value) in enumerate(result.details.trajectory, start=1)
-        ]
-        print_table("rounds of the search", ["round", "added", "score"], rows[:30])
-    if result.details.frontier:
-        rows = [
-            [", ".join(offer.members), f"{offer.seconds:.3g}", number(offer.log_loss)]
-            for offer in result.details.frontier
-        ]
-        title = "score against inference time (log loss of the best linear pool, fitted rows)"
-        print_table(title, ["members", "s a sample", "log loss"], rows)
-    for name, table in result.details.reliability.items():
-        rows = [
-            [
-                f"{b.low:.1f} to {b.high:.1f}",
-                str(b.n),
-                number(b.confidence),
-                number(b.accuracy),
-            ]
-            for b in table
-        ]
-        print_table(
-            f"reliability of {name}", ["confidence", "rows", "mean confidence", "accuracy"], rows
-        )
+    """Print weights, the three scores and the gains of a blend."""
+    if not outcome.result.details.members:
+        tasks = ", ".join(outcome.result.details.tasks.values())
+        print(f"{outcome.title}: the product of {tasks}")
+    for table in outcome.tables():
+        print_table(table)

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ensembler.cli.options import Artifacts, Debug, Json, Members, Quiet, RunArgument, names
-from ensembler.cli.terminal import number, print_json, print_table
+from ensembler.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from ensembler.evaluation.diversity import RunDiversity
-
-MOST = 12  # members in a matrix on a terminal
 
 
 def command(
@@ -55,37 +53,9 @@ def command(
 
 def print_diversity(result: RunDiversity) -> None:
     """Print the matrices (of small pools), the classes each member saves, and who changes on test rows."""
-    found = result.found
-    if len(found.names) <= MOST:
-        for title, matrix in (
-            ("disagreement: share of rows classified differently", found.disagreement),
-            ("error correlation: do they err together", found.error_correlation),
-        ):
-            rows = [
-                [name, *(number(value, 3) for value in row)]
-                for name, row in zip(found.names, matrix, strict=True)
-            ]
-            print_table(f"{result.run}: {title}", ["member", *found.names], rows)
-    rows = []
-    for i, name in enumerate(found.names):
-        saved = found.saves[i]
-        best = int((saved / found.class_sizes.clip(1)).argmax())
-        test = None if found.agreement_test is None else float(found.agreement_test[i])
-        rows.append(
-            [
-                name,
-                number(float(found.agreement_oof[i]), 3),
-                number(test, 3),
-                str(int(saved.sum())),
-                f"{found.classes[best]} ({int(saved[best])} of {int(found.class_sizes[best])})",
-            ]
-        )
-    columns = ["member", "agreement OOF", "agreement test", "rows saved", "most of"]
-    print_table(f"{result.run}: each member beside the others, {result.n_rows} rows", columns, rows)
-    for name in found.shifted:
-        print(
-            f"{name} agrees with the others differently on test rows: a leak, or rows it sees "
-            "differently."
-        )
+    from ensembler.evaluation.tables import diversity_tables
+
+    for table in diversity_tables(result):
+        print_table(table)
     if result.page is not None:
         print(f"The page: {result.page}")

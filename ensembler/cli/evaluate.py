@@ -8,16 +8,13 @@ import typer
 
 from ensembler.cli.options import Artifacts, Debug, Json, Members, Quiet, RunArgument, names
 from ensembler.cli.progress import show_progress
-from ensembler.cli.terminal import number, print_json, print_table
+from ensembler.cli.terminal import print_json, print_table
 from ensembler.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ensembler.blending.judging.comparison import Difference
-    from ensembler.evaluation.evaluate import Evaluation, ScoreRow
-
-SHOWN = ("accuracy", "f1_macro", "log_loss", "ece")
+    from ensembler.evaluation.scores import Evaluation
 
 
 def command(
@@ -65,6 +62,8 @@ def command(
 
     from ensembler.blending.judging.remarks import ordered_classes
     from ensembler.evaluation.evaluate import check_per, evaluate
+    from ensembler.evaluation.scores import SHOWN
+    from ensembler.evaluation.tables import gains_table
     from ensembler.metrics import check_metric_name
     from ensembler.predictions.merging import check_merge, check_reduce
     from ensembler.predictions.store import RunStore
@@ -104,77 +103,28 @@ def command(
             metrics=[name for name in shown if name != "ece"] if metrics is None else shown,
         )
     if json:
-        print_json(result.to_json() | ({} if gains is None else {"gains": gains.to_json()}))
-    else:
-        print_evaluation(result, shown)
-        if (
-            note := next(
-                filter(None, (ordered_classes(name, result.classes) for name in shown)), None
-            )
-        ) is not None:
-            print(f"note: {note.message}")
+        answer = result.to_json()
         if gains is not None:
-            print_gains(gains.over, gains.rows, gains.n_groups)
-            for warning in gains.warnings:
-                print(f"warning: {warning.message}")
+            answer["gains"] = gains.to_json()
+        print_json(answer)
+        return
+    print_evaluation(result, shown)
+    remarks = [ordered_classes(name, result.classes) for name in shown]
+    for remark in [found for found in remarks if found is not None][:1]:
+        print(f"note: {remark.message}")
+    if gains is not None:
+        print_table(gains_table(gains.over, gains.rows, gains.n_groups))
+        for warning in gains.warnings:
+            print(f"warning: {warning.message}")
 
 
-def print_evaluation(evaluation: Evaluation, metrics: tuple[str, ...] = SHOWN) -> None:
+def print_evaluation(evaluation: Evaluation, metrics: Sequence[str] | None = None) -> None:
     """Print one table for out-of-fold scores and one for held-out rows."""
-    titles = {
-        "oof": "out of fold (a blend's figures are cross-fitted)",
-        "holdout": "held-out rows, on which nothing was fitted",
-    }
-    for split, title in titles.items():
-        rows = [row for row in evaluation.rows if row.split == split]
-        if not rows:
-            continue
-        best = [i for i, row in enumerate(rows) if row.submitted]
-        several = len({row.target for row in rows}) > 1
-        body = [
-            [
-                _label(row, several=several),
-                *(number(row.metrics.get(name)) for name in metrics),
-                str(row.n),
-            ]
-            for row in rows
-        ]
-        print_table(
-            f"{evaluation.run}: {title}",
-            ["target / name" if several else "name", *metrics, "rows"],
-            body,
-            best=best,
-        )
+    for table in evaluation.tables() if metrics is None else evaluation.tables(metrics):
+        print_table(table)
     if evaluation.flattered:
         names = ", ".join(evaluation.flattered)
         print(
-            f"Out-of-fold scores of {names} flatter: their epochs were chosen by the rows they "
-            "are scored on (choose: best, patience)."
+            f"Out-of-fold scores of {names} are optimistic: their epochs were chosen by the rows "
+            "they are scored on (choose: best, patience)."
         )
-
-
-def print_gains(over: str, rows: Sequence[tuple[str, Difference]], n_groups: int | None) -> None:
-    """Print gains over one prediction with the intervals that hold for all comparisons together."""
-    body = [
-        [name, d.metric, f"{d.value:+.4f}", f"{d.joint_low:+.4f} to {d.joint_high:+.4f}", d.verdict]
-        for name, d in rows
-    ]
-    print_table(
-        f"gain over {over} (positive is better)",
-        ["name", "metric", "gain", "95 % interval", ""],
-        body,
-    )
-    n_comparisons = len({name for name, _ in rows})
-    units = "rows" if n_groups is None else f"whole groups ({n_groups})"
-    together = "one comparison for each metric"
-    if n_comparisons > 1:
-        together = f"the intervals of a metric hold for its {n_comparisons} comparisons together, and are wider for it"
-    print(f"Paired by row, independent {units}; {together}.")
-
-
-def _label(row: ScoreRow, *, several: bool) -> str:
-    label = f"{row.name} / {row.view}" if row.view else row.name
-    if row.kind == "blend":
-        label = f"blend {label}"
-    label = f"{row.target} / {label}" if several else label
-    return f"{label} (submitted)" if row.submitted else label

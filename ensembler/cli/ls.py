@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ensembler.cli.options import Artifacts, Debug, Json, Quiet
-from ensembler.cli.terminal import number, print_json, print_table
+from ensembler.cli.terminal import print_json, print_table
 
 
 def command(
@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """List the runs, or what is in one: members, views, blends, submission."""
     from ensembler.evaluation.ls import list_run, list_runs
-    from ensembler.predictions.members import number_in
+    from ensembler.evaluation.tables import listing_tables, runs_table
     from ensembler.predictions.store import RunStore, artifacts_folder
 
     if run is None:
@@ -32,46 +32,14 @@ def command(
         elif not runs:
             print(f"No runs in {root} yet; `ens run RECIPE` makes one.")
         else:
-            rows = [
-                [r.run, str(len(r.members)), str(len(r.blends)), "yes" if r.submission else "no"]
-                for r in runs
-            ]
-            print_table(f"runs in {root}", ["run", "members", "blends", "submission"], rows)
+            print_table(runs_table(root, runs))
         return
     listing = list_run(RunStore.open(run, artifacts), check=True)
     if json:
         print_json(listing.to_json())
         return
-    rows = [
-        [
-            m.name,
-            f"{m.folds_done}/{m.folds}",
-            ", ".join(m.views) or "-",
-            number(number_in(m.scores, "oof", "accuracy")),
-            number(number_in(m.scores, "oof", "log_loss")),
-            m.state,
-        ]
-        for m in listing.members
-    ]
-    print_table(
-        f"members of {listing.run}",
-        ["member", "folds", "views", "accuracy", "log loss", "state"],
-        rows,
-    )
-    if listing.blends:
-        body = [
-            [
-                b.name,
-                b.method,
-                number(b.scores.get("log_loss")),
-                number(b.scores.get("accuracy")),
-                "yes" if b.submitted else "",
-            ]
-            for b in listing.blends
-        ]
-        print_table(
-            "blends (cross-fitted)", ["blend", "method", "log loss", "accuracy", "submitted"], body
-        )
+    for table in listing_tables(listing):
+        print_table(table)
     print(f"submission: {listing.submission or 'none yet'}")
     if listing.submission_altered:
         print(

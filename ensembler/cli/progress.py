@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ensembler.cli.terminal import duration
 from ensembler.members.pace import TimeLeft
 from ensembler.progress import Epoch, FoldTask, Progress
+from ensembler.reporting.tables import duration
 
 
 @contextmanager

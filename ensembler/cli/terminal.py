@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ensembler.reporting.tables import Table
 from ensembler.stop import Stopped
 
 
@@ -41,40 +42,25 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, best: Sequence[int] = ()
-) -> None:
-    """Print a table.
+def print_table(table: Table) -> None:
+    """Print a table and the notes below it.
 
-    The first column is text, the others numbers. Rows in `best` are bold on a terminal.
+    The first column is text, the others are figures. Its best rows are bold on a terminal.
     """
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as Grid
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    for i, row in enumerate(rows):
-        table.add_row(*row, style="bold" if i in best else None)
+    grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for i, column in enumerate(table.columns):
+        grid.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for i, texts in enumerate(table.texts()):
+        grid.add_row(*texts, style="bold" if i in table.best else None)
     # Off a terminal a table is as wide as it needs to be: a cut figure helps nobody.
     width = None if sys.stdout.isatty() else 240
-    Console(width=width, highlight=False, markup=False).print(table)
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A figure of a table; a dash when there is none."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the form 45 s, 3 min 20 s or 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    Console(width=width, highlight=False, markup=False).print(grid)
+    for note in table.notes:
+        print(note)
 
 
 @contextmanager

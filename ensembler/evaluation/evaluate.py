@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,59 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import MissingFileError, RequestError, UnknownNameError
+from ensembler.evaluation.scores import Evaluation, ScoreRow, Split
 from ensembler.metrics import check_metric, metric_names, score_all
 from ensembler.metrics.registry import reported_score
-from ensembler.predictions.blends import Blend
+from ensembler.predictions.blends import Blend, BlendRecord
 from ensembler.predictions.members import Member
 from ensembler.predictions.merging import Merge, Reduce, merge_groups
 from ensembler.predictions.store import RunStore
 from ensembler.reporting.submitted import submitted_blend
 from ensembler.targets.kinds import kind_of
 from ensembler.targets.label_sets import is_known
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """The scores of one member or blend on one part of the rows."""
-
-    kind: Literal["member", "blend"]
-    name: str
-    target: str
-    split: Literal["oof", "holdout"]
-    n: int
-    metrics: dict[str, float]
-    submitted: bool = False
-    view: str | None = None
-    fitted: dict[str, float] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values; keys that say nothing are left out."""
-        optional = {"view": self.view, "fitted": self.fitted}
-        content = {k: v for k, v in self.__dict__.items() if k not in optional}
-        return content | {k: v for k, v in optional.items() if v is not None}
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All scores of a run.
-
-    `flattered` names members whose training was chosen by the rows they are scored on.
-    """
-
-    run: str
-    classes: tuple[str, ...]
-    rows: tuple[ScoreRow, ...] = field(default_factory=tuple)
-    flattered: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As the object that `ens evaluate --json` prints."""
-        rows = [row.to_json() for row in self.rows]
-        return {
-            "run": self.run,
-            "classes": list(self.classes),
-            "rows": rows,
-            "flattered": list(self.flattered),
-        }
 
 
 class MixedGroupsError(RequestError):
@@ -79,11 +36,28 @@ def check_per(name: str) -> Literal["row", "group"]:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored: further metrics, and single rows or whole groups."""
+    """What is scored, and how: views, further metrics, and single rows or whole groups."""
 
+    merge: Merge = "mean"
+    views: tuple[str, ...] | None = None
+    by_view: bool = False
     metrics: tuple[str, ...] = ()
     per: Literal["row", "group"] = "row"
     reduce: Reduce = "mean"
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The members and blends that are scored."""
+
+    members: tuple[Member, ...]
+    blends: tuple[Blend, ...]
+
+    @property
+    def targets(self) -> list[str]:
+        """The targets that any of them predicts."""
+        of_members = [target for member in self.members for target in member.targets]
+        return list(dict.fromkeys([*of_members, *(blend.record.target for blend in self.blends)]))
 
 
 def evaluate(
@@ -109,127 +83,149 @@ def evaluate(
         raise RequestError(
             f"run {store.name!r} has no groups to score by; name their column with data.group"
         )
-    rule = Scoring(tuple(metrics or ()), per, reduce)
-    names = list(members) if members is not None else store.complete_members
+    scored = _opened(store, members)
+    targets = _asked_targets(scored, target)
+    kept_views = None if views is None else tuple(views)
+    rule = Scoring(merge, kept_views, by_view, tuple(metrics or ()), per, reduce)
+    _check_metrics(store, rule, targets)
+    rows = _rows_of_targets(store, scored, targets, rule)
+    label = store.samples.first_target([row.target for row in rows]) or store.samples.targets[0]
+    flattered = tuple(member.name for member in scored.members if member.is_flattered)
+    return Evaluation(store.name, store.classes(label), tuple(rows), flattered)
+
+
+def _opened(store: RunStore, members: Sequence[str] | None) -> _Scored:
+    """All members and blends, or the members named."""
+    names = store.complete_members if members is None else members
+    blends = store.blends if members is None else []
     if not names and not store.blends:
         raise MissingFileError(
             f"run {store.name!r} has no complete member yet; `ens ls {store.name}` shows what is "
             "there"
         )
+    return _Scored(tuple(map(store.member, names)), tuple(map(store.blend, blends)))
+
+
+def _asked_targets(scored: _Scored, target: str | None) -> list[str]:
+    """The targets to score: all that are predicted, or the one named."""
+    if target is None:
+        return scored.targets
+    if target not in scored.targets:
+        raise UnknownNameError("target", target, scored.targets)
+    return [target]
+
+
+def _check_metrics(store: RunStore, rule: Scoring, targets: Sequence[str]) -> None:
+    """Where all targets are of one kind, refuse metrics of another."""
+    kinds = {store.kind(target) for target in targets}
+    if len(kinds) == 1:
+        (kind,) = kinds
+        for name in rule.metrics:
+            check_metric(name, of=kind)
+
+
+def _rows_of_targets(
+    store: RunStore, scored: _Scored, targets: Sequence[str], rule: Scoring
+) -> list[ScoreRow]:
+    """The scores of all targets, in the run's order of targets, members before blends.
+
+    A target whose groups have rows of several labels is left out, unless it is the only one.
+    """
     rows: list[ScoreRow] = []
-    opened = [store.member(name) for name in names]
-    blends = [store.blend(name) for name in (store.blends if members is None else ())]
-    targets = dict.fromkeys(
-        [t for member in opened for t in member.targets] + [b.record.target for b in blends]
-    )
-    if target is not None and target not in targets:
-        raise UnknownNameError("target", target, list(targets))
-    kinds = {store.kind(each) for each in (targets if target is None else [target])}
-    for name in rule.metrics if len(kinds) == 1 else ():
-        check_metric(name, of=next(iter(kinds)))
     mixed: MixedGroupsError | None = None
-    submitted = submitted_blend(store)
-    for each in targets if target is None else [target]:
+    for target in targets:
         try:
-            for member in opened:
-                if each in member.targets:
-                    rows += _member_rows(
-                        store, member.for_target(each), merge, views, by_view, rule
-                    )
-            for blend in blends:
-                if each == blend.record.target:
-                    rows += _blend_rows(
-                        store, blend, rule, is_submitted=blend.record.name == submitted
-                    )
+            rows += _rows_of_target(store, scored, target, rule)
         except MixedGroupsError as error:
             mixed = error  # other targets may be shared by the rows of a group
     if mixed is not None and not rows:
         raise mixed
-    found = [row.target for row in rows]
-    label = store.samples.first_target(found) or store.samples.targets[0]
     order = {target: i for i, target in enumerate(store.samples.targets)}
-    rows.sort(key=lambda row: (order.get(row.target, 0), row.kind == "blend"))
-    flattered = tuple(member.name for member in opened if member.is_flattered)
-    return Evaluation(store.name, store.classes(label), tuple(rows), flattered)
+    return sorted(rows, key=lambda row: (order.get(row.target, 0), row.kind == "blend"))
 
 
-def _member_rows(
-    store: RunStore,
-    member: Member,
-    merge: Merge,
-    views: Sequence[str] | None,
-    by_view: bool,
-    rule: Scoring,
-) -> list[ScoreRow]:
-    rows = _scored_member(store, member, merge, views, None, rule)
-    if by_view:
-        for view in views or member.record.views:
-            rows += _scored_member(store, member, merge, [view], view, rule)
+def _rows_of_target(store: RunStore, scored: _Scored, target: str, rule: Scoring) -> list[ScoreRow]:
+    rows: list[ScoreRow] = []
+    for member in scored.members:
+        if target in member.targets:
+            rows += _member_rows(store, member.for_target(target), rule)
+    submitted = submitted_blend(store)
+    for blend in scored.blends:
+        if blend.record.target == target:
+            is_submitted = blend.record.name == submitted
+            rows += _blend_rows(store, blend, rule, is_submitted=is_submitted)
     return rows
 
 
-def _scored_member(
-    store: RunStore,
-    member: Member,
-    merge: Merge,
-    views: Sequence[str] | None,
-    view: str | None,
-    rule: Scoring,
+def _member_rows(store: RunStore, member: Member, rule: Scoring) -> list[ScoreRow]:
+    """The scores of a member over all its views, and of each view when that is asked."""
+    rows = _scores_of_views(store, member, rule, rule.views)
+    if rule.by_view:
+        for view in rule.views or member.record.views:
+            of_view = _scores_of_views(store, member, rule, [view])
+            rows += [replace(row, view=view) for row in of_view]
+    return rows
+
+
+def _scores_of_views(
+    store: RunStore, member: Member, rule: Scoring, views: Sequence[str] | None
 ) -> list[ScoreRow]:
     target = member.record.target
     classes = store.classes(target)
-    test = np.asarray(member.test(classes, merge, views)).mean(axis=0)
-    parts: list[tuple[Literal["oof", "holdout"], NDArray[Any]]] = [
-        ("oof", member.oof(classes, merge, views)),
-        ("holdout", test),
-    ]
+    test = np.asarray(member.test(classes, rule.merge, views)).mean(axis=0)
+    probs: dict[Split, NDArray[Any]] = {
+        "oof": member.oof(classes, rule.merge, views),
+        "holdout": test,
+    }
     rows = []
-    for split, probs in parts:
-        found = _scores(store, target, classes, split, probs, rule)
+    for split, of_split in probs.items():
+        found = _scores(store, target, classes, split, of_split, rule)
         if found is not None:
-            rows.append(
-                ScoreRow("member", member.name, target, split, found[0], found[1], view=view)
-            )
+            rows.append(ScoreRow("member", member.name, target, split, *found))
     return rows
 
 
 def _blend_rows(
     store: RunStore, blend: Blend, rule: Scoring, *, is_submitted: bool
 ) -> list[ScoreRow]:
-    target, classes = blend.record.target, blend.record.classes
-    rows = []
-    parts: list[tuple[Literal["oof", "holdout"], NDArray[Any]]] = [
-        ("oof", blend.oof),
-        ("holdout", blend.test),
-    ]
-    for split, probs in parts:
-        found = _scores(store, target, classes, split, np.asarray(probs), rule)
-        if found is not None:
-            kept = split == "oof" and rule.per == "row"
-            fitted = blend.record.scores.get("fitted") if kept else None
-            if kept:
-                cross_fitted: Mapping[str, Any] = blend.record.scores.get("cross_fitted") or {}
-                found = (found[0], {**found[1], **cross_fitted})
-            facts: dict[str, Any] = {"submitted": is_submitted, "fitted": fitted}
-            rows.append(ScoreRow("blend", blend.record.name, target, split, *found, **facts))
+    """The scores of a blend; out of fold they are those of its record, which are cross-fitted."""
+    record, rows = blend.record, []
+    probs: dict[Split, NDArray[Any]] = {"oof": blend.oof, "holdout": blend.test}
+    for split, of_split in probs.items():
+        given = np.asarray(of_split)
+        found = _scores(store, record.target, record.classes, split, given, rule)
+        if found is None:
+            continue
+        row = ScoreRow("blend", record.name, record.target, split, *found, submitted=is_submitted)
+        if split == "oof" and rule.per == "row":
+            row = _with_recorded_scores(row, record)
+        rows.append(row)
     return rows
+
+
+def _with_recorded_scores(row: ScoreRow, record: BlendRecord) -> ScoreRow:
+    recorded: Mapping[str, Any] = record.scores.get("cross_fitted") or {}
+    fitted: dict[str, Any] | None = record.scores.get("fitted")
+    return replace(row, metrics={**row.metrics, **recorded}, fitted=fitted)
 
 
 def _scores(
     store: RunStore,
     target: str,
     classes: tuple[str, ...],
-    split: str,
+    split: Split,
     probs: NDArray[Any],
     rule: Scoring,
 ) -> tuple[int, dict[str, float]] | None:
+    """How many rows of a split are scored, and their scores; None when no label is known."""
     labels = store.labels(target, "train" if split == "oof" else "test", classes)
     known = is_known(labels) & np.isfinite(probs).all(axis=1)
     if not known.any():
         return None
     probs, labels = probs[known], labels[known]
     if rule.per == "group":
-        probs, labels = _by_group(store, target, split, known, probs, labels, rule.reduce)
+        rows = store.samples.train if split == "oof" else store.samples.test
+        probs, labels = _by_group(target, rows[known]["group"], probs, labels, rule.reduce)
     found = score_all(probs, labels)
     fitting = set(metric_names(of=kind_of(labels)))
     for name in rule.metrics:
@@ -240,23 +236,20 @@ def _scores(
 
 
 def _by_group(
-    store: RunStore,
     target: str,
-    split: str,
-    known: NDArray[np.bool_],
+    groups: pd.Series,
     probs: NDArray[Any],
     labels: NDArray[np.int64],
     reduce: Reduce,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    rows = (store.samples.train if split == "oof" else store.samples.test)[known]
-    numbers, names = pd.factorize(rows["group"])
+    """Probabilities and label of each group; MixedGroupsError when the labels of one differ."""
+    numbers, names = pd.factorize(groups)
     first = np.full((len(names), *labels.shape[1:]), -1, np.int64)
     first[numbers[::-1]] = labels[::-1]
     differs = (first[numbers] != labels).reshape(len(labels), -1).any(axis=1)
     if differs.any():
         raise MixedGroupsError(
             f"the rows of group {names[numbers[differs][0]]!r} have several labels of {target!r}: "
-            "they cannot be "
-            "scored as one; --target names a target that groups share"
+            "they cannot be scored as one; --target names a target that groups share"
         )
     return merge_groups(probs, numbers, reduce, of=kind_of(labels)), first

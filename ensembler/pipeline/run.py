@@ -18,7 +18,8 @@ from ensembler.blends.recipe_blend import (
     note_recipe_blend,
     submit_recipe_blend,
 )
-from ensembler.evaluation.evaluate import Evaluation, evaluate
+from ensembler.evaluation.evaluate import evaluate
+from ensembler.evaluation.scores import Evaluation
 from ensembler.files import write_json
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.executor import Failure

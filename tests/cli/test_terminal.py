@@ -4,31 +4,13 @@ import numpy as np
 import pytest
 
 from ensembler.cli.terminal import (
-    duration,
-    number,
     print_error,
     print_json,
     print_table,
     stoppable,
 )
 from ensembler.errors import EnsemblerError
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
-)
-def test_a_duration_is_told_in_the_two_largest_units(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_a_figure_that_there_is_none_of_is_a_dash():
-    assert [number(v) for v in (0.123456, None, float("nan"), float("inf"))] == [
-        "0.1235",
-        "-",
-        "-",
-        "-",
-    ]
+from ensembler.reporting.tables import Table
 
 
 def test_json_is_one_object_in_which_figures_that_are_not_finite_are_null(capsys):
@@ -48,10 +30,11 @@ def test_an_error_is_for_a_person_and_for_a_script_that_asked(capsys, monkeypatc
 
 
 def test_a_table_off_a_terminal_cuts_no_figure(capsys):
-    columns = ["member", *(f"class {i}" for i in range(20))]
-    print_table("scores", columns, [["a", *["0.123"] * 20]])
+    columns = ("member", *(f"class {i}" for i in range(20)))
+    print_table(Table("scores", columns, (("a", *[0.123] * 20),), notes=("a note",), digits=3))
     shown = capsys.readouterr().out
     assert shown.count("0.123") == 20
+    assert shown.endswith("\na note\n")
     assert "…" not in shown
 
 
