@@ -1,4 +1,4 @@
-"""Names of extension points and the objects behind them, loaded only when a recipe or a command names them."""
+"""Names of extension points, and the objects behind them, loaded only when they are named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ensembler.errors import RequestError, UnknownNameError
 
 
 class Registry:
-    """Names of one kind ("blend method", "view", ...), each with the place `module:attribute` of its object.
+    """Names of one kind ("blend method", "view", ...), each with the place `module:attribute`.
 
     Other packages add names through entry points of `group`; a name of ours cannot be replaced.
     """
@@ -84,5 +84,8 @@ def _not_imported(module: str, error: Exception, looked: Iterable[Path]) -> str:
             if len(places) > 1
             else "it is not on the Python path"
         )
-        return f"there is no module {missing!r}: {where}; put its file beside the recipe, or its folder on PYTHONPATH"
+        return (
+            f"there is no module {missing!r}: {where}; put its file beside the recipe, or its "
+            "folder on PYTHONPATH"
+        )
     return f"module {module!r} cannot be imported ({type(error).__name__}: {error})"

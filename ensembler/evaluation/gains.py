@@ -1,4 +1,4 @@
-"""Members and blends against one of them, row by row: by how much each is better, and what of it is noise."""
+"""Members and blends compared with one of them, row by row, and what of it is noise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ensembler.targets.label_sets import is_known
 
 @dataclass(frozen=True)
 class PairedGains:
-    """Gains over the prediction named `over`, out of fold on the `n` rows that all of them predict."""
+    """Gains over the prediction `over`, out of fold on the `n` rows that all of them predict."""
 
     over: str
     target: str

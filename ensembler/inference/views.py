@@ -150,7 +150,7 @@ def find_view(name: str) -> Transform:
 
 
 def place_of_own(name: str) -> str:
-    """The `module:function` of a view of the user's own, whose name in the store has a digest behind it."""
+    """The `module:function` of a user's own view, whose name in the store ends in a digest."""
     return name.partition("@")[0]
 
 
@@ -204,7 +204,7 @@ def _shift(batch: Batch, fraction: float, *, direction: str) -> Batch:
 
 
 def _zoom(batch: Batch, factor: float) -> Batch:
-    """Show the picture at `factor` of its size: smaller with a repeated border, larger cut to the centre."""
+    """Show the picture at `factor` of its size, with a repeated border or cut to the centre."""
     import cv2
 
     height, width = batch.shape[1:3]

@@ -20,7 +20,7 @@ def confusion_matrix(probs: Probs, y: Labels) -> NDArray[np.int64]:
 
 
 def count_confusion(predicted: NDArray[np.integer], y: Labels, n_classes: int) -> NDArray[np.int64]:
-    """Counts `[true class, predicted class]` of class indices `[samples]` and labels `[samples]`."""
+    """Counts `[true class, predicted class]` of class indices and labels `[samples]`."""
     cells = np.bincount(y.astype(np.int64) * n_classes + predicted, minlength=n_classes**2)
     return cells.reshape(n_classes, n_classes)
 
@@ -45,7 +45,7 @@ def f1_macro(confusions: Confusions) -> Values:
 
 
 def quadratic_kappa(confusions: Confusions) -> Values:
-    """Agreement beyond chance, an error weighed by the squared distance of classes (Cohen, 1968)."""
+    """Agreement beyond chance, errors weighed by squared distances of classes (Cohen, 1968)."""
     index = np.arange(confusions.shape[1])
     return _kappa(confusions, (index[:, None] - index[None, :]) ** 2)
 

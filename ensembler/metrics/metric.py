@@ -1,4 +1,4 @@
-"""What a metric is: its function, which way is better, and what those who optimise it may rely on."""
+"""What a metric is: its function, which way is better, and what optimising it may rely on."""
 
 from __future__ import annotations
 

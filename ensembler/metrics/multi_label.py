@@ -167,7 +167,7 @@ def f1_samples_at_cutoffs(given: Decisions, truth: Decisions, label: int, order:
 def _label_counts(
     truth: Decisions, label: int, order: Order
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Right ones among the first 0, 1, 2, ... samples, their number, and how many have the label."""
+    """Right ones among the first 0, 1, 2, ... samples, those, and how many have the label."""
     has = truth[:, label]
     hits = np.concatenate([[0], np.cumsum(has[order])])
     return hits, np.arange(len(order) + 1), int(has.sum())

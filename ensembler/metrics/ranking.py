@@ -22,7 +22,7 @@ def roc_auc_ovr(probs: Probs, y: Labels) -> float:
 
 
 def area(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """The area under the ROC curve of `values` `[samples]`, of which some but not all are `positive`.
+    """The area under the ROC curve of `values` `[samples]`, some but not all `positive`.
 
     The share of pairs of a positive and a negative that are in order, ties counting half (Hanley
     and McNeil, 1982).

@@ -73,7 +73,7 @@ _OF_ONE_LABEL = (
         row_losses=probabilities.brier_losses,
     ),
 )
-# Of samples with several labels at once; a name that is above too is the same score of such samples.
+# Of samples with several labels at once; a name that is above too is the same score of these.
 _OF_LABEL_SETS = (
     Metric(
         "accuracy",
@@ -179,10 +179,10 @@ def metric_names(*, of: TargetKind | None = None) -> list[str]:
 
 
 def check_metric_name(name: str, *, of: TargetKind | None = None) -> None:
-    """Raise UnknownNameError, with the nearest names, for a metric that is not there or does not fit.
+    """Raise UnknownNameError for a metric that is not there or does not fit, without importing it.
 
-    Nothing of the user's own is imported for it. `of` asks for one of that kind of targets. A name
-    that a metric had before is a RequestError that says which it has now.
+    `of` asks for one of that kind of targets. A name that a metric had before is a RequestError
+    that says which it has now.
     """
     refuse_renamed(name)
     if not is_own(name):
@@ -209,7 +209,7 @@ def check_metric(name: str | Metric, *, of: TargetKind | None = None) -> Metric:
 
 
 def _ours(name: str, of: TargetKind | None) -> Metric | None:
-    """The metric of the catalogue; where no kind is asked for, that of single labels comes first."""
+    """The metric of the catalogue; without a kind, that of single labels comes first."""
     top = _TOP.match(name)
     if top is not None and of is not MULTI_LABEL:
         return _top_k(int(top["k"]))
@@ -263,7 +263,7 @@ def score_all(
 def reported_score(
     name: str | Metric, probs: NDArray[np.floating], y: NDArray[np.integer]
 ) -> float:
-    """The score that a table shows; RequestError where a metric of the user's own gives no number."""
+    """The score that a table shows; RequestError where a user's own metric gives no number."""
     value = score(name, probs, y)
     if is_own(name) and not np.isfinite(value):
         raise RequestError(
@@ -284,12 +284,12 @@ def row_losses(
 
 
 def decision_metrics(of: TargetKind) -> list[str]:
-    """Names of our metrics that look at decisions alone: biases and thresholds are fitted to them."""
+    """Names of our metrics that look at decisions alone: what biases and thresholds suit."""
     return [metric.name for metric in METRICS[of].values() if metric.looks_at == "decisions"]
 
 
 def fits(name: str, *, of: TargetKind) -> bool:
-    """Whether there is a metric called `name` for targets of this kind; a `module:name` is imported."""
+    """Whether there is such a metric for targets of this kind; a `module:name` is imported."""
     if is_own(name):
         return of in own_metric(name).kinds
     if _ours(name, None) is None and name in _PLUGINS:

@@ -1,4 +1,4 @@
-"""Metrics whose names have changed: an error where a user writes one, today's name where a record of a run does."""
+"""Metrics whose names have changed: an error for a user, today's name in records of runs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Names of losses and samplers, and what a recipe may ask of each; torch is not loaded for it.
 
-Other packages add theirs by entry points of `ensembler.losses` and `ensembler.samplers`; a user names
-them as `module:name`. What an own one takes is known when it is loaded: see `training.losses` and
-`training.sampling`.
+Other packages add theirs by entry points of `ensembler.losses` and `ensembler.samplers`; a user
+names them as `module:name`. What an own one takes is known when it is loaded: see
+`training.losses` and `training.sampling`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Losses: of one task, weighed and shaped for unbalanced classes, and of several tasks that share a network."""
+"""Losses: of one task, also for unbalanced classes, and of several that share a network."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ LossMaker = Callable[[LossTask], nn.Module]
 def build_loss(
     spec: TrainingSpec, counts: NDArray[np.int64], classes: Sequence[str] | None = None
 ) -> nn.Module:
-    """The loss of one task from logits `[batch, classes]` and labels `[batch]` (or soft labels when images are mixed).
+    """The loss of one task from logits `[batch, classes]` and labels `[batch]`.
 
-    `counts` `[classes]` are the train rows of each class. Raises UnknownNameError for a class that
-    `class_weights` names and the task does not have.
+    Labels are soft, `[batch, classes]`, when images are mixed. `counts` `[classes]` are the train
+    rows of each class. Raises UnknownNameError for a class that `class_weights` names and the task
+    does not have.
     """
     smoothing = 0.0 if spec.mixes else spec.smoothing
     weights = class_weights(spec, counts, classes)
@@ -62,7 +63,7 @@ def build_loss(
 def build_label_set_loss(
     spec: TrainingSpec, labels: NDArray[np.int64], classes: Sequence[str] | None
 ) -> nn.Module:
-    """The loss of a multi-label task from logits `[batch, classes]` and labels, 0 or 1 (or mixed), of the same shape.
+    """The loss of a multi-label task from logits and labels `[batch, classes]`, 0 or 1 or mixed.
 
     `labels` `[rows, classes]` are those of the train rows. Raises UnknownNameError as `build_loss`
     does.
@@ -73,7 +74,7 @@ def build_label_set_loss(
 
 
 def find_loss(name: str) -> LossMaker:
-    """What makes the loss called `name`: one of ours, another package's, or `module:name` of the user's own.
+    """What makes the loss called `name`: ours, another package's, or the user's own.
 
     A class, or a function with one argument called `task`, makes a loss, a class with or without
     the task. Any other function is the loss: (logits, targets) -> a number. RequestError for
@@ -254,7 +255,7 @@ class LabelSetLoss(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """Cross entropy in which rows that are right already count less: (1 - p)^gamma (Lin et al., 2017), over softmax."""
+    """Cross entropy in which easy rows count less, by (1 - p)^gamma (Lin et al., 2017)."""
 
     weight: Tensor | None
 
@@ -274,7 +275,7 @@ class FocalLoss(nn.Module):
 
 
 class FocalLabels(FocalLoss):
-    """Binary cross entropy in which labels that are right already count less (Lin et al., 2017), over sigmoids."""
+    """Binary cross entropy in which easy labels count less (Lin et al., 2017)."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean over the batch and its labels; labels that a row has count by their weights."""
@@ -287,10 +288,10 @@ class FocalLabels(FocalLoss):
 
 
 class BalancedSoftmax(nn.Module):
-    """Cross entropy of logits moved by tau times the log share of each class (Ren et al., 2020; Menon et al., 2021).
+    """Cross entropy of logits moved by tau times the log share of each class.
 
-    The network learns what speaks for a class beyond how frequent it is; its plain logits suit
-    balanced metrics.
+    Logit adjustment (Ren et al., 2020; Menon et al., 2021). The network learns what speaks for a
+    class beyond how frequent it is; its plain logits suit balanced metrics.
     """
 
     shift: Tensor
@@ -312,7 +313,7 @@ class BalancedSoftmax(nn.Module):
 
 
 class SoftF1(nn.Module):
-    """One minus macro-F1 with probabilities in the place of decisions, over the classes that a batch holds."""
+    """One minus macro-F1 of probabilities, over the classes that a batch holds."""
 
     def __init__(self, activation: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
@@ -355,7 +356,7 @@ class TaskLosses(nn.Module):
         self.all_known = list(all_known or [False] * len(self.sizes))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of logits `[batch, all classes]` and labels `[batch, columns]`: one for each task, or each label."""
+        """The loss of logits `[batch, all classes]` and labels `[batch, columns]`."""
         total = logits.sum() * 0.0  # keeps the graph when a batch has no label at all
         parts: tuple[Tensor, ...] = torch.split(logits, self.sizes, dim=1)
         labels: tuple[Tensor, ...] = torch.split(targets, self.columns, dim=1)

@@ -38,7 +38,7 @@ def draw_rows(
     rng: np.random.Generator,
     weights: NDArray[np.float64] | None = None,
 ) -> Rows:
-    """The rows `[epoch]` of one epoch, drawn from `rows` with their `labels` by the sampler called `name`.
+    """The rows `[epoch]` of one epoch, drawn from `rows` by the sampler called `name`.
 
     `weights` `[rows]` are those of the sampler `weights`. RequestError when no row has one.
     """
@@ -46,7 +46,7 @@ def draw_rows(
 
 
 def find_sampler(name: str, weights: NDArray[np.float64] | None = None) -> Sampler:
-    """The sampler called `name`: one of ours, another package's, or `module:name` of the user's own."""
+    """The sampler called `name`: ours, another package's, or the user's own."""
     found: Any = load_own(name, "sampler") if is_own(name) else SAMPLERS.load(name)
     if name in SAMPLERS.places:
         needs_weights = "weights" in inspect.signature(found).parameters
@@ -89,7 +89,7 @@ def _watched(
     return drawn.astype(np.int64)
 
 
-def all_rows(labels: NDArray[np.int64], rng: np.random.Generator) -> Rows:  # noqa: ARG001 draws nothing
+def all_rows(labels: NDArray[np.int64], _rng: np.random.Generator) -> Rows:
     """Every row once, in order."""
     return np.arange(len(labels))
 

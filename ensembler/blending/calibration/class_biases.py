@@ -1,4 +1,4 @@
-"""A bias for each class, fitted to a metric of decisions: where the line between classes is drawn."""
+"""A bias for each class, fitted to a metric of decisions."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _best_bias(
     c: int,
     evaluate: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> Bias:
-    """The best bias of class `c` beyond the present one, by the confusion matrix at each candidate."""
+    """The best bias of class `c` beyond the present one, by confusion matrices."""
     n_classes = logs.shape[1]
     second, goes_over = _rivals(logs, c)
     candidates = _between(goes_over, _CANDIDATES)
@@ -144,7 +144,7 @@ def _rivals(logs: NDArray[np.float64], c: int) -> tuple[NDArray[np.int64], NDArr
 
 
 def _between(goes_over: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """Biases at which different rows have gone over, and one at which none and one at which all have."""
+    """Biases at which different rows have gone over, from none of them to all."""
     edges = np.unique(np.quantile(goes_over, np.linspace(0, 1, most)))
     middles = (edges[1:] + edges[:-1]) / 2
     candidates = np.concatenate([[edges[0] - 1], middles, [edges[-1] + 1]])

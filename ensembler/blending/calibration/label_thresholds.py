@@ -1,4 +1,4 @@
-"""A threshold for each label of a multi-label target, fitted to a metric of decisions (Lipton et al., 2014)."""
+"""A threshold for each label, fitted to a metric of decisions (Lipton et al., 2014)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cross_fitted_thresholds(
     metric: str | Metric,
     part: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Probabilities moved by `move_to_half`, each row's by thresholds that were fitted on the other parts.
+    """Probabilities moved by `move_to_half`, with thresholds fitted on the other parts of rows.
 
     Labels that all rows together have often enough get one in every part, as they do in the end.
     """
@@ -74,7 +74,7 @@ def often_enough(y: NDArray[np.integer]) -> NDArray[np.bool_]:
 def move_to_half(
     probs: NDArray[np.floating], thresholds: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Probabilities `[rows, classes]` whose log-odds are moved so that each label's threshold becomes 0.5."""
+    """Probabilities `[rows, classes]` moved so that each label's threshold becomes 0.5."""
     return sigmoid(log_odds(probs) - log_odds(thresholds))
 
 
@@ -133,7 +133,7 @@ class _Search:
 
 
 def _middles(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The threshold of each cutoff: between the probabilities around it, 0.5 where they include it."""
+    """The threshold of each cutoff: between the probabilities around it, or 0.5 where it is."""
     around_half = (below < 0.5) & (above >= 0.5)
     return np.where(around_half, 0.5, (above + below) / 2)
 

@@ -1,4 +1,4 @@
-"""Choosing among candidates by their cross-fitted scores, and what the choice flatters the chosen one's score by."""
+"""Choosing among candidates by cross-fitted scores, and how optimistic that is."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Contest:
         return cls(losses, drawn, differences.std(axis=0))
 
     def first_near_best(self, times: float, losses: NDArray[np.float64] | None = None) -> int:
-        """The first candidate within so many standard errors of the best, by the losses on all rows or by others."""
+        """The first candidate within `times` standard errors of the best, by these or other losses."""
         given = self.losses if losses is None else losses
         known = np.nan_to_num(given, nan=np.inf)
         best = int(known.argmin())
@@ -94,7 +94,7 @@ class Contest:
         return int(np.flatnonzero(is_near)[0])
 
     def flattery(self, times: float) -> float:
-        """By how much the chosen one's loss looks too small for having been chosen, by this very rule (Efron).
+        """By how much the chosen one's loss looks too small because it was chosen (Efron).
 
         On every draw of the bootstrap the rule chooses anew; what it takes is worse on all rows
         than on those drawn. The same draw's other candidates tell how hard its rows are.
@@ -110,7 +110,7 @@ class Contest:
 def _errors_of_differences(
     losses: NDArray[np.float64], sums: NDArray[np.float64], sizes: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Standard errors `[candidates, candidates]` of differences of means, of sums `[candidates, units]`."""
+    """Standard errors `[candidates, candidates]` of differences, of sums `[candidates, units]`."""
     n = len(sizes)
     if n < 2:
         return np.full((len(losses), len(losses)), np.inf)

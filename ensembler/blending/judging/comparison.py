@@ -33,10 +33,10 @@ DRAWS = 300  # of metrics that are no mean over rows and must be computed on eve
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much a prediction is better than the first in `metric` (positive is better), with 95 % intervals.
+    """By how much a prediction is better than the first in `metric`, with 95 % intervals.
 
-    `low` and `high` are those of this comparison by itself, `joint_low` and `joint_high` of all
-    comparisons at once.
+    Positive is better. `low` and `high` are those of this comparison by itself, `joint_low` and
+    `joint_high` of all comparisons at once.
     """
 
     metric: str
@@ -49,7 +49,7 @@ class Difference:
 
     @property
     def verdict(self) -> Literal["better", "worse", "noise"]:
-        """What can be said when every comparison counts: a difference whose joint interval holds zero is noise."""
+        """What the joint interval says: a difference whose interval holds zero is noise."""
         if self.joint_low > 0:
             return "better"
         if self.joint_high < 0:
@@ -118,12 +118,13 @@ def compare_with_first(
     *,
     seed: int = 0,
 ) -> list[Difference]:
-    """Compare every prediction with the first one on the same rows, or whole groups when there are any.
+    """Compare every prediction with the first one on the same rows.
 
-    A stack holds the probabilities `[seeds, rows, classes]` of one prediction; with several
-    training seeds the mean of their scores is compared, and what differs between seeds is added, as
-    uncertain as so few seeds leave it. The joint intervals reach as far as the largest of all
-    differences, each in its own standard errors, may be from its truth (Westfall and Young, 1993).
+    Whole groups are independent when there are any, else rows. A stack holds the probabilities
+    `[seeds, rows, classes]` of one prediction; with several training seeds the mean of their scores
+    is compared, and what differs between seeds is added, as uncertain as so few seeds leave it. The
+    joint intervals reach as far as the largest of all differences, each in its own standard errors,
+    may be from its truth (Westfall and Young, 1993).
     """
     n_seeds = {len(stack) for stack in stacks}
     if len(n_seeds) != 1:
@@ -145,7 +146,7 @@ def compare_with_first(
 
 @dataclass(frozen=True)
 class _Gains:
-    """The gains `[predictions - 1, seeds]` over the first, and the uncertainty of their means over seeds.
+    """The gains `[predictions - 1, seeds]` over the first, and how sure their means over seeds are.
 
     `chance` is the variance `[predictions - 1]` of one seed's gain by what rows add to it in that
     seed alone.
@@ -158,7 +159,7 @@ class _Gains:
 
 @dataclass(frozen=True)
 class _SeedErrors:
-    """The errors `[predictions - 1]` that the choice of seeds adds to means over them, and their quantiles."""
+    """The errors `[predictions - 1]` that seeds add to means, and their quantiles."""
 
     alone: NDArray[np.float64]
     jointly: NDArray[np.float64]
@@ -193,7 +194,7 @@ def _seed_errors(by_seed: NDArray[np.float64], chance: NDArray[np.float64]) -> N
 def _reach(
     rows: NDArray[np.float64], of_rows: float, seeds: NDArray[np.float64], of_seeds: float
 ) -> NDArray[np.float64]:
-    """How far intervals reach, of two independent errors of which each has a quantile of its own."""
+    """How far intervals reach, of two independent errors with a quantile each."""
     if not np.isfinite(of_rows):
         return np.full(len(rows), np.inf)
     return np.hypot(rows * of_rows, seeds * of_seeds)
@@ -261,6 +262,6 @@ def _gains_of_draws(
 
 
 def _of_one_seed(of_residuals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The variance of single seeds, from that of their residuals `[values, seeds]` from the mean over seeds."""
+    """The variance of single seeds, from that of their residuals `[values, seeds]`."""
     n_seeds = of_residuals.shape[1]
     return np.asarray(of_residuals.mean(axis=1) * n_seeds / max(n_seeds - 1, 1))

@@ -1,4 +1,4 @@
-"""What to say about members before they are blended: leaks, copies, and members that do not deserve their place.
+"""Warnings about members before they are blended: leaks, copies, and members that help nobody.
 
 No cross-fitting can see a member whose out-of-fold predictions were made by networks that knew the
 rows. What it cannot hide: wherever it contradicts the others, it is right. An honest member that
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,14 @@ from ensembler.metrics import score
 from ensembler.metrics.probabilities import FLOOR
 
 # Measured by benchmarks/leak_guard.py on members of small pools, half of them with a leak.
-ALWAYS_RIGHT = (
-    0.7  # the share of rows right among those that contradict the others: its lower bound
-)
+# The share of rows right among those that contradict the others: its lower bound.
+ALWAYS_RIGHT = 0.7
 SURELY_RIGHT = 0.75
 LEAK_RATIO = 1.6  # doubt on test rows over doubt out of fold, beyond the pool's
-LEAK_GAP = (
-    0.05  # by how much accuracy out of fold exceeds what the member expects of itself on test rows
-)
-LEAK_QUARREL = (
-    3.0  # errors on test rows that its own checkpoints must make over its errors out of fold
-)
+LEAK_GAP = 0.05  # accuracy out of fold beyond what the member expects of itself on test rows
+# Errors on test rows that its own checkpoints must make, over its errors out of fold.
+LEAK_CONFLICT = 3.0
+FEWEST_TEST_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -68,43 +66,42 @@ class _Behaviour:
     """What a member does out of fold and on test rows; None where there is nothing to see it by.
 
     `right` is the lower bound of how often it is right where it contradicts the mean of the others,
-    `ratio` its doubt on test rows over that out of fold, `gap` its accuracy beyond what it expects
-    of itself on test rows, and `quarrel` the errors that its checkpoints must make on test rows,
-    for they contradict each other, over those out of fold.
+    `doubt_ratio` its doubt on test rows over that out of fold, `accuracy_gap` its accuracy beyond
+    what it expects of itself on test rows, and `conflict_ratio` the errors that its checkpoints
+    must make on test rows, for they contradict each other, over those out of fold.
     """
 
     right: float | None
-    ratio: float | None
-    gap: float | None
-    quarrel: float | None
+    doubt_ratio: float | None = None
+    accuracy_gap: float | None = None
+    conflict_ratio: float | None = None
 
 
 def _leaks(pool: Pool) -> list[Finding]:
-    checked = pool.test is not None and pool.test[0].shape[1] >= 20
-    found = []
+    test = (
+        pool.test if pool.test is not None and pool.test[0].shape[1] >= FEWEST_TEST_ROWS else None
+    )
     total = np.zeros(pool.oof.shape[1:])
     for probs in pool.oof:
         total += probs
     members = [
-        _behaviour(pool, probs, total, pool.test[m] if checked and pool.test is not None else None)
+        _behaviour(pool, probs, total, None if test is None else test[m])
         for m, probs in enumerate(pool.oof)
     ]
     # What the whole pool does differently on test rows is a shift of the rows and no leak.
-    usual_ratio = _usual([member.ratio for member in members])
-    usual_quarrel = _usual([member.quarrel for member in members])
+    usual_doubt = _usual([member.doubt_ratio for member in members])
+    usual_conflict = _usual([member.conflict_ratio for member in members])
+    found = []
     for name, member in zip(pool.names, members, strict=True):
-        finding = _judged(name, member, usual_ratio, usual_quarrel)
+        finding = _judged(name, member, usual_doubt, usual_conflict)
         if finding is not None:
             found.append(finding)
-    if not checked:
-        found.append(
-            Finding(
-                "leaks_unchecked",
-                None,
-                "no test predictions: leaks cannot be looked for, except in scores out of all "
-                "proportion",
-            )
+    if test is None:
+        message = (
+            "no test predictions: leaks cannot be looked for, except in scores out of all "
+            "proportion"
         )
+        found.append(Finding("leaks_unchecked", None, message))
     return found
 
 
@@ -119,31 +116,38 @@ def _behaviour(
     total: NDArray[np.float64],
     test: NDArray[np.floating] | None,
 ) -> _Behaviour:
-    said = probs.argmax(axis=1)
-    wrong = int((said != pool.y).sum())
+    decided = probs.argmax(axis=1)
+    is_right = decided == pool.y
     right = None
     if len(pool.names) > 1:
-        contradicts = said != (total - probs).argmax(axis=1)
-        n, hits = int(contradicts.sum()), int((said == pool.y)[contradicts].sum())
-        right = _lower_bound(hits, n)
+        contradicts = decided != (total - probs).argmax(axis=1)
+        right = _lower_bound(int(is_right[contradicts].sum()), int(contradicts.sum()))
     if test is None:
-        return _Behaviour(right, None, None, None)
-    doubt = float(1 - probs.max(axis=1).astype(np.float64).mean())
-    doubt_on_test = float(
-        np.mean([1 - fold.max(axis=1).astype(np.float64).mean() for fold in test])
+        return _Behaviour(right)
+    doubt_on_test = float(np.mean([_doubt(fold) for fold in test]))
+    return _Behaviour(
+        right,
+        doubt_ratio=doubt_on_test / max(_doubt(probs), 1e-6),
+        accuracy_gap=int(is_right.sum()) / len(is_right) - (1 - doubt_on_test),
+        conflict_ratio=_conflict_ratio(test, is_right),
     )
-    rows = len(pool.y)
-    ratio = doubt_on_test / max(doubt, 1e-6)
-    gap = (rows - wrong) / rows - (1 - doubt_on_test)
-    quarrel = None
-    if len(test) > 1:
-        said_on_test = test.argmax(axis=2)
-        pairs = [
-            (said_on_test[i] != said_on_test[j]).mean() for i in range(len(test)) for j in range(i)
-        ]
-        # Where two checkpoints say different classes, at least one of them is wrong.
-        quarrel = float(np.mean(pairs)) / 2 / ((wrong + 1) / (rows + 2))
-    return _Behaviour(right, ratio, gap, quarrel)
+
+
+def _doubt(probs: NDArray[np.floating]) -> float:
+    """How far from certain predictions `[rows, classes]` are, on average."""
+    return float(1 - probs.max(axis=1).astype(np.float64).mean())
+
+
+def _conflict_ratio(test: NDArray[np.floating], is_right: NDArray[np.bool_]) -> float | None:
+    """Errors that checkpoints must make on `test` `[folds, rows, classes]`, over other ones."""
+    if len(test) < 2:
+        return None
+    decided = test.argmax(axis=2)
+    shares = [float((a != b).mean()) for a, b in combinations(decided, 2)]
+    # Where two checkpoints decide differently, at least one of them is wrong.
+    must_be_wrong = float(np.mean(shares)) / 2
+    wrong = len(is_right) - int(is_right.sum())
+    return must_be_wrong / ((wrong + 1) / (len(is_right) + 2))
 
 
 def _lower_bound(hits: int, n: int) -> float:
@@ -154,50 +158,44 @@ def _lower_bound(hits: int, n: int) -> float:
 
 
 def _judged(
-    name: str, member: _Behaviour, usual_ratio: float, usual_quarrel: float
+    name: str, member: _Behaviour, usual_doubt: float, usual_conflict: float
 ) -> Finding | None:
-    quarrels = member.quarrel is not None and member.quarrel > LEAK_QUARREL * usual_quarrel
-    ratio, gap = member.ratio, member.gap
-    doubts = (
-        ratio is not None
-        and gap is not None
-        and ratio > LEAK_RATIO * usual_ratio
-        and gap > LEAK_GAP
-    )
-    signs = []
-    if doubts:
-        signs.append("it doubts test rows far more than its out-of-fold rows")
-    if quarrels:
-        signs.append(
-            "its folds contradict each other on test rows more often than it errs out of fold"
-        )
+    signs = _signs(member, usual_doubt, usual_conflict)
     if member.right is None:
-        if not signs:
-            return None
-        return _possible(name, " and ".join(signs))
+        return _possible(name, " and ".join(signs)) if signs else None
     if member.right > SURELY_RIGHT and signs:
-        return Finding(
-            "suspected_leak",
-            name,
+        message = (
             f"member {name!r} looks leaked: it is nearly always right where it contradicts the "
-            "others, yet "
-            f"{' and '.join(signs)}; its out-of-fold predictions may come from networks that saw "
-            "the rows. "
-            f"auto leaves it out; --trust {name} uses it",
+            f"others, yet {' and '.join(signs)}; its out-of-fold predictions may come from "
+            f"networks that saw the rows. auto leaves it out; --trust {name} uses it"
         )
+        return Finding("suspected_leak", name, message)
     if member.right > ALWAYS_RIGHT:
         return _possible(name, "it is nearly always right where it contradicts the others")
     return None
 
 
+def _signs(member: _Behaviour, usual_doubt: float, usual_conflict: float) -> list[str]:
+    """What speaks for networks that saw the rows, in words."""
+    ratio, gap, conflict = member.doubt_ratio, member.accuracy_gap, member.conflict_ratio
+    signs = []
+    is_doubtful = ratio is not None and ratio > LEAK_RATIO * usual_doubt
+    if is_doubtful and gap is not None and gap > LEAK_GAP:
+        signs.append("it is far less confident on test rows than out of fold")
+    if conflict is not None and conflict > LEAK_CONFLICT * usual_conflict:
+        signs.append(
+            "its folds contradict each other on test rows more often than it errs out of fold"
+        )
+    return signs
+
+
 def _possible(name: str, sign: str) -> Finding:
-    return Finding(
-        "possible_leak",
-        name,
+    message = (
         f"member {name!r} is much better than the others, or leaked: {sign}. Check that its "
-        "out-of-fold predictions "
-        "come from networks that did not see the rows; --members blends without it",
+        "out-of-fold predictions come from networks that did not see the rows; --members blends "
+        "without it"
     )
+    return Finding("possible_leak", name, message)
 
 
 def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
@@ -205,39 +203,36 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
     found = []
     for name, rows, loss in zip(pool.names, pool.oof, losses, strict=True):
         probs = rows if pool.rows_each == 1 else _label_by_label(pool, rows[:, 1])
-        spread = float(np.ptp(probs, axis=0).max())
-        accuracy = float((rows.argmax(axis=1) == pool.y).mean())
-        if spread < 1e-4:
-            found.append(
-                Finding("constant_member", name, f"member {name!r} says the same of every row")
-            )
-        elif name in pool.votes_only:
-            continue  # votes have no log loss worth the name
-        elif loss > prior and _is_inverted(probs, y):
-            found.append(
-                Finding(
-                    "inverted_member",
-                    name,
-                    f"member {name!r} is right in {accuracy:.1%} of rows, well below chance: its "
-                    "classes may be in "
-                    "another order or its probabilities inverted",
-                )
-            )
-        elif loss > prior:
-            found.append(
-                Finding(
-                    "worse_than_prior",
-                    name,
-                    f"member {name!r} has a log loss of {loss:.3f}, worse than always saying the "
-                    "class shares "
-                    f"({prior:.3f}); calibrating or leaving it out may help",
-                )
-            )
+        is_constant = float(np.ptp(probs, axis=0).max()) < 1e-4
+        if is_constant:
+            message = f"member {name!r} predicts the same for every row"
+            found.append(Finding("constant_member", name, message))
+        # Votes have no log loss worth the name.
+        elif name not in pool.votes_only and loss > prior:
+            accuracy = float((rows.argmax(axis=1) == pool.y).mean())
+            is_inverted = _is_inverted(probs, y)
+            found.append(_worse_than_prior(name, loss, prior, accuracy, is_inverted=is_inverted))
     return found
 
 
+def _worse_than_prior(
+    name: str, loss: float, prior: float, accuracy: float, *, is_inverted: bool
+) -> Finding:
+    if is_inverted:
+        message = (
+            f"member {name!r} is right in {accuracy:.1%} of rows, well below chance: its classes "
+            "may be in another order or its probabilities inverted"
+        )
+        return Finding("inverted_member", name, message)
+    message = (
+        f"member {name!r} has a log loss of {loss:.3f}, worse than always predicting the class "
+        f"shares ({prior:.3f}); calibrating or leaving it out may help"
+    )
+    return Finding("worse_than_prior", name, message)
+
+
 def _label_by_label(pool: Pool, values: NDArray[Any]) -> NDArray[Any]:
-    """Values of rows `[rows]` as `[samples, labels]` where several rows stand for one sample, else as they are."""
+    """Values `[rows]` as `[samples, labels]` where each label has a row, else as they are."""
     return values if pool.rows_each == 1 else values.reshape(pool.n_samples, pool.rows_each)
 
 
@@ -261,21 +256,25 @@ def _duplicates(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
     found: list[Finding] = []
     kept: list[int] = []
     for m, name in enumerate(pool.names):
-        # A copy has the same loss; only those are compared in full.
-        near = [k for k in kept if abs(losses[k] - losses[m]) < 1e-3 * max(1.0, losses[k])]
-        twin = next((k for k in near if float(np.abs(sample[k] - sample[m]).max()) < 2e-3), None)
+        twin = _twin(m, kept, sample, losses)
         if twin is None:
             kept.append(m)
             continue
-        first = pool.names[twin]
-        found.append(
-            Finding(
-                "duplicate_member",
-                name,
-                f"member {name!r} predicts the same as {first!r}; it adds nothing",
-            )
-        )
+        message = f"member {name!r} predicts the same as {pool.names[twin]!r}; it adds nothing"
+        found.append(Finding("duplicate_member", name, message))
     return found
+
+
+def _twin(
+    m: int, kept: Sequence[int], sample: NDArray[np.floating], losses: NDArray[np.float64]
+) -> int | None:
+    """The first of the members `kept` that predicts the same as member `m`."""
+    for k in kept:
+        # A copy has the same loss; only those are compared in full.
+        is_near = abs(losses[k] - losses[m]) < 1e-3 * max(1.0, losses[k])
+        if is_near and float(np.abs(sample[k] - sample[m]).max()) < 2e-3:
+            return k
+    return None
 
 
 def _other_folds(pool: Pool) -> list[Finding]:
@@ -284,8 +283,7 @@ def _other_folds(pool: Pool) -> list[Finding]:
             "other_folds",
             name,
             f"member {name!r} was trained on other folds than the run's; its rows are still out of "
-            "fold, but a stack "
-            "mixes checkpoints that saw different rows: prefer one set of folds",
+            "fold, but a stack mixes checkpoints that saw different rows: prefer one set of folds",
         )
         for name in pool.other_folds
         if name in pool.names
@@ -296,18 +294,13 @@ def _pool_size(pool: Pool) -> list[Finding]:
     found = []
     rows, members = pool.n_samples, len(pool.names)
     if rows < max(50, 2 * members):
-        found.append(
-            Finding(
-                "few_rows",
-                None,
-                f"{rows} rows for {members} members: every figure here is uncertain",
-            )
-        )
+        message = f"{rows} rows for {members} members: every figure here is uncertain"
+        found.append(Finding("few_rows", None, message))
+    classes = set(np.unique(pool.y).tolist())
     for fold in np.unique(pool.folds[pool.folds >= 0]):
-        lost = set(np.unique(pool.y).tolist()) - set(pool.y[pool.folds == fold].tolist())
+        lost = sorted(classes - set(pool.y[pool.folds == fold].tolist()))
         if lost:
-            names = ", ".join(pool.classes[c] for c in sorted(lost)[:5])
-            found.append(
-                Finding("fold_lacks_class", None, f"fold {int(fold)} has no row of {names}")
-            )
+            names = ", ".join(pool.classes[c] for c in lost[:5])
+            message = f"fold {int(fold)} has no row of {names}"
+            found.append(Finding("fold_lacks_class", None, message))
     return found

@@ -1,4 +1,4 @@
-"""How far a figure may be from the truth: errors of means and bootstraps over few independent units, and t quantiles.
+"""How far a figure may be from the truth: errors over few independent units, and t quantiles.
 
 A unit is a row, or a whole group of rows. Over few units the plain error is too small, and two of
 it are too few: the error is corrected for what each unit takes of the mean (CR2; Bell and
@@ -25,7 +25,7 @@ _NORMAL = 1000.0
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Of `[values]`: standard errors, their correlation `[values, values]`, and degrees of freedom."""
+    """Standard errors `[values]`, their correlation `[values, values]`, and degrees of freedom."""
 
     errors: NDArray[np.float64]
     correlation: NDArray[np.float64]
@@ -123,7 +123,7 @@ def variances_of_draws(draws: NDArray[np.float64], units: Units) -> NDArray[np.f
 
 
 def of_draws(draws: NDArray[np.float64], units: Units) -> Uncertainty:
-    """The uncertainty of values of which bootstrap `draws` `[draws, values]` over the units were taken."""
+    """The uncertainty of values, from bootstrap `draws` `[draws, values]` over the units."""
     if len(units.sizes) < 2 or len(draws) < 2:
         return _unknown(draws.shape[1])
     # A bootstrap of G units of equal size finds (G - 1) / G of the variance.
@@ -162,7 +162,7 @@ def t_quantile(freedom: float) -> float:
 def joint_quantile(
     correlation: NDArray[np.float64], freedom: float, rng: np.random.Generator
 ) -> float:
-    """How many standard errors all intervals at once must reach: the quantile of the largest deviation."""
+    """How many standard errors all intervals at once must reach, for the largest deviation."""
     alone = t_quantile(freedom)
     if len(correlation) < 2 or not np.isfinite(alone):
         return alone
@@ -181,7 +181,7 @@ def joint_quantile(
 
 @lru_cache(maxsize=64)
 def joint_quantile_over_seeds(n_values: int, n_seeds: int) -> float:
-    """The same for `n_values` differences from one first prediction, each with its own error between seeds."""
+    """The same for differences from one prediction, each with its own error between seeds."""
     alone = t_quantile(n_seeds - 1)
     if n_values < 2:
         return alone

@@ -1,4 +1,4 @@
-"""What to say about a request before it is blended: what its figures mean on these rows, and what they do not."""
+"""What to say of a request before it is blended: what its figures mean on these rows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def few_groups(n_groups: int | None) -> Finding | None:
 
 
 def ordered_classes(metric: str, classes: tuple[str, ...]) -> Finding | None:
-    """The note that `quadratic_kappa` weighs errors by the order of classes, where names tell no order."""
+    """The note that `quadratic_kappa` depends on an order that the names of classes do not tell."""
     if metric != "quadratic_kappa" or len(classes) < 3 or all(_is_number(name) for name in classes):
         return None
     return Finding(
@@ -88,7 +88,10 @@ def _ranks(pool: Pool, spec: BlendSpec) -> list[Finding]:
         "calibration error mean nothing"
     )
     if pool.y.ndim == 2 and spec.calibrate == "none":
-        message += ", nor does a threshold of 0.5: --calibrate biases with a metric of decisions finds thresholds"
+        message += (
+            ", nor does a threshold of 0.5: --calibrate biases with a metric of decisions finds "
+            "thresholds"
+        )
     return [Finding("not_probabilities", None, message)]
 
 

@@ -1,4 +1,4 @@
-"""Searching for a metric of the confusion matrix without looking at rows that no candidate can change."""
+"""Searching for a metric of the confusion matrix among the rows that a candidate can change."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ConfusionSearch:
         return self.score(counts.T.reshape(members, classes, classes))
 
     def _changes(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What changes in the confusions `[cells, members]` on some rows when each member is added."""
+        """What changes in the confusions `[cells, members]` when each member is added."""
         from scipy.sparse import csr_array
 
         members, _, classes = self.stack.shape
