@@ -102,5 +102,5 @@ def _optimistic(store: RunStore, members: Sequence[str]) -> list[Finding]:
     return [
         Finding("chosen_by_score", name, f"member {name!r}: {message} blend, are a little too good")
         for name in names
-        if store.member(name).is_flattered
+        if store.member(name).is_optimistic
     ]

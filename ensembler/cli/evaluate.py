@@ -122,8 +122,8 @@ def print_evaluation(evaluation: Evaluation, metrics: Sequence[str] | None = Non
     """Print one table for out-of-fold scores and one for held-out rows."""
     for table in evaluation.tables() if metrics is None else evaluation.tables(metrics):
         print_table(table)
-    if evaluation.flattered:
-        names = ", ".join(evaluation.flattered)
+    if evaluation.optimistic:
+        names = ", ".join(evaluation.optimistic)
         print(
             f"Out-of-fold scores of {names} are optimistic: their epochs were chosen by the rows "
             "they are scored on (choose: best, patience)."

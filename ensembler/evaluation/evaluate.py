@@ -90,8 +90,8 @@ def evaluate(
     _check_metrics(store, rule, targets)
     rows = _rows_of_targets(store, scored, targets, rule)
     label = store.samples.first_target([row.target for row in rows]) or store.samples.targets[0]
-    flattered = tuple(member.name for member in scored.members if member.is_flattered)
-    return Evaluation(store.name, store.classes(label), tuple(rows), flattered)
+    optimistic = tuple(member.name for member in scored.members if member.is_optimistic)
+    return Evaluation(store.name, store.classes(label), tuple(rows), optimistic)
 
 
 def _opened(store: RunStore, members: Sequence[str] | None) -> _Scored:

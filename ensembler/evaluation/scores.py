@@ -41,13 +41,13 @@ class ScoreRow:
 class Evaluation:
     """All scores of a run.
 
-    `flattered` names members whose training was chosen by the rows they are scored on.
+    `optimistic` names members whose training was chosen by the rows they are scored on.
     """
 
     run: str
     classes: tuple[str, ...]
     rows: tuple[ScoreRow, ...] = field(default_factory=tuple)
-    flattered: tuple[str, ...] = ()
+    optimistic: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens evaluate --json` prints."""
@@ -56,7 +56,7 @@ class Evaluation:
             "run": self.run,
             "classes": list(self.classes),
             "rows": rows,
-            "flattered": list(self.flattered),
+            "flattered": list(self.optimistic),
         }
 
     def tables(self, metrics: Sequence[str] = SHOWN) -> list[Table]:

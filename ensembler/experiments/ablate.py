@@ -35,7 +35,7 @@ from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 from ensembler.recipe.document import parse_value
 from ensembler.recipe.load import Recipe
-from ensembler.recipe.members import MemberJob
+from ensembler.recipe.members import PlannedMember
 from ensembler.recipe.own_code import introduce_code_of
 from ensembler.targets.label_sets import is_known
 from ensembler.training.spec import SoupSpec
@@ -243,7 +243,7 @@ def _check_axes(axes: Sequence[Axis], own: Mapping[str, Any]) -> None:
         )
 
 
-def _members_of(jobs: Sequence[MemberJob], variant: str, seeds: int) -> tuple[str, ...]:
+def _members_of(jobs: Sequence[PlannedMember], variant: str, seeds: int) -> tuple[str, ...]:
     """The members that stand for a variant: one, or one for each seed (and each repeat of a repeated split)."""
     made = [job for job in jobs if job.entry == variant and job.in_pool]
     by_name = {job.name for job in made}

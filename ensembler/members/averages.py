@@ -26,11 +26,11 @@ from ensembler.predictions.publish import replacing
 from ensembler.predictions.records import write_record
 from ensembler.predictions.settled import has_record, read_settled
 from ensembler.predictions.store import RunStore
-from ensembler.recipe.members import MemberJob
+from ensembler.recipe.members import PlannedMember
 from ensembler.workspace.workspace import Workspace
 
 
-def assemble_members(workspace: Workspace, jobs: Sequence[MemberJob]) -> list[str]:
+def assemble_members(workspace: Workspace, jobs: Sequence[PlannedMember]) -> list[str]:
     """Make those of `jobs` that are the mean of complete members and are not there yet.
 
     Their names.
@@ -50,7 +50,7 @@ def _digest(parts: Sequence[Member]) -> str:
     return fingerprint([[part.name, part.record.views, part.record.sha256] for part in parts])
 
 
-def _is_current(store: RunStore, job: MemberJob, parts: Sequence[Member]) -> bool:
+def _is_current(store: RunStore, job: PlannedMember, parts: Sequence[Member]) -> bool:
     folder = store.member_folder(job.name)
     if not has_record(folder, MEMBER_RECORD):
         return False
@@ -134,7 +134,7 @@ def _averages_logits(plan: MemberPlan) -> bool:
 
 def _choice(parts: Sequence[Member]) -> dict[str, Any]:
     """What chose the epochs of a mean's parts: as of its first part for which something did."""
-    chosen = [part.record for part in parts if part.is_flattered]
+    chosen = [part.record for part in parts if part.is_optimistic]
     first = chosen[0] if chosen else parts[0].record
     said = first.model_dump(
         include={"chosen_by", "chosen_by_metric", "flattered"}, exclude_unset=True

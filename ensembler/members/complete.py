@@ -189,7 +189,7 @@ def _record(
         seconds=training,
         seconds_by_phase={"training": training, "predicting": predicting},
         training=plan.job.training,
-        weights=plan.job.weights,
+        weights=plan.job.variant,
         chosen_epochs=tuple(fold.record["chosen_epoch"] for fold in finished),
         history=tuple(fold.record["history"] for fold in finished),
         fingerprint=plan.fingerprint,
@@ -202,7 +202,7 @@ def _record(
 def _special(plan: MemberPlan, finished: Sequence[FinishedFold]) -> dict[str, Any]:
     """What is said of sums of networks and of soups alone."""
     special: dict[str, Any] = {}
-    if plan.job.weights == "sum":
+    if plan.job.variant == "sum":
         special["values"] = "log_probabilities"
     if "made_of" in finished[0].record:
         special["weights_of"] = tuple(tuple(fold.record["made_of"]) for fold in finished)
@@ -225,9 +225,9 @@ def _choice(plan: MemberPlan) -> dict[str, Any]:
 
 def _trained_from(plan: MemberPlan) -> list[tuple[MemberSpec, str]]:
     """The trainings of our own loop that a member's weights come from, and which of their weights."""
-    found = [(plan.job.spec, plan.job.weights)]
+    found = [(plan.job.spec, plan.job.variant)]
     if isinstance(plan.job.spec, SoupSpec):
-        found = [(ingredient.job.spec, ingredient.job.weights) for ingredient in plan.ingredients]
+        found = [(ingredient.job.spec, ingredient.job.variant) for ingredient in plan.ingredients]
     return [(spec, weights) for spec, weights in found if isinstance(spec, MemberSpec)]
 
 

@@ -112,7 +112,7 @@ class FoldTrainer:
                 "channels": plan.input.channels,
             }
             header = _checkpoint_header(training, plan, fold, trained)
-            network = trained.networks[plan.job.weights]
+            network = trained.networks[plan.job.variant]
             plan.on_disk.folder.mkdir(parents=True, exist_ok=True)
             path = weights_path(plan.on_disk.folder, fold)
             save_checkpoint(path, network, plan.job.base, shape, header)
@@ -144,7 +144,7 @@ class FoldTrainer:
             return train_ensemble(
                 spec, data, augment=augment, seed=first.seed, fold=fold, device=device, **reporting
             )
-        weights = tuple(plan.job.weights for plan in training.all_plans)
+        weights = tuple(plan.job.variant for plan in training.all_plans)
         return train_fold(
             FoldSetup(spec, data, weights, training.fingerprint, augment, first.seed, fold),
             execution=self.execution,
@@ -252,7 +252,7 @@ def _checkpoint_header(
         "classes": list(plan.output.classes),
         "tasks": tasks,
         "seconds": trained.seconds / len(training.all_plans),
-        "chosen_epoch": trained.epoch_of(plan.job.weights),
+        "chosen_epoch": trained.epoch_of(plan.job.variant),
         "history": [record.to_json() for record in trained.history],
         **made_of,
     }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ensembler.metrics import score
 from ensembler.predictions.finished_folds import FinishedFold
 from ensembler.predictions.merging import merge_views
-from ensembler.recipe.members import MemberJob
+from ensembler.recipe.members import PlannedMember
 from ensembler.targets.kinds import MULTI_LABEL, TargetKind
 from ensembler.targets.label_sets import is_known
 from ensembler.workspace.workspace import Workspace
@@ -21,7 +21,7 @@ class MemberOutput:
     """What a member predicts."""
 
     workspace: Workspace
-    job: MemberJob
+    job: PlannedMember
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from ensembler.members.output import MemberOutput
 from ensembler.members.rows import MemberRows
 from ensembler.networks.sources import FOLDER, contents_of_backbone, source_of_backbone
 from ensembler.own_code import digest_of
-from ensembler.recipe.members import MemberJob
+from ensembler.recipe.members import PlannedMember
 from ensembler.training.spec import EMA_DECAY, MemberSpec, SoupSpec
 from ensembler.workspace.workspace import Workspace
 
@@ -33,7 +33,7 @@ class MemberPlan:
     """One member to train, with its options, seed, input and views."""
 
     workspace: Workspace
-    job: MemberJob
+    job: PlannedMember
 
     @cached_property
     def output(self) -> MemberOutput:
@@ -118,8 +118,8 @@ class MemberPlan:
         if source_of_backbone(spec.backbone)[0] == FOLDER:  # likewise, see `_contents`
             options["backbone"] = FOLDER
         if isinstance(spec, MemberSpec):
-            options["ema"] = (spec.ema or EMA_DECAY) if self.job.weights == "ema" else None
-        return {**options, "weights": self.job.weights}
+            options["ema"] = (spec.ema or EMA_DECAY) if self.job.variant == "ema" else None
+        return {**options, "weights": self.job.variant}
 
     @cached_property
     def ingredients(self) -> tuple[MemberPlan, ...]:

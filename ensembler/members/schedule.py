@@ -19,7 +19,7 @@ from ensembler.members.short_training import advice_on_augmentation
 from ensembler.members.training import Training, group_trainings
 from ensembler.predictions.finished_folds import read_finished_fold
 from ensembler.progress import FoldTask
-from ensembler.recipe.members import MemberJob
+from ensembler.recipe.members import PlannedMember
 from ensembler.stop import Stop, StopReason
 from ensembler.workspace.workspace import Workspace
 
@@ -51,7 +51,9 @@ class Schedule:
     after_fold: Callable[[], None] | None = None
     stop: Stop = field(default_factory=Stop)
 
-    def train(self, jobs: Sequence[MemberJob], folds: Sequence[int] | None = None) -> KFoldResult:
+    def train(
+        self, jobs: Sequence[PlannedMember], folds: Sequence[int] | None = None
+    ) -> KFoldResult:
         """Train the missing folds of `jobs` (only `folds` when given).
 
         Members that have all their folds are completed.
@@ -116,7 +118,7 @@ class Schedule:
         return failures
 
 
-def trainings_of(workspace: Workspace, jobs: Sequence[MemberJob]) -> list[Training]:
+def trainings_of(workspace: Workspace, jobs: Sequence[PlannedMember]) -> list[Training]:
     """The trainings that members come from; one that is the mean of others has none."""
     return group_trainings([MemberPlan(workspace, job) for job in jobs if not job.parts])
 

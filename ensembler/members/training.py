@@ -12,7 +12,7 @@ from ensembler.files import fingerprint
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.finished_folds import FinishedFold
 from ensembler.progress import FoldCost, FoldTask
-from ensembler.recipe.members import MemberJob
+from ensembler.recipe.members import PlannedMember
 from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 from ensembler.workspace.workspace import Workspace
 
@@ -149,14 +149,16 @@ def group_trainings(plans: Sequence[MemberPlan]) -> list[Training]:
     ]
 
 
-def _jobs_by_training(workspace: Workspace) -> dict[str, list[MemberJob]]:
-    found: dict[str, list[MemberJob]] = {}
+def _jobs_by_training(workspace: Workspace) -> dict[str, list[PlannedMember]]:
+    found: dict[str, list[PlannedMember]] = {}
     for job in workspace.jobs:
         if not job.parts:
             found.setdefault(job.training, []).append(job)
     return found
 
 
-def _all_plans(asked: Sequence[MemberPlan], jobs: Sequence[MemberJob]) -> tuple[MemberPlan, ...]:
+def _all_plans(
+    asked: Sequence[MemberPlan], jobs: Sequence[PlannedMember]
+) -> tuple[MemberPlan, ...]:
     by_name = {plan.job.name: plan for plan in asked}
     return tuple(by_name.get(job.name) or MemberPlan(asked[0].workspace, job) for job in jobs)

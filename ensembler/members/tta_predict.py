@@ -26,7 +26,7 @@ from ensembler.predictions.members import MEMBER_RECORD, Member, MemberRecord, c
 from ensembler.predictions.publish import replacing
 from ensembler.predictions.records import read_record, write_record
 from ensembler.predictions.store import cache_folder
-from ensembler.recipe.members import MemberJob
+from ensembler.recipe.members import PlannedMember
 from ensembler.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class ViewPredictor:
         added = {name: tuple(v for v in now[name] if v not in before[name]) for name in before}
         return ViewsResult(store.name, now, {name: new for name, new in added.items() if new})
 
-    def _task(self, job: MemberJob, views: Sequence[View]) -> Task | None:
+    def _task(self, job: PlannedMember, views: Sequence[View]) -> Task | None:
         member = self.workspace.store.member(job.name)
         new = tuple(view for view in views if view.name not in member.record.views)
         return Task(MemberPlan(self.workspace, job), member, new) if new else None

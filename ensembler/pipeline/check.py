@@ -13,7 +13,7 @@ from ensembler.errors import MissingExtraError, RecipeError, RequestError
 from ensembler.inference.engines.registry import check_installed
 from ensembler.metrics.registry import check_metric
 from ensembler.recipe.load import Recipe
-from ensembler.recipe.members import member_jobs
+from ensembler.recipe.members import planned_members
 from ensembler.training.spec import SoupSpec
 
 
@@ -40,7 +40,7 @@ def check_recipe(recipe: Recipe) -> None:
         ("blend", partial(_check_blend, spec.blend)),
         ("input.prepare", partial(build_steps, spec.input.prepare)),
     ]
-    checks.append(("members", partial(member_jobs, spec.members)))
+    checks.append(("members", partial(planned_members, spec.members)))
     for name, member in spec.members.items():
         if isinstance(member, SoupSpec):
             checks.append((f"members.{name}", partial(_check_soup, member, spec.folds)))

@@ -31,7 +31,7 @@ from ensembler.pipeline.train import train_members
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 from ensembler.recipe.load import Recipe
-from ensembler.recipe.members import MemberJob
+from ensembler.recipe.members import PlannedMember
 from ensembler.recipe.own_code import introduce_code_of
 from ensembler.reporting.submitted import is_as_recorded
 from ensembler.stop import Stop
@@ -180,7 +180,7 @@ def _warn(workspace: Workspace, outcome: BlendOutcome) -> None:
         workspace.progress.warn(str(warning["message"]))
 
 
-def _is_named(job: MemberJob, names: Sequence[str]) -> bool:
+def _is_named(job: PlannedMember, names: Sequence[str]) -> bool:
     """Whether a member of the pool is meant by the name of its recipe entry."""
     return job.in_pool and job.is_called(names)
 

@@ -102,7 +102,7 @@ class Member:
     samples: SampleTable
 
     @property
-    def is_flattered(self) -> bool:
+    def is_optimistic(self) -> bool:
         """Whether its epoch was chosen by the rows that it is scored on."""
         return self.record.chosen_by != "last"
 

@@ -19,11 +19,11 @@ TrainedSpec = MemberSpec | EnsembleSpec | SoupSpec
 
 
 @dataclass(frozen=True)
-class MemberJob:
+class PlannedMember:
     """One member to make.
 
     `entry` is its key in the recipe, `training` names the training that it comes from together with
-    others, `weights` which of that training's networks it is. A member with `parts` has no
+    others, `variant` which of that training's networks it is. A member with `parts` has no
     networks: it is the mean of those members. `base` says what its networks are like (for a soup
     that of its first ingredient); `ingredients` are a soup's.
     """
@@ -33,7 +33,7 @@ class MemberJob:
     fold_column: str
     entry: str
     training: str
-    weights: str
+    variant: str
     base: TrainingSpec
     nth_seed: int = 0
     parts: tuple[str, ...] = ()
@@ -45,9 +45,9 @@ class MemberJob:
         return bool({self.name, self.training, self.entry} & set(names))
 
 
-def member_jobs(
+def planned_members(
     members: Mapping[str, TrainedSpec], repeats: Sequence[str] = ()
-) -> tuple[MemberJob, ...]:
+) -> tuple[PlannedMember, ...]:
     """The members that recipe entries make, in order, soups last.
 
     Of a repeated split one of each in `repeats`. Raises RequestError when two entries make one
@@ -56,10 +56,10 @@ def member_jobs(
     columns = (
         {"": "fold"} if not repeats else {f"-r{i + 1}": c for i, c in enumerate(("fold", *repeats))}
     )
-    jobs: list[MemberJob] = []
+    jobs: list[PlannedMember] = []
     soups = {entry: spec for entry, spec in members.items() if isinstance(spec, SoupSpec)}
     for suffix, column in columns.items():
-        made: list[MemberJob] = []
+        made: list[PlannedMember] = []
         for entry, spec in members.items():
             if not isinstance(spec, SoupSpec):
                 made += _of_entry(f"{entry}{suffix}", spec, column, entry)
@@ -72,20 +72,22 @@ def member_jobs(
 
 def _of_entry(
     name: str, spec: MemberSpec | EnsembleSpec, column: str, entry: str
-) -> list[MemberJob]:
+) -> list[PlannedMember]:
     trainings = [name] if spec.seeds == 1 else [f"{name}-s{i + 1}" for i in range(spec.seeds)]
     jobs = []
     for nth, training in enumerate(trainings):
-        made_here = MemberJob(training, spec, column, entry, training, _primary(spec), spec, nth)
+        made_here = PlannedMember(
+            training, spec, column, entry, training, _primary(spec), spec, nth
+        )
         jobs += [
-            replace(made_here, name=f"{training}{suffix}", weights=w)
-            for suffix, w in _weights(spec).items()
+            replace(made_here, name=f"{training}{suffix}", variant=variant)
+            for suffix, variant in _variants(spec).items()
         ]
-    main = [job for job in jobs if not isinstance(spec, MemberSpec) or job.weights not in spec.also]
+    main = [job for job in jobs if not isinstance(spec, MemberSpec) or job.variant not in spec.also]
     if spec.as_ == "ensemble" and len(main) > 1:
         parts = tuple(job.name for job in main)
         jobs = [replace(job, in_pool=job.name not in parts) for job in jobs]
-        jobs.append(MemberJob(name, spec, column, entry, name, "mean", spec, parts=parts))
+        jobs.append(PlannedMember(name, spec, column, entry, name, "mean", spec, parts=parts))
     return jobs
 
 
@@ -93,7 +95,7 @@ def _primary(spec: MemberSpec | EnsembleSpec) -> str:
     return spec.primary if isinstance(spec, MemberSpec) else "sum"
 
 
-def _weights(spec: MemberSpec | EnsembleSpec) -> dict[str, str]:
+def _variants(spec: MemberSpec | EnsembleSpec) -> dict[str, str]:
     """Which networks of a training are members, by what is added to its name."""
     if isinstance(spec, EnsembleSpec):
         return (
@@ -107,9 +109,9 @@ def _weights(spec: MemberSpec | EnsembleSpec) -> dict[str, str]:
 
 
 def _soup(
-    name: str, spec: SoupSpec, column: str, entry: str, made: Sequence[MemberJob]
-) -> MemberJob:
-    found: dict[str, MemberJob] = {}
+    name: str, spec: SoupSpec, column: str, entry: str, made: Sequence[PlannedMember]
+) -> PlannedMember:
+    found: dict[str, PlannedMember] = {}
     for wanted in spec.of:
         named = {job.name: job for job in made if job.is_called([wanted]) and not job.parts}
         if not named:
@@ -122,7 +124,7 @@ def _soup(
         )
     base = next(iter(found.values())).base
     for job in found.values():
-        if isinstance(job.spec, SoupSpec) or job.weights == "sum":
+        if isinstance(job.spec, SoupSpec) or job.variant == "sum":
             raise RequestError(
                 f"members.{entry}.of: {job.name!r} is made of several networks and cannot be "
                 "averaged"
@@ -138,10 +140,10 @@ def _soup(
                 f"{next(iter(found))!r}; only equal "
                 "networks can be averaged"
             )
-    return MemberJob(name, spec, column, entry, name, "soup", base, ingredients=tuple(found))
+    return PlannedMember(name, spec, column, entry, name, "soup", base, ingredients=tuple(found))
 
 
-def _check_names(jobs: Sequence[MemberJob]) -> None:
+def _check_names(jobs: Sequence[PlannedMember]) -> None:
     seen: dict[str, str] = {}
     for job in jobs:
         if job.name in seen:

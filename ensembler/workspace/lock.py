@@ -18,7 +18,7 @@ from ensembler.predictions.records import write_record
 from ensembler.predictions.samples import fold_repeats
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.load import Recipe
-from ensembler.recipe.members import member_jobs
+from ensembler.recipe.members import planned_members
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.workspace.fingerprints import data_fingerprint
 
@@ -76,7 +76,7 @@ def write_lock(
     `table` is the run's samples.csv, whose fold columns say how often the split is repeated.
     """
     old = store.lock
-    jobs = member_jobs(recipe.spec.members, fold_repeats(table))
+    jobs = planned_members(recipe.spec.members, fold_repeats(table))
     resolved = dump_spec(recipe.spec)
     new = old.model_copy(
         update={

@@ -22,7 +22,7 @@ from ensembler.predictions.samples import fold_repeats, read_samples_csv, write_
 from ensembler.predictions.store import RunStore, cache_folder
 from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
-from ensembler.recipe.members import MemberJob, member_jobs
+from ensembler.recipe.members import PlannedMember, planned_members
 from ensembler.recipe.own_code import code_named_by, introduce_code
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.workspace.changes import (
@@ -57,11 +57,11 @@ class Workspace:
         return self.recipe.spec
 
     @cached_property
-    def jobs(self) -> tuple[MemberJob, ...]:
+    def jobs(self) -> tuple[PlannedMember, ...]:
         """The members that the recipe makes, in its order, soups last."""
-        return member_jobs(self.spec.members, fold_repeats(self.store.samples.table))
+        return planned_members(self.spec.members, fold_repeats(self.store.samples.table))
 
-    def select(self, members: Iterable[str] | None) -> tuple[MemberJob, ...]:
+    def select(self, members: Iterable[str] | None) -> tuple[PlannedMember, ...]:
         """The jobs of the members named (by their own names, or those of recipe entries), all of them for None.
 
         With a member that is the mean of others come those others.

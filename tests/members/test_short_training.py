@@ -15,7 +15,7 @@ def plans(recipe, *overrides):
 
 def test_steps_are_those_of_the_optimizer(recipe):
     first = plans(recipe, "members.narrow.batch_size=8", "members.narrow.accumulate=2")[0]
-    rows = len(first.rows_of_fold(0, validation=False))
+    rows = len(first.rows.rows_of_fold(0, validation=False))
     batches = math.ceil(rows / 8)
     assert steps_of(first) == 2 * math.ceil(batches / 2)
 

@@ -157,7 +157,7 @@ def test_a_fold_or_member_of_an_earlier_version_with_classes_in_another_order_is
     assert [
         job.fold for job in kfold(recipe, folds=[0]).trained
     ] == []  # its weights are right: predicted again
-    assert plan_of(recipe).is_finished(0)
+    assert plan_of(recipe).on_disk.is_finished(0)
     kfold(recipe)
     of_an_earlier_version(plan_of(recipe), folder)
     content = (folder / "fold1.safetensors").read_bytes()

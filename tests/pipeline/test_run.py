@@ -639,11 +639,11 @@ def test_scores_that_flatter_are_marked(recipe):
     result = run(
         recipe, "members.narrow.choose=best", "members.wide.patience=1", execution=Execution("cpu")
     )
-    assert result.evaluation.flattered == ("narrow", "wide")
+    assert result.evaluation.optimistic == ("narrow", "wide")
     assert (
         run(
             recipe, "name=plain", members=["narrow"], execution=Execution("cpu")
-        ).evaluation.flattered
+        ).evaluation.optimistic
         == ()
     )
 
@@ -681,7 +681,7 @@ def test_averages_beside_a_chosen_epoch_are_not_called_chosen(recipe):
         "blend.method=soft",
         execution=Execution("cpu"),
     )
-    assert result.evaluation.flattered == ("narrow",)
+    assert result.evaluation.optimistic == ("narrow",)
 
 
 def test_a_greedy_soup_needs_other_folds(recipe):

@@ -180,8 +180,8 @@ def test_what_a_later_version_writes_beside_is_kept(store):
 def test_members_blend_and_lock_say_what_they_said(store):
     assert store.complete_members == ["mean", "cnn"]
     cnn, mean = store.member("cnn"), store.member("mean")
-    assert cnn.is_flattered
-    assert not mean.is_flattered
+    assert cnn.is_optimistic
+    assert not mean.is_optimistic
     assert mean.record.made_of == ("cnn",)
     assert cnn.record.options["backbone"] == "resnet18"
     assert store.blend("auto").record.details.chosen == "simplex"

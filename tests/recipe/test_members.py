@@ -1,7 +1,7 @@
 import pytest
 
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.recipe.members import member_jobs
+from ensembler.recipe.members import planned_members
 from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 
 
@@ -22,20 +22,20 @@ def pool(jobs):
 
 
 def test_a_plain_entry_is_one_member_of_one_training():
-    (job,) = member_jobs({"cnn": member()})
-    assert (job.name, job.training, job.weights, job.in_pool) == ("cnn", "cnn", "last", True)
+    (job,) = planned_members({"cnn": member()})
+    assert (job.name, job.training, job.variant, job.in_pool) == ("cnn", "cnn", "last", True)
 
 
 def test_seeds_are_trainings_of_their_own_and_the_first_is_the_plain_one():
-    jobs = member_jobs({"cnn": member(seeds=3)})
+    jobs = planned_members({"cnn": member(seeds=3)})
     assert named(jobs) == ["cnn-s1", "cnn-s2", "cnn-s3"]
     assert [job.training for job in jobs] == named(jobs)
     assert [job.nth_seed for job in jobs] == [0, 1, 2]
 
 
 def test_further_weights_share_a_training():
-    jobs = member_jobs({"cnn": member(also=["ema", "swa", "last_3"])})
-    assert {job.name: job.weights for job in jobs} == {
+    jobs = planned_members({"cnn": member(also=["ema", "swa", "last_3"])})
+    assert {job.name: job.variant for job in jobs} == {
         "cnn": "last",
         "cnn-ema": "ema",
         "cnn-swa": "swa",
@@ -46,31 +46,31 @@ def test_further_weights_share_a_training():
 
 
 def test_ema_predicts_as_the_member_itself_unless_it_is_one_of_its_own():
-    assert member_jobs({"cnn": member(ema=0.9)})[0].weights == "ema"
-    assert [job.weights for job in member_jobs({"cnn": member(ema=0.9, also=["ema"])})] == [
+    assert planned_members({"cnn": member(ema=0.9)})[0].variant == "ema"
+    assert [job.variant for job in planned_members({"cnn": member(ema=0.9, also=["ema"])})] == [
         "last",
         "ema",
     ]
 
 
 def test_an_ensemble_is_one_member_of_the_pool_and_its_estimators_are_kept():
-    jobs = member_jobs({"bag": bag()})
+    jobs = planned_members({"bag": bag()})
     assert named(jobs) == ["bag-e1", "bag-e2", "bag"]
     assert pool(jobs) == ["bag"]
     assert jobs[-1].parts == ("bag-e1", "bag-e2")
-    assert pool(member_jobs({"bag": bag(**{"as": "estimators"})})) == ["bag-e1", "bag-e2"]
+    assert pool(planned_members({"bag": bag(**{"as": "estimators"})})) == ["bag-e1", "bag-e2"]
 
 
 def test_seeds_and_snapshots_can_be_averaged_into_one_member():
     snapshots = member(epochs=6, snapshots="cyclic", cycles=2, seeds=2, **{"as": "ensemble"})
-    jobs = member_jobs({"cnn": snapshots})
+    jobs = planned_members({"cnn": snapshots})
     assert pool(jobs) == ["cnn"]
     assert jobs[-1].parts == ("cnn-s1-c1", "cnn-s1-c2", "cnn-s2-c1", "cnn-s2-c2")
     assert jobs[0].spec.cycle_ends == {"c1": 3, "c2": 6}
 
 
 def test_a_repeated_split_makes_everything_once_for_each_repeat():
-    jobs = member_jobs({"bag": bag(), "stew": SoupSpec(method="soup", of=["bag"])}, ["fold_r2"])
+    jobs = planned_members({"bag": bag(), "stew": SoupSpec(method="soup", of=["bag"])}, ["fold_r2"])
     assert named(jobs) == [
         "bag-r1-e1",
         "bag-r1-e2",
@@ -86,7 +86,7 @@ def test_a_repeated_split_makes_everything_once_for_each_repeat():
 
 
 def test_a_member_is_called_by_its_own_its_trainings_and_its_entrys_name():
-    jobs = member_jobs({"cnn": member(seeds=2, also=["ema"])})
+    jobs = planned_members({"cnn": member(seeds=2, also=["ema"])})
     assert named(j for j in jobs if j.is_called(["cnn-s2"])) == ["cnn-s2", "cnn-s2-ema"]
     assert named(j for j in jobs if j.is_called(["cnn-s1-ema"])) == ["cnn-s1-ema"]
     assert len([j for j in jobs if j.is_called(["cnn"])]) == 4
@@ -113,11 +113,11 @@ def test_a_member_is_called_by_its_own_its_trainings_and_its_entrys_name():
 )
 def test_what_cannot_be_made_is_refused(members, message):
     with pytest.raises(RequestError, match=message):
-        member_jobs(members)
+        planned_members(members)
 
 
 def test_a_soup_of_an_unknown_member_names_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'cnn-ema'"):
-        member_jobs(
+        planned_members(
             {"cnn": member(also=["ema"]), "s": SoupSpec(method="soup", of=["cnn", "cnn-emma"])}
         )
