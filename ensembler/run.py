@@ -26,9 +26,10 @@ from ensembler.predictions.store import RunStore
 class Run:
     """One run of the store.
 
-    >>> run = Run.open("digits")  # doctest: +SKIP
-    >>> outcome = run.blend(method="soft", name="mine")  # doctest: +SKIP
-    >>> outcome.result.scores["cross_fitted"]["log_loss"]  # doctest: +SKIP
+    Examples:
+        >>> run = Run.open("digits")  # doctest: +SKIP
+        >>> outcome = run.blend(method="soft", name="mine")  # doctest: +SKIP
+        >>> outcome.result.scores["cross_fitted"]["log_loss"]  # doctest: +SKIP
     """
 
     def __init__(self, store: RunStore) -> None:

@@ -15,4 +15,4 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     text = (ROOT / source).read_text(encoding="utf-8")
     for before in ("](", 'src="', 'srcset="'):
         text = text.replace(f"{before}docs/", before)
-    return text
+    return text.replace("](CONTRIBUTING.md", "](contributing.md")

@@ -80,11 +80,13 @@ def test_generated_pages_name_no_type_twice_and_no_default_as_required():
 @pytest.mark.timeout(300)
 def test_the_readme_runs_as_printed_on_fewer_images(ens_here, tmp_path, capsys):
     recipe = example("README.md", "yaml")
-    assert "epochs: 8" in recipe
-    (tmp_path / "recipe.yaml").write_text(recipe.replace("epochs: 8", "epochs: 1"))
+    assert "epochs: 12" in recipe
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("epochs: 12", "epochs: 2"))
     assert len(readme_commands()) == 10
     for line in readme_commands():
-        command, *arguments = shlex.split(line.replace("--n 600", "--n 60"), comments=True)
+        command, *arguments = shlex.split(
+            line.replace("--groups", "--groups --n 60"), comments=True
+        )
         assert command == "ens"
         ens_here(*arguments)
     exec(example("README.md"), {})
