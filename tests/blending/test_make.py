@@ -14,6 +14,8 @@ from ensembler.blending.testing import invented_pool
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.logits import softmax
 from ensembler.metrics import score
+from ensembler.progress import RecordedProgress
+from ensembler.stop import Stop
 
 
 def pool(members=4, rows=600, classes=3, seed=0, n_test=200, groups=None):
@@ -322,19 +324,18 @@ def test_ctrl_c_ends_a_search_after_its_first_round_only():
         return done, step
 
     done, step = interrupted_at(3)
-    assert search(step, 10)
+    stop = Stop()
+    assert search(step, 10, stop)
     assert done == [0, 1, 2]
+    assert stop.reason == "interrupted"
     with pytest.raises(KeyboardInterrupt):
-        search(interrupted_at(0)[1], 10)
+        search(interrupted_at(0)[1], 10, Stop())
 
 
 def test_progress_counts_the_fit_and_the_parts_of_cross_fitting():
-    told = []
-    make_blend(
-        pool(),
-        BlendSpec(method="greedy"),
-        progress=lambda what, done, total: told.append((what, done, total)),
-    )
+    progress = RecordedProgress()
+    make_blend(pool(), BlendSpec(method="greedy"), progress=progress)
+    told = progress.steps
     assert told[0] == ("fitting greedy", 0, 6)
     assert [done for what, done, _ in told if what == "cross-fitting greedy"] == [1, 2, 3, 4, 5]
     assert told[-1][1:] == (6, 6)

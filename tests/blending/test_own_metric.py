@@ -82,7 +82,7 @@ def test_a_metric_that_does_not_look_at_decisions_moves_none(mine):
 
 
 @pytest.mark.parametrize("method", ["auto", "greedy", "single"])
-def test_a_blend_is_chosen_and_scored_by_it(mine, method):
+def test_a_blend_is_chosen_and_scored_by_it(mine, few_families, method):
     stack, y = invented_pool(3, 150, 3)
     pool = Pool(("a", "b", "c"), stack, y, ("x", "y", "z"), np.arange(150) % 5)
     blend = make_blend(pool, BlendSpec(method=method, metric=f"{mine}:wrong", calibrate="biases"))

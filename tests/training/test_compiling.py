@@ -118,17 +118,7 @@ def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(da
         train_fold(AUTO.model_copy(update={"compile": "on"}), data)
 
 
-ARCHITECTURES = [
-    "test_byobnet",
-    "test_convnext",
-    "test_convnext2",
-    "test_convnext3",
-    "test_efficientnet",
-    "test_efficientnet_evos",
-    "test_efficientnet_gn",
-    "test_efficientnet_ln",
-    "test_mambaout",
-]
+ARCHITECTURES = ["test_byobnet", "test_efficientnet", "test_resnet"]
 
 
 def network_of_width(width):
@@ -138,7 +128,16 @@ def network_of_width(width):
     return Normalised(layers, (0.5,) * 3, (0.25,) * 3)
 
 
-def test_every_architecture_of_a_process_is_compiled_and_the_folds_of_one_share_it(monkeypatch):
+@pytest.fixture
+def two_forms_of_each_function():
+    """torch keeps two compiled forms of a function, not eight, before it goes on uncompiled."""
+    with torch._dynamo.config.patch(recompile_limit=len(ARCHITECTURES) - 1):
+        yield
+
+
+def test_every_architecture_of_a_process_is_compiled_and_the_folds_of_one_share_it(
+    monkeypatch, two_forms_of_each_function
+):
     graphs, made = [], []
 
     def backend(graph, inputs):
@@ -162,9 +161,9 @@ def test_every_architecture_of_a_process_is_compiled_and_the_folds_of_one_share_
     graphs.clear()
     predictors = [
         engine.prepare(network_of_width(width).eval(), images, "off", "cpu")
-        for width in range(20, 32)
+        for width in range(20, 24)
     ]
     for _ in range(2):
         for predictor in predictors:
             predictor(images)
-    assert len(graphs) == 12
+    assert len(graphs) == 4

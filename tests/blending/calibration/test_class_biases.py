@@ -61,7 +61,7 @@ def test_biases_gain_on_rows_that_they_were_not_fitted_on():
     assert abs(after - moved.scores["fitted"]["f1_macro"]) < 0.02
 
 
-def test_auto_takes_biases_too():
+def test_auto_takes_biases_too(few_families):
     probs, y = unbalanced(1500, 2)
     other = unbalanced(1500, 2)[0] ** 0.7
     pool = Pool(
@@ -72,6 +72,7 @@ def test_auto_takes_biases_too():
         np.arange(1500) % 5,
     )
     result = make_blend(pool, BlendSpec(metric="balanced_accuracy", calibrate="biases"))
+    assert set(result.details.candidates) == {"simplex + biases", "soft + biases"}
     assert result.details.chosen.endswith("+ biases")
 
 
