@@ -9,7 +9,6 @@ fit, images are decoded whenever they are asked for.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -23,19 +22,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.contents import Contents, read_contents
 from ensembler.data.decoding import Decoding, max_pixels
 from ensembler.data.images import Images, fit_to_input
-from ensembler.data.prepare import build_steps, contents_of_steps, prepare
-from ensembler.data.samples import SampleSet, drop_samples
+from ensembler.data.pixel_key import pixels_key
+from ensembler.data.prepare import build_steps, prepare
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
 from ensembler.files import claim, preallocate, sha256_of, sweep, write_aside
 from ensembler.machine.cores import available_cores
 from ensembler.progress import QUIET, Progress
 
-_VERSION = 2
-_CROPS = ("crop", "center_crop")
 _KEPT_FREE = 1 << 30  # bytes of the disk that the cache leaves to others
 _ALTERED = "was altered or cut short since it was written"
 
@@ -109,7 +105,7 @@ def prepare_pixels(
     """
     prepared = _prepare(images, spec, cache, progress)
     if prepared.broken:
-        raise DataError(_describe(prepared.broken))
+        raise DataError(describe_broken(prepared.broken))
     if isinstance(prepared.pixels, FilePixels):
         progress.note(
             f"{len(images)} prepared images take {_bytes(prepared.pixels.shape) / 1e9:.2f} GB and "
@@ -131,29 +127,8 @@ def find_broken(
     return _prepare(images, spec, cache, progress).broken
 
 
-def drop_broken(samples: SampleSet, broken: dict[int, str], policy: str) -> SampleSet:
-    """The samples without broken images when `policy` is "skip".
-
-    DataError naming them when it is "stop".
-    """
-    if not broken:
-        return samples
-    if policy == "stop":
-        raise DataError(_describe(broken))
-    kept = drop_samples(samples, samples.table["id"].iloc[sorted(broken)].tolist())
-    for target in samples.targets:
-        before, after = (
-            set(s.table[target][s.table["split"] == "train"].dropna()) for s in (samples, kept)
-        )
-        if before - after:
-            raise DataError(
-                f"no image of class {sorted(before - after)[0]!r} of {target} can be read; repair "
-                "them, or leave the class out of the table"
-            )
-    return kept
-
-
-def _describe(broken: dict[int, str]) -> str:
+def describe_broken(broken: dict[int, str]) -> str:
+    """All images that cannot be read, in one message."""
     shown = [broken[i] for i in sorted(broken)[:20]]
     more = [f"... and {len(broken) - 20} more"] if len(broken) > 20 else []
     head = f"{len(broken)} images cannot be read; repair them, or leave them out with data.on_broken: skip"
@@ -224,54 +199,6 @@ def _budget() -> float | None:
             f"ENS_CACHE_GB={given!r}: expected gigabytes, such as 20, or 0 to keep no pixels"
         )
     return budget
-
-
-def pixels_key(images: Images, spec: InputSpec, cache: Path) -> str:
-    """A digest of the images' content and of how they are prepared: equal keys are equal pixels."""
-    contents = read_contents(images, cache)
-    # Steps that are not there leave the key as it was before there were any.
-    options = {name: value for name, value in spec.described.items() if value or name != "prepare"}
-    behind = contents_of_steps(spec.prepare)
-    version = [_VERSION, options, behind] if behind else [_VERSION, options]
-    digest = hashlib.sha256(json.dumps(version, sort_keys=True).encode())
-    digest.update("\n".join(contents.checksum).encode())
-    for name, rows in prepared_otherwise(contents, spec).items():
-        digest.update(f"{name} {rows.tolist()}".encode())
-    return digest.hexdigest()[:24]
-
-
-def prepared_otherwise(contents: Contents, spec: InputSpec) -> dict[str, NDArray[np.int64]]:
-    """Positions of images whose pixels are no longer those of earlier versions, by what is other.
-
-    None is left out. "axes": one side shrinks and the other does not, each being scaled in its own
-    way now. "bits": grey levels of fewer bits than 16, as the file says.
-    """
-    sides, bits = contents.header[:, :2], contents.header[:, 2]
-    if spec.resize == "stretch":
-        sides = _cropped(sides, spec)
-        mixed = (sides > spec.size).any(axis=1) & (sides <= spec.size).any(axis=1)
-    else:
-        mixed = np.zeros(len(sides), bool)
-    few = (bits > 8) & (bits < 16) & (spec.bits is None)
-    found = {"axes": np.flatnonzero(mixed), "bits": np.flatnonzero(few)}
-    return {name: rows for name, rows in found.items() if len(rows)}
-
-
-def _cropped(sides: NDArray[np.int32], spec: InputSpec) -> NDArray[np.int32]:
-    """The sides of images after the recipe's crops; other steps are taken to leave them."""
-    named = [
-        step
-        for step in spec.prepare
-        if next(iter([step] if isinstance(step, str) else step)) in _CROPS
-    ]
-    if not named:
-        return sides
-    steps = build_steps(named)
-    kinds, which = np.unique(sides, axis=0, return_inverse=True)
-    left = [
-        prepare(np.broadcast_to(np.uint8(0), tuple(kind)), steps).shape for kind in kinds.tolist()
-    ]
-    return np.array(left, np.int32)[which.reshape(-1)]
 
 
 def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | str:

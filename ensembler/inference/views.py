@@ -248,7 +248,7 @@ def _crop(batch: Batch, place: str, *, flip: bool) -> Batch:
 
 
 def _custom(spec: CustomView) -> Transform:
-    from ensembler.data.augment import AlbumentationsAugment
+    from ensembler.data.albumentations_augment import AlbumentationsAugment
 
     name, arguments = next(iter(spec.transform.items()))
 

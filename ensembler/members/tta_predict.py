@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.pixels import Pixels, pixels_key
+from ensembler.data.pixel_key import pixels_key
+from ensembler.data.pixels import Pixels
 from ensembler.errors import StoreError
 from ensembler.files import claim, fingerprint, sha256_of
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution

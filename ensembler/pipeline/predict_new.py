@@ -116,7 +116,8 @@ def _predict(
 
     A member that is the mean of others is that of their predictions.
     """
-    from ensembler.data.pixels import pixels_key, prepare_pixels
+    from ensembler.data.pixel_key import pixels_key
+    from ensembler.data.pixels import prepare_pixels
 
     part = read_unlabelled(data, workspace.spec.data)
     for remark in part.remarks:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ensembler.data.augment import Augment, DeviceAugment, sample_seed
+from ensembler.data.augment import sample_seed
+from ensembler.data.augment_steps import Augment
 from ensembler.data.pixels import Pixels
+from ensembler.data.torchvision_augment import DeviceAugment
 from ensembler.errors import EnsemblerError
 
 

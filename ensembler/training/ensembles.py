@@ -33,7 +33,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ensembler.data.augment import Augment, sample_seed
+from ensembler.data.augment import sample_seed
+from ensembler.data.augment_steps import Augment
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network, sum_networks
 from ensembler.networks.devices import autocast, autocast_type, pick_device, place_for_training

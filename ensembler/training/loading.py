@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ensembler.data.augment import DeviceAugment
+from ensembler.data.torchvision_augment import DeviceAugment
 from ensembler.errors import EnsemblerError, TrainingError
 from ensembler.networks.devices import copies_early
 from ensembler.progress import QUIET, Progress

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensembler.data.augment import Augment, sample_seed
+from ensembler.data.augment import sample_seed
+from ensembler.data.augment_steps import Augment
 from ensembler.errors import RequestError
 from ensembler.training.batches import BatchSource, epoch_batches
 from ensembler.training.fold_data import FoldData

@@ -143,7 +143,7 @@ class Workspace:
 
     def input_options(self, spec: InputSpec) -> dict[str, Any]:
         """What decides the pixels that an input gives: its options, and what earlier versions did otherwise."""
-        from ensembler.data.pixels import prepared_otherwise
+        from ensembler.data.pixel_key import prepared_otherwise
 
         words = {"axes": "scaled one by one", "bits": "as the files say"}
         return {
@@ -193,7 +193,8 @@ def open_workspace(
 def _without_broken(
     samples: SampleSet, recipe: Recipe, artifacts: Path, progress: Progress
 ) -> SampleSet:
-    from ensembler.data.pixels import drop_broken, find_broken
+    from ensembler.data.broken import drop_broken
+    from ensembler.data.pixels import find_broken
 
     broken = find_broken(
         samples.images,

@@ -7,12 +7,12 @@ from PIL import Image
 
 from ensembler.data.augment import (
     POLICIES,
-    PresetAugment,
     augment_version,
     build_augment,
     check_augment,
     sample_seed,
 )
+from ensembler.data.preset_augment import PresetAugment
 from ensembler.data.presets import PRESETS, Affine, Crop, Holes, Hue, Noise, Preset, Tone, draw
 from ensembler.errors import RequestError
 from ensembler.training.batches import BatchSource

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ensembler.audit.facts import look_at_images
-from ensembler.data import pixels
+from ensembler.data import pixel_key, pixels
 from ensembler.data.decoding import AS_IT_IS, Decoding
 from ensembler.data.images import FileImages
 from ensembler.data.pixels import find_broken, prepare_pixels
@@ -260,7 +260,7 @@ def key(tmp_path, *sizes, spec=SPEC):
     paths = [tmp_path / f"{width}x{height}.png" for width, height in sizes]
     for path, (width, height) in zip(paths, sizes, strict=True):
         Image.new("L", (width, height)).save(path)
-    return pixels.pixels_key(FileImages(paths), spec, tmp_path / "cache")
+    return pixel_key.pixels_key(FileImages(paths), spec, tmp_path / "cache")
 
 
 def old_key(tmp_path, *sizes, spec=SPEC):
@@ -291,9 +291,9 @@ def test_pixels_that_are_scaled_otherwise_have_another_key(tmp_path, size):
 
 def test_a_crop_counts_before_it_is_said_which_side_shrinks(tmp_path):
     contents = pixels.Contents(np.array(["a"]), np.array([[16, 9, 8]], np.int32))
-    assert list(pixels.prepared_otherwise(contents, SPEC)) == []
+    assert list(pixel_key.prepared_otherwise(contents, SPEC)) == []
     cropped = InputSpec(size=8, prepare=("grey", {"center_crop": 0.8}))
-    assert list(pixels.prepared_otherwise(contents, cropped)) == ["axes"]
+    assert list(pixel_key.prepared_otherwise(contents, cropped)) == ["axes"]
 
 
 def test_new_options_are_in_the_key_only_where_they_are_used(tmp_path):
