@@ -1,4 +1,4 @@
-"""One signal to end a job: Ctrl-C, SIGTERM, a budget or deadline that is over, a trial that is pruned.
+"""One signal to end a job: Ctrl-C, SIGTERM, a budget or deadline that is over, a pruned trial.
 
 Whoever works asks the signal between two steps; whoever wants the work to end sets it. Outside of
 such steps Ctrl-C and SIGTERM raise KeyboardInterrupt, so that a job ends soon wherever it is.

@@ -1,4 +1,4 @@
-"""Progress on a terminal as one live display, elsewhere as plain lines, with an estimate of the time left."""
+"""Progress: one live display on a terminal, plain lines elsewhere, with the time left."""
 
 from __future__ import annotations
 

@@ -70,5 +70,5 @@ def stoppable(how_to_go_on: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Stopped(
-            f"stopped; nothing finished is lost: {how_to_go_on} goes on from here"
+            f"stopped; nothing finished is lost: {how_to_go_on} resumes from here"
         ) from None

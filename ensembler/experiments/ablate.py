@@ -1,4 +1,4 @@
-"""`ens ablate`: variants of one member, trained on the same folds and seeds and compared row by row."""
+"""`ens ablate`: variants of a member, trained on the same folds and compared row by row."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _divided(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant: its options, its scores and by how much it is better than the first one (None for the first)."""
+    """One variant: its options, its scores, and its gains over the first (None for the first)."""
 
     name: str
     options: dict[str, Any]
@@ -159,7 +159,7 @@ def ablate_recipe(
     execution: Execution = DEFAULT_EXECUTION,
     progress: Progress = QUIET,
 ) -> Ablation:
-    """Train every combination of the axes' values as a member of a run of its own, and compare them with the first.
+    """Train every combination of the axes' values as a member, and compare them with the first.
 
     `member` is the recipe's entry that is varied (default: the first one), `folds` how many folds
     there are, `epochs` and `seeds` those of every variant. What a run of that name has finished is
@@ -221,7 +221,7 @@ def _base_of(recipe: Recipe, member: str | None) -> str:
 def _varied(
     recipe: Recipe, base: str, axes: Sequence[Axis], name: str | None, common: CommonOptions
 ) -> tuple[Recipe, dict[str, dict[str, Any]]]:
-    """The recipe whose members are all combinations of the axes' values, and the options of each."""
+    """The recipe whose members are the combinations of values, and the options of each."""
     _check_axes(axes, member_options(recipe, base))
     usual = f"{recipe.spec.name}-ablate-{'+'.join(axis.option for axis in axes)}"
     combinations = list(product(*(axis.settings for axis in axes)))
@@ -244,7 +244,7 @@ def _check_axes(axes: Sequence[Axis], own: Mapping[str, Any]) -> None:
 
 
 def _members_of(jobs: Sequence[PlannedMember], variant: str, seeds: int) -> tuple[str, ...]:
-    """The members that stand for a variant: one, or one for each seed (and each repeat of a repeated split)."""
+    """The members that stand for a variant: one, or one for each seed and repeated split."""
     made = [job for job in jobs if job.entry == variant and job.in_pool]
     by_name = {job.name for job in made}
     if variant in by_name:

@@ -1,4 +1,4 @@
-"""Variants of one member: a recipe whose members are that member with some options changed, checked.
+"""Variants of a member: a checked recipe whose members are it with some options changed.
 
 Whoever compares variants says which options each has (`Setting`); what becomes of them in a recipe,
 and what is wrong with them, is the same for a handful of values and for a search.
@@ -63,7 +63,7 @@ Settings = Sequence[Setting]
 
 
 def check_option(option: str, own: Mapping[str, Any]) -> None:
-    """Raise RequestError for an option that cannot be varied in a member whose options are `own`."""
+    """Raise RequestError for an option that cannot be varied in a member of options `own`."""
     top = option.partition(".")[0]
     known = sorted({key for spec in MEMBER_SPECS.values() for key in _keys_of(spec)})
     if top not in known:

@@ -1,4 +1,4 @@
-"""One pass over the pixels for many checkpoints: each image is read once, each view of it made once.
+"""One pass over the pixels for many checkpoints: each image is read once, each view made once.
 
 What is predicted goes to mapped files chunk by chunk (`ensembler.predictions.chunks`): memory does
 not grow with the number of images, and a pass that was ended goes on with the chunks that are
@@ -26,7 +26,7 @@ from ensembler.progress import QUIET, Progress
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What one checkpoint is to predict: which views of which images, and where its logits are kept.
+    """What one checkpoint is to predict: which views of which images, and where to.
 
     `rows` are positions among the images, in parts (those it validates, the test images);
     checkpoints that share a part meet it in one go.
@@ -83,7 +83,7 @@ def run_pass(
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Images to read, and for whom: the place of their first row in the logits of each checkpoint."""
+    """Images to read, and for each checkpoint the place of their first row in its logits."""
 
     rows: NDArray[np.int64]
     starts: dict[int, int]

@@ -1,4 +1,4 @@
-"""What an engine makes of a network: a function from pixels to logits, and how batches are given to it."""
+"""What an engine makes of a network: a function from pixels to logits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Predictor = Callable[[Tensor], NDArray[np.float32]]
 
 
 def in_batches(predictor: Predictor, most: int) -> Predictor:
-    """The predictor given at most so many images at once, and fewer where memory does not suffice for them."""
+    """The predictor given at most so many images at once, and fewer where memory is short."""
 
     def predict(images: Tensor) -> NDArray[np.float32]:
         starts = range(0, len(images), most)
@@ -34,13 +34,13 @@ def in_batches(predictor: Predictor, most: int) -> Predictor:
 def predict_batch(
     predictors: Sequence[Predictor], batch: NDArray[np.uint8], device: str
 ) -> list[NDArray[np.float32]]:
-    """The logits `[images, classes]` of each predictor for one view of a batch `[images, height, width, channels]`."""
+    """The logits `[images, classes]` of each predictor for one view of a batch, channels last."""
     images = as_images(batch, device)
     return [predictor(images) for predictor in predictors]
 
 
 def as_images(batch: NDArray[np.uint8], device: str) -> Tensor:
-    """A batch `[images, height, width, channels]` as predictors take it, `[images, channels, height, width]`."""
+    """A batch, channels last, as predictors take it: `[images, channels, height, width]`."""
     # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
     images, on_device = (
         torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2),

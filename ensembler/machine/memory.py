@@ -22,7 +22,7 @@ _CONTAINER_LIMITS = (
 
 
 def room(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """An array float32 of `shape` to be filled: in memory, or mapped from a temporary file when that is too large."""
+    """A float32 array of `shape` to be filled: in memory, or mapped from a temporary file."""
     return np.empty(shape, np.float32) if _bytes(shape) <= most_in_memory() else on_disk(shape)
 
 

@@ -1,4 +1,4 @@
-"""Members that are the mean of others: a bagging ensemble of its estimators, a member of its seeds or snapshots."""
+"""Members that are the mean of others: of estimators, seeds or snapshots."""
 
 from __future__ import annotations
 
@@ -121,14 +121,14 @@ def _mean_of(
 def mean_of_parts(
     plan: MemberPlan, target: str, logits: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """What a member of parts predicts for a target, by the logits of its parts `[parts, ..., classes]`."""
+    """What a member predicts for a target, by its parts' logits `[parts, ..., classes]`."""
     if _averages_logits(plan):
         return logits.mean(axis=0)
     return plan.output.kind(target).logits_of_mean(logits)
 
 
 def _averages_logits(plan: MemberPlan) -> bool:
-    """Whether logits are averaged, as the methods do whose networks are trained on, or lie around, that average."""
+    """Whether logits are averaged, as methods do whose networks are trained for that average."""
     return plan.job.spec.method in ("fusion", "fast_geometric")
 
 

@@ -36,7 +36,7 @@ BLOCK = 4096  # rows merged at once
 
 
 def drop_stale(plan: MemberPlan) -> None:
-    """Drop finished folds that were made with other options, and the record of an earlier failure."""
+    """Drop finished folds made with other options, and the record of an earlier failure."""
     if plan.changed:
         plan.workspace.progress.note(
             f"member {plan.job.name!r} is trained again: {plan.changed} changed"
@@ -210,7 +210,7 @@ def _special(plan: MemberPlan, finished: Sequence[FinishedFold]) -> dict[str, An
 
 
 def _choice(plan: MemberPlan) -> dict[str, Any]:
-    """What chose the epoch that predicts, by which metric, and whether that flatters the out-of-fold scores.
+    """What chose the epoch that predicts, and whether that makes out-of-fold scores optimistic.
 
     The validation fold is what these scores are of. Averages and snapshots are of the last epochs
     whatever is chosen, but with patience it was the validation fold that said which epochs are the
@@ -224,7 +224,7 @@ def _choice(plan: MemberPlan) -> dict[str, Any]:
 
 
 def _trained_from(plan: MemberPlan) -> list[tuple[MemberSpec, str]]:
-    """The trainings of our own loop that a member's weights come from, and which of their weights."""
+    """The trainings of our own loop that a member's weights come from, and which variants."""
     found = [(plan.job.spec, plan.job.variant)]
     if isinstance(plan.job.spec, SoupSpec):
         found = [(ingredient.job.spec, ingredient.job.variant) for ingredient in plan.ingredients]
@@ -251,7 +251,7 @@ def _tasks(plan: MemberPlan) -> dict[str, Any]:
 def member_scores(
     plan: MemberPlan, target: str, logits: NDArray[Any], split: str
 ) -> dict[str, float] | None:
-    """Scores of a member in one target over all its views: `oof.npy`'s array for "train", `test.npy`'s for "test".
+    """Scores of a member in one target: of `oof.npy` for "train", of `test.npy` for "test".
 
     None when no row of that split has a label (and, for "train", is validated by some fold).
     """

@@ -1,4 +1,4 @@
-"""Which engine computes a member's predictions: the recipe's, the command's, or one measured once for the run."""
+"""Which engine predicts: the command's, the recipe's, or one measured once for the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Engines:
     def predictor(
         self, plan: MemberPlan, weights: Path, pixels: Pixels, rows: NDArray[np.int64], name: str
     ) -> Predictor:
-        """The network in `weights` by the engine of its member, compared with float32 on some of its `rows`.
+        """The network in `weights` by its member's engine, compared with float32 on some `rows`.
 
         It predicts no more images at once than the member is trained with.
         """

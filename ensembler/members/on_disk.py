@@ -48,7 +48,7 @@ class MemberOnDisk:
 
     @cached_property
     def folder(self) -> Path:
-        """Where its folds are gathered: its folder, or one aside while an older version is there."""
+        """Where its folds are gathered: aside while an older version is in its folder."""
         older = has_record(self.final_folder, MEMBER_RECORD) and not self.is_complete
         return self.final_folder / RETRAINING if older else self.final_folder
 

@@ -1,4 +1,4 @@
-"""With which options trainings are at work: processes that share them share the folds, others are told.
+"""With which options trainings are at work: processes with the same ones share the folds.
 
 Every process at work keeps one file `.training/.options-<number>` with the options of all its
 trainings, and a lock (flock) on it. It is a claim like any other: free the moment the process has
@@ -129,7 +129,7 @@ def _opened(path: Path) -> Iterator[int | None]:
 
 
 def _is_held(descriptor: int) -> bool:
-    """Whether the process that made a claim is still at work; those that only look share the lock."""
+    """Whether the process that made a claim is still at work; lookers share the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

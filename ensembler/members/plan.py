@@ -165,7 +165,7 @@ class MemberPlan:
 
     @cached_property
     def input(self) -> InputSpec:
-        """What its networks see: the recipe's input, with the member's own size when it names one."""
+        """What its networks see: the recipe's input, perhaps with the member's own size."""
         own = self.job.base.size
         given = self.workspace.spec.input
         return given if own is None else given.model_copy(update={"size": own})
@@ -188,7 +188,7 @@ class MemberPlan:
         return tuple(view.name for view in self.views)
 
     def check_classes(self) -> None:
-        """Raise UnknownNameError for a class that the member weighs and its target does not have."""
+        """Raise UnknownNameError for a class in class_weights that the target does not have."""
         weights = self.job.base.class_weights
         for name in weights if isinstance(weights, dict) else ():
             if name not in self.output.classes:

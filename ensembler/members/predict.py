@@ -1,4 +1,4 @@
-"""Checkpoints of members predict: made ready by their engines, all from one pass over the pixels."""
+"""Checkpoints predict: made ready by their engines, all in one pass over the pixels."""
 
 from __future__ import annotations
 

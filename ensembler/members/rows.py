@@ -43,7 +43,7 @@ class MemberRows:
     def image_targets(self) -> NDArray[np.int64]:
         """Labels of every image as they are scored, `[images, columns]`, -1 = unknown.
 
-        The targets come one after the other. A target has one column, a multi-label target one for each class.
+        A target has one column, a multi-label target one for each class.
         """
         return self._side_by_side(trained_on=False)
 

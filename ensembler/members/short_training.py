@@ -16,7 +16,7 @@ STEPS_FOR_PRESET = {"light": 300, "medium": 300, "heavy": 500}
 
 
 def advice_on_augmentation(plans: Sequence[MemberPlan]) -> str | None:
-    """What to say of members whose preset needs more steps than they have; None when there are none."""
+    """What to say of members whose preset needs more steps than they have, or None."""
     short = {plan.job.entry: plan for plan in plans if is_too_short(plan)}
     if not short:
         return None

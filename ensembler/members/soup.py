@@ -1,4 +1,4 @@
-"""Soups: members whose weights are the mean of other members', chosen without the rows that they are scored on."""
+"""Soups: means of other members' weights, chosen without the rows they are scored on."""
 
 from __future__ import annotations
 

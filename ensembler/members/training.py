@@ -1,4 +1,4 @@
-"""Trainings: the members that come from the same networks in training are made together, fold by fold."""
+"""Trainings: members that come from the same networks are made together, fold by fold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ensembler.workspace.workspace import Workspace
 
 @dataclass(frozen=True)
 class Training:
-    """The members that one training makes: `plans` are those asked for, `all_plans` all that come from it.
+    """The members that one training makes: `plans` those asked for, `all_plans` all of them.
 
     Whoever asks for whichever of them, the training is the same one, with one claim and one state
     for each fold.
@@ -69,7 +69,7 @@ class Training:
         return self.folder / f".fold{fold}-{plan.job.name}-{key[:16]}.npy"
 
     def forget(self, fold: int) -> None:
-        """Remove what only a fold that is not finished needs: its state, and what it has predicted."""
+        """Remove what only an unfinished fold needs: its state, and what it has predicted."""
         for path in (self.state_path(fold), *self.folder.glob(f".fold{fold}-*")):
             path.unlink(missing_ok=True)
 
@@ -81,7 +81,7 @@ class Training:
                     self.forget(fold)
 
     def remove_empty_folders(self) -> None:
-        """Remove the folder of its claims and states, and that of all trainings, when they are empty."""
+        """Remove the folder of its claims and states, and that of all trainings, if empty."""
         # of an earlier version that was killed
         (self.folder / ".options").unlink(missing_ok=True)
         for folder in (self.folder, self.folder.parent):

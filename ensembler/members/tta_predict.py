@@ -138,7 +138,7 @@ class ViewPredictor:
                     shutil.rmtree(folder)
 
     def key(self, task: Task, pixels: Pixels, pixels_key: str) -> str:
-        """A digest of all that decides what is predicted: other weights, images or views begin anew."""
+        """A digest of weights, images, views and engine: with others the prediction starts anew."""
         from ensembler.networks.devices import pick_device
 
         custom = [

@@ -42,7 +42,7 @@ _HUB_PACKAGES = ("huggingface_hub", "httpx", "requests", "urllib3", "urllib")
 
 
 class Normalised(nn.Module):
-    """A network in front of which uint8 pixels are normalised with its own mean and deviation, on its device."""
+    """A network that normalises uint8 pixels with its own mean and deviation, on its device."""
 
     mean: Tensor
     std: Tensor
@@ -82,7 +82,7 @@ class SumOfNetworks(nn.Module):
 
 
 def sum_networks(networks: Sequence[Normalised], factor: float) -> Normalised:
-    """One network that gives the log-probabilities of `factor` times the sum of the networks' logits."""
+    """A network of the log-probabilities of `factor` times the sum of the networks' logits."""
     first = networks[0]
     one = Normalised(
         SumOfNetworks([network.network for network in networks], factor), (0.0,), (1.0,)
@@ -253,7 +253,7 @@ def _start_of(spec: NetworkSpec) -> Path | None:
 
 
 def built_from(network: nn.Module, spec: NetworkSpec) -> NetworkSpec:
-    """A spec that builds a network of `spec` again from timm's catalogue alone, without weights to start from."""
+    """A spec that builds the same network from timm's catalogue alone, without weights."""
     found = network.__dict__.get("ens_built_from", spec)
     return found.model_copy(update={"pretrained": False, "checkpoint": None})
 

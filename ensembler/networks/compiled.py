@@ -58,7 +58,7 @@ def _architecture(network: nn.Module) -> str:
 
 @contextlib.contextmanager
 def compiler_faults() -> Iterator[None]:
-    """Turn a fault of the compiler, forward or backward, into a CompilerError while the block runs."""
+    """Turn a fault of the compiler, forward or backward, into a CompilerError."""
     try:
         yield
     except Exception as error:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def learn_depthwise_in_float32(network: nn.Module) -> None:
-    """Let the depthwise convolutions of `network` that are slow in bfloat16 leave autocast while gradients are taken.
+    """Let depthwise convolutions that are slow in bfloat16 leave autocast in training.
 
     For training on a processor; weights, their names and predictions stay what they are.
     """

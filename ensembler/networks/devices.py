@@ -118,7 +118,7 @@ def predicting_precisions(amp: str, device: torch.device) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def tf32(device: torch.device) -> Iterator[None]:
-    """Let a CUDA device multiply float32 matrices by its tensor cores while the block runs (10 bits of 23)."""
+    """Let a CUDA device multiply float32 matrices by its tensor cores (10 bits of 23)."""
     if device.type != "cuda":
         yield
         return
@@ -138,7 +138,7 @@ def place_for_training(network: Network, amp: str, device: torch.device) -> Netw
 
 
 def place(network: Network, device: torch.device) -> Network:
-    """Move a network to a device, images and convolutions lying in memory as they are computed fastest there.
+    """Move a network to a device, with the memory layout that is fastest there.
 
     That is channels last, but for MPS, where the gradients of convolutions are several times slower
     so.
@@ -160,7 +160,9 @@ def loader_processes(device: torch.device) -> int:
 
 
 def copies_early(device: torch.device) -> bool:
-    """Whether a copy to the device may be left to itself: CUDA reads pageable memory before the call returns.
+    """Whether copies to the device need not be waited for.
+
+    CUDA reads pageable memory before the call returns.
 
     Others, MPS among them, may read it after it was given to something else.
     """

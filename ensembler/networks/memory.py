@@ -1,4 +1,4 @@
-"""What to do when memory does not suffice: halve the batch where that changes nothing, else say what needs less."""
+"""When memory does not suffice: halve the batch where possible, else say what needs less."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def in_parts(compute: Callable[[Tensor], Result], images: Tensor) -> list[Result]:
-    """What `compute` gives for `images`: all at once, or in halves of halves when memory does not suffice for that."""
+    """What `compute` gives for `images`: at once, or in halves of halves where memory is short."""
     try:
         return [compute(images)]
     except (RuntimeError, MemoryError) as error:

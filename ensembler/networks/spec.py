@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class NetworkSpec(BaseModel):
-    """A network: a timm backbone by name, one of a hub or a folder, or `module:factory` of the user's own."""
+    """A network: a timm backbone by name, of a hub or a folder, or the user's `module:factory`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 

@@ -1,4 +1,4 @@
-"""Weights to start from: local files, read without running anything, and loaded as timm loads its own."""
+"""Weights to start from: local files, read without running anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WRAPPERS = (
 def start_overlay(
     sketch: nn.Module, state: Mapping[str, Tensor], classes: int, channels: int
 ) -> dict[str, Any]:
-    """What timm has to know of a state dict to load it: how many classes and channels it was made for.
+    """What timm has to know of a state dict to load it: its classes and channels.
 
     timm then leaves out a head for other classes, resizes position embeddings and adapts the first
     convolution.
@@ -162,7 +162,7 @@ def _head_names(network: nn.Module) -> set[str]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from .safetensors, or from a .pth as weights only: nothing inside the file is ever run."""
+    """Read a state dict from .safetensors or .pth, as weights only: nothing in it is run."""
     if not path.is_file():
         raise DataError(f"checkpoint {path} does not exist")
     if path.suffix == ".safetensors":

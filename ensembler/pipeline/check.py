@@ -1,4 +1,4 @@
-"""Checks of a recipe that need the training half: names of backbones, transforms and views, all problems at once."""
+"""Checks of a recipe that need the training half, all problems at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_training_installed(what: str) -> None:
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raise RecipeError with every name in the recipe that torch, timm or albumentations do not know."""
+    """Raise RecipeError with every name that torch, timm or albumentations do not know."""
     check_training_installed(f"recipe {recipe.path.name}")
     check_installed(recipe.spec.inference.engine)
     from ensembler.data.augment import check_augment

@@ -95,7 +95,7 @@ def _without_template(spec: SubmissionSpec) -> SubmissionSpec:
 
 
 def _recorded_views(workspace: Workspace, member: Member) -> tuple[View, ...]:
-    """A member's views; RequestError for code that only its record names, which may be somebody else's."""
+    """A member's views; RequestError for code that its record alone names, perhaps another's."""
     from ensembler.inference.views import expand_views, place_of_own
 
     named = code_named_by(workspace.spec)
@@ -112,7 +112,7 @@ def _recorded_views(workspace: Workspace, member: Member) -> tuple[View, ...]:
 def _predict(
     workspace: Workspace, data: Path, names: Sequence[str], predictor: ViewPredictor
 ) -> tuple[list[str], dict[tuple[str, str], NDArray[np.float32]]]:
-    """Ids, and by member and target probabilities `[folds, samples, classes]`: one pass for each kind of input.
+    """Ids, and by member and target probabilities `[folds, samples, classes]`.
 
     A member that is the mean of others is that of their predictions.
     """
@@ -170,7 +170,7 @@ def _folder(task: Task, key: str) -> Iterator[Path]:
 def _probs(
     plan: MemberPlan, logits: Mapping[str, Sequence[ChunkedLogits]]
 ) -> dict[tuple[str, str], NDArray[np.float32]]:
-    """Probabilities of a member by target, from its logits or from those of its parts, block by block."""
+    """Probabilities of a member by target, from its logits or its parts', block by block."""
     store, of = plan.workspace.store, plan.job.parts or (plan.job.name,)
     members = [store.member(name) for name in of]
     shared = [

@@ -90,7 +90,7 @@ def run_recipe(
 
 
 def _audit(workspace: Workspace) -> None:
-    """Look at the data once for a run, keep what was found as `audit.json`, and say what makes scores a lie."""
+    """Audit the data once for a run, keep the findings, and warn of what inflates scores."""
     path = workspace.store.folder / "audit.json"
     if path.is_file():
         return
@@ -104,7 +104,7 @@ def _audit(workspace: Workspace) -> None:
 
 
 def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:
-    """The blend of the label, which is submitted, and one for each further target that is no task of it."""
+    """Blend the label, which is submitted, and each further target that is no task of it."""
     label, *others = workspace.samples.targets
     tasks = () if workspace.samples.composition is None else workspace.samples.composition.tasks
     made = _blend_label(workspace, store, label, tasks)

@@ -79,7 +79,7 @@ def train_recipe(
     methods: Sequence[str] | None = None,
     stop: Stop | None = None,
 ) -> KFoldResult:
-    """Train what is missing of the recipe's members (or of those named, or of some `methods`) and keep their logits."""
+    """Train what is missing of the members (or those named, or of some `methods`)."""
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
     workspace = open_workspace(recipe, artifacts, progress, check=check_nobody_trains_otherwise)

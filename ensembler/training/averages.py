@@ -17,7 +17,7 @@ from ensembler.training.spec import MemberSpec
 
 
 class WeightAverages:
-    """Averages of the last epochs (swa, last_3) and snapshots (c1, c2, ...) of a network in training.
+    """Averages of the last epochs (swa, last_3) and snapshots (c1, c2, ...) of a network.
 
     An average is the mean of the weights at the ends of its epochs (Izmailov et al., 2018); the
     statistics of batch norms, which cannot be averaged, are taken anew in one pass over the train
@@ -78,7 +78,7 @@ class WeightAverages:
 def renew_batch_norms(
     network: nn.Module, pixels: Pixels, rows: NDArray[np.int64], batch_size: int
 ) -> None:
-    """Take the statistics of `network`'s batch norms anew, in one pass over the plain pixels of the train rows."""
+    """Recompute the statistics of batch norms in one pass over the plain train pixels."""
     device = next(network.parameters()).device
     batches = np.array_split(
         rows, max(1, len(rows) // max(batch_size, 2))

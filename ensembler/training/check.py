@@ -15,7 +15,7 @@ SCHEDULES = ("cosine", "tanh", "poly", "step", "none")
 
 
 def check_member(spec: TrainingSpec, *, size: int, channels: int) -> None:
-    """Raise RequestError for a name that timm does not know, a size that the network cannot take, a missing file."""
+    """Raise RequestError for an unknown name, a size the network cannot take, a missing file."""
     from timm.optim import list_optimizers
 
     check_network(spec, size=spec.size or size, channels=channels)

@@ -1,4 +1,4 @@
-"""torch.compile where it pays: steps are timed both ways before the training, on copies that are thrown away.
+"""torch.compile where it pays: steps are timed both ways before the training, on copies.
 
 Compiled and plain networks round differently, so the choice is made once and kept; whoever goes on
 with the training takes it from there.
@@ -29,7 +29,7 @@ NOT_COMPILED = "not compiled: torch cannot compile the network here"
 
 @dataclass(frozen=True)
 class CompileChoice:
-    """Whether a training is compiled, and what that rests on: seconds a step, and seconds that compiling took."""
+    """Whether a training is compiled, and why: seconds of a step, plain and compiled."""
 
     compiled: bool
     eager: float
@@ -48,7 +48,8 @@ class CompileChoice:
         if self.step is None:
             return NOT_COMPILED
         ratio = f"a step takes {1000 * self.eager:.0f} ms, compiled {1000 * self.step:.0f} ms"
-        return f"{'compiled' if self.compiled else 'not compiled'}: {ratio}, compiling {self.compiling:.0f} s"
+        choice = "compiled" if self.compiled else "not compiled"
+        return f"{choice}: {ratio}, compiling {self.compiling:.0f} s"
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,25 @@
 torchensemble (0.2.0) trains; this module feeds it and takes the networks. What it does otherwise
 than the rest of this package wants, and what is done about it, is all here:
 
-- It prints its progress and, asked for nothing, writes pickles into the current folder: what it prints is thrown away,
-  it saves nothing, and progress is counted by the data that it draws and the losses that it computes.
-- With a loader called test_loader it chooses an epoch by it: it is given none, so the last epoch's networks are kept.
-- An estimator that is an object is copied with its weights: it is given a class, so that every network starts anew.
+- It prints its progress and by default writes pickles into the current folder: what it prints is
+  thrown away, it saves nothing, and progress is counted by the data it draws and its losses.
+- With a loader called test_loader it chooses an epoch by it: it is given none, so the last epoch's
+  networks are kept.
+- An estimator that is an object is copied with its weights: it is given a class, so that every
+  network starts anew.
 - `forward` returns averaged probabilities: the networks' own logits are taken instead.
-- Bagging rebuilds the loader and loses sampler, generator and drop_last: what must not be lost is in the data set.
+- Bagging rebuilds the loader and loses sampler, generator and drop_last: what must not be lost is
+  in the data set.
 - The number of classes is counted from labels unless the data set has `classes`: it has.
 - A last batch of a single image breaks batch norms: it is shown twice.
-- Adversarial training wants pixels from 0 to 1: all methods get them, and the networks scale them back.
-- It has no mixed precision: autocast stands inside the networks. float16 would need a scaler and stays float32.
+- Adversarial training wants pixels from 0 to 1: all methods get them, and the networks scale them
+  back.
+- It has no mixed precision: autocast is inside the networks. float16 would need a scaler and stays
+  float32.
 - Its device is "cuda" or "cpu": any other is put in its place.
-- There is no resume inside a fold: a fold that is interrupted starts again. Boosting keeps the batch norms of earlier
-  networks in training mode while later ones learn. Weight decay is on all weights, learning rates change by epoch.
+- It cannot resume inside a fold: a fold that is interrupted starts again. Boosting keeps the batch
+  norms of earlier networks in training mode while later ones learn. Weight decay is on all weights,
+  learning rates change by epoch.
 """
 
 from __future__ import annotations
@@ -196,7 +202,7 @@ def _check_finite(networks: Sequence[Normalised], spec: EnsembleSpec) -> None:
 
 
 class _UnitPixels(nn.Module):
-    """A network that takes pixels from 0 to 1 and computes in mixed precision where that is asked for."""
+    """A network that takes pixels from 0 to 1 and computes in mixed precision if asked for."""
 
     def __init__(self, network: Normalised, amp: str, device: torch.device) -> None:
         super().__init__()

@@ -229,6 +229,6 @@ class _FoldTraining:
             self.best = _Best(state["best_epoch"], value, state["best"])
         if not self.history:
             return
-        progress.note(f"goes on after epoch {len(self.history)}")
+        progress.note(f"resumes after epoch {len(self.history)}")
         if self.history[-1].valid_loss is None:
             self.validate()

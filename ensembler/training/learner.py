@@ -35,7 +35,7 @@ _LOOK_EVERY = 20  # steps between two looks at whether the loss is finite
 
 @dataclass(frozen=True)
 class LearningRate:
-    """The schedule of an optimizer's learning rate: timm's, and a constant one at the end for swa."""
+    """The schedule of an optimizer's learning rate: timm's, then a constant one for swa."""
 
     spec: MemberSpec
     optimizer: torch.optim.Optimizer

@@ -1,4 +1,4 @@
-"""Batches on their way to the device: made by this process or by loader processes, and never waited for in vain.
+"""Batches on their way to the device: made by this process or by loader processes.
 
 Loader processes hand pixels over in shared memory. Containers often have little of it (Docker's
 default is 64 MB), and torch's own loader then waits for ever, because the error ends a thread of
@@ -46,9 +46,9 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass
 class Loader:
-    """Gives the batches of an epoch in order on `device`, made by this process or by `workers` others.
+    """Gives the batches of an epoch in order on `device`, made here or by `workers` processes.
 
-    What is worth knowing is noted once on `progress`, such as that there is too little shared memory.
+    What is worth knowing, such as too little shared memory, is noted once on `progress`.
     """
 
     workers: int
@@ -138,7 +138,7 @@ class Loader:
 
 
 class _InLoader(Dataset[Any]):
-    """A source in a loader process: pixels `[n, height, width, channels]` in shared memory, or as an array without."""
+    """A source in a loader process: pixels `[n, height, width, channels]`, shared if possible."""
 
     def __init__(self, source: BatchSource) -> None:
         self.source = source
@@ -157,7 +157,7 @@ class _InLoader(Dataset[Any]):
 
 
 def shared_if_possible(pixels: Tensor) -> Tensor | NDArray[np.uint8]:
-    """`pixels` in shared memory, or as an array when that has no room for them and as much again."""
+    """`pixels` in shared memory, or as an array without room for twice as much."""
     if free_shared_memory() >= 2 * pixels.nbytes:
         try:
             shared: Tensor = pixels.share_memory_()  # type: ignore[no-untyped-call]

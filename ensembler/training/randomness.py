@@ -40,7 +40,7 @@ def own_randomness(device: torch.device) -> Iterator[None]:
 def only_deterministic(wanted: bool, progress: Progress = QUIET) -> Iterator[None]:
     """Let torch use deterministic algorithms while the block runs, when that is wanted.
 
-    Of operations that have none, torch computes the usual form, and each is noted once on `progress`.
+    Operations without one are computed as usual, and each is noted once on `progress`.
     """
     if not wanted:
         yield

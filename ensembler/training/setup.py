@@ -1,4 +1,4 @@
-"""What a fold is trained with: all that decides its bits, whatever computes and however often it is interrupted."""
+"""What a fold is trained with: all that decides its bits, however often it is interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model soups: one network whose weights are the mean of several others' (Wortsman et al., 2022)."""
+"""Model soups: a network with the mean weights of several (Wortsman et al., 2022)."""
 
 from __future__ import annotations
 

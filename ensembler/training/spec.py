@@ -59,7 +59,7 @@ def spec_of(member: Any) -> type[BaseModel]:
 
 
 def is_effective(option: str, member: dict[str, Any]) -> bool:
-    """Whether an option has an effect beside the others, as tau only with loss: balanced_softmax."""
+    """Whether an option has an effect: tau, say, only with loss: balanced_softmax."""
     if option == "choose_by":
         return member.get("choose") == "best" or member.get("patience") is not None
     if option not in REQUIRES:

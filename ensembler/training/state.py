@@ -1,4 +1,4 @@
-"""The state of a fold in training, on disk from time to time: read back, the training goes on as if nothing was."""
+"""The state of a fold in training, on disk from time to time, from which it resumes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHARE = 0.05  # of the time that may go into writing
 
 
 class StateKeeper:
-    """Keeps the state of a training on disk while the block runs, written by a thread beside the training.
+    """Keeps the state of a training on disk while the block runs, written by a thread.
 
     After every epoch it is given the state; the first one and then one every `every` seconds goes
     to disk. When the block ends by an error or Ctrl-C, the last one is written before the error

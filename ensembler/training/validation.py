@@ -1,4 +1,4 @@
-"""Looking at the validation fold after an epoch: how right the network is, and how good by the metric that chooses."""
+"""Validation after an epoch: how right the network is, and its value of the metric that chooses."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 
 
 def _label_set_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """The same of sets of labels: rows whose whole set is right, and the means over labels of rows' losses."""
+    """The same of sets of labels: rows whose whole set is right, and summed mean losses."""
     known = labels[:, 0] >= 0
     logits, wanted = logits[known], labels[known].float()
     losses = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(

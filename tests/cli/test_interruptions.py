@@ -118,7 +118,7 @@ def test_ctrl_c_ends_soon_with_one_line_on_how_to_go_on(ens, recipe):
     assert process.returncode == 1
     assert (
         errors.strip()
-        == f"error: stopped; nothing finished is lost: `ens run {recipe}` goes on from here"
+        == f"error: stopped; nothing finished is lost: `ens run {recipe}` resumes from here"
     )
 
 

@@ -538,7 +538,7 @@ def test_whichever_member_of_a_training_is_asked_for_its_state_is_shared(recipe)
         run(recipe, also, members=["narrow-ema"], execution=Execution("cpu"), progress=Interrupt(1))
     notes = Notes()
     run(recipe, also, members=["narrow"], execution=Execution("cpu"), progress=notes)
-    assert "narrow fold 0: goes on after epoch 1" in notes.notes
+    assert "narrow fold 0: resumes after epoch 1" in notes.notes
     # The weights of the other member came of the same training: nothing is left to train.
     assert run(recipe, also, members=["narrow-ema"], execution=Execution("cpu")).trained == 0
     assert {"narrow", "narrow-ema"} <= set(Run.open("shapes", recipe.parent / "artifacts").members)

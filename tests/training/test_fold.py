@@ -129,7 +129,7 @@ def test_an_interrupted_fold_ends_with_the_same_bits(data, tmp_path, options, af
     resumed = train_fold(
         spec, data, augment=augment, seed=3, fold=1, state_path=state, progress=progress
     )
-    assert progress.notes == [f"goes on after epoch {after}"]
+    assert progress.notes == [f"resumes after epoch {after}"]
     assert same(weights(whole), weights(resumed))
     assert [r.loss for r in whole.history] == [r.loss for r in resumed.history]
 
@@ -437,7 +437,7 @@ def test_a_validation_without_enough_memory_does_not_lose_the_epoch(data, tmp_pa
         train_fold(spec, data, state_path=state)
     progress = RecordedProgress()
     resumed = train_fold(spec, data, state_path=state, progress=progress)
-    assert progress.notes == ["goes on after epoch 2"]
+    assert progress.notes == ["resumes after epoch 2"]
     assert resumed.history[-1].valid_loss == whole.history[-1].valid_loss
     assert same(weights(whole), weights(resumed))
 

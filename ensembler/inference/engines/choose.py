@@ -42,7 +42,7 @@ def ready(
     progress: Progress = QUIET,
     kinds: Collection[TargetKind] = (SINGLE_LABEL,),
 ) -> Predictor:
-    """The network that `load` gives, computed by an engine, when that agrees with float32 on `pixels`.
+    """The network that `load` gives by an engine, when it agrees with float32 on `pixels`.
 
     Otherwise by float32 eager, and why is noted on `progress`. It agrees when a probability is off
     by at most TOLERANCE for nine images of ten and by at most STRAY for any: that of a softmax over
@@ -74,12 +74,12 @@ def ready(
 
 
 def agree(gaps: NDArray[np.float64]) -> bool:
-    """Whether differences of probabilities `[images]` are those of rounding: a single image may be a hard one."""
+    """Whether differences of probabilities `[images]` are those of rounding, hard images aside."""
     return bool(np.quantile(gaps, 0.9, method="higher") <= TOLERANCE and gaps.max() <= STRAY)
 
 
 def at_once(engine: str, batch_size: int) -> int:
-    """How many images an engine predicts at once for a network that was trained in batches of `batch_size`.
+    """How many images an engine predicts at once, of a network trained by `batch_size`.
 
     No more than memory was enough for in training; traced fills up whatever it is given to a whole
     batch.
@@ -137,7 +137,7 @@ def fastest(
     batch_size: int = BATCH,
     repeats: int = 3,
 ) -> EngineChoice:
-    """Measure the engines that are installed on a batch of `pixels` and take the one that is done first.
+    """Measure the installed engines on a batch of `pixels`; the one that is done first.
 
     `batches` are to be computed in all, by `networks` networks that each have to be made ready;
     they were trained in batches of `batch_size`.

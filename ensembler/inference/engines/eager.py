@@ -1,4 +1,4 @@
-"""Torch as it is, in the form in which it computes fastest: batch norms folded, 16-bit weights on processors."""
+"""Torch in the form in which it computes fastest: batch norms folded, 16-bit weights on CPUs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
 def simplify(
     network: nn.Module, sample: Tensor, amp: str, device: torch.device
 ) -> tuple[nn.Module, torch.dtype | None]:
-    """The network with its batch norms folded, on its device, and what it has to be autocast to, if anything.
+    """The network with its batch norms folded, and what it has to be autocast to, if anything.
 
     On a processor that computes in bfloat16 weights are kept in it: autocast would convert them for
     every batch.

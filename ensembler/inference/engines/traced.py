@@ -1,4 +1,4 @@
-"""torch.jit with oneDNN's fusion: on x86 a convolution and the activation or sum after it are computed in one go.
+"""torch.jit with oneDNN's fusion: on x86 a convolution and what follows it are one step.
 
 torch calls its jit deprecated and points to torch.compile, which takes some seconds for a network
 where this takes a third of one, and is slower here. Where a later torch has no jit any more,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class SoupSpec(BaseModel):
-    """A network for each fold whose weights are the mean of other members' (Wortsman et al., 2022)."""
+    """A network for each fold with the mean weights of others (Wortsman et al., 2022)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
