@@ -1,5 +1,3 @@
-import hashlib
-import json
 import os
 
 import cv2
@@ -8,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ensembler.audit.facts import look_at_images
-from ensembler.data import pixel_key, pixels
+from ensembler.data import pixels
 from ensembler.data.decoding import AS_IT_IS, Decoding
 from ensembler.data.images import FileImages
 from ensembler.data.pixels import find_broken, prepare_pixels
@@ -250,64 +248,6 @@ def test_images_under_a_folder_whose_name_is_not_utf8_are_prepared(images, tmp_p
     moved = FileImages([odd / path.name for path in images.paths])
     assert prepare_pixels(moved, SPEC, tmp_path / "cache")[5, 0, 0, 0] == 50
     assert look_at_images(moved, tmp_path / "cache").readable.all()
-
-
-# --- what the key holds
-# ----------------------------------------------------------------------------------------------
-
-
-def key(tmp_path, *sizes, spec=SPEC):
-    paths = [tmp_path / f"{width}x{height}.png" for width, height in sizes]
-    for path, (width, height) in zip(paths, sizes, strict=True):
-        Image.new("L", (width, height)).save(path)
-    return pixel_key.pixels_key(FileImages(paths), spec, tmp_path / "cache")
-
-
-def old_key(tmp_path, *sizes, spec=SPEC):
-    """As it was before each axis was scaled in its own way."""
-    sums = [
-        pixels.read_contents(FileImages([tmp_path / f"{w}x{h}.png"]), tmp_path / "cache").checksum[
-            0
-        ]
-        for w, h in sizes
-    ]
-    options = spec.model_dump(mode="json", exclude={"prepare", "decode", "bits"})
-    digest = hashlib.sha256(json.dumps([2, options], sort_keys=True).encode())
-    digest.update("\n".join(sums).encode())
-    return digest.hexdigest()[:24]
-
-
-def test_pixels_that_are_as_they_were_keep_their_key(tmp_path):
-    sizes = [(16, 12), (4, 8), (9, 9), (8, 8)]
-    assert key(tmp_path, *sizes) == old_key(tmp_path, *sizes)
-
-
-@pytest.mark.parametrize("size", [(16, 4), (4, 16), (16, 8)])
-def test_pixels_that_are_scaled_otherwise_have_another_key(tmp_path, size):
-    assert key(tmp_path, (9, 9), size) != old_key(tmp_path, (9, 9), size)
-    fit = InputSpec(size=8, resize="fit")
-    assert key(tmp_path, (9, 9), size, spec=fit) == old_key(tmp_path, (9, 9), size, spec=fit)
-
-
-def test_a_crop_counts_before_it_is_said_which_side_shrinks(tmp_path):
-    contents = pixels.Contents(np.array(["a"]), np.array([[16, 9, 8]], np.int32))
-    assert list(pixel_key.prepared_otherwise(contents, SPEC)) == []
-    cropped = InputSpec(size=8, prepare=("grey", {"center_crop": 0.8}))
-    assert list(pixel_key.prepared_otherwise(contents, cropped)) == ["axes"]
-
-
-def test_new_options_are_in_the_key_only_where_they_are_used(tmp_path):
-    keys = {
-        key(tmp_path, (16, 16), spec=InputSpec(size=8, **more))
-        for more in ({}, {"decode": "reduced"}, {"bits": 12})
-    }
-    assert len(keys) == 3
-    assert InputSpec(size=8).described == {
-        "size": 8,
-        "channels": 3,
-        "resize": "stretch",
-        "prepare": [],
-    }
 
 
 def test_twelve_bits_of_sixteen_use_all_levels_when_the_recipe_says_so(tmp_path):
