@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,40 +91,13 @@ def choose(
     `narrowed` of them. `chosen` is the label of a candidate that was taken before: where it is
     among them, it is taken again.
     """
-    stop = stop or Stop()
     judge = judge or Judge(metric, pool.y, pool.groups)
     members = narrowed or len(pool.names)
     candidates = candidates_for(pool, metric, seed, after=after, before=before, members=members)
     candidates = [candidate for candidate in candidates if candidate.label == chosen] or candidates
-    predictions: list[NDArray[np.float64]] = []
-    compared: list[Candidate] = []
-    failed: dict[str, str] = {}
-    stopped_early = False
-    for i, candidate in enumerate(candidates):
-        progress.step(f"cross-fitting {candidate.label}", i, len(candidates))
-        if stop and predictions:
-            stopped_early = True
-            break
-        try:
-            make = candidate.make if narrowing is None else narrowing.around(candidate)
-            predictions.append(cross_fit(make, pool.oof, pool.y, part))
-            compared.append(candidate)
-        except KeyboardInterrupt:
-            # Ctrl-C ends the search, not the blend: the best so far is as good as it was.
-            if not predictions:
-                raise
-            stop.request("interrupted")
-            stopped_early = True
-            break
-        except RequestError:
-            raise
-        except NUMERICAL_FAILURES as error:
-            failed[candidate.label] = f"{type(error).__name__}: {error}"
-            if i == len(candidates) - 1 and not predictions:
-                raise
-    candidates = compared
-    progress.step("cross-fitting", len(candidates), len(candidates))
-    seen = [judge.see(probs) for probs in predictions]
+    found = _cross_fitted(pool, part, candidates, stop or Stop(), progress, narrowing)
+    seen = [judge.see(probs) for probs in found.predictions]
+    labels = [candidate.label for candidate in found.candidates]
     values = [score(judge.metric, probs, judge.y) for probs in seen]
     # On few rows the best of several is often the luckiest: it takes two standard errors to leave
     # the safe choice. On many rows the richer family that looks better is better, and waiting for a
@@ -132,7 +105,60 @@ def choose(
     errors = 0.5 if pool.n_samples >= MANY_ROWS * members else 2.0
     contest = Contest.of(judge.metric, seen, judge.y, judge.groups, seed)
     best = contest.first_near_best(errors)
-    scores = {c.label: v for c, v in zip(candidates, values, strict=True)}
-    flattery = contest.flattery(errors)
-    correction = -flattery if check_metric(judge.metric).greater_is_better else flattery
-    return Choice(candidates[best], predictions[best], scores, correction, stopped_early, failed)
+    return Choice(
+        candidate=found.candidates[best],
+        cross_fitted=found.predictions[best],
+        scores=dict(zip(labels, values, strict=True)),
+        correction=-check_metric(judge.metric).sign * contest.flattery(errors),
+        stopped_early=found.stopped_early,
+        failed=found.failed,
+    )
+
+
+@dataclass
+class _CrossFitted:
+    """The candidates that could be cross-fitted, and their probabilities `[rows, classes]`."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    predictions: list[NDArray[np.float64]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped_early: bool = False
+
+
+def _cross_fitted(
+    pool: Pool,
+    part: NDArray[np.int64],
+    candidates: Sequence[Candidate],
+    stop: Stop,
+    progress: Progress,
+    narrowing: Narrowing | None,
+) -> _CrossFitted:
+    """Cross-fit one candidate after the other, until there are no more or a stop is asked for."""
+    found = _CrossFitted()
+    for i, candidate in enumerate(candidates):
+        progress.step(f"cross-fitting {candidate.label}", i, len(candidates))
+        if stop and found.predictions:
+            found.stopped_early = True
+            break
+        make = candidate.make if narrowing is None else narrowing.around(candidate)
+        try:
+            probs = cross_fit(make, pool.oof, pool.y, part)
+        except KeyboardInterrupt:
+            # Ctrl-C ends the search, not the blend: the best so far is as good as it was.
+            if not found.predictions:
+                raise
+            stop.request("interrupted")
+            found.stopped_early = True
+            break
+        except RequestError:
+            raise
+        except NUMERICAL_FAILURES as error:
+            found.failed[candidate.label] = f"{type(error).__name__}: {error}"
+            if i == len(candidates) - 1 and not found.predictions:
+                raise
+            continue
+        found.predictions.append(probs)
+        found.candidates.append(candidate)
+    n_compared = len(found.candidates)
+    progress.step("cross-fitting", n_compared, n_compared)
+    return found
