@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Logits = NDArray[np.floating]  # [..., classes]: scores before softmax, any finite value
 Probs = NDArray[np.floating]  # [..., classes]: rows sum to 1
+# Probabilities are raised to this before a logarithm: a hard zero must not cost infinitely much.
+FLOOR = 1e-7
 
 
 def softmax(logits: Logits) -> NDArray[np.float64]:
@@ -33,13 +35,13 @@ def sigmoid(logits: Logits) -> NDArray[np.float64]:
     return np.where(values >= 0, 1.0, small) / (1.0 + small)
 
 
-def log_odds(probs: Probs, floor: float = 1e-7) -> NDArray[np.float64]:
+def log_odds(probs: Probs, floor: float = FLOOR) -> NDArray[np.float64]:
     """The logits of probabilities of single labels, which are kept `floor` away from 0 and 1."""
     values = np.clip(probs, floor, 1 - floor, dtype=np.float64)
     return np.log(values) - np.log1p(-values)
 
 
-def log_probs(probs: Probs, floor: float = 1e-7) -> NDArray[np.float64]:
+def log_probs(probs: Probs, floor: float = FLOOR) -> NDArray[np.float64]:
     """Logarithms of probabilities.
 
     Zeros are raised to `floor` first, so that every value is finite.

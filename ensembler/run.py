@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ensembler.blending.pool import Pool
+from ensembler.blending.spec import BlendSpec
 from ensembler.blends.blend import blend_run
 from ensembler.blends.composed import blend_label
 from ensembler.blends.keep import BlendOutcome
@@ -19,8 +22,49 @@ from ensembler.evaluation.evaluate import evaluate
 from ensembler.evaluation.scores import Evaluation
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member
-from ensembler.predictions.merging import Merge
+from ensembler.predictions.merging import Merge, Reduce
 from ensembler.predictions.store import RunStore
+
+
+class PoolOptions(TypedDict, total=False):
+    """What `Run.pool` may be asked for."""
+
+    target: str | None
+    merge: Merge
+    views: Sequence[str] | None
+    common_rows: bool
+    costs: Mapping[str, float] | None
+
+
+class BlendOptions(TypedDict, total=False):
+    """What `Run.blend` may be asked for: the keys of `blend:` in a recipe, and a target."""
+
+    metric: str
+    members: Sequence[str] | None
+    weights: Mapping[str, float] | Sequence[float] | None
+    name: str | None
+    merge: Merge
+    views: Sequence[str] | None
+    calibrate: Literal["none", "temperature", "vector", "biases"]
+    calibrate_members: Literal["none", "temperature", "vector"]
+    prune: float | None
+    max_cost: float | None
+    options: Mapping[str, object]
+    seed: int
+    target: str | None
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """What `Run.evaluate` may be asked for."""
+
+    members: Sequence[str] | None
+    merge: Merge
+    views: Sequence[str] | None
+    by_view: bool
+    target: str | None
+    metrics: Sequence[str] | None
+    per: Literal["row", "group"]
+    reduce: Reduce
 
 
 class Run:
@@ -106,29 +150,26 @@ class Run:
             target, "train" if split == "oof" else "test", self.classes(target)
         )
 
-    def pool(self, members: Sequence[str] | None = None, **options: Any) -> Any:
+    def pool(self, members: Sequence[str] | None = None, **options: Unpack[PoolOptions]) -> Pool:
         """The members as a `Pool`, for `ensembler.blending.make_blend` and friends."""
         return read_pool(self.store, members, **options).pool
 
-    def blend(self, method: str = "auto", *, submit: bool = False, **options: Any) -> BlendOutcome:
+    def blend(
+        self, method: str = "auto", *, submit: bool = False, **options: Unpack[BlendOptions]
+    ) -> BlendOutcome:
         """Make and keep a blend of the label.
 
         `options` are the keys of `blend:` in a recipe (members, weights, ...). With `target` it is
         a blend of that target's members alone.
         """
-        from ensembler.blending.spec import BlendSpec
-
         target = options.pop("target", None)
         spec = BlendSpec.model_validate({"method": method, **options})
-        outcome = (
-            blend_label(self.store, spec)
-            if target is None
-            else blend_run(self.store, spec, target=target)
-        )
+        blend = blend_label if target is None else partial(blend_run, target=target)
+        outcome = blend(self.store, spec)
         if submit:
             submit_blend(self.store, outcome.result.name, submission_spec(self.store), by_hand=True)
         return outcome
 
-    def evaluate(self, **options: Any) -> Evaluation:
-        """Scores of members and blends, out of fold and on held-out rows."""
+    def evaluate(self, **options: Unpack[EvaluationOptions]) -> Evaluation:
+        """Scores of members and blends, out of fold and on the holdout."""
         return evaluate(self.store, **options)

@@ -8,6 +8,7 @@ from ensembler.blending.result import BlendResult
 from ensembler.predictions.explanation import BlendExplanation, GainRecord, ReliabilityBin
 from ensembler.reporting.tables import Cell, Table, number
 
+MOST_IDLE = 3  # members of weight zero that have a row each; more of them become one line
 MOST_ROUNDS = 30  # of a search that are shown
 _SCORES = ("cross_fitted", "fitted", "holdout")
 
@@ -18,12 +19,18 @@ def blend_tables(run: str, result: BlendResult, n_rows: int) -> list[Table]:
 
 
 def _member_tables(run: str, result: BlendResult) -> list[Table]:
-    members = [
-        (worth.member, worth.weight, worth.solo, worth.marginal) for worth in result.details.members
-    ]
+    worths = result.details.members
+    if not worths:
+        return []
+    idle, notes = [worth.member for worth in worths if worth.weight == 0], []
+    if len(idle) > MOST_IDLE:
+        named = ", ".join(idle[:MOST_IDLE])
+        notes.append(f"{len(idle)} members have weight zero: {named}, ...")
+        worths = tuple(worth for worth in worths if worth.weight != 0)
+    rows = [(worth.member, worth.weight, worth.solo, worth.marginal) for worth in worths]
     metric = result.details.searched_by or (result.gain["metric"] if result.gain else "score")
     columns = ("member", "weight", f"{metric} alone", "worse without")
-    return [Table(title_of(run, result), columns, tuple(members))] if members else []
+    return [Table(title_of(run, result), columns, tuple(rows), notes=tuple(notes))]
 
 
 def title_of(run: str, result: BlendResult) -> str:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.logits import FLOOR
 from ensembler.metrics import calibration, ranking
 from ensembler.metrics.metric import Decisions, Labels, Losses, Probs, Values
-from ensembler.metrics.probabilities import FLOOR
 
 Order = NDArray[np.int64]  # `[samples]`: in which order samples are given a label
 

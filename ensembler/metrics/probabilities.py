@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.logits import FLOOR
 from ensembler.metrics.metric import Labels, Losses, Probs
 from ensembler.targets.kinds import SINGLE_LABEL, TargetKind
 
 # a true class given less counts as this much, so that one hard zero cannot make a loss infinite
-FLOOR = 1e-7
 
 
 def without_zeros(probs: Probs, *, of: TargetKind = SINGLE_LABEL) -> NDArray[np.float64]:

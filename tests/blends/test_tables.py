@@ -3,6 +3,7 @@ import pytest
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.blend import blend_run
 from ensembler.blends.tables import explanation_tables
+from ensembler.predictions.testing import write_fake_run
 
 
 @pytest.mark.parametrize("method", ["soft", "greedy", "loglinear", "auto"])
@@ -28,3 +29,16 @@ def test_a_blend_is_a_table_of_members_and_one_of_scores(fake_run, method):
         assert titles[0] == "families compared, cross-fitted"
     else:
         assert titles[:-3] == found[method]
+
+
+def test_many_members_of_weight_zero_become_one_line(tmp_path):
+    names = [f"m{i}" for i in range(6)]
+    run = write_fake_run(tmp_path / "fake", dict.fromkeys(names, 1.0))
+    spec = BlendSpec(weights={"m0": 2.0, "m1": 1.0})
+    members, _ = blend_run(run, spec).tables()
+    assert [row[0] for row in members.rows] == ["m0", "m1"]
+    assert members.notes == ("4 members have weight zero: m2, m3, m4, ...",)
+    few = BlendSpec(weights={"m0": 2.0, "m1": 1.0}, members=("m0", "m1", "m2"))
+    members, _ = blend_run(run, few).tables()
+    assert [row[0] for row in members.rows] == ["m0", "m1", "m2"]
+    assert members.notes == ()

@@ -14,10 +14,9 @@ from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import BlendMethod, Capacity, check_shape, check_stack
 from ensembler.blending.state import State
 from ensembler.errors import NotFittedError, RequestError
-from ensembler.logits import softmax
+from ensembler.logits import FLOOR, softmax
 
 Calibration = Literal["none", "temperature", "vector", "biases"]
-FLOOR = 1e-7
 _RANGE = (-3.0, 3.0)  # of log T
 _ROWS_EACH = (
     20  # rows a member from which a linear pool predicts the rows it was fitted on like any others

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from ensembler.blending.pool import Probs, Targets
 from ensembler.errors import RequestError
-from ensembler.logits import softmax
+from ensembler.logits import FLOOR, softmax
 from ensembler.metrics import Metric, check_metric
 from ensembler.metrics.confusion import count_confusion
 from ensembler.metrics.registry import decision_metrics
 from ensembler.targets.kinds import SINGLE_LABEL
 
-_FLOOR = 1e-7
 _NEVER = -1e9
 _SWEEPS = 5
 _CANDIDATES = 200  # values of one class's bias that are compared at a time
@@ -44,7 +43,7 @@ def fit_class_biases(probs: Probs, y: Targets, metric: str | Metric) -> NDArray[
     zero, the mean of the others.
     """
     found = _check(metric)
-    logs = np.log(np.clip(probs, _FLOOR, None, dtype=np.float64))
+    logs = np.log(np.clip(probs, FLOOR, None, dtype=np.float64))
     counts = np.bincount(y, minlength=logs.shape[1])
     present = counts > 0
     logs[:, ~present] = _NEVER
@@ -69,7 +68,7 @@ def fit_class_biases(probs: Probs, y: Targets, metric: str | Metric) -> NDArray[
 
 def apply_class_biases(probs: Probs, biases: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities `[rows, classes]` times the exponential of the biases, renormalised."""
-    scaled = np.clip(probs, _FLOOR, None, dtype=np.float64) * np.exp(biases)
+    scaled = np.clip(probs, FLOOR, None, dtype=np.float64) * np.exp(biases)
     return scaled / scaled.sum(axis=1, keepdims=True)
 
 

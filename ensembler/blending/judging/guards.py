@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Pool, some_rows
+from ensembler.logits import FLOOR
 from ensembler.metrics import score
-from ensembler.metrics.probabilities import FLOOR
 
 # Measured by benchmarks/leak_guard.py on members of small pools, half of them with a leak.
 # The share of rows right among those that contradict the others: its lower bound.

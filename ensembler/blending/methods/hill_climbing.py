@@ -12,6 +12,7 @@ from ensembler.blending.methods.stopping import search
 from ensembler.blending.methods.voting import BestMember
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
+from ensembler.logits import FLOOR
 from ensembler.metrics import check_metric, is_better, score
 from ensembler.stop import Stop
 
@@ -89,5 +90,5 @@ def _mix(stack: Stack, weights: np.ndarray) -> np.ndarray:
 
 
 def _probs(total: np.ndarray) -> Probs:
-    cut = np.clip(total, 1e-7, None)
+    cut = np.clip(total, FLOOR, None)
     return cut / cut.sum(axis=1, keepdims=True)

@@ -26,11 +26,10 @@ from ensembler.blending.methods.base import (
 )
 from ensembler.blending.pool import Probs, Stack, Targets, some_rows
 from ensembler.blending.registry import check_stack, check_values
-from ensembler.logits import softmax
+from ensembler.logits import FLOOR, softmax
 from ensembler.machine.memory import room
 from ensembler.machine.threads import one_thread
 
-FLOOR = 1e-7
 _SPREAD = 10.0  # of features within rows; logarithms of probabilities from 1e-7 on stay below it
 _SOLVED = 1e-3  # the largest slope that counts as none
 _SEARCH_ROWS = 4000  # enough to choose a ridge on; the fit itself takes all rows

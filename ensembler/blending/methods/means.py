@@ -10,9 +10,7 @@ from ensembler.blending.methods.base import Blender, check_number
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
 from ensembler.errors import RequestError
-from ensembler.logits import softmax
-
-FLOOR = 1e-7  # hard zeros are raised to this before a logarithm
+from ensembler.logits import FLOOR, softmax
 
 
 class _Mean(Blender):

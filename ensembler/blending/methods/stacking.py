@@ -16,11 +16,11 @@ from ensembler.blending.methods.estimators import (
     new_estimator,
     restored_estimator,
 )
-from ensembler.blending.methods.loglinear import FLOOR, LogLinearPool, log_features
+from ensembler.blending.methods.loglinear import LogLinearPool, log_features
 from ensembler.blending.pool import Probs, Stack, Targets
 from ensembler.blending.registry import check_stack
 from ensembler.blending.state import State
-from ensembler.logits import softmax
+from ensembler.logits import FLOOR, softmax
 from ensembler.machine.threads import one_thread
 
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.pool import Stack, Targets
 from ensembler.blending.registry import check_shape, check_values
-from ensembler.metrics.probabilities import FLOOR
+from ensembler.logits import FLOOR
 
 
 def true_class_column(stack: Stack, y: Targets) -> NDArray[np.float32]:
