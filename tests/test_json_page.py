@@ -10,6 +10,7 @@ import pytest
 
 from ensembler.cli.app import app
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 PAGE = (Path(__file__).parents[1] / "docs" / "json.md").read_text()
 TYPES = {
     "text": str,
@@ -103,6 +104,7 @@ COMMANDS = {
     "ens audit": [("audit recipe.yaml", 0)],
     "ens kfold": [("kfold recipe.yaml", 1)],
     "ens bag": [("bag recipe.yaml", 0)],
+    "ens ensemble": [("ensemble recipe.yaml", 0)],
     "ens run": [("run recipe.yaml", 1)],
     "ens tta-predict": [
         ("tta-predict tiny --views identity,hflip", 0),
