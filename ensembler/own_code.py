@@ -64,7 +64,8 @@ def load_own(place: str, kind: str, folders: Iterable[Path] = ()) -> Any:
 
     A module that is not installed may lie in one of `folders`. They stand at the end of the Python
     path, so that they hide nothing, and only while the module is imported. RequestError says what
-    is wrong.
+    is wrong. An import inside a function of that module comes too late for a neighbour of its own:
+    folders that stayed on the path would be searched by every optional import of other packages.
     """
     looked = [folder.resolve() for folder in folders]
     digest_of(
