@@ -36,6 +36,14 @@ class FittedBlend:
     labels: int | None = None
     thresholds: NDArray[np.float64] | None = None
 
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """The members of weight zero, if the method does without them."""
+        if not self.method.zero_weight_is_absent:
+            return ()
+        weights = zip(self.members, self.method.weights_, strict=True)
+        return tuple(name for name, weight in weights if weight == 0)
+
     def predict(self, tests: Tests) -> NDArray[np.float32]:
         """Probabilities `[samples, classes]` of new samples, from those of the members in their order."""
         if self.labels is None:

@@ -18,7 +18,7 @@ from ensembler.blending.fitted import FittedBlend
 from ensembler.blending.judging.automatic import NUMERICAL_FAILURES, Choice, choose
 from ensembler.blending.judging.comparison import paired_gain
 from ensembler.blending.judging.cross_fitting import PARTS, cross_fit, fit_with_parts, fitting_parts
-from ensembler.blending.judging.guards import Finding
+from ensembler.blending.judging.guards import LEAKS, Finding
 from ensembler.blending.judging.insight import member_worths
 from ensembler.blending.narrowing import Narrowing
 from ensembler.blending.pool import Pool, Probs
@@ -241,9 +241,14 @@ def _result(
         blend=blend,
         scores=scores_of(pool, spec.metric, fit.fitted, fit.cross_fitted, test, correction),
         gain=gain_over_best(pool, spec, fit.cross_fitted, solo, correction),
-        warnings=tuple(finding.to_json() for finding in findings),
+        warnings=tuple(finding.to_json() for finding in findings if _matters(finding, blend)),
         details=BlendExplanation.model_validate(details),
     )
+
+
+def _matters(finding: Finding, blend: FittedBlend) -> bool:
+    """Whether to say it: of a member that the blend does without, only that it may be leaked."""
+    return finding.member not in blend.idle or finding.code in LEAKS
 
 
 def _weights_by_name(method: BlendMethod, names: Sequence[str]) -> dict[str, float] | None:

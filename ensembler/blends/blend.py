@@ -14,7 +14,8 @@ from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.keep import Asked, BlendOutcome, keep_blend, not_kept, state_of
-from ensembler.blends.pool import BLEND_PREFIX, read_pool
+from ensembler.blends.pool import BLEND_PREFIX, pool_names, read_pool
+from ensembler.blends.used import used_members
 from ensembler.errors import NotKeptError, RequestError
 from ensembler.files import check_name
 from ensembler.predictions.store import RunStore
@@ -45,9 +46,11 @@ def blend_run(
     """
     members = spec.members if members is None else members
     _check_blend_name(store, spec.blend_name, members or ())
+    names = pool_names(store, members, target)
+    used_spec, used = used_members(spec, names)
     found = read_pool(
         store,
-        members,
+        members if len(used) == len(names) else used,
         target=target,
         merge=spec.merge,
         views=views or spec.views,
@@ -56,7 +59,7 @@ def blend_run(
     )
     result = make_blend(
         found.pool,
-        spec,
+        used_spec,
         trust=tuple(trust),
         budget=budget,
         explain=explain,
@@ -64,10 +67,10 @@ def blend_run(
         part=None if part is None else part[found.rows],
     )
     state, lost = _state(result, found.pool)
-    findings = [*_optimistic(store, result.members), *lost]
+    findings = [*_optimistic(store, _with_weight(result)), *lost]
     warnings = (*result.warnings, *(finding.to_json() for finding in findings))
     outcome = BlendOutcome(store.name, replace(result, warnings=warnings), found.rows)
-    asked = asked or (spec, found.pool.names)
+    asked = asked or Asked(spec, names, [name for name in names if name not in used])
     keep_blend(store, outcome, found.target, found.pool.classes, spec, views, asked, state)
     return outcome
 
@@ -93,6 +96,12 @@ def _state(result: BlendResult, pool: Pool) -> tuple[bytes | None, list[Finding]
         return state_of(result.blend, pool), []
     except NotKeptError as error:
         return None, [not_kept(error)]
+
+
+def _with_weight(result: BlendResult) -> list[str]:
+    """The members that the blend cannot do without."""
+    idle = () if result.blend is None else result.blend.idle
+    return [name for name in result.members if name not in idle]
 
 
 def _optimistic(store: RunStore, members: Sequence[str]) -> list[Finding]:

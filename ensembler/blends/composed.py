@@ -59,7 +59,8 @@ def blend_label(
         )
     part = _shared_parts(store, composition, seed=spec.seed)
     name = spec.blend_name
-    asked = (spec, sorted({*direct, *(m for found in of_task.values() for m in found)}))
+    of_tasks = set().union(*of_task.values())
+    asked = Asked(spec, sorted({*direct, *of_tasks}))
     stages = {
         task: blend_run(
             store,
@@ -178,7 +179,9 @@ def _keep_composed(
         ),
     )
     outcome = BlendOutcome(store.name, result, rows, tuple(stages.values()))
-    keep_blend(store, outcome, composition.name, composition.classes, asked[0], views, asked, None)
+    keep_blend(
+        store, outcome, composition.name, composition.classes, asked.spec, views, asked, None
+    )
     return outcome
 
 

@@ -24,8 +24,21 @@ from ensembler.predictions.publish import clean_up
 from ensembler.predictions.store import RunStore
 from ensembler.reporting.tables import Table, html_of
 
-Asked = tuple[BlendSpec, Sequence[str]]  # the options and the members that a blend was asked for
 _TRIED = 20  # rows that a blend which is built again must predict as the fitted one does
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options and the members that a blend was asked for; `unused` are those it did not read."""
+
+    spec: BlendSpec
+    members: Sequence[str]
+    unused: Sequence[str] = ()
+
+    @property
+    def used(self) -> list[str]:
+        """The members whose predictions made the blend."""
+        return [name for name in self.members if name not in self.unused]
 
 
 @dataclass(frozen=True)
@@ -136,8 +149,8 @@ def keep_blend(
         details=result.details,
         spec=spec.model_dump(mode="json", exclude_none=True),
         views=tuple(views) if views else None,
-        fingerprint=blend_fingerprint(store, *asked, views),
-        made_from=predictions_of(store, asked[1]),
+        fingerprint=blend_fingerprint(store, asked.spec, asked.members, views),
+        made_from=predictions_of(store, asked.used),
         sha256={},
     )
     write_blend(store.blend_folder(result.name), store.lock_path, record, oof, test, state)

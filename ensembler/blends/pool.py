@@ -115,6 +115,13 @@ def read_pool(
     return StorePool(pool, rows, target)
 
 
+def pool_names(
+    store: RunStore, members: Sequence[str] | None = None, target: str | None = None
+) -> list[str]:
+    """Names of the members that `read_pool` would read, in their order; no array is opened."""
+    return [member.name for member in _open_members(store, members, target)]
+
+
 def _open_members(
     store: RunStore, members: Sequence[str] | None, target: str | None
 ) -> list[Member | BlendMember]:

@@ -189,7 +189,7 @@ def command(
             print(
                 f"`ens blend {run} --name {outcome.result.name} --submit ...` or `ens submit {run} "
                 "--blend "
-                f"{outcome.result.name}` hands it in."
+                f"{outcome.result.name}` submits it."
             )
 
 

@@ -31,6 +31,9 @@ LEAK_CONFLICT = 3.0
 FEWEST_TEST_ROWS = 20
 
 
+LEAKS = ("suspected_leak", "possible_leak")  # codes of findings
+
+
 @dataclass(frozen=True)
 class Finding:
     """One finding about a member (None = about the pool)."""
