@@ -5,18 +5,18 @@ import pytest
 from ensembler import Recipe, Run
 from ensembler.errors import ChangedRecipeError, RequestError, UnknownNameError
 from ensembler.experiments.ablate import Axis, ablate_recipe
-from ensembler.progress import Progress
+from ensembler.progress import QUIET, Progress
 
 
 class Counting(Progress):
     def __init__(self):
         self.folds = []
 
-    def fold_done(self, job, text):
-        self.folds.append((job.member, job.fold))
+    def fold_done(self, task, text):
+        self.folds.append((task.training, task.fold))
 
 
-def ablate(recipe, *axes, progress=None, **options):
+def ablate(recipe, *axes, progress=QUIET, **options):
     return ablate_recipe(
         Recipe.load(recipe),
         [Axis.parse(axis) for axis in axes],

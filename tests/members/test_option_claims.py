@@ -36,7 +36,7 @@ class Meanwhile(Progress):
     def __init__(self, what):
         self.what, self.said = what, []
 
-    def fold_done(self, job, text):
+    def fold_done(self, task, text):
         what, self.what = self.what, None
         if what is not None:
             what()
