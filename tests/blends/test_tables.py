@@ -32,13 +32,12 @@ def test_a_blend_is_a_table_of_members_and_one_of_scores(fake_run, method):
 
 
 def test_many_members_of_weight_zero_become_one_line(tmp_path):
-    names = [f"m{i}" for i in range(6)]
-    run = write_fake_run(tmp_path / "fake", dict.fromkeys(names, 1.0))
-    spec = BlendSpec(weights={"m0": 2.0, "m1": 1.0})
-    members, _ = blend_run(run, spec).tables()
-    assert [row[0] for row in members.rows] == ["m0", "m1"]
-    assert members.notes == ("4 members have weight zero: m2, m3, m4, ...",)
-    few = BlendSpec(weights={"m0": 2.0, "m1": 1.0}, members=("m0", "m1", "m2"))
+    strengths = {"m0": 3.0, **dict.fromkeys(("m1", "m2", "m3", "m4", "m5"), 0.5)}
+    run = write_fake_run(tmp_path / "fake", strengths)
+    members, _ = blend_run(run, BlendSpec(method="single")).tables()
+    assert [row[0] for row in members.rows] == ["m0"]
+    assert members.notes == ("5 members have weight zero: m1, m2, m3, ...",)
+    few = BlendSpec(method="single", members=("m0", "m1", "m2"))
     members, _ = blend_run(run, few).tables()
     assert [row[0] for row in members.rows] == ["m0", "m1", "m2"]
     assert members.notes == ()
