@@ -42,16 +42,20 @@ def draw(folder: Path, n: int, side: int) -> None:
         if i % PER_PERSON == 0:
             look = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
         if i % 100 == 99:  # a copy of the image before it, smaller and compressed harder
-            image = cv2.resize(image, (side * 3 // 4, side * 3 // 4), interpolation=cv2.INTER_AREA)  # noqa: F821
+            smaller = (side * 3 // 4, side * 3 // 4)
+            image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # noqa: F821
             cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 70])
         else:
             detail = rng.integers(0, 256, (9, 9, 3)).astype(np.uint8)
             parts = [
-                cv2.resize(p, (side, side), interpolation=cv2.INTER_CUBIC) for p in (look, detail)
+                cv2.resize(p, (side, side), interpolation=cv2.INTER_CUBIC)
+                for p in (look, detail)
             ]
             image = cv2.addWeighted(parts[0], 0.5, parts[1], 0.5, 0)
             cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        rows.append({"path": name, "person": i // PER_PERSON, "label": f"c{rng.integers(20)}"})
+        rows.append(
+            {"path": name, "person": i // PER_PERSON, "label": f"c{rng.integers(20)}"}
+        )
     table = pd.DataFrame(rows)
     table[: n * 9 // 10].to_csv(folder / "train.csv", index=False)
     table[n * 9 // 10 :].to_csv(folder / "test.csv", index=False)

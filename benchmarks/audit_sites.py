@@ -18,7 +18,9 @@ ROWS = (60, 100, 200, 500, 1000)
 
 
 def pictures(rng, labels, sites, tint):
-    own = rng.normal(0, 30, (len(labels), 1, 1, 3)) + rng.normal(0, 20, (len(labels), 16, 16, 3))
+    own = rng.normal(0, 30, (len(labels), 1, 1, 3)) + rng.normal(
+        0, 20, (len(labels), 16, 16, 3)
+    )
     of_label = rng.normal(0, 25, (labels.max() + 1, 16, 16, 3))[labels]
     of_site = rng.normal(0, tint, (sites.max() + 1, 1, 1, 3))[sites]
     return np.clip(128 + own + of_label + of_site, 0, 255).astype(np.uint8)
@@ -45,10 +47,14 @@ def main():
             labels, sites = table(rng, n)
             thumbs = pictures(rng, labels, sites, 0)
             columns = {
-                f"c{i}": rng.integers(0, rng.integers(3, 8), n).astype(str) for i in range(6)
+                f"c{i}": rng.integers(0, rng.integers(3, 8), n).astype(str)
+                for i in range(6)
             }
             found = group_like_columns(
-                pd.DataFrame({**columns, "hospital": sites.astype(str)}), labels, thumbs, None
+                pd.DataFrame({**columns, "hospital": sites.astype(str)}),
+                labels,
+                thumbs,
+                None,
             )
             chance += sum(one.column != "hospital" for one in found)
             warned += sum(one.column == "hospital" and not one.only_named for one in found)

@@ -95,7 +95,9 @@ class Task:
 
 
 def fashion(folder, rows, cache):
-    data = DataSpec(source="fashion-mnist", root=str(folder / "fashion-mnist"), limit=rows + 4000)
+    data = DataSpec(
+        source="fashion-mnist", root=str(folder / "fashion-mnist"), limit=rows + 4000
+    )
     return task(
         "fashion",
         data,
@@ -126,7 +128,9 @@ def task(name, data, folds, seen, rows, cache):
     train = np.sort(np.random.default_rng(0).permutation(train)[:rows])
     pixels = prepare_pixels(samples.images, seen, cache)
     groups = (
-        None if data.group is None else np.unique(split["group"], return_inverse=True)[1][valid]
+        None
+        if data.group is None
+        else np.unique(split["group"], return_inverse=True)[1][valid]
     )
     nothing = np.array(
         [], np.int64
@@ -144,7 +148,9 @@ def task(name, data, folds, seen, rows, cache):
 @torch.inference_mode()
 def probabilities(network, task):
     parts = [
-        network(torch.from_numpy(task.data.pixels[rows]).permute(0, 3, 1, 2)).softmax(1).numpy()
+        network(torch.from_numpy(task.data.pixels[rows]).permute(0, 3, 1, 2))
+        .softmax(1)
+        .numpy()
         for rows in np.array_split(task.valid_rows, max(1, len(task.valid_rows) // 256))
     ]
     return np.concatenate(parts)
@@ -181,10 +187,13 @@ def trained(task, preset, spec, seed, out):
 def compare(task, presets, spec, seeds, out):
     y = task.data.targets[task.valid_rows]
     by_seed = [
-        [trained(task, preset, spec, seed, out) for preset in presets] for seed in range(seeds)
+        [trained(task, preset, spec, seed, out) for preset in presets]
+        for seed in range(seeds)
     ]
     stacks = [np.stack(probs) for probs in zip(*by_seed, strict=True)]
-    gains = {metric: compare_with_first(metric, stacks, y, task.groups) for metric in METRICS}
+    gains = {
+        metric: compare_with_first(metric, stacks, y, task.groups) for metric in METRICS
+    }
     for i, preset in enumerate(presets):
         cells = []
         for metric in METRICS:
@@ -267,7 +276,9 @@ def main() -> None:
         cost(a.size, a.repeats)
         return
     if a.folder is None:
-        parser.error("give the folder that holds fashion-mnist/ or clothing-128/, or --cost")
+        parser.error(
+            "give the folder that holds fashion-mnist/ or clothing-128/, or --cost"
+        )
     a.out.mkdir(parents=True, exist_ok=True)
     makers = {"fashion": fashion, "clothing": clothing}
     tasks = [makers[name](a.folder, a.rows, a.out) for name in a.data]

@@ -67,7 +67,9 @@ class Trial:
 
     def actual(self, chosen: list[int]) -> float:
         """The log loss on the other rows of the mean of some families."""
-        return float(-np.log(np.clip(self.outside[chosen].mean(axis=0), _FLOOR, None)).mean())
+        return float(
+            -np.log(np.clip(self.outside[chosen].mean(axis=0), _FLOOR, None)).mean()
+        )
 
 
 # --- pools
@@ -126,18 +128,29 @@ def digits(wrong: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         ExtraTreesClassifier(50, random_state=0),
         MLPClassifier((32,), max_iter=40, early_stopping=True, random_state=0),
     ]
-    found = [cross_val_predict(model, x, y, cv=5, method="predict_proba") for model in models]
+    found = [
+        cross_val_predict(model, x, y, cv=5, method="predict_proba") for model in models
+    ]
     return np.stack(found).astype(np.float32), y.astype(np.int64)
 
 
-def all_pools(folders: list[Path]) -> dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]]:
-    found = {folder.resolve().name: lambda folder=folder: read(folder) for folder in folders}
+def all_pools(
+    folders: list[Path],
+) -> dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]]:
+    found = {
+        folder.resolve().name: lambda folder=folder: read(folder) for folder in folders
+    }
     found["digits"] = lambda: digits(0.0)
     found["digits, 20 % wrong"] = lambda: digits(0.2)
-    for members, classes, strength in ((5, 2, 1.0), (8, 5, 2.0), (20, 3, 0.7), (40, 4, 1.0)):
+    for members, classes, strength in (
+        (5, 2, 1.0),
+        (8, 5, 2.0),
+        (20, 3, 0.7),
+        (40, 4, 1.0),
+    ):
         shape = (members, 8000, classes)
-        found[f"invented {members} x {classes}"] = lambda shape=shape, s=strength: invented_pool(
-            *shape, 7, s
+        found[f"invented {members} x {classes}"] = lambda shape=shape, s=strength: (
+            invented_pool(*shape, 7, s)
         )
     return found
 
@@ -146,8 +159,12 @@ def all_pools(folders: list[Path]) -> dict[str, Callable[[], tuple[np.ndarray, n
 # ----------------------------------------------------------------------------------------------------------
 
 
-def run(name: str, stack: np.ndarray, y: np.ndarray, n: int, seed: int, kept: Path) -> Trial | None:
-    path = kept / f"{name.replace(' ', '-').replace('%', '').replace(',', '')}-{n}-{seed}.npz"
+def run(
+    name: str, stack: np.ndarray, y: np.ndarray, n: int, seed: int, kept: Path
+) -> Trial | None:
+    path = (
+        kept / f"{name.replace(' ', '-').replace('%', '').replace(',', '')}-{n}-{seed}.npz"
+    )
     if not path.is_file():
         if n > len(y) / 2:
             return None
@@ -190,7 +207,9 @@ def run(name: str, stack: np.ndarray, y: np.ndarray, n: int, seed: int, kept: Pa
 # -----------------------------------------------------------------------------------------------------------
 
 
-def compared(trial: Trial, per_member: float, per_cell: float, probabilities: bool) -> list[int]:
+def compared(
+    trial: Trial, per_member: float, per_cell: float, probabilities: bool
+) -> list[int]:
     """Families that `auto` compares, in its order, from so many rows a member, and for each member and class."""
     found = [0, 1]
     if trial.rows >= per_member * trial.members:
@@ -244,7 +263,9 @@ def tell(trials: list[Trial]) -> None:
                 (rule, trial.rows / trial.members, value - min(alone[:8]), value - alone[8])
             )
     frame = pd.DataFrame(table, columns=["rule", "rows a member", "regret", "over greedy"])
-    frame["rows a member"] = pd.cut(frame["rows a member"], [0, 5, 20, 100, np.inf]).astype(str)
+    frame["rows a member"] = pd.cut(frame["rows a member"], [0, 5, 20, 100, np.inf]).astype(
+        str
+    )
     shown = (
         frame.pivot_table(index="rule", columns="rows a member", values="regret")
         .reindex(RULES)
@@ -253,7 +274,9 @@ def tell(trials: list[Trial]) -> None:
     shown["all"] = frame.groupby("rule")["regret"].mean().round(4)
     shown["most over greedy"] = frame.groupby("rule")["over greedy"].max().round(4)
     print(shown.to_string())
-    print(frame[frame["rule"] == "greedy"].groupby("rows a member").size().to_dict(), "trials")
+    print(
+        frame[frame["rule"] == "greedy"].groupby("rows a member").size().to_dict(), "trials"
+    )
 
 
 def main() -> None:

@@ -22,9 +22,9 @@ def load(folder: Path) -> Pool:
     names = json.loads((folder / "models.json").read_text())
     names = [Path(str(n)).stem for n in names]
     labels = pd.read_csv(folder / "labels.csv")
-    oof = np.stack([np.load(folder / f"{n}.npy", allow_pickle=False) for n in names]).astype(
-        np.float32
-    )
+    oof = np.stack(
+        [np.load(folder / f"{n}.npy", allow_pickle=False) for n in names]
+    ).astype(np.float32)
     oof /= oof.sum(axis=-1, keepdims=True)
     classes = tuple(f"c{i}" for i in range(oof.shape[2]))
     return Pool(
@@ -44,7 +44,9 @@ def part(pool: Pool, fit: np.ndarray, out: np.ndarray) -> Pool:
 
 
 def halves(pool: Pool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    order = np.lexsort((np.random.default_rng(seed).random(len(pool.y)), pool.folds, pool.y))
+    order = np.lexsort(
+        (np.random.default_rng(seed).random(len(pool.y)), pool.folds, pool.y)
+    )
     return np.sort(order[::2]), np.sort(order[1::2])
 
 
@@ -104,7 +106,9 @@ def false_alarms(pool: Pool, draws: int) -> None:
     rng = np.random.default_rng(0)
     alarms = members = caught = 0
     for _ in range(draws):
-        chosen = rng.choice(len(pool.names), rng.integers(2, len(pool.names) + 1), replace=False)
+        chosen = rng.choice(
+            len(pool.names), rng.integers(2, len(pool.names) + 1), replace=False
+        )
         rows = rng.permutation(len(pool.y))
         fit, out = rows[: rng.integers(500, 20000)], rows[-2000:]
         honest = part(pool.choose([pool.names[i] for i in chosen]), fit, out)

@@ -23,7 +23,9 @@ MIB = 2**20
 
 def private() -> float:
     """MiB that belong to this process alone, mapped files not counted."""
-    return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    return (
+        int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    )
 
 
 def one(what: str, method: str, folder: Path) -> None:
@@ -50,7 +52,9 @@ def one(what: str, method: str, folder: Path) -> None:
     if what == "fit":
         create_blend(method).fit(stack, y)
     else:
-        make_blend(Pool(names, stack, y, classes, np.arange(len(y)) % 5), BlendSpec(method=method))
+        make_blend(
+            Pool(names, stack, y, classes, np.arange(len(y)) % 5), BlendSpec(method=method)
+        )
     done.set()
     watcher.join()
     column = stack.shape[0] * stack.shape[1] * 4 / MIB

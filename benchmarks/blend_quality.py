@@ -94,7 +94,9 @@ def autogluon(python, stack, y):
 
 
 def load(folder: Path) -> Pool:
-    labels, test_labels = (pd.read_csv(folder / f"{name}labels.csv") for name in ("", "test_"))
+    labels, test_labels = (
+        pd.read_csv(folder / f"{name}labels.csv") for name in ("", "test_")
+    )
     names = sorted(
         p.name.removesuffix("_oof.npy")
         for p in folder.glob("*_oof.npy")

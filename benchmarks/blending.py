@@ -94,9 +94,13 @@ def main() -> None:
     parser.add_argument("--pool", default="50,20000,10", help="members,rows,classes")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--autogluon", help="a Python that has autogluon.core")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds AutoGluon is timed for")
     parser.add_argument(
-        "--without", default="", help="methods to leave out, such as loglinear on a very large pool"
+        "--rounds", type=int, default=5, help="rounds AutoGluon is timed for"
+    )
+    parser.add_argument(
+        "--without",
+        default="",
+        help="methods to leave out, such as loglinear on a very large pool",
     )
     a = parser.parse_args()
     stack, y = generated(*map(int, a.pool.split(",")))

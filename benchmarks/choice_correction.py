@@ -18,7 +18,11 @@ SETTINGS = {
     "100 rows, correlation 0.8, equal": (100, 0.8, np.zeros(CANDIDATES)),
     "500 rows, correlation 0.8, equal": (500, 0.8, np.zeros(CANDIDATES)),
     "200 rows, correlation 0.8, 1 point apart": (200, 0.8, -0.01 * np.arange(CANDIDATES)),
-    "200 rows, correlation 0.5, first 3 points worse": (200, 0.5, np.array([-0.03, *[0.0] * 7])),
+    "200 rows, correlation 0.5, first 3 points worse": (
+        200,
+        0.5,
+        np.array([-0.03, *[0.0] * 7]),
+    ),
 }
 
 
@@ -57,7 +61,9 @@ def main() -> None:
                     predictions, y = sample(rows, correlation, shifts, rng)
                     contest = Contest.of(metric, predictions, y, None, seed=0)
                     chosen = contest.first_near_best(times)
-                    optimism.append(score(metric, predictions[chosen], y) - 0.7 - shifts[chosen])
+                    optimism.append(
+                        score(metric, predictions[chosen], y) - 0.7 - shifts[chosen]
+                    )
                     taken.append(contest.flattery(times))
                 left = 100 * (np.array(optimism) - np.array(taken))
                 print(

@@ -46,9 +46,13 @@ def main() -> None:
     for given in parser.parse_args().networks:
         name, size = given.split(":")
         ways = ("float32", "autocast", "ens")
-        best = {way: min(seconds_an_image(name, int(size), way) for _ in range(2)) for way in ways}
+        best = {
+            way: min(seconds_an_image(name, int(size), way) for _ in range(2))
+            for way in ways
+        }
         told = ", ".join(
-            f"{way} {1000 * s:.2f} ms ({best['float32'] / s:.2f} x)" for way, s in best.items()
+            f"{way} {1000 * s:.2f} ms ({best['float32'] / s:.2f} x)"
+            for way, s in best.items()
         )
         print(f"{name} at {size} px: {told}", flush=True)
 

@@ -78,7 +78,9 @@ def problems(run: Path, reference: dict[str, str]) -> list[str]:
     if versions[-1]["sha256"] != digests(run).get("submission.csv"):
         found.append("the submission is not the one its record names")
     left = [
-        p.name for p in run.rglob("*") if p.name.endswith((".aside", ".lock", ".state", ".next"))
+        p.name
+        for p in run.rglob("*")
+        if p.name.endswith((".aside", ".lock", ".state", ".next"))
     ]
     return [*found, *(f"left over: {name}" for name in left)]
 
@@ -87,7 +89,9 @@ def problems(run: Path, reference: dict[str, str]) -> list[str]:
 def small_disk(folder: Path, size: int) -> Iterator[None]:
     """Mount a tmpfs of `size` bytes at `folder`; what it holds is copied out at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True
+    )
     try:
         yield
         shutil.copytree(folder, kept := folder.with_suffix(".kept"), symlinks=True)
@@ -151,7 +155,9 @@ def one_round(
     if last.returncode != 0:
         wrong.append(f"exit {last.returncode}: {errors.strip()}")
     else:
-        wrong += problems(artifacts / "faults", json.loads((folder / "reference.json").read_text()))
+        wrong += problems(
+            artifacts / "faults", json.loads((folder / "reference.json").read_text())
+        )
     if not wrong:
         shutil.rmtree(artifacts)
     return {"round": n, "faults": given, "wrong": wrong}
@@ -197,7 +203,9 @@ def main() -> None:
     seconds, need = prepare(folder)
     faults = FAULTS if may_mount(folder) else FAULTS[:3]
     log = folder / "rounds.jsonl"
-    done = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    done = (
+        [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    )
     end = time.monotonic() + given.minutes * 60
     while len(done) < given.rounds and time.monotonic() < end:
         done.append(one_round(len(done), folder, given.seed, seconds, need, faults))

@@ -74,7 +74,11 @@ def checkpoints(folder: Path, backbone: str, size: int, n: int) -> list[Path]:
                 network(torch.randint(0, 256, (32, 3, size, size), dtype=torch.uint8))
         paths.append(folder / f"fold{k}.safetensors")
         save_checkpoint(
-            paths[-1], network.eval(), spec, {"classes": CLASSES, "size": size, "channels": 3}, {}
+            paths[-1],
+            network.eval(),
+            spec,
+            {"classes": CLASSES, "size": size, "channels": 3},
+            {},
         )
     return paths
 
@@ -85,13 +89,17 @@ class Files(torch.utils.data.Dataset):
         import albumentations.pytorch
 
         self.paths = paths
-        self.transform = A.Compose([A.Resize(size, size), A.Normalize(), A.pytorch.ToTensorV2()])
+        self.transform = A.Compose(
+            [A.Resize(size, size), A.Normalize(), A.pytorch.ToTensorV2()]
+        )
 
     def __len__(self):
         return len(self.paths)
 
     def __getitem__(self, i):
-        return self.transform(image=np.asarray(Image.open(self.paths[i]).convert("RGB")))["image"]
+        return self.transform(image=np.asarray(Image.open(self.paths[i]).convert("RGB")))[
+            "image"
+        ]
 
 
 def peer(files, weights, size, workers):
@@ -152,7 +160,8 @@ def forward(pixels, weights, engine, progress):
     """Seconds of the engine alone, on batches that are in memory."""
     predictors = [predictor(path, pixels, engine, progress) for path in weights]
     batches = [
-        as_images(np.array(pixels[i : i + BATCH]), "cpu") for i in range(0, len(pixels), BATCH)
+        as_images(np.array(pixels[i : i + BATCH]), "cpu")
+        for i in range(0, len(pixels), BATCH)
     ]
     began = clock()
     for batch in batches:
@@ -164,7 +173,9 @@ def forward(pixels, weights, engine, progress):
 
 def compare(a, folder: Path) -> None:
     files = (
-        scaled(folder, a.source, a.images, a.side) if a.source else draw(folder, a.images, a.side)
+        scaled(folder, a.source, a.images, a.side)
+        if a.source
+        else draw(folder, a.images, a.side)
     )
     weights = checkpoints(folder, a.backbone, a.size, a.checkpoints)
     progress = RecordedProgress()
@@ -188,7 +199,12 @@ def compare(a, folder: Path) -> None:
             times[f"{engine}, forward"].append(forward(pixels, weights, engine, progress))
         print({name: round(seconds[-1], 2) for name, seconds in times.items()}, flush=True)
         for engine in a.engines:
-            print(" ", engine, {k: round(v, 2) for k, v in parts[engine][-1].items()}, flush=True)
+            print(
+                " ",
+                engine,
+                {k: round(v, 2) for k, v in parts[engine][-1].items()},
+                flush=True,
+            )
     sample = as_images(np.array(pixels[:BATCH]), "cpu")
     reference = plain(load_checkpoint(weights[0], "cpu"), "cpu")(sample)
     for engine in a.engines:
@@ -223,7 +239,9 @@ class Tiny(torch.nn.Module):
         self.linear = torch.nn.Linear(3 * 16, classes)
 
     def forward(self, pixels):
-        return self.linear(torch.nn.functional.adaptive_avg_pool2d(pixels.float(), 4).flatten(1))
+        return self.linear(
+            torch.nn.functional.adaptive_avg_pool2d(pixels.float(), 4).flatten(1)
+        )
 
 
 def peak():
@@ -233,7 +251,11 @@ def peak():
     """
     status = Path("/proc/self/status").read_text()
     return (
-        int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+        int(
+            next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[
+                1
+            ]
+        )
         // 1024
     )
 
@@ -243,13 +265,21 @@ def one_memory(n, classes, folder):
     views, rows = expand_views(VIEWS), np.arange(n)
     asked = [
         PredictionRequest(
-            f"fold{k}", folder, classes, views, (rows,), folder / f"{n}-{classes}" / f"fold{k}.npy"
+            f"fold{k}",
+            folder,
+            classes,
+            views,
+            (rows,),
+            folder / f"{n}-{classes}" / f"fold{k}.npy",
         )
         for k in range(5)
     ]
     before = peak()
     run_pass(
-        asked, pixels, lambda missing: [plain(Tiny(classes), "cpu") for _ in missing], device="cpu"
+        asked,
+        pixels,
+        lambda missing: [plain(Tiny(classes), "cpu") for _ in missing],
+        device="cpu",
     )
     print(json.dumps({"before": before, "peak": peak()}))
 
@@ -278,7 +308,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--side", type=int, default=128, help="longer side of the JPEG files")
+    parser.add_argument(
+        "--side", type=int, default=128, help="longer side of the JPEG files"
+    )
     parser.add_argument(
         "--source", type=Path, help="a folder of JPEG files to scale; drawn when not given"
     )
@@ -288,7 +320,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="of the peer's DataLoader")
     parser.add_argument(
-        "--cpu", action="store_true", help="CPU seconds of one thread instead of time passed"
+        "--cpu",
+        action="store_true",
+        help="CPU seconds of one thread instead of time passed",
     )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)

@@ -28,7 +28,9 @@ def groups_of(count, kind, rng):
     if kind == "equal":
         sizes = np.full(count, ROWS_EACH)
     else:
-        sizes = np.maximum(2, np.round(ROWS_EACH * rng.lognormal(-0.3, 0.8, count))).astype(int)
+        sizes = np.maximum(2, np.round(ROWS_EACH * rng.lognormal(-0.3, 0.8, count))).astype(
+            int
+        )
     return np.repeat(np.arange(count), sizes)
 
 
@@ -106,7 +108,10 @@ def main():
         for kind in ("equal", "unequal"):
             for count in (3, 5, 8, 15, 40):
                 held, beyond = over_groups(count, kind, metric, draws, rng)
-                print(f"| {count} | {kind} | {metric} | {held:.3f} | {beyond:.3f} |", flush=True)
+                print(
+                    f"| {count} | {kind} | {metric} | {held:.3f} | {beyond:.3f} |",
+                    flush=True,
+                )
     print("\n| groups | predictions | all held jointly |\n| --- | --- | --- |")
     for count in (5, 8, 15, 40):
         print(
@@ -120,7 +125,9 @@ def main():
     for n_seeds in (2, 3, 5):
         for deviation in (0.0, 0.02, 0.1):
             for variants in (2, 6):
-                alone, jointly = over_seeds(n_seeds, deviation, variants, arguments.draws // 2, rng)
+                alone, jointly = over_seeds(
+                    n_seeds, deviation, variants, arguments.draws // 2, rng
+                )
                 print(
                     f"| {n_seeds} | {deviation} | {variants} | {alone:.3f} | {jointly:.3f} |",
                     flush=True,

@@ -71,9 +71,9 @@ def draw(folder: Path, n: int, side: int) -> tuple[list[Path], np.ndarray]:
         small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         small[:, : 1 + y[i] % 8] //= 3
         image = Image.fromarray(small).resize((side, side), Image.BICUBIC)
-        noisy = np.clip(np.asarray(image) + rng.normal(0, 12, (side, side, 3)), 0, 255).astype(
-            np.uint8
-        )
+        noisy = np.clip(
+            np.asarray(image) + rng.normal(0, 12, (side, side, 3)), 0, 255
+        ).astype(np.uint8)
         paths.append(folder / ("train" if i % 5 else "val") / f"class{y[i]}" / f"{i}.jpg")
         paths[-1].parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noisy).save(paths[-1], quality=85)
@@ -103,7 +103,9 @@ def plain(task, fold=0, seed=0):
     valid = DataLoader(Files(task, held_out, False), task.batch)
     model = timm.create_model(task.backbone, num_classes=CLASSES)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, task.epochs * len(train))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer, task.epochs * len(train)
+    )
     for _ in range(task.epochs):
         model.train()
         for x, t in train:
@@ -115,7 +117,8 @@ def plain(task, fold=0, seed=0):
         model.eval()
         with torch.inference_mode():
             losses = [
-                torch.nn.functional.cross_entropy(model(x), t, reduction="sum") for x, t in valid
+                torch.nn.functional.cross_entropy(model(x), t, reduction="sum")
+                for x, t in valid
             ]
     return float(sum(losses)) / len(held_out)
 
@@ -128,14 +131,18 @@ def ours(task, cache, fold=0, seed=0):
         backbone=task.backbone, epochs=task.epochs, batch_size=task.batch, amp=task.amp
     )
     augment = build_augment(FLIP if task.augment == "flip" else task.augment, task.size, 3)
-    return train_fold(FoldSetup(spec, data, augment=augment, seed=seed)).history[-1].valid_loss
+    return (
+        train_fold(FoldSetup(spec, data, augment=augment, seed=seed)).history[-1].valid_loss
+    )
 
 
 def synthetic(task):
     """The steps of `ens`, validation included, on batches that are there already."""
     rows, held_out = task.split()
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 255, (max(task.batch, 64), task.size, task.size, 3), dtype=np.uint8)
+    pixels = rng.integers(
+        0, 255, (max(task.batch, 64), task.size, task.size, 3), dtype=np.uint8
+    )
 
     class Always(np.ndarray):
         def __getitem__(self, chosen):
@@ -170,7 +177,10 @@ def timm_train(task, script):
     command += [word for key, value in options.items() for word in (f"--{key}", str(value))]
     with tempfile.TemporaryDirectory() as out:
         process = subprocess.Popen(
-            [*command, "--output", out], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, "--output", out],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         began, losses, lines = None, [], []
         for line in process.stdout:
@@ -178,7 +188,8 @@ def timm_train(task, script):
             if began is None and line.lstrip().startswith("Train: 0"):
                 began = time.perf_counter()
             losses += [
-                float(loss) for loss in re.findall(r"Test: .*Loss: +[\d.]+ \( *([\d.]+)\)", line)
+                float(loss)
+                for loss in re.findall(r"Test: .*Loss: +[\d.]+ \( *([\d.]+)\)", line)
             ]
         if process.wait() or began is None:
             raise SystemExit("".join(lines[-20:]))
@@ -223,7 +234,9 @@ def compare(task, repeats, script):
             f"{max(found):.2f})"
         )
     told = {k: statistics.median(v) for k, v in losses.items() if k != "synthetic"}
-    print("validation log loss, median:", ", ".join(f"{k} {v:.3f}" for k, v in told.items()))
+    print(
+        "validation log loss, median:", ", ".join(f"{k} {v:.3f}" for k, v in told.items())
+    )
 
 
 def compare_jobs(task, repeats, members):
@@ -241,7 +254,9 @@ def compare_jobs(task, repeats, members):
             seconds[name] = time.perf_counter() - began
         ratios.append(seconds["plain"] / seconds["ens"])
         print(
-            ", ".join(f"{k} {v:.1f} s (log loss {losses[k]:.3f})" for k, v in seconds.items()),
+            ", ".join(
+                f"{k} {v:.1f} s (log loss {losses[k]:.3f})" for k, v in seconds.items()
+            ),
             flush=True,
         )
     print(
@@ -255,7 +270,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--size", type=int, default=64, help="what the network sees, in pixels")
+    parser.add_argument(
+        "--size", type=int, default=64, help="what the network sees, in pixels"
+    )
     parser.add_argument("--side", type=int, default=128, help="the files, in pixels")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=2)
@@ -271,7 +288,9 @@ def main() -> None:
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         paths, y = draw(Path(name), a.images, a.side)
-        task = Task(Path(name), paths, y, a.backbone, a.size, a.epochs, a.batch, a.amp, a.augment)
+        task = Task(
+            Path(name), paths, y, a.backbone, a.size, a.epochs, a.batch, a.amp, a.augment
+        )
         if a.job:
             compare_jobs(task, a.repeats, a.members)
         else:

@@ -42,7 +42,15 @@ MODELS = {
     "extra": lambda: ExtraTreesClassifier(40, random_state=1),
     "net": lambda: MLPClassifier((64,), alpha=1e-5, max_iter=150, random_state=0),
 }
-COMPLETE = ("1-nn", "tree", "forest", "extra", "net", "labels mixed in", "labels themselves")
+COMPLETE = (
+    "1-nn",
+    "tree",
+    "forest",
+    "extra",
+    "net",
+    "labels mixed in",
+    "labels themselves",
+)
 PARTIAL = ("9-nn", "25-nn", "tree-6")
 SHIFTS = (0.0, 0.5, 1.0)
 
@@ -88,7 +96,9 @@ def _predicted(data: str, wrong: float, seed: int) -> dict[str, np.ndarray]:
     x, y = columns(data, seed)
     rng = np.random.default_rng(seed)
     classes = int(y.max()) + 1
-    y = np.where(rng.random(len(y)) < wrong, rng.integers(0, classes, len(y)), y).astype(np.int64)
+    y = np.where(rng.random(len(y)) < wrong, rng.integers(0, classes, len(y)), y).astype(
+        np.int64
+    )
     n, spread = 1000, x.std()
     tests = {s: x[n:] + s * 0.6 * spread * rng.normal(size=x[n:].shape) for s in SHIFTS}
     x, y = x[:n], y[:n]
@@ -135,13 +145,16 @@ def cases(found: Material, data: str, seed: int, per_kind: int):
             rows = int(rng.choice([150, 400, 1000]))
             averaged = bool(rng.integers(2))
             bad = names.index(kind) if kind in names else int(rng.integers(len(names)))
-            others = rng.permutation([m for m in range(len(names)) if m != bad])[: members - 1]
+            others = rng.permutation([m for m in range(len(names)) if m != bad])[
+                : members - 1
+            ]
             chosen = np.sort(np.append(others, bad))
             at = np.sort(rng.permutation(len(found.y))[:rows])
             oof = found.oof[chosen][:, at].copy()
             place = int(np.flatnonzero(chosen == bad)[0])
             tests = [
-                t.mean(axis=0, keepdims=True) if averaged else t for t in found.tests[shift][chosen]
+                t.mean(axis=0, keepdims=True) if averaged else t
+                for t in found.tests[shift][chosen]
             ]
             y = found.y[at]
             truth = np.eye(oof.shape[2], dtype=np.float32)[y]
@@ -149,14 +162,22 @@ def cases(found: Material, data: str, seed: int, per_kind: int):
                 oof[place] = 0.1 * oof[place] + 0.9 * truth
             elif kind == "labels themselves":
                 oof[place] = truth
-                tests[place] = np.eye(oof.shape[2], dtype=np.float32)[tests[place].argmax(axis=-1)]
+                tests[place] = np.eye(oof.shape[2], dtype=np.float32)[
+                    tests[place].argmax(axis=-1)
+                ]
             elif kind != "none":
                 oof[place] = found.seen[bad, at]
             pool = Pool(
                 tuple(names[m] for m in chosen), oof, y, tuple(map(str, range(oof.shape[2]))), found.folds[at], None, tuple(tests)
             )  # fmt: skip
             yield Case(
-                pool, None if kind == "none" else names[bad], kind, shift, members, rows, averaged
+                pool,
+                None if kind == "none" else names[bad],
+                kind,
+                shift,
+                members,
+                rows,
+                averaged,
             )
 
 
@@ -179,8 +200,13 @@ def real_cases(folder: Path, n: int):
         chosen = np.sort(rng.permutation(len(pool.names))[:members])
         mixed = rng.permutation(len(pool.y))
         fit, rest = mixed[:rows], mixed[rows:]
-        out = rest[np.argsort(-shift * hard[rest] - rng.random(len(rest)), kind="stable")[:2000]]
-        oof, tests = pool.oof[chosen][:, fit].copy(), [pool.oof[m][out][None] for m in chosen]
+        out = rest[
+            np.argsort(-shift * hard[rest] - rng.random(len(rest)), kind="stable")[:2000]
+        ]
+        oof, tests = (
+            pool.oof[chosen][:, fit].copy(),
+            [pool.oof[m][out][None] for m in chosen],
+        )
         truth, place = np.eye(10, dtype=np.float32)[pool.y[fit]], int(rng.integers(members))
         if kind == "labels mixed in":
             oof[place] = 0.1 * oof[place] + 0.9 * truth
@@ -188,9 +214,17 @@ def real_cases(folder: Path, n: int):
             oof[place] = truth
             tests[place] = np.eye(10, dtype=np.float32)[tests[place].argmax(axis=-1)]
         names = tuple(pool.names[m] for m in chosen)
-        made = Pool(names, oof, pool.y[fit], pool.classes, pool.folds[fit], None, tuple(tests))
+        made = Pool(
+            names, oof, pool.y[fit], pool.classes, pool.folds[fit], None, tuple(tests)
+        )
         yield Case(
-            made, None if kind == "none" else names[place], kind, shift, members, rows, False
+            made,
+            None if kind == "none" else names[place],
+            kind,
+            shift,
+            members,
+            rows,
+            False,
         )
 
 
@@ -215,12 +249,24 @@ def main() -> None:
     for data, case in all_cases(a.cache, a.pool, a.per_kind):
         codes = {(f.member, f.code) for f in look_at(case.pool)}
         for name in case.pool.names:
-            certain, warned = (name, "suspected_leak") in codes, (name, "possible_leak") in codes
+            certain, warned = (
+                (name, "suspected_leak") in codes,
+                (name, "possible_leak") in codes,
+            )
             table.append(
                 (data, case.kind if name == case.leaked else "honest", case.shift, case.members, case.rows,
                  case.leaked is not None, certain, certain or warned)
             )  # fmt: skip
-    keys = ["data", "kind", "shift", "members", "rows", "leak in the pool", "left out", "named"]
+    keys = [
+        "data",
+        "kind",
+        "shift",
+        "members",
+        "rows",
+        "leak in the pool",
+        "left out",
+        "named",
+    ]
     frame = pd.DataFrame(table, columns=keys)
     for by in (
         ["kind"],

@@ -32,7 +32,9 @@ def row_loss(probs, y):
 
 def disagreement(run, name):
     """Mean over pairs of networks of one fold, and over folds."""
-    parts = sorted(part for part, whole in run.store.lock["part_of"].items() if whole == name)
+    parts = sorted(
+        part for part, whole in run.store.lock["part_of"].items() if whole == name
+    )
     if not parts:
         return float("nan")
     votes = [
@@ -54,7 +56,9 @@ def main() -> None:
     runs = []
     for seed in range(a.seeds):
         recipe = Recipe.load(RECIPE, [f"seed={seed}", f"name=member-kinds-{seed}"])
-        run_recipe(recipe, a.artifacts, execution=Execution(processes=a.jobs), progress=Lines())
+        run_recipe(
+            recipe, a.artifacts, execution=Execution(processes=a.jobs), progress=Lines()
+        )
         runs.append(Run.open(f"member-kinds-{seed}", a.artifacts))
     names = [*runs[0].store.pool_members, "blend auto"]
     found = {name: {} for name in names}
@@ -64,7 +68,10 @@ def main() -> None:
         for name in names:
             is_blend = name.startswith("blend")
             probs = run.blends["auto"].test if is_blend else run.stack("test", [name])[0]
-            row = {metric: score(metric, probs, y) for metric in ("accuracy", "log_loss", "ece")}
+            row = {
+                metric: score(metric, probs, y)
+                for metric in ("accuracy", "log_loss", "ece")
+            }
             row["gain"] = base - row_loss(probs, y)
             row["disagree"] = float("nan") if is_blend else disagreement(run, name)
             wholes = run.store.lock["part_of"]
@@ -91,7 +98,12 @@ def main() -> None:
             between.std() / np.sqrt(len(between)),
         )
         gain = "-" if name == "single" else f"{gains.mean():+.4f} ± {2 * error:.4f}"
-        told = [f"{means['accuracy']:.4f}", f"{means['log_loss']:.4f}", f"{means['ece']:.4f}", gain]
+        told = [
+            f"{means['accuracy']:.4f}",
+            f"{means['log_loss']:.4f}",
+            f"{means['ece']:.4f}",
+            gain,
+        ]
         told += ["-" if np.isnan(means["disagree"]) else f"{means['disagree']:.3f}"]
         told += ["-" if np.isnan(means["seconds"]) else f"{means['seconds']:.0f}"]
         print(f"| {name} | {' | '.join(told)} |")

@@ -65,7 +65,10 @@ def draw(folder: Path, fashion: str | None, counts: dict[str, int]) -> None:
                 found.add(names[c])
             Image.fromarray(canvas).save(folder / split / f"{i:05d}.png")
             rows.append(
-                {"path": f"{split}/{i:05d}.png", "garments": " ".join(sorted(found)) or "nothing"}
+                {
+                    "path": f"{split}/{i:05d}.png",
+                    "garments": " ".join(sorted(found)) or "nothing",
+                }
             )
         pd.DataFrame(rows).to_csv(folder / f"{split}.csv", index=False)
 
@@ -93,11 +96,16 @@ def main() -> None:
     for metric in ("f1_macro", "f1_samples"):
         run.blend("auto", metric=metric, calibrate="biases", name=f"{metric}-thresholds")
     y = run.labels("test")
-    rows = {name: member.test(run.classes()).mean(axis=0) for name, member in run.members.items()}
+    rows = {
+        name: member.test(run.classes()).mean(axis=0)
+        for name, member in run.members.items()
+    }
     rows |= {f"blend {name}": np.asarray(blend.test) for name, blend in run.blends.items()}
     print(f"{'':24}" + "".join(f"{name:>19}" for name in SHOWN))
     for name, probs in rows.items():
-        print(f"{name:24}" + "".join(f"{score(metric, probs, y):19.4f}" for metric in SHOWN))
+        print(
+            f"{name:24}" + "".join(f"{score(metric, probs, y):19.4f}" for metric in SHOWN)
+        )
     print("\nblends out of fold, cross-fitted")
     for name, blend in run.blends.items():
         scores = blend.record.scores["cross_fitted"]

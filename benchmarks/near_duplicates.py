@@ -18,7 +18,8 @@ Image = NDArray[np.uint8]
 def compressed(image: Image, quality: int) -> Image:
     """The image after JPEG at `quality`."""
     return cv2.imdecode(
-        cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
+        cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1],
+        cv2.IMREAD_COLOR,
     )
 
 
@@ -74,9 +75,13 @@ def main() -> None:
     print(f"{len(paths)} photographs: {len(found)} sets that look alike among them")
     for same in found:
         print("  " + ", ".join(paths[i].name for i in same))
-    chosen = [everything[i] for i in np.random.default_rng(0).permutation(len(paths))[: given.n]]
+    chosen = [
+        everything[i] for i in np.random.default_rng(0).permutation(len(paths))[: given.n]
+    ]
     for name, alter in ALTERED.items():
-        near = find_duplicates(facts_of([*chosen, *(alter(image) for image in chosen)])).near
+        near = find_duplicates(
+            facts_of([*chosen, *(alter(image) for image in chosen)])
+        ).near
         hits = sum(
             any(i + len(chosen) in same for same in near for i in same if i < len(chosen))
             for same in near

@@ -70,7 +70,9 @@ def main() -> None:
             ]
             if label == IMPORTS:
                 imports = statistics.median(used)
-            times = f"   {statistics.median(used) / imports:.1f} x imports" if imports else ""
+            times = (
+                f"   {statistics.median(used) / imports:.1f} x imports" if imports else ""
+            )
             print(f"{label:28s} wall {texts[0]}   processor {texts[1]}{times}", flush=True)
 
 

@@ -13,7 +13,10 @@ import numpy as np
 import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.discriminant_analysis import (
+    LinearDiscriminantAnalysis,
+    QuadraticDiscriminantAnalysis,
+)
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     HistGradientBoostingClassifier,
@@ -49,7 +52,9 @@ def models(seed: int = 0) -> dict[str, object]:
         "bayes": make_pipeline(PCA(50, random_state=seed), GaussianNB()),
         "tree-8": DecisionTreeClassifier(max_depth=8, random_state=seed),
         "forest": RandomForestClassifier(150, random_state=seed),
-        "forest-leaf-5": RandomForestClassifier(100, min_samples_leaf=5, random_state=seed + 1),
+        "forest-leaf-5": RandomForestClassifier(
+            100, min_samples_leaf=5, random_state=seed + 1
+        ),
         "extra": ExtraTreesClassifier(150, random_state=seed),
         "extra-half": ExtraTreesClassifier(80, max_features=0.1, random_state=seed + 1),
         "knn-5": make_pipeline(
@@ -64,14 +69,18 @@ def models(seed: int = 0) -> dict[str, object]:
         ),
         "hinge": CalibratedClassifierCV(
             make_pipeline(
-                PCA(80, random_state=seed), StandardScaler(), SGDClassifier(random_state=seed)
+                PCA(80, random_state=seed),
+                StandardScaler(),
+                SGDClassifier(random_state=seed),
             ),
             cv=3,
         ),
     }
     for i, (width, alpha) in enumerate([(64, 1e-3), (128, 1e-2), (256, 1e-4), (100, 1.0)]):
         net = MLPClassifier((width,), alpha=alpha, max_iter=12, random_state=seed + i)
-        found[f"mlp-{width}"] = make_pipeline(PCA(80, random_state=seed + i), StandardScaler(), net)
+        found[f"mlp-{width}"] = make_pipeline(
+            PCA(80, random_state=seed + i), StandardScaler(), net
+        )
     net = MLPClassifier((128, 64), max_iter=10, random_state=seed)
     found["mlp-128-64"] = make_pipeline(PCA(120, whiten=True, random_state=seed), net)
     for i, (parts, gamma) in enumerate([(400, 0.01), (800, 0.02), (800, 0.005)]):
@@ -94,7 +103,9 @@ def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path, help="the folder with Fashion-MNIST's four idx files")
+    parser.add_argument(
+        "data", type=Path, help="the folder with Fashion-MNIST's four idx files"
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, default=12_000)
     a = parser.parse_args()
@@ -111,12 +122,17 @@ def main() -> None:
         a.out / "labels.csv", index=False
     )
     ids = [f"test-{i}" for i in range(len(y_test))]
-    pd.DataFrame({"id": ids, "label": y_test}).to_csv(a.out / "test_labels.csv", index=False)
+    pd.DataFrame({"id": ids, "label": y_test}).to_csv(
+        a.out / "test_labels.csv", index=False
+    )
     for name, model in models().items():
         if (a.out / f"{name}_test.npy").is_file():
             continue
         began = time.perf_counter()
-        oof, test = np.empty((len(y), 10), np.float32), np.empty((5, len(y_test), 10), np.float32)
+        oof, test = (
+            np.empty((len(y), 10), np.float32),
+            np.empty((5, len(y_test), 10), np.float32),
+        )
         for k, (inside, out) in enumerate(splits):
             model.fit(x[inside], y[inside])
             oof[out], test[k] = model.predict_proba(x[out]), model.predict_proba(x_test)

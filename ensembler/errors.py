@@ -185,9 +185,13 @@ class UnknownNameError(RequestError, LookupError):
 
     code = "unknown_name"
 
-    def __init__(self, kind: str, name: object, known: Iterable[str], *, of: str = "") -> None:
+    def __init__(
+        self, kind: str, name: object, known: Iterable[str], *, of: str = ""
+    ) -> None:
         where = f" of {of}" if of else ""
-        super().__init__(f"unknown {kind} {str(name)!r}{where}; {nearest(str(name), known)}")
+        super().__init__(
+            f"unknown {kind} {str(name)!r}{where}; {nearest(str(name), known)}"
+        )
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 12) -> str:

@@ -104,7 +104,9 @@ def disk_full(path: Path, error: OSError, size: int | None = None) -> DiskFullEr
         errno.EDQUOT: "your quota there is used up",
         errno.EFBIG: "files there may not grow that large (`ulimit -f` shows your limit)",
     }
-    reason = reasons.get(error.errno or 0, f"the disk of {folder} has {free / 1e6:,.1f} MB free")
+    reason = reasons.get(
+        error.errno or 0, f"the disk of {folder} has {free / 1e6:,.1f} MB free"
+    )
     needs = "" if size is None else f"it needs {size / 1e6:,.1f} MB and "
     return DiskFullError(
         f"no room left to write {path}: {needs}{reason}; what is finished is safe: make room and "
@@ -136,7 +138,9 @@ def _append_zeros(descriptor: int, size: int) -> None:
     end = os.fstat(descriptor).st_size
     while end < size:
         end += os.pwrite(descriptor, bytes(min(_PIECE, size - end)), end)
-    os.fsync(descriptor)  # some file systems take bytes in and find out later that there is no room
+    os.fsync(
+        descriptor
+    )  # some file systems take bytes in and find out later that there is no room
 
 
 def sync_folder(folder: Path) -> None:
@@ -188,7 +192,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON to `path`, whole or not at all."""
     write_bytes(
-        path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        path,
+        (
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        ).encode(),
     )
 
 
@@ -261,7 +268,9 @@ def _lock(path: Path, wait: bool) -> int | None:
     while True:
         descriptor = open_lock(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(
+                descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+            )
         except BlockingIOError:
             os.close(descriptor)
             return None
@@ -312,7 +321,9 @@ def _open_or_make(path: Path) -> int:
 
 
 MOST_CHARACTERS = 100  # of a name
-MOST_BYTES = 160  # of a name; a file's may have 255, and what is written aside has a longer one
+MOST_BYTES = (
+    160  # of a name; a file's may have 255, and what is written aside has a longer one
+)
 
 
 def check_name(kind: str, name: str) -> str:
@@ -334,6 +345,6 @@ def check_name(kind: str, name: str) -> str:
 
 def fingerprint(content: Any) -> str:
     """A short digest of plain values: equal ones give equal digests in any process."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[
-        :16
-    ]
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, default=str).encode()
+    ).hexdigest()[:16]

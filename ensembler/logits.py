@@ -21,7 +21,9 @@ def softmax(logits: Logits) -> NDArray[np.float64]:
 
 def log_softmax(logits: Logits) -> NDArray[np.float64]:
     """Logarithms of the probabilities of `logits` over the last axis, in float64."""
-    shifted = (logits - np.max(logits, axis=-1, keepdims=True)).astype(np.float64, copy=False)
+    shifted = (logits - np.max(logits, axis=-1, keepdims=True)).astype(
+        np.float64, copy=False
+    )
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
@@ -57,9 +59,9 @@ def log_mean_probs(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     """
     logs = log_softmax(logits)
     highest = logs.max(axis=0)
-    mean: NDArray[np.float32] = (highest + np.log(np.exp(logs - highest).mean(axis=0))).astype(
-        np.float32
-    )
+    mean: NDArray[np.float32] = (
+        highest + np.log(np.exp(logs - highest).mean(axis=0))
+    ).astype(np.float32)
     return mean
 
 

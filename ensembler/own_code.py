@@ -48,8 +48,12 @@ def _spec_of(module: str, folders: Sequence[Path]) -> ModuleSpec | None:
         return loaded
     top, *below = module.split(".")
     try:
-        spec = find_spec(top) or PathFinder.find_spec(top, [str(folder) for folder in folders])
-    except ValueError:  # a module that was made by hand and says nothing of where it is from
+        spec = find_spec(top) or PathFinder.find_spec(
+            top, [str(folder) for folder in folders]
+        )
+    except (
+        ValueError
+    ):  # a module that was made by hand and says nothing of where it is from
         return None
     name = top
     for part in below:

@@ -25,7 +25,9 @@ class Registry:
 
     @cached_property
     def _added(self) -> dict[str, EntryPoint]:
-        return {e.name: e for e in entry_points(group=self.group) if e.name not in self.places}
+        return {
+            e.name: e for e in entry_points(group=self.group) if e.name not in self.places
+        }
 
     @property
     def names(self) -> list[str]:

@@ -132,11 +132,15 @@ class Run:
         if target is None:
             named = [t for member in opened for t in member.targets]
             target = self.store.samples.first_target(named)
-        opened = [m.for_target(target) for m in opened if target in m.targets] if target else []
+        opened = (
+            [m.for_target(target) for m in opened if target in m.targets] if target else []
+        )
         classes = self.classes(target)
         if split == "oof":
             return np.stack([member.oof(classes, merge, views) for member in opened])
-        return np.stack([member.test(classes, merge, views).mean(axis=0) for member in opened])
+        return np.stack(
+            [member.test(classes, merge, views).mean(axis=0) for member in opened]
+        )
 
     def labels(
         self, split: Literal["oof", "test"] = "oof", target: str | None = None
@@ -150,7 +154,9 @@ class Run:
             target, "train" if split == "oof" else "test", self.classes(target)
         )
 
-    def pool(self, members: Sequence[str] | None = None, **options: Unpack[PoolOptions]) -> Pool:
+    def pool(
+        self, members: Sequence[str] | None = None, **options: Unpack[PoolOptions]
+    ) -> Pool:
         """The members as a `Pool`, for `ensembler.blending.make_blend` and friends."""
         return read_pool(self.store, members, **options).pool
 
@@ -167,7 +173,9 @@ class Run:
         blend = blend_label if target is None else partial(blend_run, target=target)
         outcome = blend(self.store, spec)
         if submit:
-            submit_blend(self.store, outcome.result.name, submission_spec(self.store), by_hand=True)
+            submit_blend(
+                self.store, outcome.result.name, submission_spec(self.store), by_hand=True
+            )
         return outcome
 
     def evaluate(self, **options: Unpack[EvaluationOptions]) -> Evaluation:

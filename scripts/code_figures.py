@@ -197,7 +197,9 @@ def density(modules: list[Module]) -> dict[str, float]:
     """How much stands on a line, and how long and how forked functions are."""
     lines = sum(len(module.code) for module in modules)
     nodes = list(nodes_of(modules))
-    nested = [node for node in nodes if isinstance(node, COMPREHENSIONS) and is_nested(node)]
+    nested = [
+        node for node in nodes if isinstance(node, COMPREHENSIONS) and is_nested(node)
+    ]
     conditionals = sum(isinstance(node, ast.IfExp) for node in nodes)
     functions = [node for node in nodes if isinstance(node, FUNCTIONS)]
     wide = sum(len(line) > 100 for module in modules for line in module.source.splitlines())
@@ -240,7 +242,9 @@ def processor_seconds(command: list[str], root: Path, folder: Path) -> float:
     seconds = []
     for _ in range(STARTS + 1):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, env=environment, check=True, capture_output=True, cwd=folder)
+        subprocess.run(
+            command, env=environment, check=True, capture_output=True, cwd=folder
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return round(statistics.median(seconds[1:]), 3)
@@ -255,7 +259,9 @@ def startup(root: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environment = {**os.environ, "PYTHONPATH": str(root)}
-        subprocess.run([sys.executable, "-c", write_run], cwd=folder, env=environment, check=True)
+        subprocess.run(
+            [sys.executable, "-c", write_run], cwd=folder, env=environment, check=True
+        )
         commands = {
             "python -c pass": ["-c", "pass"],
             "import numpy, pandas, typer": ["-c", "import numpy, pandas, typer"],
@@ -321,9 +327,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).parents[1])
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="a JUnit report of the tests")
+    parser.add_argument(
+        "--junit", type=Path, metavar="FILE", help="a JUnit report of the tests"
+    )
     parser.add_argument("--no-startup", action="store_true", help="start no process")
-    parser.add_argument("--list", action="store_true", help="name the modules without tests")
+    parser.add_argument(
+        "--list", action="store_true", help="name the modules without tests"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     found = figures(options.root.resolve(), options.junit, not options.no_startup)

@@ -31,9 +31,9 @@ def main() -> None:
 
     assert json.loads(call("ls", "fake", "--json").stdout)["members"][0]["name"] == "a"
     for method in ("soft", "greedy", "auto"):
-        assert json.loads(call("blend", "fake", "--method", method, "--json").stdout)["scores"][
-            "cross_fitted"
-        ]
+        assert json.loads(call("blend", "fake", "--method", method, "--json").stdout)[
+            "scores"
+        ]["cross_fitted"]
     call("blend", "fake", "--weights", "a=2,b=1", "--submit")
     assert len(json.loads(call("evaluate", "fake", "--json").stdout)["rows"]) > 4
     call("submit", "fake", "--blend", "auto", "--out", "out.csv")

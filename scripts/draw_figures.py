@@ -51,7 +51,9 @@ def digest(name: str) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def new_figure(theme: Theme, width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+def new_figure(
+    theme: Theme, width: float, height: float, columns: int = 1
+) -> tuple[Any, Any]:
     """A transparent figure with axes side by side."""
     import matplotlib
 
@@ -71,7 +73,12 @@ def new_figure(theme: Theme, width: float, height: float, columns: int = 1) -> t
         }
     )
     figure, axes = pyplot.subplots(
-        1, columns, figsize=(width, height), sharey=True, layout="constrained", squeeze=False
+        1,
+        columns,
+        figsize=(width, height),
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
     )
     figure.patch.set_alpha(0)
     for axis in axes[0]:
@@ -89,7 +96,9 @@ def save(figure: Any, name: str, theme: Theme) -> None:
     from matplotlib import pyplot
 
     path = FOLDER / f"{name}-{theme.name}.svg"
-    figure.savefig(path, metadata={"Date": None, "Creator": None, "Description": digest(name)})
+    figure.savefig(
+        path, metadata={"Date": None, "Creator": None, "Description": digest(name)}
+    )
     pyplot.close(figure)
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
@@ -188,9 +197,13 @@ def facts() -> dict[str, tuple[str, str]]:
         settings = tomllib.load(file)
     project = settings["project"]
     classifiers: list[str] = project["classifiers"]
-    versions = [text for text in classifiers if text.startswith("Programming Language :: Python")]
+    versions = [
+        text for text in classifiers if text.startswith("Programming Language :: Python")
+    ]
     numbers = [text.rpartition(" ")[2] for text in versions]
-    systems = [text.rpartition(" ")[2] for text in classifiers if text.startswith("Operating")]
+    systems = [
+        text.rpartition(" ")[2] for text in classifiers if text.startswith("Operating")
+    ]
     strict = "mypy strict" if settings["tool"]["mypy"]["strict"] else "mypy"
     return {
         "python": ("Python", f"{numbers[0]} to {numbers[-1]}"),
@@ -220,7 +233,8 @@ def badge(name: str, value: str) -> str:
 def badges() -> dict[Path, str]:
     """Every badge with its path."""
     return {
-        FOLDER / f"badge-{key}.svg": badge(name, value) for key, (name, value) in facts().items()
+        FOLDER / f"badge-{key}.svg": badge(name, value)
+        for key, (name, value) in facts().items()
     }
 
 
@@ -250,7 +264,11 @@ def main() -> int:
     """Draw every figure, or say which are stale."""
     if "--check" in sys.argv:
         names = stale()
-        print(f"stale: {', '.join(names)}; run scripts/draw_figures.py" if names else "current")
+        print(
+            f"stale: {', '.join(names)}; run scripts/draw_figures.py"
+            if names
+            else "current"
+        )
         return 1 if names else 0
     for draw in FIGURES.values():
         for theme in THEMES:

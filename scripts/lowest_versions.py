@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 
 def lowest(requirement: str) -> str | None:
     """`numpy>=2.0` as `numpy==2.0.*`; None for what has no lower bound, such as our own extras."""
-    found = re.match(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*(?:>=|==)\s*([0-9][0-9.]*)", requirement)
+    found = re.match(
+        r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*(?:>=|==)\s*([0-9][0-9.]*)", requirement
+    )
     return f"{found[1]}=={found[2]}.*" if found else None
 
 

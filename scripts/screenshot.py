@@ -65,7 +65,9 @@ class Screen:
         elif what == "A":
             self.row = max(0, self.row - int(numbers or 1))
         elif what == "K":
-            self.lines[self.row] = [] if numbers == "2" else self.lines[self.row][: self.column]
+            self.lines[self.row] = (
+                [] if numbers == "2" else self.lines[self.row][: self.column]
+            )
 
     def _put(self, letter: str) -> None:
         if letter == "\n":

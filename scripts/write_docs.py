@@ -31,8 +31,10 @@ from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 DOCS = Path(__file__).parents[1] / "docs"
 RECIPE_IS_CODE = (
     "**A recipe is code.** `module:name` (a backbone, a prepare step, a view, a loss, a sampler, a "
-    "metric, the estimator of a blend) imports that module and calls what it names: read a recipe that you were given, and the "
-    "`recipe.yaml` of a run that you were given, as you would read a script. `ens` says in one line "
+    "metric, the estimator of a blend) imports that module and calls what it names: read a recipe "
+    "that you were given, and the "
+    "`recipe.yaml` of a run that you were given, as you would read a script. `ens` says in one "
+    "line "
     "what it uses and from which file. The module may be installed, or be beside the recipe or in "
     "the current folder; installed modules come first, so give yours a name of its own, and import "
     "at its top what it needs. Its file (of a package all its Python files) counts as an option: "
@@ -129,13 +131,15 @@ def recipe_page() -> str:
         ]
         for name, field in model.model_fields.items():
             lines.append(
-                f"| `{field.alias or name}` | {type_name(field.annotation)} | {default_of(model, name)} "
+                f"| `{field.alias or name}` | {type_name(field.annotation)} | "
+                f"{default_of(model, name)} "
                 f"| {(field.description or '').replace('|', chr(92) + '|')} |"
             )
     lines += ["", "## Names", ""]
     lines += wrapped(
         f"- **Augmentation presets**: {quoted([*PRESETS, *POLICIES])}; or a list of albumentations "
-        "transforms (`Name` or `Name: {arguments}`), with `torchvision: [...]` for torchvision's v2 "
+        "transforms (`Name` or `Name: {arguments}`), with `torchvision: [...]` for torchvision's "
+        "v2 "
         "transforms; or albumentations' own serialised form. `augment: {torchvision: [...], on: "
         "device}` augments where the network computes, for GPUs that processors cannot feed."
     )
@@ -282,7 +286,9 @@ def main() -> int:
             if not (DOCS / name).is_file() or (DOCS / name).read_text() != text
         ]
         print(
-            f"stale: {', '.join(stale)}; run scripts/write_docs.py" if stale else "docs are current"
+            f"stale: {', '.join(stale)}; run scripts/write_docs.py"
+            if stale
+            else "docs are current"
         )
         return 1 if stale else 0
     for name, text in pages.items():

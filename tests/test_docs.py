@@ -18,7 +18,9 @@ from ensembler.training.sampling import epoch_size
 from ensembler.training.spec import MemberSpec
 
 ROOT = Path(__file__).parents[1]
-TEXT = "\n".join(p.read_text() for p in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+TEXT = "\n".join(
+    p.read_text() for p in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+)
 
 
 def example(page: str, language: str = "python") -> str:
@@ -64,7 +66,11 @@ def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_no_line_of_text_is_longer_than_120_columns():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+    ]:
         for line in page.read_text().splitlines():
             is_row = line.lstrip().startswith("|")
             assert is_row or len(line) <= 120, f"{page.name}: {line}"
@@ -105,8 +111,12 @@ def test_every_figure_is_drawn_from_the_table_beside_it():
 
 def test_what_is_drawn_and_what_the_readme_claims_stands_in_the_docs():
     pages = "\n".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
-    drawn = "\n".join(path.read_text() for path in (ROOT / "docs" / "figures").glob("*.csv"))
-    results = (ROOT / "README.md").read_text().partition("## Results")[2].partition("\n## ")[0]
+    drawn = "\n".join(
+        path.read_text() for path in (ROOT / "docs" / "figures").glob("*.csv")
+    )
+    results = (
+        (ROOT / "README.md").read_text().partition("## Results")[2].partition("\n## ")[0]
+    )
     for number in re.findall(r"\b0\.\d{3,4}\b", drawn + results):
         assert re.search(rf"\b{re.escape(number)}", pages), number
 
@@ -115,7 +125,15 @@ def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        [
+            sys.executable,
+            "-m",
+            "mkdocs",
+            "build",
+            "--strict",
+            "--site-dir",
+            tmp_path / "site",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -154,7 +172,9 @@ def mine(tmp_path_factory):
 def test_the_metric_of_the_docs_is_one(mine):
     probs, y = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]]), np.array([0, 0, 1])
     assert score("mine:cost", probs, y) == pytest.approx((5 + 1) / 3)
-    assert score("mine:COST", probs, y) == pytest.approx(row_losses("mine:COST", probs, y).mean())
+    assert score("mine:COST", probs, y) == pytest.approx(
+        row_losses("mine:COST", probs, y).mean()
+    )
     assert not is_better("mine:cost", 2.0, 1.0)
 
 
@@ -168,7 +188,9 @@ def test_the_view_loss_and_sampler_of_the_docs_are_some(mine):
     spec = MemberSpec(backbone="resnet18", loss="mine:PolyLoss", class_weights="balanced")
     loss = build_loss(spec, np.array([4, 4, 4]))(logits, y)
     assert float(loss) == pytest.approx(np.log(3) + 2 / 3)
-    hinge = build_loss(MemberSpec(backbone="resnet18", loss="mine:hinge"), np.array([4, 4, 4]))
+    hinge = build_loss(
+        MemberSpec(backbone="resnet18", loss="mine:hinge"), np.array([4, 4, 4])
+    )
     assert float(hinge(logits, y)) == pytest.approx(2 / 3)
 
 
@@ -202,7 +224,9 @@ def test_a_kept_blend_is_read_as_the_store_page_says(fake_run, monkeypatch):
 
     blend_run(fake_run, BlendSpec(weights={"a": 3, "b": 1}))
     monkeypatch.chdir(fake_run.blend_folder("weights"))
-    (lines,) = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "store.md").read_text(), re.DOTALL)
+    (lines,) = re.findall(
+        r"```py\n(.*?)```", (ROOT / "docs" / "store.md").read_text(), re.DOTALL
+    )
     known = {}
     exec(lines, known)
     assert known["arrays"]["method.weights_"].tolist() == [0.75, 0.25]

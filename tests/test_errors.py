@@ -14,7 +14,9 @@ def every_error(cls=EnsemblerError):
 
 def test_every_class_of_errors_has_a_code_of_its_own():
     ours = [cls for cls in every_error() if cls.__module__ == errors.__name__]
-    codes = {cls.__name__: cls.__dict__.get("code") for cls in ours if cls is not ImageError}
+    codes = {
+        cls.__name__: cls.__dict__.get("code") for cls in ours if cls is not ImageError
+    }
     assert None not in codes.values()
     assert len(set(codes.values())) == len(codes)
 
@@ -34,7 +36,9 @@ def test_an_image_error_says_its_fault_with_and_without_the_image():
 def test_an_image_error_survives_a_process():
     error = pickle.loads(pickle.dumps(ImageError.of("a.png", "cut", "unreadable")))
     assert (str(error), error.fault, error.code) == ("a.png: cut", "cut", "unreadable")
-    assert ImageError("a.png: cut").fault == "a.png: cut"  # as a loader process builds it again
+    assert (
+        ImageError("a.png: cut").fault == "a.png: cut"
+    )  # as a loader process builds it again
 
 
 def test_a_request_error_is_a_value_error():

@@ -57,7 +57,10 @@ HOLD = (
 def test_a_sweep_leaves_what_another_container_of_the_same_host_name_writes(tmp_path):
     """Its process numbers mean nothing here: number 1 there is another process here, and mostly it is none."""
     namespace = ["unshare", "--pid", "--fork", "--mount-proc"]
-    if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode != 0:
+    if (
+        subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode
+        != 0
+    ):
         pytest.skip("no PID namespace can be made here")
     # A number in there that no process has out here.
     burn = "import os\nfor _ in range(300): os.waitpid(os.fork() or os._exit(0), 0)\n"
@@ -84,7 +87,9 @@ def no_flock(monkeypatch):
     monkeypatch.setattr("ensembler.files.fcntl.flock", flock)
 
 
-def test_without_file_locks_only_what_nobody_has_touched_for_a_day_is_swept(tmp_path, no_flock):
+def test_without_file_locks_only_what_nobody_has_touched_for_a_day_is_swept(
+    tmp_path, no_flock
+):
     names = [f".x.{'0' * 15}{i}.aside" for i in range(2)]
     for name in names:
         (tmp_path / name).write_bytes(b"half")
@@ -95,7 +100,9 @@ def test_without_file_locks_only_what_nobody_has_touched_for_a_day_is_swept(tmp_
     assert {path.name for path in tmp_path.iterdir()} == {names[1], "y"}
 
 
-def test_without_file_locks_a_claim_is_refused_in_one_line_and_leaves_nothing(tmp_path, no_flock):
+def test_without_file_locks_a_claim_is_refused_in_one_line_and_leaves_nothing(
+    tmp_path, no_flock
+):
     with (
         pytest.raises(RequestError, match=r"without file locks .*--artifacts DIR"),
         claim(tmp_path / "lock"),

@@ -42,7 +42,9 @@ def commands_in_this_process(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", [path.stem for path in EXAMPLES if path.stem != "other_tools"])
+@pytest.mark.parametrize(
+    "name", [path.stem for path in EXAMPLES if path.stem != "other_tools"]
+)
 def test_an_example_that_trains_runs_on_fewer_images(empty_folder, name):
     source = (GALLERY / f"{name}.py").read_text()
     assert "IMAGES, EPOCHS = 600, 12" in source
@@ -56,7 +58,11 @@ def test_an_example_that_trains_runs_on_fewer_images(empty_folder, name):
 def test_predictions_of_other_tools_are_blended(empty_folder):
     done = runpy.run_path(str(GALLERY / "other_tools.py"))
     assert done["accuracy"] > 0.9
-    solo = [row.metrics["log_loss"] for row in done["run"].evaluate().rows if row.kind == "member"]
+    solo = [
+        row.metrics["log_loss"]
+        for row in done["run"].evaluate().rows
+        if row.kind == "member"
+    ]
     assert done["score"]["log_loss"] < min(solo)
 
 

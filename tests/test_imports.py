@@ -182,7 +182,9 @@ def test_no_import_closes_a_circle():
     assert {room_of(name) for name in front_door} == {"run", "recipe", "blending", "errors"}
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if room_of(name) in DOWNSTREAM))
+@pytest.mark.parametrize(
+    "name", sorted(name for name in MODULES if room_of(name) in DOWNSTREAM)
+)
 def test_what_works_on_predictions_never_leads_to_torch(name):
     assert not imports_of(name) & set(HEAVY)
     seen, ahead = set(), [(other, other) for other in imports_of(name)]

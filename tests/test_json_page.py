@@ -48,17 +48,27 @@ def promised():
 def differences(promise, value, where="$", *, whole=False):
     """Where an answer is not what the page says; with `whole`, also what it leaves out."""
     if isinstance(promise, str):
-        return [] if isinstance(value, TYPES[promise]) else [f"{where} is {value!r}: {promise}"]
+        return (
+            []
+            if isinstance(value, TYPES[promise])
+            else [f"{where} is {value!r}: {promise}"]
+        )
     if isinstance(promise, list):
         if not isinstance(value, list):
             return [f"{where} is no list"]
         places = enumerate(value)
-        return [d for i, item in places for d in differences(promise[0], item, f"{where}[{i}]")]
+        return [
+            d for i, item in places for d in differences(promise[0], item, f"{where}[{i}]")
+        ]
     if not isinstance(value, dict):
         return [f"{where} is no object"]
     if promise and all(key.startswith("<") for key in promise):
         (each,) = promise.values()
-        return [d for key, item in value.items() for d in differences(each, item, f"{where}.{key}")]
+        return [
+            d
+            for key, item in value.items()
+            for d in differences(each, item, f"{where}.{key}")
+        ]
     return differences_of_objects(promise, value, where, whole=whole)
 
 
@@ -73,7 +83,9 @@ def differences_of_objects(promise, value, where, *, whole):
             continue
         found += differences(promise[key], value[name], f"{where}.{name}")
     if whole and "..." not in promise:
-        found += [f"{where}.{name} is not on the page" for name in value if name not in names]
+        found += [
+            f"{where}.{name} is not on the page" for name in value if name not in names
+        ]
     return found
 
 

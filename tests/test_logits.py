@@ -20,7 +20,9 @@ def logits():
 
 def test_they_agree_with_scipy(logits):
     assert np.allclose(softmax(logits), special.softmax(logits.astype(float), axis=-1))
-    assert np.allclose(log_softmax(logits), special.log_softmax(logits.astype(float), axis=-1))
+    assert np.allclose(
+        log_softmax(logits), special.log_softmax(logits.astype(float), axis=-1)
+    )
     assert np.allclose(sigmoid(logits), special.expit(logits.astype(float)))
 
 

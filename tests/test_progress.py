@@ -35,7 +35,9 @@ def tell(progress):
 
 
 def heard(progress):
-    return {name: value for name, value in vars(progress).items() if not name.startswith("_")}
+    return {
+        name: value for name, value in vars(progress).items() if not name.startswith("_")
+    }
 
 
 def test_what_is_sent_from_another_process_is_shown_as_if_it_happened_here():

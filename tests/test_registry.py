@@ -6,7 +6,9 @@ from ensembler.registry import Registry, load_place
 
 @pytest.fixture
 def registry():
-    return Registry("shape", "ensembler.no_such_group", {"circle": "math:pi", "square": "math:tau"})
+    return Registry(
+        "shape", "ensembler.no_such_group", {"circle": "math:pi", "square": "math:tau"}
+    )
 
 
 def test_a_name_leads_to_its_object(registry):
@@ -18,7 +20,9 @@ def test_a_name_leads_to_its_object(registry):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(registry):
-    with pytest.raises(UnknownNameError, match="unknown shape 'circel'; did you mean 'circle'"):
+    with pytest.raises(
+        UnknownNameError, match="unknown shape 'circel'; did you mean 'circle'"
+    ):
         registry.load("circel")
 
 
@@ -52,5 +56,7 @@ def test_a_place_that_leads_nowhere_says_what_is_wrong(place, message):
 def test_a_module_that_breaks_is_told_with_its_error(tmp_path, monkeypatch):
     (tmp_path / "brokenmodule.py").write_text("raise ZeroDivisionError('by zero')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RequestError, match=r"cannot be imported \(ZeroDivisionError: by zero\)"):
+    with pytest.raises(
+        RequestError, match=r"cannot be imported \(ZeroDivisionError: by zero\)"
+    ):
         load_place("brokenmodule:x", "shape")

@@ -33,8 +33,12 @@ def test_exported_members_are_these_and_all_there():
 
 
 def test_importing_the_package_loads_nothing_else():
-    code = "import sys, ensembler; print({'numpy', 'pandas', 'pydantic'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, ensembler; print({'numpy', 'pandas', 'pydantic'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "set()"
 
 
@@ -44,7 +48,9 @@ def keywords(function):
 
 
 def test_the_types_of_options_name_all_that_there_are():
-    assert set(BlendOptions.__annotations__) == {*BlendSpec.model_fields, "target"} - {"method"}
+    assert set(BlendOptions.__annotations__) == {*BlendSpec.model_fields, "target"} - {
+        "method"
+    }
     assert set(EvaluationOptions.__annotations__) == keywords(evaluate)
     assert set(PoolOptions.__annotations__) == keywords(read_pool)
 

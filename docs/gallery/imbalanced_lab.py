@@ -67,7 +67,9 @@ ens("run", "recipe.yaml")
 run = Run.open("lab")
 for row in run.evaluate().rows:
     metrics = row.metrics
-    print(f"{row.name:10} {row.split:8} {metrics['accuracy']:.3f} {metrics['f1_macro']:.3f}")
+    print(
+        f"{row.name:10} {row.split:8} {metrics['accuracy']:.3f} {metrics['f1_macro']:.3f}"
+    )
 
 # %% [markdown]
 # ## Is the gain real?
@@ -77,4 +79,6 @@ for row in run.evaluate().rows:
 gains = ens("evaluate", "lab", "--over", "plain", "--metrics", "f1_macro,balanced_accuracy")
 for row in gains["gains"]["rows"]:
     low, high = row["joint_low"], row["joint_high"]
-    print(f"{row['name']:10} {row['metric']:18} {low:+.3f} to {high:+.3f}  {row['verdict']}")
+    print(
+        f"{row['name']:10} {row['metric']:18} {low:+.3f} to {high:+.3f}  {row['verdict']}"
+    )

@@ -66,7 +66,9 @@ for name, model in models.items():
 
 # %%
 ids = [f"digit{row}" for row in train]
-pd.DataFrame({"id": ids, "label": labels[train], "fold": folds}).to_csv("labels.csv", index=False)
+pd.DataFrame({"id": ids, "label": labels[train], "fold": folds}).to_csv(
+    "labels.csv", index=False
+)
 pd.DataFrame({"id": [f"digit{row}" for row in test]}).to_csv("test.csv", index=False)
 members = [f"--member={name}={name}_oof.npy,{name}_test.npy" for name in models]
 tables = ["--labels", "labels.csv", "--test-ids", "test.csv", "--by-position"]

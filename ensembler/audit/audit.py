@@ -19,7 +19,11 @@ from ensembler.audit.duplicates import find_duplicates, group_duplicates
 from ensembler.audit.facts import ImageFacts, look_at_images
 from ensembler.audit.file_findings import find_faulty_files, find_unused_levels
 from ensembler.audit.findings import Finding, sorted_by_severity
-from ensembler.audit.group_findings import FIX_GROUP_LEAK, find_split_groups, find_unused_groups
+from ensembler.audit.group_findings import (
+    FIX_GROUP_LEAK,
+    find_split_groups,
+    find_unused_groups,
+)
 from ensembler.audit.label_findings import find_label_problems
 from ensembler.audit.leaks import probe_leak, probe_shift
 from ensembler.audit.probe import Estimate, LeakTest
@@ -34,7 +38,9 @@ from ensembler.progress import Progress
 from ensembler.recipe.spec import RecipeSpec
 
 _FIX_DATA = "correct the table or the recipe's data section"
-_FIX_FOLDS = "fewer folds (folds.count), or leave rare classes out (min_count of the target)"
+_FIX_FOLDS = (
+    "fewer folds (folds.count), or leave rare classes out (min_count of the target)"
+)
 _FIXES = {
     "missing": "put the files back, or leave their rows out of the table",
     "label_only_in_test": "give the class train rows, or leave it out",
@@ -128,7 +134,9 @@ def audit_samples(
     return _audit(spec, samples, artifacts, [], Probes(), progress)
 
 
-def with_duplicates_grouped(samples: SampleSet, artifacts: Path, progress: Progress) -> SampleSet:
+def with_duplicates_grouped(
+    samples: SampleSet, artifacts: Path, progress: Progress
+) -> SampleSet:
     """The samples with equal and nearly equal images in one group, as `data.group_duplicates` asks."""
     facts = look_at_images(samples.images, cache_folder(artifacts), progress)
     return group_duplicates(samples, find_duplicates(facts))
@@ -149,7 +157,9 @@ def _audit(
     samples = _with_names(samples)
     progress.note("comparing images")
     duplicates = find_duplicates(facts)
-    grouped = group_duplicates(samples, duplicates) if spec.data.group_duplicates else samples
+    grouped = (
+        group_duplicates(samples, duplicates) if spec.data.group_duplicates else samples
+    )
     folds, found = _split(grouped, spec.folds)
     findings += found
     findings += find_unused_levels(samples, facts, spec.input.bits)
@@ -172,7 +182,13 @@ def _audit(
 
 def _of_faults(faults: Sequence[Fault]) -> list[Finding]:
     return [
-        Finding(fault.code, "error", fault.message, _FIXES.get(fault.code, _FIX_DATA), fault.files)
+        Finding(
+            fault.code,
+            "error",
+            fault.message,
+            _FIXES.get(fault.code, _FIX_DATA),
+            fault.files,
+        )
         for fault in faults
     ]
 

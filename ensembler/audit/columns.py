@@ -31,11 +31,11 @@ _MEASURES = re.compile(
 )
 _PAIRS = 400
 _LEAST_AUC = 0.65
-_FEW = 8  # values below which a column is an attribute, such as a colour, unless it is a site
-_LEAST_SITES = 3
-_SITE_AUC = (
-    0.6  # which the lower end of a site's likeness exceeds when pictures agree with its name,
+_FEW = (
+    8  # values below which a column is an attribute, such as a colour, unless it is a site
 )
+_LEAST_SITES = 3
+_SITE_AUC = 0.6  # which the lower end of a site's likeness exceeds when pictures agree with its name,
 _UNNAMED_AUC = 0.85  # and when nothing but the pictures says so
 _LEAST_PAIRS = 20
 
@@ -72,13 +72,21 @@ def group_like_columns(
     found: list[tuple[GroupLike, pd.Series]] = []
     for column in table.columns:
         values = table[column].astype(str).str.strip()
-        if _MEASURES.match(str(column)) or (group is not None and _goes_with(values, group)):
+        if _MEASURES.match(str(column)) or (
+            group is not None and _goes_with(values, group)
+        ):
             continue
         one = _judge(values, str(column), labels, thumbs)
         if one is not None:
             found.append((one, values))
-    kept = [one for one, values in found if not any(_follows(values, other) for _, other in found)]
-    return sorted(kept, key=lambda one: (_NAMES.search(one.column) is None, -(one.alike or 0)))
+    kept = [
+        one
+        for one, values in found
+        if not any(_follows(values, other) for _, other in found)
+    ]
+    return sorted(
+        kept, key=lambda one: (_NAMES.search(one.column) is None, -(one.alike or 0))
+    )
 
 
 def group_like_names(
@@ -233,16 +241,23 @@ def _alike(
     nearer = np.array(within) < np.array(across)
     even = np.array(within) == np.array(across)
     chance = float(nearer.mean() + even.mean() / 2)
-    return chance - 2 * math.sqrt(chance * (1 - chance) / len(within)) if lower_end else chance
+    return (
+        chance - 2 * math.sqrt(chance * (1 - chance) / len(within)) if lower_end else chance
+    )
 
 
 def _pairs(
-    values: NDArray[np.int64], labels: NDArray[np.int64], each: int, rng: np.random.Generator
+    values: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    each: int,
+    rng: np.random.Generator,
 ) -> list[tuple[int, int]]:
     """Pairs of rows of one value and label, `_PAIRS` at most, no row in two of them."""
     frame = pd.DataFrame({"value": values, "label": labels})
     together = [
-        rows for rows in frame.groupby(["value", "label"]).indices.values() if len(rows) >= 2
+        rows
+        for rows in frame.groupby(["value", "label"]).indices.values()
+        if len(rows) >= 2
     ]
     found: list[tuple[int, int]] = []
     for at in rng.permutation(len(together)):

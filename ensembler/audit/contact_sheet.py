@@ -39,7 +39,9 @@ def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
         if not isinstance(m, SoupSpec) and m.augment is not None
     ]
     ways = {str(a): a for a in [spec.augment, *own]}
-    augments = [build_augment(way, spec.input.size, spec.input.channels) for way in ways.values()]
+    augments = [
+        build_augment(way, spec.input.size, spec.input.channels) for way in ways.values()
+    ]
     lines = []
     for i in range(len(rows)):
         tiles = [_tile(chosen.read(i)), _tile(pixels[i])]

@@ -13,7 +13,9 @@ from ensembler.audit.facts import ImageFacts
 from ensembler.data.samples import SampleSet
 
 
-def count_samples(samples: SampleSet, folds: pd.Series | None, facts: ImageFacts) -> dict[str, Any]:
+def count_samples(
+    samples: SampleSet, folds: pd.Series | None, facts: ImageFacts
+) -> dict[str, Any]:
     """The counts of an audit, as its JSON object holds them."""
     table = samples.table
     found: dict[str, Any] = {
@@ -46,6 +48,8 @@ def _of_groups(sizes: pd.Series) -> dict[str, int]:
 
 
 def _of_images(facts: ImageFacts, rows: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
-    shapes = Counter(zip(facts.width[rows].tolist(), facts.height[rows].tolist(), strict=True))
+    shapes = Counter(
+        zip(facts.width[rows].tolist(), facts.height[rows].tolist(), strict=True)
+    )
     sizes = {f"{width}x{height}": n for (width, height), n in shapes.most_common(10)}
     return {"sizes": sizes, "kinds": dict(Counter(facts.kind[rows].tolist()).most_common())}

@@ -65,7 +65,9 @@ class _Rows:
         message = f"{len(wrong)} times files that show the same image have different labels"
         files = tuple(dict.fromkeys(path for same in wrong for path in same))
         facts = {"sets": wrong}
-        yield Finding("duplicate_other_label", "warning", message, _FIX_LABELS, files, facts)
+        yield Finding(
+            "duplicate_other_label", "warning", message, _FIX_LABELS, files, facts
+        )
 
     def _folds_of(self, same: Copies) -> set[int]:
         return {int(self.fold[i]) for i in same if self.fold[i] >= 0}
@@ -76,4 +78,6 @@ class _Rows:
 
     def _labels_differ(self, same: Copies) -> bool:
         rows = self.samples.table.iloc[list(same)]
-        return any(len(rows[target].dropna().unique()) > 1 for target in self.samples.targets)
+        return any(
+            len(rows[target].dropna().unique()) > 1 for target in self.samples.targets
+        )

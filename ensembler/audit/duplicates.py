@@ -64,7 +64,9 @@ def _near_pairs(facts: ImageFacts, rows: NDArray[np.int64]) -> Iterator[tuple[in
     """Pairs of `rows` whose hashes are close and whose thumbnails agree."""
     hashes = facts.phash[rows]
     small = (
-        facts.thumb[rows].reshape(len(rows), math.prod(facts.thumb.shape[1:])).astype(np.float32)
+        facts.thumb[rows]
+        .reshape(len(rows), math.prod(facts.thumb.shape[1:]))
+        .astype(np.float32)
     )
     centred = small - small.mean(axis=1, keepdims=True)
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)

@@ -95,7 +95,9 @@ def look_at_images(images: Images, cache: Path, progress: Progress = QUIET) -> I
     path = cache / f"audit-{key}.npz"
     old = _read(path)
     arrays: dict[str, Any] = {
-        name: np.zeros((len(images), THUMB, THUMB, 3) if name == "thumb" else len(images), dtype)
+        name: np.zeros(
+            (len(images), THUMB, THUMB, 3) if name == "thumb" else len(images), dtype
+        )
         for name, dtype in {**_TYPES, "fault_code": "<U16"}.items()
     }
     todo = list(range(len(images)))
@@ -109,7 +111,9 @@ def look_at_images(images: Images, cache: Path, progress: Progress = QUIET) -> I
         _look(images, todo, arrays, progress)
         cache.mkdir(parents=True, exist_ok=True)
         with write_aside(path) as file:
-            np.savez(file, fingerprint=fingerprints, **{name: arrays[name] for name in _TYPES})
+            np.savez(
+                file, fingerprint=fingerprints, **{name: arrays[name] for name in _TYPES}
+            )
     return ImageFacts(**arrays)
 
 
@@ -128,7 +132,9 @@ def _read(path: Path) -> dict[str, NDArray[Any]] | None:
         return None  # not there, or not whole: everything is looked at again
 
 
-def _look(images: Images, todo: list[int], arrays: dict[str, Any], progress: Progress) -> None:
+def _look(
+    images: Images, todo: list[int], arrays: dict[str, Any], progress: Progress
+) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # one image a thread
@@ -157,9 +163,13 @@ def _facts(images: Images, i: int) -> dict[str, Any]:
         "height": image.shape[0],
         "kind": _kind(path) if in_file else f"array {'RGB' if image.ndim == 3 else 'L'}",
         "content": checksum(path.read_bytes()) if in_file else "",
-        "pixels": checksum(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()),
+        "pixels": checksum(
+            f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()
+        ),
         "phash": perceptual_hash(image),
-        "spread": float(image.reshape(image.shape[0] * image.shape[1], -1).std(axis=0).max()),
+        "spread": float(
+            image.reshape(image.shape[0] * image.shape[1], -1).std(axis=0).max()
+        ),
         "thumb": thumb,
     }
 

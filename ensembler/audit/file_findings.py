@@ -27,20 +27,24 @@ def find_faulty_files(
     empty = facts.fault_code == "empty"
     yield from _broken(samples, facts, empty, "empty", "have no byte in them", on_broken)
     unreadable = ~facts.readable & ~empty
-    yield from _broken(samples, facts, unreadable, "unreadable", "cannot be read", on_broken)
+    yield from _broken(
+        samples, facts, unreadable, "unreadable", "cannot be read", on_broken
+    )
     if facts.blank.any():
         message = f"{_files(facts.blank)} show one colour and nothing else"
-        yield Finding("blank", "warning", message, _FIX_BY_HAND, _names(samples, facts.blank))
+        yield Finding(
+            "blank", "warning", message, _FIX_BY_HAND, _names(samples, facts.blank)
+        )
     tiny = facts.readable & (np.minimum(facts.width, facts.height) < TINY)
     if tiny.any():
         message = f"{_files(tiny)} have a side of less than {TINY} pixels"
         yield Finding("tiny", "warning", message, _FIX_BY_HAND, _names(samples, tiny))
     grey = np.isin(facts.mode, _GREY_MODES) & facts.readable
     if grey.any() and not grey[facts.readable].all():
-        message = (
-            f"{_files(grey)} are grey and the others in colour: a network may learn the difference"
+        message = f"{_files(grey)} are grey and the others in colour: a network may learn the difference"
+        yield Finding(
+            "mixed_modes", "note", message, "input: {channels: 1}", _names(samples, grey)
         )
-        yield Finding("mixed_modes", "note", message, "input: {channels: 1}", _names(samples, grey))
 
 
 def _broken(
@@ -65,7 +69,11 @@ def find_unused_levels(
     """Files of 16 bits that use the lower part of them alone, as those of 12-bit cameras do."""
     is_deep = np.isin(facts.mode, ("I", *DEEP_MODES))
     deep = np.flatnonzero(is_deep)
-    if bits is not None or not len(deep) or facts.thumb[deep].max() > _highest_of(_MOST_BITS):
+    if (
+        bits is not None
+        or not len(deep)
+        or facts.thumb[deep].max() > _highest_of(_MOST_BITS)
+    ):
         return
     # Thumbnails average: the highest level itself is looked for in some of the files.
     drawn = np.random.default_rng(0).permutation(deep)[:_SEARCHED]

@@ -24,7 +24,9 @@ def find_split_groups(samples: SampleSet, folds: pd.Series | None) -> Iterator[F
     is_test = table["source"] == "test"
     both = set(table["group"][is_test].dropna()) & set(table["group"][~is_test].dropna())
     if both:
-        message = f"{len(both)} groups are in train and in test, such as {sorted(both)[0]!r}"
+        message = (
+            f"{len(both)} groups are in train and in test, such as {sorted(both)[0]!r}"
+        )
         files, facts = _files_of(table, both), {"across": "train and test"}
         yield Finding("group_leak", "warning", message, _FIX_ACROSS_PARTS, files, facts)
     split = _in_several_folds(table, folds)
@@ -52,11 +54,15 @@ def find_unused_groups(
 ) -> Iterator[Finding]:
     """Columns and parts of paths that look like a group and are not used as one."""
     for one in found:
-        where = f"the paths' part {one.pattern!r}" if one.pattern else f"column {one.column!r}"
+        where = (
+            f"the paths' part {one.pattern!r}" if one.pattern else f"column {one.column!r}"
+        )
         sizes = f"{one.n_values} values, at most {one.largest} files each"
         message = f"{where} looks like a group ({sizes}) and is not used as one"
         if one.alike is not None and not one.only_named:
-            message += f"; images that share a value look more alike in {one.alike:.0%} of pairs"
+            message += (
+                f"; images that share a value look more alike in {one.alike:.0%} of pairs"
+            )
         severity: Severity = "warning" if group is None and not one.only_named else "note"
         facts = {"column": one.pattern or one.column, "values": one.n_values}
         fix = line_that_groups(one, n_folds)

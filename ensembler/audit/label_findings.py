@@ -12,7 +12,9 @@ from ensembler.data.samples import SampleSet
 RARE = 10  # train rows below which a class is called rare, whatever the folds
 IMBALANCE = 10.0
 _MOST_NAMED = 8
-_FIX_IMBALANCE = "defaults: {sampler: sqrt}, and a metric such as f1_macro beside the accuracy"
+_FIX_IMBALANCE = (
+    "defaults: {sampler: sqrt}, and a metric such as f1_macro beside the accuracy"
+)
 
 
 def find_label_problems(samples: SampleSet, n_folds: int) -> Iterator[Finding]:
@@ -39,7 +41,9 @@ def _rare(
     rows = labels.index[labels.isin(rare.index)].unique()
     files = tuple(samples.table.loc[rows, "path"])
     facts = {"target": target, "classes": list(rare.index)}
-    yield Finding("rare_class", "warning", message, _fix_rare(samples, target, least), files, facts)
+    yield Finding(
+        "rare_class", "warning", message, _fix_rare(samples, target, least), files, facts
+    )
 
 
 def _fix_rare(samples: SampleSet, target: str, least: int) -> str:
@@ -52,9 +56,7 @@ def _imbalanced(target: str, sizes: pd.Series) -> Iterator[Finding]:
     if len(sizes) < 2 or sizes.max() / sizes.min() < IMBALANCE:
         return
     ratio = float(sizes.max() / sizes.min())
-    message = (
-        f"{target}: {sizes.idxmax()} has {ratio:.0f} times as many train rows as {sizes.idxmin()}"
-    )
+    message = f"{target}: {sizes.idxmax()} has {ratio:.0f} times as many train rows as {sizes.idxmin()}"
     facts = {"target": target, "ratio": ratio}
     yield Finding("imbalance", "note", message, _FIX_IMBALANCE, (), facts)
 

@@ -54,15 +54,15 @@ def probe_leak(
     labels = pd.Series(target.strata(table[target.name].tolist(), 2), dtype=object)
     y, groups = _numbers(labels[known]), _numbers(values[known])
     try:
-        found = leak_test(facts.thumb[train[known]], y, groups, group=name, target=target.name)
+        found = leak_test(
+            facts.thumb[train[known]], y, groups, group=name, target=target.name
+        )
     except DataError as error:
         progress.warn(str(error))
         return None, []
     if is_used or found.plain.low <= found.grouped.value:
         return found, []
-    message = (
-        f"with plain folds a cheap model scores {found.plain}, with folds by {name} {found.grouped}"
-    )
+    message = f"with plain folds a cheap model scores {found.plain}, with folds by {name} {found.grouped}"
     fix = line_that_groups(unused[0].like, n_folds)
     return found, [Finding("group_leak", "warning", message, fix, (), {"across": "folds"})]
 

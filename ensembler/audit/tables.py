@@ -25,6 +25,8 @@ def count_tables(audit: Audit) -> list[Table]:
 
 def findings_table(audit: Audit) -> Table:
     """What was found, the most harmful first, and what fixes it."""
-    rows = [(found.severity, found.code, found.message, found.fix) for found in audit.findings]
+    rows = [
+        (found.severity, found.code, found.message, found.fix) for found in audit.findings
+    ]
     columns = ("severity", "code", "finding", "fix")
     return Table("findings", columns, tuple(rows), notes=(audit.verdict,))

@@ -23,7 +23,9 @@ class UnusedGroup(NamedTuple):
     of_row: pd.Series[Any]
 
 
-def unused_groups(spec: RecipeSpec, samples: SampleSet, facts: ImageFacts) -> list[UnusedGroup]:
+def unused_groups(
+    spec: RecipeSpec, samples: SampleSet, facts: ImageFacts
+) -> list[UnusedGroup]:
     """Columns and parts of names that look like a group, most striking first."""
     if spec.data.source in BUILT_IN_SOURCES:
         return []
@@ -46,7 +48,9 @@ def unused_groups(spec: RecipeSpec, samples: SampleSet, facts: ImageFacts) -> li
 def _unnamed_columns(spec: RecipeSpec, paths: pd.Series) -> pd.DataFrame:
     """The columns of the recipe's table that the recipe does not name, in the order of `paths`."""
     data = spec.data
-    raw = read_table(Path(data.source), data).drop_duplicates(data.path).set_index(data.path)
+    raw = (
+        read_table(Path(data.source), data).drop_duplicates(data.path).set_index(data.path)
+    )
     raw = raw.reindex(paths).reset_index(drop=True)
     used = {"id", data.id, data.group, data.split, data.weight, spec.folds.column}
     used |= {*data.target_specs, *(target.column for target in data.target_specs.values())}

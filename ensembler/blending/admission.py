@@ -12,7 +12,9 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError, UnknownNameError
 
 
-def admitted(pool: Pool, spec: BlendSpec, trust: Sequence[str]) -> tuple[Pool, list[Finding]]:
+def admitted(
+    pool: Pool, spec: BlendSpec, trust: Sequence[str]
+) -> tuple[Pool, list[Finding]]:
     """The pool of the members that may be blended, and the findings about all of them.
 
     Members that only vote are for methods that take votes. `auto` leaves out what looks leaked,
@@ -40,8 +42,12 @@ def _with_probabilities(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding
             f"member {(wanted or voters)[0]!r} only votes and has no probabilities; "
             f"--method {takers} takes it"
         )
-    message = f"only votes: it has no probabilities and is left out; --method {takers} takes it"
-    findings = [Finding("votes_only", name, f"member {name!r} {message}") for name in voters]
+    message = (
+        f"only votes: it has no probabilities and is left out; --method {takers} takes it"
+    )
+    findings = [
+        Finding("votes_only", name, f"member {name!r} {message}") for name in voters
+    ]
     return pool.choose(kept), findings
 
 

@@ -9,7 +9,12 @@ from typing import Any
 from ensembler.blending.calibration.calibrated import Calibrated, Calibration
 from ensembler.blending.judging.cross_fitting import PARTS
 from ensembler.blending.pool import Pool
-from ensembler.blending.registry import BlendMethod, create_blend, method_class, option_names
+from ensembler.blending.registry import (
+    BlendMethod,
+    create_blend,
+    method_class,
+    option_names,
+)
 from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError, UnknownNameError
 
@@ -68,7 +73,9 @@ def candidate_of(spec: BlendSpec, pool: Pool, budget: float | None) -> Candidate
         )
     if spec.weights is not None:
         options["weights"] = _weights_in_order(spec, pool)
-    candidate = Candidate(spec.method, options, spec.calibrate, spec.calibrate_members, spec.metric)
+    candidate = Candidate(
+        spec.method, options, spec.calibrate, spec.calibrate_members, spec.metric
+    )
     candidate.make()  # an option that is not there is said now
     return candidate
 

@@ -30,7 +30,11 @@ class Offer:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {"members": list(self.members), "seconds": self.seconds, "log_loss": self.log_loss}
+        return {
+            "members": list(self.members),
+            "seconds": self.seconds,
+            "log_loss": self.log_loss,
+        }
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,15 @@ def frontier(pool: Pool, costs: Mapping[str, float], most: float = np.inf) -> li
     none is cheap enough.
     """
     bundles = cheapest_bundles(pool.oof, pool.y, known_seconds(pool, costs, most), most)
-    return [Offer(tuple(pool.names[m] for m in b.members), b.seconds, b.log_loss) for b in bundles]
+    return [
+        Offer(tuple(pool.names[m] for m in b.members), b.seconds, b.log_loss)
+        for b in bundles
+    ]
 
 
-def known_seconds(pool: Pool, costs: Mapping[str, float], most: float) -> NDArray[np.float64]:
+def known_seconds(
+    pool: Pool, costs: Mapping[str, float], most: float
+) -> NDArray[np.float64]:
     """What a sample costs with each member `[members]`.
 
     RequestError where that is unknown, or above `most` for all.
@@ -98,7 +107,11 @@ def cheapest_bundles(
 
 
 def _grow(
-    column: NDArray[np.float32], seconds: NDArray[np.float64], most: float, *, by_second: bool
+    column: NDArray[np.float32],
+    seconds: NDArray[np.float64],
+    most: float,
+    *,
+    by_second: bool,
 ) -> list[Bundle]:
     from ensembler.blending.methods.simplex import (
         log_loss_optimum,  # scipy loads with it, for those who ask for costs alone
@@ -113,12 +126,16 @@ def _grow(
         if not open_to:
             break
         if chosen:
-            gains = np.array([np.log1p(column[m] / (len(chosen) * mix)).mean() for m in open_to])
+            gains = np.array(
+                [np.log1p(column[m] / (len(chosen) * mix)).mean() for m in open_to]
+            )
             gains -= np.log1p(1 / len(chosen))
         else:
             gains = np.array([np.exp(np.log(column[m]).mean()) for m in open_to])
         worth = (
-            gains / np.maximum(seconds[open_to], 1e-9) if by_second and (gains > 0).all() else gains
+            gains / np.maximum(seconds[open_to], 1e-9)
+            if by_second and (gains > 0).all()
+            else gains
         )
         chosen.append(open_to[int(worth.argmax())])
         weights, _ = log_loss_optimum(np.ascontiguousarray(column[chosen]), 1e-5)

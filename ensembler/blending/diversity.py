@@ -39,7 +39,8 @@ class Diversity:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         plain = {
-            k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in self.__dict__.items()
+            k: v.tolist() if isinstance(v, np.ndarray) else v
+            for k, v in self.__dict__.items()
         }
         return {
             **plain,
@@ -101,7 +102,9 @@ def _clustered(disagreement: NDArray[np.float64]) -> list[int]:
     above = disagreement[np.triu_indices(len(disagreement), 1)]
     return [
         int(i)
-        for i in leaves_list(linkage(above, "average", optimal_ordering=len(disagreement) <= 200))
+        for i in leaves_list(
+            linkage(above, "average", optimal_ordering=len(disagreement) <= 200)
+        )
     ]
 
 
@@ -137,4 +140,6 @@ def _on_test(
     unlike = np.abs(change - np.median(change))
     error = np.sqrt(oof * (1 - oof) * (1 / n_oof + 1 / pool.test[0].shape[1]))
     loud = unlike > np.maximum(_SHIFT, 4 * error)
-    return test, [pool.names[m] for m in np.flatnonzero(loud)] if len(pool.names) > 2 else ()
+    return test, [pool.names[m] for m in np.flatnonzero(loud)] if len(
+        pool.names
+    ) > 2 else ()

@@ -50,7 +50,9 @@ def calibrated(
         return list(families)
     kept = [c for c in families if after == "none" or c.after == "none"]
     return [
-        replace(c, after=c.after if after == "none" else after, before=before, metric=metric)
+        replace(
+            c, after=c.after if after == "none" else after, before=before, metric=metric
+        )
         for c in kept
     ]
 

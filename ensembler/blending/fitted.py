@@ -64,7 +64,9 @@ class FittedBlend:
             return np.empty((0, classes), np.float32)
         by_fold = self.by_fold and len({len(test) for test in tests}) == 1
         stacks = fold_stacks(tests, by_fold=by_fold)
-        folds = [np.asarray(self.method.predict_proba(stack), np.float64) for stack in stacks]
+        folds = [
+            np.asarray(self.method.predict_proba(stack), np.float64) for stack in stacks
+        ]
         return np.asarray(sum(folds) / len(folds), np.float32)
 
     def state(self) -> State:

@@ -31,7 +31,10 @@ from ensembler.blending.yes_or_no import one_column, two_columns
 from ensembler.metrics import check_metric, score
 from ensembler.targets.kinds import MULTI_LABEL
 
-SEARCHED = ("log_loss", "brier")  # means over labels, which mean the same of a row of yes and no
+SEARCHED = (
+    "log_loss",
+    "brier",
+)  # means over labels, which mean the same of a row of yes and no
 
 
 def yes_or_no(pool: Pool) -> Pool:
@@ -82,7 +85,10 @@ def blend_label_sets(
         return cross_fitted_thresholds(probs, pool.y, spec.metric, part)
 
     of_labels = Judge(
-        spec.metric, pool.y, pool.groups, lambda probs: with_thresholds(one_column(probs, labels))
+        spec.metric,
+        pool.y,
+        pool.groups,
+        lambda probs: with_thresholds(one_column(probs, labels)),
     )
     found = blend_single_labels(
         yes_or_no(pool),
@@ -109,7 +115,10 @@ def blend_label_sets(
     solo = np.array([score(spec.metric, probs, pool.y) for probs in alone])
     return replace(
         found,
-        warnings=(*found.warnings, *(remark.to_json() for remark in remarks_on(pool, spec))),
+        warnings=(
+            *found.warnings,
+            *(remark.to_json() for remark in remarks_on(pool, spec)),
+        ),
         oof=np.asarray(oof, np.float32),
         fitted_oof=np.asarray(fitted, np.float32),
         blend=blend,
@@ -123,4 +132,6 @@ def blend_label_sets(
 def _rarest(y: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each row the position of the rarest label it has, counted from 1; 0 when it has none."""
     sizes = y.sum(axis=0)
-    return np.where(y.any(axis=1), np.where(y == 1, sizes, len(y) + 1).argmin(axis=1) + 1, 0)
+    return np.where(
+        y.any(axis=1), np.where(y == 1, sizes, len(y) + 1).argmin(axis=1) + 1, 0
+    )

@@ -45,7 +45,11 @@ class Narrowing:
         """
         if spec.prune is None and spec.max_cost is None:
             return None
-        seconds = None if spec.max_cost is None else known_seconds(pool, pool.costs, spec.max_cost)
+        seconds = (
+            None
+            if spec.max_cost is None
+            else known_seconds(pool, pool.costs, spec.max_cost)
+        )
         return cls(spec.prune, spec.max_cost, spec.metric, seconds)
 
     def kept(self, stack: Stack, y: Targets) -> list[int]:
@@ -81,7 +85,9 @@ class Narrowing:
             return cheap, {}
         part: Any = StackPart(stack, cheap)
         found = near_twins(part, y, self.prune, self.metric)
-        twins = {cheap[m]: Twin(cheap[twin.member], twin.distance) for m, twin in found.items()}
+        twins = {
+            cheap[m]: Twin(cheap[twin.member], twin.distance) for m, twin in found.items()
+        }
         return [m for m in cheap if m not in twins], twins
 
     def applied(self, pool: Pool) -> tuple[Pool, list[Finding]]:

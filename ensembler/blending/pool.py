@@ -69,7 +69,11 @@ class StackPart:
         return (self[m] for m in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        whole = room(self.shape) if self.dtype == np.float32 else np.empty(self.shape, self.dtype)
+        whole = (
+            room(self.shape)
+            if self.dtype == np.float32
+            else np.empty(self.shape, self.dtype)
+        )
         for member, out in zip(self, whole, strict=True):
             out[:] = member
         return whole if dtype is None else whole.astype(dtype, copy=False)
@@ -124,7 +128,11 @@ class Pool:
                 )
             object.__setattr__(self, name, np.asarray(given))
         members, rows, classes = self.oof.shape
-        if members != len(self.names) or rows != len(self.y) or classes != len(self.classes):
+        if (
+            members != len(self.names)
+            or rows != len(self.y)
+            or classes != len(self.classes)
+        ):
             raise RequestError(
                 f"a pool of {len(self.names)} members, {len(self.y)} labels and "
                 f"{len(self.classes)} classes has "
@@ -133,9 +141,15 @@ class Pool:
         if rows == 0:
             raise RequestError("the pool has no rows to blend on")
         most = 1 if self.y.ndim == 2 else classes - 1
-        if not np.issubdtype(self.y.dtype, np.integer) or self.y.min() < 0 or self.y.max() > most:
+        if (
+            not np.issubdtype(self.y.dtype, np.integer)
+            or self.y.min() < 0
+            or self.y.max() > most
+        ):
             kind = (
-                "0 or 1 for each label" if self.y.ndim == 2 else f"class indices from 0 to {most}"
+                "0 or 1 for each label"
+                if self.y.ndim == 2
+                else f"class indices from 0 to {most}"
             )
             raise RequestError(
                 f"labels of a pool are {kind}, given {self.y.dtype} from {self.y.min()} to "
@@ -157,7 +171,9 @@ class Pool:
             return self
         at = [self.names.index(name) for name in names]
         test = None if self.test is None else tuple(self.test[i] for i in at)
-        return replace(self, names=tuple(names), oof=np.asarray(StackPart(self.oof, at)), test=test)
+        return replace(
+            self, names=tuple(names), oof=np.asarray(StackPart(self.oof, at)), test=test
+        )
 
     @property
     def by_fold(self) -> bool:

@@ -101,7 +101,15 @@ class MethodClass(Protocol):
 
 
 _OWED_BY_A_CLASS = (
-    *("fit", "predict_proba", "learned", "state", "restore", "without", "options_for_members"),
+    *(
+        "fit",
+        "predict_proba",
+        "learned",
+        "state",
+        "restore",
+        "without",
+        "options_for_members",
+    ),
     *("takes_parts", "takes_votes", "needs_fit", "capacity", "zero_weight_is_absent"),
     *("gives_probabilities", "searches_by"),
 )
@@ -135,7 +143,9 @@ def method_class(name: str) -> MethodClass:
     that the recipe or the command names it too. RequestError for a class that lacks what a method
     owes.
     """
-    found: Any = load_own(name, "blend method") if is_own(name) else BLEND_METHODS.load(name)
+    found: Any = (
+        load_own(name, "blend method") if is_own(name) else BLEND_METHODS.load(name)
+    )
     missing = [owed for owed in _OWED_BY_A_CLASS if not hasattr(found, owed)]
     if missing:
         raise RequestError(
@@ -155,7 +165,9 @@ def create_blend(name: str, **options: Any) -> BlendMethod:
     for option in options:
         if option not in known:
             hint = nearest(option, known) if known else "it has none"
-            raise RequestError(f"{option!r} is not an option of the blend method {name!r}; {hint}")
+            raise RequestError(
+                f"{option!r} is not an option of the blend method {name!r}; {hint}"
+            )
     return factory(**options)
 
 

@@ -17,7 +17,12 @@ from ensembler.blending.families import baselines
 from ensembler.blending.fitted import FittedBlend
 from ensembler.blending.judging.automatic import NUMERICAL_FAILURES, Choice, choose
 from ensembler.blending.judging.comparison import paired_gain
-from ensembler.blending.judging.cross_fitting import PARTS, cross_fit, fit_with_parts, fitting_parts
+from ensembler.blending.judging.cross_fitting import (
+    PARTS,
+    cross_fit,
+    fit_with_parts,
+    fitting_parts,
+)
 from ensembler.blending.judging.guards import LEAKS, Finding
 from ensembler.blending.judging.insight import member_worths
 from ensembler.blending.narrowing import Narrowing
@@ -50,13 +55,17 @@ class _Members:
 
     def maker(self, candidate: Candidate) -> Callable[[], Fittable]:
         """Makes the candidate's method for parts of the whole pool, which choose members anew."""
-        return candidate.make if self.narrowing is None else self.narrowing.around(candidate)
+        return (
+            candidate.make if self.narrowing is None else self.narrowing.around(candidate)
+        )
 
     def of_kept(self, candidate: Candidate) -> Candidate:
         """The candidate for the members that are blended."""
         if self.narrowing is None:
             return candidate
-        return candidate.of_members([self.whole.names.index(name) for name in self.pool.names])
+        return candidate.of_members(
+            [self.whole.names.index(name) for name in self.pool.names]
+        )
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,11 @@ def _narrowed(
 
 
 def _compared(
-    members: _Members, spec: BlendSpec, settings: Settings, stop: Stop, findings: list[Finding]
+    members: _Members,
+    spec: BlendSpec,
+    settings: Settings,
+    stop: Stop,
+    findings: list[Finding],
 ) -> _Found:
     """What `auto` takes, and what it says about the candidates."""
     choice = choose(
@@ -214,7 +227,12 @@ def _about_the_search(method: BlendMethod) -> list[Finding]:
 
 
 def _result(
-    pool: Pool, spec: BlendSpec, found: _Found, fit: _Fit, explain: bool, findings: list[Finding]
+    pool: Pool,
+    spec: BlendSpec,
+    found: _Found,
+    fit: _Fit,
+    explain: bool,
+    findings: list[Finding],
 ) -> BlendResult:
     """The blend with its predictions, its scores and what there is to say about it."""
     blend = FittedBlend(pool.names, fit.candidate, fit.method, by_fold=pool.by_fold)
@@ -241,7 +259,9 @@ def _result(
         blend=blend,
         scores=scores_of(pool, spec.metric, fit.fitted, fit.cross_fitted, test, correction),
         gain=gain_over_best(pool, spec, fit.cross_fitted, solo, correction),
-        warnings=tuple(finding.to_json() for finding in findings if _matters(finding, blend)),
+        warnings=tuple(
+            finding.to_json() for finding in findings if _matters(finding, blend)
+        ),
         details=BlendExplanation.model_validate(details),
     )
 
@@ -309,7 +329,10 @@ def _frontier(pool: Pool) -> dict[str, Any]:
 
 
 def _extra(
-    what: str, work: Callable[[], Extra], otherwise: Callable[[], Extra], findings: list[Finding]
+    what: str,
+    work: Callable[[], Extra],
+    otherwise: Callable[[], Extra],
+    findings: list[Finding],
 ) -> Extra:
     """What `work` gives.
 

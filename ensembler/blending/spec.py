@@ -24,9 +24,12 @@ class BlendSpec(BaseModel):
         None, min_length=1, description="Only these members (default: all)."
     )
     weights: dict[str, float] | tuple[float, ...] | None = Field(
-        None, description="Weights by hand for method: weights, by member or in their order."
+        None,
+        description="Weights by hand for method: weights, by member or in their order.",
     )
-    name: str | None = Field(None, description="What the blend is called (default: the method).")
+    name: str | None = Field(
+        None, description="What the blend is called (default: the method)."
+    )
     merge: Literal["mean", "logits", "geometric", "max"] = Field(
         "mean", description="How a member's views are merged."
     )
@@ -37,7 +40,8 @@ class BlendSpec(BaseModel):
         "none",
         description="What follows the blend: a temperature, a scale and a bias for each class, or "
         "biases that move the "
-        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, quadratic_kappa, unweighted_kappa). Of a "
+        "decisions towards the metric (f1_macro, balanced_accuracy, accuracy, quadratic_kappa, "
+        "unweighted_kappa). Of a "
         "multi-label target a "
         "scale and biases that all labels share, or a threshold for each label.",
     )
@@ -58,11 +62,16 @@ class BlendSpec(BaseModel):
     options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the method, such as rounds: 50."
     )
-    seed: int = Field(0, ge=0, description="Seed of the cross-fitting parts and of the bootstrap.")
+    seed: int = Field(
+        0, ge=0, description="Seed of the cross-fitting parts and of the bootstrap."
+    )
 
     @property
     def blend_name(self) -> str:
-        """What the blend is called; one by code of the user's own, `module:name`, after its name."""
+        """What the blend is called.
+
+        One by code of the user's own, `module:name`, after its name.
+        """
         return self.name or self.method.rpartition(":")[2]
 
     @model_validator(mode="after")
@@ -74,8 +83,15 @@ class BlendSpec(BaseModel):
                 "method: weights needs weights: {a: 2, b: 1} in a recipe, --weights a=2,b=1 on the "
                 "command line"
             )
-        values = self.weights.values() if isinstance(self.weights, dict) else self.weights or (1.0,)
-        if any(not math.isfinite(v) or v < 0 for v in values) or sum(values) in (0, math.inf):
+        values = (
+            self.weights.values()
+            if isinstance(self.weights, dict)
+            else self.weights or (1.0,)
+        )
+        if any(not math.isfinite(v) or v < 0 for v in values) or sum(values) in (
+            0,
+            math.inf,
+        ):
             raise ValueError(
                 f"weights {self.weights} should be finite, not negative and not all zero"
             )

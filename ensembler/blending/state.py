@@ -29,8 +29,13 @@ class State:
 
     @classmethod
     def of(cls, learned: Mapping[str, Any]) -> Self:
-        """The state of what was learned by name; NotKeptError for what is no array and no plain value."""
-        arrays = {name: value for name, value in learned.items() if isinstance(value, np.ndarray)}
+        """The state of what was learned by name.
+
+        NotKeptError for what is no array and no plain value.
+        """
+        arrays = {
+            name: value for name, value in learned.items() if isinstance(value, np.ndarray)
+        }
         others = {name: value for name, value in learned.items() if name not in arrays}
         return cls(arrays, {name: plain(name, value) for name, value in others.items()})
 
@@ -58,7 +63,9 @@ class State:
         """The content of a safetensors file."""
         from safetensors.numpy import save
 
-        arrays = {name: np.require(array, requirements="C") for name, array in self.arrays.items()}
+        arrays = {
+            name: np.require(array, requirements="C") for name, array in self.arrays.items()
+        }
         header = {"format": _FORMAT, "state": json.dumps(dict(self.values))}
         return save(arrays, metadata=header)
 
@@ -75,7 +82,9 @@ class State:
         end = _HEADER_SIZE + int.from_bytes(content[:_HEADER_SIZE], "little")
         header = json.loads(content[_HEADER_SIZE:end]).get("__metadata__", {})
         if header.get("format") != _FORMAT:
-            raise ValueError(f"its format is {header.get('format')!r}, expected {_FORMAT!r}")
+            raise ValueError(
+                f"its format is {header.get('format')!r}, expected {_FORMAT!r}"
+            )
         values = json.loads(header["state"])
         if not isinstance(values, dict):
             raise ValueError("its values are not a JSON object")

@@ -20,7 +20,11 @@ from ensembler.metrics import score
 
 
 def invented_pool(
-    members: int = 4, rows: int = 400, classes: int = 3, seed: int = 0, strength: float = 1.5
+    members: int = 4,
+    rows: int = 400,
+    classes: int = 3,
+    seed: int = 0,
+    strength: float = 1.5,
 ) -> tuple[Stack, Targets]:
     """A stack `[members, rows, classes]` whose members lean to the label, unequally and with errors they share."""
     rng = np.random.default_rng(seed)
@@ -28,7 +32,9 @@ def invented_pool(
     y[:classes] = np.arange(classes)
     shared = rng.normal(size=(rows, classes))
     lean = strength * rng.uniform(0.5, 1.2, members)
-    logits = [shared + rng.normal(size=(rows, classes)) + w * np.eye(classes)[y] for w in lean]
+    logits = [
+        shared + rng.normal(size=(rows, classes)) + w * np.eye(classes)[y] for w in lean
+    ]
     return softmax(np.array(logits)).astype(np.float32), y
 
 
@@ -67,7 +73,9 @@ class BlendContract:
     def test_the_order_of_members_does_not_matter(self, method: BlendMethod) -> None:
         stack, y = invented_pool()
         assert np.allclose(
-            self.fit(method, stack, y), self.fit(method, stack[::-1], y), atol=self.tolerance
+            self.fit(method, stack, y),
+            self.fit(method, stack[::-1], y),
+            atol=self.tolerance,
         )
 
     def test_the_order_of_rows_does_not_matter(self, method: BlendMethod) -> None:
@@ -87,7 +95,9 @@ class BlendContract:
             copy.deepcopy(method).predict_proba(invented_pool()[0])
 
     @pytest.mark.parametrize("given", [2, 6])
-    def test_another_number_of_members_is_refused(self, method: BlendMethod, given: int) -> None:
+    def test_another_number_of_members_is_refused(
+        self, method: BlendMethod, given: int
+    ) -> None:
         stack, y = invented_pool()
         fitted = copy.deepcopy(method).fit(stack, y)
         with pytest.raises(RequestError, match=f"^{given} members for .*fitted on 4"):
@@ -119,7 +129,9 @@ class BlendContract:
         learned = copy.deepcopy(method).fit(stack, y).learned()
         assert isinstance(json.dumps(learned), str)
 
-    def test_a_method_without_a_member_is_fitted_on_the_others(self, method: BlendMethod) -> None:
+    def test_a_method_without_a_member_is_fitted_on_the_others(
+        self, method: BlendMethod
+    ) -> None:
         stack, y = invented_pool()
         smaller = copy.deepcopy(method).fit(stack, y).without(1)
         others = stack[[0, 2, 3]]
@@ -136,11 +148,15 @@ class BlendContract:
         unread[fitted.weights_ == 0] = np.nan
         assert np.array_equal(fitted.predict_proba(stack), fitted.predict_proba(unread))
 
-    def test_what_needs_no_fit_takes_nothing_from_the_labels(self, method: BlendMethod) -> None:
+    def test_what_needs_no_fit_takes_nothing_from_the_labels(
+        self, method: BlendMethod
+    ) -> None:
         if method.needs_fit:
             pytest.skip("it learns from labels")
         stack, y = invented_pool()
-        assert np.array_equal(self.fit(method, stack, y), self.fit(method, stack, (y + 1) % 3))
+        assert np.array_equal(
+            self.fit(method, stack, y), self.fit(method, stack, (y + 1) % 3)
+        )
 
     def test_inputs_are_left_alone(self, method: BlendMethod) -> None:
         stack, y = invented_pool()

@@ -45,7 +45,9 @@ def members_below(store: RunStore, name: str, above: tuple[str, ...] = ()) -> li
         if inner.startswith(BLEND_PREFIX)
     ]
     names.update(
-        dict.fromkeys(inner for inner in record.members if not inner.startswith(BLEND_PREFIX))
+        dict.fromkeys(
+            inner for inner in record.members if not inner.startswith(BLEND_PREFIX)
+        )
     )
     for inner in dict.fromkeys([*inside, *_tasks(store, record).values()]):
         names.update(dict.fromkeys(members_below(store, inner, (*above, name))))
@@ -58,7 +60,9 @@ def _tasks(store: RunStore, record: BlendRecord) -> dict[str, str]:
         return {}
     if not record.details.tasks:
         path = store.blend_folder(record.name) / "blend.json"
-        raise StoreError(f"{path}: details do not name a blend for each task; the file was altered")
+        raise StoreError(
+            f"{path}: details do not name a blend for each task; the file was altered"
+        )
     return record.details.tasks
 
 
@@ -115,15 +119,23 @@ def _kept_blend(store: RunStore, blend: Blend, code: Collection[str]) -> FittedB
     except RequestError:
         raise
     except _ALTERED as error:
-        raise StoreError(f"{blend.folder / STATE} is no fitted blend ({error!r})") from error
+        raise StoreError(
+            f"{blend.folder / STATE} is no fitted blend ({error!r})"
+        ) from error
     if fitted.members != blend.record.members:
-        raise StoreError(f"{blend.folder / STATE} is of other members than blend.json; altered")
+        raise StoreError(
+            f"{blend.folder / STATE} is of other members than blend.json; altered"
+        )
     return fitted
 
 
-def _fitted_again(store: RunStore, record: BlendRecord, code: Collection[str]) -> FittedBlend:
+def _fitted_again(
+    store: RunStore, record: BlendRecord, code: Collection[str]
+) -> FittedBlend:
     """The blend fitted once more on the same rows, as far as its record says how."""
-    spec = BlendSpec.model_validate(with_names_of_today(record.spec or {"method": record.method}))
+    spec = BlendSpec.model_validate(
+        with_names_of_today(record.spec or {"method": record.method})
+    )
     _check_code(store, record, spec.code, code)
     found = read_pool(
         store,
@@ -137,7 +149,9 @@ def _fitted_again(store: RunStore, record: BlendRecord, code: Collection[str]) -
     # second time.
     settled: dict[str, object] = {"prune": None, "max_cost": None}
     if spec.weights is not None:
-        settled["weights"] = record.weights  # those given may name members that were left out
+        settled["weights"] = (
+            record.weights
+        )  # those given may name members that were left out
     result = make_blend(
         found.pool,
         spec.model_copy(update=settled),

@@ -85,8 +85,12 @@ def _check_blend_name(store: RunStore, name: str, members: Sequence[str]) -> Non
 
 def _blends_below(store: RunStore, members: Sequence[str]) -> set[str]:
     """Names of the blends among `members`, and of those that they are made of."""
-    names = {name.removeprefix(BLEND_PREFIX) for name in members if name.startswith(BLEND_PREFIX)}
-    return names.union(*(_blends_below(store, store.blend(name).record.members) for name in names))
+    names = {
+        name.removeprefix(BLEND_PREFIX) for name in members if name.startswith(BLEND_PREFIX)
+    }
+    return names.union(
+        *(_blends_below(store, store.blend(name).record.members) for name in names)
+    )
 
 
 def _state(result: BlendResult, pool: Pool) -> tuple[bytes | None, list[Finding]]:
@@ -107,9 +111,15 @@ def _with_weight(result: BlendResult) -> list[str]:
 def _optimistic(store: RunStore, members: Sequence[str]) -> list[Finding]:
     """A warning for each member whose epoch was chosen by the rows that the blend is scored on."""
     names = [name for name in members if not name.startswith(BLEND_PREFIX)]
-    message = "its epochs were chosen by the rows it is scored on, so its score, and that of the"
+    message = (
+        "its epochs were chosen by the rows it is scored on, so its score, and that of the"
+    )
     return [
-        Finding("chosen_by_score", name, f"member {name!r}: {message} blend, are a little too good")
+        Finding(
+            "chosen_by_score",
+            name,
+            f"member {name!r}: {message} blend, are a little too good",
+        )
         for name in names
         if store.member(name).is_optimistic
     ]

@@ -44,7 +44,9 @@ def blend_label(
     names = list(names) if names is not None else store.pool_members
     if composition is None or any(name.startswith(BLEND_PREFIX) for name in names):
         return blend_run(store, spec, members=members, trust=trust, **options)
-    of_task = {task: [m.name for m in store.members_of(task, names)] for task in composition.tasks}
+    of_task = {
+        task: [m.name for m in store.members_of(task, names)] for task in composition.tasks
+    }
     direct = [m.name for m in store.members_of(composition.name, names)]
     lacking = [task for task, found in of_task.items() if not found]
     if lacking and not direct:
@@ -74,7 +76,12 @@ def blend_label(
         for task, found in of_task.items()
     }
     composed = _keep_composed(
-        store, f"{name}.{COMPOSED}" if direct else name, stages, part, options.get("views"), asked
+        store,
+        f"{name}.{COMPOSED}" if direct else name,
+        stages,
+        part,
+        options.get("views"),
+        asked,
     )
     if not direct:
         return composed
@@ -92,14 +99,18 @@ def blend_label(
     return BlendOutcome(final.run, final.result, final.rows, (*stages.values(), composed))
 
 
-def _shared_parts(store: RunStore, composition: Composition, *, seed: int) -> NDArray[np.int64]:
+def _shared_parts(
+    store: RunStore, composition: Composition, *, seed: int
+) -> NDArray[np.int64]:
     """Parts of cross-fitting `[train rows]` that the blends of all tasks and of the label share.
 
     Were they drawn anew for each blend, a row scored by one would have helped to fit another that
     it builds on.
     """
     labels = store.labels(composition.name, "train", composition.classes)
-    return fitting_parts(labels + 1, store.samples.folds() + 1, store.samples.groups(), seed=seed)
+    return fitting_parts(
+        labels + 1, store.samples.folds() + 1, store.samples.groups(), seed=seed
+    )
 
 
 def stage_spec(spec: BlendSpec, name: str, members: Sequence[str]) -> BlendSpec:
@@ -113,7 +124,9 @@ def stage_spec(spec: BlendSpec, name: str, members: Sequence[str]) -> BlendSpec:
                 "weights of a composed class go by name, such as --weights mask_a=2,mask_b=1"
             )
         weights = {
-            m: spec.weights[key] for m in members if (key := _weight_name(m)) in spec.weights
+            m: spec.weights[key]
+            for m in members
+            if (key := _weight_name(m)) in spec.weights
         }
         changes |= (
             {"weights": weights}
@@ -180,7 +193,14 @@ def _keep_composed(
     )
     outcome = BlendOutcome(store.name, result, rows, tuple(stages.values()))
     keep_blend(
-        store, outcome, composition.name, composition.classes, asked.spec, views, asked, None
+        store,
+        outcome,
+        composition.name,
+        composition.classes,
+        asked.spec,
+        views,
+        asked,
+        None,
     )
     return outcome
 
@@ -207,5 +227,11 @@ def _scores(
 ) -> dict[str, dict[str, float] | None]:
     labels = store.labels(composition.name, "test", composition.classes)
     known = labels >= 0
-    holdout = score_all(test[known], labels[known]) if test is not None and known.any() else None
-    return {"fitted": score_all(fitted, y), "cross_fitted": score_all(oof, y), "holdout": holdout}
+    holdout = (
+        score_all(test[known], labels[known]) if test is not None and known.any() else None
+    )
+    return {
+        "fitted": score_all(fitted, y),
+        "cross_fitted": score_all(oof, y),
+        "holdout": holdout,
+    }

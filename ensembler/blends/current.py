@@ -48,7 +48,11 @@ def members_changed_since(store: RunStore, name: str) -> list[str]:
     [] where it does not say.
     """
     made_from = store.blend(name).record.made_from
-    return [member for member, sums in made_from.items() if _predictions_now(store, member) != sums]
+    return [
+        member
+        for member, sums in made_from.items()
+        if _predictions_now(store, member) != sums
+    ]
 
 
 def predictions_of(store: RunStore, members: Sequence[str]) -> dict[str, Checksums]:

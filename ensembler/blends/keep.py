@@ -29,7 +29,10 @@ _TRIED = 20  # rows that a blend which is built again must predict as the fitted
 
 @dataclass(frozen=True)
 class Asked:
-    """The options and the members that a blend was asked for; `unused` are those it did not read."""
+    """The options and the members that a blend was asked for.
+
+    `unused` are those it did not read.
+    """
 
     spec: BlendSpec
     members: Sequence[str]
@@ -103,7 +106,9 @@ def state_of(blend: FittedBlend, pool: Pool) -> bytes:
     some = [pool.oof[m][None, :_TRIED] for m in at]
     if not np.array_equal(blend.predict(some), again.predict(some), equal_nan=True):
         method = blend.candidate.method
-        raise NotKeptError(f"method {method!r} predicts otherwise after state() and restore()")
+        raise NotKeptError(
+            f"method {method!r} predicts otherwise after state() and restore()"
+        )
     return content
 
 

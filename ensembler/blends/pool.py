@@ -46,7 +46,9 @@ class BlendMember:
 
         Views were merged when it was made.
         """
-        return np.asarray(self.blend.oof)[:, [self.record.classes.index(name) for name in classes]]
+        return np.asarray(self.blend.oof)[
+            :, [self.record.classes.index(name) for name in classes]
+        ]
 
     def test(
         self, classes: Sequence[str], _merge: Merge, _views: Sequence[str] | None
@@ -88,7 +90,9 @@ def read_pool(
     opened = _open_members(store, members, target)
     target = opened[0].record.target
     classes = store.classes(target)
-    record_of = {member.name: member.record for member in opened if isinstance(member, Member)}
+    record_of = {
+        member.name: member.record for member in opened if isinstance(member, Member)
+    }
     labels = store.labels(target, "train", classes)
     oof = _stacked([partial(member.oof, classes, merge, views) for member in opened])
     rows = _rows(store, opened, oof, labels, common_rows)
@@ -106,9 +110,13 @@ def read_pool(
         if has_test
         else None,
         test_y=test_labels if has_test else None,
-        votes_only=tuple(name for name, record in record_of.items() if record.kind == "labels"),
+        votes_only=tuple(
+            name for name, record in record_of.items() if record.kind == "labels"
+        ),
         other_folds=tuple(
-            name for name, record in record_of.items() if _has_other_folds(record, opened[0], rows)
+            name
+            for name, record in record_of.items()
+            if _has_other_folds(record, opened[0], rows)
         ),
         costs={**_costs(store, record_of), **(costs or {})},
     )
@@ -154,7 +162,9 @@ def _of_target(
     if isinstance(member, BlendMember) or (target is None and not member.record.tasks):
         return member
     label = store.samples.targets[0]
-    return member.for_target(target or (label if label in member.targets else member.targets[0]))
+    return member.for_target(
+        target or (label if label in member.targets else member.targets[0])
+    )
 
 
 def _open(store: RunStore, name: str) -> Member | BlendMember:
@@ -175,7 +185,9 @@ def _stacked(parts: Sequence[Callable[[], NDArray[np.floating]]]) -> NDArray[np.
     return out
 
 
-def _kept(parts: Iterable[Callable[[], NDArray[np.floating]]]) -> tuple[NDArray[np.floating], ...]:
+def _kept(
+    parts: Iterable[Callable[[], NDArray[np.floating]]],
+) -> tuple[NDArray[np.floating], ...]:
     """The arrays that `parts` make.
 
     Those that no longer fit into memory beside the earlier ones lie on disk.
@@ -221,7 +233,9 @@ def _costs(store: RunStore, records: Mapping[str, MemberRecord]) -> dict[str, fl
 
 
 def _label_target(store: RunStore) -> str | None:
-    targets = [target for name in store.complete_members for target in store.member(name).targets]
+    targets = [
+        target for name in store.complete_members for target in store.member(name).targets
+    ]
     return store.samples.first_target(targets)
 
 

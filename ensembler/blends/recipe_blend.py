@@ -52,7 +52,9 @@ def _was_made_by_hand(store: RunStore, name: str) -> bool:
 
 def _free_name(store: RunStore, wanted: str) -> str:
     numbered = (f"{wanted}-{number}" for number in itertools.count(2))
-    return next(name for name in itertools.chain([wanted], numbered) if name not in store.blends)
+    return next(
+        name for name in itertools.chain([wanted], numbered) if name not in store.blends
+    )
 
 
 def note_recipe_blend(store: RunStore, name: str) -> None:
@@ -61,7 +63,9 @@ def note_recipe_blend(store: RunStore, name: str) -> None:
     if fingerprint is None or store.lock.blends.get(name) == fingerprint:
         return
     with claim(store.lock_path, wait=True):
-        lock = RunStore(store.folder).lock  # as it is now: another process may have written it
+        lock = RunStore(
+            store.folder
+        ).lock  # as it is now: another process may have written it
         noted = lock.model_copy(update={"blends": {**lock.blends, name: fingerprint}})
         write_record(store.recipe_lock_path, noted)
 

@@ -119,9 +119,7 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return (
-            f"{key!r} is not an option of a blend; {nearest(key, BlendSpec.model_fields, most=40)}"
-        )
+        return f"{key!r} is not an option of a blend; {nearest(key, BlendSpec.model_fields, most=40)}"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     return f"{key} is {first['input']!r}; {first['msg'].replace('Input should be', 'expected').lower()}"
@@ -138,9 +136,13 @@ def parse_weights(text: str, members: Sequence[str]) -> dict[str, float]:
                 raise UnknownNameError("member in --weights", key, members)
         if len(set(named)) != len(named):
             raise RequestError(f"--weights {text!r} names a member twice")
-        return {key: _weight(value) for key, (_, _, value) in zip(named, pairs, strict=True)}
+        return {
+            key: _weight(value) for key, (_, _, value) in zip(named, pairs, strict=True)
+        }
     if any("=" in part for part in parts):
-        raise RequestError(f"--weights {text!r}: give every weight a name (a=2,b=1) or none (2,1)")
+        raise RequestError(
+            f"--weights {text!r}: give every weight a name (a=2,b=1) or none (2,1)"
+        )
     if len(parts) != len(members):
         raise RequestError(
             f"--weights has {len(parts)} values for {len(members)} members: {', '.join(members)}"
@@ -152,7 +154,9 @@ def parse_costs(text: str) -> dict[str, float]:
     """Seconds a sample by member, in "a=0.01,b=0.002"."""
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(separator and key.strip() for key, separator, _ in pairs):
-        raise RequestError(f"--costs {text!r}: expected seconds by member, such as a=0.01,b=0.002")
+        raise RequestError(
+            f"--costs {text!r}: expected seconds by member, such as a=0.01,b=0.002"
+        )
     return {key.strip(): _weight(value) for key, _, value in pairs}
 
 

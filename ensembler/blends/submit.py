@@ -18,7 +18,11 @@ from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress, RecordedProgress
 from ensembler.reporting.history import MadeOf
 from ensembler.reporting.spec import SubmissionSpec
-from ensembler.reporting.submitted import blend_to_submit, export_submission, write_submission
+from ensembler.reporting.submitted import (
+    blend_to_submit,
+    export_submission,
+    write_submission,
+)
 from ensembler.reporting.table import read_template
 
 
@@ -76,7 +80,12 @@ def hand_in(
     else:
         write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
     return HandedIn(
-        store.name, name, path, len(table), tuple(str(c) for c in table.columns), tuple(notes)
+        store.name,
+        name,
+        path,
+        len(table),
+        tuple(str(c) for c in table.columns),
+        tuple(notes),
     )
 
 
@@ -150,13 +159,21 @@ def submit_blend(
         method=blend.record.method,
         members=blend.record.members,
         weights=blend.record.weights,
-        scores={kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")},
+        scores={
+            kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")
+        },
     )
     with claim(store.lock_path, wait=True):
         record = blend.record
         how: dict[str, Any] = {"by_hand": by_hand, "progress": progress}
         return write_submission(
-            store, spec, np.asarray(blend.test), record.target, record.classes, made_of, **how
+            store,
+            spec,
+            np.asarray(blend.test),
+            record.target,
+            record.classes,
+            made_of,
+            **how,
         )
 
 

@@ -28,7 +28,9 @@ def _member_tables(run: str, result: BlendResult) -> list[Table]:
         notes.append(f"{len(idle)} members have weight zero: {named}, ...")
         worths = tuple(worth for worth in worths if worth.weight != 0)
     rows = [(worth.member, worth.weight, worth.solo, worth.marginal) for worth in worths]
-    metric = result.details.searched_by or (result.gain["metric"] if result.gain else "score")
+    metric = result.details.searched_by or (
+        result.gain["metric"] if result.gain else "score"
+    )
     columns = ("member", "weight", f"{metric} alone", "worse without")
     return [Table(title_of(run, result), columns, tuple(rows), notes=tuple(notes))]
 
@@ -75,7 +77,9 @@ def explanation_tables(result: BlendResult) -> list[Table]:
     tables = []
     if details.candidates:
         families = tuple(details.candidates.items())
-        tables.append(Table("families compared, cross-fitted", ("family", "score"), families))
+        tables.append(
+            Table("families compared, cross-fitted", ("family", "score"), families)
+        )
     tables += _strength_tables("ridge", details.ridge_scores)
     tables += _strength_tables("shrinkage", details.shrinkage_scores)
     if details.trajectory:

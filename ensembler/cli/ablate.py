@@ -39,7 +39,9 @@ def command(
     member: Annotated[
         str | None,
         typer.Option(
-            "--member", metavar="NAME", help="The member to vary (default: the recipe's first)."
+            "--member",
+            metavar="NAME",
+            help="The member to vary (default: the recipe's first).",
         ),
     ] = None,
     folds: Annotated[
@@ -61,11 +63,14 @@ def command(
         ),
     ] = 1,
     metrics: Annotated[
-        str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to compare.")
+        str | None,
+        typer.Option("--metrics", metavar="A,B", help="Which scores to compare."),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="The run of the variants (default: RECIPE-ablate-OPTION)."),
+        typer.Option(
+            "--name", help="The run of the variants (default: RECIPE-ablate-OPTION)."
+        ),
     ] = None,
     overrides: Overrides = None,
     device: Device = "auto",
@@ -84,7 +89,10 @@ def command(
     check_training_installed("ens ablate")
     from ensembler.experiments.ablate import Axis, ablate_recipe
 
-    with stoppable(f"the same `ens ablate {recipe}`"), show_progress(quiet=quiet) as progress:
+    with (
+        stoppable(f"the same `ens ablate {recipe}`"),
+        show_progress(quiet=quiet) as progress,
+    ):
         result = ablate_recipe(
             loaded,
             [Axis.parse(given) for given in axis],

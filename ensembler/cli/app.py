@@ -40,7 +40,8 @@ _INTERRUPTED = 130  # Typer's exit code after Ctrl-C; older versions raise Abort
 
 app = typer.Typer(
     name="ens",
-    help="Train K-fold members, keep every prediction, and submit the best blend, with an honest score.",
+    help="Train K-fold members, keep every prediction, and submit the best blend, with an honest "
+    "score.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -52,7 +53,9 @@ app.command("run")(run.command)
 app.command("audit")(audit.command)
 app.command("kfold")(kfold.command)
 app.command("bag")(bag.command)
-app.command("ensemble", hidden=True)(bag.command)  # the same, by the name that people look for
+app.command("ensemble", hidden=True)(
+    bag.command
+)  # the same, by the name that people look for
 app.command("tta-predict")(tta_predict.command)
 app.command("blend")(blend.command)
 app.command("evaluate")(evaluate.command)
@@ -152,9 +155,7 @@ def _report(error: EnsemblerError | OSError) -> int:
             else f"{error.strerror}: {place}"
         )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        message = (
-            f"no permission to write or read {place}; choose another folder with --artifacts DIR"
-        )
+        message = f"no permission to write or read {place}; choose another folder with --artifacts DIR"
     else:
         message = f"{error.strerror or error}: {place}"
     code = 1 if error.errno in (*FULL, errno.EIO) else 2

@@ -39,7 +39,8 @@ def command(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 when there is an error or a warning.")
+        bool,
+        typer.Option("--strict", help="Exit with 1 when there is an error or a warning."),
     ] = False,
     overrides: Overrides = None,
     json: Json = False,
@@ -73,7 +74,9 @@ def command(
         introduce_code_of(loaded, progress)
         write_preview(loaded.spec, artifacts_folder(artifacts), preview)
     if json:
-        print_json({**audit.to_json(), "preview": None if preview is None else str(preview)})
+        print_json(
+            {**audit.to_json(), "preview": None if preview is None else str(preview)}
+        )
     else:
         print_audit(audit)
         if preview is not None:
@@ -90,7 +93,10 @@ def print_audit(audit: Audit) -> None:
         print_table(table)
     for key in ("folds", "groups", "sizes", "kinds"):
         if audit.counts.get(key):
-            print(f"{key}: " + ", ".join(f"{name} {n}" for name, n in audit.counts[key].items()))
+            print(
+                f"{key}: "
+                + ", ".join(f"{name} {n}" for name, n in audit.counts[key].items())
+            )
     for finding in audit.findings:
         print(f"\n{finding.severity} {finding.code}: {finding.message}")
         shown = ", ".join(finding.files[:5]) + (
@@ -115,5 +121,7 @@ def print_audit(audit: Audit) -> None:
                 f"  some train groups against the others: {audit.adversarial_null}; test groups "
                 "are not known,"
             )
-            print("  so a model may know them again, and only what lies above that is a shift")
+            print(
+                "  so a model may know them again, and only what lies above that is a shift"
+            )
     print(f"\n{audit.verdict}")

@@ -39,7 +39,8 @@ def command(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="What the blend is called (default: the method).")
+        str | None,
+        typer.Option("--name", help="What the blend is called (default: the method)."),
     ] = None,
     metric: Annotated[
         str | None, typer.Option("--metric", help="What the blend is chosen by (log_loss).")
@@ -62,7 +63,8 @@ def command(
     calibrate_members: Annotated[
         str | None,
         typer.Option(
-            "--calibrate-members", help="Calibrate each member first: none, temperature or vector."
+            "--calibrate-members",
+            help="Calibrate each member first: none, temperature or vector.",
         ),
     ] = None,
     prune: Annotated[
@@ -104,10 +106,13 @@ def command(
     ] = None,
     trust: Annotated[
         str | None,
-        typer.Option("--trust", metavar="A,B", help="Use these members although they look leaked."),
+        typer.Option(
+            "--trust", metavar="A,B", help="Use these members although they look leaked."
+        ),
     ] = None,
     common_rows: Annotated[
-        bool, typer.Option("--common-rows", help="Blend on the rows that all members predict.")
+        bool,
+        typer.Option("--common-rows", help="Blend on the rows that all members predict."),
     ] = False,
     budget: Annotated[
         str | None,

@@ -12,15 +12,24 @@ from ensembler.cli.terminal import print_json
 
 
 def command(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to draw: shapes or masks.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that is new or empty.")],
-    n: Annotated[int, typer.Option("--n", min=10, help="Shapes: how many labelled images.")] = 2000,
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="What to draw: shapes or masks.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A folder that is new or empty.")
+    ],
+    n: Annotated[
+        int, typer.Option("--n", min=10, help="Shapes: how many labelled images.")
+    ] = 2000,
     persons: Annotated[
         int, typer.Option("--persons", min=12, help="Masks: how many labelled persons.")
     ] = 300,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Equal seeds draw equal images.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Equal seeds draw equal images.")
+    ] = 0,
     groups: Annotated[
-        bool, typer.Option("--groups", help="Several images of one origin, as a group column.")
+        bool,
+        typer.Option("--groups", help="Several images of one origin, as a group column."),
     ] = False,
     odd: Annotated[
         bool, typer.Option("--odd", help="Add files of every kind, and a few broken ones.")
@@ -35,10 +44,17 @@ def command(
 
     check_demo_data(kind, out)
     check_training_installed("ens demo-data")
-    written = write_demo_data(kind, out, n=n, persons=persons, seed=seed, groups=groups, odd=odd)
+    written = write_demo_data(
+        kind, out, n=n, persons=persons, seed=seed, groups=groups, odd=odd
+    )
     if json:
         print_json(
-            {"out": str(out), "kind": kind, "images": written, "recipe": str(out / "recipe.yaml")}
+            {
+                "out": str(out),
+                "kind": kind,
+                "images": written,
+                "recipe": str(out / "recipe.yaml"),
+            }
         )
     else:
         print(f"{written} images are in {out}.")

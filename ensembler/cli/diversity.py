@@ -18,14 +18,18 @@ def command(
     run: RunArgument,
     members: Members = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with plots.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Also write a page with plots."),
     ] = None,
-    merge: Annotated[str, typer.Option("--merge", help="How views are merged (mean).")] = "mean",
+    merge: Annotated[
+        str, typer.Option("--merge", help="How views are merged (mean).")
+    ] = "mean",
     views: Annotated[
         str | None, typer.Option("--views", metavar="A,B", help="Only these views.")
     ] = None,
     common_rows: Annotated[
-        bool, typer.Option("--common-rows", help="Compare on the rows that all members predict.")
+        bool,
+        typer.Option("--common-rows", help="Compare on the rows that all members predict."),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -24,7 +24,10 @@ def command(
         bool, typer.Option("--by-view", help="Also score each view by itself.")
     ] = False,
     merge: Annotated[
-        str, typer.Option("--merge", help="How views are merged: mean, logits, geometric or max.")
+        str,
+        typer.Option(
+            "--merge", help="How views are merged: mean, logits, geometric or max."
+        ),
     ] = "mean",
     views: Annotated[
         str | None, typer.Option("--views", metavar="A,B", help="Only these views.")
@@ -33,7 +36,8 @@ def command(
         str | None, typer.Option("--target", help="Only members and blends of this target.")
     ] = None,
     per: Annotated[
-        str, typer.Option("--per", help="Score each row, or each group as one: row or group.")
+        str,
+        typer.Option("--per", help="Score each row, or each group as one: row or group."),
     ] = "row",
     reduce: Annotated[
         str,

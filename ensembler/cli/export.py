@@ -37,7 +37,11 @@ def command(
     )
     if json:
         print_json(
-            {"run": result.run, "name": result.name, "files": [str(path) for path in result.files]}
+            {
+                "run": result.run,
+                "name": result.name,
+                "files": [str(path) for path in result.files],
+            }
         )
     else:
         print(f"{result.name} is in {' and '.join(str(path) for path in result.files)}.")

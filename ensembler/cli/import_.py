@@ -13,32 +13,43 @@ from ensembler.cli.terminal import print_json
 
 def command(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A new run's name, or a run to add members to.")
+        str,
+        typer.Argument(metavar="RUN", help="A new run's name, or a run to add members to."),
     ],
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels", metavar="FILE", help="CSV of id,label[,fold][,group]: the train rows."
+            "--labels",
+            metavar="FILE",
+            help="CSV of id,label[,fold][,group]: the train rows.",
         ),
     ] = None,
     member: Annotated[
         list[str] | None,
-        typer.Option("--member", metavar="NAME=OOF[,TEST]", help="A member's files (repeatable)."),
+        typer.Option(
+            "--member", metavar="NAME=OOF[,TEST]", help="A member's files (repeatable)."
+        ),
     ] = None,
     kind: Annotated[
         str, typer.Option("--kind", help="What the files hold: probs, logits or labels.")
     ] = "probs",
     test_ids: Annotated[
         Path | None,
-        typer.Option("--test-ids", metavar="FILE", help="CSV of id: the test rows in their order."),
+        typer.Option(
+            "--test-ids", metavar="FILE", help="CSV of id: the test rows in their order."
+        ),
     ] = None,
     test_labels: Annotated[
         Path | None,
-        typer.Option("--test-labels", metavar="FILE", help="CSV of id,label: labelled test rows."),
+        typer.Option(
+            "--test-labels", metavar="FILE", help="CSV of id,label: labelled test rows."
+        ),
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option("--classes", metavar="A,B", help="Class names in the order of the columns."),
+        typer.Option(
+            "--classes", metavar="A,B", help="Class names in the order of the columns."
+        ),
     ] = None,
     multi_label: Annotated[
         str | None,
@@ -50,7 +61,9 @@ def command(
     ] = None,
     no_label: Annotated[
         str | None,
-        typer.Option("--no-label", help="With --multi-label, the word for a row without labels."),
+        typer.Option(
+            "--no-label", help="With --multi-label, the word for a row without labels."
+        ),
     ] = None,
     folder: Annotated[
         Path | None,
@@ -65,11 +78,16 @@ def command(
         str, typer.Option("--test-pattern", help="Their test files.")
     ] = "{name}_test.npy",
     by_position: Annotated[
-        bool, typer.Option("--by-position", help="Match rows of files without ids by their order.")
+        bool,
+        typer.Option(
+            "--by-position", help="Match rows of files without ids by their order."
+        ),
     ] = False,
     partial: Annotated[
         bool,
-        typer.Option("--partial", help="Accept members without predictions for some train rows."),
+        typer.Option(
+            "--partial", help="Accept members without predictions for some train rows."
+        ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -117,7 +135,9 @@ def command(
         return
     for note in result.notes:
         print(f"note: {note}")
-    members_in = "1 member" if len(result.members) == 1 else f"{len(result.members)} members"
+    members_in = (
+        "1 member" if len(result.members) == 1 else f"{len(result.members)} members"
+    )
     print(
         f"{members_in}, {result.train_rows} train rows, {result.test_rows} test rows in {target}."
     )

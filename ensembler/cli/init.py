@@ -14,12 +14,16 @@ from ensembler.cli.terminal import print_json
 def command(
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help="A folder, a CSV, or the name of a shipped recipe."),
+        typer.Argument(
+            metavar="DATA", help="A folder, a CSV, or the name of a shipped recipe."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where the recipe goes.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recipe.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite an existing recipe.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -12,7 +12,8 @@ from ensembler.cli.terminal import print_json, print_table
 
 def command(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run's name or folder; none = all runs.")
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run's name or folder; none = all runs."),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -28,7 +29,9 @@ def command(
         root = artifacts_folder(artifacts)
         runs = list_runs(root)
         if json:
-            print_json({"artifacts": str(root), "runs": [listing.to_json() for listing in runs]})
+            print_json(
+                {"artifacts": str(root), "runs": [listing.to_json() for listing in runs]}
+            )
         elif not runs:
             print(f"No runs in {root} yet; `ens run RECIPE` makes one.")
         else:

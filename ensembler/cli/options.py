@@ -12,13 +12,19 @@ from ensembler.errors import RequestError
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's name (artifacts/NAME) or its folder.")
 ]
-RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+RecipeArgument = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Artifacts = Annotated[
     Path | None,
-    typer.Option("--artifacts", metavar="DIR", help="The folder of all runs (or ENS_ARTIFACTS)."),
+    typer.Option(
+        "--artifacts", metavar="DIR", help="The folder of all runs (or ENS_ARTIFACTS)."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -52,7 +58,9 @@ Jobs = Annotated[
 Members = Annotated[
     str | None, typer.Option("--members", metavar="A,B", help="Only these members.")
 ]
-Folds = Annotated[str | None, typer.Option("--folds", metavar="0,2", help="Only these folds.")]
+Folds = Annotated[
+    str | None, typer.Option("--folds", metavar="0,2", help="Only these folds.")
+]
 
 
 def names(given: str | None) -> tuple[str, ...] | None:

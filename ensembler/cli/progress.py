@@ -80,7 +80,9 @@ class PlainProgress(Warnings):
         """Say how an epoch went."""
         self.left.epoch(epoch)
         self._line(
-            ", ".join(text for text in (_epoch_text(epoch), time_left_text(self.left)) if text)
+            ", ".join(
+                text for text in (_epoch_text(epoch), time_left_text(self.left)) if text
+            )
         )
 
     def fold_done(self, task: FoldTask, text: str) -> None:

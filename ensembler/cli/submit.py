@@ -25,11 +25,15 @@ def command(
     ] = None,
     template: Annotated[
         Path | None,
-        typer.Option("--template", metavar="FILE", help="A sample submission to match exactly."),
+        typer.Option(
+            "--template", metavar="FILE", help="A sample submission to match exactly."
+        ),
     ] = None,
     per: Annotated[
         str | None,
-        typer.Option("--per", help="A row for each image, or one for each group: row or group."),
+        typer.Option(
+            "--per", help="A row for each image, or one for each group: row or group."
+        ),
     ] = None,
     reduce: Annotated[
         str | None,
@@ -70,4 +74,6 @@ def command(
         told = sys.stderr if is_standard_output(result.path) else sys.stdout
         for note in result.notes:
             print(f"note: {note}", file=told)
-        print(f"{result.rows} rows of blend {result.blend} are in {result.path}.", file=told)
+        print(
+            f"{result.rows} rows of blend {result.blend} are in {result.path}.", file=told
+        )

@@ -51,7 +51,9 @@ def print_table(table: Table) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    grid = Grid(
+        title=table.title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold"
+    )
     for i, column in enumerate(table.columns):
         grid.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for i, texts in enumerate(table.texts()):

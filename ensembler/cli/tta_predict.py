@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from ensembler.cli.options import Artifacts, Debug, Device, Json, Members, Quiet, RunArgument, names
+from ensembler.cli.options import (
+    Artifacts,
+    Debug,
+    Device,
+    Json,
+    Members,
+    Quiet,
+    RunArgument,
+    names,
+)
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
 from ensembler.machine.execution import Execution
@@ -18,16 +27,22 @@ def command(
     run: RunArgument,
     views: Annotated[
         str | None,
-        typer.Option("--views", metavar="A,B", help="Views to add, such as identity,hflip,rot90."),
+        typer.Option(
+            "--views", metavar="A,B", help="Views to add, such as identity,hflip,rot90."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DATA", help="A folder or CSV of new, unlabelled images."),
+        typer.Option(
+            "--data", metavar="DATA", help="A folder or CSV of new, unlabelled images."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="Where predictions for --data go (predictions.csv)."
+            "--out",
+            metavar="FILE",
+            help="Where predictions for --data go (predictions.csv).",
         ),
     ] = None,
     members: Members = None,
@@ -67,18 +82,25 @@ def command(
 
     check_installed(check_engine(engine or "default"))
     execution = Execution(device, engine=engine)
-    with stoppable(f"the same `ens tta-predict {run}`"), show_progress(quiet=quiet) as progress:
+    with (
+        stoppable(f"the same `ens tta-predict {run}`"),
+        show_progress(quiet=quiet) as progress,
+    ):
         code = dict.fromkeys(own_among(names(views)), "view")
         introduce_code(code, progress, [Path.cwd()])
         wanted = expand_views(names(views) or ()) if views else None
         workspace = workspace_of_run(store, progress, check=check_nobody_trains_otherwise)
         if data is not None:
-            new = predict_new(workspace, data, out, execution=execution, members=names(members))
+            new = predict_new(
+                workspace, data, out, execution=execution, members=names(members)
+            )
             if json:
                 print_json({**new.__dict__, "out": str(new.out)})
             else:
                 made = (
-                    f"blend {new.blend}" if new.blend else f"soft vote of {', '.join(new.members)}"
+                    f"blend {new.blend}"
+                    if new.blend
+                    else f"soft vote of {', '.join(new.members)}"
                 )
                 told = sys.stderr if is_standard_output(new.out) else sys.stdout
                 print(f"{new.rows} predictions by {made} are in {new.out}.", file=told)

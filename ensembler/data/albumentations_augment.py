@@ -22,7 +22,9 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 class AlbumentationsAugment:
     """A pipeline of albumentations transforms."""
 
-    def __init__(self, steps: Sequence[Any] | Mapping[str, Any], size: int, channels: int) -> None:
+    def __init__(
+        self, steps: Sequence[Any] | Mapping[str, Any], size: int, channels: int
+    ) -> None:
         import albumentations as A
 
         self.size = size
@@ -86,11 +88,14 @@ def _transform_class(name: str) -> Any:
     import albumentations as A
 
     found = getattr(A, name, None)
-    if not (isinstance(found, type) and issubclass(found, (A.BasicTransform, A.BaseCompose))):
+    if not (
+        isinstance(found, type) and issubclass(found, (A.BasicTransform, A.BaseCompose))
+    ):
         known = [
             n
             for n in dir(A)
-            if isinstance(getattr(A, n), type) and issubclass(getattr(A, n), A.BasicTransform)
+            if isinstance(getattr(A, n), type)
+            and issubclass(getattr(A, n), A.BasicTransform)
         ]
         raise UnknownNameError("albumentations transform", name, known)
     return found
@@ -99,10 +104,13 @@ def _transform_class(name: str) -> Any:
 def _albumentations(step: Any, size: int) -> Any:
     name, arguments = name_and_arguments(step)
     transform = _transform_class(name)
-    if isinstance(arguments, (list, tuple)):  # OneOf, SomeOf, Sequential: a list of transforms
+    if isinstance(
+        arguments, (list, tuple)
+    ):  # OneOf, SomeOf, Sequential: a list of transforms
         return transform([_albumentations(inner, size) for inner in arguments])
     arguments = {
-        key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in dict(arguments).items()
+        key: tuple(v) if isinstance(v, (list, tuple)) else v
+        for key, v in dict(arguments).items()
     }
     if "transforms" in arguments:
         arguments["transforms"] = [
@@ -114,4 +122,6 @@ def _albumentations(step: Any, size: int) -> Any:
 
 
 def _albumentations_parameters(transform: Any) -> list[str]:
-    return [p for p in inspect.signature(transform).parameters if p not in ("args", "kwargs")]
+    return [
+        p for p in inspect.signature(transform).parameters if p not in ("args", "kwargs")
+    ]

@@ -76,7 +76,11 @@ def build_augment(spec: AugmentSpec, size: int, channels: int) -> Augment | None
             return TorchvisionAugment([{POLICIES[spec]: {}}], size, channels)
         if spec not in PRESETS:
             raise UnknownNameError("augmentation preset", spec, [*PRESETS, *POLICIES])
-        return None if PRESETS[spec] == Preset() else PresetAugment(PRESETS[spec], size, channels)
+        return (
+            None
+            if PRESETS[spec] == Preset()
+            else PresetAugment(PRESETS[spec], size, channels)
+        )
     if isinstance(spec, Mapping):
         if "torchvision" in spec:
             return _on_device(spec, size, channels)

@@ -1,4 +1,7 @@
-"""Steps of an augmentation as recipes write them: a name with its arguments, built and checked; and what comes out."""
+"""Steps of an augmentation as recipes write them: a name with its arguments, built and checked.
+
+And what comes out.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,10 @@ def construct(
 
 
 def back_to_input(image: NDArray[Any], size: int, channels: int) -> NDArray[np.uint8]:
-    """What a transform gives as an image of the input's size; RequestError for what is not an image."""
+    """What a transform gives as an image of the input's size.
+
+    RequestError for what is not an image.
+    """
     if image.dtype != np.uint8:
         raise RequestError(
             f"the augmentation returns {image.dtype}; leave Normalize and ToFloat out, it is done "
@@ -55,7 +61,9 @@ def back_to_input(image: NDArray[Any], size: int, channels: int) -> NDArray[np.u
     if image.shape == (size, size, channels):
         return image
     return fit_to_input(
-        image if image.ndim == 3 and image.shape[2] == 3 else image.reshape(image.shape[:2]),
+        image
+        if image.ndim == 3 and image.shape[2] == 3
+        else image.reshape(image.shape[:2]),
         size,
         channels,
         "stretch",

@@ -72,7 +72,9 @@ def _session(model: str, weights: Path) -> tuple[Any, Callable[..., Any]]:
     # Some of rembg's models run on a server that images would be sent to: only those with weights
     # on disk count.
     local = {
-        kind.name(): kind for kind in sessions_class if getattr(kind, "is_local", lambda: True)()
+        kind.name(): kind
+        for kind in sessions_class
+        if getattr(kind, "is_local", lambda: True)()
     }
     if model not in local:
         raise UnknownNameError("rembg model", model, local)
@@ -86,7 +88,9 @@ def _session(model: str, weights: Path) -> tuple[Any, Callable[..., Any]]:
             )  # rembg itself would fetch the file again when its checksum is another
 
     try:
-        session = OnDisk(model, onnxruntime.SessionOptions(), providers=["CPUExecutionProvider"])
+        session = OnDisk(
+            model, onnxruntime.SessionOptions(), providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime's errors share no class with a public name
         raise RequestError(
             f"prepare step rembg: {weights} cannot be read: {str(error)[:200]}"

@@ -56,14 +56,18 @@ def read_digits(root: str | None) -> tuple[list[BuiltInPart], tuple[str, ...]]:
     ids = [f"digits-{i:04d}" for i in range(len(pixels))]
     classes = tuple(str(i) for i in range(10))
     return [
-        BuiltInPart("train", ids, bunch.target.astype(np.int64), ArrayImages(pixels, "digits"))
+        BuiltInPart(
+            "train", ids, bunch.target.astype(np.int64), ArrayImages(pixels, "digits")
+        )
     ], classes
 
 
 def read_fashion_mnist(root: str | None) -> tuple[list[BuiltInPart], tuple[str, ...]]:
     """Fashion-MNIST from its four idx files (plain or .gz) in `root`; the test part is labelled."""
     if root is None:
-        raise DataError("fashion-mnist needs data.root: the folder that holds its four idx files")
+        raise DataError(
+            "fashion-mnist needs data.root: the folder that holds its four idx files"
+        )
     parts = []
     for split, (image_file, label_file) in _FASHION_FILES.items():
         pixels = read_idx(_find(Path(root), image_file), dimensions=3)
@@ -71,7 +75,9 @@ def read_fashion_mnist(root: str | None) -> tuple[list[BuiltInPart], tuple[str, 
         if len(pixels) != len(labels) or labels.max(initial=0) >= len(FASHION_CLASSES):
             raise DataError(f"{root}: {image_file} and {label_file} do not fit together")
         ids = [f"{split}-{i:05d}" for i in range(len(pixels))]
-        parts.append(BuiltInPart(split, ids, labels, ArrayImages(pixels, f"fashion-mnist {split}")))
+        parts.append(
+            BuiltInPart(split, ids, labels, ArrayImages(pixels, f"fashion-mnist {split}"))
+        )
     return parts, FASHION_CLASSES
 
 
@@ -95,13 +101,19 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     DataError when it is another format or cut short.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = (
+            gzip.decompress(path.read_bytes())
+            if path.suffix == ".gz"
+            else path.read_bytes()
+        )
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is not a whole gzip file ({error})") from error
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes([0, 0, 8, dimensions]):
         raise DataError(f"{path} is not an idx file of {dimensions} dimensions")
-    shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions))
+    shape = tuple(
+        int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)
+    )
     size = 1
     for n in shape:
         size *= n

@@ -23,7 +23,9 @@ def choose_train_rows(train: SourcePart, data: DataSpec) -> SourcePart:
     return train.choose(np.flatnonzero(~unwanted).tolist()) if unwanted.any() else train
 
 
-def drop_unwanted_labels(train: SourcePart, test: SourcePart | None, data: DataSpec) -> None:
+def drop_unwanted_labels(
+    train: SourcePart, test: SourcePart | None, data: DataSpec
+) -> None:
     """Take labels that the recipe drops, or that are too rare, out of the sets of both parts."""
     parts = [train] if test is None else [train, test]
     for name in data.set_formats:
@@ -107,7 +109,9 @@ def _unwanted_labels(texts: pd.Series, name: str, spec: TargetSpec) -> set[str]:
 def _stratified(part: SourcePart, data: DataSpec, most: int) -> SourcePart:
     """At most `most` rows, each class with its share; a set counts for its rarest label."""
     target = data.target_names[0]
-    strata = np.array(data.kind(target).strata(part.table[target].tolist(), 1), dtype=object)
+    strata = np.array(
+        data.kind(target).strata(part.table[target].tolist(), 1), dtype=object
+    )
     if most >= len(strata):
         return part
     rng = np.random.default_rng(0)

@@ -65,14 +65,19 @@ def compose(
     return table, composition
 
 
-def _composed(table: pd.DataFrame, composition: Composition, prefix: str) -> list[str | None]:
+def _composed(
+    table: pd.DataFrame, composition: Composition, prefix: str
+) -> list[str | None]:
     columns = [
-        table[prefix + task if prefix + task in table else task] for task in composition.tasks
+        table[prefix + task if prefix + task in table else task]
+        for task in composition.tasks
     ]
     labels: list[str | None] = []
     for i, parts in enumerate(zip(*columns, strict=True)):
         try:
-            labels.append(composition.label([p if isinstance(p, str) else None for p in parts]))
+            labels.append(
+                composition.label([p if isinstance(p, str) else None for p in parts])
+            )
         except KeyError as error:
             raise DataError(
                 f"sample {table['id'].iloc[i]!r} is {', '.join(map(str, parts))}, a combination "

@@ -37,7 +37,9 @@ def read_contents(images: Images, cache: Path) -> Contents:
     A file is read again when its size or time of change is another.
     """
     n = len(images)
-    fingerprints = np.array([_of(images.fingerprint, images, i) for i in range(n)], dtype=np.str_)
+    fingerprints = np.array(
+        [_of(images.fingerprint, images, i) for i in range(n)], dtype=np.str_
+    )
     names = hashlib.sha256(
         "\n".join(images.name(i) for i in range(n)).encode(errors="surrogateescape")
     )
@@ -65,7 +67,10 @@ def read_contents(images: Images, cache: Path) -> Contents:
         cache.mkdir(parents=True, exist_ok=True)
         with write_aside(path, durable=False) as file:
             np.savez(
-                file, fingerprint=fingerprints, content=found["content"], header=found["header"]
+                file,
+                fingerprint=fingerprints,
+                content=found["content"],
+                header=found["header"],
             )
     return Contents(found["content"], found["header"])
 
@@ -79,14 +84,18 @@ def _of(what: Callable[[int], str], images: Images, index: int) -> str:
     try:
         return what(index)
     except OSError as error:
-        raise DataError(f"{images.name(index)}: cannot be read ({error.strerror})") from error
+        raise DataError(
+            f"{images.name(index)}: cannot be read ({error.strerror})"
+        ) from error
 
 
 def _read(path: Path, n: int) -> dict[str, NDArray[Any]] | None:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {
-                name: file[name] for name in ("fingerprint", "content", "header") if name in file
+                name: file[name]
+                for name in ("fingerprint", "content", "header")
+                if name in file
             }
             found["fingerprint"], found["content"]
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

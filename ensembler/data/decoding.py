@@ -20,9 +20,7 @@ from ensembler.machine.memory import machine_memory
 
 # Pillow asks no other decoder: that of PostScript, for one, would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-MEGAPIXELS = (
-    30.0  # a larger image is a decompression bomb or a mistake; `ENS_MAX_MEGAPIXELS` says otherwise
-)
+MEGAPIXELS = 30.0  # a larger image is a decompression bomb or a mistake; `ENS_MAX_MEGAPIXELS` says otherwise
 _FIRST_BYTES = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -39,7 +37,9 @@ _GREY_MODES = ("L", "1", "I", "F", "LA", *DEEP_MODES)
 _BAND = (
     1 << 20
 )  # pixels converted at once, so that a conversion takes little beside the image itself
-_BYTES_PER_PIXEL = {"WEBP": 18}  # at the peak of decoding, as measured; of the other formats:
+_BYTES_PER_PIXEL = {
+    "WEBP": 18
+}  # at the peak of decoding, as measured; of the other formats:
 _BYTES_OF_OTHERS = 12
 
 
@@ -137,10 +137,14 @@ def read_header(path: Path) -> Header | None:
     """The header of an image file; None when it is not there or not readable."""
     try:
         with _quiet, open_image(path) as opened:
-            return Header(opened.height, opened.width, opened.mode in _GREY_MODES, _bits(opened))
+            return Header(
+                opened.height, opened.width, opened.mode in _GREY_MODES, _bits(opened)
+            )
     except RequestError:
         raise
-    except Exception:  # whatever a decoder stumbles over: `decode` names the file and its fault
+    except (
+        Exception
+    ):  # whatever a decoder stumbles over: `decode` names the file and its fault
         return None
 
 
@@ -213,7 +217,9 @@ def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
         7: cv2.ROTATE_180,
         8: cv2.ROTATE_90_COUNTERCLOCKWISE,
     }
-    return np.asarray(cv2.rotate(image, turns[orientation])) if orientation in turns else image
+    return (
+        np.asarray(cv2.rotate(image, turns[orientation])) if orientation in turns else image
+    )
 
 
 def _jpeg_facts(content: bytes) -> _JpegFacts | None:
@@ -273,7 +279,9 @@ def _orientation(exif: bytes, xmp_turns: bool) -> int | None:
 # ---------------------------------------------------------------------------------------
 
 
-def _decode_with_pillow(path: Path, content: bytes, limit: int, how: Decoding) -> NDArray[np.uint8]:
+def _decode_with_pillow(
+    path: Path, content: bytes, limit: int, how: Decoding
+) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -301,7 +309,9 @@ def _decode_with_pillow(path: Path, content: bytes, limit: int, how: Decoding) -
         raise
     except MemoryError as error:
         raise ImageError.of(path, "there is not enough memory to decode it") from error
-    except Exception as error:  # a decoder that meets nonsense raises whatever it stumbles over
+    except (
+        Exception
+    ) as error:  # a decoder that meets nonsense raises whatever it stumbles over
         fault = f"broken or cut short ({error or type(error).__name__})"
         raise ImageError.of(path, fault) from error
 
@@ -347,7 +357,9 @@ def _levels(bits: int) -> NDArray[np.uint8]:
 
     Higher ones are white.
     """
-    return np.clip(np.round(np.arange(65536) * (255 / (2**bits - 1))), 0, 255).astype(np.uint8)
+    return np.clip(np.round(np.arange(65536) * (255 / (2**bits - 1))), 0, 255).astype(
+        np.uint8
+    )
 
 
 def _to_uint8(image: Any, bits: int) -> NDArray[np.uint8]:
@@ -390,7 +402,8 @@ def _conversion(image: Any, bits: int) -> Callable[[Any], NDArray[np.uint8]]:
 
 def _highest(image: Any) -> float:
     return max(
-        (float(np.nanmax(np.asarray(band), initial=0)) for _, band in _bands(image)), default=0.0
+        (float(np.nanmax(np.asarray(band), initial=0)) for _, band in _bands(image)),
+        default=0.0,
     )
 
 

@@ -30,7 +30,9 @@ def read_class_folders(path: Path, data: DataSpec) -> tuple[SourcePart, SourcePa
     check_single_label(data, "class folders have")
     for key in ("group", "split"):
         if getattr(data, key) is not None:
-            raise DataError(f"data.{key} names a column, and a folder has none; use a CSV manifest")
+            raise DataError(
+                f"data.{key} names a column, and a folder has none; use a CSV manifest"
+            )
     target, below = data.target_names[0], {p.name for p in sub_folders(path)}
     if "train" not in below or not below <= {"train", "test"}:
         return _read_part(path, path, target, "train"), None
@@ -69,7 +71,10 @@ def _read_part(folder: Path, root: Path, target: str, split: str) -> SourcePart:
     found = _look_into(folder, split)
     check_image_files(found.images, folder, root)
     names = pd.Series([label for label in found.labels if label is not None], dtype=object)
-    remarks = (*left_out(folder, found.others), *label_space_remarks(names, target, str(folder)))
+    remarks = (
+        *left_out(folder, found.others),
+        *label_space_remarks(names, target, str(folder)),
+    )
     labels = {target: [None if label is None else label.strip() for label in found.labels]}
     return part_of_files(found.images, root, split, labels, folder, remarks)
 

@@ -44,7 +44,9 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
     _stratify(table, samples, folds.count)
     scheme = folds.scheme or ("stratified-group" if "group" in table else "stratified")
     if scheme in ("group", "stratified-group") and "group" not in table:
-        raise FoldsError(f"folds.scheme: {scheme} needs groups; name their column with data.group")
+        raise FoldsError(
+            f"folds.scheme: {scheme} needs groups; name their column with data.group"
+        )
     if folds.holdout > 0:
         table = _hold_out(table, target, folds)
         _stratify(table, samples, folds.count)
@@ -71,7 +73,10 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
 
 def _stratify(table: pd.DataFrame, samples: SampleSet, at_least: int) -> None:
     """Put what a train row is stratified by in the place of its label, or of its set of them."""
-    target, train = samples.target(samples.targets[0]), (table["split"] == "train").to_numpy()
+    target, train = (
+        samples.target(samples.targets[0]),
+        (table["split"] == "train").to_numpy(),
+    )
     cells = samples.table.loc[train, target.name].tolist()
     table.loc[train, target.name] = target.strata(cells, at_least)
 
@@ -177,7 +182,12 @@ def _single(
 
 
 def _split(
-    train: pd.DataFrame, target: str, scheme: Scheme, folds: FoldSpec, seed: int, notes: list[str]
+    train: pd.DataFrame,
+    target: str,
+    scheme: Scheme,
+    folds: FoldSpec,
+    seed: int,
+    notes: list[str],
 ) -> NDArray[np.int64]:
     from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
@@ -209,7 +219,9 @@ def _stratified_groups(
     everywhere = [int(c) for c in spread.index[spread >= count]]
     best, best_lacking = None, None
     for attempt in range(20):
-        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed + 1000 * attempt)
+        splitter = StratifiedGroupKFold(
+            count, shuffle=True, random_state=seed + 1000 * attempt
+        )
         numbers = _numbers(_quiet(splitter.split(labels, labels, groups)), len(labels))
         lacking = sum(
             len(set(np.unique(numbers[labels == c]).tolist()) ^ set(range(count)))
@@ -243,7 +255,9 @@ def _numbers(splits: Any, n: int) -> NDArray[np.int64]:
     return numbers
 
 
-def _check_possible(train: pd.DataFrame, target: str, scheme: Scheme, folds: FoldSpec) -> None:
+def _check_possible(
+    train: pd.DataFrame, target: str, scheme: Scheme, folds: FoldSpec
+) -> None:
     counts = train[target].value_counts()
     if scheme == "stratified" and counts.min() < folds.count:
         raise FoldsError(
@@ -309,7 +323,9 @@ def _check_classes(
         if lost:
             table = pd.crosstab(train[target], train[column])
             counts = ", ".join(
-                f"fold {f}: {int(table.loc[lost[0], f])}" for f in map(int, table.columns) if f >= 0
+                f"fold {f}: {int(table.loc[lost[0], f])}"
+                for f in map(int, table.columns)
+                if f >= 0
             )
             raise FoldsError(
                 f"scheme {scheme}: all rows of class {lost[0]!r} are in fold {fold} ({counts}): "

@@ -33,8 +33,12 @@ def find_images(folder: Path, *, recursive: bool = True) -> tuple[list[Path], li
     found = list(folder.iterdir())
     if recursive:
         runs = [path for path in found if path.is_dir() and _holds_runs(path)]
-        found = [p for p in folder.rglob("*") if not any(p.is_relative_to(run) for run in runs)]
-    shown_files = (path for path in found if path.is_file() and not _is_hidden(path, folder))
+        found = [
+            p for p in folder.rglob("*") if not any(p.is_relative_to(run) for run in runs)
+        ]
+    shown_files = (
+        path for path in found if path.is_file() and not _is_hidden(path, folder)
+    )
     # Natural order, so that 2.jpg comes before 10.jpg.
     files = sorted(shown_files, key=lambda path: natural(str(path)))
     images = [path for path in files if is_image_file(path)]
@@ -49,7 +53,9 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 def is_image_file(path: Path) -> bool:
     """Whether a file is called, or begins, as an image."""
-    return path.is_file() and (path.suffix.lower() in IMAGE_SUFFIXES or looks_like_image(path))
+    return path.is_file() and (
+        path.suffix.lower() in IMAGE_SUFFIXES or looks_like_image(path)
+    )
 
 
 def left_out(folder: Path, files: Sequence[Path]) -> tuple[Remark, ...]:
@@ -59,7 +65,9 @@ def left_out(folder: Path, files: Sequence[Path]) -> tuple[Remark, ...]:
     names = tuple(shown(str(path.relative_to(folder))) for path in files)
     message = f"1 file is not an image and is left out: {names[0]}"
     if len(files) > 1:
-        message = f"{len(files)} files are not images and are left out, such as {min(names)}"
+        message = (
+            f"{len(files)} files are not images and are left out, such as {min(names)}"
+        )
     return (Remark("left_out", f"{folder}: {message}", names),)
 
 

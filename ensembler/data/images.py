@@ -219,7 +219,9 @@ def _scale(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     image = np.ascontiguousarray(image)
     smaller = (min(image.shape[0], height), min(image.shape[1], width))
     if image.shape[:2] != smaller:
-        image = np.asarray(cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        image = np.asarray(
+            cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA), np.uint8
+        )
     if smaller != (height, width):
         image = np.asarray(
             cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8
@@ -227,11 +229,18 @@ def _scale(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return image
 
 
-def _fit(image: NDArray[np.uint8], size: int, channels: int, *, edges: bool) -> NDArray[np.uint8]:
+def _fit(
+    image: NDArray[np.uint8], size: int, channels: int, *, edges: bool
+) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     factor = size / max(height, width)
-    inner_height, inner_width = max(1, round(height * factor)), max(1, round(width * factor))
-    scaled = _scale(image, inner_height, inner_width).reshape(inner_height, inner_width, channels)
+    inner_height, inner_width = (
+        max(1, round(height * factor)),
+        max(1, round(width * factor)),
+    )
+    scaled = _scale(image, inner_height, inner_width).reshape(
+        inner_height, inner_width, channels
+    )
     top, left = (size - inner_height) // 2, (size - inner_width) // 2
     if edges:
         rows = np.clip(np.arange(size) - top, 0, inner_height - 1)

@@ -44,7 +44,9 @@ class Derived:
         sets = [read_set(text) or () for labels in self.labels.values() for text in labels]
         return [*self._separator_problems(form, sets), *self._no_label_problems(form)]
 
-    def _separator_problems(self, form: SetFormat, sets: Sequence[Sequence[str]]) -> list[str]:
+    def _separator_problems(
+        self, form: SetFormat, sets: Sequence[Sequence[str]]
+    ) -> list[str]:
         if any(len(labels) > 1 for labels in sets):
             return []
         return [
@@ -141,9 +143,7 @@ def label_space_remarks(values: pd.Series, target: str, where: str) -> list[Rema
     if spaced.empty or len(spaced) == len(values):
         return []
     labels = "1 label" if len(spaced) == 1 else f"{len(spaced)} labels"
-    message = (
-        f"{where}: the spaces around {labels} of {target} are dropped, such as {spaced.iloc[0]!r}"
-    )
+    message = f"{where}: the spaces around {labels} of {target} are dropped, such as {spaced.iloc[0]!r}"
     return [Remark("label_spaces", message)]
 
 
@@ -163,5 +163,7 @@ def stated_order(spec: TargetSpec) -> tuple[str, ...] | None:
     if spec.bins is not None:
         return tuple(name for name in spec.bin_labels if name not in spec.drop)
     if spec.map is not None and spec.others is None:
-        return tuple(dict.fromkeys(name for name in spec.map.values() if name not in spec.drop))
+        return tuple(
+            dict.fromkeys(name for name in spec.map.values() if name not in spec.drop)
+        )
     return None

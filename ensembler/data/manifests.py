@@ -22,7 +22,11 @@ from ensembler.errors import DataError
 
 
 def read_manifest_parts(
-    table: pd.DataFrame, path: Path, data: DataSpec, folds: FoldSpec, faults: list[Fault] | None
+    table: pd.DataFrame,
+    path: Path,
+    data: DataSpec,
+    folds: FoldSpec,
+    faults: list[Fault] | None,
 ) -> tuple[SourcePart, SourcePart | None]:
     """The train part of a table, and its test part when a column says which rows are which."""
     _check_columns(table, path, data, folds)
@@ -51,9 +55,14 @@ def read_test_rows(
     return _read_part(Rows.of(table, path, data, "test"), None, faults)
 
 
-def _check_columns(table: pd.DataFrame, path: Path, data: DataSpec, folds: FoldSpec) -> None:
+def _check_columns(
+    table: pd.DataFrame, path: Path, data: DataSpec, folds: FoldSpec
+) -> None:
     named: list[tuple[str, str | None]] = [("data.path", data.path)]
-    named += [("data.targets", spec.column or target) for target, spec in data.target_specs.items()]
+    named += [
+        ("data.targets", spec.column or target)
+        for target, spec in data.target_specs.items()
+    ]
     named += [("data.group", data.group), ("data.split", data.split)]
     named += [("folds.column", folds.column), ("data.weight", data.weight)]
     for key, column in named:
@@ -104,8 +113,13 @@ class Rows:
         return [Path(os.path.normpath(Path(self.root) / path.strip())) for path in given]
 
 
-def _read_part(rows: Rows, fold_column: str | None, faults: list[Fault] | None) -> SourcePart:
-    """The samples of some rows; with `faults` those without a fault, and the faults are added there."""
+def _read_part(
+    rows: Rows, fold_column: str | None, faults: list[Fault] | None
+) -> SourcePart:
+    """The samples of some rows.
+
+    With `faults` those without a fault, and the faults are added there.
+    """
     given = rows.table[rows.data.path]
     columns = {"id": _ids(rows), "split": rows.split, "source": rows.split, "path": given}
     table, found, remarks = pd.DataFrame(columns), _path_faults(rows), list[Remark]()
@@ -149,11 +163,15 @@ def _path_faults(rows: Rows) -> list[Fault]:
     allowed = f"the path leads outside {rows.root} (data.allow_outside: true allows it)"
     return [
         *faults_at(f"{rows.path}: {allowed} in", outside),
-        *faults_at(f"{rows.path}: there is no such image under {rows.root} in", missing, "missing"),
+        *faults_at(
+            f"{rows.path}: there is no such image under {rows.root} in", missing, "missing"
+        ),
     ]
 
 
-def _labels(rows: Rows, target: str, spec: TargetSpec) -> tuple[dict[str, pd.Series], list[Fault]]:
+def _labels(
+    rows: Rows, target: str, spec: TargetSpec
+) -> tuple[dict[str, pd.Series], list[Fault]]:
     """The columns of labels of one target, and what is wrong with them."""
     if not rows.is_train and spec.no_label == "":
         # an answer that is to be found is not an empty answer
@@ -168,7 +186,9 @@ def _labels(rows: Rows, target: str, spec: TargetSpec) -> tuple[dict[str, pd.Ser
     return derived.labels, faults
 
 
-def _empty_labels(rows: Rows, target: str, spec: TargetSpec, labels: pd.Series) -> list[Fault]:
+def _empty_labels(
+    rows: Rows, target: str, spec: TargetSpec, labels: pd.Series
+) -> list[Fault]:
     hint = ""
     if spec.multi_label is not None:
         hint = " (no_label: '' says that this means none of the labels)"
@@ -213,7 +233,10 @@ def _fold_numbers(rows: Rows, column: str) -> tuple[pd.Series, list[Fault]]:
     numbers = _numbers(rows, column)
     wrong = np.flatnonzero(numbers.isna() | (numbers % 1 != 0) | (numbers < -1))
     given = rows.table[column]
-    places = [f"{place} ({given[i]!r})" for place, i in zip(rows.places(wrong), wrong, strict=True)]
+    places = [
+        f"{place} ({given[i]!r})"
+        for place, i in zip(rows.places(wrong), wrong, strict=True)
+    ]
     what = f"{rows.path}: {column} should be a fold number from 0 (or -1) in"
     return numbers.fillna(-1).astype(np.int64), faults_at(what, places)
 

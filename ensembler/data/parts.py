@@ -42,5 +42,7 @@ def part_of_files(
 ) -> SourcePart:
     """A part of files below a folder: each is called by its path from there."""
     ids = [str(path.relative_to(root)) for path in paths]
-    table = pd.DataFrame({"id": ids, "split": split, "source": split, "path": ids, **labels})
+    table = pd.DataFrame(
+        {"id": ids, "split": split, "source": split, "path": ids, **labels}
+    )
     return SourcePart(table, FileImages(paths), str(where), remarks)

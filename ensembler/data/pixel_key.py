@@ -22,7 +22,9 @@ def pixels_key(images: Images, spec: InputSpec, cache: Path) -> str:
     """A digest of the images' content and of how they are prepared: equal keys are equal pixels."""
     contents = read_contents(images, cache)
     # Steps that are not there leave the key as it was before there were any.
-    options = {name: value for name, value in spec.described.items() if value or name != "prepare"}
+    options = {
+        name: value for name, value in spec.described.items() if value or name != "prepare"
+    }
     behind = contents_of_steps(spec.prepare)
     version = [_VERSION, options, behind] if behind else [_VERSION, options]
     digest = hashlib.sha256(json.dumps(version, sort_keys=True).encode())
@@ -61,6 +63,7 @@ def _cropped(sides: NDArray[np.int32], spec: InputSpec) -> NDArray[np.int32]:
     steps = build_steps(named)
     kinds, which = np.unique(sides, axis=0, return_inverse=True)
     left = [
-        prepare(np.broadcast_to(np.uint8(0), tuple(kind)), steps).shape for kind in kinds.tolist()
+        prepare(np.broadcast_to(np.uint8(0), tuple(kind)), steps).shape
+        for kind in kinds.tolist()
     ]
     return np.array(left, np.int32)[which.reshape(-1)]

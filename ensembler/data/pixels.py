@@ -72,14 +72,18 @@ class FilePixels:
 
     def _prepare(self, i: int) -> NDArray[np.uint8]:
         at_least = 2 * self.spec.size if self.spec.decode == "reduced" else None
-        image = prepare(self.images.read(i, Decoding(at_least, self.spec.bits)), self._steps)
+        image = prepare(
+            self.images.read(i, Decoding(at_least, self.spec.bits)), self._steps
+        )
         return fit_to_input(image, self.spec.size, self.spec.channels, self.spec.resize)
 
     @cached_property
     def _steps(self) -> Sequence[Any]:
         import cv2
 
-        cv2.setNumThreads(0)  # one image a thread: OpenCV's own threads would only get in the way
+        cv2.setNumThreads(
+            0
+        )  # one image a thread: OpenCV's own threads would only get in the way
         return build_steps(self.spec.prepare)
 
 
@@ -174,7 +178,9 @@ def _bytes(shape: tuple[int, ...]) -> int:
 def _room(cache: Path) -> int:
     """By how many bytes the cache may grow."""
     budget = _budget()
-    there = cache if cache.is_dir() else next(p for p in cache.resolve().parents if p.is_dir())
+    there = (
+        cache if cache.is_dir() else next(p for p in cache.resolve().parents if p.is_dir())
+    )
     free = max(0, shutil.disk_usage(there).free - _KEPT_FREE)
     if budget is None:
         return free
@@ -210,7 +216,9 @@ def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | str:
     try:
         record = json.loads(path.with_suffix(".json").read_text())
         # Broken images are called by the names they have here.
-        broken = {int(i): f"{images.name(int(i))}: {text}" for i, text in record["broken"].items()}
+        broken = {
+            int(i): f"{images.name(int(i))}: {text}" for i, text in record["broken"].items()
+        }
     except FileNotFoundError:
         return ""
     except (ValueError, KeyError, AttributeError):
@@ -219,12 +227,20 @@ def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | str:
         return "was made when images could have another number of pixels"
     if not path.is_file():
         # Nothing was kept where there was no room; where there is room now, it is.
-        return PreparedPixels(files, broken) if _bytes(files.shape) > _room(path.parent) else ""
+        return (
+            PreparedPixels(files, broken)
+            if _bytes(files.shape) > _room(path.parent)
+            else ""
+        )
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):
         return _ALTERED
-    if array.shape != files.shape or array.dtype != np.uint8 or not _is_as_written(path, record):
+    if (
+        array.shape != files.shape
+        or array.dtype != np.uint8
+        or not _is_as_written(path, record)
+    ):
         return _ALTERED
     return PreparedPixels(array, broken)
 
@@ -274,7 +290,9 @@ def _write_record(path: Path, broken: Mapping[int, str], sha256: str | None = No
         file.write(json.dumps(record).encode())
 
 
-def _fill(files: FilePixels, array: NDArray[np.uint8] | None, progress: Progress) -> dict[int, str]:
+def _fill(
+    files: FilePixels, array: NDArray[np.uint8] | None, progress: Progress
+) -> dict[int, str]:
     """Prepare every image, into `array` when there is one.
 
     What is wrong with those that are broken.

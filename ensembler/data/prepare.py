@@ -65,7 +65,11 @@ def _own(place: str) -> Step:
 
     def step(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         out = np.asarray(function(image))
-        if out.dtype != np.uint8 or out.ndim not in (2, 3) or (out.ndim == 3 and out.shape[2] != 3):
+        if (
+            out.dtype != np.uint8
+            or out.ndim not in (2, 3)
+            or (out.ndim == 3 and out.shape[2] != 3)
+        ):
             raise RequestError(
                 f"prepare step {place!r} returned {out.dtype} {list(out.shape)}, expected uint8 "
                 "[height, width, 3] or "

@@ -62,8 +62,16 @@ def _warped(image: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:
 def _in_pixels(warp: Warp, height: int, width: int) -> NDArray[np.float64]:
     """The same map between pixel numbers, whose centres lie half a pixel inside the edges."""
     (a, b, c), (d, e, f) = warp
-    x = [a, b * width / height, 0.5 * (width * (1 + c - a - b) + a + b * width / height - 1)]
-    y = [d * height / width, e, 0.5 * (height * (1 + f - d - e) + d * height / width + e - 1)]
+    x = [
+        a,
+        b * width / height,
+        0.5 * (width * (1 + c - a - b) + a + b * width / height - 1),
+    ]
+    y = [
+        d * height / width,
+        e,
+        0.5 * (height * (1 + f - d - e) + d * height / width + e - 1),
+    ]
     return np.array([x, y])
 
 

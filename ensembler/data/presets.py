@@ -163,8 +163,12 @@ def draw(preset: Preset, seed: int) -> Draw:
     return Draw(
         warp=_drawn_warp(preset, rng),
         colours=_drawn_colours(preset, rng),
-        blur=0.0 if preset.blur is None else _strength(preset.blur.p, preset.blur.sigma, rng),
-        noise=0.0 if preset.noise is None else _strength(preset.noise.p, preset.noise.std, rng),
+        blur=0.0
+        if preset.blur is None
+        else _strength(preset.blur.p, preset.blur.sigma, rng),
+        noise=0.0
+        if preset.noise is None
+        else _strength(preset.noise.p, preset.noise.std, rng),
         holes=() if preset.holes is None else _drawn_holes(preset.holes, rng),
     )
 
@@ -228,7 +232,11 @@ def _drawn_colours(preset: Preset, rng: random.Random) -> ColourMatrix | None:
     # A turn about the grey axis, which stays where it is; saturation is the distance from it.
     same = gain * (1 + 2 * cos) / 3
     next_, last = (gain * ((1 - cos) / 3 + sign * sin / math.sqrt(3)) for sign in (-1, 1))
-    return (same, next_, last, offset), (last, same, next_, offset), (next_, last, same, offset)
+    return (
+        (same, next_, last, offset),
+        (last, same, next_, offset),
+        (next_, last, same, offset),
+    )
 
 
 def _drawn_holes(holes: Holes, rng: random.Random) -> tuple[Hole, ...]:

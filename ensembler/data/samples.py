@@ -60,7 +60,9 @@ class SampleSet:
         return pd.Series(labels, index=self.table.index, dtype=object).explode().dropna()
 
 
-def read_samples(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = None) -> SampleSet:
+def read_samples(
+    data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = None
+) -> SampleSet:
     """Read the samples that a recipe names, and check everything that needs no pixel.
 
     With `faults` what can be read is read: rows that a run would refuse are left out and noted
@@ -78,7 +80,8 @@ def read_samples(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None = N
     check_ids(table, data)
     stated = _stated_classes(data, classes_of_source)
     targets = [
-        _target(name, stated.get(name), train.table[name], data) for name in data.target_specs
+        _target(name, stated.get(name), train.table[name], data)
+        for name in data.target_specs
     ]
     for name, spec in data.target_specs.items():
         labels = table[name].astype(object)
@@ -105,13 +108,18 @@ def _stated_classes(
     data: DataSpec, of_source: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
     """The classes of those targets whose source or recipe names them."""
-    stated = {name: of_source.get(name) or stated_order(s) for name, s in data.target_specs.items()}
+    stated = {
+        name: of_source.get(name) or stated_order(s)
+        for name, s in data.target_specs.items()
+    }
     if data.classes is not None:
         stated[data.target_names[0]] = data.classes
     return {name: classes for name, classes in stated.items() if classes}
 
 
-def _target(name: str, stated: tuple[str, ...] | None, texts: pd.Series, data: DataSpec) -> Target:
+def _target(
+    name: str, stated: tuple[str, ...] | None, texts: pd.Series, data: DataSpec
+) -> Target:
     found = stated or in_natural_order(data.kind(name).names_in(texts))
     return Target(name, found, data.set_formats.get(name))
 

@@ -46,7 +46,9 @@ def read_source(data: DataSpec, folds: FoldSpec, faults: list[Fault] | None) -> 
     return Source(train, test, {})
 
 
-def read_test_part(path: Path, data: DataSpec, faults: list[Fault] | None = None) -> SourcePart:
+def read_test_part(
+    path: Path, data: DataSpec, faults: list[Fault] | None = None
+) -> SourcePart:
     """The samples of a folder or table whose labels, and groups, may be missing."""
     if path.is_dir():
         return read_test_folder(path, data)
@@ -90,7 +92,9 @@ def _read_built_in(data: DataSpec) -> Source:
     check_single_label(data, f"the built-in source {data.source} has")
     for key in ("group", "split", "test"):
         if getattr(data, key) is not None:
-            raise DataError(f"data.{key} is not used with the built-in source {data.source}")
+            raise DataError(
+                f"data.{key} is not used with the built-in source {data.source}"
+            )
     target = data.target_names[0]
     read = built_in.read_digits if data.source == "digits" else built_in.read_fashion_mnist
     parts, classes = read(data.root)
@@ -101,6 +105,8 @@ def _read_built_in(data: DataSpec) -> Source:
 def _built_in_part(
     part: built_in.BuiltInPart, target: str, classes: tuple[str, ...], source: str
 ) -> SourcePart:
-    table = pd.DataFrame({"id": part.ids, "split": part.split, "source": part.split, "path": ""})
+    table = pd.DataFrame(
+        {"id": part.ids, "split": part.split, "source": part.split, "path": ""}
+    )
     table[target] = [classes[i] for i in part.labels]
     return SourcePart(table, part.images, source)

@@ -11,7 +11,9 @@ from ensembler.fold_columns import is_fold_column
 from ensembler.targets.kinds import TargetKind, kind_written_as
 from ensembler.targets.label_sets import SetFormat
 
-Scheme = Literal["stratified", "group", "stratified-group", "plain", "repeated", "single", "column"]
+Scheme = Literal[
+    "stratified", "group", "stratified-group", "plain", "repeated", "single", "column"
+]
 BUILT_IN_SOURCES = ("digits", "fashion-mnist")
 # A preset's name, or a list of transforms: names, or a name with its arguments.
 AugmentSpec = str | tuple[str | dict[str, Any], ...] | dict[str, Any]
@@ -99,15 +101,21 @@ class TargetSpec(BaseModel):
                 "others says what becomes of values that map does not list; there is no map"
             )
         if self.multi_label is not None and (self.bins is not None or self.map is not None):
-            raise ValueError("multi_label reads labels as they stand; leave bins and map out")
+            raise ValueError(
+                "multi_label reads labels as they stand; leave bins and map out"
+            )
         if self.no_label is not None and self.multi_label is None:
-            raise ValueError("no_label is the empty set of labels; it goes with multi_label")
+            raise ValueError(
+                "no_label is the empty set of labels; it goes with multi_label"
+            )
         return self
 
     @property
     def set_format(self) -> SetFormat | None:
         """How its values write sets of labels; None when a sample has one label."""
-        return None if self.multi_label is None else SetFormat(self.multi_label, self.no_label)
+        return (
+            None if self.multi_label is None else SetFormat(self.multi_label, self.no_label)
+        )
 
 
 class ComposeSpec(BaseModel):
@@ -119,7 +127,9 @@ class ComposeSpec(BaseModel):
         min_length=2, description="The targets; the last one turns fastest."
     )
     name: str = Field("label", description="What the composed class is called.")
-    separator: str = Field("-", description="What stands between the parts of a class's name.")
+    separator: str = Field(
+        "-", description="What stands between the parts of a class's name."
+    )
     numbers: bool = Field(
         False, description="Name classes 0, 1, 2, ... in the order of the combinations."
     )
@@ -132,7 +142,9 @@ class ComposeSpec(BaseModel):
         "keep", description="Combinations that no train row has."
     )
     min_count: int | None = Field(
-        None, ge=1, description="Combinations with fewer train rows are left out, rows and classes."
+        None,
+        ge=1,
+        description="Combinations with fewer train rows are left out, rows and classes.",
     )
     prior: Literal["none", "observed"] = Field(
         "none",
@@ -177,19 +189,23 @@ class DataSpec(BaseModel):
         None, description="The column of sample weights for sampler: weights."
     )
     id: str | None = Field(
-        None, description="The column of sample ids (default: a column called id, else the path)."
+        None,
+        description="The column of sample ids (default: a column called id, else the path).",
     )
     group: str | None = Field(
         None, description="The column of groups: samples of one group stay on one side."
     )
     group_duplicates: bool = Field(
-        False, description="Images that are the same, or as good as the same, count as one group."
+        False,
+        description="Images that are the same, or as good as the same, count as one group.",
     )
     split: str | None = Field(
-        None, description="The column that says train or test, for a manifest that holds both."
+        None,
+        description="The column that says train or test, for a manifest that holds both.",
     )
     test: str | None = Field(
-        None, description="The test part: a folder or a manifest; its labels may be missing."
+        None,
+        description="The test part: a folder or a manifest; its labels may be missing.",
     )
     classes: tuple[str, ...] | None = Field(
         None,
@@ -202,7 +218,9 @@ class DataSpec(BaseModel):
         description="Only these classes of the first target are kept; other rows are left out.",
     )
     limit: int | None = Field(
-        None, ge=2, description="At most so many labelled train rows, drawn in equal shares."
+        None,
+        ge=2,
+        description="At most so many labelled train rows, drawn in equal shares.",
     )
     test_limit: int | None = Field(
         None, ge=1, description="At most so many test rows, drawn at random."
@@ -247,13 +265,19 @@ class DataSpec(BaseModel):
     @property
     def composition(self) -> ComposeSpec | None:
         """How the class is composed of targets; None when it is not."""
-        return ComposeSpec(of=self.compose) if isinstance(self.compose, tuple) else self.compose
+        return (
+            ComposeSpec(of=self.compose)
+            if isinstance(self.compose, tuple)
+            else self.compose
+        )
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """Names of everything that a member can predict, the label first."""
         composed = self.composition
-        return self.target_names if composed is None else (composed.name, *self.target_names)
+        return (
+            self.target_names if composed is None else (composed.name, *self.target_names)
+        )
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -266,14 +290,18 @@ class DataSpec(BaseModel):
     def _check(self) -> DataSpec:
         names = self.label_names
         if not self.target_names or len(set(names)) != len(names):
-            raise ValueError(f"targets {list(names)} should name at least one column, none twice")
+            raise ValueError(
+                f"targets {list(names)} should name at least one column, none twice"
+            )
         if self.pattern is not None and "{" not in self.pattern:
             raise ValueError(
                 f"pattern {self.pattern!r} should hold fields, such as {{person}}_{{age:int}}/"
             )
         composed = self.composition
         for name in (
-            (*composed.of, *(t for rule in composed.exclude for t in rule)) if composed else ()
+            (*composed.of, *(t for rule in composed.exclude for t in rule))
+            if composed
+            else ()
         ):
             if name not in self.target_names:
                 raise ValueError(
@@ -320,8 +348,12 @@ class FoldSpec(BaseModel):
         "on them.",
     )
     repeats: int = Field(3, ge=2, le=100, description="How often scheme: repeated splits.")
-    share: float = Field(0.2, gt=0, lt=1, description="The validation share of scheme: single.")
-    column: str | None = Field(None, description="The column of fold numbers for scheme: column.")
+    share: float = Field(
+        0.2, gt=0, lt=1, description="The validation share of scheme: single."
+    )
+    column: str | None = Field(
+        None, description="The column of fold numbers for scheme: column."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> FoldSpec:
@@ -372,5 +404,6 @@ class InputSpec(BaseModel):
         """The options as plain values, as fingerprints hold them: later ones only where they are used."""
         later = {"decode": "full", "bits": None}
         return self.model_dump(
-            mode="json", exclude={name for name in later if getattr(self, name) == later[name]}
+            mode="json",
+            exclude={name for name in later if getattr(self, name) == later[name]},
         )

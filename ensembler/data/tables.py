@@ -48,7 +48,9 @@ def read_table(path: Path, spec: DataSpec) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"{path} has a header and no rows ({tried})")
     if isinstance(table.index, pd.MultiIndex) or not isinstance(table.index, pd.RangeIndex):
-        raise DataError(f"{path}: rows have more values than the header has names ({tried})")
+        raise DataError(
+            f"{path}: rows have more values than the header has names ({tried})"
+        )
     table.attrs[_NAMES] = names
     return table
 
@@ -57,7 +59,9 @@ def _check_encoding(name: str) -> None:
     try:
         codecs.lookup(name)
     except LookupError as error:
-        raise DataError(f"data.encoding {name!r} is not an encoding, such as utf-8") from error
+        raise DataError(
+            f"data.encoding {name!r} is not an encoding, such as utf-8"
+        ) from error
 
 
 def _find_separator(path: Path, encoding: str) -> str:

@@ -67,7 +67,9 @@ class DeviceAugment(TorchvisionAugment):
         import torch
 
         drawn = [self._draw(image, seed) for image, seed in zip(pixels, seeds, strict=True)]
-        if any(image.shape != pixels.shape[1:] or image.dtype != torch.uint8 for image in drawn):
+        if any(
+            image.shape != pixels.shape[1:] or image.dtype != torch.uint8 for image in drawn
+        ):
             raise RequestError(
                 "augment: with on: device transforms keep uint8 images of "
                 f"{tuple(pixels.shape[1:])}; these give "

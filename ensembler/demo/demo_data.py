@@ -15,7 +15,9 @@ def check_demo_data(kind: str, out: Path) -> None:
         raise UnknownNameError("kind of demo data", kind, KINDS)
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if not is_free:
-        raise RequestError(f"{out} is not an empty folder; name a new one, nothing is overwritten")
+        raise RequestError(
+            f"{out} is not an empty folder; name a new one, nothing is overwritten"
+        )
 
 
 def write_demo_data(

@@ -144,7 +144,15 @@ def _draw(person: _Person, mask: str, seed: int) -> NDArray[np.uint8]:
         middle = (round(centre[0] + at[0]), round(centre[1] + at[1]))
         sizes = (max(1, round(axes[0])), max(1, round(axes[1])))
         cv2.ellipse(
-            image, middle, sizes, 0, start, end, tuple(float(c) for c in colour), -1, cv2.LINE_AA
+            image,
+            middle,
+            sizes,
+            0,
+            start,
+            end,
+            tuple(float(c) for c in colour),
+            -1,
+            cv2.LINE_AA,
         )
 
     shirt = look.uniform(0, 255, 3)
@@ -166,9 +174,9 @@ def _draw(person: _Person, mask: str, seed: int) -> NDArray[np.uint8]:
         top = height * (0.08 if mask == "worn" else 0.45)
         bottom = height * (0.98 if mask == "worn" else 1.12)
         corners = [(-0.85, top), (0.85, top), (0.6, bottom), (-0.6, bottom)]
-        points = np.round([[centre[0] + x * width, centre[1] + y] for x, y in corners]).astype(
-            np.int32
-        )
+        points = np.round(
+            [[centre[0] + x * width, centre[1] + y] for x, y in corners]
+        ).astype(np.int32)
         cv2.fillPoly(image, [points], tuple(float(c) for c in cloth), cv2.LINE_AA)
     light = own.normal(1, 0.08)
     noisy = image * light + own.normal(0, 9, image.shape)
@@ -179,7 +187,9 @@ def _background(look: np.random.Generator) -> NDArray[np.float32]:
     import cv2
 
     coarse = look.uniform(0, 255, (3, 3, 3)).astype(np.float32)
-    return np.ascontiguousarray(cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR))
+    return np.ascontiguousarray(
+        cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    )
 
 
 def _wrinkles(

@@ -62,7 +62,9 @@ def write_shapes(
     answers = pd.DataFrame(
         {"id": [row["path"] for row in test], "label": [row["label"] for row in test]}
     )
-    pd.DataFrame({"path": answers["id"]}).to_csv(out / "test.csv", index=False, lineterminator="\n")
+    pd.DataFrame({"path": answers["id"]}).to_csv(
+        out / "test.csv", index=False, lineterminator="\n"
+    )
     answers.to_csv(out / "answers.csv", index=False, lineterminator="\n")
     answers.assign(label=SHAPES[0]).to_csv(
         out / "sample_submission.csv", index=False, lineterminator="\n"
@@ -99,18 +101,26 @@ def _draw(label: str, seed: int, look: int) -> NDArray[np.uint8]:
     ground, ink = of_origin.integers(0, 256, (2, 3))
     if np.abs(ground - ink).sum() < 120:
         ink = (ground + 128) % 256
-    texture = cv2.resize(of_origin.normal(0, 12, (6, 6, 3)).astype(np.float32), (SIZE, SIZE))
+    texture = cv2.resize(
+        of_origin.normal(0, 12, (6, 6, 3)).astype(np.float32), (SIZE, SIZE)
+    )
     mask = np.zeros((SIZE, SIZE), np.uint8)
     centre, radius = own.uniform(16, SIZE - 16, 2), own.uniform(9, 15)
     _stroke(mask, label, centre, radius, own.uniform(0, 2 * np.pi))
     image = (
-        np.where(mask[:, :, None] > 0, ink, ground) + texture + own.normal(0, 14, (SIZE, SIZE, 3))
+        np.where(mask[:, :, None] > 0, ink, ground)
+        + texture
+        + own.normal(0, 14, (SIZE, SIZE, 3))
     )
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def _stroke(
-    mask: NDArray[np.uint8], label: str, centre: NDArray[np.float64], radius: float, turn: float
+    mask: NDArray[np.uint8],
+    label: str,
+    centre: NDArray[np.float64],
+    radius: float,
+    turn: float,
 ) -> None:
     import cv2
 
@@ -141,10 +151,14 @@ def _save(path: Path, image: NDArray[np.uint8]) -> None:
 def _write_odd(out: Path, seed: int) -> list[dict[str, Any]]:
     """Write good files of every kind and a few broken ones; return their rows."""
     rows = []
-    for i, (name, content) in enumerate({**_good_files(seed), **_broken_files(seed)}.items()):
+    for i, (name, content) in enumerate(
+        {**_good_files(seed), **_broken_files(seed)}.items()
+    ):
         path = f"images/odd-{name}"
         (out / path).write_bytes(content)
-        rows.append({"path": path, "label": SHAPES[i % len(SHAPES)], "origin": f"odd{i:02d}"})
+        rows.append(
+            {"path": path, "label": SHAPES[i % len(SHAPES)], "origin": f"odd{i:02d}"}
+        )
     return rows
 
 
@@ -154,7 +168,9 @@ def _good_files(seed: int) -> dict[str, bytes]:
     names = ("rgb.jpg", "rgb.webp", "rgb.bmp", "rgb.tif", "animated.gif", "grey.png", "palette.png", "rgba.png",
              "16bit.png", "cmyk.jpg", "rotated.jpg", "grey.jpg")  # fmt: skip
     makers: dict[str, Callable[[Any], bytes]] = {
-        "animated.gif": lambda im: _bytes(im, "GIF", save_all=True, append_images=[im.rotate(90)]),
+        "animated.gif": lambda im: _bytes(
+            im, "GIF", save_all=True, append_images=[im.rotate(90)]
+        ),
         "grey.png": lambda im: _bytes(im.convert("L"), "PNG"),
         "grey.jpg": lambda im: _bytes(im.convert("L"), "JPEG"),
         "palette.png": lambda im: _bytes(im.convert("P"), "PNG"),
@@ -170,7 +186,9 @@ def _good_files(seed: int) -> dict[str, bytes]:
     for i, name in enumerate(names):
         own = sample_seed(seed, "odd", i)
         image = Image.fromarray(_draw(SHAPES[i % len(SHAPES)], own, own))
-        kind = {"jpg": "JPEG", "webp": "WEBP", "bmp": "BMP"}.get(name.rpartition(".")[2], "PNG")
+        kind = {"jpg": "JPEG", "webp": "WEBP", "bmp": "BMP"}.get(
+            name.rpartition(".")[2], "PNG"
+        )
         files[name] = makers[name](image) if name in makers else _bytes(image, kind)
     return files
 

@@ -46,7 +46,9 @@ def compare_members(
         check_output(page)
     pool = read_pool(store, members, merge=merge, views=views, common_rows=common_rows).pool
     if len(pool.names) < 2:
-        raise RequestError(f"run {store.name!r} has one complete member; differences need two")
+        raise RequestError(
+            f"run {store.name!r} has one complete member; differences need two"
+        )
     found = diversity(pool if pool.y.ndim == 1 else yes_or_no(pool))
     if page is not None:
         write_output(page, diversity_page(store.name, found).encode())

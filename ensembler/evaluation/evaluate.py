@@ -57,7 +57,9 @@ class _Scored:
     def targets(self) -> list[str]:
         """The targets that any of them predicts."""
         of_members = [target for member in self.members for target in member.targets]
-        return list(dict.fromkeys([*of_members, *(blend.record.target for blend in self.blends)]))
+        return list(
+            dict.fromkeys([*of_members, *(blend.record.target for blend in self.blends)])
+        )
 
 
 def evaluate(
@@ -89,7 +91,9 @@ def evaluate(
     rule = Scoring(merge, kept_views, by_view, tuple(metrics or ()), per, reduce)
     _check_metrics(store, rule, targets)
     rows = _rows_of_targets(store, scored, targets, rule)
-    label = store.samples.first_target([row.target for row in rows]) or store.samples.targets[0]
+    label = (
+        store.samples.first_target([row.target for row in rows]) or store.samples.targets[0]
+    )
     optimistic = tuple(member.name for member in scored.members if member.is_optimistic)
     return Evaluation(store.name, store.classes(label), tuple(rows), optimistic)
 
@@ -144,7 +148,9 @@ def _rows_of_targets(
     return sorted(rows, key=lambda row: (order.get(row.target, 0), row.kind == "blend"))
 
 
-def _rows_of_target(store: RunStore, scored: _Scored, target: str, rule: Scoring) -> list[ScoreRow]:
+def _rows_of_target(
+    store: RunStore, scored: _Scored, target: str, rule: Scoring
+) -> list[ScoreRow]:
     rows: list[ScoreRow] = []
     for member in scored.members:
         if target in member.targets:
@@ -196,7 +202,9 @@ def _blend_rows(
         found = _scores(store, record.target, record.classes, split, given, rule)
         if found is None:
             continue
-        row = ScoreRow("blend", record.name, record.target, split, *found, submitted=is_submitted)
+        row = ScoreRow(
+            "blend", record.name, record.target, split, *found, submitted=is_submitted
+        )
         if split == "oof" and rule.per == "row":
             row = _with_recorded_scores(row, record)
         rows.append(row)

@@ -78,7 +78,10 @@ def gains_over(
     groups = None if groups is None else groups[rows]
     n_groups = None if groups is None else len(np.unique(groups))
     stacks = [of_one[None, rows] for of_one in probs]
-    remarks = [few_groups(n_groups), *(ordered_classes(metric, classes) for metric in metrics)]
+    remarks = [
+        few_groups(n_groups),
+        *(ordered_classes(metric, classes) for metric in metrics),
+    ]
     return PairedGains(
         over=first,
         target=target,

@@ -80,13 +80,19 @@ def list_run(store: RunStore, *, check: bool = False) -> RunListing:
             _ = blend.oof, blend.test
         scores = blend.record.scores.get("cross_fitted") or {}
         blends.append(
-            BlendListing(name, blend.record.method, blend.record.members, name == submitted, scores)
+            BlendListing(
+                name, blend.record.method, blend.record.members, name == submitted, scores
+            )
         )
     submission = store.submission_path if store.submission_path.is_file() else None
     altered = (
-        submission is not None and bool(submission_versions(store)) and not is_as_recorded(store)
+        submission is not None
+        and bool(submission_versions(store))
+        and not is_as_recorded(store)
     )
-    return RunListing(store.name, store.folder, tuple(members), tuple(blends), submission, altered)
+    return RunListing(
+        store.name, store.folder, tuple(members), tuple(blends), submission, altered
+    )
 
 
 def _complete(store: RunStore, name: str, check: bool) -> MemberListing:
@@ -97,7 +103,9 @@ def _complete(store: RunStore, name: str, check: bool) -> MemberListing:
     r = member.record
     retraining = (member.folder / RETRAINING).is_dir()
     state = "complete, training again" if retraining else "complete"
-    return MemberListing(name, r.folds, r.folds, r.views, state, r.target, r.scores, r.seconds)
+    return MemberListing(
+        name, r.folds, r.folds, r.views, state, r.target, r.scores, r.seconds
+    )
 
 
 def _begun(store: RunStore, name: str) -> MemberListing:

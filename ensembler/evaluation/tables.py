@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 MOST_IN_MATRIX = 12  # members in a matrix of every pair
 
 
-def gains_table(over: str, rows: Sequence[tuple[str, Difference]], n_groups: int | None) -> Table:
+def gains_table(
+    over: str, rows: Sequence[tuple[str, Difference]], n_groups: int | None
+) -> Table:
     """Gains over one prediction with the intervals that hold for all comparisons together."""
     body = [
         (

@@ -40,7 +40,9 @@ class Here:
         stop: Stop,
     ) -> Generator[FoldResult, None, None]:
         """Do the tasks: first those that nobody else works on, then what other processes leave."""
-        trainer = FoldTrainer(workspace, {t.name: t for t in trainings}, self.execution, stop)
+        trainer = FoldTrainer(
+            workspace, {t.name: t for t in trainings}, self.execution, stop
+        )
         for wait in (False, True):
             for task in tasks:
                 if stop:

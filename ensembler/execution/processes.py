@@ -165,7 +165,9 @@ def _results(
                     message.show(progress)
     if n_dead:
         n = len(receivers)
-        progress.warn(f"{n_dead} of {n} processes died; what is left is trained by this one")
+        progress.warn(
+            f"{n_dead} of {n} processes died; what is left is trained by this one"
+        )
 
 
 def _worker_main(config: WorkerConfig, sender: Connection) -> None:
@@ -203,7 +205,9 @@ def _train(config: WorkerConfig, sender: Connection) -> None:
 
     # What opening has to say, the process that shows progress has said.
     introduce_code_of(config.recipe, Progress())
-    opened = open_workspace(config.recipe, config.artifacts, check=check_nobody_trains_otherwise)
+    opened = open_workspace(
+        config.recipe, config.artifacts, check=check_nobody_trains_otherwise
+    )
     workspace = replace(opened, progress=ProgressForwarder(send))
     jobs = [job for job in workspace.jobs if job.name in config.members]
     trainings = trainings_of(workspace, jobs)

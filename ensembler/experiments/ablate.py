@@ -170,7 +170,9 @@ def ablate_recipe(
     introduce_code_of(varied, progress, metrics)
     shown = _metrics_of(recipe, base, metrics)
     check_recipe(varied)
-    workspace = open_workspace(varied, artifacts, progress, check=check_nobody_trains_otherwise)
+    workspace = open_workspace(
+        varied, artifacts, progress, check=check_nobody_trains_otherwise
+    )
     jobs = {variant: _members_of(workspace.jobs, variant, seeds) for variant in options}
     training = Schedule(workspace, executor_of(execution)).train(workspace.jobs)
     store = RunStore(workspace.store.folder)
@@ -178,7 +180,11 @@ def ablate_recipe(
     there = {variant: made for variant, made in jobs.items() if complete >= set(made)}
     first = next(iter(options))
     if first not in there or len(there) < 2:
-        reason = training.failures[0].message if training.failures else "its folds are not finished"
+        reason = (
+            training.failures[0].message
+            if training.failures
+            else "its folds are not finished"
+        )
         raise TrainingError(f"there is nothing to compare: {reason}")
     found = _compare(store, there, options, shown)
     ablation = Ablation(
@@ -195,7 +201,9 @@ def ablate_recipe(
     return ablation
 
 
-def _metrics_of(recipe: Recipe, base: str, metrics: Sequence[str] | None) -> tuple[str, ...]:
+def _metrics_of(
+    recipe: Recipe, base: str, metrics: Sequence[str] | None
+) -> tuple[str, ...]:
     """The scores to compare by, all of them fit for the target of the member `base`."""
     spec, data = recipe.spec.members[base], recipe.spec.data
     named = () if isinstance(spec, SoupSpec) else spec.targets
@@ -209,7 +217,9 @@ def _metrics_of(recipe: Recipe, base: str, metrics: Sequence[str] | None) -> tup
 
 def _base_of(recipe: Recipe, member: str | None) -> str:
     entries = [
-        entry for entry, spec in recipe.spec.members.items() if not isinstance(spec, SoupSpec)
+        entry
+        for entry, spec in recipe.spec.members.items()
+        if not isinstance(spec, SoupSpec)
     ]
     if member is None:
         return entries[0]
@@ -267,12 +277,16 @@ def _compare(
     options: Mapping[str, dict[str, Any]],
     metrics: Sequence[str],
 ) -> dict[str, Any]:
-    opened = {variant: [store.member(name) for name in names] for variant, names in members.items()}
+    opened = {
+        variant: [store.member(name) for name in names]
+        for variant, names in members.items()
+    }
     targets = next(iter(opened.values()))[0].targets
     target = store.samples.first_target(targets) or targets[0]
     classes = store.classes(target)
     stacks = [
-        np.stack([m.for_target(target).oof(classes) for m in made]) for made in opened.values()
+        np.stack([m.for_target(target).oof(classes) for m in made])
+        for made in opened.values()
     ]
     labels = store.labels(target, "train", classes)
     rows = np.flatnonzero(
@@ -294,7 +308,10 @@ def _compare(
         for i, (variant, made) in enumerate(opened.items())
     )
     n_groups = None if groups is None else len(np.unique(groups))
-    remarks = [few_groups(n_groups), *(ordered_classes(metric, classes) for metric in metrics)]
+    remarks = [
+        few_groups(n_groups),
+        *(ordered_classes(metric, classes) for metric in metrics),
+    ]
     same = [
         v.name
         for v, stack in zip(variants[1:], stacks[1:], strict=True)

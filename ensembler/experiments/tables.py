@@ -41,6 +41,7 @@ def _seed_notes(seeds: int) -> list[str]:
     if seeds < 5:
         few = {2: "two", 3: "three"}.get(seeds, str(seeds))
         return [
-            f"{few.capitalize()} seeds say little of how seeds differ: the intervals are wider for it."
+            f"{few.capitalize()} seeds say little of how seeds differ: the intervals are wider for "
+            "it."
         ]
     return []

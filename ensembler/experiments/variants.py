@@ -86,11 +86,17 @@ def _keys_of(spec: Any) -> Iterable[str]:
 
 def member_options(recipe: Recipe, member: str) -> dict[str, Any]:
     """The options that the recipe gives a member, as plain values."""
-    return recipe.spec.members[member].model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return recipe.spec.members[member].model_dump(
+        mode="json", by_alias=True, exclude_unset=True
+    )
 
 
 def variant_recipe(
-    recipe: Recipe, member: str, variants: Sequence[Settings], name: str, common: CommonOptions
+    recipe: Recipe,
+    member: str,
+    variants: Sequence[Settings],
+    name: str,
+    common: CommonOptions,
 ) -> tuple[Recipe, dict[str, dict[str, Any]]]:
     """The checked recipe called `name` whose members are variants of `member`.
 
@@ -111,7 +117,9 @@ def variant_recipe(
     return Recipe.check(content, recipe.path, origins), options
 
 
-def _content_without_members(recipe: Recipe, name: str, common: CommonOptions) -> dict[str, Any]:
+def _content_without_members(
+    recipe: Recipe, name: str, common: CommonOptions
+) -> dict[str, Any]:
     content = recipe.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
     blend = content.get("blend", {})
     # What the blend says of members that are no more.
@@ -130,7 +138,9 @@ def _content_without_members(recipe: Recipe, name: str, common: CommonOptions) -
     return content
 
 
-def _variant(own: Mapping[str, Any], settings: Settings, common: CommonOptions) -> dict[str, Any]:
+def _variant(
+    own: Mapping[str, Any], settings: Settings, common: CommonOptions
+) -> dict[str, Any]:
     """The options of a variant; those of the member that count no more are left out."""
     made = dict(own)
     if common.seeds != 1:

@@ -59,7 +59,9 @@ def run_pass(
     finite.
     """
     logits = [
-        ChunkedLogits.open(a.out, len(a.views), tuple(len(part) for part in a.rows), a.classes)
+        ChunkedLogits.open(
+            a.out, len(a.views), tuple(len(part) for part in a.rows), a.classes
+        )
         for a in requests
     ]
     missing = [i for i, found in enumerate(logits) if not found.is_whole]
@@ -98,7 +100,9 @@ def _missing_chunks(
         for start, stop in found.starts.items():
             if start not in found.seconds:
                 of_chunk = rows[start:stop]
-                chunks.setdefault(of_chunk.tobytes(), _Chunk(of_chunk, {})).starts[i] = start
+                chunks.setdefault(of_chunk.tobytes(), _Chunk(of_chunk, {})).starts[i] = (
+                    start
+                )
     return list(chunks.values())
 
 
@@ -111,18 +115,22 @@ def _predict_chunk(
     device: str,
 ) -> None:
     views = {view.name: view for i in chunk.starts for view in requests[i].views}
-    wanted = {name: [i for i in chunk.starts if name in _names(requests[i])] for name in views}
+    wanted = {
+        name: [i for i in chunk.starts if name in _names(requests[i])] for name in views
+    }
     for at in range(0, len(chunk.rows), BATCH):
         batch = pixels[chunk.rows[at : at + BATCH]]
         for name, view in views.items():
-            found = predict_batch([predictors[i] for i in wanted[name]], view(batch), device)
+            found = predict_batch(
+                [predictors[i] for i in wanted[name]], view(batch), device
+            )
             for i, of_view in zip(wanted[name], found, strict=True):
                 if not np.isfinite(of_view).all():
                     raise NotFiniteError(requests[i].name)
                 first = chunk.starts[i] + at
-                logits[i].array[_names(requests[i]).index(name), first : first + len(batch)] = (
-                    of_view
-                )
+                logits[i].array[
+                    _names(requests[i]).index(name), first : first + len(batch)
+                ] = of_view
 
 
 def _names(request: PredictionRequest) -> tuple[str, ...]:

@@ -24,7 +24,9 @@ def in_batches(predictor: Predictor, most: int) -> Predictor:
     def predict(images: Tensor) -> NDArray[np.float32]:
         starts = range(0, len(images), most)
         parts = [
-            part for start in starts for part in in_parts(predictor, images[start : start + most])
+            part
+            for start in starts
+            for part in in_parts(predictor, images[start : start + most])
         ]
         return np.concatenate(parts)
 

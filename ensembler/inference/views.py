@@ -62,7 +62,16 @@ FIXED: dict[str, Transform] = {
     "transverse": lambda batch: batch.transpose(0, 2, 1, 3)[:, ::-1, ::-1],
 }
 GROUPS: dict[str, tuple[str, ...]] = {
-    "d4": ("identity", "hflip", "vflip", "rot180", "transpose", "rot90", "rot270", "transverse"),
+    "d4": (
+        "identity",
+        "hflip",
+        "vflip",
+        "rot180",
+        "transpose",
+        "rot90",
+        "rot270",
+        "transverse",
+    ),
     "five_crop": (
         "crop_top_left",
         "crop_top_right",
@@ -71,7 +80,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "crop_center",
     ),
 }
-GROUPS["ten_crop"] = (*GROUPS["five_crop"], *(f"{name}_hflip" for name in GROUPS["five_crop"]))
+GROUPS["ten_crop"] = (
+    *GROUPS["five_crop"],
+    *(f"{name}_hflip" for name in GROUPS["five_crop"]),
+)
 _PLUGINS = Registry("view", "ensembler.views", {})
 _NUMBERED = re.compile(r"^(?P<base>[a-z_]+?)_(?P<number>\d+(\.\d+)?)$")
 _CROP = re.compile(
@@ -96,7 +108,9 @@ class NumberedView:
     def named(self, name: str) -> Transform | None:
         """The transform of a view's name; None when it is not one of these."""
         found = _NUMBERED.match(name)
-        base, number = (found["base"], float(found["number"])) if found else (name, self.usual)
+        base, number = (
+            (found["base"], float(found["number"])) if found else (name, self.usual)
+        )
         if base != self.base or number is None or not self.allows(number):
             return None
         return partial(self._with, number)
@@ -208,7 +222,10 @@ def _zoom(batch: Batch, factor: float) -> Batch:
     import cv2
 
     height, width = batch.shape[1:3]
-    inner_height, inner_width = max(1, round(height * factor)), max(1, round(width * factor))
+    inner_height, inner_width = (
+        max(1, round(height * factor)),
+        max(1, round(width * factor)),
+    )
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     out = np.empty_like(batch)
     for i, image in enumerate(batch):
@@ -220,8 +237,12 @@ def _zoom(batch: Batch, factor: float) -> Batch:
 
 
 def _centred(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    rows = np.clip(np.arange(height) + (image.shape[0] - height) // 2, 0, image.shape[0] - 1)
-    columns = np.clip(np.arange(width) + (image.shape[1] - width) // 2, 0, image.shape[1] - 1)
+    rows = np.clip(
+        np.arange(height) + (image.shape[0] - height) // 2, 0, image.shape[0] - 1
+    )
+    columns = np.clip(
+        np.arange(width) + (image.shape[1] - width) // 2, 0, image.shape[1] - 1
+    )
     return image[rows][:, columns]
 
 

@@ -71,14 +71,20 @@ class Diagnosis:
         return {**self.__dict__, "extras": [extra.__dict__ for extra in self.extras]}
 
 
-def examine(look_at_devices: Callable[[], tuple[Sequence[str], Sequence[str]]]) -> Diagnosis:
+def examine(
+    look_at_devices: Callable[[], tuple[Sequence[str], Sequence[str]]],
+) -> Diagnosis:
     """Look at this machine and environment; nothing is downloaded or changed.
 
     `look_at_devices` describes the devices and says what is wrong with them (see
     `networks.devices_here`): it knows torch, this room does not.
     """
     extras = tuple(
-        Extra(name, adds, tuple(p for p, module in packages.items() if find_spec(module) is None))
+        Extra(
+            name,
+            adds,
+            tuple(p for p, module in packages.items() if find_spec(module) is None),
+        )
         for name, (adds, packages) in EXTRAS.items()
     )
     names = [*_CORE, *(p for _, packages in EXTRAS.values() for p in packages)]

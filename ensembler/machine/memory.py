@@ -23,7 +23,9 @@ _CONTAINER_LIMITS = (
 
 def room(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """A float32 array of `shape` to be filled: in memory, or mapped from a temporary file."""
-    return np.empty(shape, np.float32) if _bytes(shape) <= most_in_memory() else on_disk(shape)
+    return (
+        np.empty(shape, np.float32) if _bytes(shape) <= most_in_memory() else on_disk(shape)
+    )
 
 
 def on_disk(shape: tuple[int, ...]) -> NDArray[np.float32]:

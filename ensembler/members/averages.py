@@ -47,7 +47,9 @@ def assemble_members(workspace: Workspace, jobs: Sequence[PlannedMember]) -> lis
 
 
 def _digest(parts: Sequence[Member]) -> str:
-    return fingerprint([[part.name, part.record.views, part.record.sha256] for part in parts])
+    return fingerprint(
+        [[part.name, part.record.views, part.record.sha256] for part in parts]
+    )
 
 
 def _is_current(store: RunStore, job: PlannedMember, parts: Sequence[Member]) -> bool:
@@ -59,7 +61,9 @@ def _is_current(store: RunStore, job: PlannedMember, parts: Sequence[Member]) ->
 
 def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:
     views = [
-        view for view in parts[0].record.views if all(view in part.record.views for part in parts)
+        view
+        for view in parts[0].record.views
+        if all(view in part.record.views for part in parts)
     ]
     with replacing(plan.final_folder, plan.workspace.store.lock_path) as prepared:
         scores: dict[str, dict[str, Any]] = {"oof": {}, "holdout": {}}
@@ -75,7 +79,8 @@ def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:
             )
         if not is_multi_task:
             scores = {
-                split: of_target[plan.output.targets[0]] for split, of_target in scores.items()
+                split: of_target[plan.output.targets[0]]
+                for split, of_target in scores.items()
             }
         sums = {
             **checksums(prepared, array_files(plan)),
@@ -98,7 +103,9 @@ def _mean_of(
 
     The scores of it.
     """
-    sources = [member.oof_logits if part == "oof" else member.test_logits for member in parts]
+    sources = [
+        member.oof_logits if part == "oof" else member.test_logits for member in parts
+    ]
     axis = sources[0].ndim - 3  # of the views
     shape = (*sources[0].shape[:axis], len(views), *sources[0].shape[axis + 1 :])
     with fill_array(path, shape, np.float32) as out:
@@ -142,7 +149,9 @@ def _choice(parts: Sequence[Member]) -> dict[str, Any]:
     return {"chosen_by": "last"} | said
 
 
-def _record(plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]) -> MemberRecord:
+def _record(
+    plan: MemberPlan, parts: Sequence[Member], views: Sequence[str]
+) -> MemberRecord:
     """What `member.json` says of a mean, but for its scores and checksums."""
     first = parts[0].record
     record = MemberRecord(

@@ -92,7 +92,10 @@ def array_files(plan: MemberPlan) -> list[str]:
 
 
 def write_logits(
-    plan: MemberPlan, prepared: Path, finished: Sequence[FinishedFold], before: Member | None = None
+    plan: MemberPlan,
+    prepared: Path,
+    finished: Sequence[FinishedFold],
+    before: Member | None = None,
 ) -> dict[str, Any]:
     """Write a member's logits into `prepared`, the views that it has had before first.
 
@@ -120,8 +123,15 @@ def write_logits(
                     oof[n_old + v, fold.rows] = view[:, part]
                     release(oof, fold.oof)
             oof_scores[target] = member_scores(plan, target, oof, "train")
-        test_shape = (len(finished), shape[0], len(plan.workspace.store.samples.test), shape[2])
-        with fill_array(prepared / array_file("test", task), test_shape, np.float32) as test:
+        test_shape = (
+            len(finished),
+            shape[0],
+            len(plan.workspace.store.samples.test),
+            shape[2],
+        )
+        with fill_array(
+            prepared / array_file("test", task), test_shape, np.float32
+        ) as test:
             if old is not None:
                 _copy(old.test_logits, test[:, :n_old])
             for fold in finished:
@@ -147,7 +157,9 @@ def _weights_checksums(folder: Path, finished: Sequence[FinishedFold]) -> dict[s
     for fold in finished:
         name = weights_path(folder, fold.fold).name
         if sums[name] != fold.record["weights_sha256"]:
-            raise StoreError(_why_other_weights(folder / name, fold_path(folder, fold.fold)))
+            raise StoreError(
+                _why_other_weights(folder / name, fold_path(folder, fold.fold))
+            )
     return sums
 
 
@@ -155,7 +167,9 @@ def _why_other_weights(weights: Path, logits: Path) -> str:
     """What to do about weights that are not those whose logits are there."""
     from ensembler.networks.checkpoint import check_checkpoint
 
-    both = f"restore it from a copy, or remove it and {logits} to have the fold trained again"
+    both = (
+        f"restore it from a copy, or remove it and {logits} to have the fold trained again"
+    )
     try:
         is_whole = check_checkpoint(weights)
     except StoreError as error:
@@ -227,7 +241,9 @@ def _trained_from(plan: MemberPlan) -> list[tuple[MemberSpec, str]]:
     """The trainings of our own loop that a member's weights come from, and which variants."""
     found = [(plan.job.spec, plan.job.variant)]
     if isinstance(plan.job.spec, SoupSpec):
-        found = [(ingredient.job.spec, ingredient.job.variant) for ingredient in plan.ingredients]
+        found = [
+            (ingredient.job.spec, ingredient.job.variant) for ingredient in plan.ingredients
+        ]
     return [(spec, weights) for spec, weights in found if isinstance(spec, MemberSpec)]
 
 

@@ -33,7 +33,12 @@ class Engines:
     execution: Execution = DEFAULT_EXECUTION
 
     def predictor(
-        self, plan: MemberPlan, weights: Path, pixels: Pixels, rows: NDArray[np.int64], name: str
+        self,
+        plan: MemberPlan,
+        weights: Path,
+        pixels: Pixels,
+        rows: NDArray[np.int64],
+        name: str,
     ) -> Predictor:
         """The network in `weights` by its member's engine, compared with float32 on some `rows`.
 
@@ -80,7 +85,12 @@ class Engines:
             return DEFAULT if wanted == "default" else wanted
         base, input_ = plan.job.base, plan.input
         network = base.model_dump(mode="json", include={"backbone", "model_args", "amp"})
-        shape = [input_.size, input_.channels, len(plan.output.classes), plan.job.spec.method]
+        shape = [
+            input_.size,
+            input_.channels,
+            len(plan.output.classes),
+            plan.job.spec.method,
+        ]
         made_for = fingerprint([network, shape, self.execution.device, available_cores()])
         store = RunStore(
             self.workspace.store.folder
@@ -88,11 +98,17 @@ class Engines:
         kept = kept_choice(store, "engine", plan.job.entry, made_for)
         if kept is None:
             kept = keep_choice(
-                store, "engine", plan.job.entry, made_for, self._measure(plan, weights, pixels)
+                store,
+                "engine",
+                plan.job.entry,
+                made_for,
+                self._measure(plan, weights, pixels),
             )
         return str(kept["engine"])
 
-    def _measure(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> dict[str, object]:
+    def _measure(
+        self, plan: MemberPlan, weights: Path, pixels: Pixels
+    ) -> dict[str, object]:
         from ensembler.inference.engines.choose import fastest
         from ensembler.inference.predictor import BATCH
         from ensembler.networks.checkpoint import load_checkpoint
@@ -108,7 +124,9 @@ class Engines:
             device=self.execution.device,
             batch_size=plan.job.base.batch_size,
         )
-        times = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in choice.batch.items())
+        times = ", ".join(
+            f"{name} {1000 * seconds:.0f}" for name, seconds in choice.batch.items()
+        )
         self.workspace.progress.note(
             f"{plan.job.name} predicts by {choice.engine} (ms a batch: {times})"
         )

@@ -22,7 +22,11 @@ from ensembler.members.plan import MemberPlan
 from ensembler.members.predict import predict_checkpoints
 from ensembler.members.soup import SoupBuilder
 from ensembler.members.training import Training
-from ensembler.predictions.finished_folds import FinishedFold, weights_path, write_finished_fold
+from ensembler.predictions.finished_folds import (
+    FinishedFold,
+    weights_path,
+    write_finished_fold,
+)
 from ensembler.predictions.members import FAILED
 from ensembler.progress import FoldTask, PrefixedProgress, Progress
 from ensembler.stop import Stop, Stopped
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
     from ensembler.training.compiling import CompileChoice, CompileDecision
     from ensembler.training.trained import TrainedFold
 
-SHORT_CYCLE = 100  # steps: after fewer, the first snapshots are hardly trained (docs/members.md)
+SHORT_CYCLE = (
+    100  # steps: after fewer, the first snapshots are hardly trained (docs/members.md)
+)
 
 
 class _Reporting(TypedDict):
@@ -137,12 +143,20 @@ class FoldTrainer:
             "stop": self.stop,
         }
         augment = build_augment(
-            base.augment or self.workspace.spec.augment, first.input.size, first.input.channels
+            base.augment or self.workspace.spec.augment,
+            first.input.size,
+            first.input.channels,
         )
         if isinstance(spec, EnsembleSpec):
             device = self.execution.device
             return train_ensemble(
-                spec, data, augment=augment, seed=first.seed, fold=fold, device=device, **reporting
+                spec,
+                data,
+                augment=augment,
+                seed=first.seed,
+                fold=fold,
+                device=device,
+                **reporting,
             )
         weights = tuple(plan.job.variant for plan in training.all_plans)
         return train_fold(
@@ -243,7 +257,9 @@ def _checkpoint_header(
     training: Training, plan: MemberPlan, fold: int, trained: TrainedFold
 ) -> dict[str, Any]:
     """What is written beside the weights of a fold."""
-    tasks = {target: [part.start, part.stop] for target, part in plan.output.task_slices.items()}
+    tasks = {
+        target: [part.start, part.stop] for target, part in plan.output.task_slices.items()
+    }
     made_of = {"made_of": list(trained.made_of)} if trained.made_of else {}
     return {
         "fingerprint": plan.fingerprint,

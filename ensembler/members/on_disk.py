@@ -65,9 +65,14 @@ class MemberOnDisk:
         record = self.record
         if record is None:
             return False
-        if not self.identity.made({"fingerprint": record.fingerprint, "classes": record.classes}):
+        if not self.identity.made(
+            {"fingerprint": record.fingerprint, "classes": record.classes}
+        ):
             return False
-        return record.fingerprint == self.identity.fingerprint or self._folds_agree_on_classes()
+        return (
+            record.fingerprint == self.identity.fingerprint
+            or self._folds_agree_on_classes()
+        )
 
     def _folds_agree_on_classes(self) -> bool:
         """Whether all networks of the complete member have these classes.
@@ -78,7 +83,9 @@ class MemberOnDisk:
 
         for fold in range(self.n_folds):
             try:
-                classes = read_description(weights_path(self.final_folder, fold)).get("classes")
+                classes = read_description(weights_path(self.final_folder, fold)).get(
+                    "classes"
+                )
             except StoreError:
                 continue  # not there, or not whole: its logits are, and only these are asked about
             if classes != list(self.identity.classes):
@@ -88,7 +95,11 @@ class MemberOnDisk:
     def missing(self, folds: Sequence[int] | None) -> list[int]:
         """Folds still to be finished."""
         wanted = range(self.n_folds) if folds is None else sorted(set(folds))
-        return [] if self.is_complete else [fold for fold in wanted if not self.is_finished(fold)]
+        return (
+            []
+            if self.is_complete
+            else [fold for fold in wanted if not self.is_finished(fold)]
+        )
 
     def is_finished(self, fold: int) -> bool:
         """Whether the logits of a fold are there, made with these options and views."""
@@ -101,7 +112,10 @@ class MemberOnDisk:
             if path.is_file():
                 raise
             return False  # another process has completed the member meanwhile
-        return self.identity.made(record) and tuple(record["views"]) == self.identity.view_names
+        return (
+            self.identity.made(record)
+            and tuple(record["views"]) == self.identity.view_names
+        )
 
     def checkpoint_header(self, fold: int) -> dict[str, Any] | None:
         """What is written beside the weights of a fold trained with these options, or None."""

@@ -70,7 +70,10 @@ def _folder(training: Training) -> Path:
 
 
 def _content(training: Training) -> dict[str, Any]:
-    content = {"fingerprint": training.fingerprint, "options": training.all_plans[0].options}
+    content = {
+        "fingerprint": training.fingerprint,
+        "options": training.all_plans[0].options,
+    }
     plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
     return plain
 
@@ -111,7 +114,9 @@ def _remove_dead(folder: Path) -> None:
         with _opened(path) as descriptor:
             if descriptor is None or _is_held(descriptor):
                 continue
-            with contextlib.suppress(PermissionError):  # another user's: it counts no more anyway
+            with contextlib.suppress(
+                PermissionError
+            ):  # another user's: it counts no more anyway
                 path.unlink(missing_ok=True)
 
 
@@ -149,7 +154,9 @@ def _read(descriptor: int) -> Mapping[str, Options]:
 def _conflict(training: Training, theirs: Options, ours: Options) -> RequestError:
     old, new = theirs.get("options") or {}, ours.get("options") or {}
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    differ = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)" for key in keys[:4])
+    differ = ", ".join(
+        f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)" for key in keys[:4]
+    )
     return RequestError(
         f"another process is training {training.name!r} of this run with other "
         f"options{': ' * bool(differ)}{differ}; "

@@ -37,7 +37,9 @@ class MemberOutput:
         classes = self.workspace.samples.classes
         if len(self.targets) == 1:
             return classes[self.targets[0]]
-        return tuple(f"{target}={name}" for target in self.targets for name in classes[target])
+        return tuple(
+            f"{target}={name}" for target in self.targets for name in classes[target]
+        )
 
     @property
     def task_slices(self) -> dict[str, slice]:
@@ -60,7 +62,9 @@ class MemberOutput:
 
     def labels_of(self, target: str, split: str) -> NDArray[np.int64]:
         """Labels of one split as `RunStore.labels` gives them."""
-        return self.workspace.store.labels(target, split, self.workspace.samples.classes[target])
+        return self.workspace.store.labels(
+            target, split, self.workspace.samples.classes[target]
+        )
 
     def describe(self, finished: FinishedFold) -> str:
         """The score of a finished fold in words."""

@@ -56,7 +56,9 @@ class MemberPlan:
         identity = Identity(
             self.fingerprint, self._older_fingerprints, self.output.classes, self.view_names
         )
-        return MemberOnDisk(self.final_folder, identity, self.rows.n_folds, self.workspace.progress)
+        return MemberOnDisk(
+            self.final_folder, identity, self.rows.n_folds, self.workspace.progress
+        )
 
     @cached_property
     def changed(self) -> str | None:
@@ -71,7 +73,8 @@ class MemberPlan:
         new = {**self.options, "classes": list(self.output.classes)}
         keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
         return (
-            ", ".join(_told(key, old, new) for key in keys) or "the order of classes of some fold"
+            ", ".join(_told(key, old, new) for key in keys)
+            or "the order of classes of some fold"
         )
 
     @cached_property
@@ -125,7 +128,9 @@ class MemberPlan:
     def ingredients(self) -> tuple[MemberPlan, ...]:
         """The members whose weights a soup averages."""
         by_name = {job.name: job for job in self.workspace.jobs}
-        return tuple(MemberPlan(self.workspace, by_name[name]) for name in self.job.ingredients)
+        return tuple(
+            MemberPlan(self.workspace, by_name[name]) for name in self.job.ingredients
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -141,7 +146,8 @@ class MemberPlan:
         """
         ways = itertools.product((True, False), repeat=2)
         return frozenset(
-            self._fingerprint(classes=classes, contents=contents) for classes, contents in ways
+            self._fingerprint(classes=classes, contents=contents)
+            for classes, contents in ways
         )
 
     def _fingerprint(self, *, classes: bool, contents: bool) -> str:
@@ -215,7 +221,9 @@ def _edited(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Which files of the user's own hold something else than they did, in words."""
     before, now = old.get("contents") or {}, new.get("contents") or {}
     names = [
-        name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)
+        name
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
     ]
     return f"what is in {' and '.join(names)}"
 

@@ -49,7 +49,9 @@ class MemberRows:
 
     def _side_by_side(self, *, trained_on: bool) -> NDArray[np.int64]:
         image_labels = self.output.workspace.image_labels
-        labels = [image_labels(target, trained_on=trained_on) for target in self.output.targets]
+        labels = [
+            image_labels(target, trained_on=trained_on) for target in self.output.targets
+        ]
         return np.concatenate([part.reshape(len(part), -1) for part in labels], axis=1)
 
     def rows_of_fold(self, fold: int, *, validation: bool) -> NDArray[np.int64]:
@@ -77,7 +79,9 @@ class MemberRows:
             self.rows_of_fold(fold, validation=True),
             len(output.classes),
             tasks=tuple(map(len, classes)) if is_multi_task else None,
-            balance=None if sampler == "none" else workspace.image_strata(self._balanced_target),
+            balance=None
+            if sampler == "none"
+            else workspace.image_strata(self._balanced_target),
             weights=workspace.image_weights if sampler == "weights" else None,
             names=classes,
             kinds=tuple(output.kind(target) for target in output.targets),

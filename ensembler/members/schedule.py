@@ -110,7 +110,9 @@ class Schedule:
         for training in trainings:
             for plan in training.plans:
                 failure = (
-                    None if plan.on_disk.is_complete else _complete_unless_failed(training, plan)
+                    None
+                    if plan.on_disk.is_complete
+                    else _complete_unless_failed(training, plan)
                 )
                 if failure is not None:
                     failures.append(failure)
@@ -134,7 +136,9 @@ def _complete_unless_failed(training: Training, plan: MemberPlan) -> Failure | N
     folds = range(plan.rows.n_folds)
     try:
         if all(plan.on_disk.is_finished(fold) for fold in folds):
-            complete_member(plan, [read_finished_fold(plan.on_disk.folder, fold) for fold in folds])
+            complete_member(
+                plan, [read_finished_fold(plan.on_disk.folder, fold) for fold in folds]
+            )
     except Exception as error:
         if (
             plan.on_disk.is_complete

@@ -44,7 +44,9 @@ class SoupBuilder:
             else [p.job.name for p in self.plan.ingredients]
         )
         soup = self._average(names, fold)
-        return TrainedFold({"soup": soup}, (), 0, time.perf_counter() - began, made_of=tuple(names))
+        return TrainedFold(
+            {"soup": soup}, (), 0, time.perf_counter() - began, made_of=tuple(names)
+        )
 
     def _greedy(self, fold: int) -> list[str]:
         others = [k for k in range(self.plan.rows.n_folds) if k != fold]
@@ -85,7 +87,9 @@ class SoupBuilder:
                 labels = plan.workspace.image_labels(target)[rows]
                 known = is_known(labels)
                 if known.any():
-                    probs = merge_views(logits[None, known][..., part], of=plan.output.kind(target))
+                    probs = merge_views(
+                        logits[None, known][..., part], of=plan.output.kind(target)
+                    )
                     total += score("log_loss", probs, labels[known]) * int(known.sum())
             self.losses[key] = total
         return self.losses[key]

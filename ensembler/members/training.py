@@ -48,7 +48,10 @@ class Training:
         base = first.job.base
         accumulate = base.accumulate if isinstance(base, MemberSpec) else None
         return memory_advice(
-            batch_size=base.batch_size, size=first.input.size, amp=base.amp, accumulate=accumulate
+            batch_size=base.batch_size,
+            size=first.input.size,
+            amp=base.amp,
+            accumulate=accumulate,
         )
 
     def state_path(self, fold: int) -> Path:
@@ -161,4 +164,6 @@ def _all_plans(
     asked: Sequence[MemberPlan], jobs: Sequence[PlannedMember]
 ) -> tuple[MemberPlan, ...]:
     by_name = {plan.job.name: plan for plan in asked}
-    return tuple(by_name.get(job.name) or MemberPlan(asked[0].workspace, job) for job in jobs)
+    return tuple(
+        by_name.get(job.name) or MemberPlan(asked[0].workspace, job) for job in jobs
+    )

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 # By member and fold the positions of the images that a checkpoint sees, in parts.
 Rows = dict[str, list[tuple[NDArray[np.int64], ...]]]
-MAX_WEIGHTS = 2 << 30  # bytes of checkpoints held at once; more members than that take another pass
+MAX_WEIGHTS = (
+    2 << 30
+)  # bytes of checkpoints held at once; more members than that take another pass
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ class ViewPredictor:
         """What computes."""
         return Engines(self.workspace, self.execution)
 
-    def add_views(self, views: Sequence[View], members: Sequence[str] | None = None) -> ViewsResult:
+    def add_views(
+        self, views: Sequence[View], members: Sequence[str] | None = None
+    ) -> ViewsResult:
         """Compute the views that complete members lack; those they have stay as they are.
 
         Members of the same input share one pass over its pixels. A member that is the mean of
@@ -101,8 +105,12 @@ class ViewPredictor:
             self._extend(group)
         assemble_members(self.workspace, self.workspace.jobs)
         now = {name: store.member(name).record.views for name in before}
-        added = {name: tuple(v for v in now[name] if v not in before[name]) for name in before}
-        return ViewsResult(store.name, now, {name: new for name, new in added.items() if new})
+        added = {
+            name: tuple(v for v in now[name] if v not in before[name]) for name in before
+        }
+        return ViewsResult(
+            store.name, now, {name: new for name, new in added.items() if new}
+        )
 
     def _task(self, job: PlannedMember, views: Sequence[View]) -> Task | None:
         member = self.workspace.store.member(job.name)
@@ -116,9 +124,15 @@ class ViewPredictor:
             # In the order of the recipe in every process, so that two of them never wait for each
             # other.
             for task in tasks:
-                claims.enter_context(claim(task.plan.final_folder / ".views.lock", wait=True))
+                claims.enter_context(
+                    claim(task.plan.final_folder / ".views.lock", wait=True)
+                )
             # Another process may have done the work while this one waited.
-            left = [again for t in tasks if (again := self._task(t.plan.job, t.views)) is not None]
+            left = [
+                again
+                for t in tasks
+                if (again := self._task(t.plan.job, t.views)) is not None
+            ]
             train_images, test_images = ws.image_rows
             rows: Rows = {
                 t.name: [
@@ -129,7 +143,8 @@ class ViewPredictor:
             }
             pixels = first.pixels
             folders = {
-                t.name: t.plan.final_folder / f".views-{self.key(t, pixels, key)}" for t in left
+                t.name: t.plan.final_folder / f".views-{self.key(t, pixels, key)}"
+                for t in left
             }
             logits = self.predict(left, pixels, rows, folders)
             for task in left:
@@ -142,13 +157,21 @@ class ViewPredictor:
         from ensembler.networks.devices import pick_device
 
         custom = [
-            v.model_dump(mode="json") for v in self.workspace.spec.views if not isinstance(v, str)
+            v.model_dump(mode="json")
+            for v in self.workspace.spec.views
+            if not isinstance(v, str)
         ]
         names, record = [view.name for view in task.views], task.member.record
         engine = self.engines.of(task.plan, weights_file(task.member, 0), pixels)
         how = [task.plan.job.base.amp, pick_device(self.execution.device).type, engine]
         return fingerprint(
-            [names, [c for c in custom if c["name"] in names], record.sha256, pixels_key, how]
+            [
+                names,
+                [c for c in custom if c["name"] in names],
+                record.sha256,
+                pixels_key,
+                how,
+            ]
         )
 
     def predict(
@@ -191,7 +214,11 @@ class ViewPredictor:
         return logits
 
     def _replace(self, task: Task, logits: Sequence[ChunkedLogits]) -> None:
-        store, plan, names = self.workspace.store, task.plan, [view.name for view in task.views]
+        store, plan, names = (
+            self.workspace.store,
+            task.plan,
+            [view.name for view in task.views],
+        )
         finished = []
         for fold, found in enumerate(logits):
             valid = np.flatnonzero(task.member.folds == fold).astype(np.int64)
@@ -205,7 +232,10 @@ class ViewPredictor:
             changes = {
                 "views": (*task.member.record.views, *names),
                 "scores": scores,
-                "seconds_by_phase": {**record.seconds_by_phase, "predicting": before + seconds},
+                "seconds_by_phase": {
+                    **record.seconds_by_phase,
+                    "predicting": before + seconds,
+                },
                 "sha256": {**record.sha256, **checksums(prepared, array_files(plan))},
             }
             write_record(prepared / MEMBER_RECORD, record.model_copy(update=changes))

@@ -19,7 +19,9 @@ def confusion_matrix(probs: Probs, y: Labels) -> NDArray[np.int64]:
     return count_confusion(probs.argmax(axis=1), y, probs.shape[1])
 
 
-def count_confusion(predicted: NDArray[np.integer], y: Labels, n_classes: int) -> NDArray[np.int64]:
+def count_confusion(
+    predicted: NDArray[np.integer], y: Labels, n_classes: int
+) -> NDArray[np.int64]:
     """Counts `[true class, predicted class]` of class indices and labels `[samples]`."""
     cells = np.bincount(y.astype(np.int64) * n_classes + predicted, minlength=n_classes**2)
     return cells.reshape(n_classes, n_classes)

@@ -16,9 +16,13 @@ Probs: TypeAlias = NDArray[np.floating]
 # `[samples]` class indices, or for several labels at once `[samples, classes]` of 0 and 1
 Labels: TypeAlias = NDArray[np.integer]
 Losses: TypeAlias = NDArray[np.float64]  # `[samples]`, lower is better
-Confusions: TypeAlias = NDArray[np.float64]  # `[candidates, true class, predicted class]` counts
+Confusions: TypeAlias = NDArray[
+    np.float64
+]  # `[candidates, true class, predicted class]` counts
 Values: TypeAlias = NDArray[np.float64]  # `[candidates]`
-Decisions: TypeAlias = NDArray[np.bool_]  # `[samples, classes]`: which labels are given, or true
+Decisions: TypeAlias = NDArray[
+    np.bool_
+]  # `[samples, classes]`: which labels are given, or true
 
 ANY_KIND: frozenset[TargetKind] = frozenset((SINGLE_LABEL, MULTI_LABEL))
 LooksAt = Literal["probabilities", "order", "decisions", "unknown"]
@@ -48,7 +52,9 @@ class Metric:
     looks_at: LooksAt = "unknown"
     row_losses: Callable[[Probs, Labels], Losses] | None = None
     from_confusion: Callable[[Confusions], Values] | None = None
-    at_cutoffs: Callable[[Decisions, Decisions, int, NDArray[np.int64]], Values] | None = None
+    at_cutoffs: Callable[[Decisions, Decisions, int, NDArray[np.int64]], Values] | None = (
+        None
+    )
     label_by_label: bool = False
 
     @property

@@ -123,22 +123,30 @@ def expected_calibration_error(probs: Probs, y: Labels) -> float:
     See `calibration.expected_calibration_error` (Guo et al., 2017).
     """
     yes = np.asarray(probs, np.float64).ravel()
-    return calibration.expected_calibration_error(np.stack([1 - yes, yes], axis=1), y.ravel())
+    return calibration.expected_calibration_error(
+        np.stack([1 - yes, yes], axis=1), y.ravel()
+    )
 
 
-def f1_macro_at_cutoffs(_given: Decisions, truth: Decisions, label: int, order: Order) -> Values:
+def f1_macro_at_cutoffs(
+    _given: Decisions, truth: Decisions, label: int, order: Order
+) -> Values:
     """The F1 of `label` when the first 0, 1, 2, ... samples of `order` are given it."""
     hits, count, n_having = _label_counts(truth, label, order)
     return np.asarray(2 * hits / (count + n_having))
 
 
-def hamming_at_cutoffs(_given: Decisions, truth: Decisions, label: int, order: Order) -> Values:
+def hamming_at_cutoffs(
+    _given: Decisions, truth: Decisions, label: int, order: Order
+) -> Values:
     """Right minus wrong decisions on `label`, up to a constant."""
     hits, count, _ = _label_counts(truth, label, order)
     return np.asarray(2.0 * hits - count)
 
 
-def f1_micro_at_cutoffs(given: Decisions, truth: Decisions, label: int, order: Order) -> Values:
+def f1_micro_at_cutoffs(
+    given: Decisions, truth: Decisions, label: int, order: Order
+) -> Values:
     """The F1 of all labels of all samples in one."""
     hits, count, n_having = _label_counts(truth, label, order)
     others = _other_labels(given, truth, label)
@@ -147,7 +155,9 @@ def f1_micro_at_cutoffs(given: Decisions, truth: Decisions, label: int, order: O
     return np.asarray(2 * n_hits / n_labels, np.float64)
 
 
-def accuracy_at_cutoffs(given: Decisions, truth: Decisions, label: int, order: Order) -> Values:
+def accuracy_at_cutoffs(
+    given: Decisions, truth: Decisions, label: int, order: Order
+) -> Values:
     """How many sets of labels are wholly right, up to a constant."""
     others_are_right = np.delete(given == truth, label, axis=1).all(axis=1)
     right_with = others_are_right & truth[:, label]
@@ -155,7 +165,9 @@ def accuracy_at_cutoffs(given: Decisions, truth: Decisions, label: int, order: O
     return _summed(right_with.astype(np.float64) - right_without, order)
 
 
-def f1_samples_at_cutoffs(given: Decisions, truth: Decisions, label: int, order: Order) -> Values:
+def f1_samples_at_cutoffs(
+    given: Decisions, truth: Decisions, label: int, order: Order
+) -> Values:
     """The summed F1 of the samples' sets, up to a constant."""
     hits, others = _other_labels(given, truth, label)
     n_labels = others + truth[:, label]
@@ -177,7 +189,10 @@ def _other_labels(
     given: Decisions, truth: Decisions, label: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of the labels beside `label`, each sample's right ones, and those given plus those it has."""
-    others_given, others_true = np.delete(given, label, axis=1), np.delete(truth, label, axis=1)
+    others_given, others_true = (
+        np.delete(given, label, axis=1),
+        np.delete(truth, label, axis=1),
+    )
     hits = (others_given & others_true).sum(axis=1)
     return hits, others_given.sum(axis=1) + others_true.sum(axis=1)
 

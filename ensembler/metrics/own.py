@@ -33,7 +33,9 @@ class Watched:
         except RequestError:
             raise
         except Exception as error:
-            shapes = f"probabilities {list(given[0].shape)} and labels {list(given[1].shape)}"
+            shapes = (
+                f"probabilities {list(given[0].shape)} and labels {list(given[1].shape)}"
+            )
             raise RequestError(
                 f"metric {self.name!r} failed on {shapes}: {type(error).__name__}: {error}"
             ) from error

@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.metrics import calibration, confusion, labels, multi_label, probabilities, ranking
+from ensembler.metrics import (
+    calibration,
+    confusion,
+    labels,
+    multi_label,
+    probabilities,
+    ranking,
+)
 from ensembler.metrics.metric import Metric
 from ensembler.metrics.own import metric_of, own_metric
 from ensembler.metrics.renamed import refuse_renamed
@@ -38,7 +45,9 @@ _OF_ONE_LABEL = (
         looks_at="decisions",
         from_confusion=confusion.balanced_accuracy,
     ),
-    Metric("f1_macro", labels.f1_macro, looks_at="decisions", from_confusion=confusion.f1_macro),
+    Metric(
+        "f1_macro", labels.f1_macro, looks_at="decisions", from_confusion=confusion.f1_macro
+    ),
     Metric(
         "log_loss",
         probabilities.log_loss,
@@ -285,7 +294,9 @@ def row_losses(
 
 def decision_metrics(of: TargetKind) -> list[str]:
     """Names of our metrics that look at decisions alone: what biases and thresholds suit."""
-    return [metric.name for metric in METRICS[of].values() if metric.looks_at == "decisions"]
+    return [
+        metric.name for metric in METRICS[of].values() if metric.looks_at == "decisions"
+    ]
 
 
 def fits(name: str, *, of: TargetKind) -> bool:

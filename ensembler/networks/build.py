@@ -47,13 +47,19 @@ class Normalised(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
         super().__init__()
         self.network = network
         self.channels_last = True
         # Constants of the description, not weights: they are not part of the state that is saved.
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits `[batch, classes]` of pixels 0..255 `[batch, channels, height, width]`."""
@@ -130,18 +136,24 @@ def check_network(spec: NetworkSpec, *, size: int, channels: int) -> None:
         return
     described = _described(spec, known)
     with _faults_explained(spec, size):
-        built_for = {"img_size": size} if _needs_image_size(described, size, channels) else {}
+        built_for = (
+            {"img_size": size} if _needs_image_size(described, size, channels) else {}
+        )
         network = _sketch(described, channels, **built_for)
     fault = _fault_at(network, size, channels)
     if fault is not None:
-        made_for = (getattr(network, "pretrained_cfg", None) or {}).get("input_size", (0,))[-1]
+        made_for = (getattr(network, "pretrained_cfg", None) or {}).get("input_size", (0,))[
+            -1
+        ]
         raise RequestError(
             f"backbone {spec.backbone!r} does not take {size} px: {fault}; it is made for "
             f"{made_for} px; input.size, or the member's size, says how large images are"
         )
 
 
-def build_network(spec: NetworkSpec, *, classes: int, size: int, channels: int) -> Normalised:
+def build_network(
+    spec: NetworkSpec, *, classes: int, size: int, channels: int
+) -> Normalised:
     """Build the network of a spec, its weights random, pretrained or from a local file.
 
     Raises RequestError for arguments the backbone does not take, a checkpoint of another network or
@@ -173,12 +185,16 @@ def _own_network(spec: NetworkSpec, classes: int, channels: int) -> nn.Module:
     return network
 
 
-def _own_arguments(factory: Any, spec: NetworkSpec, classes: int, channels: int) -> dict[str, Any]:
+def _own_arguments(
+    factory: Any, spec: NetworkSpec, classes: int, channels: int
+) -> dict[str, Any]:
     """What a factory of the user's own is called with.
 
     RequestError for options that it does not take.
     """
-    asked = {name: getattr(spec, name) for name in ("pretrained", "drop_rate", "drop_path_rate")}
+    asked = {
+        name: getattr(spec, name) for name in ("pretrained", "drop_rate", "drop_path_rate")
+    }
     asked = {name: value for name, value in asked.items() if value}
     arguments = {"num_classes": classes, "in_chans": channels, **asked, **spec.model_args}
     try:
@@ -213,7 +229,9 @@ def _timm_network(spec: NetworkSpec, classes: int, size: int, channels: int) -> 
                 spec.backbone, pretrained=spec.pretrained, **arguments
             )
     else:
-        overlay = start_overlay(_sketch(described, channels), read_start(start), classes, channels)
+        overlay = start_overlay(
+            _sketch(described, channels), read_start(start), classes, channels
+        )
         arguments["pretrained_cfg_overlay"] = {
             **spec.model_args.get("pretrained_cfg_overlay", {}),
             **overlay,
@@ -259,7 +277,11 @@ def built_from(network: nn.Module, spec: NetworkSpec) -> NetworkSpec:
 
 
 def _timm_arguments(spec: NetworkSpec, classes: int, channels: int) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"num_classes": classes, "in_chans": channels, **spec.model_args}
+    arguments: dict[str, Any] = {
+        "num_classes": classes,
+        "in_chans": channels,
+        **spec.model_args,
+    }
     if spec.drop_rate:
         arguments["drop_rate"] = spec.drop_rate
     if spec.drop_path_rate:
@@ -279,7 +301,9 @@ def _faults_explained(spec: NetworkSpec, size: int) -> Iterator[None]:
             f"backbone {spec.backbone!r} does not take these arguments: {error}"
         ) from error
     except Exception as error:
-        about_weights = any(word in str(error).lower() for word in ("pretrained", "weights"))
+        about_weights = any(
+            word in str(error).lower() for word in ("pretrained", "weights")
+        )
         from_hub = type(error).__module__.partition(".")[0] in _HUB_PACKAGES or isinstance(
             error, (OSError, ImportError)
         )
@@ -297,7 +321,9 @@ def _faults_explained(spec: NetworkSpec, size: int) -> Iterator[None]:
 
 def _no_download(spec: NetworkSpec, error: Exception) -> str:
     reason = (
-        str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        str(error).strip().splitlines()[0][:160]
+        if str(error).strip()
+        else type(error).__name__
     )
     if source_of_backbone(spec.backbone)[0] == HUB:
         return (
@@ -315,14 +341,20 @@ def _no_download(spec: NetworkSpec, error: Exception) -> str:
 def _needs_image_size(spec: NetworkSpec, size: int, channels: int) -> bool:
     """Whether a network takes images of this size only when it is built for them."""
     return _asks_for_size(
-        spec.backbone, json.dumps(spec.model_args, sort_keys=True, default=str), size, channels
+        spec.backbone,
+        json.dumps(spec.model_args, sort_keys=True, default=str),
+        size,
+        channels,
     )
 
 
 @lru_cache(maxsize=256)
 def _asks_for_size(backbone: str, model_args: str, size: int, channels: int) -> bool:
     spec = NetworkSpec(backbone=backbone, model_args=json.loads(model_args))
-    if "img_size" in spec.model_args or _fault_at(_sketch(spec, channels), size, channels) is None:
+    if (
+        "img_size" in spec.model_args
+        or _fault_at(_sketch(spec, channels), size, channels) is None
+    ):
         return False
     try:  # timm has no list of the networks that know the argument
         return _fault_at(_sketch(spec, channels, img_size=size), size, channels) is None
@@ -334,7 +366,9 @@ def _sketch(spec: NetworkSpec, channels: int, **options: Any) -> nn.Module:
     """A network without memory for its weights."""
     import timm
 
-    arguments = {k: v for k, v in _timm_arguments(spec, 2, channels).items() if k not in STARTS}
+    arguments = {
+        k: v for k, v in _timm_arguments(spec, 2, channels).items() if k not in STARTS
+    }
     with torch.device("meta"):
         network: nn.Module = timm.create_model(spec.backbone, **arguments, **options)
     return network
@@ -350,7 +384,9 @@ def _fault_at(network: nn.Module, size: int, channels: int) -> str | None:
     return None
 
 
-def statistics(network: nn.Module, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(
+    network: nn.Module, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation (0..1) that a backbone expects, averaged for grey.
 
     0.5 and 0.25 when it does not say.

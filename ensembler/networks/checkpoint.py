@@ -29,9 +29,7 @@ from ensembler.networks.sources import is_own_backbone, source_of_backbone
 from ensembler.networks.spec import NetworkSpec
 
 FORMAT = 1
-DIGEST = (
-    "content_sha256"  # key in the header: of the header and the tensors at the moment of saving
-)
+DIGEST = "content_sha256"  # key in the header: of the header and the tensors at the moment of saving
 
 
 def save_checkpoint(
@@ -55,11 +53,16 @@ def save_checkpoint(
         "format": FORMAT,
         "network": described,
         "shape": dict(shape),
-        "pixels": {"mean": network.mean.flatten().tolist(), "std": network.std.flatten().tolist()},
+        "pixels": {
+            "mean": network.mean.flatten().tolist(),
+            "std": network.std.flatten().tolist(),
+        },
         **_sum_of(network),
         **description,
     }
-    weights = {k: v.detach().cpu().contiguous() for k, v in network.network.state_dict().items()}
+    weights = {
+        k: v.detach().cpu().contiguous() for k, v in network.network.state_dict().items()
+    }
     # Two names may share one tensor; the file keeps a copy of each.
     weights = {k: v.clone() for k, v in weights.items()}
     header[DIGEST] = _digest(header, weights)
@@ -87,8 +90,17 @@ def read_description(path: Path) -> dict[str, Any]:
             header = json.loads((file.metadata() or {})["ensembler"])
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
-        raise StoreError(f"{path} is not a whole checkpoint of a member ({error})") from error
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        OSError,
+    ) as error:
+        raise StoreError(
+            f"{path} is not a whole checkpoint of a member ({error})"
+        ) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise StoreError(
             f"{path} has another format than {FORMAT}; it was written by another version"
@@ -109,7 +121,9 @@ def check_checkpoint(path: Path) -> bool:
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise StoreError(f"{path} is not a whole checkpoint of a member ({error})") from error
+        raise StoreError(
+            f"{path} is not a whole checkpoint of a member ({error})"
+        ) from error
     if _digest(header, weights) != saved:
         raise StoreError(
             f"{path} was altered after it was saved: the network in it is not the one that was "
@@ -146,7 +160,9 @@ def load_checkpoint(
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, EnsemblerError):
             raise
-        raise StoreError(f"{path} does not hold the network it describes ({error})") from error
+        raise StoreError(
+            f"{path} does not hold the network it describes ({error})"
+        ) from error
     return place(network, pick_device(device)).eval()
 
 
@@ -156,7 +172,11 @@ def _with_weights(
     try:
         return _assembled(spec, header, weights) or _initialised(spec, header, weights)
     except RuntimeError:
-        if "pixels" in header or "img_size" in spec.model_args or is_own_backbone(spec.backbone):
+        if (
+            "pixels" in header
+            or "img_size" in spec.model_args
+            or is_own_backbone(spec.backbone)
+        ):
             raise
         # Older versions did not write down for which networks they named the size.
         sized = spec.model_copy(
@@ -166,8 +186,14 @@ def _with_weights(
 
 
 def _built(spec: NetworkSpec, header: Mapping[str, Any]) -> Normalised:
-    networks = [build_network(spec, **header["shape"]) for _ in range(header.get("sum_of", 1))]
-    return sum_networks(networks, float(header["factor"])) if "sum_of" in header else networks[0]
+    networks = [
+        build_network(spec, **header["shape"]) for _ in range(header.get("sum_of", 1))
+    ]
+    return (
+        sum_networks(networks, float(header["factor"]))
+        if "sum_of" in header
+        else networks[0]
+    )
 
 
 def _initialised(
@@ -208,7 +234,9 @@ def _assembled(
     network.network.load_state_dict(
         held | {k: v for k, v in weights.items() if k not in wanted}, assign=True
     )
-    network.mean, network.std = (torch.empty(value.shape) for value in (network.mean, network.std))
+    network.mean, network.std = (
+        torch.empty(value.shape) for value in (network.mean, network.std)
+    )
     return None if any(tensor.is_meta for tensor in _tensors(network)) else network
 
 
@@ -233,7 +261,9 @@ def _set_pixels(network: Normalised, pixels: Any) -> None:
             "std": (255 * torch.tensor(std)).tolist(),
         }
     for name in ("mean", "std"):
-        value = torch.tensor(pixels[name], dtype=torch.float32).view(getattr(network, name).shape)
+        value = torch.tensor(pixels[name], dtype=torch.float32).view(
+            getattr(network, name).shape
+        )
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name} of pixels is {pixels[name]}")
         setattr(network, name, value)
@@ -254,7 +284,9 @@ def _trusted(spec: NetworkSpec, recipe: NetworkSpec | None, path: Path) -> Netwo
             )
         return spec.model_copy(update={"pretrained": False, "checkpoint": None})
     if source_of_backbone(spec.backbone)[0]:
-        raise StoreError(f"{path} names what is outside the file ({spec.backbone}); {again}")
+        raise StoreError(
+            f"{path} names what is outside the file ({spec.backbone}); {again}"
+        )
     arguments = {key: value for key, value in spec.model_args.items() if key not in STARTS}
     return spec.model_copy(
         update={"pretrained": False, "checkpoint": None, "model_args": arguments}

@@ -51,7 +51,8 @@ def _caller(architecture: str) -> Callable[[nn.Module, Tensor], Tensor]:
 
 def _architecture(network: nn.Module) -> str:
     shapes = [
-        (name, tuple(value.shape), value.dtype) for name, value in network.state_dict().items()
+        (name, tuple(value.shape), value.dtype)
+        for name, value in network.state_dict().items()
     ]
     return hashlib.sha256(f"{network}{shapes}".encode()).hexdigest()[:16]
 

@@ -29,7 +29,9 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise RequestError(f"--device {name!r}: expected auto, cpu, cuda, cuda:1 or mps") from error
+        raise RequestError(
+            f"--device {name!r}: expected auto, cpu, cuda, cuda:1 or mps"
+        ) from error
     here = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -40,7 +42,9 @@ def pick_device(name: str = "auto") -> torch.device:
             f"--device {name!r}: there is no such device here; `ens doctor` lists them"
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RequestError(f"--device {name!r}: there are {torch.cuda.device_count()} CUDA devices")
+        raise RequestError(
+            f"--device {name!r}: there are {torch.cuda.device_count()} CUDA devices"
+        )
     return _computing(device)
 
 
@@ -182,7 +186,11 @@ def autocast(
     dtype: torch.dtype | None, device: torch.device
 ) -> contextlib.AbstractContextManager[object]:
     """Compute in `dtype` while the block runs; None changes nothing."""
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+    return (
+        contextlib.nullcontext()
+        if dtype is None
+        else torch.autocast(device.type, dtype=dtype)
+    )
 
 
 def _cpu_has_bf16() -> bool:

@@ -63,7 +63,9 @@ def memory_advice(
         ) from error
 
 
-def _needing_less(batch_size: int, size: int, amp: str, accumulate: int | None) -> list[str]:
+def _needing_less(
+    batch_size: int, size: int, amp: str, accumulate: int | None
+) -> list[str]:
     ways = []
     if batch_size > 1 and accumulate is None:
         ways.append(f"batch_size: {batch_size // 2}")

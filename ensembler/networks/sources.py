@@ -49,7 +49,9 @@ def contents_of_backbone(backbone: str, *, weights: bool) -> dict[str, str]:
     source, name = source_of_backbone(backbone)
     if source == FOLDER:
         kinds = ("config.json", *_WEIGHTS) if weights else ("config.json",)
-        files = sorted(path for kind in kinds for path in Path(name).glob(kind) if path.is_file())
+        files = sorted(
+            path for kind in kinds for path in Path(name).glob(kind) if path.is_file()
+        )
         return {f"{FOLDER}/{path.name}": sha256_by_stat(path) for path in files}
     digest = digest_of(backbone) if is_own(backbone) and not source else None
     return {} if digest is None else {backbone: digest}

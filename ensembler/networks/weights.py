@@ -30,7 +30,9 @@ def start_overlay(
     convolution.
     """
     config = dict(getattr(sketch, "pretrained_cfg", None) or {})
-    heads = [state[f"{name}.weight"] for name in _head_names(sketch) if f"{name}.weight" in state]
+    heads = [
+        state[f"{name}.weight"] for name in _head_names(sketch) if f"{name}.weight" in state
+    ]
     overlay = {
         "state_dict": dict(state),
         "source": "",
@@ -45,7 +47,9 @@ def start_overlay(
     if weight is not None and weight.ndim == 4:
         convolution = sketch.get_submodule(str(first))
         if isinstance(convolution, nn.Conv2d):
-            made_for = weight.shape[1] * channels * convolution.groups // convolution.in_channels
+            made_for = (
+                weight.shape[1] * channels * convolution.groups // convolution.in_channels
+            )
             overlay["input_size"] = (made_for, *config["input_size"][1:])
     return overlay
 
@@ -82,7 +86,9 @@ def loading_explained(path: Path) -> Iterator[list[Any]]:
         IndexError,
     ) as error:
         lines = str(error).strip().splitlines()
-        reason = " ".join(" ".join(lines[1:2] or lines).split())[:200] or type(error).__name__
+        reason = (
+            " ".join(" ".join(lines[1:2] or lines).split())[:200] or type(error).__name__
+        )
         raise RequestError(_of_another(path, reason)) from error
     finally:
         nn.Module.load_state_dict = plain  # type: ignore[method-assign]
@@ -108,7 +114,9 @@ def check_loaded(network: nn.Module, results: list[Any], path: Path) -> None:
         if missing or strange:
             first = f"it lacks {missing[0]}" if missing else f"it has {strange[0]} besides"
         raise RequestError(
-            _of_another(path, f"{first} ({len(own) - len(missing)} of {len(own)} tensors fit)")
+            _of_another(
+                path, f"{first} ({len(own) - len(missing)} of {len(own)} tensors fit)"
+            )
         )
 
 
@@ -142,15 +150,15 @@ def load_start(network: nn.Module, path: Path) -> None:
     missing = [k for k in own if k not in state and k.rpartition(".")[0] not in head]
     strange = [k for k in state if k not in own and k.rpartition(".")[0] not in head]
     if wrong:
-        shapes = (
-            f"{wrong[0]} is {list(state[wrong[0]].shape)}, expected {list(own[wrong[0]].shape)}"
-        )
+        shapes = f"{wrong[0]} is {list(state[wrong[0]].shape)}, expected {list(own[wrong[0]].shape)}"
         raise RequestError(
             _of_another(path, f"{shapes} ({len(fitting)} of {len(own)} tensors fit)")
         )
     if missing or strange:
         first = f"it lacks {missing[0]}" if missing else f"it has {strange[0]} besides"
-        raise RequestError(_of_another(path, f"{first} ({len(fitting)} of {len(own)} tensors fit)"))
+        raise RequestError(
+            _of_another(path, f"{first} ({len(fitting)} of {len(own)} tensors fit)")
+        )
     network.load_state_dict(fitting, strict=False)
 
 
@@ -180,7 +188,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             )  # about pickles that it then refuses, which is said below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "unsupported" in str(error).lower() or "weights only load failed" in str(error).lower():
+        if (
+            "unsupported" in str(error).lower()
+            or "weights only load failed" in str(error).lower()
+        ):
             raise DataError(
                 f"checkpoint {path} holds more than weights and was not loaded, for it could run "
                 "code; "
@@ -192,6 +203,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "state_dict_ema", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(v, Tensor) for v in content.values()
+    ):
         raise DataError(f"checkpoint {path} does not hold a state dict (names and tensors)")
     return content

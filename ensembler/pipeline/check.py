@@ -19,7 +19,9 @@ from ensembler.training.spec import SoupSpec
 
 def check_training_installed(what: str) -> None:
     """Raise MissingExtraError when the extra `train` is not installed."""
-    if any(find_spec(package) is None for package in ("torch", "timm", "albumentations", "cv2")):
+    if any(
+        find_spec(package) is None for package in ("torch", "timm", "albumentations", "cv2")
+    ):
         raise MissingExtraError(what, "train")
 
 
@@ -48,11 +50,15 @@ def check_recipe(recipe: Recipe) -> None:
         checks.append(
             (
                 f"members.{name}",
-                partial(check_member, member, size=spec.input.size, channels=spec.input.channels),
+                partial(
+                    check_member, member, size=spec.input.size, channels=spec.input.channels
+                ),
             )
         )
         if member.augment is not None:
-            checks.append((f"members.{name}.augment", partial(check_augment, member.augment)))
+            checks.append(
+                (f"members.{name}.augment", partial(check_augment, member.augment))
+            )
     for place, check in checks:
         try:
             check()
@@ -70,7 +76,9 @@ def _check_blend(spec: BlendSpec) -> None:
     method_class(spec.method)
     for option in spec.options:
         if not accepts(spec.method, option):
-            raise RequestError(f"{option!r} is not an option of the blend method {spec.method!r}")
+            raise RequestError(
+                f"{option!r} is not an option of the blend method {spec.method!r}"
+            )
 
 
 def _check_soup(spec: SoupSpec, folds: FoldSpec) -> None:

@@ -72,9 +72,14 @@ def predict_new(
     names = members_below(store, blend) if blend else list(members or store.pool_members)
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
-    ids, probs_by_member = _predict(workspace, data, names, ViewPredictor(workspace, execution))
+    ids, probs_by_member = _predict(
+        workspace, data, names, ViewPredictor(workspace, execution)
+    )
     if blend is not None:
-        target, classes = store.blend(blend).record.target, store.blend(blend).record.classes
+        target, classes = (
+            store.blend(blend).record.target,
+            store.blend(blend).record.classes,
+        )
         code, progress = workspace.spec.blend.code, workspace.progress
         probs = apply_blend(store, blend, probs_by_member, code, progress)
     else:
@@ -141,9 +146,13 @@ def _predict(
                 workspace.progress,
             )
             key, rows = pixels_key(images, spec, cache), np.arange(len(ids), dtype=np.int64)
-            asked: Rows = {task.name: [(rows,)] * task.member.record.folds for task in group}
+            asked: Rows = {
+                task.name: [(rows,)] * task.member.record.folds for task in group
+            }
             kept = {
-                task.name: folders.enter_context(_folder(task, predictor.key(task, pixels, key)))
+                task.name: folders.enter_context(
+                    _folder(task, predictor.key(task, pixels, key))
+                )
                 for task in group
             }
             logits |= predictor.predict(group, pixels, asked, kept)
@@ -174,7 +183,9 @@ def _probs(
     store, of = plan.workspace.store, plan.job.parts or (plan.job.name,)
     members = [store.member(name) for name in of]
     shared = [
-        v for v in members[0].record.views if all(v in member.record.views for member in members)
+        v
+        for v in members[0].record.views
+        if all(v in member.record.views for member in members)
     ]
     n_folds, n = len(logits[of[0]]), logits[of[0]][0].array.shape[1]
     probs: dict[tuple[str, str], NDArray[np.float32]] = {}
@@ -189,7 +200,9 @@ def _probs(
                 ]
                 for member in members
             ]
-            one = mean_of_parts(plan, target, np.stack(found)) if plan.job.parts else found[0]
+            one = (
+                mean_of_parts(plan, target, np.stack(found)) if plan.job.parts else found[0]
+            )
             out[fold, rows] = merge_views(one, of=plan.output.kind(target))[:, order]
             for member in members:
                 release(logits[member.name][fold].array)

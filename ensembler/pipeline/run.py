@@ -68,7 +68,9 @@ def run_recipe(
     """
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
-    workspace = open_workspace(recipe, artifacts, progress, check=check_nobody_trains_otherwise)
+    workspace = open_workspace(
+        recipe, artifacts, progress, check=check_nobody_trains_otherwise
+    )
     _audit(workspace)
     training = train_members(
         workspace, execution=execution, members=members, folds=folds, stop=stop
@@ -106,7 +108,9 @@ def _audit(workspace: Workspace) -> None:
 def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:
     """Blend the label, which is submitted, and each further target that is no task of it."""
     label, *others = workspace.samples.targets
-    tasks = () if workspace.samples.composition is None else workspace.samples.composition.tasks
+    tasks = (
+        () if workspace.samples.composition is None else workspace.samples.composition.tasks
+    )
     made = _blend_label(workspace, store, label, tasks)
     for target in others:
         if target not in tasks and (members := _wanted(workspace, store, (target,))):
@@ -114,7 +118,8 @@ def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutc
             views = _views(workspace, store, members)
             if not is_current(store, spec, members, views):
                 _warn(
-                    workspace, blend_run(store, spec, members=members, target=target, views=views)
+                    workspace,
+                    blend_run(store, spec, members=members, target=target, views=views),
                 )
     return made
 
@@ -166,7 +171,9 @@ def _blend_label(
 def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> list[str]:
     """The complete members that the recipe's blend takes for any of `targets`."""
     named, label = workspace.spec.blend.members, workspace.samples.targets[0]
-    fitting = [job for job in workspace.jobs if set(targets) & set(job.base.targets or (label,))]
+    fitting = [
+        job for job in workspace.jobs if set(targets) & set(job.base.targets or (label,))
+    ]
     wanted = [
         job.name
         for job in fitting
@@ -185,7 +192,9 @@ def _is_named(job: PlannedMember, names: Sequence[str]) -> bool:
     return job.in_pool and job.is_called(names)
 
 
-def _views(workspace: Workspace, store: RunStore, members: Sequence[str]) -> tuple[str, ...] | None:
+def _views(
+    workspace: Workspace, store: RunStore, members: Sequence[str]
+) -> tuple[str, ...] | None:
     """The recipe's views when a member has more of them; None for all there are."""
     from ensembler.inference.views import expand_views
 
@@ -193,5 +202,7 @@ def _views(workspace: Workspace, store: RunStore, members: Sequence[str]) -> tup
         view.name for view in expand_views(workspace.spec.views)
     )
     return (
-        wanted if any(set(store.member(m).record.views) != set(wanted) for m in members) else None
+        wanted
+        if any(set(store.member(m).record.views) != set(wanted) for m in members)
+        else None
     )

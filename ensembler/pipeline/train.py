@@ -37,21 +37,33 @@ def train_members(
     """
     spec = workspace.spec
     label = workspace.samples.targets[0]
-    check_submission(workspace.store, spec.submission, label, workspace.samples.classes[label])
+    check_submission(
+        workspace.store, spec.submission, label, workspace.samples.classes[label]
+    )
 
     def renew() -> None:
         store = RunStore(workspace.store.folder)
         done = set(store.complete_members)
         # A member that is the mean of others is counted through them until it is there.
         names = [
-            j.name for j in workspace.jobs if j.in_pool or not _whole_of(workspace, j.name) & done
+            j.name
+            for j in workspace.jobs
+            if j.in_pool or not _whole_of(workspace, j.name) & done
         ]
-        options: dict[str, Any] = {"target": label, "metric": spec.blend.metric, "members": names}
+        options: dict[str, Any] = {
+            "target": label,
+            "metric": spec.blend.metric,
+            "members": names,
+        }
         renew_submission(store, spec.submission, progress=workspace.progress, **options)
 
-    schedule = Schedule(workspace, executor_of(execution), after_fold=renew, stop=stop or Stop())
+    schedule = Schedule(
+        workspace, executor_of(execution), after_fold=renew, stop=stop or Stop()
+    )
     jobs = [
-        job for job in workspace.select(members) if methods is None or job.spec.method in methods
+        job
+        for job in workspace.select(members)
+        if methods is None or job.spec.method in methods
     ]
     if methods is not None and not jobs:
         there = sorted({job.spec.method for job in workspace.select(members)})
@@ -82,7 +94,9 @@ def train_recipe(
     """Train what is missing of the members (or those named, or of some `methods`)."""
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
-    workspace = open_workspace(recipe, artifacts, progress, check=check_nobody_trains_otherwise)
+    workspace = open_workspace(
+        recipe, artifacts, progress, check=check_nobody_trains_otherwise
+    )
     return train_members(
         workspace,
         execution=execution,

@@ -84,7 +84,11 @@ def reserve_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArr
         )
     try:
         found = np.load(path, mmap_mode="r+", allow_pickle=False)
-        if found.shape == shape and found.dtype == np.dtype(dtype) and found.flags.c_contiguous:
+        if (
+            found.shape == shape
+            and found.dtype == np.dtype(dtype)
+            and found.flags.c_contiguous
+        ):
             return found
     except (FileNotFoundError, ValueError, EOFError):
         pass  # not there, or cut short: it is begun again
@@ -132,7 +136,9 @@ def open_array(
         with path.open("rb") if file is None else file.reader() as opened:
             return _open(opened, shape, sha256 if check else None, of)
     except FileNotFoundError as error:
-        raise MissingFileError(f"{path} is missing though {of} describes it; {mend}") from error
+        raise MissingFileError(
+            f"{path} is missing though {of} describes it; {mend}"
+        ) from error
     except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} {error}; {mend}") from error
 
@@ -151,7 +157,9 @@ def _open(
     expected_size = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
     size = os.fstat(file.fileno()).st_size
     if size != expected_size:
-        raise ValueError(f"has {size} bytes, expected {expected_size}; it was cut short or altered")
+        raise ValueError(
+            f"has {size} bytes, expected {expected_size}; it was cut short or altered"
+        )
     if sha256 is not None:
         file.seek(0)
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:

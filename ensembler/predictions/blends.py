@@ -26,7 +26,9 @@ from ensembler.predictions.settled import HeldFile, open_settled, read_settled
 ARRAYS = ("oof.npy", "test.npy")
 FORMAT: Literal[1] = 1
 BLEND_RECORD = "blend.json"
-STATE = "blend.safetensors"  # what the fitted blend has learned; blends from before have none
+STATE = (
+    "blend.safetensors"  # what the fitted blend has learned; blends from before have none
+)
 
 
 class BlendRecord(Record):
@@ -108,7 +110,9 @@ class Blend:
     @cached_property
     def _files(self) -> dict[str, HeldFile]:
         """The files of predictions, opened together so that they are of one version."""
-        settled = open_settled(self.folder, BLEND_RECORD, BlendRecord, lambda _: (*ARRAYS, STATE))
+        settled = open_settled(
+            self.folder, BLEND_RECORD, BlendRecord, lambda _: (*ARRAYS, STATE)
+        )
         self.record = settled.record
         return settled.files
 
@@ -121,7 +125,11 @@ class Blend:
         shape = (rows, len(self.record.classes))
         sha256 = self.record.sha256[name]
         return open_array(
-            self.folder / name, shape, sha256=sha256, of=BLEND_RECORD, file=files.pop(name, None)
+            self.folder / name,
+            shape,
+            sha256=sha256,
+            of=BLEND_RECORD,
+            file=files.pop(name, None),
         )
 
 
@@ -146,9 +154,10 @@ def write_blend(
     test: NDArray[np.floating],
     state: bytes | None = None,
 ) -> None:
-    """Write a blend, or a new one over an old one; the checksums of `record` are those of its files.
+    """Write a blend, or a new one over an old one.
 
-    `state` is what the fitted blend is built again from.
+    The checksums of `record` are those of its files. `state` is what the fitted blend is built
+    again from.
     """
     with replacing(folder, run_lock) as prepared:
         write_array(prepared / "oof.npy", np.asarray(oof, np.float32))

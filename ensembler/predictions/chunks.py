@@ -38,7 +38,9 @@ class ChunkedLogits:
     seconds: dict[int, float] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path, views: int, parts: tuple[int, ...], classes: int) -> ChunkedLogits:
+    def open(
+        cls, path: Path, views: int, parts: tuple[int, ...], classes: int
+    ) -> ChunkedLogits:
         """Open the logits in `path` with the chunks that are whole, or begin them."""
         path.parent.mkdir(parents=True, exist_ok=True)
         array = reserve_array(path, (views, sum(parts), classes), np.float32)
@@ -86,7 +88,9 @@ class ChunkedLogits:
             {"row": s, "sha256": self.digest(s), "seconds": t}
             for s, t in sorted(self.seconds.items())
         ]
-        write_bytes(self.log_path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        write_bytes(
+            self.log_path, "".join(json.dumps(line) + "\n" for line in lines).encode()
+        )
         release(self.array)
 
 

@@ -26,7 +26,10 @@ def compose_probs(
     classes_of = {task: store.classes(task) for task in composition.tasks}
     factors = None
     if composition.prior == "observed":
-        labels = {task: store.labels(task, "train", classes_of[task]) for task in composition.tasks}
+        labels = {
+            task: store.labels(task, "train", classes_of[task])
+            for task in composition.tasks
+        }
         if count_on is not None:
             labels = {task: y[count_on] for task, y in labels.items()}
         factors = composition.co_occurrence(labels, classes_of)
@@ -37,5 +40,7 @@ def composition_of(store: RunStore) -> Composition:
     """How the run's label is composed; RequestError when it is not."""
     composition = store.composition
     if composition is None:
-        raise RequestError(f"run {store.name!r} composes no class; say data.compose in its recipe")
+        raise RequestError(
+            f"run {store.name!r} composes no class; say data.compose in its recipe"
+        )
     return composition

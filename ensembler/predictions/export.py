@@ -66,7 +66,10 @@ def export_predictions(
     paths = {part: out / f"{name}_{part}.{format}" for part in ("oof", "test")}
     for path in paths.values():
         check_output(path)
-    parts = [("oof", store.samples.train["id"], oof), ("test", store.samples.test["id"], test)]
+    parts = [
+        ("oof", store.samples.train["id"], oof),
+        ("test", store.samples.test["id"], test),
+    ]
     files = [_write(paths[part], ids, probs, classes) for part, ids, probs in parts]
     return Exported(store.name, name, tuple(files))
 
@@ -83,7 +86,10 @@ def _write(
     table = pd.DataFrame(np.asarray(probs, np.float32), columns=list(classes))
     table.insert(0, "id", ids.to_numpy())
     table = table.dropna()
-    writers: dict[str, Callable[..., object]] = {".csv": table.to_csv, ".parquet": table.to_parquet}
+    writers: dict[str, Callable[..., object]] = {
+        ".csv": table.to_csv,
+        ".parquet": table.to_parquet,
+    }
     options = {"lineterminator": "\n"} if path.suffix == ".csv" else {}
     with open_output(path) as file:
         try:

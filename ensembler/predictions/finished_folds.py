@@ -60,7 +60,10 @@ def write_finished_fold(folder: Path, finished: FinishedFold) -> None:
         "oof": finished.oof,
         "test": finished.test,
     }
-    told = {"record": json.dumps(dict(finished.record)), "sha256": _digest(arrays, finished.record)}
+    told = {
+        "record": json.dumps(dict(finished.record)),
+        "sha256": _digest(arrays, finished.record),
+    }
     header: dict[str, Any] = {"__metadata__": told}
     end = 0
     for name, array in arrays.items():
@@ -116,7 +119,9 @@ def _map(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     for name, dtype in types.items():
         shape, (begin, end) = tuple(header[name]["shape"]), header[name]["data_offsets"]
         if math.prod(shape) * np.dtype(dtype).itemsize != end - begin:
-            raise ValueError(f"{name} of shape {list(shape)} does not take {end - begin} bytes")
+            raise ValueError(
+                f"{name} of shape {list(shape)} does not take {end - begin} bytes"
+            )
         if end == begin:
             arrays[name] = np.zeros(shape, dtype)
         else:

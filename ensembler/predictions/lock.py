@@ -30,7 +30,10 @@ def _names_by_name(value: object) -> object:
 
 
 class KeptChoice(Record):
-    """What was chosen by a measurement for something of one fingerprint; `for_` is "for" in the file."""
+    """What was chosen by a measurement for something of one fingerprint.
+
+    `for_` is "for" in the file.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -73,11 +76,17 @@ class RunLock(Record):
     recipe_sha256: str | None = None
 
     def section(self, name: str) -> dict[str, Any]:
-        """One section of the resolved recipe; {} when the recipe does not say it, or there is none."""
+        """One section of the resolved recipe.
+
+        {} when the recipe does not say it, or there is none.
+        """
         return dict(self.recipe.get(name) or {})
 
     def choice(self, kind: str, name: str, made_for: str) -> KeptChoice | None:
-        """What was chosen for something of this fingerprint; a choice made for something else is none."""
+        """What was chosen for something of this fingerprint.
+
+        A choice made for something else is none.
+        """
         found = self.choices.get(kind, {}).get(name)
         return found if found is not None and found.for_ == made_for else None
 
@@ -98,6 +107,7 @@ def read_lock(path: Path) -> RunLock:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise StoreError(
-            f"{path}: {first['loc'][0]} is not what `ens` writes ({where}: {first['msg'].lower()}); "
+            f"{path}: {first['loc'][0]} is not what `ens` writes ({where}: "
+            f"{first['msg'].lower()}); "
             "it was altered"
         ) from error

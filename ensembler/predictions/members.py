@@ -24,7 +24,9 @@ from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL, TargetKind
 FORMAT: Literal[1] = 1
 MEMBER_RECORD = "member.json"
 FAILED = "failed.json"  # why a member could not be trained
-RETRAINING = ".retrain"  # a member that is trained again with other options stays usable meanwhile
+RETRAINING = (
+    ".retrain"  # a member that is trained again with other options stays usable meanwhile
+)
 Kind = Literal["logits", "probs", "labels"]
 
 
@@ -117,8 +119,14 @@ class Member:
         UnknownNameError when it does not predict it.
         """
         if target not in self.targets:
-            raise UnknownNameError("target", target, self.targets, of=f"member {self.name!r}")
-        return replace(self, record=_of_target(self.record, target)) if self.record.tasks else self
+            raise UnknownNameError(
+                "target", target, self.targets, of=f"member {self.name!r}"
+            )
+        return (
+            replace(self, record=_of_target(self.record, target))
+            if self.record.tasks
+            else self
+        )
 
     @property
     def name(self) -> str:
@@ -168,7 +176,10 @@ class Member:
         return array
 
     def oof(
-        self, classes: Sequence[str], merge: Merge = "mean", views: Sequence[str] | None = None
+        self,
+        classes: Sequence[str],
+        merge: Merge = "mean",
+        views: Sequence[str] | None = None,
     ) -> NDArray[Any]:
         """Out-of-fold probabilities float32 `[train samples, classes]` in the order of `classes`.
 
@@ -177,12 +188,19 @@ class Member:
         return self._probs(self.oof_logits, classes, merge, views)
 
     def test(
-        self, classes: Sequence[str], merge: Merge = "mean", views: Sequence[str] | None = None
+        self,
+        classes: Sequence[str],
+        merge: Merge = "mean",
+        views: Sequence[str] | None = None,
     ) -> NDArray[Any]:
         """Test probabilities float32 `[folds, test samples, classes]` in the order of `classes`."""
         if 0 in self.test_logits.shape:
-            return np.empty((self.record.folds, len(self.samples.test), len(classes)), np.float32)
-        return np.stack([self._probs(fold, classes, merge, views) for fold in self.test_logits])
+            return np.empty(
+                (self.record.folds, len(self.samples.test), len(classes)), np.float32
+            )
+        return np.stack(
+            [self._probs(fold, classes, merge, views) for fold in self.test_logits]
+        )
 
     def _probs(
         self,
@@ -191,7 +209,11 @@ class Member:
         merge: Merge,
         views: Sequence[str] | None,
     ) -> NDArray[Any]:
-        kept = [self.view_index(v) for v in views] if views else list(range(len(self.record.views)))
+        kept = (
+            [self.view_index(v) for v in views]
+            if views
+            else list(range(len(self.record.views)))
+        )
         of = self.record.kind_of_target
         probs = merge_views(logits[kept], merge, kind=self.record.kind, of=of)
         return probs[..., self.class_order(classes)]
@@ -199,7 +221,9 @@ class Member:
     def view_index(self, view: str) -> int:
         """Position of a view on the first axis of the logits."""
         if view not in self.record.views:
-            raise UnknownNameError("view", view, self.record.views, of=f"member {self.name!r}")
+            raise UnknownNameError(
+                "view", view, self.record.views, of=f"member {self.name!r}"
+            )
         return self.record.views.index(view)
 
     def class_order(self, classes: Sequence[str]) -> list[int]:
@@ -222,7 +246,9 @@ class Member:
             return [array_file("oof", task), array_file("test", task)]
 
         settled = open_settled(self.folder, MEMBER_RECORD, MemberRecord, names)
-        self.record = _of_target(settled.record, target) if settled.record.tasks else settled.record
+        self.record = (
+            _of_target(settled.record, target) if settled.record.tasks else settled.record
+        )
         return settled.files
 
     def _open(self, part: Literal["oof", "test"]) -> NDArray[np.floating]:
@@ -241,7 +267,11 @@ class Member:
             )
         sha256 = self.record.sha256[name]
         return open_array(
-            self.folder / name, shape, sha256=sha256, of=MEMBER_RECORD, file=files.pop(name, None)
+            self.folder / name,
+            shape,
+            sha256=sha256,
+            of=MEMBER_RECORD,
+            file=files.pop(name, None),
         )
 
     def _check_finite(self, oof: NDArray[np.floating]) -> None:

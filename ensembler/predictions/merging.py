@@ -53,13 +53,17 @@ def merge_views(
     if how in ("logits", "geometric"):
         logits = _combined([of.logits(view) for view in values], np.add)
         return of.probs(logits / len(values)).astype(np.float32)
-    views = (of.probs(view) if are_logits else np.asarray(view, np.float64) for view in values)
+    views = (
+        of.probs(view) if are_logits else np.asarray(view, np.float64) for view in values
+    )
     if how == "max":
         return of.mean(_combined(views, np.maximum), 1).astype(np.float32)
     return of.mean(_combined(views, np.add), len(values)).astype(np.float32)
 
 
-def _combined(views: Iterable[NDArray[np.float64]], combine: np.ufunc) -> NDArray[np.float64]:
+def _combined(
+    views: Iterable[NDArray[np.float64]], combine: np.ufunc
+) -> NDArray[np.float64]:
     return reduce(combine, views)
 
 

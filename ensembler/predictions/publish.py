@@ -57,7 +57,9 @@ def clean_up(run: Path, run_lock: Path) -> None:
 def finish_replacements(run: Path, run_lock: Path) -> None:
     """Finish what a killed process had decided to replace in `run`, and drop what it had only begun."""
     pending = [
-        path.parent for kind in ("members", "blends") for path in run.glob(f"{kind}/*/{NEXT}")
+        path.parent
+        for kind in ("members", "blends")
+        for path in run.glob(f"{kind}/*/{NEXT}")
     ]
     if not pending:
         return

@@ -118,14 +118,18 @@ def read_samples_csv(path: Path) -> SampleTable:
             f"{path} is missing; without it no prediction of the run can be matched"
         ) from error
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, na_values={})
+        table = pd.read_csv(
+            io.BytesIO(content), dtype=str, keep_default_na=False, na_values={}
+        )
     except (ValueError, pd.errors.ParserError) as error:
         raise StoreError(
             f"{path} is not a readable CSV ({error}); it was altered or cut short"
         ) from error
     missing = [c for c in ("id", "split", "fold") if c not in table]
     if missing:
-        raise StoreError(f"{path} has no column {missing[0]!r}; it was altered or cut short")
+        raise StoreError(
+            f"{path} has no column {missing[0]!r}; it was altered or cut short"
+        )
     return SampleTable(_check_rows(path, _typed(path, table)))
 
 

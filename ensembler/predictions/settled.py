@@ -70,7 +70,9 @@ def open_settled(
     while True:
         record, folders = _look(entry, name, model)
         files = {
-            file: held for file in files_of(record) if (held := _hold(file, folders)) is not None
+            file: held
+            for file in files_of(record)
+            if (held := _hold(file, folders)) is not None
         }
         if _look(entry, name, model) == (record, folders) or time.monotonic() > until:
             return Settled(record, files)

@@ -145,7 +145,11 @@ class RunStore:
         return sorted(self._complete("blends", BLEND_RECORD))
 
     def _complete(self, kind: str, record: str) -> list[str]:
-        return [entry.name for entry in self.folder.glob(f"{kind}/*") if has_record(entry, record)]
+        return [
+            entry.name
+            for entry in self.folder.glob(f"{kind}/*")
+            if has_record(entry, record)
+        ]
 
     def member(self, name: str) -> Member:
         """Open a complete member; the error tells an unknown name from one that is not finished."""
@@ -188,7 +192,9 @@ class RunStore:
             member = self.member(name)
             if target in member.targets:
                 return member.for_target(target).record.classes
-        raise MissingFileError(f"run {self.name!r} has no complete member of target {target!r} yet")
+        raise MissingFileError(
+            f"run {self.name!r} has no complete member of target {target!r} yet"
+        )
 
     @cached_property
     def _set_formats(self) -> dict[str, SetFormat]:
@@ -220,7 +226,9 @@ class RunStore:
         """All targets of the run, in the order of `samples.csv`."""
         return tuple(self.target(name) for name in self.samples.targets)
 
-    def labels(self, target: str, split: str, classes: Sequence[str] | None = None) -> Labels:
+    def labels(
+        self, target: str, split: str, classes: Sequence[str] | None = None
+    ) -> Labels:
         """Labels of one split ("train", "test") as `Target.encode` gives them."""
         return self.samples.labels(self.target(target, classes), split)
 
@@ -231,7 +239,9 @@ class RunStore:
 
     def members_of(self, target: str, names: Iterable[str] | None = None) -> list[Member]:
         """The members of the pool (or those of `names`) that predict `target`, each as one of that target alone."""
-        opened = (self.member(name) for name in (self.pool_members if names is None else names))
+        opened = (
+            self.member(name) for name in (self.pool_members if names is None else names)
+        )
         return [member.for_target(target) for member in opened if target in member.targets]
 
     def _in_order(self, names: Iterable[str]) -> list[str]:

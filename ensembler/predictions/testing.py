@@ -42,7 +42,9 @@ def write_fake_run(
     folder.mkdir(parents=True, exist_ok=True)
     y = rng.integers(0, len(classes), n_train + n_test)
     y[: len(classes) * folds] = np.tile(np.arange(len(classes)), folds)
-    fold = np.where(np.arange(len(y)) < n_train, np.arange(len(y)) // len(classes) % folds, -1)
+    fold = np.where(
+        np.arange(len(y)) < n_train, np.arange(len(y)) // len(classes) % folds, -1
+    )
     labels = [classes[i] if labelled_test or k < n_train else None for k, i in enumerate(y)]
     table = pd.DataFrame(
         {

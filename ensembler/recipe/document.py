@@ -58,13 +58,21 @@ def read_document(path: Path) -> Document:
             f"{path} is a folder, expected a recipe file; `ens init {path}` writes one"
         ) from error
     except UnicodeDecodeError as error:
-        raise RecipeError([f"{path.name} is not a UTF-8 text file; a recipe is YAML"]) from error
+        raise RecipeError(
+            [f"{path.name} is not a UTF-8 text file; a recipe is YAML"]
+        ) from error
     return parse_document(text, path)
 
 
 def _missing(path: Path) -> RequestError:
-    others = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-    hint = f"; recipes there: {', '.join(others[:5])}" if others else "; `ens init DATA` writes one"
+    others = (
+        sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+    )
+    hint = (
+        f"; recipes there: {', '.join(others[:5])}"
+        if others
+        else "; `ens init DATA` writes one"
+    )
     return RequestError(f"recipe {path} does not exist{hint}")
 
 
@@ -81,7 +89,9 @@ def parse_document(text: str, path: Path) -> Document:
         raise RecipeError([f"{path.name} is not YAML: {error}"]) from error
     if root is None:
         raise RecipeError(
-            [f"{path.name} is empty; a recipe needs at least data and members (`ens init DATA`)"]
+            [
+                f"{path.name} is empty; a recipe needs at least data and members (`ens init DATA`)"
+            ]
         )
     if not isinstance(root, MappingNode):
         raise RecipeError(
@@ -122,7 +132,9 @@ def _explain(error: MarkedYAMLError, text: str, path: Path) -> str:
     lines = text.splitlines()
     shown = lines[line - 1] if line <= len(lines) else ""
     if "\t" in shown[: len(shown) - len(shown.lstrip())] or "\\t" in str(error.problem):
-        return f"{path.name} line {line}: a tab stands in the indentation; YAML wants spaces"
+        return (
+            f"{path.name} line {line}: a tab stands in the indentation; YAML wants spaces"
+        )
     return f"{path.name} line {line}: {error.problem or 'not YAML'}: {shown.strip()[:80]!r}"
 
 
@@ -144,7 +156,9 @@ class _Builder:
         tag = str(node.tag)
         if tag not in _PLAIN_TAGS:
             raise RecipeError(
-                [f"{self.path.name} line {line}: tag {tag!r}: a recipe holds plain values only"]
+                [
+                    f"{self.path.name} line {line}: tag {tag!r}: a recipe holds plain values only"
+                ]
             )
         if isinstance(node, MappingNode):
             return self._mapping(node, place)
@@ -163,7 +177,9 @@ class _Builder:
                 continue
             key = str(key_node.value)
             if not isinstance(key_node, ScalarNode):
-                raise RecipeError([f"{self.path.name} line {line}: a key must be a plain word"])
+                raise RecipeError(
+                    [f"{self.path.name} line {line}: a key must be a plain word"]
+                )
             if key in own:
                 raise RecipeError([f"{self.path.name} line {line}: {key!r} stands twice"])
             self.origins[(*place, key)] = f"{self.path.name} line {line}"

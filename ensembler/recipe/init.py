@@ -12,7 +12,13 @@ from pathlib import Path
 import pandas as pd
 
 from ensembler.data.decoding import read_header
-from ensembler.data.image_files import find_images, is_image_file, left_out, shown, sub_folders
+from ensembler.data.image_files import (
+    find_images,
+    is_image_file,
+    left_out,
+    shown,
+    sub_folders,
+)
 from ensembler.data.images import IMAGE_SUFFIXES
 from ensembler.data.spec import DataSpec
 from ensembler.data.tables import TABLE_SUFFIXES, read_table
@@ -114,7 +120,9 @@ def shipped_recipes() -> dict[str, str]:
     inside = files("ensembler") / "recipes"
     folder = inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
     found = (
-        {p.name: p for p in folder.iterdir() if p.name.endswith(".yaml")} if folder.is_dir() else {}
+        {p.name: p for p in folder.iterdir() if p.name.endswith(".yaml")}
+        if folder.is_dir()
+        else {}
     )
     return {
         name.removesuffix(".yaml"): found[name].read_text(encoding="utf-8")
@@ -134,7 +142,11 @@ def _look_at_folder(path: Path) -> _Guess:
     names = {p.name for p in sub_folders(path)}
     tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TABLE_SUFFIXES]
     train_table = next(
-        (p for p in tables if p.stem.lower() in ("train", "labels", "manifest", "train_labels")),
+        (
+            p
+            for p in tables
+            if p.stem.lower() in ("train", "labels", "manifest", "train_labels")
+        ),
         None,
     )
     if train_table is not None:
@@ -166,7 +178,9 @@ def _look_at_table(path: Path) -> _Guess:
     guess.path_column = _path_column(table, path)
     images = [path.parent / p for p in table[guess.path_column]]
     rest = [c for c in table.columns if c != guess.path_column]
-    guess.id_column = next((c for c in rest if c.lower() == "id" and table[c].is_unique), None)
+    guess.id_column = next(
+        (c for c in rest if c.lower() == "id" and table[c].is_unique), None
+    )
     if guess.id_column == "id":
         rest.remove("id")
         guess.id_column = None  # a column called id is the id by its name
@@ -245,21 +259,26 @@ def _sets_of_labels(values: pd.Series) -> SetFormat | None:
         if values.str.contains(SEPARATOR, regex=False).any() and separator != SEPARATOR:
             continue
         split = (
-            tuple(filter(None, map(str.strip, value.split(separator)))) for value in values.unique()
+            tuple(filter(None, map(str.strip, value.split(separator))))
+            for value in values.unique()
         )
         sets = {labels for labels in split if labels}
         alone = {labels[0] for labels in sets if len(labels) == 1}
         together = any(len(labels) > 1 and alone.issuperset(labels) for labels in sets)
         if together and len({label for labels in sets for label in labels}) < len(sets):
             none = sorted(label for label in alone if label.lower() in _NO_LABEL_NAMES)
-            return SetFormat(separator, none[0] if none else "" if (values == "").any() else None)
+            return SetFormat(
+                separator, none[0] if none else "" if (values == "").any() else None
+            )
     return None
 
 
 def _group_column(table: pd.DataFrame, columns: list[str]) -> str | None:
     for column in columns:
         name = column.lower()
-        if any(hint in name for hint in _GROUP_HINTS) and 2 <= table[column].nunique() < len(table):
+        if any(hint in name for hint in _GROUP_HINTS) and 2 <= table[
+            column
+        ].nunique() < len(table):
             return column
     return None
 
@@ -298,7 +317,9 @@ def _look_at_images(guess: _Guess, images: list[Path]) -> None:
     sides, grey = [], 0
     for path in images:
         header = read_header(path)
-        if header is not None:  # a broken file is the audit's and the run's business, with its name
+        if (
+            header is not None
+        ):  # a broken file is the audit's and the run's business, with its name
             sides.append(min(header.height, header.width))
             grey += header.is_grey
     if not sides:
@@ -366,7 +387,9 @@ def _target(guess: _Guess) -> str:
     name = _quoted(guess.targets[0])
     if guess.sets is None:
         return name
-    none = "" if guess.sets.no_label is None else f", no_label: {_quoted(guess.sets.no_label)}"
+    none = (
+        "" if guess.sets.no_label is None else f", no_label: {_quoted(guess.sets.no_label)}"
+    )
     return f"{{{name}: {{multi_label: '{guess.sets.separator}'{none}}}}}"
 
 

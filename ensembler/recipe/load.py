@@ -21,7 +21,13 @@ from ensembler.metrics.renamed import with_names_of_today
 from ensembler.networks.sources import FOLDER, source_of_backbone
 from ensembler.recipe.document import MAX_DEPTH, Document, Place, parse_value, read_document
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.training.spec import MEMBER_SPECS, any_has_option, has_option, is_effective, spec_of
+from ensembler.training.spec import (
+    MEMBER_SPECS,
+    any_has_option,
+    has_option,
+    is_effective,
+    spec_of,
+)
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 _EXPECTED = {
@@ -87,7 +93,9 @@ class Recipe:
         return cls(_validate(content, document), path)
 
     @classmethod
-    def check(cls, content: Mapping[str, Any], path: Path, origins: Mapping[Place, str]) -> Recipe:
+    def check(
+        cls, content: Mapping[str, Any], path: Path, origins: Mapping[Place, str]
+    ) -> Recipe:
         """Check a recipe that a command put together.
 
         `origins` say what to name in an error about a place in it.
@@ -103,7 +111,9 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Document:
     if parent is None:
         return document
     if not isinstance(parent, str):
-        raise RecipeError([f"{document.where(('extends',))}: extends takes the path of one recipe"])
+        raise RecipeError(
+            [f"{document.where(('extends',))}: extends takes the path of one recipe"]
+        )
     base = _read_with_base(path.parent / parent, (*seen, path.resolve()))
     return Document(
         _merge(base.content, document.content), path, {**base.origins, **document.origins}
@@ -155,7 +165,9 @@ def _check_members_set(
         name = option[0] if place == "members" and len(option) > 1 else None
         if name is None or name in known or not _is_option_alone(members.get(name)):
             continue
-        problems.append(f"--set {override}: unknown member {name!r}; {nearest(name, known)}")
+        problems.append(
+            f"--set {override}: unknown member {name!r}; {nearest(name, known)}"
+        )
     if problems:
         raise RecipeError(problems)
 
@@ -174,7 +186,9 @@ def _expand(document: Document) -> Document:
         if isinstance(value, list):
             return [expand(item, (*place, i)) for i, item in enumerate(value)]
         return (
-            _VARIABLE.sub(lambda m: variable(m, place), value) if isinstance(value, str) else value
+            _VARIABLE.sub(lambda m: variable(m, place), value)
+            if isinstance(value, str)
+            else value
         )
 
     def variable(match: re.Match[str], place: Place) -> str:
@@ -198,7 +212,9 @@ def _resolve_paths(document: Document) -> Document:
     def resolve(value: Any, place: Place) -> Any:
         if isinstance(value, dict):
             return {key: resolve(item, (*place, key)) for key, item in value.items()}
-        if isinstance(value, str) and any(_matches(place, pattern) for pattern in _BACKBONE_PLACES):
+        if isinstance(value, str) and any(
+            _matches(place, pattern) for pattern in _BACKBONE_PLACES
+        ):
             source, folder = source_of_backbone(value)
             return f"{FOLDER}:{absolute(folder)}" if source == FOLDER else value
         is_path = any(_matches(place, pattern) for pattern in _PATH_PLACES)
@@ -210,13 +226,17 @@ def _resolve_paths(document: Document) -> Document:
             return value
         if not value.strip():
             raise RecipeError(
-                [f"{document.where(place)}: {'.'.join(map(str, place))} is empty, expected a path"]
+                [
+                    f"{document.where(place)}: {'.'.join(map(str, place))} is empty, expected a path"
+                ]
             )
         return absolute(value)
 
     def absolute(path: str) -> str:
         # A variable may stand for an absolute path: expand it before judging.
-        known = _VARIABLE.sub(lambda m: os.environ.get(m["name"], m["default"] or m[0]), path)
+        known = _VARIABLE.sub(
+            lambda m: os.environ.get(m["name"], m["default"] or m[0]), path
+        )
         return str(base / Path(known).expanduser())
 
     return Document(resolve(document.content, ()), document.path, document.origins)
@@ -236,7 +256,9 @@ def _share_defaults(document: Document) -> Document:
         return document
     if not isinstance(defaults, dict):
         raise RecipeError(
-            [f"{document.where(('defaults',))}: defaults takes member options, such as epochs: 10"]
+            [
+                f"{document.where(('defaults',))}: defaults takes member options, such as epochs: 10"
+            ]
         )
     origins = dict(document.origins)
     if isinstance(members, dict):
@@ -257,7 +279,9 @@ def _with_defaults(
     # what no method knows is an error to be reported.
     fitting = spec_of({**defaults, **member})
     both = {**defaults, **member}
-    shared = {k: v for k, v in defaults.items() if has_option(fitting, k) or not any_has_option(k)}
+    shared = {
+        k: v for k, v in defaults.items() if has_option(fitting, k) or not any_has_option(k)
+    }
     shared = {k: v for k, v in shared.items() if is_effective(k, both)}
     for key in shared.keys() - member.keys():
         if ("defaults", key) in origins:
@@ -309,7 +333,9 @@ def _not_finite(value: Any, document: Document, place: Place) -> list[str]:
         else ()
     )
     return [
-        problem for key, item in inside for problem in _not_finite(item, document, (*place, key))
+        problem
+        for key, item in inside
+        for problem in _not_finite(item, document, (*place, key))
     ]
 
 
@@ -371,7 +397,9 @@ def _place_in(content: Any, loc: Sequence[str | int]) -> Place:
         if i == 2 and loc[0] == "members" and part in MEMBER_SPECS:
             continue
         inside_mapping = isinstance(value, dict) and part in value
-        inside_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        inside_list = (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        )
         if inside_mapping or inside_list:
             value = value[part]
         else:

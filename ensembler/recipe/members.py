@@ -54,7 +54,9 @@ def planned_members(
     name, or a soup names what cannot be averaged.
     """
     columns = (
-        {"": "fold"} if not repeats else {f"-r{i + 1}": c for i, c in enumerate(("fold", *repeats))}
+        {"": "fold"}
+        if not repeats
+        else {f"-r{i + 1}": c for i, c in enumerate(("fold", *repeats))}
     )
     jobs: list[PlannedMember] = []
     soups = {entry: spec for entry, spec in members.items() if isinstance(spec, SoupSpec)}
@@ -73,7 +75,9 @@ def planned_members(
 def _of_entry(
     name: str, spec: MemberSpec | EnsembleSpec, column: str, entry: str
 ) -> list[PlannedMember]:
-    trainings = [name] if spec.seeds == 1 else [f"{name}-s{i + 1}" for i in range(spec.seeds)]
+    trainings = (
+        [name] if spec.seeds == 1 else [f"{name}-s{i + 1}" for i in range(spec.seeds)]
+    )
     jobs = []
     for nth, training in enumerate(trainings):
         made_here = PlannedMember(
@@ -83,11 +87,17 @@ def _of_entry(
             replace(made_here, name=f"{training}{suffix}", variant=variant)
             for suffix, variant in _variants(spec).items()
         ]
-    main = [job for job in jobs if not isinstance(spec, MemberSpec) or job.variant not in spec.also]
+    main = [
+        job
+        for job in jobs
+        if not isinstance(spec, MemberSpec) or job.variant not in spec.also
+    ]
     if spec.as_ == "ensemble" and len(main) > 1:
         parts = tuple(job.name for job in main)
         jobs = [replace(job, in_pool=job.name not in parts) for job in jobs]
-        jobs.append(PlannedMember(name, spec, column, entry, name, "mean", spec, parts=parts))
+        jobs.append(
+            PlannedMember(name, spec, column, entry, name, "mean", spec, parts=parts)
+        )
     return jobs
 
 
@@ -140,7 +150,9 @@ def _soup(
                 f"{next(iter(found))!r}; only equal "
                 "networks can be averaged"
             )
-    return PlannedMember(name, spec, column, entry, name, "soup", base, ingredients=tuple(found))
+    return PlannedMember(
+        name, spec, column, entry, name, "soup", base, ingredients=tuple(found)
+    )
 
 
 def _check_names(jobs: Sequence[PlannedMember]) -> None:

@@ -40,7 +40,9 @@ def own_among(names: Iterable[object] | None) -> list[str]:
     return [str(name) for name in names or () if is_own(name)]
 
 
-def introduce_code(named: Mapping[str, str], progress: Progress, folders: Sequence[Path]) -> None:
+def introduce_code(
+    named: Mapping[str, str], progress: Progress, folders: Sequence[Path]
+) -> None:
     """Say which code of the user's own is used and where it lies, then import it.
 
     RecipeError lists what cannot be. A module that is not installed is looked for in `folders`.

@@ -28,7 +28,9 @@ class RecipeSpec(BaseModel):
     folds: FoldSpec = Field(
         default_factory=FoldSpec, description="How train rows are split into folds."
     )
-    input: InputSpec = Field(default_factory=InputSpec, description="What the networks see.")
+    input: InputSpec = Field(
+        default_factory=InputSpec, description="What the networks see."
+    )
     augment: AugmentSpec = Field(
         "light",
         description="Augmentation of every member without its own: a preset or transforms (see "
@@ -41,7 +43,9 @@ class RecipeSpec(BaseModel):
     inference: InferenceSpec = Field(
         default_factory=InferenceSpec, description="How predictions are computed."
     )
-    members: dict[str, AnyMemberSpec] = Field(min_length=1, description="The members, by name.")
+    members: dict[str, AnyMemberSpec] = Field(
+        min_length=1, description="The members, by name."
+    )
     blend: BlendSpec = Field(
         default_factory=BlendSpec, description="How members become one prediction."
     )
@@ -101,7 +105,8 @@ def _check_label_sets(
         )
     if SINGLE_LABEL not in kinds and len(sets) < len(targets):
         raise ValueError(
-            f"members.{name}: loss: {member.loss} is for targets with multi_label; focal is its like "
+            f"members.{name}: loss: {member.loss} is for targets with multi_label; focal is its "
+            "like "
             "for one"
         )
 

@@ -41,9 +41,7 @@ def diversity_page(run: str, found: Diversity) -> str:
         for title, text, values, colours in plots
     ]
     share = found.saves / np.maximum(found.class_sizes, 1)
-    text = (
-        "Share of a class's rows that the member gets right and the mean of the others gets wrong."
-    )
+    text = "Share of a class's rows that the member gets right and the mean of the others gets wrong."
     sections.append(f"<h2>Who saves which class</h2><p>{text}</p>")
     sections.append(_heatmap(share, found.names, found.classes, "cividis"))
     sections.append("<h2>Agreement with the others</h2>" + _agreement_table(found))
@@ -61,7 +59,9 @@ def _agreement_table(found: Diversity) -> str:
         test = "-" if found.agreement_test is None else f"{found.agreement_test[i]:.3f}"
         note = "changes unlike the pool" if name in found.shifted else ""
         cells = [name, f"{found.agreement_oof[i]:.3f}", test, note]
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        rows.append(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+        )
     return f"<table><tr><th>member</th><th>out of fold</th><th>test</th><th></th></tr>{''.join(rows)}</table>"
 
 
@@ -78,7 +78,9 @@ def _heatmap(
     axes: Any = figure.subplots()
     image = axes.imshow(values, cmap=colours, aspect="auto")
     if len(columns) <= 60:
-        axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8, parse_math=False)
+        axes.set_xticks(
+            range(len(columns)), columns, rotation=90, fontsize=8, parse_math=False
+        )
     if len(rows) <= 60:
         axes.set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
     figure.colorbar(image, ax=axes)

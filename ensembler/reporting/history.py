@@ -27,7 +27,10 @@ class MadeOf(Record):
 
 
 class SubmissionVersion(Record):
-    """One version: the file by its sha256, and how it was made; `options` are kept of those made `by_hand`."""
+    """One version: the file by its sha256, and how it was made.
+
+    `options` are kept of those made `by_hand`.
+    """
 
     sha256: str | None = None
     rows: int | None = None

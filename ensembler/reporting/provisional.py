@@ -79,7 +79,9 @@ def _is_wanted(store: RunStore, finished: Finished, target: str, metric: str) ->
         return False
     labels = store.labels(target, "train")
     n_classes = len(store.classes(target))
-    ours, theirs = (_oof_of(finished, folds, len(labels), n_classes) for folds in (new, old))
+    ours, theirs = (
+        _oof_of(finished, folds, len(labels), n_classes) for folds in (new, old)
+    )
     return _is_not_worse(metric, ours, theirs, labels)
 
 
@@ -90,7 +92,8 @@ def _folds_in(finished: Finished) -> FoldsByMember:
 def _soft_vote(finished: Finished) -> NDArray[np.floating]:
     """The mean of the members' test probabilities `[test samples, classes]`, each the mean of its folds."""
     of_members = [
-        np.mean([fold.test for fold in folds.values()], axis=0) for folds in finished.values()
+        np.mean([fold.test for fold in folds.values()], axis=0)
+        for folds in finished.values()
     ]
     return np.mean(of_members, axis=0)
 
@@ -113,7 +116,10 @@ def _is_not_worse(
 def _oof_of(
     finished: Finished, folds_by_member: FoldsByMember, n_rows: int, n_classes: int
 ) -> NDArray[np.float64]:
-    """The mean of the out-of-fold probabilities `[train rows, classes]` of some folds; NaN = none of them."""
+    """The mean of the out-of-fold probabilities `[train rows, classes]` of some folds.
+
+    NaN = none of them.
+    """
     total, count = np.zeros((n_rows, n_classes)), np.zeros((n_rows, 1))
     for name, folds in folds_by_member.items():
         of_member = finished.get(name, {})
@@ -130,7 +136,9 @@ def _finished_members(
     return {name: folds for name, folds in finished.items() if folds}
 
 
-def _finished_tasks(store: RunStore, members: Sequence[str], composition: Composition) -> Finished:
+def _finished_tasks(
+    store: RunStore, members: Sequence[str], composition: Composition
+) -> Finished:
     """What the folds that are finished in every task make together, under one name."""
     by_task = {
         task: _finished_members(store, members, task, store.classes(task))
@@ -146,7 +154,9 @@ def _all_folds(finished: Finished) -> set[int]:
     return {fold for folds in finished.values() for fold in folds}
 
 
-def _composed_fold(store: RunStore, by_task: Mapping[str, Finished], fold: int) -> FoldProbs:
+def _composed_fold(
+    store: RunStore, by_task: Mapping[str, Finished], fold: int
+) -> FoldProbs:
     """The label's probabilities from the mean of each task's members that have finished the fold."""
     found = {
         task: [folds[fold] for folds in finished.values() if fold in folds]
@@ -169,7 +179,11 @@ def _finished_folds(
 ) -> dict[int, FoldProbs]:
     if name in store.complete_members:
         member = store.member(name)
-        return _folds_of(member.for_target(target), classes) if target in member.targets else {}
+        return (
+            _folds_of(member.for_target(target), classes)
+            if target in member.targets
+            else {}
+        )
     folder = store.member_folder(name)
     if not folder.is_dir() or (folder / FAILED).is_file():
         return {}

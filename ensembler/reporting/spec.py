@@ -37,7 +37,8 @@ class SubmissionSpec(BaseModel):
         "confident one.",
     )
     each: bool = Field(
-        False, description="With per: group, a row for each image, which has its group's answer."
+        False,
+        description="With per: group, a row for each image, which has its group's answer.",
     )
     template: str | None = Field(
         None,
@@ -50,7 +51,9 @@ class SubmissionSpec(BaseModel):
         if len(set(self.columns)) != len(self.columns):
             raise ValueError(f"columns {list(self.columns)} name one column twice")
         if self.format == "labels" and len(self.columns) != 2:
-            raise ValueError(f"labels need two columns (id and label), given {list(self.columns)}")
+            raise ValueError(
+                f"labels need two columns (id and label), given {list(self.columns)}"
+            )
         if self.per == "row" and (self.each or self.reduce != "mean"):
             raise ValueError("reduce and each are used only with per: group")
         return self

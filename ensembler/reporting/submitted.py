@@ -83,8 +83,8 @@ def write_submission(
     """Write `submission.csv` from probabilities `test` `[test samples, classes]` of a target, and note what made it.
 
     `by_hand` says that it was asked for by name, so that a run that makes nothing new leaves it
-    alone. A file there that is not one of ours is kept under another name, with a warning on `progress`.
-    Returns False, and writes nothing, when the run has no rows to submit.
+    alone. A file there that is not one of ours is kept under another name, with a warning on
+    `progress`. Returns False, and writes nothing, when the run has no rows to submit.
     """
     if not submitted_ids(store):
         return False
@@ -160,7 +160,9 @@ def last_choice(store: RunStore) -> SubmissionChoice | None:
     newest, name = versions[-1], blend_to_submit(store)
     if name is None:
         return None
-    options = None if newest.options is None else SubmissionSpec.model_validate(newest.options)
+    options = (
+        None if newest.options is None else SubmissionSpec.model_validate(newest.options)
+    )
     return SubmissionChoice(name, newest.by_hand, options)
 
 
@@ -197,4 +199,6 @@ def export_submission(
             f"run {store.name!r} has no test rows to submit; add data.test or folds.holdout"
         )
     classes = found.record.classes
-    return _table(store, spec, np.asarray(found.test), found.record.target, classes), classes
+    return _table(
+        store, spec, np.asarray(found.test), found.record.target, classes
+    ), classes

@@ -115,7 +115,10 @@ def _form_of(others: list[str], target: Target, spec: SubmissionSpec) -> str:
 
 
 def _differ(others: Sequence[str], classes: Sequence[str]) -> str:
-    missing, strange = sorted(set(classes) - set(others)), sorted(set(others) - set(classes))
+    missing, strange = (
+        sorted(set(classes) - set(others)),
+        sorted(set(others) - set(classes)),
+    )
     sides = (("it lacks", missing), ("it has besides", strange))
     return "; ".join(f"{what} {', '.join(names[:5])}" for what, names in sides if names)
 
@@ -134,8 +137,12 @@ def _rows_of(wanted: list[str], ids: Sequence[str], template: str) -> NDArray[np
                 f"{len(lacking)} of its {len(wanted)} ids are not predicted, such as {lacking[0]!r}"
             )
             if set(lacking) <= {Path(sample).stem for sample in ids}:
-                parts[-1] += ", which are names of files: a column of them as data.id would match"
+                parts[-1] += (
+                    ", which are names of files: a column of them as data.id would match"
+                )
         if besides:
-            parts.append(f"{len(besides)} predicted ids are not in it, such as {besides[0]!r}")
+            parts.append(
+                f"{len(besides)} predicted ids are not in it, such as {besides[0]!r}"
+            )
         raise RequestError(f"template {template}: {'; '.join(parts)}")
     return np.array([position[w] for w in wanted], dtype=np.int64)

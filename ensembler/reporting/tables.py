@@ -12,9 +12,10 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Table:
-    """A table: cells are text, counts or figures, which have `digits` after the point; None = nothing to show.
+    """A table: cells are text, counts or figures, which have `digits` after the point.
 
-    `notes` are sentences below it, `best` the positions of rows that stand out.
+    None = nothing to show. `notes` are sentences below it, `best` the positions of rows that stand
+    out.
     """
 
     title: str

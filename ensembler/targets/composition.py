@@ -45,7 +45,10 @@ class Composition:
         """
         tasks = tuple(classes_of)
         everything = list(product(*(classes_of[task] for task in tasks)))
-        names = [str(i) if numbers else separator.join(parts) for i, parts in enumerate(everything)]
+        names = [
+            str(i) if numbers else separator.join(parts)
+            for i, parts in enumerate(everything)
+        ]
         if len(set(names)) != len(names):
             twice = next(n for i, n in enumerate(names) if n in names[:i])
             raise ValueError(
@@ -55,11 +58,16 @@ class Composition:
             i
             for i, parts in enumerate(everything)
             if not any(
-                all(parts[tasks.index(t)] == c for t, c in rule.items()) for rule in impossible
+                all(parts[tasks.index(t)] == c for t, c in rule.items())
+                for rule in impossible
             )
         ]
         return cls(
-            name, tasks, tuple(names[i] for i in kept), tuple(everything[i] for i in kept), prior
+            name,
+            tasks,
+            tuple(names[i] for i in kept),
+            tuple(everything[i] for i in kept),
+            prior,
         )
 
     def without(self, unwanted: Sequence[str]) -> Composition:
@@ -90,7 +98,8 @@ class Composition:
         """For every class the positions `[classes, tasks]` of its parts among the classes of each task."""
         at = [{name: i for i, name in enumerate(classes_of[task])} for task in self.tasks]
         return np.array(
-            [[at[t][part] for t, part in enumerate(parts)] for parts in self.parts], np.int64
+            [[at[t][part] for t, part in enumerate(parts)] for parts in self.parts],
+            np.int64,
         )
 
     def compose(
@@ -115,7 +124,9 @@ class Composition:
         return found / found.sum(axis=1, keepdims=True)
 
     def co_occurrence(
-        self, labels: Mapping[str, NDArray[np.int64]], classes_of: Mapping[str, Sequence[str]]
+        self,
+        labels: Mapping[str, NDArray[np.int64]],
+        classes_of: Mapping[str, Sequence[str]],
     ) -> NDArray[np.float64]:
         """How much more often than by chance each class's parts occur together `[classes]`.
 
@@ -126,7 +137,9 @@ class Composition:
         together = np.stack([labels[task] for task in self.tasks], axis=1)
         together = together[(together >= 0).all(axis=1)]
         n = len(together)
-        observed = np.array([(together == parts).all(axis=1).sum() for parts in at], np.float64)
+        observed = np.array(
+            [(together == parts).all(axis=1).sum() for parts in at], np.float64
+        )
         by_chance = np.ones(len(at))
         for t, task in enumerate(self.tasks):
             share = np.bincount(together[:, t], minlength=len(classes_of[task])) / max(n, 1)

@@ -58,7 +58,9 @@ class TargetKind(ABC):
         """
 
     @abstractmethod
-    def strata_codes(self, texts: Sequence[object], classes: Sequence[str]) -> NDArray[np.int64]:
+    def strata_codes(
+        self, texts: Sequence[object], classes: Sequence[str]
+    ) -> NDArray[np.int64]:
         """What each row is stratified by `[rows]` as a number; -1 = unknown."""
 
     @abstractmethod
@@ -95,7 +97,10 @@ class TargetKind(ABC):
 
     @abstractmethod
     def mean(self, total: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-        """Probabilities `[rows, classes]` of a sum of `count` of them; a row of one label sums to 1."""
+        """Probabilities `[rows, classes]` of a sum of `count` of them.
+
+        A row of one label sums to 1.
+        """
 
     @abstractmethod
     def decide(self, probs: NDArray[np.floating]) -> Labels:
@@ -154,7 +159,9 @@ class SingleLabel(TargetKind):
         """The labels themselves."""
         return list(texts)
 
-    def strata_codes(self, texts: Sequence[object], classes: Sequence[str]) -> NDArray[np.int64]:
+    def strata_codes(
+        self, texts: Sequence[object], classes: Sequence[str]
+    ) -> NDArray[np.int64]:
         """The position of each label among the classes."""
         return self.encode(texts, classes)
 
@@ -245,11 +252,17 @@ class MultiLabel(TargetKind):
         """The labels of each set."""
         return [label_sets.read_set(text) for text in texts]
 
-    def strata_codes(self, texts: Sequence[object], classes: Sequence[str]) -> NDArray[np.int64]:  # noqa: ARG002 the empty set is a stratum, too
+    def strata_codes(
+        self,
+        texts: Sequence[object],
+        classes: Sequence[str],  # noqa: ARG002 the empty set is a stratum, too
+    ) -> NDArray[np.int64]:
         """The rarest label of each set, numbered in the order in which they come."""
         strata = label_sets.strata(texts, 1)
         code_of = {name: i for i, name in enumerate(dict.fromkeys(filter(None, strata)))}
-        return np.array([-1 if name is None else code_of[name] for name in strata], np.int64)
+        return np.array(
+            [-1 if name is None else code_of[name] for name in strata], np.int64
+        )
 
     def unknown(self, rows: int, n_classes: int) -> Labels:
         """-1 `[rows, classes]`."""

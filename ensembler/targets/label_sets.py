@@ -81,7 +81,11 @@ def labels_in(texts: Iterable[object]) -> set[str]:
 def without_labels(text: object, unwanted: Collection[str]) -> str | None:
     """A cell of `samples.csv` with some labels taken out of its set."""
     labels = read_set(text)
-    return None if labels is None else write_set(label for label in labels if label not in unwanted)
+    return (
+        None
+        if labels is None
+        else write_set(label for label in labels if label not in unwanted)
+    )
 
 
 def indicators(texts: Iterable[object], classes: Sequence[str]) -> NDArray[np.int64]:

@@ -31,7 +31,9 @@ class WeightAverages:
             if name == "swa" or name.startswith("last_")
         }
         self.firsts = {name: spec.averaged_from(name) for name in self.averages}
-        self.ends = {name: epoch for name, epoch in spec.cycle_ends.items() if name in wanted}
+        self.ends = {
+            name: epoch for name, epoch in spec.cycle_ends.items() if name in wanted
+        }
         self.snapshots: dict[str, dict[str, Tensor]] = {}
 
     def after_epoch(self, epoch: int, network: nn.Module) -> None:

@@ -54,7 +54,9 @@ class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
             np.diff(rows[order], prepend=-1)
         )  # where each row's draws begin, in order of rows
         before = np.empty(len(rows), dtype=np.int64)
-        before[order] = np.arange(len(rows)) - np.repeat(first, np.diff(first, append=len(rows)))
+        before[order] = np.arange(len(rows)) - np.repeat(
+            first, np.diff(first, append=len(rows))
+        )
         return np.split(before, np.cumsum([len(batch) for batch in self.batches])[:-1])
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | EnsemblerError:
@@ -75,7 +77,9 @@ class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
             ]
             images = np.stack(augmented)
         # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
-        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.targets[rows])
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(
+            self.targets[rows]
+        )
 
 
 def epoch_batches(

@@ -47,7 +47,9 @@ class CompileChoice:
             return "not compiled: the training is too short to pay for it"
         if self.step is None:
             return NOT_COMPILED
-        ratio = f"a step takes {1000 * self.eager:.0f} ms, compiled {1000 * self.step:.0f} ms"
+        ratio = (
+            f"a step takes {1000 * self.eager:.0f} ms, compiled {1000 * self.step:.0f} ms"
+        )
         choice = "compiled" if self.compiled else "not compiled"
         return f"{choice}: {ratio}, compiling {self.compiling:.0f} s"
 
@@ -81,7 +83,10 @@ def decide(
 
 
 def choose(
-    network: nn.Module, loss: Callable[[nn.Module], Tensor], steps: int, device: torch.device
+    network: nn.Module,
+    loss: Callable[[nn.Module], Tensor],
+    steps: int,
+    device: torch.device,
 ) -> CompileChoice:
     """Time a forward and backward pass of a copy of `network`, plain and compiled.
 
@@ -102,7 +107,9 @@ def choose(
     compiling = time.perf_counter() - began
     step = _seconds_a_step(copied, loss, device)
     gain = (eager - step) * steps
-    return CompileChoice(gain > compiling and step < eager * (1 - _NOISE), eager, compiling, step)
+    return CompileChoice(
+        gain > compiling and step < eager * (1 - _NOISE), eager, compiling, step
+    )
 
 
 def compiled(network: nn.Module) -> nn.Module:

@@ -43,7 +43,12 @@ from ensembler.data.augment import sample_seed
 from ensembler.data.augment_steps import Augment
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network, sum_networks
-from ensembler.networks.devices import autocast, autocast_type, pick_device, place_for_training
+from ensembler.networks.devices import (
+    autocast,
+    autocast_type,
+    pick_device,
+    place_for_training,
+)
 from ensembler.networks.memory import memory_advice
 from ensembler.progress import QUIET, Progress
 from ensembler.stop import Stop
@@ -104,7 +109,9 @@ def train_ensemble(
         )
     chosen_device = pick_device(device)
     watch = _Watch(spec, len(data.train_rows), (name, fold), progress, stop or Stop())
-    advice = memory_advice(batch_size=spec.batch_size, size=data.pixels.shape[1], amp=spec.amp)
+    advice = memory_advice(
+        batch_size=spec.batch_size, size=data.pixels.shape[1], amp=spec.amp
+    )
     with own_randomness(chosen_device), advice:
         seed_all(sample_seed(seed, "build", fold))
         ensemble = _build(spec, data, chosen_device, watch)
@@ -117,12 +124,16 @@ def train_ensemble(
             _on(chosen_device),
         ):
             warnings.filterwarnings("ignore", module="torchensemble")
-            ensemble.fit(loader, epochs=spec.epochs, test_loader=None, save_model=False, **options)
+            ensemble.fit(
+                loader, epochs=spec.epochs, test_loader=None, save_model=False, **options
+            )
         watch.end()
     networks = [estimator.network for estimator in ensemble.estimators_]
     _check_finite(networks, spec)
     named = (
-        {"sum": sum_networks(networks, spec.shrinkage_rate)} if spec.is_sum else _numbered(networks)
+        {"sum": sum_networks(networks, spec.shrinkage_rate)}
+        if spec.is_sum
+        else _numbered(networks)
     )
     return TrainedFold(
         {name: network.requires_grad_(True).eval() for name, network in named.items()},
@@ -145,8 +156,12 @@ def _build(spec: EnsembleSpec, data: FoldData, device: torch.device, watch: _Wat
         """A class without arguments, as torchensemble wants it."""
 
         def __init__(self) -> None:
-            network = build_network(spec, classes=data.classes, size=size, channels=channels)
-            super().__init__(place_for_training(network, spec.amp, device), spec.amp, device)
+            network = build_network(
+                spec, classes=data.classes, size=size, channels=channels
+            )
+            super().__init__(
+                place_for_training(network, spec.amp, device), spec.amp, device
+            )
 
     arguments: dict[str, Any] = {
         "estimator": Estimator,
@@ -161,7 +176,9 @@ def _build(spec: EnsembleSpec, data: FoldData, device: torch.device, watch: _Wat
     if spec.sched == "cosine" and spec.method != "snapshot":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="torchensemble")
-            ensemble.set_scheduler("CosineAnnealingLR", T_max=spec.epochs, eta_min=spec.min_lr)
+            ensemble.set_scheduler(
+                "CosineAnnealingLR", T_max=spec.epochs, eta_min=spec.min_lr
+            )
     if not spec.is_sum:
         known = data.targets[data.train_rows]
         counts = np.bincount(known[known >= 0], minlength=data.classes).astype(np.int64)
@@ -306,7 +323,9 @@ class _Images(Dataset[tuple[Tensor, Tensor]]):
                 [self._augment(image, s) for image, s in zip(pixels, seeds, strict=True)]
             )
         images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
-        return images.to(torch.float32).div_(255), torch.from_numpy(self._data.targets[rows])
+        return images.to(torch.float32).div_(255), torch.from_numpy(
+            self._data.targets[rows]
+        )
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -196,7 +196,9 @@ class _FoldTraining:
             assert isinstance(network, Normalised)
             networks[name] = network.requires_grad_(True)
         chosen = self.best.epoch or done
-        epochs = dict.fromkeys(setup.wanted, done) | spec.cycle_ends | {spec.primary: chosen}
+        epochs = (
+            dict.fromkeys(setup.wanted, done) | spec.cycle_ends | {spec.primary: chosen}
+        )
         seconds = sum(record.seconds for record in self.history)
         return TrainedFold(networks, tuple(self.history), chosen, seconds, epochs=epochs)
 

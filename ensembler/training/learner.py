@@ -104,7 +104,9 @@ class Learner:
         is_averaged = self.ema is not None and self.spec.primary == "ema"
         return self.ema.module if is_averaged else self.network
 
-    def train_epoch(self, loader: Loader, source: BatchSource, epoch: int) -> tuple[float, float]:
+    def train_epoch(
+        self, loader: Loader, source: BatchSource, epoch: int
+    ) -> tuple[float, float]:
         """Take the steps of an epoch; the mean loss, and the learning rate of the first step."""
         self._prepare(is_frozen=epoch <= self.spec.freeze_epochs)
         steps, accumulate = len(source), self.spec.accumulate
@@ -157,7 +159,9 @@ class Learner:
 
     def loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
         """The loss of a batch by a network."""
-        images, soft = mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
+        images, soft = (
+            mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
+        )
         dtype = autocast_type(self.spec.amp, self.device)
         with autocast(dtype, self.device), _enough_for_batch_norms(len(images)):
             logits = network(images)

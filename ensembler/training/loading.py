@@ -111,7 +111,9 @@ class Loader:
                 ) from error
             yield made if isinstance(made, EnsemblerError) else self._as_tensors(*made)
 
-    def _as_tensors(self, pixels: Tensor | NDArray[np.uint8], targets: NDArray[np.int64]) -> Batch:
+    def _as_tensors(
+        self, pixels: Tensor | NDArray[np.uint8], targets: NDArray[np.int64]
+    ) -> Batch:
         if isinstance(pixels, np.ndarray):
             self._say(_NO_ROOM)
             pixels = torch.from_numpy(pixels)
@@ -178,8 +180,16 @@ def free_shared_memory() -> float:
 
 def _explained(processes: Any, error: RuntimeError) -> Exception:
     """The error that a loader process died, when one did; otherwise the error itself."""
-    codes = [process.exitcode for process in getattr(processes, "_workers", ()) if process.exitcode]
-    return TrainingError(f"a loader process died ({_how(codes[0])}); {_ADVICE}") if codes else error
+    codes = [
+        process.exitcode
+        for process in getattr(processes, "_workers", ())
+        if process.exitcode
+    ]
+    return (
+        TrainingError(f"a loader process died ({_how(codes[0])}); {_ADVICE}")
+        if codes
+        else error
+    )
 
 
 def _how(exit_code: int) -> str:

@@ -93,7 +93,9 @@ def check_loss(spec: TrainingSpec) -> None:
     if spec.loss in LOSSES.places:
         return
     asked = {"smoothing": spec.smoothing > 0, "class_weights": spec.class_weights != "none"}
-    found: Any = load_own(spec.loss, "loss") if is_own(spec.loss) else LOSSES.load(spec.loss)
+    found: Any = (
+        load_own(spec.loss, "loss") if is_own(spec.loss) else LOSSES.load(spec.loss)
+    )
     for option, is_asked in asked.items():
         if is_asked and "task" not in inspect.signature(found).parameters:
             raise RequestError(
@@ -127,7 +129,9 @@ def _made(name: str, maker: LossMaker, task: LossTask) -> nn.Module:
             f"loss {name!r} cannot be made: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(made, nn.Module):
-        raise RequestError(f"loss {name!r} made {type(made).__name__}; expected an nn.Module")
+        raise RequestError(
+            f"loss {name!r} made {type(made).__name__}; expected an nn.Module"
+        )
     return made
 
 
@@ -143,7 +147,9 @@ class FunctionLoss(nn.Module):
         """The loss of a batch."""
         loss = self.function(logits, targets)
         if not isinstance(loss, Tensor) or loss.ndim != 0:
-            what = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+            what = (
+                f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+            )
             raise RequestError(f"loss {self.name!r} returned {what}; expected one number")
         return loss
 
@@ -218,7 +224,9 @@ def class_weights(
         )
     effective = (1 - BETA) / (1 - BETA**n)
     weights = 1 / n if spec.class_weights == "balanced" else effective
-    return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
+    return torch.tensor(
+        weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32
+    )
 
 
 def label_weights(
@@ -302,7 +310,9 @@ class BalancedSoftmax(nn.Module):
         super().__init__()
         share = np.maximum(counts, 1) / np.maximum(counts, 1).sum()
         self.register_buffer(
-            "shift", torch.tensor(tau * np.log(share), dtype=torch.float32), persistent=False
+            "shift",
+            torch.tensor(tau * np.log(share), dtype=torch.float32),
+            persistent=False,
         )
         self.loss = nn.CrossEntropyLoss(weight=weight, label_smoothing=smoothing)
 
@@ -321,7 +331,11 @@ class SoftF1(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch; labels may be positions `[batch]` or soft `[batch, classes]`."""
-        probs = torch.softmax(logits, dim=1) if self.activation is None else self.activation(logits)
+        probs = (
+            torch.softmax(logits, dim=1)
+            if self.activation is None
+            else self.activation(logits)
+        )
         wanted = (
             targets
             if targets.ndim == 2

@@ -23,7 +23,11 @@ def build_optimizer(spec: MemberSpec, network: Normalised) -> torch.optim.Optimi
     """The member's optimizer over the network's weights, biases and norms without decay."""
     from timm.optim import create_optimizer_v2
 
-    options: dict[str, Any] = {"opt": spec.opt, "lr": spec.lr, "weight_decay": spec.weight_decay}
+    options: dict[str, Any] = {
+        "opt": spec.opt,
+        "lr": spec.lr,
+        "weight_decay": spec.weight_decay,
+    }
     if spec.momentum is not None:
         options["momentum"] = spec.momentum
     if spec.layer_decay is not None:
@@ -42,7 +46,9 @@ def updates_per_epoch(spec: MemberSpec, n_rows: int) -> int:
     return math.ceil(steps / spec.accumulate)
 
 
-def build_scheduler(spec: MemberSpec, optimizer: torch.optim.Optimizer, updates: int) -> Any:
+def build_scheduler(
+    spec: MemberSpec, optimizer: torch.optim.Optimizer, updates: int
+) -> Any:
     """The schedule of the learning rate, `updates` to an epoch; None for a constant one."""
     from timm.scheduler import create_scheduler_v2
 

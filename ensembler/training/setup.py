@@ -50,7 +50,9 @@ class FoldSetup:
     def state_key(self) -> str:
         """A fingerprint of what is trained, so that no other training resumes from its state."""
         data = self.data
-        rows = hashlib.sha256(data.train_rows.tobytes() + data.targets.tobytes()).hexdigest()
+        rows = hashlib.sha256(
+            data.train_rows.tobytes() + data.targets.tobytes()
+        ).hexdigest()
         augment = self.spec.model_dump(mode="json", include={"augment"})
         content = [
             self.spec.decisive_options | augment,
@@ -64,13 +66,17 @@ class FoldSetup:
         for drawn_by in (data.balance, data.weights):
             if drawn_by is not None:
                 content.append(hashlib.sha256(drawn_by.tobytes()).hexdigest())
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(content, sort_keys=True, default=str).encode()
+        ).hexdigest()
 
     def source(self, epoch: int) -> BatchSource:
         """The batches of an epoch."""
         key, data = (self.seed, self.fold, epoch), self.data
         rng = np.random.default_rng(sample_seed(*key, "order"))
         weights = None if data.weights is None else data.weights[data.train_rows]
-        rows = draw_rows(data.train_rows, data.train_labels, self.spec.sampler, rng, weights)
+        rows = draw_rows(
+            data.train_rows, data.train_labels, self.spec.sampler, rng, weights
+        )
         batches = epoch_batches(rows, self.spec.batch_size, rng)
         return BatchSource(data.pixels, data.targets, batches, self.augment, key)

@@ -17,10 +17,13 @@ def average_weights(networks: Sequence[Normalised]) -> Normalised:
     """
     # On the processor: other devices, such as MPS, may have no double precision.
     states = [
-        {name: value.cpu() for name, value in network.state_dict().items()} for network in networks
+        {name: value.cpu() for name, value in network.state_dict().items()}
+        for network in networks
     ]
     mean = {
-        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(first.dtype)
+        name: torch.stack([state[name].double() for state in states])
+        .mean(dim=0)
+        .to(first.dtype)
         if first.is_floating_point()
         else first
         for name, first in states[0].items()

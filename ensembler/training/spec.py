@@ -35,7 +35,9 @@ __all__ = [
 
 
 def _method_of(value: Any) -> str:
-    given = value if isinstance(value, dict) else {"method": getattr(value, "method", "kfold")}
+    given = (
+        value if isinstance(value, dict) else {"method": getattr(value, "method", "kfold")}
+    )
     method = given.get("method", "kfold")
     return method if method in ("kfold", "soup") else "ensemble"
 

@@ -34,7 +34,9 @@ class EpochRecord:
 
     def of(self, training: str, fold: int) -> Epoch:
         """The same as progress shows it."""
-        return Epoch(training, fold, self.epoch, self.epochs, self.loss, self.score, self.seconds)
+        return Epoch(
+            training, fold, self.epoch, self.epochs, self.loss, self.score, self.seconds
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; a figure that is not finite becomes None."""

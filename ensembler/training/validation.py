@@ -89,7 +89,9 @@ def _judge(metric: str, logits: NDArray[np.float32], data: FoldData) -> float:
         if not known.any() or not np.isfinite(part).all():
             continue
         kind = data.task_kinds[t]
-        values.append(score(metric, kind.probs(part[known]), kind.from_columns(wanted[known])))
+        values.append(
+            score(metric, kind.probs(part[known]), kind.from_columns(wanted[known]))
+        )
     found = [value for value in values if math.isfinite(value)]
     return float(np.mean(found)) if found else float("nan")
 
@@ -104,7 +106,7 @@ def _label_set_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """The same of sets of labels: rows whose whole set is right, and summed mean losses."""
     known = labels[:, 0] >= 0
     logits, wanted = logits[known], labels[known].float()
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(
-        dim=1
-    )
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        logits, wanted, reduction="none"
+    ).mean(dim=1)
     return float(((logits >= 0) == (wanted == 1)).all(dim=1).sum()), float(losses.sum())

@@ -1,4 +1,7 @@
-"""Whether a run was made from what its recipe says now; each difference that matters is one clear error."""
+"""Whether a run was made from what its recipe says now.
+
+Each difference that matters is one clear error.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +89,9 @@ def check_fingerprints(store: RunStore, data: str, images: str) -> None:
 
 
 def _advice(store: RunStore) -> str:
-    return f"give this recipe another name (name: or --set name=...), or remove {store.folder}"
+    return (
+        f"give this recipe another name (name: or --set name=...), or remove {store.folder}"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

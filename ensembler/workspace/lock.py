@@ -35,7 +35,9 @@ _PACKAGES = (
 )
 
 
-def kept_choice(store: RunStore, kind: str, name: str, made_for: str) -> dict[str, Any] | None:
+def kept_choice(
+    store: RunStore, kind: str, name: str, made_for: str
+) -> dict[str, Any] | None:
     """What was once chosen by a measurement, such as whether a training is compiled.
 
     None = nothing yet. `made_for` is a fingerprint of what was measured: a choice made for

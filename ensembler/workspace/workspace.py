@@ -93,10 +93,10 @@ class Workspace:
         return rows[0], rows[1]
 
     def image_labels(self, target: str, *, trained_on: bool = False) -> NDArray[np.int64]:
-        """The labels of all images, in their order, as `Target.encode` gives them; those of test rows are unknown.
+        """The labels of all images, in their order, as `Target.encode` gives them.
 
-        `trained_on` asks for the labels to train on, where the recipe draws them otherwise than
-        those it scores.
+        Those of test rows are unknown. `trained_on` asks for the labels to train on, where the
+        recipe draws them otherwise than those it scores.
         """
         encoding = self.samples.target(target)
         rows, _ = self.image_rows
@@ -163,7 +163,11 @@ Check = Callable[
 
 
 def open_workspace(
-    recipe: Recipe, artifacts: Path, progress: Progress | None = None, *, check: Check | None = None
+    recipe: Recipe,
+    artifacts: Path,
+    progress: Progress | None = None,
+    *,
+    check: Check | None = None,
 ) -> Workspace:
     """Make the recipe's run, or open it when it is there; what killed processes left is cleaned up.
 

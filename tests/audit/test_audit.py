@@ -90,7 +90,9 @@ def test_equal_images_are_found_by_bytes_and_by_pixels(shapes):
     )  # other bytes, same pixels
     findings, _ = shapes()
     found = findings["duplicate"]
-    assert set(found.files) == {f"images/{n}.png" for n in ("00003", "00050", "00004", "00100")}
+    assert set(found.files) == {
+        f"images/{n}.png" for n in ("00003", "00050", "00004", "00100")
+    }
     assert found.facts["across_train_and_test"] == 1
     assert found.severity == "warning"
 
@@ -129,11 +131,16 @@ def test_copies_with_other_labels_are_named(shapes):
 
     def other(t):
         return t.assign(
-            label=t["label"].where(t.index != 51, "ring" if t["label"][3] != "ring" else "cross")
+            label=t["label"].where(
+                t.index != 51, "ring" if t["label"][3] != "ring" else "cross"
+            )
         )
 
     findings, _ = shapes(train=other)
-    assert set(findings["duplicate_other_label"].files) == {"images/00003.png", "images/00051.png"}
+    assert set(findings["duplicate_other_label"].files) == {
+        "images/00003.png",
+        "images/00051.png",
+    }
 
 
 def test_blank_images_are_blank_and_not_near_duplicates(shapes):
@@ -171,7 +178,11 @@ def test_a_group_in_train_and_in_test_is_a_leak(shapes):
 
 
 def test_a_group_astride_given_folds_is_an_error(shapes):
-    spoil = lambda t: t.assign(person=[f"p{i // 6}" for i in range(90)], fold=np.arange(90) % 3)  # noqa: E731
+    def spoil(table):
+        return table.assign(
+            person=[f"p{i // 6}" for i in range(90)], fold=np.arange(90) % 3
+        )
+
     findings, _ = shapes(
         train=spoil, overrides=["data.group=person", "folds={scheme: column, column: fold}"]
     )
@@ -204,7 +215,8 @@ def test_persons_are_seen_in_columns_of_any_name_and_in_file_names(masks):
     table = pd.read_csv(masks / "train.csv").rename(columns={"person": "abc"})
     table.to_csv(masks / "renamed.csv", index=False)
     spec = Recipe.load(
-        masks / "recipe.yaml", ["data.source=" + str(masks / "renamed.csv"), "data.group=null"]
+        masks / "recipe.yaml",
+        ["data.source=" + str(masks / "renamed.csv"), "data.group=null"],
     ).spec
     columns = [
         f.facts["column"]
@@ -214,9 +226,12 @@ def test_persons_are_seen_in_columns_of_any_name_and_in_file_names(masks):
     assert columns == ["abc"]
     table.drop(columns="abc").to_csv(masks / "without.csv", index=False)
     spec = Recipe.load(
-        masks / "recipe.yaml", ["data.source=" + str(masks / "without.csv"), "data.group=null"]
+        masks / "recipe.yaml",
+        ["data.source=" + str(masks / "without.csv"), "data.group=null"],
     ).spec
-    found = [f for f in audit_recipe(spec, masks / "a").findings if f.code == "ungrouped_column"]
+    found = [
+        f for f in audit_recipe(spec, masks / "a").findings if f.code == "ungrouped_column"
+    ]
     assert [f.facts["column"] for f in found] == ["{group}-{number}"]
     # The line that fixes it is one that a recipe takes.
     mended = Recipe.load(
@@ -233,7 +248,9 @@ def test_persons_are_seen_in_columns_of_any_name_and_in_file_names(masks):
 
 
 def test_the_leak_test_tells_what_plain_folds_would_have_claimed(masks):
-    leak = audit_recipe(Recipe.load(masks / "recipe.yaml").spec, masks / "a", test_leak=True).leak
+    leak = audit_recipe(
+        Recipe.load(masks / "recipe.yaml").spec, masks / "a", test_leak=True
+    ).leak
     assert leak.plain.low > leak.grouped.high + 0.1
     assert leak.n_groups == 40
 
@@ -290,7 +307,9 @@ def test_duplicates_become_groups_by_option(shapes):
 def test_a_second_audit_looks_at_changed_files_only(shapes, monkeypatch):
     shapes()
     seen = []
-    monkeypatch.setattr("ensembler.audit.facts.perceptual_hash", lambda _: seen.append(1) or 0)
+    monkeypatch.setattr(
+        "ensembler.audit.facts.perceptual_hash", lambda _: seen.append(1) or 0
+    )
     shapes()
     assert not seen
     path = shapes.folder / "images" / "00001.png"
@@ -350,7 +369,9 @@ def test_files_left_out_and_spaces_around_labels_are_findings(tmp_path):
     assert len(found["blank"].files) == 20  # and nothing is left to compare
 
 
-@pytest.mark.parametrize(("highest", "bits"), [(1023, 10), (4095, 12), (16383, 14), (40000, None)])
+@pytest.mark.parametrize(
+    ("highest", "bits"), [(1023, 10), (4095, 12), (16383, 14), (40000, None)]
+)
 def test_sixteen_bits_that_are_hardly_used_are_a_finding(tmp_path, highest, bits):
     rng = np.random.default_rng(0)
     for i in range(20):
@@ -359,9 +380,7 @@ def test_sixteen_bits_that_are_hardly_used_are_a_finding(tmp_path, highest, bits
         levels = rng.integers(0, highest // 8, (16, 16)).astype(np.uint16)
         levels[i % 16, 3] = highest
         Image.fromarray(levels).save(place)
-    text = (
-        f"name: r\ndata: {{source: {tmp_path / 'd'}}}\nmembers: {{m: {{backbone: test_resnet}}}}\n"
-    )
+    text = f"name: r\ndata: {{source: {tmp_path / 'd'}}}\nmembers: {{m: {{backbone: test_resnet}}}}\n"
     (tmp_path / "r.yaml").write_text(text)
     find = lambda *given: {  # noqa: E731
         f.code: f

@@ -25,7 +25,10 @@ def data(request):
 def found(column, data, tint):
     labels, sites, thumbs = data
     table = pd.DataFrame(
-        {column: sites, "colour": np.random.default_rng(1).integers(0, 5, len(sites)).astype(str)}
+        {
+            column: sites,
+            "colour": np.random.default_rng(1).integers(0, 5, len(sites)).astype(str),
+        }
     )
     return group_like_columns(table, labels, thumbs(tint), None)
 

@@ -9,7 +9,9 @@ from ensembler.data.samples import SampleSet
 
 def findings(exact=(), near=(), folds=None, labels="aaaa", source="train"):
     paths = [f"{i}.png" for i in range(4)]
-    table = pd.DataFrame({"id": paths, "path": paths, "source": source, "label": list(labels)})
+    table = pd.DataFrame(
+        {"id": paths, "path": paths, "source": source, "label": list(labels)}
+    )
     samples = SampleSet(table, ("label",), {}, None)
     found = find_copies(samples, Duplicates(tuple(exact), tuple(near)), folds)
     return {one.code: one for one in found}
@@ -23,7 +25,9 @@ def test_copies_in_one_fold_are_a_note():
 
 
 def test_copies_across_folds_or_parts_are_a_warning_and_counted():
-    found = findings(near=[(0, 2), (1, 3)], folds=pd.Series([0, 1, 1, -1]))["near_duplicate"]
+    found = findings(near=[(0, 2), (1, 3)], folds=pd.Series([0, 1, 1, -1]))[
+        "near_duplicate"
+    ]
     assert (found.severity, found.facts["across_folds"]) == ("warning", 1)
     parts = ["train", "train", "test", "train"]
     found = findings(exact=[(0, 2)], source=parts)["duplicate"]

@@ -51,4 +51,6 @@ def test_the_line_that_groups_sets_the_folds_where_there_are_fewer_values():
         "data: {group: site}, folds: {count: 3}"
     )
     by_path = GroupLike("group", 9, 9, None, pattern="{group}-{number}")
-    assert line_that_groups(by_path, 5) == "data: {pattern: '{group}-{number}', group: group}"
+    assert (
+        line_that_groups(by_path, 5) == "data: {pattern: '{group}-{number}', group: group}"
+    )

@@ -11,7 +11,9 @@ def test_rows_are_counted_by_class_and_split():
 
 
 def test_findings_are_a_table_with_the_verdict_below():
-    finding = Finding("duplicate", "warning", "two images are the same", "data.on_duplicate: drop")
+    finding = Finding(
+        "duplicate", "warning", "two images are the same", "data.on_duplicate: drop"
+    )
     audit = Audit((finding,), {})
     table = findings_table(audit)
     assert table.rows == (

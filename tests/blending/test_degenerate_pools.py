@@ -21,7 +21,9 @@ FITS = {
     "greedy f1": lambda: create_blend("greedy", rounds=20, metric="f1_macro"),
     "greedy auc": lambda: create_blend("greedy", rounds=3, metric="roc_auc_ovr"),
     "hill_climb": lambda: create_blend("hill_climb"),
-    "hill_climb below zero": lambda: create_blend("hill_climb", metric="accuracy", negative=True),
+    "hill_climb below zero": lambda: create_blend(
+        "hill_climb", metric="accuracy", negative=True
+    ),
     "loglinear": lambda: create_blend("loglinear"),
     "loglinear without ridge": lambda: create_blend("loglinear", ridge=0),
     "loglinear above zero": lambda: create_blend("loglinear", ridge=1e-3, nonnegative=True),
@@ -31,7 +33,9 @@ FITS = {
     ),
     "temperature": lambda: Calibrated(create_blend("soft"), "temperature", "temperature"),
     "vector": lambda: Calibrated(create_blend("soft"), "vector", "vector"),
-    "class biases": lambda: Calibrated(create_blend("soft"), "biases", metric="balanced_accuracy"),
+    "class biases": lambda: Calibrated(
+        create_blend("soft"), "biases", metric="balanced_accuracy"
+    ),
 }
 
 
@@ -70,7 +74,10 @@ POOLS = {
     ),
     "constant": changed(lambda stack, y: (np.full_like(stack, 1 / stack.shape[2]), y)),
     "one constant": changed(
-        lambda stack, y: (np.concatenate([stack, np.full_like(stack[:1], 1 / stack.shape[2])]), y)
+        lambda stack, y: (
+            np.concatenate([stack, np.full_like(stack[:1], 1 / stack.shape[2])]),
+            y,
+        )
     ),
     "perfect": changed(
         lambda stack, y: (
@@ -82,10 +89,15 @@ POOLS = {
         lambda stack, y: (np.stack([np.eye(stack.shape[2], dtype=np.float32)[y]] * 3), y)
     ),
     "always wrong": changed(
-        lambda stack, y: (np.stack([np.eye(stack.shape[2], dtype=np.float32)[y - 1]] * 3), y)
+        lambda stack, y: (
+            np.stack([np.eye(stack.shape[2], dtype=np.float32)[y - 1]] * 3),
+            y,
+        )
     ),
     "one class": changed(lambda stack, y: (stack, np.zeros_like(y))),
-    "one row of a class": changed(lambda stack, y: (stack, np.where(np.arange(len(y)) == 0, 1, 0))),
+    "one row of a class": changed(
+        lambda stack, y: (stack, np.where(np.arange(len(y)) == 0, 1, 0))
+    ),
     "alone": changed(lambda stack, y: (stack[:1], y)),
     "two rows": changed(lambda stack, y: (stack[:, :2], y[:2])),
     "one row": changed(lambda stack, y: (stack[:, :1], y[:1])),
@@ -125,11 +137,15 @@ def test_the_simplex_certificate_holds_on_any_pool(kind, size, seed):
 @pytest.mark.parametrize(
     "metric", ["f1_macro", "f1_micro", "f1_samples", "accuracy", "hamming_loss"]
 )
-@pytest.mark.parametrize("kind", ["ties", "zeros", "ones", "no label", "every label", "one row"])
+@pytest.mark.parametrize(
+    "kind", ["ties", "zeros", "ones", "no label", "every label", "one row"]
+)
 def test_thresholds_are_found_on_any_labels(kind, metric):
     rng = np.random.default_rng(0)
     probs, y = rng.random((40, 3)), rng.integers(0, 2, (40, 3))
-    probs = {"ties": np.round(probs), "zeros": probs * 0, "ones": probs * 0 + 1}.get(kind, probs)
+    probs = {"ties": np.round(probs), "zeros": probs * 0, "ones": probs * 0 + 1}.get(
+        kind, probs
+    )
     y = {"no label": y * 0, "every label": y * 0 + 1}.get(kind, y)
     if kind == "one row":
         probs, y = probs[:1], y[:1]
@@ -139,7 +155,9 @@ def test_thresholds_are_found_on_any_labels(kind, metric):
 
 def test_near_copies_of_members_once_ended_the_newton_step():
     """Their Hessian is singular, and its sums in float32 fall short even of that."""
-    column = np.concatenate([near_copies(15, 300, 3, seed)[0][:, :, 0] for seed in (120, 121)])
+    column = np.concatenate(
+        [near_copies(15, 300, 3, seed)[0][:, :, 0] for seed in (120, 121)]
+    )
     weights, gap = log_loss_optimum(np.ascontiguousarray(column))
     assert weights.sum() == pytest.approx(1)
     assert gap <= 1e-4
@@ -148,7 +166,11 @@ def test_near_copies_of_members_once_ended_the_newton_step():
 def pool_of(stack, y):
     names = tuple(f"m{i}" for i in range(len(stack)))
     return Pool(
-        names, stack, y, tuple(f"c{i}" for i in range(stack.shape[2])), np.arange(len(y)) % 5
+        names,
+        stack,
+        y,
+        tuple(f"c{i}" for i in range(stack.shape[2])),
+        np.arange(len(y)) % 5,
     )
 
 

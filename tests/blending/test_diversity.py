@@ -12,7 +12,9 @@ def pool(members=5, rows=800, n_test=0, seed=0):
     stack, y = invented_pool(members, rows + n_test, 3, seed)
     test = tuple(np.stack([m[rows:], m[rows:]]) for m in stack) if n_test else None
     names = tuple(f"m{i}" for i in range(members))
-    return Pool(names, stack[:, :rows], y[:rows], ("x", "y", "z"), np.arange(rows) % 5, None, test)
+    return Pool(
+        names, stack[:, :rows], y[:rows], ("x", "y", "z"), np.arange(rows) % 5, None, test
+    )
 
 
 def test_matrices_are_what_counting_gives():
@@ -43,5 +45,7 @@ def test_a_member_that_agrees_otherwise_on_test_rows_is_named_and_honest_ones_ar
     assert diversity(pool(n_test=600)).shifted == ()
     p = pool(n_test=600)
     shuffled = p.test[2][:, np.random.default_rng(0).permutation(600)]
-    p = Pool(p.names, p.oof, p.y, p.classes, p.folds, None, (*p.test[:2], shuffled, *p.test[3:]))
+    p = Pool(
+        p.names, p.oof, p.y, p.classes, p.folds, None, (*p.test[:2], shuffled, *p.test[3:])
+    )
     assert "m2" in diversity(p).shifted

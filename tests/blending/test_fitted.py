@@ -25,7 +25,9 @@ test_stacks.__test__ = False
 
 def pool(folds=(FOLDS,) * MEMBERS):
     stack, y = invented_pool(MEMBERS, ROWS, CLASSES)
-    test = [np.stack([test_stacks(TEST, f)[m] for f in range(n)]) for m, n in enumerate(folds)]
+    test = [
+        np.stack([test_stacks(TEST, f)[m] for f in range(n)]) for m, n in enumerate(folds)
+    ]
     where = np.arange(ROWS) % FOLDS
     return Pool(NAMES, stack, y, ("x", "y", "z"), where, test=tuple(test))
 
@@ -33,7 +35,9 @@ def pool(folds=(FOLDS,) * MEMBERS):
 def multi_label_pool():
     rng = np.random.default_rng(3)
     y = (rng.random((ROWS, CLASSES)) < [0.5, 0.3, 0.2]).astype(np.int64)
-    oof = sigmoid(rng.normal(size=(MEMBERS, ROWS, CLASSES)) + 2.0 * y - 1).astype(np.float32)
+    oof = sigmoid(rng.normal(size=(MEMBERS, ROWS, CLASSES)) + 2.0 * y - 1).astype(
+        np.float32
+    )
     test = sigmoid(rng.normal(size=(MEMBERS, FOLDS, TEST, CLASSES))).astype(np.float32)
     where = np.arange(ROWS) % FOLDS
     return Pool(NAMES, oof, y, ("x", "y", "z"), where, test=tuple(test))
@@ -64,7 +68,10 @@ SPECS = [
     {"method": "hill_climb", "options": {"negative": True}},
     {"method": "simplex", "metric": "brier"},
     {"method": "loglinear", "options": {"nonnegative": True}},
-    {"method": "stack", "options": {"probabilities": True, "shrinkage": 30.0, "ridge": 0.01}},
+    {
+        "method": "stack",
+        "options": {"probabilities": True, "shrinkage": 30.0, "ridge": 0.01},
+    },
 ]
 CALIBRATIONS = [
     {},
@@ -82,7 +89,9 @@ def label(spec):
 @pytest.mark.parametrize("spec", SPECS, ids=label)
 def test_every_method_with_every_calibration(spec, calibration):
     given = pool()
-    assert_the_same(make_blend(given, BlendSpec.model_validate({**spec, **calibration})), given)
+    assert_the_same(
+        make_blend(given, BlendSpec.model_validate({**spec, **calibration})), given
+    )
 
 
 @pytest.mark.parametrize("calibration", [{}, {"calibrate": "biases", "metric": "f1_macro"}])
@@ -125,11 +134,16 @@ def test_members_with_other_numbers_of_folds_are_averaged_first_again():
 
 def test_a_pool_without_test_rows_leaves_a_blend_that_predicts_by_fold():
     given = pool()
-    result = make_blend(dataclasses.replace(given, test=None), BlendSpec(method="geometric"))
+    result = make_blend(
+        dataclasses.replace(given, test=None), BlendSpec(method="geometric")
+    )
     expected = make_blend(given, BlendSpec(method="geometric")).test
     assert np.array_equal(again(result).predict(given.test), expected)
 
 
 def test_no_new_samples_are_no_rows():
     result = make_blend(pool(), BlendSpec(method="soft"))
-    assert again(result).predict([np.empty((2, 0, CLASSES))] * MEMBERS).shape == (0, CLASSES)
+    assert again(result).predict([np.empty((2, 0, CLASSES))] * MEMBERS).shape == (
+        0,
+        CLASSES,
+    )

@@ -27,7 +27,9 @@ def pool(members=4, rows=600, classes=3, seed=0, n_test=200, groups=None):
     return Pool(names, stack[:, :rows], y[:rows], labels, folds, groups, test, y[rows:])
 
 
-@pytest.mark.parametrize("method", ["auto", "soft", "greedy", "simplex", "loglinear", "weights"])
+@pytest.mark.parametrize(
+    "method", ["auto", "soft", "greedy", "simplex", "loglinear", "weights"]
+)
 def test_a_blend_is_scored_three_ways_and_compared_with_its_best_member(method):
     weights = (1.0, 2.0, 0.0, 1.0) if method == "weights" else None
     result = make_blend(pool(), BlendSpec(method=method, weights=weights))
@@ -41,7 +43,9 @@ def test_a_blend_is_scored_three_ways_and_compared_with_its_best_member(method):
 def test_cross_fitted_predictions_of_a_row_do_not_know_its_label():
     """With labels that are pure noise nothing can be learned: a cross-fitted score shows it, a fitted one does not."""
     p = pool(members=20, rows=300)
-    p = dataclasses.replace(p, y=np.random.default_rng(1).permutation(p.y), test=None, test_y=None)
+    p = dataclasses.replace(
+        p, y=np.random.default_rng(1).permutation(p.y), test=None, test_y=None
+    )
     result = make_blend(p, BlendSpec(method="loglinear", options={"ridge": 1e-6}))
     assert result.scores["fitted"]["log_loss"] < np.log(3)
     assert result.scores["cross_fitted"]["log_loss"] > np.log(3)
@@ -53,7 +57,10 @@ def test_auto_is_honest_and_better_than_the_best_member():
     singles = [score("log_loss", t.mean(axis=0), p.test_y) for t in p.test]
     assert result.scores["holdout"]["log_loss"] < min(singles)
     assert (
-        abs(result.scores["cross_fitted"]["log_loss"] - result.scores["holdout"]["log_loss"]) < 0.05
+        abs(
+            result.scores["cross_fitted"]["log_loss"] - result.scores["holdout"]["log_loss"]
+        )
+        < 0.05
     )
     assert result.details.chosen in result.details.candidates
 
@@ -123,7 +130,10 @@ def hard_leak(rows=1000, folds=2, seed=0):
     rng = np.random.default_rng(seed)
     test = [np.stack([m[rows:]] * folds) for m in stack]
     guesses = np.stack(
-        [softmax(np.log(test[1][k]) + rng.normal(size=test[1][k].shape)) for k in range(folds)]
+        [
+            softmax(np.log(test[1][k]) + rng.normal(size=test[1][k].shape))
+            for k in range(folds)
+        ]
     )
     test[1] = hot[guesses.argmax(axis=2)]
     oof = stack[:, :rows].copy()
@@ -205,7 +215,9 @@ def test_copies_constants_inversions_and_the_worse_than_useless_are_named():
     p = pool()
     constant = np.full_like(p.oof[0], 1 / 3)
     inverted = (1 - p.oof[0]) / 2
-    sure = np.eye(3, dtype=np.float32)[(p.oof[1].argmax(axis=1) + (np.arange(600) % 3 == 0)) % 3]
+    sure = np.eye(3, dtype=np.float32)[
+        (p.oof[1].argmax(axis=1) + (np.arange(600) % 3 == 0)) % 3
+    ]
     stack = np.stack([p.oof[0], p.oof[0], constant, inverted, sure])
     p = Pool(("a", "copy", "constant", "inverted", "sure"), stack, p.y, p.classes, p.folds)
     codes = {w.member: w.code for w in look_at(p) if w.member is not None}
@@ -223,7 +235,10 @@ def test_a_gain_that_is_noise_is_called_noise():
     assert (same.value, same.beyond_noise) == (0, False)
     better = 0.5 * stack[0] + 0.5 * np.eye(3)[y]
     assert paired_gain("accuracy", better, "a", stack[0], y).beyond_noise
-    assert paired_gain("f1_macro", better, "a", stack[0], y, groups=np.arange(300) // 3).low > 0
+    assert (
+        paired_gain("f1_macro", better, "a", stack[0], y, groups=np.arange(300) // 3).low
+        > 0
+    )
 
 
 def test_temperature_never_makes_the_fitted_rows_worse_and_finds_the_truth():
@@ -231,9 +246,13 @@ def test_temperature_never_makes_the_fitted_rows_worse_and_finds_the_truth():
     for t in (0.5, 1.0, 3.0):
         bent = apply_temperature(stack[0], t)
         found = fit_temperature(bent, y)
-        assert score("log_loss", apply_temperature(bent, found), y) <= score("log_loss", bent, y)
+        assert score("log_loss", apply_temperature(bent, found), y) <= score(
+            "log_loss", bent, y
+        )
     honest = apply_temperature(stack[0], fit_temperature(stack[0], y))
-    assert fit_temperature(apply_temperature(honest, 2.0), y) == pytest.approx(0.5, rel=0.02)
+    assert fit_temperature(apply_temperature(honest, 2.0), y) == pytest.approx(
+        0.5, rel=0.02
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +260,10 @@ def test_temperature_never_makes_the_fitted_rows_worse_and_finds_the_truth():
     [
         ({"method": "weights", "weights": {"m9": 1}}, "unknown member in weights 'm9'"),
         ({"method": "weights", "weights": (1.0, 2.0)}, "2 weights for 4 members"),
-        ({"method": "simplex", "options": {"metric": "accuracy"}}, "greedy takes any metric"),
+        (
+            {"method": "simplex", "options": {"metric": "accuracy"}},
+            "greedy takes any metric",
+        ),
         ({"method": "auto", "metric": "acc"}, "unknown metric"),
     ],
 )
@@ -267,7 +289,11 @@ def test_auto_takes_the_richer_family_where_many_rows_say_so():
     for m in range(3):
         logits[m, :, m] += 3.0 * (y == m)
     p = Pool(
-        ("a", "b", "c"), softmax(logits).astype(np.float32), y, ("x", "y", "z"), np.arange(3000) % 5
+        ("a", "b", "c"),
+        softmax(logits).astype(np.float32),
+        y,
+        ("x", "y", "z"),
+        np.arange(3000) % 5,
     )
     result = make_blend(p, BlendSpec())
     assert result.details.chosen.startswith("stack")
@@ -283,7 +309,9 @@ def test_auto_says_what_it_gains_over_soft_voting_with_temperature_and_over_gree
 def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
     result = make_blend(pool(), BlendSpec(), budget=0.0)
     assert list(result.details.candidates) == ["simplex"]
-    assert [w["code"] for w in result.warnings if w["code"] == "stopped_early"] == ["stopped_early"]
+    assert [w["code"] for w in result.warnings if w["code"] == "stopped_early"] == [
+        "stopped_early"
+    ]
 
     import ensembler.blending.judging.automatic as automatic
 
@@ -306,7 +334,9 @@ def test_out_of_time_or_interrupted_auto_ends_with_the_best_so_far(monkeypatch):
 def test_a_search_without_time_keeps_its_first_round_and_says_so(method):
     result = make_blend(pool(), BlendSpec(method=method, metric="accuracy"), budget=0.0)
     assert sum(weight > 0 for weight in result.weights.values()) <= 2
-    assert [w["code"] for w in result.warnings if w["code"] == "stopped_early"] == ["stopped_early"]
+    assert [w["code"] for w in result.warnings if w["code"] == "stopped_early"] == [
+        "stopped_early"
+    ]
     usual = make_blend(pool(), BlendSpec(method=method, metric="accuracy"))
     assert "stopped_early" not in [w["code"] for w in usual.warnings]
 
@@ -337,7 +367,13 @@ def test_progress_counts_the_fit_and_the_parts_of_cross_fitting():
     make_blend(pool(), BlendSpec(method="greedy"), progress=progress)
     told = progress.steps
     assert told[0] == ("fitting greedy", 0, 6)
-    assert [done for what, done, _ in told if what == "cross-fitting greedy"] == [1, 2, 3, 4, 5]
+    assert [done for what, done, _ in told if what == "cross-fitting greedy"] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
     assert told[-1][1:] == (6, 6)
 
 
@@ -362,7 +398,10 @@ def test_labels_and_folds_of_a_pool_may_be_lists_or_small_integers():
     expected = make_blend(p, BlendSpec(method="greedy", metric="f1_macro")).scores
     for y in (p.y.tolist(), p.y.astype(np.uint8)):
         listed = dataclasses.replace(p, y=y, folds=p.folds.tolist())
-        assert make_blend(listed, BlendSpec(method="greedy", metric="f1_macro")).scores == expected
+        assert (
+            make_blend(listed, BlendSpec(method="greedy", metric="f1_macro")).scores
+            == expected
+        )
 
 
 def test_logits_as_input_are_not_taken_from_a_pool_of_probabilities():

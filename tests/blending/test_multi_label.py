@@ -43,7 +43,13 @@ def pool():
         for s in strengths.values()
     )
     return Pool(
-        tuple(strengths), oof, y, ("a", "b", "c", "d"), np.arange(400) % 2, test=test, test_y=test_y
+        tuple(strengths),
+        oof,
+        y,
+        ("a", "b", "c", "d"),
+        np.arange(400) % 2,
+        test=test,
+        test_y=test_y,
     )
 
 
@@ -69,7 +75,9 @@ def test_every_method_takes_sets_of_labels_and_beats_the_best_member(pool, metho
     assert blend.oof.shape == (400, 4)
     assert blend.test.shape == (100, 4)
     best = min(score("log_loss", probs, pool.y) for probs in pool.oof)
-    assert blend.scores["cross_fitted"]["log_loss"] < best + (0.2 if method == "geometric" else 0)
+    assert blend.scores["cross_fitted"]["log_loss"] < best + (
+        0.2 if method == "geometric" else 0
+    )
     assert blend.gain["over"] == "good"
 
 
@@ -88,12 +96,16 @@ def test_the_labels_of_a_row_are_one_group_and_are_left_out_together(pool):
 
 def test_thresholds_are_searched_for_the_metric_and_cross_fitted(pool):
     plain = make_blend(pool, BlendSpec(method="soft", metric="f1_macro"))
-    moved = make_blend(pool, BlendSpec(method="soft", metric="f1_macro", calibrate="biases"))
+    moved = make_blend(
+        pool, BlendSpec(method="soft", metric="f1_macro", calibrate="biases")
+    )
     assert moved.details.searched_by == "log_loss"
     assert set(moved.details.thresholds) == {"a", "b", "c", "d"}
     assert moved.scores["fitted"]["f1_macro"] > plain.scores["fitted"]["f1_macro"]
     assert moved.scores["fitted"]["f1_macro"] > moved.scores["cross_fitted"]["f1_macro"] > 0
-    assert moved.scores["cross_fitted"]["f1_macro"] > plain.scores["cross_fitted"]["f1_macro"]
+    assert (
+        moved.scores["cross_fitted"]["f1_macro"] > plain.scores["cross_fitted"]["f1_macro"]
+    )
     assert moved.gain["metric"] == "f1_macro"
 
 
@@ -124,7 +136,9 @@ def test_the_first_label_gets_the_best_threshold_there_is(metric):
 
     def value(threshold):
         return sign * score(
-            metric, np.column_stack([probs[:, 0] >= threshold, probs[:, 1:]]).astype(float), y
+            metric,
+            np.column_stack([probs[:, 0] >= threshold, probs[:, 1:]]).astype(float),
+            y,
         )
 
     assert value(found) == pytest.approx(max(map(value, possible)))
@@ -134,13 +148,17 @@ def test_copies_of_a_member_gain_nothing_by_thresholds(pool):
     twins = dataclasses.replace(
         pool, names=("a", "b"), oof=pool.oof[[0, 0]], test=None, test_y=None
     )
-    gain = make_blend(twins, BlendSpec(method="soft", metric="f1_macro", calibrate="biases")).gain
+    gain = make_blend(
+        twins, BlendSpec(method="soft", metric="f1_macro", calibrate="biases")
+    ).gain
     assert gain["value"] == pytest.approx(0, abs=1e-6)
     assert not gain["beyond_noise"]
 
 
 def test_rows_of_one_sample_are_no_further_evidence(pool):
-    few = dataclasses.replace(pool, oof=pool.oof[:, :12], y=pool.y[:12], folds=pool.folds[:12])
+    few = dataclasses.replace(
+        pool, oof=pool.oof[:, :12], y=pool.y[:12], folds=pool.folds[:12]
+    )
     assert yes_or_no(few).n_samples == 12
     assert "few_rows" in {
         warning["code"] for warning in make_blend(few, BlendSpec(method="soft")).warnings
@@ -168,7 +186,9 @@ def test_members_that_differ_in_one_label_alone_are_told_apart():
     first = np.clip(rng.random((2000, 10)), 0.1, 0.9).astype(np.float32)
     second = first.copy()
     second[:, 7] = 1 - second[:, 7]
-    pool = Pool(("a", "b"), np.stack([first, second]), y, tuple("abcdefghij"), np.arange(2000) % 2)
+    pool = Pool(
+        ("a", "b"), np.stack([first, second]), y, tuple("abcdefghij"), np.arange(2000) % 2
+    )
     assert diversity(yes_or_no(pool)).disagreement[0, 1] == pytest.approx(0.1, abs=0.01)
     assert "pruned" not in {
         w["code"] for w in make_blend(pool, BlendSpec(method="soft", prune=0.02)).warnings

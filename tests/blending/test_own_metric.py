@@ -42,7 +42,9 @@ def mine(tmp_path_factory):
 
 @pytest.mark.parametrize("method", [GreedySelection, HillClimbing])
 @pytest.mark.parametrize("name", ["f1", "wrong"])
-def test_searches_find_the_weights_that_they_find_for_the_same_metric_of_ours(mine, method, name):
+def test_searches_find_the_weights_that_they_find_for_the_same_metric_of_ours(
+    mine, method, name
+):
     stack, y = invented_pool(4, 120, 3)
     stack = stack.astype(np.float64)
     ours = method(metric="f1_macro").fit(stack, y)
@@ -57,7 +59,9 @@ def test_biases_are_as_good_as_those_for_the_same_metric_of_ours(mine, name):
     found = apply_class_biases(probs, fit_class_biases(probs, y, f"{mine}:{name}"))
     best = apply_class_biases(probs, fit_class_biases(probs, y, "f1_macro"))
     before = score("f1_macro", probs, y)
-    assert score("f1_macro", found, y) > before + 0.9 * (score("f1_macro", best, y) - before)
+    assert score("f1_macro", found, y) > before + 0.9 * (
+        score("f1_macro", best, y) - before
+    )
 
 
 @pytest.mark.parametrize("name", ["f1", "wrong"])
@@ -75,7 +79,9 @@ def test_thresholds_are_nearly_those_for_the_same_metric_of_ours(mine, name):
 
 def test_a_metric_that_does_not_look_at_decisions_moves_none(mine):
     stack, y = invented_pool(1, 60, 3)
-    with pytest.raises(RequestError, match=r"biases move decisions, which metric .*SHARP.* not"):
+    with pytest.raises(
+        RequestError, match=r"biases move decisions, which metric .*SHARP.* not"
+    ):
         fit_class_biases(stack[0], y, f"{mine}:SHARP")
     with pytest.raises(RequestError, match="thresholds move decisions"):
         fit_thresholds(stack[0], np.eye(3, dtype=int)[y], f"{mine}:SHARP")
@@ -85,10 +91,14 @@ def test_a_metric_that_does_not_look_at_decisions_moves_none(mine):
 def test_a_blend_is_chosen_and_scored_by_it(mine, few_families, method):
     stack, y = invented_pool(3, 150, 3)
     pool = Pool(("a", "b", "c"), stack, y, ("x", "y", "z"), np.arange(150) % 5)
-    blend = make_blend(pool, BlendSpec(method=method, metric=f"{mine}:wrong", calibrate="biases"))
+    blend = make_blend(
+        pool, BlendSpec(method=method, metric=f"{mine}:wrong", calibrate="biases")
+    )
     assert f"{mine}:wrong" in blend.scores["cross_fitted"]
     assert blend.gain["metric"] == f"{mine}:wrong"
     value = score("f1_macro", blend.oof, y)
     correction = blend.details.correction or 0.0
     expected = 1 - value + correction
-    assert blend.scores["cross_fitted"][f"{mine}:wrong"] == pytest.approx(expected, abs=1e-5)
+    assert blend.scores["cross_fitted"][f"{mine}:wrong"] == pytest.approx(
+        expected, abs=1e-5
+    )

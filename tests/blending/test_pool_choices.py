@@ -36,16 +36,18 @@ def test_a_near_duplicate_of_a_better_member_is_left_out():
     assert [f.code for f in findings] == ["pruned"]
     assert {"a", "a2"} - set(kept.names) == {findings[0].member}
     assert Narrowing.of(p, BlendSpec(prune=1e-6)).applied(p)[0].names == p.names
-    assert [w["code"] for w in make_blend(p, BlendSpec(method="soft", prune=0.05)).warnings].count(
-        "pruned"
-    ) == 1
+    assert [
+        w["code"] for w in make_blend(p, BlendSpec(method="soft", prune=0.05)).warnings
+    ].count("pruned") == 1
 
 
 def test_the_frontier_gets_better_as_it_gets_dearer_and_reaches_the_optimum():
     p = pool()
     offers = frontier(p, {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
     assert [o.seconds for o in offers] == sorted(o.seconds for o in offers)
-    assert [o.log_loss for o in offers] == sorted((o.log_loss for o in offers), reverse=True)
+    assert [o.log_loss for o in offers] == sorted(
+        (o.log_loss for o in offers), reverse=True
+    )
     column = true_class_column(p.oof, p.y)
     weights, _ = log_loss_optimum(column)
     assert offers[-1].log_loss == pytest.approx(-np.log(weights @ column).mean(), abs=1e-4)
@@ -63,7 +65,9 @@ def test_a_budget_buys_nearly_the_best_members_it_can():
     bought = frontier(p, costs, 4.0)[-1]
     assert bought.seconds <= 4.0
     assert bought.log_loss <= best + 0.02
-    result = make_blend(dataclasses.replace(p, costs=costs), BlendSpec(method="soft", max_cost=4.0))
+    result = make_blend(
+        dataclasses.replace(p, costs=costs), BlendSpec(method="soft", max_cost=4.0)
+    )
     assert result.members == bought.members
 
 
@@ -77,7 +81,9 @@ def test_costs_that_are_missing_or_too_high_are_said():
 def voting_pool():
     p = pool()
     votes = np.eye(3, dtype=np.float32)[p.oof[3].argmax(axis=1)]
-    return dataclasses.replace(p, oof=np.concatenate([p.oof[:3], votes[None]]), votes_only=("d",))
+    return dataclasses.replace(
+        p, oof=np.concatenate([p.oof[:3], votes[None]]), votes_only=("d",)
+    )
 
 
 def test_a_member_that_only_votes_joins_hard_votes_and_stacks_and_nothing_else():
@@ -98,7 +104,9 @@ def test_members_of_other_folds_are_named():
     assert [w["member"] for w in result.warnings if w["code"] == "other_folds"] == ["c"]
 
 
-@pytest.mark.parametrize("method", ["soft", "greedy", "simplex", "loglinear", "stack", "auto"])
+@pytest.mark.parametrize(
+    "method", ["soft", "greedy", "simplex", "loglinear", "stack", "auto"]
+)
 def test_every_member_has_a_score_alone_and_a_worth_beside_the_others(method):
     p = pool()
     result = make_blend(p, BlendSpec(method=method), explain=True)
@@ -124,7 +132,9 @@ def test_weights_by_hand_have_worths_too():
 
 
 @pytest.mark.parametrize("name", ["soft", "single", "simplex", "greedy", "loglinear"])
-def test_a_method_that_takes_parts_walks_over_the_members_and_finds_the_same(name, monkeypatch):
+def test_a_method_that_takes_parts_walks_over_the_members_and_finds_the_same(
+    name, monkeypatch
+):
     stack, y = invented_pool(4, 300, 3)
     members, rows = [2, 0, 3], np.arange(0, 300, 2)
     plain = create_blend(name).fit(stack[members][:, rows], y[rows])
@@ -154,7 +164,12 @@ def noise(members=100, rows=400, seed=0):
     names = tuple(f"m{i}" for i in range(members))
     y = rng.integers(0, 3, rows)
     return Pool(
-        names, stack, y, ("x", "y", "z"), np.arange(rows) % 5, costs=dict.fromkeys(names, 1.0)
+        names,
+        stack,
+        y,
+        ("x", "y", "z"),
+        np.arange(rows) % 5,
+        costs=dict.fromkeys(names, 1.0),
     )
 
 
@@ -166,7 +181,9 @@ def noise(members=100, rows=400, seed=0):
         ({"max_cost": 3.0, "method": "auto"}, 3),
     ],
 )
-def test_members_chosen_by_luck_are_no_better_than_chance_where_they_are_scored(asked, left):
+def test_members_chosen_by_luck_are_no_better_than_chance_where_they_are_scored(
+    asked, left
+):
     """The members are chosen inside each part: by the rows that are scored, the best is right in 0.4 of them."""
     spec = BlendSpec(**{"method": "soft", **asked})
     results = [make_blend(noise(seed=seed), spec) for seed in range(2)]
@@ -206,7 +223,9 @@ def test_groups_stay_together_inside_the_parts_of_a_narrowed_pool(monkeypatch):
     p = pool(groups=np.arange(500) // 5)
     make_blend(
         p,
-        BlendSpec(method="loglinear", calibrate="temperature", prune=1e-6, options={"ridge": 1e-3}),
+        BlendSpec(
+            method="loglinear", calibrate="temperature", prune=1e-6, options={"ridge": 1e-3}
+        ),
     )
     assert len(told) >= 6
     assert all(part is not None for part in told[:6])

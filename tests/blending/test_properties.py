@@ -68,7 +68,9 @@ def test_auto_makes_something_of_any_pool(pool, folds):
     stack, y = pool
     names = tuple(f"m{i}" for i in range(len(stack)))
     classes = tuple(f"c{i}" for i in range(stack.shape[2]))
-    result = make_blend(Pool(names, stack, y, classes, np.arange(len(y)) % folds), BlendSpec())
+    result = make_blend(
+        Pool(names, stack, y, classes, np.arange(len(y)) % folds), BlendSpec()
+    )
     assert np.isfinite(result.oof).all()
     assert np.isfinite(result.scores["cross_fitted"]["accuracy"])
     assert score("accuracy", result.oof, y) == pytest.approx(
@@ -83,7 +85,9 @@ def test_auto_makes_something_of_any_pool(pool, folds):
     seed=st.integers(0, 999),
     grouped=st.booleans(),
 )
-def test_fitting_parts_hold_every_row_once_and_never_split_a_group(rows, classes, seed, grouped):
+def test_fitting_parts_hold_every_row_once_and_never_split_a_group(
+    rows, classes, seed, grouped
+):
     rng = np.random.default_rng(seed)
     y, folds = rng.integers(0, classes, rows), rng.integers(0, 3, rows)
     groups = rng.integers(0, max(2, rows // 3), rows) if grouped else None

@@ -10,7 +10,9 @@ from ensembler.errors import RequestError, UnknownNameError
 
 def test_every_method_of_the_catalogue_loads_and_names_unknown_options():
     for name in BLEND_METHODS.names:
-        with pytest.raises(RequestError, match="'nonsense' is not an option of the blend method"):
+        with pytest.raises(
+            RequestError, match="'nonsense' is not an option of the blend method"
+        ):
             create_blend(name, nonsense=1)
     with pytest.raises(UnknownNameError, match="did you mean 'greedy'"):
         create_blend("gredy")

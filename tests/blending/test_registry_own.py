@@ -101,7 +101,9 @@ def test_a_method_of_another_package_says_that_it_needs_no_fit(entry_point):
 
 
 def test_a_method_of_ones_own_takes_votes_and_shows_what_it_learned(own):
-    result = make_blend(pool(votes_only=("d",)), BlendSpec(method=own, options={"bonus": 0.2}))
+    result = make_blend(
+        pool(votes_only=("d",)), BlendSpec(method=own, options={"bonus": 0.2})
+    )
     assert "votes_only" not in {warning["code"] for warning in result.warnings}
     assert result.members == tuple("abcd")
     assert result.details.model_extra["bonus"] == 0.2
@@ -125,12 +127,18 @@ def test_the_command_announces_and_imports_a_method_of_ones_own(own, ens_here, f
 
 
 def test_what_a_class_lacks_is_named(tmp_path, monkeypatch):
-    (tmp_path / "half_a_method.py").write_text("class Mine:\n    def fit(self, s, y): ...\n")
+    (tmp_path / "half_a_method.py").write_text(
+        "class Mine:\n    def fit(self, s, y): ...\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RequestError, match=r"has no predict_proba, learned, .*Blender needs only"):
+    with pytest.raises(
+        RequestError, match=r"has no predict_proba, learned, .*Blender needs only"
+    ):
         method_class("half_a_method:Mine")
 
 
 def test_an_option_that_a_method_of_ones_own_does_not_have_is_an_error(own):
-    with pytest.raises(RequestError, match=r"'bonsu' is not an option .* did you mean 'bonus'"):
+    with pytest.raises(
+        RequestError, match=r"'bonsu' is not an option .* did you mean 'bonus'"
+    ):
         create_blend(own, bonsu=1)

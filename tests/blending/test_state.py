@@ -19,7 +19,13 @@ def test_bytes_give_back_arrays_of_every_kind_and_plain_values_to_the_last_bit()
         "nothing": np.empty((0, 3)),
         "bytes": np.frombuffer(b"abc", np.uint8),
     }
-    learned = {**arrays, "third": 1 / 3, "none": None, "names": ["a", "ü"], "n": np.int64(3)}
+    learned = {
+        **arrays,
+        "third": 1 / 3,
+        "none": None,
+        "names": ["a", "ü"],
+        "n": np.int64(3),
+    }
     found = State.from_bytes(State.of(learned).to_bytes())
     assert found.arrays.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -31,7 +37,9 @@ def test_bytes_give_back_arrays_of_every_kind_and_plain_values_to_the_last_bit()
 def test_a_part_is_found_again_by_its_name_in_a_part_too():
     inner = State.of({"w": np.ones(2), "x": 1})
     middle = State.of({"y": 2}).with_part("inner", inner)
-    outer = State.from_bytes(State.of({"w": np.zeros(1)}).with_part("middle", middle).to_bytes())
+    outer = State.from_bytes(
+        State.of({"w": np.zeros(1)}).with_part("middle", middle).to_bytes()
+    )
     assert sorted(outer.arrays) == ["middle.inner.w", "w"]
     again = outer.part("middle").part("inner")
     assert again.values == {"x": 1}
@@ -58,7 +66,9 @@ def container(header, data=b""):
         container({"__metadata__": {"format": "2", "state": "{}"}}),
         container({"__metadata__": {"format": "1", "state": "[]"}}),
         container({"__metadata__": {"format": "1", "state": "{"}}),
-        container({"a": {"dtype": "F64", "shape": [9], "data_offsets": [0, 8]}}, b"12345678"),
+        container(
+            {"a": {"dtype": "F64", "shape": [9], "data_offsets": [0, 8]}}, b"12345678"
+        ),
     ],
 )
 def test_other_bytes_are_refused(content):

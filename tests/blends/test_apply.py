@@ -90,7 +90,9 @@ def test_a_blend_that_ctrl_c_ended_predicts_as_itself(fake_run, monkeypatch):
     made = blend_run(fake_run, BlendSpec(method="greedy"))
     assert "stopped_early" in {w["code"] for w in made.result.warnings}
     monkeypatch.undo()
-    assert np.array_equal(apply_blend(fake_run, "greedy", probs_of(fake_run)), made.result.test)
+    assert np.array_equal(
+        apply_blend(fake_run, "greedy", probs_of(fake_run)), made.result.test
+    )
 
 
 def test_a_blend_from_before_is_fitted_once_more_and_says_so(fake_run):
@@ -110,7 +112,9 @@ def test_an_altered_or_missing_state_is_named(fake_run):
     path = fake_run.blend_folder("soft") / STATE
     content = path.read_bytes()
     path.write_bytes(content + b" ")
-    with pytest.raises(StoreError, match=r"blend\.safetensors is not the file .* was altered"):
+    with pytest.raises(
+        StoreError, match=r"blend\.safetensors is not the file .* was altered"
+    ):
         apply_blend(fake_run, "soft", probs_of(fake_run))
     path.unlink()
     with pytest.raises(MissingFileError, match=r"blend\.safetensors is missing"):
@@ -151,7 +155,10 @@ def test_code_that_only_a_state_names_is_not_run(fake_run, tmp_path, monkeypatch
     blend_run(fake_run, BlendSpec(method="soft"))
     folder = fake_run.blend_folder("soft")
     state = State.from_bytes((folder / STATE).read_bytes())
-    for change in ({"method": "planted:Method"}, {"options": {"estimator": "planted:Model"}}):
+    for change in (
+        {"method": "planted:Method"},
+        {"options": {"estimator": "planted:Model"}},
+    ):
         candidate = {**state.values["candidate"], **change}
         content = State(state.arrays, {**state.values, "candidate": candidate}).to_bytes()
         monkeypatch.setattr("ensembler.predictions.blends.Blend.state", content)

@@ -15,7 +15,9 @@ from ensembler.predictions.testing import write_fake_member
 
 def test_a_blend_may_be_a_member_of_another(fake_run):
     inner = blend_run(fake_run, BlendSpec(method="soft"))
-    outer = blend_run(fake_run, BlendSpec(method="soft", name="outer", members=("a", "blend:soft")))
+    outer = blend_run(
+        fake_run, BlendSpec(method="soft", name="outer", members=("a", "blend:soft"))
+    )
     assert outer.result.members == ("a", "blend:soft")
     a = fake_run.member("a").oof(fake_run.classes("label"))
     assert np.allclose(outer.result.oof, (a + inner.result.oof) / 2, atol=1e-6)
@@ -31,7 +33,9 @@ def test_a_blend_cannot_be_made_of_itself(fake_run):
 
 def test_a_blend_of_blends_predicts_new_samples(fake_run):
     blend_run(fake_run, BlendSpec(method="soft"))
-    outer = blend_run(fake_run, BlendSpec(method="soft", name="outer", members=("a", "blend:soft")))
+    outer = blend_run(
+        fake_run, BlendSpec(method="soft", name="outer", members=("a", "blend:soft"))
+    )
     classes = fake_run.classes("label")
     test = {(name, "label"): fake_run.member(name).test(classes) for name in ("a", "b")}
     assert np.allclose(apply_blend(fake_run, "outer", test), outer.result.test, atol=1e-6)
@@ -49,7 +53,9 @@ def test_a_pool_that_memory_cannot_hold_is_read_from_disk_with_the_same_result(
     assert all(np.array_equal(*pair) for pair in zip(usual.test, mapped.test, strict=True))
     result = blend_run(fake_run, BlendSpec(method="auto")).result
     monkeypatch.delenv("ENS_STACK_MEMORY")
-    assert np.array_equal(result.oof, blend_run(fake_run, BlendSpec(method="auto")).result.oof)
+    assert np.array_equal(
+        result.oof, blend_run(fake_run, BlendSpec(method="auto")).result.oof
+    )
     monkeypatch.setenv("ENS_STACK_MEMORY", "much")
     with pytest.raises(RequestError, match="a number of bytes"):
         read_pool(fake_run)
@@ -70,7 +76,9 @@ def test_costs_come_from_what_predicting_took(fake_run):
     expected = 12.0 / (n_train + folds * n_test) * folds
     assert read_pool(store).pool.costs == {"a": pytest.approx(expected)}
     assert read_pool(store, costs={"b": 1.0}).pool.costs["b"] == 1.0
-    result = blend_run(store, BlendSpec(method="soft", max_cost=expected), costs={"b": 9.0}).result
+    result = blend_run(
+        store, BlendSpec(method="soft", max_cost=expected), costs={"b": 9.0}
+    ).result
     assert result.members == ("a",)
 
 
@@ -92,7 +100,9 @@ def test_new_samples_are_predicted_by_the_members_a_budget_bought_and_a_leak_tha
 ):
     classes = fake_run.classes("label")
     bought = blend_run(
-        fake_run, BlendSpec(method="soft", name="cheap", max_cost=1.0), costs={"a": 1.0, "b": 5.0}
+        fake_run,
+        BlendSpec(method="soft", name="cheap", max_cost=1.0),
+        costs={"a": 1.0, "b": 5.0},
     )
     assert bought.result.members == ("a",)
     test = {("a", "label"): fake_run.member("a").test(classes)}
@@ -104,26 +114,35 @@ def test_new_samples_are_predicted_by_the_members_a_budget_bought_and_a_leak_tha
     trusted = blend_run(fake_run, BlendSpec(name="trusted"), trust=("b",))
     assert trusted.result.members == ("a", "b")
     test = {(name, "label"): fake_run.member(name).test(classes) for name in ("a", "b")}
-    assert np.allclose(apply_blend(fake_run, "trusted", test), trusted.result.test, atol=1e-6)
+    assert np.allclose(
+        apply_blend(fake_run, "trusted", test), trusted.result.test, atol=1e-6
+    )
 
 
 def with_a_twin(run):
     a = run.member("a")
     views = a.record.views
     oof, test = np.array(a.oof_logits), np.array(a.test_logits)
-    write_fake_member(run.folder, "twin", oof + 0.01, test + 0.01, run.classes("label"), views)
+    write_fake_member(
+        run.folder, "twin", oof + 0.01, test + 0.01, run.classes("label"), views
+    )
     return RunStore(run.folder)
 
 
 @pytest.mark.parametrize(
-    "weights", [{"a": 1.0, "b": 2.0, "twin": 1.0}, [1.0, 2.0, 1.0]], ids=["named", "in order"]
+    "weights",
+    [{"a": 1.0, "b": 2.0, "twin": 1.0}, [1.0, 2.0, 1.0]],
+    ids=["named", "in order"],
 )
-def test_new_samples_are_predicted_with_weights_of_which_some_were_pruned(fake_run, weights):
+def test_new_samples_are_predicted_with_weights_of_which_some_were_pruned(
+    fake_run, weights
+):
     run = with_a_twin(fake_run)
     made = blend_run(run, BlendSpec(method="weights", weights=weights, prune=0.05))
     assert len(made.result.members) == 2
     test = {
-        (name, "label"): run.member(name).test(run.classes("label")) for name in made.result.members
+        (name, "label"): run.member(name).test(run.classes("label"))
+        for name in made.result.members
     }
     assert np.allclose(apply_blend(run, "weights", test), made.result.test, atol=1e-6)
 
@@ -133,7 +152,10 @@ def test_new_samples_are_predicted_by_the_candidate_that_auto_took_then(fake_run
     for name in ("a", "b"):  # far too certain: with time for it, auto takes a temperature
         logits = [
             5 * np.array(part)
-            for part in (fake_run.member(name).oof_logits, fake_run.member(name).test_logits)
+            for part in (
+                fake_run.member(name).oof_logits,
+                fake_run.member(name).test_logits,
+            )
         ]
         write_fake_member(
             fake_run.folder, name, *logits, classes, fake_run.member(name).record.views

@@ -77,11 +77,15 @@ def test_a_member_of_several_tasks_keeps_the_logits_of_each(store):
     assert set(record["scores"]["oof"]) == {"gender", "age"}
 
 
-def test_every_task_has_a_blend_and_the_label_one_of_their_product_and_the_direct_members(store):
+def test_every_task_has_a_blend_and_the_label_one_of_their_product_and_the_direct_members(
+    store,
+):
     assert store.blends == ["soft", "soft.age", "soft.composed", "soft.gender", "soft.mask"]
     assert store.blend("soft").record.members == ("direct", "blend:soft.composed")
     rows = {
-        (row.kind, row.name, row.target): row for row in evaluate(store).rows if row.split == "oof"
+        (row.kind, row.name, row.target): row
+        for row in evaluate(store).rows
+        if row.split == "oof"
     }
     assert ("member", "both", "gender") in rows
     assert ("blend", "soft.composed", "label") in rows
@@ -91,9 +95,15 @@ def test_every_task_has_a_blend_and_the_label_one_of_their_product_and_the_direc
 def test_the_composed_probabilities_are_the_weighed_product_of_the_tasks(store):
     composition = store.composition
     classes = {task: store.classes(task) for task in composition.tasks}
-    labels = {task: store.labels(task, "train", classes[task]) for task in composition.tasks}
-    parts = {task: np.asarray(store.blend(f"soft.{task}").test) for task in composition.tasks}
-    expected = composition.compose(parts, classes, composition.co_occurrence(labels, classes))
+    labels = {
+        task: store.labels(task, "train", classes[task]) for task in composition.tasks
+    }
+    parts = {
+        task: np.asarray(store.blend(f"soft.{task}").test) for task in composition.tasks
+    }
+    expected = composition.compose(
+        parts, classes, composition.co_occurrence(labels, classes)
+    )
     np.testing.assert_allclose(store.blend("soft.composed").test, expected, atol=1e-5)
     np.testing.assert_allclose(
         np.asarray(store.blend("soft.composed").oof).sum(axis=1), 1, atol=1e-5
@@ -127,7 +137,9 @@ def test_a_second_run_does_nothing(made, store, monkeypatch):
 
 
 def test_training_bins_do_not_reach_the_scores(store):
-    ages = pd.read_csv(store.folder.parent.parent / "masks" / "train.csv").set_index("id")["age"]
+    ages = pd.read_csv(store.folder.parent.parent / "masks" / "train.csv").set_index("id")[
+        "age"
+    ]
     labelled = store.samples.table[store.samples.table["source"] == "train"]
     expected = np.where(ages[labelled["id"]] < 30, "young", "old")
     assert labelled["age"].tolist() == expected.tolist()
@@ -135,7 +147,9 @@ def test_training_bins_do_not_reach_the_scores(store):
 
 def test_weights_by_hand_reach_tasks_and_product(store):
     spec = BlendSpec(
-        method="weights", weights={"mask": 1, "both": 1, "direct": 1, "composed": 3}, name="hand"
+        method="weights",
+        weights={"mask": 1, "both": 1, "direct": 1, "composed": 3},
+        name="hand",
     )
     outcome = blend_label(store, spec)
     assert outcome.result.weights == {"direct": 0.25, "blend:hand.composed": 0.75}
@@ -157,7 +171,9 @@ def test_direct_members_or_one_task_can_be_blended_alone(store):
 
 
 def test_without_direct_members_the_product_is_the_blend(store):
-    outcome = blend_label(store, BlendSpec(method="soft", name="t"), members=["mask", "both"])
+    outcome = blend_label(
+        store, BlendSpec(method="soft", name="t"), members=["mask", "both"]
+    )
     assert outcome.result.method == "composed"
     assert store.blend("t").record.target == "label"
 
@@ -181,7 +197,9 @@ def test_there_is_a_submission_before_direct_members_are_there(made, monkeypatch
     train_recipe(recipe, made / "artifacts", members=["mask", "both"], folds=[0])
     store = RunStore(made / "artifacts" / "early")
     assert store.submission_path.is_file()
-    made_of = json.loads((store.folder / "submission.json").read_text())["versions"][-1]["made_of"]
+    made_of = json.loads((store.folder / "submission.json").read_text())["versions"][-1][
+        "made_of"
+    ]
     assert made_of["folds"] == {"mask x both": [0]}
 
 
@@ -193,7 +211,12 @@ def test_labels_unknown_in_one_task_are_trained_and_blended_around(made, monkeyp
     table.to_csv(made / "masks" / "holes.csv", index=False)
     recipe = Recipe.load(
         made / "recipe.yaml",
-        ["name=holes", "data.source=masks/holes.csv", "data.unlabelled=allow", "folds.holdout=0"],
+        [
+            "name=holes",
+            "data.source=masks/holes.csv",
+            "data.unlabelled=allow",
+            "folds.holdout=0",
+        ],
     )
     result = run_recipe(recipe, made / "artifacts")
     assert result.failures == ()
@@ -224,7 +247,8 @@ def test_a_weighed_class_that_is_not_there_is_named_before_anything_is_trained(
         made / "recipe.yaml", ["members.direct={class_weights: {worn-male-yong: 2}}"]
     )
     with pytest.raises(
-        RequestError, match=r"members\.direct\.class_weights .* did you mean 'worn-male-young'"
+        RequestError,
+        match=r"members\.direct\.class_weights .* did you mean 'worn-male-young'",
     ):
         run_recipe(recipe, tmp_path)
     assert not list((tmp_path / "masks" / "members").glob("*/fold*"))
@@ -241,7 +265,8 @@ def test_targets_that_compose_nothing_have_a_blend_each_and_the_first_is_submitt
         "direct": "{target: gender}",
     }
     recipe = Recipe.load(
-        made / "recipe.yaml", [*overrides, *(f"members.{n}={m}" for n, m in members.items())]
+        made / "recipe.yaml",
+        [*overrides, *(f"members.{n}={m}" for n, m in members.items())],
     )
     assert run_recipe(recipe, tmp_path).blend == "soft"
     store = RunStore(tmp_path / "masks")
@@ -251,10 +276,12 @@ def test_targets_that_compose_nothing_have_a_blend_each_and_the_first_is_submitt
         "soft.age": ("both",),
     }
     stamps = {
-        name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns for name in store.blends
+        name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns
+        for name in store.blends
     }
     run_recipe(recipe, tmp_path)
     assert stamps == {
-        name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns for name in store.blends
+        name: (store.blend_folder(name) / "blend.json").stat().st_mtime_ns
+        for name in store.blends
     }
     assert set(pd.read_csv(store.submission_path)["label"]) <= {"worn", "wrong", "none"}

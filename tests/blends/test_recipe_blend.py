@@ -59,7 +59,8 @@ def test_a_better_blend_chosen_by_hand_stays_when_the_new_one_is_clearly_worse(r
     assert last_choice(run.store).by_hand
     (said,) = notes.warnings
     assert (
-        "the submission stays blend 'good': the recipe's blend 'poor' is worse in log_loss" in said
+        "the submission stays blend 'good': the recipe's blend 'poor' is worse in log_loss"
+        in said
     )
     assert "`ens submit fake --blend poor` submits it nevertheless" in said
 
@@ -110,7 +111,9 @@ def lock_with(store, **content):
     return RunStore(store.folder)
 
 
-def test_a_blend_made_by_hand_under_the_name_of_the_recipes_is_kept_under_another(run, notes):
+def test_a_blend_made_by_hand_under_the_name_of_the_recipes_is_kept_under_another(
+    run, notes
+):
     store = lock_with(run.store, blends={})
     Run(store).blend("auto", members=["good"])
     before = store.blend("auto").test.copy()

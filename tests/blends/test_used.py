@@ -47,7 +47,10 @@ def test_the_arrays_of_members_without_weight_are_not_opened(run, monkeypatch):
     monkeypatch.setattr(Member, "oof", oof)
     made = blend_run(run, BlendSpec(weights={"good": 2, "other": 1, "noise": 0}))
     assert read == {"good", "other"}
-    assert made.result.weights == {"good": pytest.approx(2 / 3), "other": pytest.approx(1 / 3)}
+    assert made.result.weights == {
+        "good": pytest.approx(2 / 3),
+        "other": pytest.approx(1 / 3),
+    }
     assert members_below(run, "weights") == ["good", "other"]
 
 
@@ -58,7 +61,9 @@ def test_a_blend_by_hand_stays_current_and_is_outdated_by_its_own_members_only(r
     for name, changed in (("noise", []), ("good", ["good"])):
         member = run.member(name)
         logits = (np.array(member.oof_logits) + 1, np.array(member.test_logits))
-        write_fake_member(run.folder, name, *logits, run.classes("label"), member.record.views)
+        write_fake_member(
+            run.folder, name, *logits, run.classes("label"), member.record.views
+        )
         assert members_changed_since(RunStore(run.folder), "weights") == changed
 
 

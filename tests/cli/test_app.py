@@ -49,7 +49,9 @@ def test_every_command_has_help_and_the_options_that_all_have(ens_here, name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_leads_to_a_file_called_after_it(name):
     parsed_in = name.replace("-", "_")
-    own = find_spec(f"ensembler.cli.{parsed_in}") or find_spec(f"ensembler.cli.{parsed_in}_")
+    own = find_spec(f"ensembler.cli.{parsed_in}") or find_spec(
+        f"ensembler.cli.{parsed_in}_"
+    )
     assert own is not None
     done_in = {**WORK, **ELSEWHERE}[name]
     assert find_spec(f"ensembler.{done_in}") is not None
@@ -76,8 +78,16 @@ def test_an_unknown_command_is_a_wrong_request(ens_here):
 @pytest.mark.parametrize(
     ("error", "expected", "message"),
     [
-        (PermissionError(13, "Permission denied", "/no/where"), 2, "no permission to write"),
-        (OSError(28, "No space left on device", "/tmp/x"), 1, "no room left to write /tmp/x"),
+        (
+            PermissionError(13, "Permission denied", "/no/where"),
+            2,
+            "no permission to write",
+        ),
+        (
+            OSError(28, "No space left on device", "/tmp/x"),
+            1,
+            "no room left to write /tmp/x",
+        ),
         (OSError(5, "Input/output error", "/tmp/x"), 1, "Input/output error: /tmp/x"),
         (KeyboardInterrupt(), 1, "stopped; give the same command again"),
     ],

@@ -10,13 +10,21 @@ from ensembler.predictions.testing import write_fake_run
 @pytest.fixture
 def run(tmp_path):
     return write_fake_run(
-        tmp_path / "artifacts" / "fake", {"good": 2.0, "fair": 1.2, "poor": 0.6}, n_train=150
+        tmp_path / "artifacts" / "fake",
+        {"good": 2.0, "fair": 1.2, "poor": 0.6},
+        n_train=150,
     )
 
 
 def test_explain_shows_the_search_the_worth_and_the_reliability(ens_here, run):
     out = ens_here(
-        "blend", "fake", "--method", "greedy", "--explain", "--costs", "good=3,fair=2,poor=1"
+        "blend",
+        "fake",
+        "--method",
+        "greedy",
+        "--explain",
+        "--costs",
+        "good=3,fair=2,poor=1",
     ).stdout
     for words in (
         "worse without",
@@ -42,12 +50,18 @@ def test_members_are_pruned_priced_and_calibrated_when_asked(ens_here, run):
             "blend", "fake", "--max-cost", "3", "--costs", "good=3,fair=2,poor=1", "--json"
         ).stdout
     )
-    assert one["members"] == ["good"]  # better alone than the two others, which cost as much
+    assert one["members"] == [
+        "good"
+    ]  # better alone than the two others, which cost as much
     plain = json.loads(ens_here("blend", "fake", "--method", "soft", "--json").stdout)
     two = json.loads(
-        ens_here("blend", "fake", "--method", "soft", "--calibrate", "temperature", "--json").stdout
+        ens_here(
+            "blend", "fake", "--method", "soft", "--calibrate", "temperature", "--json"
+        ).stdout
     )
-    assert 0 < two["temperature"] < 1  # a mean of several members is less certain than it might be
+    assert (
+        0 < two["temperature"] < 1
+    )  # a mean of several members is less certain than it might be
     assert two["scores"]["fitted"]["log_loss"] < plain["scores"]["fitted"]["log_loss"]
     assert two["scores"]["fitted"]["accuracy"] == plain["scores"]["fitted"]["accuracy"]
     three = json.loads(
@@ -73,8 +87,14 @@ def test_members_are_pruned_priced_and_calibrated_when_asked(ens_here, run):
             ["--method", "greedy", "--option", "rounds=2.5"],
             "rounds is 2.5, expected a whole number from 1",
         ),
-        (["--method", "hill_climb", "--option", "step=0"], "step is 0, expected a number above 0"),
-        (["--method", "loglinear", "--option", "inputs=logits"], "blended by their probabilities"),
+        (
+            ["--method", "hill_climb", "--option", "step=0"],
+            "step is 0, expected a number above 0",
+        ),
+        (
+            ["--method", "loglinear", "--option", "inputs=logits"],
+            "blended by their probabilities",
+        ),
         (
             ["--method", "loglinear", "--option", "inputs=logit"],
             "inputs is 'logit'; did you mean 'logits'?",
@@ -107,11 +127,16 @@ def test_diversity_of_one_member_is_refused(ens_here, run):
 
 
 def test_a_blend_that_is_worse_than_a_member_is_called_worse(ens_here, run):
-    assert "worse, beyond noise" in ens_here("blend", "fake", "--weights", "good=1,poor=9").stdout
+    assert (
+        "worse, beyond noise"
+        in ens_here("blend", "fake", "--weights", "good=1,poor=9").stdout
+    )
 
 
 def test_remarks_reach_the_user_and_the_json(ens_here, run):
-    done = ens_here("blend", "fake", "--method", "rank", "--metric", "quadratic_kappa", "--json")
+    done = ens_here(
+        "blend", "fake", "--method", "rank", "--metric", "quadratic_kappa", "--json"
+    )
     codes = {w["code"] for w in json.loads(done.stdout)["warnings"]}
     assert codes >= {"not_probabilities", "ordered_classes"}
     assert (
@@ -137,7 +162,8 @@ def test_weights_whose_sum_is_no_number_are_refused(ens_here, fake_run):
 def test_a_member_that_is_asked_for_as_a_blend_is_told_from_one(ens_here, run):
     error = ens_here("submit", "fake", "--blend", "good", expect=2).stderr
     assert (
-        "'good' is a member, not a blend; `ens blend fake --method single --members good" in error
+        "'good' is a member, not a blend; `ens blend fake --method single --members good"
+        in error
     )
 
 

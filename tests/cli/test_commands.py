@@ -16,7 +16,9 @@ from ensembler.predictions.testing import write_fake_run
 @pytest.fixture
 def run(tmp_path):
     return write_fake_run(
-        tmp_path / "artifacts" / "fake", {"good": 2.0, "fair": 1.2, "poor": 0.6}, n_train=150
+        tmp_path / "artifacts" / "fake",
+        {"good": 2.0, "fair": 1.2, "poor": 0.6},
+        n_train=150,
     )
 
 
@@ -30,12 +32,16 @@ def test_ens_alone_prints_its_help(ens_here):
 
 
 def test_bag_answers_to_ensemble(ens_here):
-    pages = [ens_here(name, "--help").stdout.splitlines()[1:] for name in ("bag", "ensemble")]
+    pages = [
+        ens_here(name, "--help").stdout.splitlines()[1:] for name in ("bag", "ensemble")
+    ]
     assert pages[0] == pages[1]
 
 
 def test_blend_evaluate_ls_and_submit_tell_scripts_what_they_promise(ens_here, run):
-    blend = one_json(ens_here("blend", "fake", "--weights", "good=2,fair=1", "--submit", "--json"))
+    blend = one_json(
+        ens_here("blend", "fake", "--weights", "good=2,fair=1", "--submit", "--json")
+    )
     assert blend["weights"] == pytest.approx({"good": 2 / 3, "fair": 1 / 3, "poor": 0})
     assert set(blend["scores"]) == {"fitted", "cross_fitted", "holdout"}
     assert {"over", "metric", "value", "low", "high"} <= set(blend["gain"])
@@ -58,7 +64,15 @@ def test_blend_evaluate_ls_and_submit_tell_scripts_what_they_promise(ens_here, r
 
     handed = one_json(
         ens_here(
-            "submit", "fake", "--blend", "weights", "--format", "probs", "--out", "p.csv", "--json"
+            "submit",
+            "fake",
+            "--blend",
+            "weights",
+            "--format",
+            "probs",
+            "--out",
+            "p.csv",
+            "--json",
         )
     )
     table = pd.read_csv(run.folder.parents[1] / "p.csv")
@@ -91,7 +105,10 @@ def test_tables_are_printed_for_people(ens_here, run):
         ),
         (["blend", "fake", "--metric", "acc"], "unknown metric 'acc'"),
         (["blend", "fake", "--members", "good,nix"], "unknown member 'nix'"),
-        (["blend", "fake", "--method", "greedy", "--option", "round=3"], "did you mean 'rounds'"),
+        (
+            ["blend", "fake", "--method", "greedy", "--option", "round=3"],
+            "did you mean 'rounds'",
+        ),
         (["blend", "fake", "--name", "../x"], "cannot be the name of a blend"),
         (["blend", "fkae"], "unknown run 'fkae'; did you mean 'fake'"),
         (["blend"], "Missing argument"),
@@ -116,7 +133,10 @@ def test_a_wrong_request_is_one_clear_error(ens_here, run, arguments, message):
 
 def test_an_error_is_one_json_object_too_when_asked(ens_here, run):
     done = ens_here("blend", "fkae", "--json", expect=2)
-    assert one_json(done) == {"error": done.stderr.removeprefix("error: ").strip(), "exit_code": 2}
+    assert one_json(done) == {
+        "error": done.stderr.removeprefix("error: ").strip(),
+        "exit_code": 2,
+    }
 
 
 def test_a_template_is_matched_in_ids_order_and_columns_or_says_what_differs(
@@ -136,7 +156,9 @@ def test_a_template_is_matched_in_ids_order_and_columns_or_says_what_differs(
         "1 of its 20 ids are not predicted, such as 's9999'; 1 predicted ids are not in it"
         in done.stderr
     )
-    pd.DataFrame({"id": ids, "dog": 0, "eel": 0, "cat": 0}).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"id": ids, "dog": 0, "eel": 0, "cat": 0}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
     assert (
         "did you mean --format probs"
         in ens_here("submit", "fake", "--template", "t.csv", expect=2).stderr
@@ -230,7 +252,10 @@ def test_a_command_stopped_while_it_starts_ends_in_one_line(ens, fake_run, sent)
         [sys.executable, "-c", code, "blend", "fake", str(int(sent))],
         env=ens.environment(), cwd=ens.folder, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (1, "error: stopped; give the same command again\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: stopped; give the same command again\n",
+    )
 
 
 def test_names_that_look_like_formulas_are_drawn_as_they_are(ens_here, tmp_path):

@@ -60,7 +60,9 @@ def recipe(ens, project):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, project):
     """The folder of a run that nobody disturbed."""
-    undisturbed = Ens(shutil.copytree(project, tmp_path_factory.mktemp("whole") / "project"))
+    undisturbed = Ens(
+        shutil.copytree(project, tmp_path_factory.mktemp("whole") / "project")
+    )
     undisturbed("run", "recipe.yaml", "--quiet")
     return undisturbed.folder / "artifacts" / "shapes"
 
@@ -72,7 +74,10 @@ def results(folder):
         *folder.glob("blends/*/*.npy"),
         folder / "submission.csv",
     ]
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in files
+    }
 
 
 def wait_for(condition, process, seconds=90):
@@ -147,7 +152,12 @@ def test_tta_predict_adds_views_and_predicts_new_images(ens, recipe):
     ens("run", recipe, "--quiet")
     assert "vflip" in ens("tta-predict", "shapes", "--views", "identity,hflip,vflip").stdout
     done = ens(
-        "tta-predict", "shapes", "--data", ens.folder / "shapes" / "images", "--out", "new.csv"
+        "tta-predict",
+        "shapes",
+        "--data",
+        ens.folder / "shapes" / "images",
+        "--out",
+        "new.csv",
     )
     assert "75 predictions by blend auto" in done.stdout
     table = pd.read_csv(ens.folder / "new.csv")

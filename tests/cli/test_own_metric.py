@@ -29,7 +29,9 @@ def run(tmp_path):
 
 
 def test_a_blend_is_chosen_by_it_and_says_where_it_is(ens_here, run, tmp_path):
-    done = ens_here("blend", "fake", "--metric", f"{run}:wrong", "--method", "greedy", "--json")
+    done = ens_here(
+        "blend", "fake", "--metric", f"{run}:wrong", "--method", "greedy", "--json"
+    )
     found = json.loads(done.stdout)
     assert f"{run}:wrong" in found["scores"]["cross_fitted"]
     assert found["gain"]["metric"] == f"{run}:wrong"
@@ -38,10 +40,20 @@ def test_a_blend_is_chosen_by_it_and_says_where_it_is(ens_here, run, tmp_path):
 
 
 def test_members_and_blends_are_evaluated_by_it(ens_here, run):
-    given = ("evaluate", "fake", "--metrics", f"accuracy,{run}:wrong", "--over", "fair", "--json")
+    given = (
+        "evaluate",
+        "fake",
+        "--metrics",
+        f"accuracy,{run}:wrong",
+        "--over",
+        "fair",
+        "--json",
+    )
     found = json.loads(ens_here(*given).stdout)
     for row in found["rows"]:
-        assert row["metrics"][f"{run}:wrong"] == pytest.approx(1 - row["metrics"]["accuracy"])
+        assert row["metrics"][f"{run}:wrong"] == pytest.approx(
+            1 - row["metrics"]["accuracy"]
+        )
     gains = {row["metric"]: row["value"] for row in found["gains"]["rows"]}
     assert gains[f"{run}:wrong"] == pytest.approx(gains["accuracy"])
     assert f"{run}:wrong" in ens_here(*given[:-3]).stdout

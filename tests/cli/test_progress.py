@@ -95,7 +95,9 @@ def test_a_step_is_a_line_every_ten_seconds(capsys, monkeypatch):
     ("quiet", "terminal", "kind"),
     [(True, True, Warnings), (False, False, PlainProgress), (False, True, LiveProgress)],
 )
-def test_what_is_shown_depends_on_quiet_and_the_terminal(monkeypatch, quiet, terminal, kind):
+def test_what_is_shown_depends_on_quiet_and_the_terminal(
+    monkeypatch, quiet, terminal, kind
+):
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
     with show_progress(quiet=quiet) as shown:
         assert type(shown) is kind

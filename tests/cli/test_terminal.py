@@ -14,7 +14,11 @@ from ensembler.reporting.tables import Table
 
 
 def test_json_is_one_object_in_which_figures_that_are_not_finite_are_null(capsys):
-    content = {"a": np.float32(0.5), "b": [float("nan"), np.int64(3)], "c": {"d": float("inf")}}
+    content = {
+        "a": np.float32(0.5),
+        "b": [float("nan"), np.int64(3)],
+        "c": {"d": float("inf")},
+    }
     print_json({**content, "name": "Käse"})
     shown = capsys.readouterr().out
     assert json.loads(shown) == {"a": 0.5, "b": [None, 3], "c": {"d": None}, "name": "Käse"}
@@ -31,7 +35,9 @@ def test_an_error_is_for_a_person_and_for_a_script_that_asked(capsys, monkeypatc
 
 def test_a_table_off_a_terminal_cuts_no_figure(capsys):
     columns = ("member", *(f"class {i}" for i in range(20)))
-    print_table(Table("scores", columns, (("a", *[0.123] * 20),), notes=("a note",), digits=3))
+    print_table(
+        Table("scores", columns, (("a", *[0.123] * 20),), notes=("a note",), digits=3)
+    )
     shown = capsys.readouterr().out
     assert shown.count("0.123") == 20
     assert shown.endswith("\na note\n")

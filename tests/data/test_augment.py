@@ -13,7 +13,17 @@ from ensembler.data.augment import (
     sample_seed,
 )
 from ensembler.data.preset_augment import PresetAugment
-from ensembler.data.presets import PRESETS, Affine, Crop, Holes, Hue, Noise, Preset, Tone, draw
+from ensembler.data.presets import (
+    PRESETS,
+    Affine,
+    Crop,
+    Holes,
+    Hue,
+    Noise,
+    Preset,
+    Tone,
+    draw,
+)
 from ensembler.errors import RequestError
 from ensembler.training.batches import BatchSource
 from ensembler.training.loading import Loader
@@ -63,7 +73,9 @@ def happened(spec, n=500):
     [
         tuple({name: {"p": 0.5}} for name in MIRRORS),
         tuple({"OneOf": {"transforms": [{name: {"p": 1}}], "p": 0.5}} for name in MIRRORS),
-        tuple({"Sequential": {"transforms": [{name: {"p": 1}}], "p": 0.5}} for name in MIRRORS),
+        tuple(
+            {"Sequential": {"transforms": [{name: {"p": 1}}], "p": 0.5}} for name in MIRRORS
+        ),
         ({"Sequential": {"transforms": [{name: {"p": 0.5}} for name in MIRRORS], "p": 1}},),
         (
             {"HorizontalFlip": {"p": 0.5}},
@@ -91,7 +103,9 @@ def test_transforms_of_one_image_are_drawn_independently(spec):
     if spec == "serialised":
         import albumentations as A
 
-        spec = A.to_dict(A.Compose([A.Compose([A.HorizontalFlip(p=0.5)]), A.VerticalFlip(p=0.5)]))
+        spec = A.to_dict(
+            A.Compose([A.Compose([A.HorizontalFlip(p=0.5)]), A.VerticalFlip(p=0.5)])
+        )
     seen = happened(spec)
     assert np.abs(seen.mean(axis=0) - 0.5).max() < 0.1
     assert abs(np.corrcoef(seen.T)[0, 1]) < 0.2
@@ -104,7 +118,10 @@ def test_what_a_preset_draws_is_drawn_independently():
     table = [
         mirrored,
         warped,
-        *zip(*((d.colours is None, d.blur, d.noise, len(d.holes)) for d in draws), strict=True),
+        *zip(
+            *((d.colours is None, d.blur, d.noise, len(d.holes)) for d in draws),
+            strict=True,
+        ),
     ]
     correlations = np.corrcoef(np.array(table, float)) - np.eye(6)
     assert np.abs(correlations).max() < 0.15
@@ -113,7 +130,8 @@ def test_what_a_preset_draws_is_drawn_independently():
 def test_heavy_leaves_hardly_an_image_untouched():
     augment = build_augment("heavy", 24, 3)
     untouched = [
-        np.array_equal(augment(IMAGE, sample_seed("untouched", i)), IMAGE) for i in range(2000)
+        np.array_equal(augment(IMAGE, sample_seed("untouched", i)), IMAGE)
+        for i in range(2000)
     ]
     assert np.mean(untouched) < 0.02
 
@@ -130,7 +148,10 @@ def test_lists_serialised_forms_and_torchvision_transforms_are_taken():
         ("HorizontalFlip", {"OneOf": ["VerticalFlip", {"Blur": {"p": 1}}]}), 24, 3
     )
     mixed = build_augment(
-        ({"HorizontalFlip": {"p": 0.5}}, {"torchvision": [{"RandomRotation": {"degrees": 20}}]}),
+        (
+            {"HorizontalFlip": {"p": 0.5}},
+            {"torchvision": [{"RandomRotation": {"degrees": 20}}]},
+        ),
         24,
         3,
     )
@@ -191,7 +212,9 @@ def test_batches_augmented_on_the_device_are_those_augmented_image_by_image():
     rows = [np.array([3, 1, 8, 0]), np.array([7, 2])]
     batches = []
     for spec in ({"torchvision": steps}, {"torchvision": steps, "on": "device"}):
-        source = BatchSource(pixels, np.arange(9), rows, build_augment(spec, 24, 3), (0, 0, 1))
+        source = BatchSource(
+            pixels, np.arange(9), rows, build_augment(spec, 24, 3), (0, 0, 1)
+        )
         with Loader(0, torch.device("cpu")).batches(source) as found:
             batches.append([(x.numpy(), y.tolist()) for x, y in found])
     for (one, labels), (other, same_labels) in zip(*batches, strict=True):
@@ -221,19 +244,25 @@ def test_transforms_on_the_device_keep_the_form_of_images():
 
 def test_a_preset_s_geometry_is_the_map_that_torch_would_sample_by():
     preset = Preset(
-        flip=0.5, crop=Crop(1, (0.5, 1.0)), affine=Affine(1, rotate=20, scale=0.2, shift=0.1)
+        flip=0.5,
+        crop=Crop(1, (0.5, 1.0)),
+        affine=Affine(1, rotate=20, scale=0.2, shift=0.1),
     )
     smooth = np.random.default_rng(1).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     image = np.array(Image.fromarray(smooth).resize((32, 32), Image.Resampling.BICUBIC))
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     for seed in range(20):
         theta = torch.tensor(draw(preset, seed).warp)[None]
-        grid = torch.nn.functional.affine_grid(theta, list(pixels.shape), align_corners=False)
+        grid = torch.nn.functional.affine_grid(
+            theta, list(pixels.shape), align_corners=False
+        )
         sampled = torch.nn.functional.grid_sample(
             pixels, grid, padding_mode="reflection", align_corners=False
         )
         expected = sampled[0].permute(1, 2, 0).numpy()
-        np.testing.assert_allclose(PresetAugment(preset, 32, 3)(image, seed), expected, atol=4)
+        np.testing.assert_allclose(
+            PresetAugment(preset, 32, 3)(image, seed), expected, atol=4
+        )
 
 
 @pytest.mark.parametrize("size", [23, 24])
@@ -254,7 +283,9 @@ def test_grey_stays_grey_and_a_grey_image_is_lit_as_a_colour_image():
         assert np.array_equal(lit, np.repeat(lit[..., :1], 3, axis=2))
         no_hue = replace(preset, hue=None)
         alone = PresetAugment(no_hue, 24, 1)(grey[..., :1], seed)
-        np.testing.assert_array_equal(alone, PresetAugment(no_hue, 24, 3)(grey, seed)[..., :1])
+        np.testing.assert_array_equal(
+            alone, PresetAugment(no_hue, 24, 3)(grey, seed)[..., :1]
+        )
 
 
 def test_colours_turn_by_the_angle_and_keep_their_mean():
@@ -281,7 +312,11 @@ def test_holes_are_of_the_mean_colour_and_noise_is_as_strong_as_it_says():
 
 def test_only_what_other_words_cannot_say_has_a_version():
     assert augment_version("light") != augment_version("medium")
-    assert augment_version(("HorizontalFlip",)) == augment_version({"transform": {}}) is not None
+    assert (
+        augment_version(("HorizontalFlip",))
+        == augment_version({"transform": {}})
+        is not None
+    )
     assert augment_version(({"torchvision": ["RandAugment"]}, "HorizontalFlip")) is not None
     for spec in (
         "none",

@@ -14,7 +14,9 @@ BROKEN = {1: "b.png: the file is empty"}
 
 @pytest.fixture
 def samples():
-    table = pd.DataFrame({"id": list("abcd"), "split": "train", "label": ["x", "y", "x", "y"]})
+    table = pd.DataFrame(
+        {"id": list("abcd"), "split": "train", "label": ["x", "y", "x", "y"]}
+    )
     images = ArrayImages(np.zeros((4, 2, 2), np.uint8), "made")
     return SampleSet(table, ("label",), {"label": ("x", "y")}, images)
 

@@ -30,7 +30,9 @@ def test_classes_are_kept_dropped_or_too_rare():
     assert chosen(labels, targets={"label": {"min_count": 2}}) == ["a", "a", None]
 
 
-@pytest.mark.parametrize("data", [{"keep": ("a", "x")}, {"targets": {"label": {"drop": ["x"]}}}])
+@pytest.mark.parametrize(
+    "data", [{"keep": ("a", "x")}, {"targets": {"label": {"drop": ["x"]}}}]
+)
 def test_a_class_that_no_row_has_is_named(data):
     with pytest.raises(DataError, match="names 'x', which no row has"):
         chosen(["a", "b"], **data)
@@ -45,7 +47,8 @@ def test_rare_combinations_leave_and_rows_with_an_unknown_part_stay():
 
 def test_of_sets_labels_leave_and_rows_stay():
     data = DataSpec(
-        source="m.csv", targets={"tags": {"multi_label": " ", "drop": ["c"], "min_count": 2}}
+        source="m.csv",
+        targets={"tags": {"multi_label": " ", "drop": ["c"], "min_count": 2}},
     )
     train, test = part(tags=["a|b", "a|c", None]), part(tags=["b|a"])
     assert choose_train_rows(train, data) is train

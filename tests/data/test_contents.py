@@ -58,9 +58,15 @@ def test_a_memory_that_is_not_whole_is_made_again(paths, tmp_path, looks):
     assert len(looks) == 3
 
 
-def test_a_file_that_is_no_image_has_no_size_and_one_that_is_missing_is_named(paths, tmp_path):
+def test_a_file_that_is_no_image_has_no_size_and_one_that_is_missing_is_named(
+    paths, tmp_path
+):
     paths[2].write_bytes(b"text")
-    assert read_contents(FileImages(paths), tmp_path / "cache").header[2].tolist() == [0, 0, 0]
+    assert read_contents(FileImages(paths), tmp_path / "cache").header[2].tolist() == [
+        0,
+        0,
+        0,
+    ]
     paths[0].unlink()
     with pytest.raises(DataError, match=r"0\.png: cannot be read"):
         read_contents(FileImages(paths), tmp_path / "cache")

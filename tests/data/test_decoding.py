@@ -57,7 +57,11 @@ def test_dark_sixteen_bit_images_stay_dark(save):
 def test_grey_stays_grey_and_palettes_and_cmyk_become_colour(save):
     assert decode(save(Image.fromarray(PIXELS[..., 0]), "g.png")).ndim == 2
     assert decode(save(Image.fromarray(PIXELS).convert("P"), "p.png")).shape == (24, 32, 3)
-    assert decode(save(Image.fromarray(PIXELS).convert("CMYK"), "c.jpg")).shape == (24, 32, 3)
+    assert decode(save(Image.fromarray(PIXELS).convert("CMYK"), "c.jpg")).shape == (
+        24,
+        32,
+        3,
+    )
 
 
 def test_transparency_is_laid_on_white(save):
@@ -68,13 +72,18 @@ def test_transparency_is_laid_on_white(save):
 def test_an_exif_rotation_is_applied(save):
     exif = Image.Exif()
     exif[0x0112] = 6
-    path = save(Image.fromarray(PIXELS).rotate(90, expand=True), "x.jpg", exif=exif, quality=95)
+    path = save(
+        Image.fromarray(PIXELS).rotate(90, expand=True), "x.jpg", exif=exif, quality=95
+    )
     assert decode(path).shape == (24, 32, 3)
     assert np.abs(decode(path).astype(int) - PIXELS).mean() < 12
 
 
 def test_the_first_frame_of_an_animation_counts(save):
-    first, second = Image.new("RGB", (8, 8), (250, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 250))
+    first, second = (
+        Image.new("RGB", (8, 8), (250, 0, 0)),
+        Image.new("RGB", (8, 8), (0, 0, 250)),
+    )
     got = decode(save(first, "x.gif", save_all=True, append_images=[second]))
     assert got[0, 0, 0] > 200
 
@@ -138,7 +147,9 @@ def test_a_limit_above_that_of_pillow_holds(save, monkeypatch):
 
 def test_postscript_that_is_called_an_image_starts_no_program(save, monkeypatch):
     started = []
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **_: started.append(given))
+    monkeypatch.setattr(
+        "PIL.EpsImagePlugin.Ghostscript", lambda *given, **_: started.append(given)
+    )
     path = save(Image.fromarray(PIXELS), "cat.png", format="EPS")
     with pytest.raises(
         DataError, match=r"cat\.png: not an image in a format that can be read \(JPEG, PNG"
@@ -156,7 +167,8 @@ def test_formats_that_are_not_promised_are_refused_by_content(save, kind):
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("x"), AssertionError(), RuntimeError("decoder"), ZeroDivisionError("by 0")]
+    "error",
+    [KeyError("x"), AssertionError(), RuntimeError("decoder"), ZeroDivisionError("by 0")],
 )
 def test_whatever_a_decoder_raises_the_file_is_named(save, monkeypatch, error):
     def load(self):
@@ -201,7 +213,9 @@ def exif(orientation):
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_every_exif_orientation_is_applied_by_the_fast_decoder(save, without_pillow, orientation):
+def test_every_exif_orientation_is_applied_by_the_fast_decoder(
+    save, without_pillow, orientation
+):
     path = save(Image.fromarray(PIXELS[:17]), "x.jpg", exif=exif(orientation), quality=90)
     np.testing.assert_array_equal(decode(path), by_pillow(path))
 
@@ -210,9 +224,12 @@ XMP = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="6"/>'
 
 
 @pytest.mark.parametrize(
-    "options", [{"progressive": True}, {"keep_rgb": True}, {"subsampling": 0}, {"comment": "hi"}]
+    "options",
+    [{"progressive": True}, {"keep_rgb": True}, {"subsampling": 0}, {"comment": "hi"}],
 )
-def test_jpegs_of_all_kinds_give_the_pixels_that_pillow_gives(save, without_pillow, options):
+def test_jpegs_of_all_kinds_give_the_pixels_that_pillow_gives(
+    save, without_pillow, options
+):
     path = save(Image.fromarray(PIXELS), "x.jpg", quality=85, **options)
     np.testing.assert_array_equal(decode(path), by_pillow(path))
 
@@ -246,13 +263,17 @@ def test_a_tiff_of_twelve_bits_uses_all_grey_levels(tmp_path):
     path = tmp_path / "x.tif"
     path.write_bytes(tiff_of_12_bits(levels))
     assert read_header(path).bits == 12
-    np.testing.assert_array_equal(decode(path), np.round(levels * (255 / 4095)).astype(np.uint8))
+    np.testing.assert_array_equal(
+        decode(path), np.round(levels * (255 / 4095)).astype(np.uint8)
+    )
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif"])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colours_of_twelve_bits_use_all_levels_when_it_is_said(tmp_path, name, channels):
-    levels = np.linspace(0, 4095, 8 * 8 * channels).astype(np.uint16).reshape(8, 8, channels)
+    levels = (
+        np.linspace(0, 4095, 8 * 8 * channels).astype(np.uint16).reshape(8, 8, channels)
+    )
     levels[..., 3:] = 65535
     cv2.imwrite(str(tmp_path / name), levels)  # as blue, green, red
     expected = np.round(levels[..., 2::-1] * (255 / 4095)).astype(np.uint8)
@@ -266,7 +287,9 @@ def tiff_of_12_bits(levels):
     pairs = levels.reshape(-1, 2).astype(np.uint32)
     packed = (pairs[:, 0] << 12) | pairs[:, 1]
     data = (
-        np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1).astype(np.uint8).tobytes()
+        np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)
+        .astype(np.uint8)
+        .tobytes()
     )
     tags = [
         (256, width),
@@ -281,7 +304,11 @@ def tiff_of_12_bits(levels):
     entries = [(tag, value) for tag, value in [*tags, (279, len(data))]]
     ifd = len(entries).to_bytes(2, "little")
     for tag, value in entries:
-        ifd += tag.to_bytes(2, "little") + (4).to_bytes(2, "little") + (1).to_bytes(4, "little")
+        ifd += (
+            tag.to_bytes(2, "little")
+            + (4).to_bytes(2, "little")
+            + (1).to_bytes(4, "little")
+        )
         ifd += value.to_bytes(4, "little")
     return b"II*\0" + (8 + len(data)).to_bytes(4, "little") + data + ifd + bytes(4)
 
@@ -313,7 +340,8 @@ print((peak - before) * 1024 / (image.shape[0] * image.shape[1]))
 
 
 @pytest.mark.parametrize(
-    ("mode", "name"), [("RGB", "x.png"), ("RGBA", "x.png"), ("I;16", "x.png"), ("F", "x.tif")]
+    ("mode", "name"),
+    [("RGB", "x.png"), ("RGBA", "x.png"), ("I;16", "x.png"), ("F", "x.tif")],
 )
 def test_a_large_image_takes_a_few_bytes_a_pixel(save, mode, name):
     path = save(Image.new(mode, (4000, 4000)), name)

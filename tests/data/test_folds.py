@@ -95,7 +95,8 @@ def test_given_folds_are_taken_as_they_are():
 def test_given_folds_that_tear_a_group_apart_are_refused():
     with pytest.raises(DataError, match="groups are in several folds"):
         split_samples(
-            samples(groups=10, given=np.arange(120) % 4), FoldSpec(scheme="column", column="f")
+            samples(groups=10, given=np.arange(120) % 4),
+            FoldSpec(scheme="column", column="f"),
         )
 
 
@@ -120,7 +121,8 @@ def test_a_split_that_cannot_be_is_refused_with_the_counts(made, spec, message):
 def test_a_class_in_one_group_alone_is_named_with_its_counts():
     made = samples(60, 2)
     made.table["group"] = [
-        f"g{i % 6}" if label == "c0" else "lonely" for i, label in enumerate(made.table["label"])
+        f"g{i % 6}" if label == "c0" else "lonely"
+        for i, label in enumerate(made.table["label"])
     ]
     with pytest.raises(
         DataError, match=r"all rows of class 'c1' are in fold \d .*never sees the class"
@@ -147,7 +149,9 @@ def tagged_samples(sets, groups=None):
     if groups is not None:
         table["group"] = groups
     names = tuple(sorted(labels_in(sets)))
-    return SampleSet(table, ("tags",), {"tags": names}, None, set_formats={"tags": SetFormat(" ")})
+    return SampleSet(
+        table, ("tags",), {"tags": names}, None, set_formats={"tags": SetFormat(" ")}
+    )
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -173,7 +177,9 @@ def test_every_label_of_sets_is_spread_over_the_folds(grouped):
     )
     assert (counts.max() <= counts.min() * (2.5 if grouped else 1.5) + 2).all()
     if not grouped:
-        assert counts[3].max() - counts[3].min() <= 1  # the rarest label is dealt out evenly
+        assert (
+            counts[3].max() - counts[3].min() <= 1
+        )  # the rarest label is dealt out evenly
 
 
 def test_a_label_whose_rows_all_lie_in_one_fold_is_an_error_that_names_it():

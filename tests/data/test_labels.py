@@ -51,7 +51,9 @@ def test_bins_make_classes_in_their_order_and_an_edge_belongs_to_the_bin_above(r
 
 
 def test_bins_may_be_named_and_read_another_column(read):
-    samples = read(targets={"years": {"from": "age", "bins": [40], "labels": ["young", "old"]}})
+    samples = read(
+        targets={"years": {"from": "age", "bins": [40], "labels": ["young", "old"]}}
+    )
     assert samples.targets == ("years",)
     assert set(samples.table["years"]) == {"young", "old"}
 
@@ -102,7 +104,10 @@ def test_a_folder_with_a_pattern_needs_no_class_folders(read, tmp_path):
     read(targets="mask")
     (tmp_path / "m.csv").unlink()
     spec = DataSpec(
-        source=str(tmp_path), pattern="{person}_{sex}_{years:int}/", targets="sex", group="person"
+        source=str(tmp_path),
+        pattern="{person}_{sex}_{years:int}/",
+        targets="sex",
+        group="person",
     )
     samples = read_samples(spec, FoldSpec())
     assert len(samples.table) == 24
@@ -116,31 +121,44 @@ def test_tasks_compose_one_class_in_the_stated_order(read):
     samples = read(**COMPOSED, compose=["mask", "gender", "age"])
     assert samples.targets == ("label", "mask", "gender", "age")
     assert len(samples.classes["label"]) == 3 * 2 * 2
-    assert samples.classes["label"][:3] == ("none-female-<40", "none-female->=40", "none-male-<40")
+    assert samples.classes["label"][:3] == (
+        "none-female-<40",
+        "none-female->=40",
+        "none-male-<40",
+    )
     assert samples.table["label"].tolist()[0] == "worn-male-<40"
     numbered = read(
         **COMPOSED, compose={"of": ["gender", "mask"], "numbers": True, "name": "class"}
     )
     assert numbered.classes["class"] == tuple(str(i) for i in range(6))
-    assert numbered.table["class"].tolist()[0] == "4"  # male is 1 of 2, worn 1 of none, worn, wrong
+    assert (
+        numbered.table["class"].tolist()[0] == "4"
+    )  # male is 1 of 2, worn 1 of none, worn, wrong
 
 
 def test_impossible_combinations_are_no_classes_and_a_row_that_has_one_is_an_error(read):
     rules = [{"mask": "wrong", "gender": "male"}]
     without = lambda t: t[~((t["mask"] == "wrong") & (t["gender"] == "male"))]  # noqa: E731
-    samples = read(without, **COMPOSED, compose={"of": ["mask", "gender"], "exclude": rules})
+    samples = read(
+        without, **COMPOSED, compose={"of": ["mask", "gender"], "exclude": rules}
+    )
     assert len(samples.classes["label"]) == 5
     with pytest.raises(
-        DataError, match=r"is wrong, male, a combination that data.compose.exclude calls impossible"
+        DataError,
+        match=r"is wrong, male, a combination that data.compose.exclude calls impossible",
     ):
         read(**COMPOSED, compose={"of": ["mask", "gender"], "exclude": rules})
-    with pytest.raises(DataError, match="exclude: mask has no class 'wron'; did you mean 'wrong'"):
+    with pytest.raises(
+        DataError, match="exclude: mask has no class 'wron'; did you mean 'wrong'"
+    ):
         read(**COMPOSED, compose={"of": ["mask", "gender"], "exclude": [{"mask": "wron"}]})
 
 
 def test_unseen_combinations_can_be_left_out(read):
     without = lambda t: t[~((t["mask"] == "wrong") & (t["gender"] == "male"))]  # noqa: E731
-    samples = read(without, **COMPOSED, compose={"of": ["mask", "gender"], "unseen": "exclude"})
+    samples = read(
+        without, **COMPOSED, compose={"of": ["mask", "gender"], "unseen": "exclude"}
+    )
     assert "wrong-male" not in samples.classes["label"]
 
 
@@ -221,7 +239,9 @@ def test_rare_combinations_can_be_left_out_rows_and_classes(read):
     everything = read(lambda t: t[:-2], targets=parts, compose={"of": ["mask", "gender"]})
     sizes = everything.table["label"].value_counts()
     assert sizes.sort_values().index[0] == "wrong-female"
-    kept = read(lambda t: t[:-2], targets=parts, compose={"of": ["mask", "gender"], "min_count": 3})
+    kept = read(
+        lambda t: t[:-2], targets=parts, compose={"of": ["mask", "gender"], "min_count": 3}
+    )
     assert (
         set(kept.classes["label"])
         == set(kept.table["label"])
@@ -233,7 +253,9 @@ def test_rare_combinations_can_be_left_out_rows_and_classes(read):
 
 def tagged(table):
     tags = ["dog cat", "dog", "cat", "none"]
-    return table.assign(tags=[tags[i % 4] + (" eel" if i < 3 else "") for i in range(len(table))])
+    return table.assign(
+        tags=[tags[i % 4] + (" eel" if i < 3 else "") for i in range(len(table))]
+    )
 
 
 def test_a_column_with_several_labels_at_once_becomes_sets(read):
@@ -246,7 +268,11 @@ def test_a_column_with_several_labels_at_once_becomes_sets(read):
         "|",
         "cat|dog",
     ]
-    assert samples.labels_below("tags").value_counts().to_dict() == {"cat": 12, "dog": 12, "eel": 3}
+    assert samples.labels_below("tags").value_counts().to_dict() == {
+        "cat": 12,
+        "dog": 12,
+        "eel": 3,
+    }
 
 
 def test_of_several_labels_at_once_drop_and_min_count_leave_out_labels_and_no_row(read):
@@ -289,7 +315,11 @@ def test_options_that_sets_of_labels_cannot_take_are_refused(options, message):
 
 def test_sets_of_labels_are_no_part_of_a_composed_class(read):
     with pytest.raises(ValidationError, match="has several labels at once"):
-        read(tagged, targets={"tags": {"multi_label": " "}, "mask": None}, compose=["tags", "mask"])
+        read(
+            tagged,
+            targets={"tags": {"multi_label": " "}, "mask": None},
+            compose=["tags", "mask"],
+        )
     with pytest.raises(ValidationError, match="keep chooses rows by their one label"):
         read(tagged, targets={"tags": {"multi_label": " "}}, keep=["cat", "dog"])
 
@@ -298,12 +328,20 @@ def test_labels_of_sets_are_checked_like_others(read):
     with pytest.raises(DataError, match="labels that its classes do not name: eel"):
         read(
             tagged,
-            targets={"tags": {"multi_label": " ", "no_label": "none", "classes": ["cat", "dog"]}},
+            targets={
+                "tags": {"multi_label": " ", "no_label": "none", "classes": ["cat", "dog"]}
+            },
         )
     with pytest.raises(DataError, match="drop names 'emu'"):
-        read(tagged, targets={"tags": {"multi_label": " ", "no_label": "none", "drop": ["emu"]}})
+        read(
+            tagged,
+            targets={"tags": {"multi_label": " ", "no_label": "none", "drop": ["emu"]}},
+        )
     with pytest.raises(DataError, match=r"'dog.eel' has a . in it"):
-        read(lambda t: tagged(t).assign(tags="cat dog|eel"), targets={"tags": {"multi_label": " "}})
+        read(
+            lambda t: tagged(t).assign(tags="cat dog|eel"),
+            targets={"tags": {"multi_label": " "}},
+        )
 
 
 def test_a_limit_is_drawn_after_labels_are_left_out_and_by_the_rarest_label(read):
@@ -311,14 +349,23 @@ def test_a_limit_is_drawn_after_labels_are_left_out_and_by_the_rarest_label(read
     samples = read(tagged, targets={"tags": options}, limit=12)
     assert samples.classes["tags"] == ("cat", "dog")
     assert len(samples.table) == 12
-    assert set(samples.table["id"]) != set(read(tagged, targets={"tags": options}).table["id"][:12])
+    assert set(samples.table["id"]) != set(
+        read(tagged, targets={"tags": options}).table["id"][:12]
+    )
 
 
 def test_an_empty_cell_of_a_test_row_is_unknown_whatever_it_means_in_train(read):
     def emptied(table):
         split = ["test" if i >= 20 else "train" for i in range(len(table))]
-        return tagged(table).assign(split=split, tags=lambda t: t["tags"].replace("none", ""))
+        return tagged(table).assign(
+            split=split, tags=lambda t: t["tags"].replace("none", "")
+        )
 
-    samples = read(emptied, targets={"tags": {"multi_label": " ", "no_label": ""}}, split="split")
+    samples = read(
+        emptied, targets={"tags": {"multi_label": " ", "no_label": ""}}, split="split"
+    )
     by_split = samples.table.groupby("split")["tags"]
-    assert by_split.apply(lambda tags: tags.isna().sum()).to_dict() == {"test": 1, "train": 0}
+    assert by_split.apply(lambda tags: tags.isna().sum()).to_dict() == {
+        "test": 1,
+        "train": 0,
+    }

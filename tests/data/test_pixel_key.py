@@ -41,7 +41,9 @@ def test_pixels_that_are_as_they_were_keep_their_key(tmp_path):
 def test_pixels_that_are_scaled_otherwise_have_another_key(tmp_path, size):
     assert key(tmp_path, (9, 9), size) != old_key(tmp_path, (9, 9), size)
     fit = InputSpec(size=8, resize="fit")
-    assert key(tmp_path, (9, 9), size, spec=fit) == old_key(tmp_path, (9, 9), size, spec=fit)
+    assert key(tmp_path, (9, 9), size, spec=fit) == old_key(
+        tmp_path, (9, 9), size, spec=fit
+    )
 
 
 def test_a_crop_counts_before_it_is_said_which_side_shrinks(tmp_path):

@@ -56,7 +56,9 @@ def test_pixels_are_prepared_once_and_mapped_from_disk(images, tmp_path):
     again = prepare_pixels(counting, SPEC, tmp_path / "cache")
     assert counting.reads == 6
     assert first.shape == (6, 8, 8, 3)
-    assert first[:, 0, 0, 0].tolist() == again[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
+    assert (
+        first[:, 0, 0, 0].tolist() == again[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
+    )
     assert isinstance(again, np.memmap)
 
 
@@ -90,7 +92,9 @@ def test_the_same_images_elsewhere_share_the_cache(images, tmp_path):
     for path in images.paths:
         path.rename(moved / path.name)
     prepare_pixels(
-        Counting(FileImages([moved / path.name for path in images.paths])), SPEC, tmp_path / "cache"
+        Counting(FileImages([moved / path.name for path in images.paths])),
+        SPEC,
+        tmp_path / "cache",
     )
     assert counting.reads == 6
     assert len(list((tmp_path / "cache").glob("pixels-*.npy"))) == 1
@@ -142,7 +146,9 @@ def test_all_broken_images_are_named_at_once(images, tmp_path):
     assert sorted(find_broken(images, SPEC, tmp_path / "cache")) == [1, 4]
 
 
-def test_pixels_are_kept_where_the_system_has_no_posix_fallocate(images, tmp_path, monkeypatch):
+def test_pixels_are_kept_where_the_system_has_no_posix_fallocate(
+    images, tmp_path, monkeypatch
+):
     monkeypatch.delattr("os.posix_fallocate")  # as on macOS
     kept = prepare_pixels(images, SPEC, tmp_path / "cache")
     assert kept[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
@@ -192,7 +198,9 @@ def test_a_cache_that_was_only_moved_is_read_through_once(images, tmp_path, monk
     prepare_pixels(counting, SPEC, tmp_path / "cache")
     os.utime(the_cache(tmp_path), ns=(1, 1))
     read = []
-    monkeypatch.setattr(pixels, "sha256_of", lambda path: read.append(path) or sha256_of(path))
+    monkeypatch.setattr(
+        pixels, "sha256_of", lambda path: read.append(path) or sha256_of(path)
+    )
     for _ in range(3):
         prepare_pixels(counting, SPEC, tmp_path / "cache")
     assert counting.reads == 6
@@ -255,7 +263,9 @@ def test_twelve_bits_of_sixteen_use_all_levels_when_the_recipe_says_so(tmp_path)
     Image.fromarray(levels).save(tmp_path / "x.png")
     images = FileImages([tmp_path / "x.png"])
     as_they_are, spread = (
-        prepare_pixels(images, InputSpec(size=64, channels=1, bits=bits), tmp_path / "cache")[0]
+        prepare_pixels(
+            images, InputSpec(size=64, channels=1, bits=bits), tmp_path / "cache"
+        )[0]
         for bits in (None, 12)
     )
     assert len(np.unique(as_they_are)) == 17
@@ -266,7 +276,9 @@ def test_twelve_bits_of_sixteen_use_all_levels_when_the_recipe_says_so(tmp_path)
 def test_reduced_decoding_is_near_full_decoding_and_leaves_small_images_alone(tmp_path):
     rng = np.random.default_rng(0)
     large = cv2.resize(
-        rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), (800, 600), interpolation=cv2.INTER_CUBIC
+        rng.integers(0, 256, (30, 40, 3), dtype=np.uint8),
+        (800, 600),
+        interpolation=cv2.INTER_CUBIC,
     )
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -17,7 +17,9 @@ def photograph():
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:80, :100]
     disc = (y - 40) ** 2 + (x - 50) ** 2 < 22**2
-    image = np.where(disc[:, :, None], [220, 60, 50], [30, 70, 40]) + rng.normal(0, 6, (80, 100, 3))
+    image = np.where(disc[:, :, None], [220, 60, 50], [30, 70, 40]) + rng.normal(
+        0, 6, (80, 100, 3)
+    )
     return np.clip(image, 0, 255).astype(np.uint8), disc
 
 
@@ -65,7 +67,9 @@ def test_a_function_of_ones_own_prepares_and_is_checked(tmp_path, monkeypatch, p
     monkeypatch.syspath_prepend(tmp_path)
     image, _ = photograph
     assert np.array_equal(prepare(image, build_steps(["mine:flip"])), image[::-1])
-    with pytest.raises(RequestError, match=r"returned float64 \[80, 100, 3\], expected uint8"):
+    with pytest.raises(
+        RequestError, match=r"returned float64 \[80, 100, 3\], expected uint8"
+    ):
         prepare(image, build_steps(["mine:wrong"]))
 
 
@@ -88,7 +92,9 @@ def test_steps_that_do_not_fit_are_refused(step, message, monkeypatch, tmp_path)
 
 
 def test_padding_repeats_the_edges():
-    wide = np.arange(40, dtype=np.uint8).reshape(1, 40, 1).repeat(20, axis=0).repeat(3, axis=2)
+    wide = (
+        np.arange(40, dtype=np.uint8).reshape(1, 40, 1).repeat(20, axis=0).repeat(3, axis=2)
+    )
     padded = fit_to_input(wide, 40, 3, "pad")
     assert padded.shape == (40, 40, 3)
     assert np.array_equal(padded[0], padded[20])
@@ -109,7 +115,9 @@ def test_prepared_pixels_have_a_cache_of_their_own_and_reach_the_sheet(tmp_path)
     plain = prepare_pixels(images, InputSpec(size=32), tmp_path / "cache")
     cropped = prepare_pixels(images, spec.input, tmp_path / "cache")
     assert not np.array_equal(plain, cropped)
-    assert np.array_equal(cropped[3], fit_to_input(images.read(3)[12:36, 12:36], 32, 3, "stretch"))
+    assert np.array_equal(
+        cropped[3], fit_to_input(images.read(3)[12:36, 12:36], 32, 3, "stretch")
+    )
     write_preview(spec, tmp_path / "a", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (96 * 5, 96 * 8)

@@ -79,7 +79,8 @@ def test_a_manifest_reads_only_the_columns_that_are_named(manifest):
 def test_a_column_called_id_is_the_id_and_the_path_otherwise(manifest):
     assert read(manifest()).table["id"][0] == "p/0.png"
     assert (
-        read(manifest(lambda t: t.assign(id=[f"x{i}" for i in range(12)]))).table["id"][0] == "x0"
+        read(manifest(lambda t: t.assign(id=[f"x{i}" for i in range(12)]))).table["id"][0]
+        == "x0"
     )
 
 
@@ -130,7 +131,9 @@ def test_every_fault_of_a_table_names_file_and_row(manifest, change, options, me
 
 def test_all_faults_of_a_table_come_at_once(manifest):
     def spoil(t):
-        return t.assign(label="", path=t["path"].replace({"p/1.png": "q", "p/2.png": "../z"}))
+        return t.assign(
+            label="", path=t["path"].replace({"p/1.png": "q", "p/2.png": "../z"})
+        )
 
     with pytest.raises(DataError) as caught:
         read(manifest(spoil))
@@ -139,7 +142,9 @@ def test_all_faults_of_a_table_come_at_once(manifest):
 
 def test_a_label_only_in_the_test_part_is_named(manifest, tmp_path):
     image(tmp_path / "p" / "t.png")
-    pd.DataFrame({"path": ["p/t.png"], "label": ["zebra"]}).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"path": ["p/t.png"], "label": ["zebra"]}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
     with pytest.raises(DataError, match="labels occur only in the test part: zebra"):
         read(manifest(), test=str(tmp_path / "t.csv"))
 
@@ -176,14 +181,18 @@ def test_fashion_mnist_is_read_from_its_four_files(tmp_path):
     rng = np.random.default_rng(0)
     for name, n in (("train", 30), ("t10k", 10)):
         pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
-        header = bytes([0, 0, 8, 3]) + b"".join(int(k).to_bytes(4, "big") for k in pixels.shape)
+        header = bytes([0, 0, 8, 3]) + b"".join(
+            int(k).to_bytes(4, "big") for k in pixels.shape
+        )
         (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(
             gzip.compress(header + pixels.tobytes())
         )
         labels = np.arange(n, dtype=np.uint8) % 10
         content = bytes([0, 0, 8, 1]) + n.to_bytes(4, "big") + labels.tobytes()
         (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(content)
-    samples = read_samples(DataSpec(source="fashion-mnist", root=str(tmp_path), limit=20), FOLDS)
+    samples = read_samples(
+        DataSpec(source="fashion-mnist", root=str(tmp_path), limit=20), FOLDS
+    )
     assert samples.table["split"].value_counts().to_dict() == {"train": 20, "test": 10}
     assert samples.classes["label"][9] == "Ankle boot"
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"no gzip")
@@ -223,7 +232,8 @@ def test_an_image_counts_whatever_its_name_ends_with(folder, name, kind):
     assert f"cat/{name}" in set(samples.table["id"])
     assert samples.remarks == ()
     assert f"cat/{name}" in {
-        f"cat/{i}" for i in read_unlabelled(folder / "cat", DataSpec(source="x")).table["id"]
+        f"cat/{i}"
+        for i in read_unlabelled(folder / "cat", DataSpec(source="x")).table["id"]
     }
 
 
@@ -257,9 +267,15 @@ def test_files_that_are_no_images_are_counted_and_one_is_named(folder):
     (remark,) = read_samples(DataSpec(source=str(folder)), FOLDS).remarks
     assert remark.code == "left_out"
     assert (
-        remark.message == f"{folder}: 4 files are not images and are left out, such as cat/BMW.md"
+        remark.message
+        == f"{folder}: 4 files are not images and are left out, such as cat/BMW.md"
     )
-    assert set(remark.files) == {"cat/notes.txt", "cat/BMW.md", "dog/Thumbs.db", "labels.csv"}
+    assert set(remark.files) == {
+        "cat/notes.txt",
+        "cat/BMW.md",
+        "dog/Thumbs.db",
+        "labels.csv",
+    }
     (remark,) = read_unlabelled(folder / "cat", DataSpec(source="x")).remarks
     assert "2 files are not images" in remark.message
 
@@ -281,7 +297,9 @@ def test_dropped_samples_leave_the_remarks(folder):
 
 
 def test_spaces_around_some_labels_are_dropped_with_a_word(manifest):
-    samples = read(manifest(lambda t: t.assign(label=t["label"].where(t.index % 8 != 0, "a "))))
+    samples = read(
+        manifest(lambda t: t.assign(label=t["label"].where(t.index % 8 != 0, "a ")))
+    )
     assert samples.classes["label"] == ("9", "10", "a", "b")
     (remark,) = samples.remarks
     assert remark.code == "label_spaces"
@@ -307,7 +325,9 @@ def test_labels_that_look_the_same_are_refused_unless_the_recipe_names_them(mani
     label = "Caf\u00e9"
     spec = manifest(lambda t: t.assign(label=[label, twin, "b"] * 4), encoding="utf-8")
     if twin.strip() == label:
-        assert read(spec).classes["label"] == (label, "b") or read(spec).classes["label"] == (
+        assert read(spec).classes["label"] == (label, "b") or read(spec).classes[
+            "label"
+        ] == (
             "b",
             label,
         )
@@ -327,14 +347,17 @@ def test_labels_that_look_the_same_are_refused_unless_the_recipe_names_them(mani
 @pytest.mark.parametrize(
     ("column", "key"), [("label", "data.targets"), ("path", "data.path"), ("id", "data.id")]
 )
-def test_a_column_that_is_needed_and_comes_twice_is_refused(manifest, tmp_path, column, key):
+def test_a_column_that_is_needed_and_comes_twice_is_refused(
+    manifest, tmp_path, column, key
+):
     spec = manifest(lambda t: t.assign(id=t["path"]))
     lines = (tmp_path / "m.csv").read_text().splitlines()
     names = lines[0].split(",")
     twice = [line + "," + line.split(",")[names.index(column)] for line in lines]
     (tmp_path / "m.csv").write_text("\n".join(twice) + "\n")
     with pytest.raises(
-        DataError, match=rf"m\.csv has 2 columns called '{column}' \({key}\); rename or remove"
+        DataError,
+        match=rf"m\.csv has 2 columns called '{column}' \({key}\); rename or remove",
     ):
         read(spec)
 
@@ -356,7 +379,9 @@ def test_a_column_called_as_pandas_calls_a_second_one_is_no_second_one(manifest)
 @pytest.mark.parametrize("place", ["cat/caf\udce9.png", "caf\udce9/x.png"])
 def test_a_file_name_that_is_not_utf8_is_named(folder, place):
     image(folder / place)
-    with pytest.raises(DataError, match=r"the name b'.*caf\\xe9.* is not UTF-8; rename") as caught:
+    with pytest.raises(
+        DataError, match=r"the name b'.*caf\\xe9.* is not UTF-8; rename"
+    ) as caught:
         read_samples(DataSpec(source=str(folder)), FOLDS)
     str(caught.value).encode()
     with pytest.raises(DataError, match="is not UTF-8"):
@@ -374,7 +399,9 @@ def test_a_file_that_is_left_out_may_have_any_name(folder):
 
 @pytest.mark.parametrize("column", ["label", "path", "person"])
 @pytest.mark.parametrize("character", ["\r", "\0", "\x1b"])
-def test_control_characters_are_refused_with_row_and_column(manifest, tmp_path, column, character):
+def test_control_characters_are_refused_with_row_and_column(
+    manifest, tmp_path, column, character
+):
     if column == "path" and character == "\0":
         pytest.skip("no file can have such a name")
     name = f"p/a{character}b.png"
@@ -383,7 +410,8 @@ def test_control_characters_are_refused_with_row_and_column(manifest, tmp_path, 
     value = {"path": name}.get(column, f"a{character}b")
     rows = [0] if column == "path" else [0, 4, 8]
     spec = manifest(
-        lambda t: t.assign(**{column: t[column].where(~t.index.isin(rows), value)}), quoting=1
+        lambda t: t.assign(**{column: t[column].where(~t.index.isin(rows), value)}),
+        quoting=1,
     )
     with pytest.raises(DataError, match="has a control character"):
         read(spec, group="person")
@@ -391,7 +419,9 @@ def test_control_characters_are_refused_with_row_and_column(manifest, tmp_path, 
 
 def test_a_control_character_in_a_file_name_is_refused(folder):
     image(folder / "cat" / "a\rb.png")
-    with pytest.raises(DataError, match=r"the name 'cat/a\\rb.png' has a control character"):
+    with pytest.raises(
+        DataError, match=r"the name 'cat/a\\rb.png' has a control character"
+    ):
         read_samples(DataSpec(source=str(folder)), FOLDS)
 
 

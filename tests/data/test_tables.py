@@ -22,7 +22,11 @@ def test_the_separator_is_the_one_that_the_header_has_most_of(tmp_path, separato
 
 def test_every_value_is_text_as_it_stands(tmp_path):
     table = read(tmp_path / "t.csv", "a,b,c\n007,NA,1e3\n,null,True\n")
-    assert table.to_dict("list") == {"a": ["007", ""], "b": ["NA", "null"], "c": ["1e3", "True"]}
+    assert table.to_dict("list") == {
+        "a": ["007", ""],
+        "b": ["NA", "null"],
+        "c": ["1e3", "True"],
+    }
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):

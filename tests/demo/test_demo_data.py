@@ -9,7 +9,9 @@ FEW = {"n": 10, "persons": 12, "seed": 0, "groups": False, "odd": False}
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_comes_with_a_recipe_and_as_many_images_as_it_says(tmp_path, kind):
     written = write_demo_data(kind, tmp_path / kind, **FEW)
-    images = [path for path in (tmp_path / kind).rglob("*") if path.suffix in (".png", ".jpg")]
+    images = [
+        path for path in (tmp_path / kind).rglob("*") if path.suffix in (".png", ".jpg")
+    ]
     assert written == len(images) > 0
     assert (tmp_path / kind / "recipe.yaml").is_file()
 

@@ -10,7 +10,9 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path):
         write_masks(tmp_path / name / "masks", persons=3, seed=4)
     one, two = (tmp_path / name / "masks" for name in ("one", "two"))
     names = sorted(
-        str(p.relative_to(one)) for p in one.rglob("*") if p.is_file() and p.name != "recipe.yaml"
+        str(p.relative_to(one))
+        for p in one.rglob("*")
+        if p.is_file() and p.name != "recipe.yaml"
     )
     assert len(names) == 4 + 7 * 7
     assert filecmp.cmpfiles(one, two, names, shallow=False)[0] == names
@@ -28,5 +30,6 @@ def test_every_person_has_seven_photos_and_the_test_part_has_other_persons(tmp_p
     assert answers["id"].tolist() == test["id"].tolist()
     spelt = answers["mask"] + "-" + answers["gender"] + "-"
     assert all(
-        label.startswith(start) for label, start in zip(answers["label"], spelt, strict=True)
+        label.startswith(start)
+        for label, start in zip(answers["label"], spelt, strict=True)
     )

@@ -13,7 +13,9 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path):
         write_shapes(tmp_path / name / "shapes", n=24, seed=3, groups=True, odd=True)
     one, two = (tmp_path / name / "shapes" for name in ("one", "two"))
     names = sorted(
-        str(p.relative_to(one)) for p in one.rglob("*") if p.is_file() and p.name != "recipe.yaml"
+        str(p.relative_to(one))
+        for p in one.rglob("*")
+        if p.is_file() and p.name != "recipe.yaml"
     )
     assert len(names) > 24
     assert filecmp.cmpfiles(one, two, names, shallow=False)[0] == names

@@ -17,7 +17,10 @@ def test_members_are_compared_on_the_rows_that_the_store_has(run):
     found = compare_members(run)
     assert sorted(found.found.names) == ["a", "b", "c"]
     assert found.n_rows == 60
-    said = [run.member(name).oof(run.classes("label")).argmax(axis=1) for name in found.found.names]
+    said = [
+        run.member(name).oof(run.classes("label")).argmax(axis=1)
+        for name in found.found.names
+    ]
     assert found.found.disagreement[0, 1] == pytest.approx((said[0] != said[1]).mean())
 
 
@@ -33,7 +36,9 @@ def test_the_page_is_written_where_it_was_asked_for(run, tmp_path):
     assert json.loads(json.dumps(found.to_json()))["page"] == str(tmp_path / "page.html")
 
 
-def test_a_page_that_cannot_be_written_is_refused_before_anything_is_compared(run, tmp_path):
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_compared(
+    run, tmp_path
+):
     (tmp_path / "a file").write_text("")
     with pytest.raises((RequestError, OSError)):
         compare_members(run, page=tmp_path / "a file" / "page.html")

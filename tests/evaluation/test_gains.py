@@ -19,7 +19,9 @@ def test_every_member_and_blend_is_compared_with_the_one_named(fake_run):
     labels = fake_run.labels("label", "train")
     losses = {
         name: -np.log(
-            fake_run.member(name).oof(fake_run.classes("label"))[np.arange(len(labels)), labels]
+            fake_run.member(name).oof(fake_run.classes("label"))[
+                np.arange(len(labels)), labels
+            ]
         ).mean()
         for name in fake_run.complete_members
     }
@@ -27,7 +29,9 @@ def test_every_member_and_blend_is_compared_with_the_one_named(fake_run):
         assert difference.value == pytest.approx(losses[first] - losses[name], abs=1e-5)
     back = gains_over(fake_run, "soft", metrics=("log_loss",))
     assert back.over == "blend soft"
-    assert dict(back.rows)[first].value == pytest.approx(-dict(found.rows)["blend soft"].value)
+    assert dict(back.rows)[first].value == pytest.approx(
+        -dict(found.rows)["blend soft"].value
+    )
 
 
 def test_what_cannot_be_compared_is_refused(fake_run):
@@ -42,7 +46,9 @@ def test_what_cannot_be_compared_is_refused(fake_run):
 
 def test_the_command_prints_gains_and_puts_them_into_its_object(ens_here, fake_run):
     first, second, *_ = fake_run.complete_members
-    done = ens_here("evaluate", "fake", "--over", first, "--metrics", "accuracy,f1_macro", "--json")
+    done = ens_here(
+        "evaluate", "fake", "--over", first, "--metrics", "accuracy,f1_macro", "--json"
+    )
     gains = json.loads(done.stdout)["gains"]
     assert {(row["name"], row["metric"]) for row in gains["rows"]} >= {
         (second, "accuracy"),
@@ -56,7 +62,9 @@ def test_few_groups_are_a_warning_with_a_code(fake_run):
     first = fake_run.complete_members[0]
     assert gains_over(fake_run, first).warnings == ()
     store = RunStore(fake_run.folder)
-    store.samples.table["group"] = "g" + (np.arange(len(store.samples.table)) % 7).astype(str)
+    store.samples.table["group"] = "g" + (np.arange(len(store.samples.table)) % 7).astype(
+        str
+    )
     store.samples.__dict__.pop("train", None)
     found = gains_over(store, first)
     assert found.n_groups == 7

@@ -30,7 +30,9 @@ def test_a_submission_has_a_row_for_each_group_or_the_groups_answer_in_each_row(
     from ensembler.reporting import submitted as submission
 
     store = RunStore(fake_run.folder)
-    store.samples.table["group"] = "g" + (np.arange(len(store.samples.table)) // 3).astype(str)
+    store.samples.table["group"] = "g" + (np.arange(len(store.samples.table)) // 3).astype(
+        str
+    )
     for part in ("train", "test"):
         store.samples.__dict__.pop(part, None)
     blend_label(store, BlendSpec(method="soft"))
@@ -42,11 +44,15 @@ def test_a_submission_has_a_row_for_each_group_or_the_groups_answer_in_each_row(
     assert table["who"].tolist() == list(dict.fromkeys(groups))
     expected = {g: classes[int(test[groups == g].mean(axis=0).argmax())] for g in groups}
     assert table["label"].tolist() == [expected[g] for g in table["who"]]
-    each, _ = submission.export_submission(store, "soft", spec.model_copy(update={"each": True}))
+    each, _ = submission.export_submission(
+        store, "soft", spec.model_copy(update={"each": True})
+    )
     assert each["label"].tolist() == [expected[g] for g in groups]
     assert submit_blend(store, "soft", spec)
     asked = {"per": "group", "columns": ("who", "label")}
-    assert hand_in(store, "soft", out=store.folder / "by_group.csv", **asked).rows == len(expected)
+    assert hand_in(store, "soft", out=store.folder / "by_group.csv", **asked).rows == len(
+        expected
+    )
     assert pd.read_csv(store.folder / "by_group.csv").equals(table)
     with pytest.raises(RequestError, match="--reduce some"):
         hand_in(store, "soft", reduce="some", **asked)
@@ -56,7 +62,9 @@ def test_without_groups_a_submission_by_group_is_refused(fake_run):
     from ensembler.reporting.submitted import check_submission
 
     with pytest.raises(RequestError, match="needs the group of every submitted row"):
-        check_submission(fake_run, SubmissionSpec(per="group"), "label", fake_run.classes("label"))
+        check_submission(
+            fake_run, SubmissionSpec(per="group"), "label", fake_run.classes("label")
+        )
     with pytest.raises(RequestError, match="has no groups to score by"):
         evaluate(fake_run, per="group")
 
@@ -73,11 +81,16 @@ def test_groups_are_scored_as_one_and_never_mixed(fake_run):
     ]
     for part in ("train", "test"):
         store.samples.__dict__.pop(part, None)
-    row = next(r for r in evaluate(store, per="group", members=["a"]).rows if r.split == "oof")
+    row = next(
+        r for r in evaluate(store, per="group", members=["a"]).rows if r.split == "oof"
+    )
     probs = merge_views(np.asarray(store.member("a").oof_logits))
     groups = store.samples.groups("train")
     expected = np.mean(
-        [probs[groups == g].mean(axis=0).argmax() == labels[groups == g][0] for g in set(groups)]
+        [
+            probs[groups == g].mean(axis=0).argmax() == labels[groups == g][0]
+            for g in set(groups)
+        ]
     )
     assert row.n == len(set(groups))
     assert row.metrics["accuracy"] == pytest.approx(expected)

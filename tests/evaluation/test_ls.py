@@ -37,7 +37,10 @@ def test_a_member_that_was_begun_or_failed_says_how_far_it_got(fake_run):
     failure.write_text('{"message": "the loss is not finite"}')
     found = {member.name: member for member in list_run(fake_run).members}
     assert (found["begun"].state, found["begun"].folds_done) == ("training", 0)
-    assert (found["broken"].state, found["broken"].message) == ("failed", "the loss is not finite")
+    assert (found["broken"].state, found["broken"].message) == (
+        "failed",
+        "the loss is not finite",
+    )
 
 
 def test_arrays_are_read_only_when_they_are_to_be_checked(fake_run):

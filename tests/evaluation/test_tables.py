@@ -25,7 +25,10 @@ def test_scores_are_a_table_for_each_split_and_the_submitted_blend_stands_out(ru
     assert oof.columns == holdout.columns == ("name", "accuracy", "log_loss", "rows")
     assert [row[0] for row in oof.rows] == ["a", "b", "blend soft (submitted)"]
     assert oof.best == (2,)
-    assert oof.rows[0][1:] == (*(evaluation.rows[0].metrics[m] for m in oof.columns[1:3]), 60)
+    assert oof.rows[0][1:] == (
+        *(evaluation.rows[0].metrics[m] for m in oof.columns[1:3]),
+        60,
+    )
     assert evaluation._repr_html_().count("<table>") == 2
 
 

@@ -48,13 +48,23 @@ def trainer(monkeypatch):
 
 def folds(stop=None):
     results = Here(Execution("cpu")).run(None, [], TASKS, stop or Stop())
-    return [result.task.fold if isinstance(result, FinishedTask) else result for result in results]
+    return [
+        result.task.fold if isinstance(result, FinishedTask) else result
+        for result in results
+    ]
 
 
 def test_folds_that_others_work_on_are_waited_for_last(trainer):
     trainer.held = {0}
     assert folds() == [1, 2, 0]
-    assert trainer.asked == [(0, False), (1, False), (2, False), (0, True), (1, True), (2, True)]
+    assert trainer.asked == [
+        (0, False),
+        (1, False),
+        (2, False),
+        (0, True),
+        (1, True),
+        (2, True),
+    ]
 
 
 def test_a_failure_is_a_result_and_the_other_folds_are_done(trainer):

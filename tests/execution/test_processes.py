@@ -47,7 +47,9 @@ def test_folds_trained_at_once_are_those_trained_one_by_one(recipe, monkeypatch)
     table.loc[0, "label"] += " "
     table.to_csv(manifest, index=False)
     heard = Heard()
-    together = kfold(recipe, "together", "members.odd={lr: 1.0e+30}", processes=2, progress=heard)
+    together = kfold(
+        recipe, "together", "members.odd={lr: 1.0e+30}", processes=2, progress=heard
+    )
     assert sorted(heard.folds) == [(m, k) for m in ("narrow", "wide") for k in range(3)]
     assert len(set(heard.epochs)) == len(heard.epochs) == 12
     assert together.complete == ("narrow", "wide")
@@ -89,7 +91,8 @@ def test_a_process_that_is_killed_leaves_its_folds_to_the_others(recipe, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("device", "alone", "n", "each"), [("cuda", 8, 3, 2), ("cuda", 2, 4, 1), ("cpu", 0, 4, 0)]
+    ("device", "alone", "n", "each"),
+    [("cuda", 8, 3, 2), ("cuda", 2, 4, 1), ("cpu", 0, 4, 0)],
 )
 def test_processes_share_the_loader_processes_that_one_would_take(
     monkeypatch, device, alone, n, each
@@ -97,5 +100,7 @@ def test_processes_share_the_loader_processes_that_one_would_take(
     from ensembler.networks import devices
 
     monkeypatch.setattr(devices, "pick_device", lambda name: name)
-    monkeypatch.setattr(devices, "loader_processes", lambda name: alone if name == device else None)
+    monkeypatch.setattr(
+        devices, "loader_processes", lambda name: alone if name == device else None
+    )
     assert share_of_loaders(n, device) == each

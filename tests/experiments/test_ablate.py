@@ -30,7 +30,9 @@ def test_variants_are_members_of_a_run_of_their_own_compared_on_the_same_rows(re
     progress = Counting()
     found = ablate(recipe, "augment=none,light", "model_args.width=4,8", progress=progress)
     names = [v.name for v in found.variants]
-    assert names == [f"augment-{a}+model_args.width-{w}" for a in ("none", "light") for w in (4, 8)]
+    assert names == [
+        f"augment-{a}+model_args.width-{w}" for a in ("none", "light") for w in (4, 8)
+    ]
     assert found.run == "shapes-ablate-augment+model_args.width"
     assert len(progress.folds) == 4 * 2
     assert (found.member, found.folds, found.n_comparisons) == ("narrow", 2, 3)
@@ -61,7 +63,8 @@ def test_seeds_are_paired_and_averaged(recipe):
     assert found.variants[1].members == ("lr-0.02-s1", "lr-0.02-s2")
     run = Run.open(found.run, recipe.parent / "artifacts")
     scores = [
-        run.members[name].record.scores["oof"]["accuracy"] for name in found.variants[1].members
+        run.members[name].record.scores["oof"]["accuracy"]
+        for name in found.variants[1].members
     ]
     assert found.variants[1].scores["accuracy"] == pytest.approx(sum(scores) / 2, abs=1e-6)
 
@@ -138,6 +141,9 @@ def test_options_that_do_not_count_for_a_variant_are_left_out(recipe):
         )
     )
     found = ablate(recipe, "loss=focal,cross_entropy", epochs=1)
-    assert [variant.name for variant in found.variants] == ["loss-focal", "loss-cross_entropy"]
+    assert [variant.name for variant in found.variants] == [
+        "loss-focal",
+        "loss-cross_entropy",
+    ]
     with pytest.raises(UnknownNameError, match="metric of one label"):
         ablate(recipe, "lr=0.01,0.02", metrics=["f1_samples"])

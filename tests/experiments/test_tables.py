@@ -10,12 +10,19 @@ GAIN = Difference("accuracy", 0.01, 0.01, -0.01, 0.03, -0.02, 0.04)
 
 @pytest.mark.parametrize(
     ("seeds", "said"),
-    [(1, "One seed each"), (2, "Two seeds say little"), (4, "4 seeds say little"), (5, None)],
+    [
+        (1, "One seed each"),
+        (2, "Two seeds say little"),
+        (4, "4 seeds say little"),
+        (5, None),
+    ],
 )
 def test_variants_are_a_table_of_scores_and_one_of_gains(seeds, said):
     variants = [
         SimpleNamespace(name="lr-1", scores={"accuracy": 0.5}, seconds=200, gains=None),
-        SimpleNamespace(name="lr-2", scores={"accuracy": 0.51}, seconds=7, gains={"x": GAIN}),
+        SimpleNamespace(
+            name="lr-2", scores={"accuracy": 0.51}, seconds=7, gains={"x": GAIN}
+        ),
     ]
     ablation = SimpleNamespace(
         run="a",

@@ -45,7 +45,9 @@ def test_variants_replace_the_members_and_what_the_blend_says_of_them(base):
     assert not recipe.spec.blend.weights
 
 
-def test_an_option_that_counts_no_more_is_left_out_and_one_that_was_asked_for_is_an_error(base):
+def test_an_option_that_counts_no_more_is_left_out_and_one_that_was_asked_for_is_an_error(
+    base,
+):
     assert "focal_gamma" not in made(base, setting("loss", "cross_entropy"))[2]
     with pytest.raises(RecipeError, match="focal_gamma counts only with loss: focal"):
         made(base, setting("loss", "bce"), setting("focal_gamma", 3))

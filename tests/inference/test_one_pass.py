@@ -20,7 +20,11 @@ from ensembler.predictions.chunks import ChunkedLogits
 
 def network(seed=0, classes=3):
     torch.manual_seed(seed)
-    layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 36, classes)]
+    layers = [
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4 * 36, classes),
+    ]
     return AsFloats(*layers).eval()
 
 
@@ -65,7 +69,12 @@ def ask(folder, n=150, views=None):
     chosen = views or {}
     return [
         PredictionRequest(
-            name, folder, 3, chosen.get(name, VIEWS), (folds[name[1]], test), folder / f"{name}.npy"
+            name,
+            folder,
+            3,
+            chosen.get(name, VIEWS),
+            (folds[name[1]], test),
+            folder / f"{name}.npy",
         )
         for name in NETWORKS
     ]
@@ -87,7 +96,13 @@ def test_one_pass_gives_the_bits_of_each_network_alone_and_reads_every_image_onc
     for one, found in zip(asked, run_pass(asked, pixels, load, device="cpu"), strict=True):
         rows = np.concatenate(one.rows)
         alone = predict_logits(
-            [NETWORKS[one.name]], pixels.array, rows, VIEWS, classes=3, device="cpu", amp="off"
+            [NETWORKS[one.name]],
+            pixels.array,
+            rows,
+            VIEWS,
+            classes=3,
+            device="cpu",
+            amp="off",
         )
         assert np.array_equal(found.array, alone[0])
     assert sorted(pixels.read) == list(range(150))
@@ -102,7 +117,13 @@ def test_each_checkpoint_gets_its_own_views_in_its_own_order(tmp_path):
     for one, found in zip(asked, run_pass(asked, pixels, load, device="cpu"), strict=True):
         rows = np.concatenate(one.rows)
         alone = predict_logits(
-            [NETWORKS[one.name]], pixels.array, rows, one.views, classes=3, device="cpu", amp="off"
+            [NETWORKS[one.name]],
+            pixels.array,
+            rows,
+            one.views,
+            classes=3,
+            device="cpu",
+            amp="off",
         )
         assert np.array_equal(found.array, alone[0])
     assert len(pixels.read) == 150
@@ -111,7 +132,9 @@ def test_each_checkpoint_gets_its_own_views_in_its_own_order(tmp_path):
 def test_a_pass_that_was_ended_goes_on_with_the_chunks_that_are_missing(tmp_path):
     whole = run_pass(ask(tmp_path / "whole"), CountedPixels(150), load, device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        run_pass(ask(tmp_path / "cut"), CountedPixels(150, 6, interrupt), load, device="cpu")
+        run_pass(
+            ask(tmp_path / "cut"), CountedPixels(150, 6, interrupt), load, device="cpu"
+        )
     rest = CountedPixels(150)
     again = run_pass(ask(tmp_path / "cut"), rest, load, device="cpu")
     # Four batches made the two chunks of fold 0; the sixth was in the first chunk of the test
@@ -120,7 +143,10 @@ def test_a_pass_that_was_ended_goes_on_with_the_chunks_that_are_missing(tmp_path
     assert all(np.array_equal(a.array, b.array) for a, b in zip(whole, again, strict=True))
     third = CountedPixels(150)
     run_pass(
-        ask(tmp_path / "cut"), third, lambda _: pytest.fail("nothing is missing"), device="cpu"
+        ask(tmp_path / "cut"),
+        third,
+        lambda _: pytest.fail("nothing is missing"),
+        device="cpu",
     )
     assert third.read == []
 
@@ -136,7 +162,9 @@ t.chunks.CHUNK, t.one_pass.BATCH = 32, 16
 pixels = t.CountedPixels(150, 6, lambda: os.kill(os.getpid(), signal.SIGKILL))
 t.run_pass(t.ask(Path({str(tmp_path)!r})), pixels, t.load, device="cpu")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     rest = CountedPixels(150)
     again = run_pass(ask(tmp_path), rest, load, device="cpu")
@@ -154,7 +182,9 @@ def test_a_torn_chunk_or_line_is_predicted_again(tmp_path):
     array[1, 40] = 0  # in the second chunk of fold 0: rows 64 to 98
     array.flush()
     log = tmp_path / "b1.chunks"
-    log.write_text(log.read_text()[:-20])  # the line of its last chunk: images 65 to 99 of fold 1
+    log.write_text(
+        log.read_text()[:-20]
+    )  # the line of its last chunk: images 65 to 99 of fold 1
     pixels = CountedPixels(150)
     after = run_pass(ask(tmp_path), pixels, load, device="cpu")
     assert sorted(pixels.read) == list(range(64, 100))
@@ -169,7 +199,9 @@ def test_a_file_cut_short_is_begun_again(tmp_path):
 
 
 def test_logits_that_are_not_finite_name_their_checkpoint(tmp_path):
-    with pytest.raises(StoreError, match="b0: its network gives logits that are not finite"):
+    with pytest.raises(
+        StoreError, match="b0: its network gives logits that are not finite"
+    ):
         run_pass(
             ask(tmp_path),
             CountedPixels(150),
@@ -188,7 +220,12 @@ def test_memory_does_not_grow_with_the_number_of_images_or_classes(tmp_path):
         pixels = CountedPixels(n)
         asked = [
             PredictionRequest(
-                "wide", tmp_path, classes, VIEWS, (np.arange(n),), tmp_path / f"{n}-{classes}.npy"
+                "wide",
+                tmp_path,
+                classes,
+                VIEWS,
+                (np.arange(n),),
+                tmp_path / f"{n}-{classes}.npy",
             )
         ]
         tracemalloc.start()

@@ -8,7 +8,14 @@ from ensembler import own_code
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.inference import views
 from ensembler.inference.spec import CustomView
-from ensembler.inference.views import FIXED, GROUPS, NUMBERED, expand_views, find_view, view_names
+from ensembler.inference.views import (
+    FIXED,
+    GROUPS,
+    NUMBERED,
+    expand_views,
+    find_view,
+    view_names,
+)
 from ensembler.registry import Registry
 
 BATCH = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
@@ -66,7 +73,9 @@ def test_crops_spell_out_their_names_once():
 def test_a_random_transform_of_a_view_is_drawn_once_for_all_images_and_versions():
     import albumentations as A
 
-    view = expand_views([CustomView(name="turned", transform={"Affine": {"rotate": [-30, 30]}})])[0]
+    view = expand_views(
+        [CustomView(name="turned", transform={"Affine": {"rotate": [-30, 30]}})]
+    )[0]
     batch = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     expected = [
         A.Compose([A.Affine(rotate=(-30, 30), p=1)], seed=0)(image=image)["image"]
@@ -76,7 +85,9 @@ def test_a_random_transform_of_a_view_is_drawn_once_for_all_images_and_versions(
 
 
 def test_a_view_of_ones_own_is_an_albumentations_transform():
-    view = expand_views([CustomView(name="blurred", transform={"Blur": {"blur_limit": [3, 3]}})])[0]
+    view = expand_views(
+        [CustomView(name="blurred", transform={"Blur": {"blur_limit": [3, 3]}})]
+    )[0]
     assert view.name == "blurred"
     assert np.array_equal(view(BATCH), view(BATCH))
     with pytest.raises(UnknownNameError, match="did you mean 'Blur'"):
@@ -85,7 +96,11 @@ def test_a_view_of_ones_own_is_an_albumentations_transform():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("hflop", "did you mean 'hflip'"), ("scale_9", "scale_0.9"), ("shift_left_2", "shift_left")],
+    [
+        ("hflop", "did you mean 'hflip'"),
+        ("scale_9", "scale_0.9"),
+        ("shift_left_2", "shift_left"),
+    ],
 )
 def test_an_unknown_view_names_the_nearest(name, hint):
     with pytest.raises(UnknownNameError, match=hint):
@@ -136,7 +151,9 @@ def test_a_view_of_ones_own_is_called_after_its_place_and_its_file(mine, tmp_pat
     assert place == f"{mine}:negative"
     assert np.array_equal(view(BATCH), 255 - BATCH)
     assert expand_views([view.name])[0].name == view.name
-    with pytest.raises(RequestError, match="has changed: its predictions were made by another"):
+    with pytest.raises(
+        RequestError, match="has changed: its predictions were made by another"
+    ):
         expand_views([f"{place}@{digest[::-1]}"])
 
 

@@ -46,7 +46,10 @@ def test_room_is_reserved_and_what_is_there_stays(tmp_path, monkeypatch, system)
 
 def test_without_posix_fallocate_a_full_disk_is_found_all_the_same(small_disk, monkeypatch):
     monkeypatch.delattr("os.posix_fallocate")
-    with (small_disk / "x").open("wb") as file, pytest.raises(OSError, match="No space left"):
+    with (
+        (small_disk / "x").open("wb") as file,
+        pytest.raises(OSError, match="No space left"),
+    ):
         preallocate(file, 3_000_000)
 
 

@@ -36,7 +36,17 @@ RECIPE = """
       stew: {method: soup, of: [cnn, cnn-ema, cnn-last_2], take: greedy}
     blend: {method: soft}
 """
-NAMES = ["cnn", "cnn-ema", "cnn-last_2", "snap-c1", "snap-c2", "snap", "bag-e1", "bag-e2", "bag"]
+NAMES = [
+    "cnn",
+    "cnn-ema",
+    "cnn-last_2",
+    "snap-c1",
+    "snap-c2",
+    "snap",
+    "bag-e1",
+    "bag-e2",
+    "bag",
+]
 NAMES += ["fused-e1", "fused-e2", "fused", "boost", "stew"]
 POOL = ["cnn", "cnn-ema", "cnn-last_2", "snap", "bag", "fused", "boost", "stew"]
 
@@ -75,7 +85,9 @@ def test_a_run_of_all_kinds(recipe, shapes):
 def _means_are_means(run):
     for whole, parts in (("snap", ("snap-c1", "snap-c2")), ("bag", ("bag-e1", "bag-e2"))):
         for part in ("oof_logits", "test_logits"):
-            logs = np.stack([log_softmax(getattr(run.members[p], part), axis=-1) for p in parts])
+            logs = np.stack(
+                [log_softmax(getattr(run.members[p], part), axis=-1) for p in parts]
+            )
             expected = logsumexp(logs, axis=0) - np.log(len(parts))
             assert np.allclose(getattr(run.members[whole], part), expected, atol=1e-5)
     parts = np.stack([run.members[f"fused-e{i}"].oof_logits for i in (1, 2)])
@@ -92,7 +104,9 @@ def _logits_belong_to_their_checkpoints(store):
     for name in ("cnn-ema", "bag-e2", "boost", "stew"):
         member = store.member(name)
         network = load_checkpoint(
-            member.folder / "fold1.safetensors", "cpu", NetworkSpec(backbone="tinynets:tiny")
+            member.folder / "fold1.safetensors",
+            "cpu",
+            NetworkSpec(backbone="tinynets:tiny"),
         )
         row = int(np.flatnonzero(member.folds == 1)[3])
         image = fit_to_input(
@@ -103,7 +117,9 @@ def _logits_belong_to_their_checkpoints(store):
         )
         for v, seen in enumerate((image, image[:, ::-1])):
             with torch.inference_mode():
-                logits = network(torch.from_numpy(seen.copy()).permute(2, 0, 1)[None]).numpy()[0]
+                logits = network(
+                    torch.from_numpy(seen.copy()).permute(2, 0, 1)[None]
+                ).numpy()[0]
             assert np.allclose(
                 member.oof_logits[v, row], logits, atol=0.05
             )  # bfloat16, where the processor has it
@@ -132,7 +148,9 @@ def test_interrupted_equals_uninterrupted(recipe, shapes, monkeypatch):
         except Stop:
             continue
     assert len(count) > 12
-    assert arrays(whole / "kinds" / "members") == arrays(shapes / "parts" / "kinds" / "members")
+    assert arrays(whole / "kinds" / "members") == arrays(
+        shapes / "parts" / "kinds" / "members"
+    )
 
 
 def test_cycles_of_few_steps_are_told_once(recipe, shapes):
@@ -142,7 +160,9 @@ def test_cycles_of_few_steps_are_told_once(recipe, shapes):
         def note(self, text):
             notes.append(text)
 
-    with_theirs = Recipe.load(recipe.path, ["members.theirs={method: snapshot, estimators: 2}"])
+    with_theirs = Recipe.load(
+        recipe.path, ["members.theirs={method: snapshot, estimators: 2}"]
+    )
     asked = {"members": ["cnn", "snap", "theirs"], "execution": Execution("cpu")}
     train_recipe(with_theirs, shapes / "artifacts", progress=Noting(), **asked)
     told = [note for note in notes if "networks after so few may be poor" in note]
@@ -160,7 +180,10 @@ def test_a_member_that_fails_leaves_the_others_alone(recipe, shapes):
         ],
     )
     result = run_recipe(
-        broken, shapes / "artifacts", execution=Execution("cpu"), members=["bag", "boost", "cnn"]
+        broken,
+        shapes / "artifacts",
+        execution=Execution("cpu"),
+        members=["bag", "boost", "cnn"],
     )
     assert [failure.member for failure in result.failures] == ["bag"]
     assert {"boost", "cnn", "cnn-ema"} <= set(
@@ -170,13 +193,17 @@ def test_a_member_that_fails_leaves_the_others_alone(recipe, shapes):
 
 
 def test_how_an_ensemble_joins_the_pool_is_changed_without_training(recipe, shapes):
-    train_recipe(recipe, shapes / "artifacts", execution=Execution("cpu"), members=["bag", "boost"])
+    train_recipe(
+        recipe, shapes / "artifacts", execution=Execution("cpu"), members=["bag", "boost"]
+    )
     other = Recipe.load(recipe.path, ["members.bag.as=estimators"])
     result = train_recipe(
         other, shapes / "artifacts", execution=Execution("cpu"), members=["bag", "boost"]
     )
     assert result.trained == ()
-    assert {"bag-e1", "bag-e2"} <= set(RunStore(shapes / "artifacts" / "kinds").pool_members)
+    assert {"bag-e1", "bag-e2"} <= set(
+        RunStore(shapes / "artifacts" / "kinds").pool_members
+    )
 
 
 def test_weights_asked_for_later_leave_those_that_are_there(recipe, shapes):
@@ -185,13 +212,17 @@ def test_weights_asked_for_later_leave_those_that_are_there(recipe, shapes):
     )
     train_recipe(first, shapes / "artifacts", execution=Execution("cpu"), members=["cnn"])
     before = arrays(shapes / "artifacts" / "kinds" / "members" / "cnn")
-    result = train_recipe(recipe, shapes / "artifacts", execution=Execution("cpu"), members=["cnn"])
+    result = train_recipe(
+        recipe, shapes / "artifacts", execution=Execution("cpu"), members=["cnn"]
+    )
     assert len(result.trained) == 2
     assert set(result.complete) == {"cnn", "cnn-ema", "cnn-last_2"}
     assert arrays(shapes / "artifacts" / "kinds" / "members" / "cnn") == before
 
 
-def test_a_greedy_soup_is_chosen_without_the_rows_it_is_scored_on(recipe, shapes, monkeypatch):
+def test_a_greedy_soup_is_chosen_without_the_rows_it_is_scored_on(
+    recipe, shapes, monkeypatch
+):
     asked = {}
     loss, build = SoupBuilder._loss, SoupBuilder.build
 
@@ -205,14 +236,20 @@ def test_a_greedy_soup_is_chosen_without_the_rows_it_is_scored_on(recipe, shapes
 
     monkeypatch.setattr(SoupBuilder, "_loss", heard)
     monkeypatch.setattr(SoupBuilder, "build", noted)
-    train_recipe(recipe, shapes / "artifacts", execution=Execution("cpu"), members=["cnn", "stew"])
+    train_recipe(
+        recipe, shapes / "artifacts", execution=Execution("cpu"), members=["cnn", "stew"]
+    )
     assert asked == {0: {1}, 1: {0}}
     record = json.loads((shapes / "artifacts/kinds/members/stew/member.json").read_text())
-    assert all(set(names) <= {"cnn", "cnn-ema", "cnn-last_2"} for names in record["weights_of"])
+    assert all(
+        set(names) <= {"cnn", "cnn-ema", "cnn-last_2"} for names in record["weights_of"]
+    )
 
 
 def test_bag_trains_what_torchensemble_makes_and_kfold_the_rest(recipe, shapes, ens):
-    done = json.loads(ens("bag", recipe.path, "--members", "bag", "--json", "--quiet").stdout)
+    done = json.loads(
+        ens("bag", recipe.path, "--members", "bag", "--json", "--quiet").stdout
+    )
     assert done["complete"] == ["bag-e1", "bag-e2", "bag"]
     assert done["trained_folds"] == 2
     done = json.loads(

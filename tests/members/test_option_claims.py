@@ -23,11 +23,15 @@ from ensembler.workspace.workspace import open_workspace
 
 def kfold(recipe, *overrides, **options):
     given = Recipe.load(recipe, ["defaults.epochs=1", *overrides])
-    return train_recipe(given, recipe.parent / "artifacts", execution=Execution("cpu"), **options)
+    return train_recipe(
+        given, recipe.parent / "artifacts", execution=Execution("cpu"), **options
+    )
 
 
 def files(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+    return {
+        path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()
+    }
 
 
 class Meanwhile(Progress):
@@ -45,7 +49,9 @@ class Meanwhile(Progress):
 @pytest.mark.parametrize(
     "change", ["members.narrow.lr=0.02", "members.narrow.model_args={width: 4}"]
 )
-def test_other_options_are_refused_while_a_training_goes_on_and_its_folds_stay(recipe, change):
+def test_other_options_are_refused_while_a_training_goes_on_and_its_folds_stay(
+    recipe, change
+):
     folder = recipe.parent / "artifacts" / "shapes"
     lock = folder / "recipe.lock.json"
     seen = []
@@ -82,7 +88,10 @@ def test_old_options_are_refused_while_a_member_is_trained_again_with_new_ones(r
     assert (
         len(
             kfold(
-                recipe, "members.narrow.lr=0.02", members=["narrow"], progress=Meanwhile(other)
+                recipe,
+                "members.narrow.lr=0.02",
+                members=["narrow"],
+                progress=Meanwhile(other),
             ).trained
         )
         == 3
@@ -92,7 +101,9 @@ def test_old_options_are_refused_while_a_member_is_trained_again_with_new_ones(r
 def test_the_same_options_share_the_folds(recipe):
     trained = []
     first = kfold(
-        recipe, members=["narrow"], progress=Meanwhile(lambda: trained.append(kfold(recipe)))
+        recipe,
+        members=["narrow"],
+        progress=Meanwhile(lambda: trained.append(kfold(recipe))),
     )
     assert len(first.trained) + len(trained[0].trained) == 6
     assert trained[0].complete == ("narrow", "wide")

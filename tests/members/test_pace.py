@@ -117,13 +117,20 @@ def test_frozen_epochs_say_nothing_of_those_that_follow():
 
 
 def test_a_training_of_the_same_network_is_as_fast_in_proportion_to_its_pixels():
-    small, large = {"network": "resnet18", "work": 1.0}, {"network": "resnet18", "work": 4.0}
-    training = Training(*folds("small", 10, n=1, **small), *folds("large", 10, n=1, **large))
+    small, large = (
+        {"network": "resnet18", "work": 1.0},
+        {"network": "resnet18", "work": 4.0},
+    )
+    training = Training(
+        *folds("small", 10, n=1, **small), *folds("large", 10, n=1, **large)
+    )
     assert training.epochs("small", 0, *[6.0] * 10) == exactly(240)
 
 
 def test_a_training_of_another_network_is_named_as_untimed():
-    training = Training(*folds("cnn", 4, n=1, network="a"), *folds("vit", 4, n=1, network="b"))
+    training = Training(
+        *folds("cnn", 4, n=1, network="a"), *folds("vit", 4, n=1, network="b")
+    )
     assert training.epochs("cnn", 0, 30.0, 30.0) == exactly(60, "vit")
     training.finish("cnn", 0)
     assert training.epochs("vit", 0, 100.0, 100.0) == exactly(200)

@@ -67,7 +67,9 @@ def test_a_row_of_several_targets_counts_when_one_of_them_is_known():
         ({"target": ("colour", "size"), "sampler_target": "colour"}, "colour"),
     ],
 )
-def test_a_sampler_balances_the_target_it_names_else_its_own_else_the_label(options, balanced):
+def test_a_sampler_balances_the_target_it_names_else_its_own_else_the_label(
+    options, balanced
+):
     rows = MemberRows(output(sampler="balanced", **options))
     data = rows.fold_data(0, np.zeros((6, 8, 8, 3), np.uint8))
     assert data.balance is LABELS[balanced]

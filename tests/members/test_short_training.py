@@ -46,4 +46,6 @@ def test_heavy_needs_more_steps_than_light(recipe):
     there = plans(recipe, "augment=light", *long)
     assert 300 < steps_of(there[0]) < 500
     assert advice_on_augmentation(there) is None
-    assert "fewer than 500" in str(advice_on_augmentation(plans(recipe, "augment=heavy", *long)))
+    assert "fewer than 500" in str(
+        advice_on_augmentation(plans(recipe, "augment=heavy", *long))
+    )

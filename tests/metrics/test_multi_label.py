@@ -24,12 +24,18 @@ REFERENCES = {
         y, p >= 0.5, average="samples", zero_division=1.0
     ),
     "roc_auc_ovr": lambda p, y: reference.roc_auc_score(y, p, average="macro"),
-    "average_precision": lambda p, y: reference.average_precision_score(y, p, average="macro"),
+    "average_precision": lambda p, y: reference.average_precision_score(
+        y, p, average="macro"
+    ),
     "log_loss": lambda p, y: np.mean(
-        [reference.log_loss(y[:, c], np.clip(p[:, c], 1e-7, 1 - 1e-7)) for c in range(y.shape[1])]
+        [
+            reference.log_loss(y[:, c], np.clip(p[:, c], 1e-7, 1 - 1e-7))
+            for c in range(y.shape[1])
+        ]
     ),
     "brier": lambda p, y: (
-        2 * np.mean([reference.brier_score_loss(y[:, c], p[:, c]) for c in range(y.shape[1])])
+        2
+        * np.mean([reference.brier_score_loss(y[:, c], p[:, c]) for c in range(y.shape[1])])
     ),
 }
 
@@ -48,12 +54,16 @@ def test_all_of_them_are_the_usual_ones(predictions):
     )
 
 
-@pytest.mark.parametrize("name", ["log_loss", "brier", "hamming_loss", "accuracy", "f1_samples"])
+@pytest.mark.parametrize(
+    "name", ["log_loss", "brier", "hamming_loss", "accuracy", "f1_samples"]
+)
 def test_a_mean_over_samples_is_the_mean_of_their_losses(name, predictions):
     probs, y = predictions
     mean = row_losses(name, probs, y).mean()
     assert mean == pytest.approx(
-        1 - score(name, probs, y) if name in ("accuracy", "f1_samples") else score(name, probs, y)
+        1 - score(name, probs, y)
+        if name in ("accuracy", "f1_samples")
+        else score(name, probs, y)
     )
 
 

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from ensembler.errors import RequestError
-from ensembler.metrics import check_metric, check_metric_name, is_better, registry, score, score_all
+from ensembler.metrics import (
+    check_metric,
+    check_metric_name,
+    is_better,
+    registry,
+    score,
+    score_all,
+)
 from ensembler.metrics.registry import fits
 from ensembler.registry import Registry
 from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
@@ -79,7 +86,9 @@ def test_a_whole_metric_keeps_what_it_says_and_is_called_by_its_place(mine):
     assert found.row_losses(PROBS, Y).tolist() == [0, 1, 0]
     assert fits(f"{mine}:COST", of=SINGLE_LABEL)
     assert not fits(f"{mine}:COST", of=MULTI_LABEL)
-    with pytest.raises(RequestError, match="is not for targets with several labels at once"):
+    with pytest.raises(
+        RequestError, match="is not for targets with several labels at once"
+    ):
         score(f"{mine}:COST", PROBS, np.eye(2, dtype=int)[Y])
 
 

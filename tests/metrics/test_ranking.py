@@ -8,7 +8,9 @@ from ensembler.metrics.ranking import area, average_precision, in_top, top_k_acc
 @pytest.fixture(params=[None, 1], ids=["no ties", "many ties"])
 def values(request):
     rng = np.random.default_rng(0)
-    values = rng.random(300) if request.param is None else rng.random(300).round(request.param)
+    values = (
+        rng.random(300) if request.param is None else rng.random(300).round(request.param)
+    )
     return values, rng.random(300) < values
 
 

@@ -68,7 +68,9 @@ def test_ece_is_zero_for_a_prediction_that_is_as_often_right_as_it_says():
 
 
 def test_a_hard_zero_for_the_true_class_keeps_the_log_loss_finite():
-    assert score("log_loss", np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(1e-7))
+    assert score("log_loss", np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(
+        -np.log(1e-7)
+    )
 
 
 def test_one_class_alone_has_no_auc_and_is_left_out_of_the_table():
@@ -79,7 +81,9 @@ def test_one_class_alone_has_no_auc_and_is_left_out_of_the_table():
 
 
 def test_an_unknown_metric_names_the_nearest():
-    with pytest.raises(UnknownNameError, match="unknown metric 'acuracy'; did you mean 'accuracy'"):
+    with pytest.raises(
+        UnknownNameError, match="unknown metric 'acuracy'; did you mean 'accuracy'"
+    ):
         check_metric("acuracy")
 
 
@@ -93,7 +97,9 @@ def test_every_metric_knows_which_way_is_better():
     assert is_better("accuracy", 0.9, 0.8)
     assert is_better("log_loss", 0.2, 0.3)
     assert not is_better("log_loss", 0.3, 0.3)
-    assert all(isinstance(check_metric(name).greater_is_better, bool) for name in metric_names())
+    assert all(
+        isinstance(check_metric(name).greater_is_better, bool) for name in metric_names()
+    )
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int16, list])

@@ -45,7 +45,9 @@ def test_a_checkpoint_builds_the_same_network_again(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_training_may_start_from_a_local_file_whose_head_is_for_other_classes(tmp_path, suffix):
+def test_training_may_start_from_a_local_file_whose_head_is_for_other_classes(
+    tmp_path, suffix
+):
     other = build_network(
         NetworkSpec(backbone="test_resnet"), classes=7, size=32, channels=3
     ).network
@@ -63,7 +65,9 @@ def test_training_may_start_from_a_local_file_whose_head_is_for_other_classes(tm
 def test_a_checkpoint_of_another_network_says_what_differs(tmp_path):
     other = build_network(NetworkSpec(backbone="test_convnext"), **SHAPE).network
     save_file(other.state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(RequestError, match=r"is of another network: it lacks .* tensors fit"):
+    with pytest.raises(
+        RequestError, match=r"is of another network: it lacks .* tensors fit"
+    ):
         network(checkpoint=str(tmp_path / "w.safetensors"))
 
 

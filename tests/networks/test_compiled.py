@@ -9,7 +9,10 @@ class CompilerTrouble(Exception):
 
 
 def test_a_fault_of_the_compiler_says_how_to_do_without():
-    with pytest.raises(CompilerError, match=r"\(no such kernel\); compile: off"), compiler_faults():
+    with (
+        pytest.raises(CompilerError, match=r"\(no such kernel\); compile: off"),
+        compiler_faults(),
+    ):
         raise CompilerTrouble("no such kernel\nand much more")
 
 
@@ -29,7 +32,9 @@ def test_a_compiled_network_shares_the_weights_of_its_network(monkeypatch):
     assert torch.equal(compiled(images), network.bias.expand(4, 2))
 
 
-def test_networks_of_one_architecture_share_a_function_and_others_have_their_own(monkeypatch):
+def test_networks_of_one_architecture_share_a_function_and_others_have_their_own(
+    monkeypatch,
+):
     called = []
     monkeypatch.setattr(torch, "compile", lambda call, **_: called.append(call) or call)
     for width in (3, 3, 5):

@@ -23,7 +23,9 @@ def network():
 
 def seen_types(net, pixels):
     seen = []
-    hooks = [m.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype)) for m in net[:4]]
+    hooks = [
+        m.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype)) for m in net[:4]
+    ]
     with torch.autocast("cpu", torch.bfloat16):
         net(pixels)
     for hook in hooks:

@@ -37,8 +37,12 @@ def cards(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cards))
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: of(device)[0])
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: of(device)[1])
+        monkeypatch.setattr(
+            torch.cuda, "get_device_name", lambda device=None: of(device)[0]
+        )
+        monkeypatch.setattr(
+            torch.cuda, "get_device_capability", lambda device=None: of(device)[1]
+        )
         monkeypatch.setattr(
             torch.cuda,
             "get_device_properties",
@@ -53,7 +57,9 @@ def cards(monkeypatch):
         monkeypatch.setattr(torch.version, "cuda", None if hip else "13.2")
         # A CPU would answer for them: torch finds out by making a tensor there.
         monkeypatch.setattr(
-            torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+            torch.cuda,
+            "is_bf16_supported",
+            lambda including_emulation=True: including_emulation,
         )
         monkeypatch.setattr(devices, "_compute_something", compute)
         devices.why_unusable.cache_clear()
@@ -77,7 +83,9 @@ def cards(monkeypatch):
         ("MI250", (9, 0), "6.4", torch.bfloat16),
     ],
 )
-def test_mixed_precision_is_what_the_card_computes_itself(cards, name, capability, hip, expected):
+def test_mixed_precision_is_what_the_card_computes_itself(
+    cards, name, capability, hip, expected
+):
     cards((name, capability, 16), hip=hip)
     assert autocast_type("auto", torch.device("cuda")) == expected
     assert (
@@ -101,7 +109,8 @@ def test_a_card_that_torch_was_not_built_for_is_refused_in_one_line(cards):
     cards(("Tesla P100", (6, 0), 16), ("Tesla T4", (7, 5), 16), broken=(0,))
     for name in ("auto", "cuda", "cuda:0"):
         with pytest.raises(
-            RequestError, match=r"Tesla P100, capability 6\.0\) cannot compute.* --device cpu"
+            RequestError,
+            match=r"Tesla P100, capability 6\.0\) cannot compute.* --device cpu",
         ):
             pick_device(name)
     assert pick_device("cuda:1") == torch.device("cuda:1")
@@ -110,7 +119,10 @@ def test_a_card_that_torch_was_not_built_for_is_refused_in_one_line(cards):
 def test_the_doctor_shows_capability_memory_and_precision_and_what_cannot_compute(cards):
     cards(("Tesla P100", (6, 0), 16), ("A100", (8, 0), 80), broken=(0,))
     found = doctor.examine(devices_here)
-    assert found.devices[0] == "cuda:0 Tesla P100, capability 6.0, 16.0 GB, computes in float16"
+    assert (
+        found.devices[0]
+        == "cuda:0 Tesla P100, capability 6.0, 16.0 GB, computes in float16"
+    )
     assert found.devices[1] == "cuda:1 A100, capability 8.0, 80.0 GB, computes in bfloat16"
     assert any(
         "cuda:0 cannot compute with this torch (CUDA error: no kernel image" in p

@@ -44,4 +44,6 @@ def test_a_torchvision_of_another_torch_is_a_problem(monkeypatch):
 
     monkeypatch.setattr(devices_here, "import_module", broken)
     _, problems = devices_here.devices_here()
-    assert any("torchvision does not load (operator torchvision::nms" in text for text in problems)
+    assert any(
+        "torchvision does not load (operator torchvision::nms" in text for text in problems
+    )

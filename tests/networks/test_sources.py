@@ -20,12 +20,18 @@ IMAGES = torch.randint(
 SHAPE = {"classes": 3, "size": 32, "channels": 3}
 
 
-def folder_of(path, backbone="test_resnet", classes=7, model_args=None, mean=(0.1, 0.2, 0.3)):
+def folder_of(
+    path, backbone="test_resnet", classes=7, model_args=None, mean=(0.1, 0.2, 0.3)
+):
     """A folder as timm saves networks in: config.json and model.safetensors."""
     network = timm.create_model(backbone, num_classes=classes, **(model_args or {}))
     config = {**network.pretrained_cfg, "mean": list(mean), "num_classes": classes}
     path.mkdir(parents=True)
-    description = {"architecture": backbone, "num_classes": classes, "pretrained_cfg": config}
+    description = {
+        "architecture": backbone,
+        "num_classes": classes,
+        "pretrained_cfg": config,
+    }
     if model_args:
         description["model_args"] = model_args
     (path / "config.json").write_text(json.dumps(description))
@@ -76,11 +82,15 @@ def saved(tmp_path, spec, network, shape=SHAPE):
     return path
 
 
-def test_a_network_of_a_hub_starts_from_its_weights_and_predicts_without_the_hub(tmp_path, hub):
+def test_a_network_of_a_hub_starts_from_its_weights_and_predicts_without_the_hub(
+    tmp_path, hub
+):
     spec = NetworkSpec(backbone="hf-hub:someone/net", pretrained=True)
     network = build_network(spec, **SHAPE).eval()
     own, theirs = network.network.state_dict(), hub.state_dict()
-    assert all(torch.equal(own[name], theirs[name]) for name in own if not name.startswith("fc."))
+    assert all(
+        torch.equal(own[name], theirs[name]) for name in own if not name.startswith("fc.")
+    )
     assert network.mean.flatten().tolist() == pytest.approx([25.5, 51.0, 76.5])
     path = saved(tmp_path, spec, network)
     hub.asked.clear()
@@ -91,7 +101,9 @@ def test_a_network_of_a_hub_starts_from_its_weights_and_predicts_without_the_hub
 
 
 def test_checking_a_recipe_asks_no_hub(hub):
-    check_network(NetworkSpec(backbone="hf-hub:someone/net", pretrained=True), size=32, channels=3)
+    check_network(
+        NetworkSpec(backbone="hf-hub:someone/net", pretrained=True), size=32, channels=3
+    )
     assert hub.asked == []
 
 
@@ -101,16 +113,21 @@ def test_a_description_that_was_downloaded_before_is_checked(tmp_path, hub, monk
     kept = tmp_path / "kept"
     folder_of(kept, "test_vit")
     monkeypatch.setattr(
-        huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(kept / "config.json")
+        huggingface_hub,
+        "try_to_load_from_cache",
+        lambda *_, **__: str(kept / "config.json"),
     )
     with pytest.raises(RequestError, match="does not take 33 px"):
         check_network(NetworkSpec(backbone="hf-hub:someone/net"), size=33, channels=3)
 
 
 @pytest.mark.parametrize(
-    "reason", [OSError("no route to host"), RuntimeError("pretrained weights: offline mode")]
+    "reason",
+    [OSError("no route to host"), RuntimeError("pretrained weights: offline mode")],
 )
-def test_a_hub_that_cannot_be_reached_says_how_to_name_a_folder(monkeypatch, offline, reason):
+def test_a_hub_that_cannot_be_reached_says_how_to_name_a_folder(
+    monkeypatch, offline, reason
+):
     def unreachable(*arguments, **options):
         raise reason
 
@@ -121,12 +138,16 @@ def test_a_hub_that_cannot_be_reached_says_how_to_name_a_folder(monkeypatch, off
         build_network(NetworkSpec(backbone="hf-hub:someone/net"), **SHAPE)
 
 
-def test_the_real_hub_client_without_a_network_is_one_clear_line(tmp_path, offline, monkeypatch):
+def test_the_real_hub_client_without_a_network_is_one_clear_line(
+    tmp_path, offline, monkeypatch
+):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(TrainingError, match=r"'hf-hub:someone/net' cannot be had from the hub \("):
+    with pytest.raises(
+        TrainingError, match=r"'hf-hub:someone/net' cannot be had from the hub \("
+    ):
         build_network(NetworkSpec(backbone="hf-hub:someone/net"), **SHAPE)
 
 
@@ -136,11 +157,14 @@ def test_a_folder_of_timm_is_used_and_not_needed_for_predicting(tmp_path, offlin
     check_network(spec, size=32, channels=3)
     network = build_network(spec, **SHAPE).eval()
     own = network.network.state_dict()
-    assert all(torch.equal(own[name], theirs[name]) for name in own if not name.startswith("fc."))
+    assert all(
+        torch.equal(own[name], theirs[name]) for name in own if not name.startswith("fc.")
+    )
     path = saved(tmp_path, spec, network)
     (tmp_path / "net").rename(tmp_path / "gone")
     assert torch.equal(
-        load_checkpoint(path, "cpu")(IMAGES), network.to(memory_format=torch.channels_last)(IMAGES)
+        load_checkpoint(path, "cpu")(IMAGES),
+        network.to(memory_format=torch.channels_last)(IMAGES),
     )
 
 
@@ -160,7 +184,9 @@ def test_a_folder_that_is_none_of_timm_says_what_is_expected(tmp_path):
     (tmp_path / "config.json").write_text('{"architecture": "test_resnet"}')
     check_network(NetworkSpec(backbone=f"local-dir:{tmp_path}"), size=32, channels=3)
     with pytest.raises(DataError, match="holds no weights"):
-        build_network(NetworkSpec(backbone=f"local-dir:{tmp_path}", pretrained=True), **SHAPE)
+        build_network(
+            NetworkSpec(backbone=f"local-dir:{tmp_path}", pretrained=True), **SHAPE
+        )
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(DataError, match="is not a description of a network by timm"):
         check_network(NetworkSpec(backbone=f"local-dir:{tmp_path}"), size=32, channels=3)
@@ -177,7 +203,9 @@ def start_file(tmp_path, backbone, suffix="safetensors", **options):
     network = timm.create_model(backbone, **options)
     path = tmp_path / f"start.{suffix}"
     if suffix == "safetensors":
-        save_file({name: value.clone() for name, value in network.state_dict().items()}, path)
+        save_file(
+            {name: value.clone() for name, value in network.state_dict().items()}, path
+        )
     else:
         torch.save({"state_dict": network.state_dict()}, path)
     return path, network
@@ -226,7 +254,10 @@ def test_weights_for_another_size_or_number_of_channels_are_adapted(
 def test_a_stem_of_one_channel_is_the_sum_of_three(tmp_path):
     path, theirs = start_file(tmp_path, "test_resnet", num_classes=3)
     network = build_network(
-        NetworkSpec(backbone="test_resnet", checkpoint=str(path)), classes=3, size=32, channels=1
+        NetworkSpec(backbone="test_resnet", checkpoint=str(path)),
+        classes=3,
+        size=32,
+        channels=1,
     )
     grey = network.network.state_dict()[
         "conv1.0.weight" if "conv1.0.weight" in theirs.state_dict() else "conv1.weight"
@@ -235,7 +266,9 @@ def test_a_stem_of_one_channel_is_the_sum_of_three(tmp_path):
         "conv1.0.weight" if "conv1.0.weight" in theirs.state_dict() else "conv1.weight"
     ]
     torch.testing.assert_close(grey, colour.sum(dim=1, keepdim=True))
-    assert torch.equal(network.network.state_dict()["fc.weight"], theirs.state_dict()["fc.weight"])
+    assert torch.equal(
+        network.network.state_dict()["fc.weight"], theirs.state_dict()["fc.weight"]
+    )
 
 
 @pytest.mark.parametrize("classes", [3, 7])
@@ -250,7 +283,10 @@ def test_weights_of_another_network_are_refused_whatever_they_were_trained_for(
         RequestError, match=r"is of another network: .*name the backbone it was made with"
     ):
         build_network(
-            NetworkSpec(backbone=backbone, checkpoint=str(path)), classes=3, size=160, channels=3
+            NetworkSpec(backbone=backbone, checkpoint=str(path)),
+            classes=3,
+            size=160,
+            channels=3,
         )
 
 
@@ -261,7 +297,9 @@ def test_weights_of_data_parallel_training_and_of_a_compiled_network_are_taken(t
             {wrapper + name: value for name, value in theirs.state_dict().items()},
             tmp_path / "w.safetensors",
         )
-        spec = NetworkSpec(backbone="test_resnet", checkpoint=str(tmp_path / "w.safetensors"))
+        spec = NetworkSpec(
+            backbone="test_resnet", checkpoint=str(tmp_path / "w.safetensors")
+        )
         own = build_network(spec, **SHAPE).network.state_dict()
         first = next(iter(own))
         assert torch.equal(own[first], theirs.state_dict()[first])
@@ -324,7 +362,8 @@ def test_a_checkpoint_of_an_older_version_is_read(tmp_path):
     path.write_bytes(save(weights, metadata={"ensembler": json.dumps(header)}))
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
     assert torch.equal(
-        load_checkpoint(path, "cpu")(images), network.to(memory_format=torch.channels_last)(images)
+        load_checkpoint(path, "cpu")(images),
+        network.to(memory_format=torch.channels_last)(images),
     )
     header["shape"]["size"] = 64
     path.write_bytes(save(weights, metadata={"ensembler": json.dumps(header)}))
@@ -346,7 +385,8 @@ def factory_that_drops(num_classes, in_chans, drop_rate=0.0):
 def test_a_network_of_ones_own_refuses_options_that_it_does_not_take(option):
     spec = NetworkSpec(backbone=f"{__name__}:factory_of_two", **option)
     with pytest.raises(
-        RequestError, match=f"does not take {next(iter(option))}; its factory takes num_classes"
+        RequestError,
+        match=f"does not take {next(iter(option))}; its factory takes num_classes",
     ):
         check_network(spec, size=32, channels=3)
 

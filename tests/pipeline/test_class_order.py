@@ -71,7 +71,9 @@ def check_all_right(folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_folds_trained_by_processes_of_other_hash_seeds_make_one_member(ens, recipe, monkeypatch):
+def test_folds_trained_by_processes_of_other_hash_seeds_make_one_member(
+    ens, recipe, monkeypatch
+):
     for fold in range(some(1, 2)):
         monkeypatch.setenv("PYTHONHASHSEED", str(fold))
         ens.anew("kfold", recipe, "--folds", fold, "--quiet")
@@ -96,7 +98,9 @@ def kfold(recipe, *overrides, **options):
     )
 
 
-def test_other_classes_than_the_run_was_made_with_are_refused_and_never_written_over(recipe):
+def test_other_classes_than_the_run_was_made_with_are_refused_and_never_written_over(
+    recipe,
+):
     kfold(recipe, folds=[0])
     path = recipe.parent / "numbers" / "recipe.lock.json"
     lock = json.loads(path.read_text())

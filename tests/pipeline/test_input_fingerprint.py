@@ -17,7 +17,9 @@ def plan(tmp_path):
             path = tmp_path / "d" / "ab"[i % 2] / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             width, height = sizes[i % len(sizes)]
-            Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(path)
+            Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(
+                path
+            )
         text = "name: r\ndata: {source: d}\nfolds: {count: 2}\ninput: {size: 16}\nmembers: {m: {backbone: test_resnet}}\n"
         (tmp_path / "r.yaml").write_text(text)
         workspace = open_workspace(
@@ -48,7 +50,9 @@ def test_new_input_options_count(options):
     assert options([(20, 30)], ["input.decode=reduced"]) == {**OLD, "decode": "reduced"}
 
 
-def test_a_folder_of_weights_counts_by_what_is_in_it_and_not_by_where_it_lies(plan, tmp_path):
+def test_a_folder_of_weights_counts_by_what_is_in_it_and_not_by_where_it_lies(
+    plan, tmp_path
+):
     def fingerprint(folder, weights="those"):
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text('{"architecture": "test_resnet"}')

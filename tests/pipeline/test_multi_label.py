@@ -59,7 +59,11 @@ def draw(folder, split, n, seed):
         Image.fromarray(canvas).save(folder / split / f"{i:03d}.png")
         tags = ";".join(names) or "nothing"
         rows.append(
-            {"path": f"{split}/{i:03d}.png", "tags": tags, "size": "large" if large else "small"}
+            {
+                "path": f"{split}/{i:03d}.png",
+                "tags": tags,
+                "size": "large" if large else "small",
+            }
         )
     pd.DataFrame(rows).to_csv(folder / f"{split}.csv", index=False)
 
@@ -103,7 +107,8 @@ def test_members_keep_a_logit_for_each_label(run):
 
 def test_the_mean_of_seeds_is_the_mean_of_their_probabilities(run):
     parts = [
-        run.members[f"seeds-s{i}"].test(run.classes("tags"), views=["identity"]) for i in (1, 2)
+        run.members[f"seeds-s{i}"].test(run.classes("tags"), views=["identity"])
+        for i in (1, 2)
     ]
     whole = run.members["seeds"].test(run.classes("tags"), views=["identity"])
     assert whole == pytest.approx(np.mean(parts, axis=0), abs=1e-5)
@@ -122,7 +127,9 @@ def test_out_of_fold_scores_beat_the_shares_of_labels(run):
     assert {row.target for row in evaluate(run.store).rows} == {"tags", "size"}
 
 
-def test_targets_side_by_side_are_blended_by_the_metric_if_it_fits_and_get_thresholds(finished):
+def test_targets_side_by_side_are_blended_by_the_metric_if_it_fits_and_get_thresholds(
+    finished,
+):
     tags = 'tags: {multi_label: ";", no_label: nothing}'
     text = textwrap.dedent(RECIPE).replace(f"{tags}, size: null", f"size: null, {tags}")
     (finished / "beside.yaml").write_text(text.replace("name: tags", "name: beside"))
@@ -167,7 +174,8 @@ def test_a_wrong_separator_or_word_for_none_is_an_error_that_shows_a_value(finis
             finished / "artifacts",
         )
     with pytest.raises(
-        DataError, match="no row of tags is 'nothin', as no_label has it; did you mean 'nothing'"
+        DataError,
+        match="no row of tags is 'nothin', as no_label has it; did you mean 'nothing'",
     ):
         run_recipe(
             Recipe.load(recipe, ["name=odd", "data.targets.tags.no_label=nothin"]),
@@ -192,10 +200,18 @@ def test_a_template_with_a_column_for_each_label_gets_probabilities_or_zeros_and
             out=finished / f"{form}.csv",
         )
     decided, probs = (pd.read_csv(finished / f"{form}.csv") for form in ("labels", "probs"))
-    assert decided.columns.tolist() == probs.columns.tolist() == ["path", "red", "blue", "green"]
-    assert (decided.drop(columns="path") == (probs.drop(columns="path") >= 0.5)).all(axis=None)
+    assert (
+        decided.columns.tolist()
+        == probs.columns.tolist()
+        == ["path", "red", "blue", "green"]
+    )
+    assert (decided.drop(columns="path") == (probs.drop(columns="path") >= 0.5)).all(
+        axis=None
+    )
     expected = run.blends["auto"].test[run.store.samples.to_submit][:, 2]
-    assert probs["red"].tolist() == pytest.approx(expected, abs=1e-6)  # which are moved off zero
+    assert probs["red"].tolist() == pytest.approx(
+        expected, abs=1e-6
+    )  # which are moved off zero
 
 
 def test_a_second_run_does_nothing(finished):
@@ -205,13 +221,17 @@ def test_a_second_run_does_nothing(finished):
 
 
 def test_new_images_are_answered_as_the_test_part_was(run, finished):
-    made = predict_new(workspace_of_run(run.store), finished / "test.csv", finished / "again.csv")
+    made = predict_new(
+        workspace_of_run(run.store), finished / "test.csv", finished / "again.csv"
+    )
     again, first = pd.read_csv(made.out), pd.read_csv(run.store.submission_path)
     assert again["tags"].tolist() == first["tags"].tolist()
 
 
 def test_members_are_compared_by_samples(run):
-    gains = gains_over(run.store, "seeds", target="tags", metrics=["f1_samples", "log_loss"])
+    gains = gains_over(
+        run.store, "seeds", target="tags", metrics=["f1_samples", "log_loss"]
+    )
     assert {name for name, _ in gains.rows} >= {"tags", "both", "blend auto"}
     assert gains.n == len(run.labels("oof", "tags"))
     with pytest.raises(RequestError, match="metric of several labels at once"):
@@ -222,7 +242,8 @@ def test_the_audit_counts_labels(finished):
     found = audit_recipe(Recipe.load(finished / "recipe.yaml").spec, finished / "artifacts")
     table = pd.read_csv(finished / "train.csv")
     assert (
-        found.counts["classes"]["tags"]["red"]["train"] == table["tags"].str.contains("red").sum()
+        found.counts["classes"]["tags"]["red"]["train"]
+        == table["tags"].str.contains("red").sum()
     )
 
 
@@ -261,13 +282,17 @@ def test_options_are_compared(finished):
         ("members.tags={class_weights: {purple: 2}}", "purple"),
     ],
 )
-def test_options_for_one_label_are_refused_before_anything_is_trained(finished, override, message):
+def test_options_for_one_label_are_refused_before_anything_is_trained(
+    finished, override, message
+):
     with pytest.raises(RequestError, match=message):
         run_recipe(
             Recipe.load(finished / "recipe.yaml", ["name=refused", override]),
             finished / "artifacts",
         )
-    assert not list((finished / "artifacts" / "refused" / "members").glob("*/*.safetensors"))
+    assert not list(
+        (finished / "artifacts" / "refused" / "members").glob("*/*.safetensors")
+    )
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(run, finished, monkeypatch):
@@ -307,7 +332,9 @@ def test_predictions_of_other_tools_are_imported(run, finished, ens_here):
         oof.insert(0, "id", train["id"])
         oof.to_csv(f"{name}.csv", index=False)
     sets = ("--multi-label", " ", "--no-label", "nothing")
-    ens_here("import", "other", "--labels", "labels.csv", "--member", "tags=tags.csv", *sets)
+    ens_here(
+        "import", "other", "--labels", "labels.csv", "--member", "tags=tags.csv", *sets
+    )
     ens_here("import", "other", "--member", "both=both.csv")
     ens_here("blend", "other", "--method", "soft")
     other = Run.open("other")

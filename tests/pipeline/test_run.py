@@ -23,7 +23,9 @@ pytestmark = pytest.mark.slow
 
 
 def run(recipe, *overrides, **options):
-    return run_recipe(Recipe.load(recipe, overrides), recipe.parent / "artifacts", **options)
+    return run_recipe(
+        Recipe.load(recipe, overrides), recipe.parent / "artifacts", **options
+    )
 
 
 def digests(folder, pattern="**/*.npy"):
@@ -67,7 +69,9 @@ def test_a_recipe_becomes_members_a_blend_and_a_submission(recipe):
     assert submission["id"].tolist() == asked["path"].tolist()
     left = {p.name for p in result.folder.rglob("*") if p.is_file()}
     assert not [
-        n for n in left if n.startswith(".") or n.endswith((".state", ".lock")) or "logits" in n
+        n
+        for n in left
+        if n.startswith(".") or n.endswith((".state", ".lock")) or "logits" in n
     ]
 
 
@@ -89,9 +93,16 @@ def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(finished):
     images = workspace.image_rows[0][rows]
     assert not set(plan.rows.rows_of_fold(1, validation=False)) & set(images)
     for fold, same in ((1, True), (0, False)):
-        network = load_checkpoint(member.folder / f"fold{fold}.safetensors", "cpu", plan.job.base)
+        network = load_checkpoint(
+            member.folder / f"fold{fold}.safetensors", "cpu", plan.job.base
+        )
         again = predict_logits(
-            [network], plan.pixels, images, expand_views(["identity"]), classes=5, device="cpu"
+            [network],
+            plan.pixels,
+            images,
+            expand_views(["identity"]),
+            classes=5,
+            device="cpu",
         )
         assert np.array_equal(again[0, 0], member.oof_logits[0, rows]) == same
 
@@ -102,7 +113,9 @@ def test_a_second_run_trains_and_writes_nothing(finished):
     notes = Notes()
     second = run(finished, progress=notes)
     assert (second.trained, second.new_blend, notes.jobs) == (0, None, [])
-    assert {p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file()} == before
+    assert {
+        p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file()
+    } == before
 
 
 def test_a_changed_member_alone_is_trained_again_and_the_reason_is_said(finished):
@@ -113,7 +126,9 @@ def test_a_changed_member_alone_is_trained_again_and_the_reason_is_said(finished
     assert second.trained == 3
     again, too_short = notes.notes[1:]
     assert again == "member 'wide' is trained again: epochs (2 there, 1 now) changed"
-    assert too_short.startswith("member 'wide' takes 2 steps from scratch, and in fewer than 300 ")
+    assert too_short.startswith(
+        "member 'wide' takes 2 steps from scratch, and in fewer than 300 "
+    )
     after = digests(first.folder / "members")
     assert {k: v for k, v in before.items() if "narrow" in k} == {
         k: v for k, v in after.items() if "narrow" in k
@@ -194,7 +209,10 @@ def test_there_is_a_submission_after_the_first_fold_and_the_record_says_of_what(
     finished = run(recipe)
     versions = json.loads((finished.folder / "submission.json").read_text())["versions"]
     assert versions[-1]["made_of"]["blend"] == "soft"
-    assert hashlib.sha256(finished.submission.read_bytes()).hexdigest() == versions[-1]["sha256"]
+    assert (
+        hashlib.sha256(finished.submission.read_bytes()).hexdigest()
+        == versions[-1]["sha256"]
+    )
 
 
 def test_a_member_that_fails_leaves_the_others_alone(recipe):
@@ -269,14 +287,18 @@ def test_broken_images_are_named_all_at_once_or_left_out(recipe):
 
 
 def test_unknown_members_and_folds_are_refused(recipe):
-    with pytest.raises(UnknownNameError, match="unknown member 'wode'; did you mean 'wide'"):
+    with pytest.raises(
+        UnknownNameError, match="unknown member 'wode'; did you mean 'wide'"
+    ):
         run(recipe, members=["wode"])
     with pytest.raises(RequestError, match="has folds 0 to 2"):
         run(recipe, folds=[3])
 
 
 def test_kfold_trains_and_does_not_blend(recipe):
-    result = train_recipe(Recipe.load(recipe), recipe.parent / "artifacts", members=["narrow"])
+    result = train_recipe(
+        Recipe.load(recipe), recipe.parent / "artifacts", members=["narrow"]
+    )
     assert (result.complete, len(result.trained)) == (("narrow",), 3)
     assert not (recipe.parent / "artifacts" / "shapes" / "blends").exists()
 
@@ -341,7 +363,9 @@ def test_weights_altered_before_they_predict_are_named_and_the_fold_is_trained_a
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(FoldTrainer, "_predict", die)
         run(recipe, members=["narrow"])
-    path = recipe.parent / "artifacts" / "shapes" / "members" / "narrow" / "fold0.safetensors"
+    path = (
+        recipe.parent / "artifacts" / "shapes" / "members" / "narrow" / "fold0.safetensors"
+    )
     flip_a_bit(path)
     notes = Notes()
     result = run(recipe, members=["narrow"], progress=notes)
@@ -362,7 +386,9 @@ def test_weights_altered_after_they_predicted_are_named_and_never_become_the_mem
     flip_a_bit(folder / "fold0.safetensors")
     result = run(recipe, members=["narrow"])
     (failure,) = result.failures
-    assert f"{folder / 'fold0.safetensors'} was altered after it was saved" in failure.message
+    assert (
+        f"{folder / 'fold0.safetensors'} was altered after it was saved" in failure.message
+    )
     assert f"remove it and {folder / 'fold0.logits.safetensors'}" in failure.message
     # Who removes the logits alone has the fold trained again, not the altered network as a member.
     (folder / "fold0.logits.safetensors").unlink()
@@ -403,7 +429,9 @@ def test_weights_are_averaged_on_the_processor_whatever_the_device(recipe, monke
 
     def average(networks):
         assert {
-            parameter.device.type for network in networks for parameter in network.parameters()
+            parameter.device.type
+            for network in networks
+            for parameter in network.parameters()
         } == {"cpu"}
         return networks[0]
 
@@ -435,9 +463,14 @@ def test_what_a_measurement_chose_is_kept_and_taken_again(recipe, monkeypatch):
 
     overrides = ["members.narrow.compile=auto", "members.narrow.epochs=1"]
     train_recipe(
-        Recipe.load(recipe, overrides), recipe.parent / "artifacts", members=["narrow"], folds=[0]
+        Recipe.load(recipe, overrides),
+        recipe.parent / "artifacts",
+        members=["narrow"],
+        folds=[0],
     )
-    lock = json.loads((recipe.parent / "artifacts" / "shapes" / "recipe.lock.json").read_text())
+    lock = json.loads(
+        (recipe.parent / "artifacts" / "shapes" / "recipe.lock.json").read_text()
+    )
     assert lock["choices"]["compile"]["narrow"]["compiled"] is False
 
     def again(*given):
@@ -450,7 +483,9 @@ def test_what_a_measurement_chose_is_kept_and_taken_again(recipe, monkeypatch):
     assert result.complete == ("narrow",)
     # A choice for other networks does not count for these.
     changed = Recipe.load(recipe, [*overrides, "members.narrow.batch_size=8"])
-    result = train_recipe(changed, recipe.parent / "artifacts", members=["narrow"], folds=[0])
+    result = train_recipe(
+        changed, recipe.parent / "artifacts", members=["narrow"], folds=[0]
+    )
     assert "measured again" in result.failures[0].message
 
 
@@ -535,13 +570,23 @@ def test_a_half_trained_fold_does_not_go_on_under_another_recipe(recipe):
 def test_whichever_member_of_a_training_is_asked_for_its_state_is_shared(recipe):
     also = "members.narrow.also=[ema]"
     with pytest.raises(KeyboardInterrupt):
-        run(recipe, also, members=["narrow-ema"], execution=Execution("cpu"), progress=Interrupt(1))
+        run(
+            recipe,
+            also,
+            members=["narrow-ema"],
+            execution=Execution("cpu"),
+            progress=Interrupt(1),
+        )
     notes = Notes()
     run(recipe, also, members=["narrow"], execution=Execution("cpu"), progress=notes)
     assert "narrow fold 0: resumes after epoch 1" in notes.notes
     # The weights of the other member came of the same training: nothing is left to train.
-    assert run(recipe, also, members=["narrow-ema"], execution=Execution("cpu")).trained == 0
-    assert {"narrow", "narrow-ema"} <= set(Run.open("shapes", recipe.parent / "artifacts").members)
+    assert (
+        run(recipe, also, members=["narrow-ema"], execution=Execution("cpu")).trained == 0
+    )
+    assert {"narrow", "narrow-ema"} <= set(
+        Run.open("shapes", recipe.parent / "artifacts").members
+    )
     assert not (recipe.parent / "artifacts" / "shapes" / ".training").exists()
 
 
@@ -569,24 +614,36 @@ def test_changed_sample_weights_are_another_run(recipe):
 
 def test_a_starting_checkpoint_counts_by_its_content(recipe):
     run(recipe, members=["narrow"], folds=[0], execution=Execution("cpu"))
-    weights = recipe.parent / "artifacts" / "shapes" / "members" / "narrow" / "fold0.safetensors"
+    weights = (
+        recipe.parent / "artifacts" / "shapes" / "members" / "narrow" / "fold0.safetensors"
+    )
     options = {"members": ["narrow"], "folds": [0], "execution": Execution("cpu")}
     starts = [recipe.parent / name for name in ("start.safetensors", "moved.safetensors")]
     for start in starts:
         start.write_bytes(weights.read_bytes())
-    assert run(recipe, "name=b", f"members.narrow.checkpoint={starts[0]}", **options).trained == 1
-    assert run(recipe, "name=b", f"members.narrow.checkpoint={starts[1]}", **options).trained == 0
+    assert (
+        run(recipe, "name=b", f"members.narrow.checkpoint={starts[0]}", **options).trained
+        == 1
+    )
+    assert (
+        run(recipe, "name=b", f"members.narrow.checkpoint={starts[1]}", **options).trained
+        == 0
+    )
     run(recipe, "name=c", "members.narrow.epochs=1", **options)
     starts[1].write_bytes(
         (recipe.parent / "artifacts/c/members/narrow/fold0.safetensors").read_bytes()
     )
-    assert run(recipe, "name=b", f"members.narrow.checkpoint={starts[1]}", **options).trained == 1
+    assert (
+        run(recipe, "name=b", f"members.narrow.checkpoint={starts[1]}", **options).trained
+        == 1
+    )
 
 
 def test_one_members_wrong_request_leaves_the_others_alone(recipe):
     networks = recipe.parent / "tinynets.py"
     networks.write_text(
-        networks.read_text() + "\ndef picky(num_classes, in_chans):\n    raise ValueError('no')\n"
+        networks.read_text()
+        + "\ndef picky(num_classes, in_chans):\n    raise ValueError('no')\n"
     )
     result = run(
         recipe,
@@ -632,12 +689,18 @@ def test_a_process_that_finishes_second_finds_the_member_complete(recipe, monkey
     result = run(recipe, execution=Execution("cpu"))
     assert completed
     assert not result.failures
-    assert set(Run.open("shapes", recipe.parent / "artifacts").members) == {"narrow", "wide"}
+    assert set(Run.open("shapes", recipe.parent / "artifacts").members) == {
+        "narrow",
+        "wide",
+    }
 
 
 def test_scores_that_flatter_are_marked(recipe):
     result = run(
-        recipe, "members.narrow.choose=best", "members.wide.patience=1", execution=Execution("cpu")
+        recipe,
+        "members.narrow.choose=best",
+        "members.wide.patience=1",
+        execution=Execution("cpu"),
     )
     assert result.evaluation.optimistic == ("narrow", "wide")
     assert (
@@ -670,7 +733,8 @@ def test_the_record_says_what_chose_the_epoch_by_which_metric_and_that_it_flatte
     epochs = [len(history) for history in records["wide"]["history"]]
     assert records["wide-ema"]["chosen_epochs"] == epochs
     assert all(
-        chosen <= n for chosen, n in zip(records["wide"]["chosen_epochs"], epochs, strict=True)
+        chosen <= n
+        for chosen, n in zip(records["wide"]["chosen_epochs"], epochs, strict=True)
     )
 
 
@@ -713,7 +777,10 @@ def test_an_engine_is_measured_once_for_a_run_and_used_again(recipe, monkeypatch
     before = digests(first.folder / "members")
     run(recipe, "inference.engine=auto", "views=[identity, hflip, rot90]")
     assert measured == [3, 3]
-    assert run(recipe, "inference.engine=default", "views=[identity, hflip, rot90]").trained == 0
+    assert (
+        run(recipe, "inference.engine=default", "views=[identity, hflip, rot90]").trained
+        == 0
+    )
     assert digests(run(recipe, "name=default").folder / "members") == before
 
 
@@ -731,9 +798,9 @@ def test_a_recipe_whose_engine_is_not_installed_is_refused_before_anything_is_tr
 
 def test_auto_measures_what_is_installed(recipe):
     result = run(recipe, "inference.engine=auto", members=["narrow"], folds=[0])
-    kept = json.loads((result.folder / "recipe.lock.json").read_text())["choices"]["engine"][
-        "narrow"
-    ]
+    kept = json.loads((result.folder / "recipe.lock.json").read_text())["choices"][
+        "engine"
+    ]["narrow"]
     assert kept["engine"] in kept["seconds_a_batch"]
     assert all(seconds > 0 for seconds in kept["seconds_a_batch"].values())
 
@@ -769,7 +836,9 @@ def test_a_fold_stopped_while_it_predicts_goes_on_with_the_chunks_that_are_missi
     assert (
         len(of_first_fold) == 2 + 4 + 2
     )  # its own, once each, and those that only the second fold validates
-    assert digests(artifacts / "shapes" / "members") == digests(artifacts / "whole" / "members")
+    assert digests(artifacts / "shapes" / "members") == digests(
+        artifacts / "whole" / "members"
+    )
     assert not list(artifacts.glob("shapes/.training"))
 
 
@@ -811,7 +880,9 @@ def test_a_partial_submission_that_was_never_written_arrives_with_the_next_fold(
     run(recipe, members=["narrow"], folds=[0])
     path = recipe.parent / "artifacts" / "shapes" / "submission.csv"
     path.write_bytes(b"")
-    train_recipe(Recipe.load(recipe), recipe.parent / "artifacts", members=["narrow"], folds=[1])
+    train_recipe(
+        Recipe.load(recipe), recipe.parent / "artifacts", members=["narrow"], folds=[1]
+    )
     versions = json.loads((path.parent / "submission.json").read_text())["versions"]
     assert hashlib.sha256(path.read_bytes()).hexdigest() == versions[-1]["sha256"]
 
@@ -822,7 +893,9 @@ def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(
     from ensembler.workspace import lock, workspace
 
     def start():
-        return workspace.open_workspace(Recipe.load(recipe), recipe.parent / "artifacts").store
+        return workspace.open_workspace(
+            Recipe.load(recipe), recipe.parent / "artifacts"
+        ).store
 
     store = start()
     written = store.recipe_path.read_bytes()
@@ -841,14 +914,19 @@ def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(
     [
         ("blend.method=magic", "blend: unknown blend method 'magic'"),
         ("blend.method=mine:Blend", "blend: unknown blend method 'mine:Blend'"),
-        ("blend.metric=acuracy", "blend: unknown metric 'acuracy'; did you mean 'accuracy'"),
+        (
+            "blend.metric=acuracy",
+            "blend: unknown metric 'acuracy'; did you mean 'accuracy'",
+        ),
         (
             "blend={method: greedy, options: {runds: 3}}",
             "'runds' is not an option of the blend method 'greedy'",
         ),
     ],
 )
-def test_a_blend_that_cannot_be_is_refused_before_anything_is_trained(recipe, override, message):
+def test_a_blend_that_cannot_be_is_refused_before_anything_is_trained(
+    recipe, override, message
+):
     with pytest.raises(RecipeError, match=message):
         run_recipe(Recipe.load(recipe, [override]), recipe.parent / "artifacts")
     assert not (recipe.parent / "artifacts").exists()
@@ -856,7 +934,9 @@ def test_a_blend_that_cannot_be_is_refused_before_anything_is_trained(recipe, ov
 
 def test_a_device_that_is_not_there_is_a_wrong_request_and_no_members_failure(recipe):
     with pytest.raises(RequestError, match="expected auto, cpu, cuda"):
-        run_recipe(Recipe.load(recipe), recipe.parent / "artifacts", execution=Execution("tpu"))
+        run_recipe(
+            Recipe.load(recipe), recipe.parent / "artifacts", execution=Execution("tpu")
+        )
     assert list((recipe.parent / "artifacts").glob("*/members/*")) == []
 
 

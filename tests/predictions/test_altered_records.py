@@ -77,7 +77,9 @@ def test_a_lock_with_values_of_other_types(run, ens_here, lock, named):
 
 
 def test_a_lock_whose_composition_is_none(run):
-    (run.store.folder / "recipe.lock.json").write_text(json.dumps({"composition": {"name": 1}}))
+    (run.store.folder / "recipe.lock.json").write_text(
+        json.dumps({"composition": {"name": 1}})
+    )
     with pytest.raises(StoreError, match="composition is not what `ens` writes"):
         _ = RunStore(run.store.folder).composition
 
@@ -89,7 +91,9 @@ def test_a_blend_that_is_made_of_itself(run):
         lambda: members_below(run.store, "two"),
         lambda: apply_blend(run.store, "two", {}),
     ):
-        with pytest.raises(StoreError, match="blend 'two' is made of itself; it was altered"):
+        with pytest.raises(
+            StoreError, match="blend 'two' is made of itself; it was altered"
+        ):
             read()
 
 
@@ -100,7 +104,10 @@ def test_a_blend_that_is_made_of_itself(run):
         ({}, "blend.json: details do not name a blend for each task"),
         ([], "blend.json: details: input should be a valid dictionary"),
         ({"tasks": [1]}, "blend.json: details.tasks: input should be a valid dictionary"),
-        ({"tasks": {"a": 1}}, "blend.json: details.tasks.a: input should be a valid string"),
+        (
+            {"tasks": {"a": 1}},
+            "blend.json: details.tasks.a: input should be a valid string",
+        ),
     ],
 )
 def test_a_composed_blend_without_the_blends_of_its_tasks(run, details, message):

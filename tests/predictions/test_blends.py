@@ -11,9 +11,16 @@ from ensembler.predictions.blends import STATE, BlendRecord, write_blend
 
 def write(run, state):
     classes = ("cat", "dog", "eel")
-    record = BlendRecord(name="x", classes=classes, method="soft", members=("a",), sha256={})
+    record = BlendRecord(
+        name="x", classes=classes, method="soft", members=("a",), sha256={}
+    )
     write_blend(
-        run.blend_folder("x"), run.lock_path, record, np.zeros((60, 3)), np.zeros((20, 3)), state
+        run.blend_folder("x"),
+        run.lock_path,
+        record,
+        np.zeros((60, 3)),
+        np.zeros((20, 3)),
+        state,
     )
     return run.blend("x")
 

@@ -17,7 +17,9 @@ def fold():
     rng = np.random.default_rng(0)
     oof = rng.normal(size=(2, 4, 3)).astype(np.float32)
     test = rng.normal(size=(2, 5, 3)).astype(np.float32)
-    return FinishedFold(1, np.array([0, 3, 5, 9]), oof, test, {"views": ["identity"], "seconds": 1})
+    return FinishedFold(
+        1, np.array([0, 3, 5, 9]), oof, test, {"views": ["identity"], "seconds": 1}
+    )
 
 
 def test_what_is_written_is_what_is_read(tmp_path, fold):

@@ -22,10 +22,16 @@ def write_files(folder):
     pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": labels[::-1]}).to_csv(
         folder / "other.csv", index=False
     )
-    pd.DataFrame({"id": [f"t{i}" for i in range(5)]}).to_csv(folder / "test.csv", index=False)
+    pd.DataFrame({"id": [f"t{i}" for i in range(5)]}).to_csv(
+        folder / "test.csv", index=False
+    )
     for name in "abc":
-        np.save(folder / f"{name}_oof.npy", rng.dirichlet(np.ones(3), 12).astype(np.float32))
-        np.save(folder / f"{name}_test.npy", rng.dirichlet(np.ones(3), 5).astype(np.float32))
+        np.save(
+            folder / f"{name}_oof.npy", rng.dirichlet(np.ones(3), 12).astype(np.float32)
+        )
+        np.save(
+            folder / f"{name}_test.npy", rng.dirichlet(np.ones(3), 5).astype(np.float32)
+        )
 
 
 @pytest.fixture
@@ -36,7 +42,8 @@ def files(tmp_path):
 
 def bring(files, names="ab", labels="labels.csv", **options):
     members = [
-        MemberFiles(n[0], files / f"{n[-1]}_oof.npy", files / f"{n[-1]}_test.npy") for n in names
+        MemberFiles(n[0], files / f"{n[-1]}_oof.npy", files / f"{n[-1]}_test.npy")
+        for n in names
     ]
     rows = {"labels": files / labels, "test_ids": files / "test.csv"} if labels else {}
     return import_predictions(files / "run", members, by_position=True, **rows, **options)
@@ -52,20 +59,28 @@ def digests(files):
 def test_the_same_import_again_changes_nothing_and_says_so(files):
     bring(files)
     before = {
-        path: path.stat().st_mtime_ns for path in (files / "run").rglob("*") if path.is_file()
+        path: path.stat().st_mtime_ns
+        for path in (files / "run").rglob("*")
+        if path.is_file()
     }
     done = bring(files)
     assert done.members == ("a", "b")
-    assert [note for note in done.notes if "is there already, with the same predictions" in note]
+    assert [
+        note for note in done.notes if "is there already, with the same predictions" in note
+    ]
     assert {
-        path: path.stat().st_mtime_ns for path in (files / "run").rglob("*") if path.is_file()
+        path: path.stat().st_mtime_ns
+        for path in (files / "run").rglob("*")
+        if path.is_file()
     } == before
 
 
 def test_another_member_of_the_same_name_is_refused_before_anything_is_written(files):
     bring(files, ["a"])
     before = digests(files)
-    with pytest.raises(RequestError, match="has a member 'a' already, which is another one"):
+    with pytest.raises(
+        RequestError, match="has a member 'a' already, which is another one"
+    ):
         bring(files, ["c", ("a", "b")])
     assert digests(files) == before
 
@@ -73,7 +88,8 @@ def test_another_member_of_the_same_name_is_refused_before_anything_is_written(f
 def test_rows_that_are_not_those_of_the_run_are_refused(files):
     bring(files, ["a"])
     with pytest.raises(
-        RequestError, match=r"ids, labels or folds of .*other.csv are not those of its train rows"
+        RequestError,
+        match=r"ids, labels or folds of .*other.csv are not those of its train rows",
     ):
         bring(files, ["b"], labels="other.csv")
     with pytest.raises(RequestError, match="has the classes cat, dog, eel, in this order"):
@@ -96,14 +112,18 @@ def meanwhile(monkeypatch, other):
     monkeypatch.setattr(import_, "_check_name_is_free", checked)
 
 
-def test_of_two_imports_that_make_one_run_from_other_labels_one_is_refused(files, monkeypatch):
+def test_of_two_imports_that_make_one_run_from_other_labels_one_is_refused(
+    files, monkeypatch
+):
     meanwhile(monkeypatch, lambda: bring(files, ["b"], labels="other.csv"))
     with pytest.raises(RequestError, match="'run' was made of other rows in the meantime"):
         bring(files, ["a"])
     assert set(digests(files)) == {"b"}
 
 
-def test_two_imports_that_make_one_run_from_the_same_labels_both_end_well(files, monkeypatch):
+def test_two_imports_that_make_one_run_from_the_same_labels_both_end_well(
+    files, monkeypatch
+):
     meanwhile(monkeypatch, lambda: bring(files, ["b"]))
     bring(files, ["a"])
     assert set(digests(files)) == {"a", "b"}
@@ -116,7 +136,9 @@ def test_of_two_imports_of_one_name_the_first_stays(files, monkeypatch):
         bring(files, [("b", "c")])
     store = RunStore(files / "run")
     assert np.allclose(
-        store.member("b").oof(store.classes("label")), np.load(files / "b_oof.npy"), atol=1e-6
+        store.member("b").oof(store.classes("label")),
+        np.load(files / "b_oof.npy"),
+        atol=1e-6,
     )
 
 

@@ -119,7 +119,10 @@ def test_a_file_of_predictions_that_cannot_be_used_is_one_line(folder, make, mes
         ("id,label\nr0,cat\nr1, \n", "row 3: label is empty"),
         ('id,label\nr0,cat\n"r\r1",dog\n', r"id 'r\\r1' has a control character"),
         ('id,label\nr0,cat\nr1,"d\rog"\n', r"label 'd\\rog' has a control character"),
-        ("id,label,group\nr0,cat,a\nr1,dog,b\x07\n", r"group 'b\\x07' has a control character"),
+        (
+            "id,label,group\nr0,cat,a\nr1,dog,b\x07\n",
+            r"group 'b\\x07' has a control character",
+        ),
         ("id,label\nr0,cat\nr1,cat \n", "labels 'cat' and 'cat ' differ only in spaces"),
     ],
 )

@@ -22,9 +22,15 @@ def files(tmp_path):
     rng = np.random.default_rng(0)
     ids = [f"r{i}" for i in range(12)]
     pd.DataFrame(
-        {"id": ids, "label": [CLASSES[i % 3] for i in range(12)], "fold": np.arange(12) // 3 % 2}
+        {
+            "id": ids,
+            "label": [CLASSES[i % 3] for i in range(12)],
+            "fold": np.arange(12) // 3 % 2,
+        }
     ).to_csv(tmp_path / "labels.csv", index=False)
-    pd.DataFrame({"id": [f"t{i}" for i in range(5)]}).to_csv(tmp_path / "test.csv", index=False)
+    pd.DataFrame({"id": [f"t{i}" for i in range(5)]}).to_csv(
+        tmp_path / "test.csv", index=False
+    )
     probs = softmax(rng.normal(size=(12, 3))).astype(np.float32)
     np.save(tmp_path / "a_oof.npy", probs)
     np.save(tmp_path / "a_test.npy", softmax(rng.normal(size=(2, 5, 3))).astype(np.float32))
@@ -53,9 +59,16 @@ def test_arrays_become_a_run_like_any_other(files):
 
 
 def test_a_table_is_matched_by_id_and_class_name_in_any_order(files):
-    bring(files, npy(files, test=False), MemberFiles("b", files / "b_oof.csv"), classes=CLASSES)
+    bring(
+        files,
+        npy(files, test=False),
+        MemberFiles("b", files / "b_oof.csv"),
+        classes=CLASSES,
+    )
     store = RunStore(files / "artifacts" / "run")
-    assert np.allclose(store.member("a").oof(CLASSES), store.member("b").oof(CLASSES), atol=1e-6)
+    assert np.allclose(
+        store.member("a").oof(CLASSES), store.member("b").oof(CLASSES), atol=1e-6
+    )
 
 
 def test_members_join_a_run_that_is_there(files):
@@ -63,7 +76,9 @@ def test_members_join_a_run_that_is_there(files):
     bring(files, npy(files, "c", test=False), labels=None)
     assert RunStore(files / "artifacts" / "run").complete_members == ["a", "c"]
     save(files, np.load(files / "a_oof.npy")[::-1])
-    with pytest.raises(RequestError, match="has a member 'a' already, which is another one"):
+    with pytest.raises(
+        RequestError, match="has a member 'a' already, which is another one"
+    ):
         bring(files, npy(files, test=False))
 
 
@@ -81,7 +96,10 @@ def test_logits_and_votes_come_in_too(files):
 
 
 def test_rounded_probabilities_are_renormalised_with_a_note(files):
-    np.save(files / "a_oof.npy", np.load(files / "a_oof.npy").astype(np.float16) * np.float16(0.99))
+    np.save(
+        files / "a_oof.npy",
+        np.load(files / "a_oof.npy").astype(np.float16) * np.float16(0.99),
+    )
     result = bring(files, npy(files, test=False))
     assert "they were renormalised" in result.notes[-1]
     assert np.allclose(
@@ -93,7 +111,9 @@ def test_rows_that_are_missing_need_the_option_and_stay_missing(files):
     table = pd.read_csv(files / "b_oof.csv")
     table[table["id"] != "r3"].to_csv(files / "b_oof.csv", index=False)
     b = MemberFiles("b", files / "b_oof.csv")
-    with pytest.raises(RequestError, match=r"lacks 1 of the 12 ids .* such as 'r3'; --partial"):
+    with pytest.raises(
+        RequestError, match=r"lacks 1 of the 12 ids .* such as 'r3'; --partial"
+    ):
         bring(files, b)
     bring(files, b, partial=True)
     assert np.isnan(RunStore(files / "artifacts" / "run").member("b").oof(CLASSES)[3]).all()
@@ -198,7 +218,9 @@ def labelled(files, labels, classes=None):
     return RunStore(files / "artifacts" / "run")
 
 
-@pytest.mark.parametrize("labels", [["00", "01", "02"], ["01", "02", "10"], ["1", "01", "2"]])
+@pytest.mark.parametrize(
+    "labels", [["00", "01", "02"], ["01", "02", "10"], ["1", "01", "2"]]
+)
 def test_labels_with_zeros_in_front_keep_their_names(files, labels):
     store = labelled(files, labels * 3, sorted(labels, key=lambda name: (int(name), name)))
     assert store.samples.train["label"].tolist() == labels * 3
@@ -210,9 +232,9 @@ def test_labels_with_zeros_in_front_keep_their_names(files, labels):
 
 
 def test_a_label_that_is_an_index_with_zeros_in_front_is_no_index(files):
-    pd.DataFrame({"id": [f"r{i}" for i in range(12)], "label": ["01", "1", "2", "0"] * 3}).to_csv(
-        files / "l.csv", index=False
-    )
+    pd.DataFrame(
+        {"id": [f"r{i}" for i in range(12)], "label": ["01", "1", "2", "0"] * 3}
+    ).to_csv(files / "l.csv", index=False)
     with pytest.raises(RequestError, match="label '01' is neither a class"):
         bring(files, npy(files, test=False), labels=files / "l.csv", classes=CLASSES)
 
@@ -225,7 +247,9 @@ def test_votes_are_all_names_or_all_indices(files):
     np.save(files / "v.npy", np.array([0, 1, 2] * 4))
     bring(files, MemberFiles("v", files / "v.npy"), labels=files / "l.csv", kind="labels")
     store = RunStore(files / "artifacts" / "run")
-    assert (store.member("v").oof(("1", "2", "3")).argmax(axis=1) == np.array([0, 1, 2] * 4)).all()
+    assert (
+        store.member("v").oof(("1", "2", "3")).argmax(axis=1) == np.array([0, 1, 2] * 4)
+    ).all()
 
 
 def test_a_note_says_the_order_of_columns_that_was_taken(files):
@@ -237,7 +261,9 @@ def test_a_note_says_the_order_of_columns_that_was_taken(files):
         "c2",
     )  # as numpy.unique has them, which other tools go by
     numbers = ["9.5", "10.5", "-1"]
-    pd.DataFrame({"id": ["a", "b", "c"], "label": numbers}).to_csv(files / "l.csv", index=False)
+    pd.DataFrame({"id": ["a", "b", "c"], "label": numbers}).to_csv(
+        files / "l.csv", index=False
+    )
     np.save(files / "p.npy", np.eye(3, dtype=np.float32))
     done = import_predictions(
         files / "artifacts" / "other",

@@ -22,7 +22,9 @@ def test_a_choice_counts_for_what_it_was_made_for():
     assert lock.choice("engine", "cnn", "this") is None
     more = lock.with_choice("compile", "other", choice)
     assert set(more.choices["compile"]) == {"cnn", "other"}
-    assert lock.to_json() == {"choices": {"compile": {"cnn": {"for": "this", "compiled": True}}}}
+    assert lock.to_json() == {
+        "choices": {"compile": {"cnn": {"for": "this", "compiled": True}}}
+    }
 
 
 def test_formats_of_label_sets_are_read_and_written():

@@ -57,7 +57,8 @@ def test_a_header_that_claims_terabytes_costs_nothing(fake_run):
         header = {"descr": "<f4", "fortran_order": False, "shape": (2, 10**12, 3)}
         np.lib.format.write_array_header_1_0(file, header)
     with pytest.raises(
-        StoreError, match=r"has shape \[2, 1000000000000, 3\], member\.json says \[2, 60, 3\]"
+        StoreError,
+        match=r"has shape \[2, 1000000000000, 3\], member\.json says \[2, 60, 3\]",
     ):
         _ = fake_run.member("a").oof_logits
 
@@ -80,7 +81,9 @@ def test_files_of_two_members_swapped_are_seen(fake_run):
     content = a.read_bytes()
     a.write_bytes(b.read_bytes())
     b.write_bytes(content)
-    with pytest.raises(StoreError, match="describes member 'b', not 'a'; files were swapped"):
+    with pytest.raises(
+        StoreError, match="describes member 'b', not 'a'; files were swapped"
+    ):
         fake_run.member("a")
 
 
@@ -101,7 +104,9 @@ def test_nan_in_a_finished_fold_is_refused_and_the_fold_named(fake_run):
     record = json.loads((folder / "member.json").read_text())
     record["sha256"] |= checksums(folder, ["oof.npy"])
     write_json(folder / "member.json", record)
-    with pytest.raises(StoreError, match="fold 1 of member 'a' holds values that are not finite"):
+    with pytest.raises(
+        StoreError, match="fold 1 of member 'a' holds values that are not finite"
+    ):
         _ = reopen(fake_run).member("a").oof_logits
 
 

@@ -5,7 +5,12 @@ import pytest
 
 from ensembler.errors import UnknownNameError
 from ensembler.logits import log_odds, sigmoid, softmax
-from ensembler.predictions.merging import check_merge, check_reduce, merge_groups, merge_views
+from ensembler.predictions.merging import (
+    check_merge,
+    check_reduce,
+    merge_groups,
+    merge_views,
+)
 from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
 
 KINDS = [SINGLE_LABEL, MULTI_LABEL]

@@ -50,7 +50,12 @@ TRAINED = {
     "fingerprint": "9a0e8292e4235551",
     "options": {"backbone": "resnet18", "epochs": 1, "input": {"size": 16, "prepare": []}},
 }
-MEAN = {"values": "log_probabilities", "made_of": ["cnn"], "chosen_by": "last", "fingerprint": "1"}
+MEAN = {
+    "values": "log_probabilities",
+    "made_of": ["cnn"],
+    "chosen_by": "last",
+    "fingerprint": "1",
+}
 BLEND = {
     "format": 1,
     "name": "auto",
@@ -60,7 +65,11 @@ BLEND = {
     "members": ["cnn", "mean"],
     "weights": {"cnn": 0.75, "mean": 0.25},
     "temperature": None,
-    "scores": {"fitted": {"log_loss": 0.1}, "cross_fitted": {"log_loss": 0.2}, "holdout": None},
+    "scores": {
+        "fitted": {"log_loss": 0.1},
+        "cross_fitted": {"log_loss": 0.2},
+        "holdout": None,
+    },
     "gain": {
         "over": "cnn",
         "metric": "log_loss",
@@ -95,8 +104,13 @@ LOCK = {
     "left_out": [],
     "data": "d",
     "images": "i",
-    "choices": {"engine": {"cnn": {"engine": "eager", "seconds": {"eager": 0.1}, "for": "ab"}}},
-    "recipe": {"name": "old", "submission": {"format": "labels", "columns": ["id", "label"]}},
+    "choices": {
+        "engine": {"cnn": {"engine": "eager", "seconds": {"eager": 0.1}, "for": "ab"}}
+    },
+    "recipe": {
+        "name": "old",
+        "submission": {"format": "labels", "columns": ["id", "label"]},
+    },
     "recipe_sha256": "r",
 }
 MADE_OF = {

@@ -35,7 +35,10 @@ def test_a_replacement_takes_its_place_and_leaves_nothing_behind(entry, tmp_path
 
 
 def test_an_error_while_preparing_leaves_the_old_version(entry, tmp_path):
-    with pytest.raises(RuntimeError), replacing(entry, tmp_path / "run" / ".lock") as prepared:
+    with (
+        pytest.raises(RuntimeError),
+        replacing(entry, tmp_path / "run" / ".lock") as prepared,
+    ):
         (prepared / "oof.npy").write_text("new")
         raise RuntimeError
     assert state(entry) == "old"

@@ -42,7 +42,9 @@ def replace_member(store, version, views=("identity",)):
 
 
 def replace_blend(store, version):
-    record = BlendRecord(name="soft", classes=CLASSES, method="soft", members=("a",), sha256={})
+    record = BlendRecord(
+        name="soft", classes=CLASSES, method="soft", members=("a",), sha256={}
+    )
     oof, test = np.full((60, 3), version, np.float32), np.full((20, 3), version, np.float32)
     write_blend(store.blend_folder("soft"), store.lock_path, record, oof, test)
 
@@ -96,7 +98,10 @@ def test_a_member_that_has_more_views_by_the_time_it_is_read_is_read_with_them(f
     replace_member(fake_run, 2.0, ("identity", "hflip"))
     assert member.oof(CLASSES).shape == (60, 3)
     assert (
-        member.oof_logits.shape[0] == member.test_logits.shape[1] == len(member.record.views) == 2
+        member.oof_logits.shape[0]
+        == member.test_logits.shape[1]
+        == len(member.record.views)
+        == 2
     )
 
 
@@ -141,7 +146,9 @@ def test_a_replacement_whose_process_died_when_it_was_decided_is_read_where_it_l
     """As after a kill between the removal of the old record and the arrival of the new one, at each step of it."""
     replace(fake_run, 1.0)
     entry = (
-        fake_run.member_folder("a") if replace is replace_member else fake_run.blend_folder("soft")
+        fake_run.member_folder("a")
+        if replace is replace_member
+        else fake_run.blend_folder("soft")
     )
     record = "member.json" if replace is replace_member else "blend.json"
     for moved in ((), ("oof.npy",), ("oof.npy", "test.npy")):

@@ -27,7 +27,9 @@ def test_a_document_is_plain_values_and_knows_the_line_of_each(parse):
 
 def test_the_place_of_a_value_that_is_not_there_is_the_nearest_above_it(parse):
     found = parse(TEXT)
-    assert found.where(("data", "missing", "key")) == found.where(("data",)) == "r.yaml line 2"
+    assert (
+        found.where(("data", "missing", "key")) == found.where(("data",)) == "r.yaml line 2"
+    )
 
 
 def test_a_merge_takes_what_the_mapping_itself_leaves_out(parse):
@@ -36,7 +38,10 @@ def test_a_merge_takes_what_the_mapping_itself_leaves_out(parse):
 
 
 def test_a_date_is_text_and_yes_and_no_are_words(parse):
-    assert parse("day: 2024-01-02\nflag: no\n").content == {"day": "2024-01-02", "flag": "no"}
+    assert parse("day: 2024-01-02\nflag: no\n").content == {
+        "day": "2024-01-02",
+        "flag": "no",
+    }
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ def pictures(folder, names, mode="RGB"):
 
 def test_class_folders_with_train_and_test(tmp_path):
     data = tmp_path / "pets"
-    pictures(data, [f"train/{c}/{i}.png" for c in ("cat", "dog") for i in range(6)], mode="L")
+    pictures(
+        data, [f"train/{c}/{i}.png" for c in ("cat", "dog") for i in range(6)], mode="L"
+    )
     pictures(data, [f"test/{i}.png" for i in range(3)])
     written = init_recipe(str(data), tmp_path / "pets.yaml")
     recipe = Recipe.load(written.path).spec
@@ -34,10 +36,15 @@ def test_class_folders_with_train_and_test(tmp_path):
 
 
 def test_a_table_with_a_person_column_is_grouped_by_it(tmp_path):
-    rows = [{"image": f"im/{i}.png", "sex": "fm"[i % 2], "person": f"p{i // 3}"} for i in range(30)]
+    rows = [
+        {"image": f"im/{i}.png", "sex": "fm"[i % 2], "person": f"p{i // 3}"}
+        for i in range(30)
+    ]
     pictures(tmp_path, [row["image"] for row in rows])
     pd.DataFrame(rows).to_csv(tmp_path / "photos.csv", index=False)
-    recipe = Recipe.load(init_recipe(str(tmp_path / "photos.csv"), tmp_path / "r.yaml").path).spec
+    recipe = Recipe.load(
+        init_recipe(str(tmp_path / "photos.csv"), tmp_path / "r.yaml").path
+    ).spec
     assert (
         recipe.name == "r"
     )  # as the file is called, so that `ens evaluate r` finds what `ens run r.yaml` made
@@ -62,7 +69,9 @@ def test_images_of_many_classes_are_counted_in_one_pass(tmp_path, monkeypatch):
     data, asked = tmp_path / "many", []
     pictures(data, [f"c{c:02d}/{i}.png" for c in range(12) for i in range(2)])
     plain = Path.is_relative_to
-    monkeypatch.setattr(Path, "is_relative_to", lambda *paths: asked.append(paths) or plain(*paths))
+    monkeypatch.setattr(
+        Path, "is_relative_to", lambda *paths: asked.append(paths) or plain(*paths)
+    )
     written = init_recipe(str(data), tmp_path / "many.yaml")
     assert "24 images in 12 class folders." in written.findings
     assert len(asked) <= 24
@@ -70,7 +79,8 @@ def test_images_of_many_classes_are_counted_in_one_pass(tmp_path, monkeypatch):
 
 def test_what_cannot_be_guessed_is_said(tmp_path):
     with pytest.raises(
-        RequestError, match="does not exist; name a folder of images, a CSV, or a shipped recipe"
+        RequestError,
+        match="does not exist; name a folder of images, a CSV, or a shipped recipe",
     ):
         init_recipe(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
@@ -99,7 +109,9 @@ def test_what_cannot_be_guessed_is_said(tmp_path):
         (["a;b", "a", "b", "", "b;c"], {"multi_label": ";", "no_label": ""}),
     ],
 )
-def test_several_labels_at_once_are_told_from_names_of_several_words(tmp_path, values, target):
+def test_several_labels_at_once_are_told_from_names_of_several_words(
+    tmp_path, values, target
+):
     rows = [{"image": f"im/{i}.png", "tags": values[i % 5]} for i in range(40)]
     pictures(tmp_path, [row["image"] for row in rows])
     pd.DataFrame(rows).to_csv(tmp_path / "photos.csv", index=False)
@@ -108,7 +120,9 @@ def test_several_labels_at_once_are_told_from_names_of_several_words(tmp_path, v
     found = recipe.data.target_specs["tags"].model_dump(exclude_defaults=True)
     assert found == (target or {})
     assert recipe.blend.calibrate == ("biases" if target else "none")
-    assert any("several labels at once" in finding for finding in written.findings) == bool(target)
+    assert any("several labels at once" in finding for finding in written.findings) == bool(
+        target
+    )
 
 
 def test_images_are_known_by_their_content_and_files_left_out_are_said(tmp_path):
@@ -119,7 +133,8 @@ def test_images_are_known_by_their_content_and_files_left_out_are_said(tmp_path)
     found = init_recipe(str(data), tmp_path / "pets.yaml").findings
     assert "12 images in 2 class folders." in found
     assert any(
-        "1 file is not an image and is left out: dog/notes.txt" in finding for finding in found
+        "1 file is not an image and is left out: dog/notes.txt" in finding
+        for finding in found
     )
 
 
@@ -130,7 +145,9 @@ def test_a_column_of_images_is_known_by_the_files_it_names(tmp_path):
         (tmp_path / row["picture"]).rename(tmp_path / f"{row['picture']}_1")
         row["picture"] += "_1"
     pd.DataFrame(rows).to_csv(tmp_path / "photos.csv", index=False)
-    recipe = Recipe.load(init_recipe(str(tmp_path / "photos.csv"), tmp_path / "r.yaml").path).spec
+    recipe = Recipe.load(
+        init_recipe(str(tmp_path / "photos.csv"), tmp_path / "r.yaml").path
+    ).spec
     assert recipe.data.path == "picture"
 
 
@@ -144,20 +161,25 @@ def test_a_column_of_images_is_known_by_the_files_it_names(tmp_path):
         ("pets/recipes/r.yaml", ".."),
     ],
 )
-def test_data_near_the_recipe_are_named_relative_to_it_and_move_with_it(tmp_path, recipe, source):
+def test_data_near_the_recipe_are_named_relative_to_it_and_move_with_it(
+    tmp_path, recipe, source
+):
     home = tmp_path / "home"
     pictures(home / "pets", [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)])
     written = init_recipe(str(home / "pets"), home / recipe).path
     assert f"  source: {source}\n" in written.read_text()
     moved = home.rename(tmp_path / "moved")
     assert (
-        Path(Recipe.load(moved / recipe).spec.data.source).resolve() == (moved / "pets").resolve()
+        Path(Recipe.load(moved / recipe).spec.data.source).resolve()
+        == (moved / "pets").resolve()
     )
 
 
 def test_data_far_from_the_recipe_are_named_in_full(tmp_path):
     pictures(tmp_path / "pets", [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)])
-    written = init_recipe(str(tmp_path / "pets"), tmp_path / "a" / "b" / "c" / "r.yaml").path
+    written = init_recipe(
+        str(tmp_path / "pets"), tmp_path / "a" / "b" / "c" / "r.yaml"
+    ).path
     assert f"  source: {tmp_path / 'pets'}\n" in written.read_text()
 
 

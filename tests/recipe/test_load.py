@@ -38,7 +38,10 @@ def test_defaults_hold_where_a_member_is_silent(recipe):
 
 def test_a_path_is_relative_to_the_recipe(recipe, tmp_path):
     assert Recipe.load(recipe(GOOD)).spec.data.source == str(tmp_path / "images.csv")
-    assert Recipe.load(recipe(GOOD.replace("images.csv", "digits"))).spec.data.source == "digits"
+    assert (
+        Recipe.load(recipe(GOOD.replace("images.csv", "digits"))).spec.data.source
+        == "digits"
+    )
 
 
 def test_all_problems_come_at_once_with_line_and_nearest_name(recipe):
@@ -47,13 +50,18 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(recipe):
         + "foldz: {count: 1}\n"
     )
     found = problems(recipe(text))
-    assert "recipe.yaml line 5: members.cnn.epochs is 'many'; expected a valid integer" in found[0]
+    assert (
+        "recipe.yaml line 5: members.cnn.epochs is 'many'; expected a valid integer"
+        in found[0]
+    )
     assert any(
-        "recipe.yaml line 6: members.vit.bakbone is not an option; did you mean 'backbone'" in p
+        "recipe.yaml line 6: members.vit.bakbone is not an option; did you mean 'backbone'"
+        in p
         for p in found
     )
     assert any(
-        "recipe.yaml line 7: foldz is not an option; did you mean 'folds'" in p for p in found
+        "recipe.yaml line 7: foldz is not an option; did you mean 'folds'" in p
+        for p in found
     )
     assert any("members.vit.backbone is missing" in p for p in found)
 
@@ -73,7 +81,10 @@ def test_a_wrong_default_is_found_at_its_own_line(recipe):
         ("- a\n", "holds a sequence, expected keys"),
         ("data:\n\tsource: x\n", "line 2: a tab stands in the indentation"),
         ("name: a\nname: b\n", "line 2: 'name' stands twice"),
-        ("name: !!python/object/apply:os.system [ls]\n", "a recipe holds plain values only"),
+        (
+            "name: !!python/object/apply:os.system [ls]\n",
+            "a recipe holds plain values only",
+        ),
         ("a: &a [*a]\n", "expands to too many values"),
         ("name: [1\n", "line"),
     ],
@@ -85,7 +96,10 @@ def test_a_file_that_is_no_recipe_is_one_clear_problem(recipe, text, message):
 def test_set_overrides_and_is_named_when_it_is_wrong(recipe):
     path = recipe(GOOD)
     assert (
-        Recipe.load(path, ["members.cnn.epochs=7", "folds.seed=3"]).spec.members["cnn"].epochs == 7
+        Recipe.load(path, ["members.cnn.epochs=7", "folds.seed=3"])
+        .spec.members["cnn"]
+        .epochs
+        == 7
     )
     assert problems(path, "members.cnn.epoch=7") == [
         "--set members.cnn.epoch=7: members.cnn.epoch is not an option; did you mean 'epochs'?"
@@ -135,7 +149,10 @@ def test_a_missing_recipe_names_those_that_are_there(recipe, tmp_path):
 
 
 def test_the_name_of_a_recipe_without_one_is_its_file_name(recipe):
-    assert Recipe.load(recipe(GOOD.replace("name: mine\n", ""), "cars.yaml")).spec.name == "cars"
+    assert (
+        Recipe.load(recipe(GOOD.replace("name: mine\n", ""), "cars.yaml")).spec.name
+        == "cars"
+    )
 
 
 def test_the_resolved_recipe_is_a_recipe_and_says_the_same(recipe):
@@ -248,7 +265,9 @@ def test_a_misspelt_member_of_an_override_is_named_with_the_nearest(recipe):
     wanted = r"--set members.cn.epochs=3: unknown member 'cn'; did you mean 'cnn'"
     with pytest.raises(RecipeError, match=wanted):
         Recipe.load(recipe(GOOD), ["members.cn.epochs=3"])
-    with pytest.raises(RecipeError, match="unknown member 'cn'"):  # also where it could be trained
+    with pytest.raises(
+        RecipeError, match="unknown member 'cn'"
+    ):  # also where it could be trained
         text = GOOD.replace("defaults: {", "defaults: {backbone: resnet18, ")
         Recipe.load(recipe(text), ["members.cn.epochs=3"])
 

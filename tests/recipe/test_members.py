@@ -23,7 +23,12 @@ def pool(jobs):
 
 def test_a_plain_entry_is_one_member_of_one_training():
     (job,) = planned_members({"cnn": member()})
-    assert (job.name, job.training, job.variant, job.in_pool) == ("cnn", "cnn", "last", True)
+    assert (job.name, job.training, job.variant, job.in_pool) == (
+        "cnn",
+        "cnn",
+        "last",
+        True,
+    )
 
 
 def test_seeds_are_trainings_of_their_own_and_the_first_is_the_plain_one():
@@ -47,7 +52,9 @@ def test_further_weights_share_a_training():
 
 def test_ema_predicts_as_the_member_itself_unless_it_is_one_of_its_own():
     assert planned_members({"cnn": member(ema=0.9)})[0].variant == "ema"
-    assert [job.variant for job in planned_members({"cnn": member(ema=0.9, also=["ema"])})] == [
+    assert [
+        job.variant for job in planned_members({"cnn": member(ema=0.9, also=["ema"])})
+    ] == [
         "last",
         "ema",
     ]
@@ -58,11 +65,16 @@ def test_an_ensemble_is_one_member_of_the_pool_and_its_estimators_are_kept():
     assert named(jobs) == ["bag-e1", "bag-e2", "bag"]
     assert pool(jobs) == ["bag"]
     assert jobs[-1].parts == ("bag-e1", "bag-e2")
-    assert pool(planned_members({"bag": bag(**{"as": "estimators"})})) == ["bag-e1", "bag-e2"]
+    assert pool(planned_members({"bag": bag(**{"as": "estimators"})})) == [
+        "bag-e1",
+        "bag-e2",
+    ]
 
 
 def test_seeds_and_snapshots_can_be_averaged_into_one_member():
-    snapshots = member(epochs=6, snapshots="cyclic", cycles=2, seeds=2, **{"as": "ensemble"})
+    snapshots = member(
+        epochs=6, snapshots="cyclic", cycles=2, seeds=2, **{"as": "ensemble"}
+    )
     jobs = planned_members({"cnn": snapshots})
     assert pool(jobs) == ["cnn"]
     assert jobs[-1].parts == ("cnn-s1-c1", "cnn-s1-c2", "cnn-s2-c1", "cnn-s2-c2")
@@ -70,7 +82,9 @@ def test_seeds_and_snapshots_can_be_averaged_into_one_member():
 
 
 def test_a_repeated_split_makes_everything_once_for_each_repeat():
-    jobs = planned_members({"bag": bag(), "stew": SoupSpec(method="soup", of=["bag"])}, ["fold_r2"])
+    jobs = planned_members(
+        {"bag": bag(), "stew": SoupSpec(method="soup", of=["bag"])}, ["fold_r2"]
+    )
     assert named(jobs) == [
         "bag-r1-e1",
         "bag-r1-e2",
@@ -98,7 +112,11 @@ def test_a_member_is_called_by_its_own_its_trainings_and_its_entrys_name():
         ({"a": member(seeds=2), "a-s1": member()}, "both make 'a-s1'"),
         ({"a": member(), "s": SoupSpec(method="soup", of=["a"])}, "takes two or more"),
         (
-            {"a": member(), "b": member(size=96), "s": SoupSpec(method="soup", of=["a", "b"])},
+            {
+                "a": member(),
+                "b": member(size=96),
+                "s": SoupSpec(method="soup", of=["a", "b"]),
+            },
             "has another size",
         ),
         (
@@ -119,5 +137,8 @@ def test_what_cannot_be_made_is_refused(members, message):
 def test_a_soup_of_an_unknown_member_names_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'cnn-ema'"):
         planned_members(
-            {"cnn": member(also=["ema"]), "s": SoupSpec(method="soup", of=["cnn", "cnn-emma"])}
+            {
+                "cnn": member(also=["ema"]),
+                "s": SoupSpec(method="soup", of=["cnn", "cnn-emma"]),
+            }
         )

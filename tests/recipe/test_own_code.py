@@ -100,7 +100,9 @@ def sign(member):
     record = json.loads((member / "member.json").read_text())
     for name in record["sha256"]:
         if (member / name).is_file():
-            record["sha256"][name] = hashlib.sha256((member / name).read_bytes()).hexdigest()
+            record["sha256"][name] = hashlib.sha256(
+                (member / name).read_bytes()
+            ).hexdigest()
     (member / "member.json").write_text(json.dumps(record))
 
 
@@ -150,7 +152,9 @@ def test_a_checkpoint_whose_header_names_code_runs_nothing(received, folder, hub
 def weights(received, tmp_path):
     """A copy of one of its checkpoints."""
     path = tmp_path / "fold0.safetensors"
-    shutil.copy(received.path / "artifacts" / "plain" / "members" / "a" / "fold0.safetensors", path)
+    shutil.copy(
+        received.path / "artifacts" / "plain" / "members" / "a" / "fold0.safetensors", path
+    )
     return path
 
 
@@ -185,7 +189,9 @@ def test_a_recipe_finds_a_module_beside_it_and_says_what_runs(folder, monkeypatc
     folder.recipe("tinyown:net", name="project/recipe.yaml", **{"shapes/": "../shapes/"})
     (folder.path / "project" / "tinyown.py").write_text(TINY)
     done = folder.ens("run", "project/recipe.yaml")
-    assert f"uses code of yours: tinyown:net ({folder.path}/project/tinyown.py)" in done.stderr
+    assert (
+        f"uses code of yours: tinyown:net ({folder.path}/project/tinyown.py)" in done.stderr
+    )
     # Only the folder is missing now: the run does not say where its recipe was.
     missing = folder.ens("tta-predict", "plain", "--views", "hflip", expect=2)
     assert "there is no module 'tinyown'" in missing.stderr
@@ -200,7 +206,9 @@ def test_a_recipe_finds_a_module_beside_it_and_says_what_runs(folder, monkeypatc
 @pytest.mark.timeout(300)  # two processes import torch anew
 def test_several_processes_and_steps_find_the_module_too(folder):
     folder.recipe("tinyown:net", **{"{size: 16}": "{size: 16, prepare: ['tinyown:half']}"})
-    (folder.path / "tinyown.py").write_text(TINY + "\ndef half(image):\n    return image // 2\n")
+    (folder.path / "tinyown.py").write_text(
+        TINY + "\ndef half(image):\n    return image // 2\n"
+    )
     done = folder.ens("run", "recipe.yaml", "--jobs", "2")
     assert done.stderr.count("uses code of yours: tinyown:net") == 1
     assert "tinyown:half" in done.stderr
@@ -225,7 +233,8 @@ def test_a_module_that_is_missing_or_broken_is_one_line(folder):
     (folder.path / "tinyown.py").write_text("1 / 0")
     done = folder.ens("run", "recipe.yaml", expect=2)
     assert (
-        "module 'tinyown' cannot be imported (ZeroDivisionError: division by zero)" in done.stderr
+        "module 'tinyown' cannot be imported (ZeroDivisionError: division by zero)"
+        in done.stderr
     )
 
 
@@ -326,7 +335,9 @@ def test_an_edited_network_of_ones_own_is_trained_again_and_a_member_of_an_older
             '"options": {', '"options": {"contents": {}, '
         )
     )
-    edited(folder, "tinyown.py", TINY.replace("Flatten()", "Flatten(), torch.nn.Identity()"))
+    edited(
+        folder, "tinyown.py", TINY.replace("Flatten()", "Flatten(), torch.nn.Identity()")
+    )
     done = folder.ens("run", "recipe.yaml")
     assert "what is in tinyown:net" in done.stderr
     assert "training 2 folds" in done.stderr
@@ -344,7 +355,9 @@ def sampler(labels, rng):
 VIEW = "def view(batch):\n    return batch[:, :, ::-1]\n"
 
 
-def test_a_loss_sampler_view_and_metric_of_ones_own_make_a_run_and_count_in_its_options(folder):
+def test_a_loss_sampler_view_and_metric_of_ones_own_make_a_run_and_count_in_its_options(
+    folder,
+):
     (folder.path / "kit.py").write_text(KIT)
     (folder.path / "stepown.py").write_text(VIEW)
     (folder.path / "stacker.py").write_text(
@@ -364,7 +377,10 @@ def test_a_loss_sampler_view_and_metric_of_ones_own_make_a_run_and_count_in_its_
         assert place in first.stderr
     member = folder.path / "artifacts" / "plain" / "members" / "a"
     record = json.loads((member / "member.json").read_text())
-    assert [view.partition("@")[0] for view in record["views"]] == ["identity", "stepown:view"]
+    assert [view.partition("@")[0] for view in record["views"]] == [
+        "identity",
+        "stepown:view",
+    ]
     contents = record["options"]["contents"]
     assert contents.keys() == {"kit:loss", "kit:sampler", "stacker:right"}
     weights = (member / "fold0.safetensors").read_bytes()
@@ -372,7 +388,9 @@ def test_a_loss_sampler_view_and_metric_of_ones_own_make_a_run_and_count_in_its_
     (folder.path / "stepown.py").write_text(VIEW + "\n# edited\n")
     folder.ens("run", "recipe.yaml", "--device", "cpu")
     now = json.loads((member / "member.json").read_text())
-    assert len(now["views"]) == 3  # the edited view is one more, and nothing is trained again
+    assert (
+        len(now["views"]) == 3
+    )  # the edited view is one more, and nothing is trained again
     assert (member / "fold0.safetensors").read_bytes() == weights
     assert now["options"]["contents"] == contents
 

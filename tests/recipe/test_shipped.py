@@ -16,5 +16,7 @@ def test_every_shipped_recipe_parses(path, monkeypatch):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_shipped_recipe_says_where_its_data_come_from(path):
-    comments = [line for line in path.read_text().splitlines() if line.startswith("# Data: ")]
+    comments = [
+        line for line in path.read_text().splitlines() if line.startswith("# Data: ")
+    ]
     assert len(comments) == 1

@@ -39,7 +39,10 @@ def test_no_submitted_probability_is_zero_and_its_log_loss_is_the_one_reported()
     probs = np.array([[1, 0, 0], [0.25, 0.75, 0], [3e-9, 1e-12, 1], [0.2, 0.3, 0.5]])
     y = np.array([1, 1, 0, 2])
     made = submission_table(
-        list("abcd"), probs, Target("label", ("x", "y", "z")), SubmissionSpec(format="probs")
+        list("abcd"),
+        probs,
+        Target("label", ("x", "y", "z")),
+        SubmissionSpec(format="probs"),
     )
     submitted = made[["x", "y", "z"]].to_numpy()
     assert submitted.min() >= 1e-7
@@ -61,7 +64,11 @@ def test_no_submitted_label_is_certain():
 
 
 def test_probs_columns_may_be_renamed():
-    assert table(format="probs", columns=["id", "p0", "p1"]).columns.tolist() == ["id", "p0", "p1"]
+    assert table(format="probs", columns=["id", "p0", "p1"]).columns.tolist() == [
+        "id",
+        "p0",
+        "p1",
+    ]
 
 
 def test_a_template_gives_rows_order_and_columns(tmp_path):
@@ -75,7 +82,11 @@ def test_a_template_gives_rows_order_and_columns(tmp_path):
     ("template", "options", "message"),
     [
         ("id,label\na,x\nb,x\n", {}, "1 predicted ids are not in it, such as 'c'"),
-        ("id,label\na,x\nb,x\nc,x\nd,x\n", {}, "1 of its 4 ids are not predicted, such as 'd'"),
+        (
+            "id,label\na,x\nb,x\nc,x\nd,x\n",
+            {},
+            "1 of its 4 ids are not predicted, such as 'd'",
+        ),
         ("id,label\na,x\na,x\nb,x\nc,x\n", {}, "names id 'a' twice"),
         ("id,cat,dog\na,0,0\nb,0,0\nc,0,0\n", {}, "did you mean --format probs"),
         (
@@ -85,7 +96,9 @@ def test_a_template_gives_rows_order_and_columns(tmp_path):
         ),
     ],
 )
-def test_a_template_that_does_not_fit_says_what_differs(tmp_path, template, options, message):
+def test_a_template_that_does_not_fit_says_what_differs(
+    tmp_path, template, options, message
+):
     with pytest.raises(RequestError, match=message):
         table(tmp_path, template, **options)
 

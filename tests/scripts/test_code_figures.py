@@ -47,7 +47,9 @@ def test_a_circle_through_a_function_counts(code_figures, tmp_path):
 
 
 def test_docstrings_comments_and_blank_lines_are_no_code(code_figures, tmp_path):
-    text = '"""Two\nlines."""\n\n# a remark\nx = 1\n\ndef f():\n    """One."""\n    return x\n'
+    text = (
+        '"""Two\nlines."""\n\n# a remark\nx = 1\n\ndef f():\n    """One."""\n    return x\n'
+    )
     write(tmp_path, room__a=text)
     found = code_figures.density(code_figures.modules_of(tmp_path))
     assert found["code lines"] == 3
@@ -71,7 +73,9 @@ def test_a_comprehension_inside_another_is_nested(code_figures, tmp_path, line, 
 
 
 def test_a_test_file_counts_only_in_the_room_of_its_module(code_figures, tmp_path):
-    write(tmp_path, one__a="", one__spec="", one__inner__spec="", two__a="", two__import_="")
+    write(
+        tmp_path, one__a="", one__spec="", one__inner__spec="", two__a="", two__import_=""
+    )
     for name in ("one/test_a.py", "two/inner/test_import.py"):
         path = tmp_path / "tests" / name
         path.parent.mkdir(parents=True)

@@ -31,7 +31,9 @@ def network(backbone="resnet10t"):
 def get_ready(engine, load=network, amp="off", notes=None):
     progress = RecordedProgress()
     progress.notes = [] if notes is None else notes
-    return ready(engine, load, PIXELS, amp=amp, device="cpu", name="cnn fold 0", progress=progress)
+    return ready(
+        engine, load, PIXELS, amp=amp, device="cpu", name="cnn fold 0", progress=progress
+    )
 
 
 def gap(a, b):
@@ -48,4 +50,6 @@ def small():
         nn.Flatten(),
     ]
     layers[1].running_mean.normal_(0, 0.2)
-    return Normalised(nn.Sequential(*layers, nn.Linear(8, 5)), (0.5,) * 3, (0.25,) * 3).eval()
+    return Normalised(
+        nn.Sequential(*layers, nn.Linear(8, 5)), (0.5,) * 3, (0.25,) * 3
+    ).eval()

@@ -33,7 +33,11 @@ OF_OTHERS = [
 
 def _ours() -> list[str]:
     root = Path(ensembler.__file__).parent
-    files = [path for path in root.rglob("*.py") if path.name not in ("__main__.py", "testing.py")]
+    files = [
+        path
+        for path in root.rglob("*.py")
+        if path.name not in ("__main__.py", "testing.py")
+    ]
     return [".".join(path.relative_to(root.parent).with_suffix("").parts) for path in files]
 
 

@@ -15,7 +15,10 @@ def some(few: Value, many: Value) -> Value:
 
 
 def examples(few: int) -> hypothesis.settings:
-    """Settings for `few` examples, always the same ones; twenty times as many new ones with `ENS_FUZZ=1`."""
+    """Settings for `few` examples, always the same ones.
+
+    Twenty times as many new ones with `ENS_FUZZ=1`.
+    """
     return hypothesis.settings(
         max_examples=some(few, 20 * few), deadline=None, derandomize=not FUZZ
     )

@@ -22,12 +22,22 @@ def test_the_product_of_tasks_is_the_outer_product(composition):
 
 
 def test_without_impossible_combinations_the_rest_is_renormalised():
-    composition = Composition.build("label", CLASSES, impossible=[{"mask": "worn", "age": "child"}])
+    composition = Composition.build(
+        "label", CLASSES, impossible=[{"mask": "worn", "age": "child"}]
+    )
     given = probs(np.random.default_rng(1))
     found = composition.compose(given, CLASSES)
-    assert composition.classes == ("none-child", "none-adult", "none-old", "worn-adult", "worn-old")
+    assert composition.classes == (
+        "none-child",
+        "none-adult",
+        "none-old",
+        "worn-adult",
+        "worn-old",
+    )
     np.testing.assert_allclose(found.sum(axis=1), 1)
-    full = np.einsum("na,nb->nab", given["mask"], given["age"]).reshape(7, 6)[:, [0, 1, 2, 4, 5]]
+    full = np.einsum("na,nb->nab", given["mask"], given["age"]).reshape(7, 6)[
+        :, [0, 1, 2, 4, 5]
+    ]
     np.testing.assert_allclose(found, full / full.sum(axis=1, keepdims=True), atol=1e-9)
 
 
@@ -52,7 +62,8 @@ def test_independent_tasks_have_factors_near_one_and_unknown_rows_do_not_count(c
     np.testing.assert_allclose(composition.co_occurrence(labels, CLASSES), 1, atol=0.06)
     more = {task: np.append(values, -1) for task, values in labels.items()}
     assert (
-        composition.co_occurrence(more, CLASSES) == composition.co_occurrence(labels, CLASSES)
+        composition.co_occurrence(more, CLASSES)
+        == composition.co_occurrence(labels, CLASSES)
     ).all()
 
 

@@ -62,7 +62,12 @@ def test_strata_are_labels_or_the_rarest_of_a_set():
     assert SINGLE_LABEL.strata(["a", None, "b"], 5) == ["a", None, "b"]
     assert SINGLE_LABEL.strata_codes(["b", None, "a"], ["a", "b"]).tolist() == [1, -1, 0]
     assert MULTI_LABEL.strata(["a", "a|b", "|"], 1) == ["a", "b", "(no label)"]
-    assert MULTI_LABEL.strata_codes(["a", "a|b", None, "a"], ["a", "b"]).tolist() == [0, 1, -1, 0]
+    assert MULTI_LABEL.strata_codes(["a", "a|b", None, "a"], ["a", "b"]).tolist() == [
+        0,
+        1,
+        -1,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)

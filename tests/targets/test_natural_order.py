@@ -36,7 +36,12 @@ def test_numbers_come_first_and_by_value_then_names_with_their_numbers_in_order(
         "b2",
         "b10",
     )
-    assert in_natural_order({"1.20", "1.1", "1.2", "1.10"}) == ("1.1", "1.10", "1.2", "1.20")
+    assert in_natural_order({"1.20", "1.1", "1.2", "1.10"}) == (
+        "1.1",
+        "1.10",
+        "1.2",
+        "1.20",
+    )
     assert in_natural_order({"nan", "2", "0", "a", "1"}) == ("0", "1", "2", "nan", "a")
 
 
@@ -63,6 +68,8 @@ def test_the_order_is_one_in_processes_of_five_hash_seeds():
 
 def test_a_number_with_zeros_in_front_is_another_name():
     plain = [
-        n for n in ("0", "7", "10", "00", "01", "+1", "1.0", "²", "", "-1") if is_plain_number(n)
+        n
+        for n in ("0", "7", "10", "00", "01", "+1", "1.0", "²", "", "-1")
+        if is_plain_number(n)
     ]
     assert plain == ["0", "7", "10"]

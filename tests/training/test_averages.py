@@ -36,7 +36,9 @@ def test_an_average_is_the_mean_of_the_epochs_it_names(network):
 
 
 def test_a_snapshot_is_the_network_at_the_end_of_its_cycle(network):
-    kept = WeightAverages(spec(epochs=6, snapshots="cyclic", cycles=3), ["c1", "c3"], network)
+    kept = WeightAverages(
+        spec(epochs=6, snapshots="cyclic", cycles=3), ["c1", "c3"], network
+    )
     epochs(kept, network, range(1, 7))
     assert made(kept, network) == {"c1": 2, "c3": 6}
 

@@ -18,7 +18,9 @@ def test_every_row_comes_once_and_no_batch_of_one_ends_an_epoch(rows, size, size
 
 def source(batches, augment=None, key=(1, 2, 3)):
     pixels = np.arange(6 * 2 * 2 * 3, dtype=np.uint8).reshape(6, 2, 2, 3)
-    return BatchSource(pixels, np.arange(6) % 2, [np.array(b) for b in batches], augment, key)
+    return BatchSource(
+        pixels, np.arange(6) % 2, [np.array(b) for b in batches], augment, key
+    )
 
 
 def test_a_batch_holds_its_images_with_their_channels_first_and_their_labels():

@@ -27,7 +27,9 @@ AUTO = MemberSpec(
 
 def tiny(num_classes, in_chans):
     return torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(in_chans * 64, num_classes), torch.nn.Dropout(0.1)
+        torch.nn.Flatten(),
+        torch.nn.Linear(in_chans * 64, num_classes),
+        torch.nn.Dropout(0.1),
     )
 
 
@@ -67,7 +69,9 @@ def test_steps_are_measured_both_ways_and_the_kept_choice_counts(data, quick, mo
     choices = []
     plain = train_fold(AUTO, data, compile_decision=CompileDecision(False))
     measured = train_fold(
-        AUTO, data, compile_decision=CompileDecision(keep=lambda c: choices.append(c) or True)
+        AUTO,
+        data,
+        compile_decision=CompileDecision(keep=lambda c: choices.append(c) or True),
     )
     assert choices[0].step > 0
     assert choices[0].compiling > 0
@@ -93,7 +97,9 @@ def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(data, monkeypatch
         train_fold(AUTO.model_copy(update={"compile": "on"}), data)
 
 
-def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(data, monkeypatch):
+def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(
+    data, monkeypatch
+):
     from torch._inductor.exc import InductorError
 
     class Broken(torch.autograd.Function):

@@ -24,7 +24,13 @@ from ensembler.training.spec import MemberSpec
 from ensembler.training.trained import EpochRecord
 from ensembler.training.validation import validate
 
-TINY = {"backbone": f"{__name__}:tiny", "epochs": 3, "batch_size": 8, "lr": 0.01, "amp": "off"}
+TINY = {
+    "backbone": f"{__name__}:tiny",
+    "epochs": 3,
+    "batch_size": 8,
+    "lr": 0.01,
+    "amp": "off",
+}
 
 
 def tiny(num_classes, in_chans, width=4):
@@ -92,7 +98,9 @@ def test_pixels_read_from_files_train_the_same_bits_as_kept_ones(data, tmp_path)
     kept = prepare_pixels(images, size, tmp_path)
     trained = [
         train_fold(
-            spec, dataclasses.replace(data, pixels=pixels), augment=build_augment("light", 12, 3)
+            spec,
+            dataclasses.replace(data, pixels=pixels),
+            augment=build_augment("light", 12, 3),
         )
         for pixels in (kept, FilePixels(images, size))
     ]
@@ -109,7 +117,13 @@ class Stop(Exception):
         {},
         {"ema": 0.9},
         {"mixup": 0.4, "cutmix": 0.5, "sched": "step", "clip_grad": 1.0},
-        {"choose": "best", "accumulate": 2, "opt": "sgd", "momentum": 0.9, "warmup_epochs": 1},
+        {
+            "choose": "best",
+            "accumulate": 2,
+            "opt": "sgd",
+            "momentum": 0.9,
+            "warmup_epochs": 1,
+        },
         {"freeze_epochs": 1, "smoothing": 0.1, "sched": "none"},
     ],
     ids=lambda o: "-".join(o) or "plain",
@@ -123,7 +137,13 @@ def test_an_interrupted_fold_ends_with_the_same_bits(data, tmp_path, options, af
 
     with pytest.raises(Stop):
         train_fold(
-            spec, data, augment=augment, seed=3, fold=1, state_path=state, progress=StopAfter(after)
+            spec,
+            data,
+            augment=augment,
+            seed=3,
+            fold=1,
+            state_path=state,
+            progress=StopAfter(after),
         )
     progress = RecordedProgress()
     resumed = train_fold(
@@ -151,7 +171,9 @@ def test_a_figure_that_is_not_finite_is_none_in_a_record():
 
 def test_a_row_drawn_again_in_an_epoch_is_augmented_anew_with_any_number_of_loaders(data):
     rows = [np.array([3, 3, 5]), np.array([3, 5, 7])]
-    source = BatchSource(data.pixels, data.targets, rows, build_augment("heavy", 12, 3), (0, 0, 1))
+    source = BatchSource(
+        data.pixels, data.targets, rows, build_augment("heavy", 12, 3), (0, 0, 1)
+    )
     seeds = [source.seeds(0), source.seeds(1)]
     assert len({*seeds[0], *seeds[1]}) == 6
     plain = BatchSource(data.pixels, data.targets, [np.array([3, 5])], None, (0, 0, 1))
@@ -202,7 +224,8 @@ def test_a_damaged_or_foreign_state_starts_the_fold_again_and_says_so(data, tmp_
     assert len(other.history) == 3
     assert (
         progress.notes
-        == ["the state on disk is damaged or of another training; the fold starts again"] * 2
+        == ["the state on disk is damaged or of another training; the fold starts again"]
+        * 2
     )
 
 
@@ -236,14 +259,17 @@ def test_a_last_batch_of_one_and_a_batch_over_the_data_work(data, rows, batch):
 
 def test_a_fold_without_validation_rows_trains(data):
     trained = train_fold(
-        MemberSpec(**{**TINY, "epochs": 1}), dataclasses.replace(data, valid_rows=np.array([], int))
+        MemberSpec(**{**TINY, "epochs": 1}),
+        dataclasses.replace(data, valid_rows=np.array([], int)),
     )
     assert trained.history[0].score is None
 
 
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_learning_rate(data):
     spec = MemberSpec(**{**TINY, "lr": 1e30, "opt": "sgd", "sched": "none"})
-    with pytest.raises(TrainingError, match=r"not finite in epoch \d \(learning rate 1e\+30\)"):
+    with pytest.raises(
+        TrainingError, match=r"not finite in epoch \d \(learning rate 1e\+30\)"
+    ):
         train_fold(spec, data)
 
 
@@ -253,7 +279,9 @@ def test_one_row_is_too_few(data):
 
 
 def test_patience_stops_early(data):
-    spec = MemberSpec(**{**TINY, "epochs": 50, "patience": 2, "lr": 1e-9, "weight_decay": 0.0})
+    spec = MemberSpec(
+        **{**TINY, "epochs": 50, "patience": 2, "lr": 1e-9, "weight_decay": 0.0}
+    )
     assert len(train_fold(spec, data).history) < 50
 
 
@@ -280,7 +308,9 @@ def tagged(data):
     "options", [{}, {"loss": "asymmetric"}, {"mixup": 0.2, "smoothing": 0.1}], ids=str
 )
 def test_a_fold_learns_several_labels_at_once(tagged, options):
-    spec = MemberSpec(**{**TINY, "epochs": 25, **options}, model_args={"width": 8}, val_interval=1)
+    spec = MemberSpec(
+        **{**TINY, "epochs": 25, **options}, model_args={"width": 8}, val_interval=1
+    )
     trained = train_fold(spec, tagged)
     assert trained.history[-1].score >= 0.6  # of whole sets; by chance 0.25
     assert trained.history[-1].valid_loss < trained.history[0].valid_loss
@@ -333,10 +363,14 @@ def test_the_best_epoch_predicts_where_one_is_chosen(
     data, monkeypatch, options, values, epochs, chosen
 ):
     validating(monkeypatch, values)
-    trained = train_fold(MemberSpec(**{**TINY, "epochs": 6, "sched": "none", **options}), data)
+    trained = train_fold(
+        MemberSpec(**{**TINY, "epochs": 6, "sched": "none", **options}), data
+    )
     assert (len(trained.history), trained.chosen_epoch) == (epochs, chosen)
     monkeypatch.undo()
-    until = {**TINY, "epochs": chosen, "sched": "none"} | ({"ema": 0.9} if "ema" in options else {})
+    until = {**TINY, "epochs": chosen, "sched": "none"} | (
+        {"ema": 0.9} if "ema" in options else {}
+    )
     assert same(weights(trained), weights(train_fold(MemberSpec(**until), data)))
 
 
@@ -345,10 +379,14 @@ def test_an_epoch_is_judged_by_the_metric_that_the_member_names(data):
     history = train_fold(spec, data).history
     assert [record.judged for record in history] == [record.score for record in history]
     history = train_fold(MemberSpec(**{**TINY, "epochs": 4}, patience=9), data).history
-    assert [record.judged for record in history] == [record.valid_loss for record in history]
+    assert [record.judged for record in history] == [
+        record.valid_loss for record in history
+    ]
 
 
-def test_several_labels_and_several_targets_are_judged_by_the_mean_of_the_metric(tagged, data):
+def test_several_labels_and_several_targets_are_judged_by_the_mean_of_the_metric(
+    tagged, data
+):
     spec = MemberSpec(**TINY, choose="best", choose_by="hamming_loss")
     assert all(0 <= record.judged <= 1 for record in train_fold(spec, tagged).history)
     targets = np.stack([data.targets, 1 - data.targets], axis=1)
@@ -395,7 +433,9 @@ def test_an_interrupted_choice_goes_on_with_the_best_epoch_so_far(
 
 
 def out_of_memory(*_, **__):
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it")
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it"
+    )
 
 
 ADVICE = (
@@ -429,7 +469,9 @@ def test_a_processor_without_enough_memory_is_told_by_its_words(data, monkeypatc
         train_fold(MemberSpec(**TINY), data)
 
 
-def test_a_validation_without_enough_memory_does_not_lose_the_epoch(data, tmp_path, monkeypatch):
+def test_a_validation_without_enough_memory_does_not_lose_the_epoch(
+    data, tmp_path, monkeypatch
+):
     spec, state = MemberSpec(**{**TINY, "epochs": 2}), tmp_path / "state"
     whole = train_fold(spec, data)
     with monkeypatch.context() as patch, pytest.raises(OutOfMemoryError, match=ADVICE):
@@ -454,7 +496,9 @@ class OfSmallBatches(torch.nn.Module):
         return out_of_memory() if len(x) > self.most else self.body(x.float())
 
 
-def test_validation_takes_no_larger_batches_than_the_training_and_halves_them_when_it_must(data):
+def test_validation_takes_no_larger_batches_than_the_training_and_halves_them_when_it_must(
+    data,
+):
     spec, wide = MemberSpec(**TINY), dataclasses.replace(data, valid_rows=np.arange(10, 40))
     network = OfSmallBatches(8)
     whole = validate(network, spec, wide, torch.device("cpu"))
@@ -471,7 +515,11 @@ def test_validation_takes_no_larger_batches_than_the_training_and_halves_them_wh
 def test_frozen_epochs_leave_the_backbone_as_it_is(data):
     def backbone(**options):
         state = train_fold(MemberSpec(**TINY | options), data).network.state_dict()
-        return {name: value for name, value in state.items() if not name.startswith("network.6.")}
+        return {
+            name: value
+            for name, value in state.items()
+            if not name.startswith("network.6.")
+        }
 
     once, twice = (backbone(epochs=n, freeze_epochs=n) for n in (1, 2))
     assert all(torch.equal(once[name], twice[name]) for name in once)
@@ -501,7 +549,8 @@ def flat(num_classes, in_chans):
 def test_one_image_is_too_few_for_batch_norms_without_places(data):
     spec = MemberSpec(**{**TINY, "backbone": f"{__name__}:flat", "batch_size": 1})
     with pytest.raises(
-        TrainingError, match=r"a batch of one image is too few .* batch_size: 2 or more is needed"
+        TrainingError,
+        match=r"a batch of one image is too few .* batch_size: 2 or more is needed",
     ):
         train_fold(spec, data)
 

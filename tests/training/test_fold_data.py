@@ -24,4 +24,6 @@ def test_several_labels_at_once_have_a_column_for_each():
 def test_a_sampler_balances_the_first_task_unless_it_is_told_another_label():
     targets = np.array([[0, 7], [1, 8], [2, 9]])
     assert data(targets, tasks=(3, 10)).train_labels.tolist() == [0, 2]
-    assert data(targets, tasks=(3, 10), balance=np.array([5, 6, 7])).train_labels.tolist() == [5, 7]
+    assert data(
+        targets, tasks=(3, 10), balance=np.array([5, 6, 7])
+    ).train_labels.tolist() == [5, 7]

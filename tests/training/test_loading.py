@@ -24,7 +24,9 @@ def pixels():
 
 
 def source(pixels, augment=None):
-    return BatchSource(pixels, np.arange(12), np.split(np.arange(12), 3), augment, (0, 0, 1))
+    return BatchSource(
+        pixels, np.arange(12), np.split(np.arange(12), 3), augment, (0, 0, 1)
+    )
 
 
 def batches(loader, of):
@@ -46,13 +48,16 @@ def test_without_shared_memory_the_same_batches_come_through_pipes_and_it_is_sai
     little_room(monkeypatch, free)
     loader = Loader(2, CPU, progress)
     for _ in range(2):
-        for (one, label), (other, same_label) in zip(usual, batches(loader, of), strict=True):
+        for (one, label), (other, same_label) in zip(
+            usual, batches(loader, of), strict=True
+        ):
             assert torch.equal(one, other)
             assert one.stride() == other.stride()
             assert torch.equal(label, same_label)
     assert len(progress.notes) == (1 if free < 2 * usual[0][0].nbytes else 0)
     assert all(
-        "too little shared memory" in note and "--shm-size" in note for note in progress.notes
+        "too little shared memory" in note and "--shm-size" in note
+        for note in progress.notes
     )
 
 
@@ -68,7 +73,9 @@ def test_room_that_another_process_took_first_is_done_without(pixels, monkeypatc
     found = batches(Loader(1, CPU, progress), source(pixels))
     assert all(
         torch.equal(a, b)
-        for (a, _), (b, _) in zip(found, batches(Loader(0, CPU), source(pixels)), strict=True)
+        for (a, _), (b, _) in zip(
+            found, batches(Loader(0, CPU), source(pixels)), strict=True
+        )
     )
     assert len(progress.notes) == 1
 
@@ -81,7 +88,8 @@ def test_a_loader_process_that_dies_is_an_error_with_advice(pixels, signal, told
         os.kill(os.getpid(), signal)
 
     with pytest.raises(
-        TrainingError, match=rf"a loader process died \({told}\); --workers 0 .*--shm-size=1g"
+        TrainingError,
+        match=rf"a loader process died \({told}\); --workers 0 .*--shm-size=1g",
     ):
         batches(Loader(1, CPU), source(pixels, die))
 
@@ -129,7 +137,9 @@ class Recorded(torch.Tensor):
     asked: ClassVar[list] = []
 
     def to(self, device, **options):
-        Recorded.asked.append((torch.device(device).type, options.get("non_blocking", False)))
+        Recorded.asked.append(
+            (torch.device(device).type, options.get("non_blocking", False))
+        )
         return self
 
 

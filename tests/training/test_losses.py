@@ -30,7 +30,9 @@ def batch():
 def test_focal_loss_without_gamma_is_cross_entropy(batch):
     logits, y = batch
     plain = torch.nn.functional.cross_entropy(logits, y)
-    assert torch.isclose(build_loss(spec(loss="focal", focal_gamma=0), COUNTS)(logits, y), plain)
+    assert torch.isclose(
+        build_loss(spec(loss="focal", focal_gamma=0), COUNTS)(logits, y), plain
+    )
     assert build_loss(spec(loss="focal"), COUNTS)(logits, y) < plain
 
 
@@ -50,7 +52,9 @@ def test_balanced_softmax_is_cross_entropy_of_logits_plus_log_frequency(batch):
     expected = torch.nn.functional.cross_entropy(
         logits + torch.tensor(COUNTS / 100).float().log(), y
     )
-    assert torch.isclose(build_loss(spec(loss="balanced_softmax"), COUNTS)(logits, y), expected)
+    assert torch.isclose(
+        build_loss(spec(loss="balanced_softmax"), COUNTS)(logits, y), expected
+    )
     none = build_loss(spec(loss="balanced_softmax", tau=0), COUNTS)(logits, y)
     assert torch.isclose(none, torch.nn.functional.cross_entropy(logits, y))
 
@@ -67,7 +71,9 @@ def test_soft_f1_of_certain_decisions_is_one_minus_macro_f1():
     )
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1"])
+@pytest.mark.parametrize(
+    "loss", ["cross_entropy", "bce", "focal", "balanced_softmax", "soft_f1"]
+)
 def test_every_loss_gives_gradients(batch, loss):
     logits, y = batch
     build_loss(spec(loss=loss), COUNTS)(logits, y).backward()
@@ -114,7 +120,9 @@ def test_a_sampler_gives_every_class_its_share(sampler, expected):
     rows = np.arange(1000, 1100)
     drawn = draw_rows(rows, LABELS, sampler, np.random.default_rng(0))
     assert len(drawn) == epoch_size(sampler, LABELS)
-    np.testing.assert_allclose(np.bincount(LABELS[drawn - 1000], minlength=3), expected, atol=1)
+    np.testing.assert_allclose(
+        np.bincount(LABELS[drawn - 1000], minlength=3), expected, atol=1
+    )
 
 
 def test_up_sampling_shows_every_row_and_repeats_evenly():
@@ -161,7 +169,9 @@ def test_rows_without_a_label_are_no_class(sampler):
 
 def test_weights_that_are_all_zero_are_refused():
     with pytest.raises(RequestError, match="sum to 0"):
-        draw_rows(np.arange(3), np.zeros(3, int), "weights", np.random.default_rng(0), np.zeros(3))
+        draw_rows(
+            np.arange(3), np.zeros(3, int), "weights", np.random.default_rng(0), np.zeros(3)
+        )
 
 
 def test_class_weights_of_bce_weigh_the_rows_of_a_class_and_not_its_column():
@@ -173,7 +183,9 @@ def test_class_weights_of_bce_weigh_the_rows_of_a_class_and_not_its_column():
 
 
 def test_mixed_labels_are_not_smoothed_again():
-    spec = MemberSpec(backbone="resnet18", loss="balanced_softmax", smoothing=0.2, mixup=0.4)
+    spec = MemberSpec(
+        backbone="resnet18", loss="balanced_softmax", smoothing=0.2, mixup=0.4
+    )
     plain = MemberSpec(backbone="resnet18", loss="balanced_softmax", mixup=0.4)
     logits, soft = torch.randn(4, 2), torch.softmax(torch.randn(4, 2), dim=1)
     counts = np.array([5, 3])
@@ -195,7 +207,9 @@ def label_batch():
 def test_the_loss_of_sets_of_labels_is_the_binary_cross_entropy_of_each(label_batch, loss):
     logits, y = label_batch
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, y.float())
-    assert torch.isclose(build_label_set_loss(spec(loss=loss), SETS, None)(logits, y), expected)
+    assert torch.isclose(
+        build_label_set_loss(spec(loss=loss), SETS, None)(logits, y), expected
+    )
 
 
 def test_focal_loss_of_sets_without_gamma_and_asymmetric_loss_give_less_to_what_is_right(
@@ -204,7 +218,8 @@ def test_focal_loss_of_sets_without_gamma_and_asymmetric_loss_give_less_to_what_
     logits, y = label_batch
     plain = build_label_set_loss(spec(), SETS, None)(logits, y)
     assert torch.isclose(
-        build_label_set_loss(spec(loss="focal", focal_gamma=0), SETS, None)(logits, y), plain
+        build_label_set_loss(spec(loss="focal", focal_gamma=0), SETS, None)(logits, y),
+        plain,
     )
     assert build_label_set_loss(spec(loss="focal"), SETS, None)(logits, y) < plain
     sure = 10.0 * (2 * y.float() - 1)
@@ -214,9 +229,9 @@ def test_focal_loss_of_sets_without_gamma_and_asymmetric_loss_give_less_to_what_
 
 def test_weights_of_labels_are_how_many_rows_lack_them_for_each_that_has():
     assert label_weights(spec(), SETS, None) is None
-    assert label_weights(spec(class_weights="balanced"), SETS, None).tolist() == pytest.approx(
-        [10 / 90, 70 / 30, 9.0]
-    )
+    assert label_weights(
+        spec(class_weights="balanced"), SETS, None
+    ).tolist() == pytest.approx([10 / 90, 70 / 30, 9.0])
     effective = label_weights(spec(class_weights="effective"), SETS, None)
     assert 1 < effective[1] < effective[2] < 9
     named = label_weights(spec(class_weights={"c": 4}), SETS, ("a", "b", "c"))
@@ -229,12 +244,18 @@ def test_weights_of_labels_are_how_many_rows_lack_them_for_each_that_has():
     ("loss", "weights"),
     [
         ("soft_f1", "none"),
-        *((n, w) for n in ("cross_entropy", "focal", "asymmetric") for w in ("none", "balanced")),
+        *(
+            (n, w)
+            for n in ("cross_entropy", "focal", "asymmetric")
+            for w in ("none", "balanced")
+        ),
     ],
 )
 def test_every_loss_of_sets_gives_gradients(label_batch, loss, weights):
     logits, y = label_batch
-    build_label_set_loss(spec(loss=loss, class_weights=weights), SETS, None)(logits, y).backward()
+    build_label_set_loss(spec(loss=loss, class_weights=weights), SETS, None)(
+        logits, y
+    ).backward()
     assert torch.isfinite(logits.grad).all()
     assert logits.grad.abs().sum() > 0
 
@@ -251,6 +272,10 @@ def test_one_network_learns_sets_of_labels_beside_a_task_of_one_label(label_batc
         [1.0, 0.5],
         [3, 1],
     )
-    first = torch.nn.functional.binary_cross_entropy_with_logits(both[8:, :3], y[8:].float())
+    first = torch.nn.functional.binary_cross_entropy_with_logits(
+        both[8:, :3], y[8:].float()
+    )
     second = torch.nn.functional.cross_entropy(both[:, 3:], one)
-    assert torch.isclose(losses(both, torch.cat([y, one[:, None]], dim=1)), first + 0.5 * second)
+    assert torch.isclose(
+        losses(both, torch.cat([y, one[:, None]], dim=1)), first + 0.5 * second
+    )

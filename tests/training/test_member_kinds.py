@@ -19,7 +19,13 @@ from ensembler.training.setup import FoldSetup
 from ensembler.training.soup import average_weights
 from ensembler.training.spec import EnsembleSpec, MemberSpec
 
-TINY = {"backbone": f"{__name__}:tiny", "epochs": 4, "batch_size": 7, "lr": 0.01, "amp": "off"}
+TINY = {
+    "backbone": f"{__name__}:tiny",
+    "epochs": 4,
+    "batch_size": 7,
+    "lr": 0.01,
+    "amp": "off",
+}
 ALSO = ("last", "ema", "swa", "last_2")
 KINDS = {
     "further": (MemberSpec(**TINY, also=ALSO[1:]), ALSO),
@@ -85,7 +91,9 @@ def test_equal_seeds_give_equal_bits_and_validation_rows_no_say(
     monkeypatch.chdir(tmp_path)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     trained = train(kind, data)
-    scrambled = dataclasses.replace(data, pixels=data.pixels.copy(), targets=data.targets.copy())
+    scrambled = dataclasses.replace(
+        data, pixels=data.pixels.copy(), targets=data.targets.copy()
+    )
     scrambled.pixels[29:] = 255 - scrambled.pixels[29:]
     scrambled.targets[29:] = 1 - scrambled.targets[29:]
     assert same(states(trained), states(train(kind, scrambled)))
@@ -144,7 +152,10 @@ def test_the_networks_of_an_ensemble_differ(data):
 
 def test_the_class_that_no_train_row_has_keeps_its_logit(data):
     trained = train("voting", dataclasses.replace(data, classes=3))
-    assert trained.networks["e1"](torch.zeros(1, 3, 12, 12, dtype=torch.uint8)).shape == (1, 3)
+    assert trained.networks["e1"](torch.zeros(1, 3, 12, 12, dtype=torch.uint8)).shape == (
+        1,
+        3,
+    )
 
 
 @pytest.mark.parametrize("method", ["voting", "gradient_boosting"])
@@ -211,13 +222,20 @@ def test_a_sum_of_networks_gives_log_probabilities_and_survives_the_disk(data, t
     logs = network(images)
     assert torch.allclose(logs.exp().sum(dim=1), torch.ones(5))
     terms = [
-        inner((images.float() - network.mean) / network.std) for inner in network.network.networks
+        inner((images.float() - network.mean) / network.std)
+        for inner in network.network.networks
     ]
     assert torch.allclose(logs, torch.log_softmax(sum(terms), dim=1), atol=1e-6)
     save_checkpoint(
-        tmp_path / "w.safetensors", network, spec, {"classes": 2, "size": 12, "channels": 3}, {}
+        tmp_path / "w.safetensors",
+        network,
+        spec,
+        {"classes": 2, "size": 12, "channels": 3},
+        {},
     )
-    assert torch.equal(load_checkpoint(tmp_path / "w.safetensors", "cpu", spec)(images), logs)
+    assert torch.equal(
+        load_checkpoint(tmp_path / "w.safetensors", "cpu", spec)(images), logs
+    )
 
 
 def test_the_factor_of_a_sum_counts(data):

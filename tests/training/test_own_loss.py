@@ -48,7 +48,10 @@ def made_of_nothing(task):
 def one(logits):
     return logits.sum()
 """
-LOGITS, Y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+LOGITS, Y = (
+    torch.randn(6, 3, generator=torch.Generator().manual_seed(0)),
+    torch.arange(6) % 3,
+)
 COUNTS = np.array([50, 30, 20])
 
 
@@ -66,7 +69,9 @@ def spec(loss, **options):
 
 
 def test_a_function_of_logits_and_targets_is_a_loss(mine):
-    ours, theirs = (build_loss(spec(loss), COUNTS) for loss in ("cross_entropy", f"{mine}:plain"))
+    ours, theirs = (
+        build_loss(spec(loss), COUNTS) for loss in ("cross_entropy", f"{mine}:plain")
+    )
     assert torch.isclose(theirs(LOGITS, Y), ours(LOGITS, Y))
 
 
@@ -83,12 +88,16 @@ def test_of_a_multi_label_task_targets_are_floats(mine):
     y = np.eye(3, dtype=np.int64)[Y.numpy()]
     loss = build_label_set_loss(spec(f"{mine}:sets"), y, None)
     ours = build_label_set_loss(spec("bce"), y, None)
-    assert torch.isclose(loss(LOGITS, torch.from_numpy(y)), ours(LOGITS, torch.from_numpy(y)))
+    assert torch.isclose(
+        loss(LOGITS, torch.from_numpy(y)), ours(LOGITS, torch.from_numpy(y))
+    )
 
 
 def test_options_that_it_cannot_take_are_refused_before_training(mine):
     for option in ({"smoothing": 0.1}, {"class_weights": "balanced"}):
-        with pytest.raises(RequestError, match="counts only with a loss that takes a `task`"):
+        with pytest.raises(
+            RequestError, match="counts only with a loss that takes a `task`"
+        ):
             check_loss(spec(f"{mine}:plain", **option))
 
 

@@ -74,7 +74,9 @@ def test_every_fault_of_a_sampler_is_one_error_that_names_it(mine, name, said):
 def test_a_sampler_is_checked_before_anything_is_trained(mine):
     with pytest.raises(RequestError, match=r"alone' takes \(labels\); expected a function"):
         check_sampler(f"{mine}:alone")
-    with pytest.raises(UnknownNameError, match="unknown sampler 'balancd'; did you mean 'balanced"):
+    with pytest.raises(
+        UnknownNameError, match="unknown sampler 'balancd'; did you mean 'balanced"
+    ):
         check_sampler_name("balancd")
     with pytest.raises(UnknownNameError, match="unknown loss 'focl'; did you mean 'focal'"):
         check_loss_name("focl")

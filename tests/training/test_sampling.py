@@ -25,7 +25,11 @@ def test_an_epoch_is_as_long_as_was_said(sampler):
 
 @pytest.mark.parametrize(
     ("sampler", "expected"),
-    [("balanced", [1, 1, 1]), ("sqrt", [60**0.5, 30**0.5, 10**0.5]), ("none", [60, 30, 10])],
+    [
+        ("balanced", [1, 1, 1]),
+        ("sqrt", [60**0.5, 30**0.5, 10**0.5]),
+        ("none", [60, 30, 10]),
+    ],
 )
 def test_classes_come_in_the_shares_that_the_sampler_promises(sampler, expected):
     expected = np.array(expected) / np.sum(expected)

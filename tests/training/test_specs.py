@@ -17,14 +17,23 @@ ANY = TypeAdapter(AnyMemberSpec)
             "epsilon is an option of adversarial_training, not of bagging",
         ),
         ({"method": "gradient_boosting", "as": "estimators"}, "terms of a sum"),
-        ({"method": "gradient_boosting", "loss": "focal"}, "fits residuals by least squares"),
-        ({"method": "snapshot", "epochs": 10, "estimators": 3}, "a multiple of estimators 3"),
+        (
+            {"method": "gradient_boosting", "loss": "focal"},
+            "fits residuals by least squares",
+        ),
+        (
+            {"method": "snapshot", "epochs": 10, "estimators": 3},
+            "a multiple of estimators 3",
+        ),
         ({"method": "fast_geometric", "cycle": 1}, "greater than or equal to 2"),
         (
             {"method": "fast_geometric", "lr_2": 0.01},
             "lr_2 0.01, in the middle of a cycle, should be below lr_1 0.001",
         ),
-        ({"method": "voting", "lr_1": 0.01}, "lr_1 is an option of fast_geometric, not of voting"),
+        (
+            {"method": "voting", "lr_1": 0.01},
+            "lr_1 is an option of fast_geometric, not of voting",
+        ),
         ({"mixup": 0.2, "batch_size": 1}, "mix pairs of a batch; batch_size: 1 has none"),
         ({"method": "voting", "target": ["a", "b"]}, "trains for one target"),
         ({"method": "voting", "sched": "step"}, "cosine or none"),
@@ -35,7 +44,10 @@ ANY = TypeAdapter(AnyMemberSpec)
         ({"snapshots": "cyclic", "epochs": 10}, "a multiple of cycles 3"),
         ({"snapshots": "cyclic", "epochs": 9, "ema": 0.9}, "goes without"),
         ({"cycles": 4}, "cycles counts only with snapshots: cyclic; here it is none"),
-        ({"tau": 0.5}, "tau counts only with loss: balanced_softmax; here it is cross_entropy"),
+        (
+            {"tau": 0.5},
+            "tau counts only with loss: balanced_softmax; here it is cross_entropy",
+        ),
         (
             {"focal_gamma": 1, "loss": "bce"},
             "focal_gamma counts only with loss: focal; here it is bce",
@@ -85,7 +97,10 @@ def test_the_rates_of_fast_geometric_follow_the_learning_rate():
     kept = EnsembleSpec(
         method="voting", backbone="x", lr_1=5e-2, lr_2=1e-4
     )  # as their runs' recipes say it
-    assert kept.decisive_options == EnsembleSpec(method="voting", backbone="x").decisive_options
+    assert (
+        kept.decisive_options
+        == EnsembleSpec(method="voting", backbone="x").decisive_options
+    )
     assert {"lr_1": 5e-2, "lr_2": 1e-4}.items() <= kept.decisive_options.items()
 
 
@@ -138,8 +153,12 @@ def test_a_resolved_recipe_is_read_again(load, tmp_path):
 def test_a_momentum_for_an_optimizer_without_one_is_refused():
     from ensembler.training.check import check_member
 
-    check_member(MemberSpec(backbone="resnet18", opt="sgd", momentum=0.9), size=32, channels=3)
-    with pytest.raises(RequestError, match="momentum counts only for optimizers that have one"):
+    check_member(
+        MemberSpec(backbone="resnet18", opt="sgd", momentum=0.9), size=32, channels=3
+    )
+    with pytest.raises(
+        RequestError, match="momentum counts only for optimizers that have one"
+    ):
         check_member(
             MemberSpec(backbone="resnet18", opt="adamw", momentum=0.9), size=32, channels=3
         )
@@ -159,17 +178,28 @@ def test_a_default_that_says_how_to_choose_is_for_members_that_choose(load):
         "defaults: {backbone: resnet18, choose_by: accuracy}\nmembers: {a: {choose: best}, b: "
         "{patience: 2}, c: {}}\n"
     )
-    assert [m.choose_by for m in spec.members.values()] == ["accuracy", "accuracy", "log_loss"]
+    assert [m.choose_by for m in spec.members.values()] == [
+        "accuracy",
+        "accuracy",
+        "log_loss",
+    ]
 
 
 def test_options_that_do_not_decide_what_is_trained_make_no_other_member():
     plain, often = MemberSpec(backbone="x"), MemberSpec(backbone="x", val_interval=1)
-    assert "choose_by" not in plain.decisive_options  # members of earlier versions stay as they are
+    assert (
+        "choose_by" not in plain.decisive_options
+    )  # members of earlier versions stay as they are
     assert plain.decisive_options == often.decisive_options
-    best, patient = MemberSpec(backbone="x", choose="best"), MemberSpec(backbone="x", patience=3)
+    best, patient = (
+        MemberSpec(backbone="x", choose="best"),
+        MemberSpec(backbone="x", patience=3),
+    )
     assert best.decisive_options == {**plain.decisive_options, "choose": "best"}
     assert patient.decisive_options == {**best.decisive_options, "patience": 3}
-    by_accuracy = MemberSpec(backbone="x", choose="best", choose_by="accuracy", val_interval=2)
+    by_accuracy = MemberSpec(
+        backbone="x", choose="best", choose_by="accuracy", val_interval=2
+    )
     assert by_accuracy.decisive_options == {
         **best.decisive_options,
         "choose_by": "accuracy",
@@ -184,7 +214,8 @@ def test_a_metric_that_chooses_epochs_fits_the_target(tmp_path):
         "members: {a: {backbone: resnet18, choose: best, choose_by: quadratic_kappa}}\n"
     )
     with pytest.raises(
-        RecipeError, match=r"members\.a: choose_by: quadratic_kappa is not a metric of .label."
+        RecipeError,
+        match=r"members\.a: choose_by: quadratic_kappa is not a metric of .label.",
     ):
         Recipe.load(path)
 
@@ -193,7 +224,9 @@ def test_a_metric_that_chooses_epochs_fits_the_target(tmp_path):
     ("target", "metric"),
     [("{label: {multi_label: ' '}}", "quadratic_kappa"), ("label", "f1_samples")],
 )
-def test_a_metric_of_another_kind_of_target_is_refused_in_the_recipe(tmp_path, target, metric):
+def test_a_metric_of_another_kind_of_target_is_refused_in_the_recipe(
+    tmp_path, target, metric
+):
     path = tmp_path / "r.yaml"
     path.write_text(
         f"data: {{source: x.csv, targets: {target}}}\nmembers: {{a: {{backbone: "

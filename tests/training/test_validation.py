@@ -31,7 +31,9 @@ def rows():
 
 
 def looked(rows, targets, classes, choose_by="log_loss", **options):
-    spec = MemberSpec(backbone="tiny", batch_size=16, amp="off", choose_by=choose_by, choose="best")
+    spec = MemberSpec(
+        backbone="tiny", batch_size=16, amp="off", choose_by=choose_by, choose="best"
+    )
     data = FoldData(rows[0], targets, np.arange(10), np.arange(10, 40), classes, **options)
     return validate(Reading(classes), spec, data, CPU)
 
@@ -58,7 +60,9 @@ def test_rows_without_a_label_do_not_count(rows):
     hidden[[12, 30]] = -1
     some = looked(rows, hidden, 3)
     assert some.loss != known.loss
-    assert looked(rows, np.full(40, -1), 3, "accuracy").judged != 0  # nothing to judge: no number
+    assert (
+        looked(rows, np.full(40, -1), 3, "accuracy").judged != 0
+    )  # nothing to judge: no number
 
 
 def test_the_losses_of_tasks_are_summed_and_their_scores_averaged(rows):

@@ -18,9 +18,7 @@ from ensembler.logits import FLOOR, softmax
 
 Calibration = Literal["none", "temperature", "vector", "biases"]
 _RANGE = (-3.0, 3.0)  # of log T
-_ROWS_EACH = (
-    20  # rows a member from which a linear pool predicts the rows it was fitted on like any others
-)
+_ROWS_EACH = 20  # rows a member from which a linear pool predicts the rows it was fitted on like any others
 
 
 def fit_temperature(probs: Probs, y: Targets) -> float:
@@ -68,12 +66,20 @@ def fit_vector(probs: Probs, y: Targets) -> NDArray[np.float64]:
         z = logs * both[0] + both[1]
         residual = softmax(z)
         residual[rows, y] -= 1
-        gradient = np.stack([np.einsum("nc,nc->c", residual, logs), residual.sum(axis=0)]) / n
+        gradient = (
+            np.stack([np.einsum("nc,nc->c", residual, logs), residual.sum(axis=0)]) / n
+        )
         away = both - nothing
-        return _log_loss(z, y) + float((away**2).sum()) / (2 * n), (gradient + away / n).ravel()
+        return _log_loss(z, y) + float((away**2).sum()) / (2 * n), (
+            gradient + away / n
+        ).ravel()
 
-    found = minimize(value, nothing.ravel(), jac=True, method="L-BFGS-B").x.reshape(nothing.shape)
-    return found if _log_loss(logs * found[0] + found[1], y) < _log_loss(logs, y) else nothing
+    found = minimize(value, nothing.ravel(), jac=True, method="L-BFGS-B").x.reshape(
+        nothing.shape
+    )
+    return (
+        found if _log_loss(logs * found[0] + found[1], y) < _log_loss(logs, y) else nothing
+    )
 
 
 def apply_vector(probs: Probs, both: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -125,7 +131,11 @@ class Calibrated:
         self.blend_: Any = None
         if self.after != "none":
             in_sample = len(y) < 2 or _predicts_its_rows_like_others(self.method, stack)
-            seen = self.method.predict_proba(stack) if in_sample else self._left_out(given, y, part)
+            seen = (
+                self.method.predict_proba(stack)
+                if in_sample
+                else self._left_out(given, y, part)
+            )
             self.blend_ = _fit(self.after, seen, y, self.metric)
         return self
 
@@ -234,7 +244,10 @@ class Calibrated:
                 f"{len(self.members_)}"
             )
         return np.stack(
-            [_apply(self.before, p, found) for p, found in zip(stack, self.members_, strict=True)]
+            [
+                _apply(self.before, p, found)
+                for p, found in zip(stack, self.members_, strict=True)
+            ]
         )
 
 
@@ -258,7 +271,11 @@ def _apply(kind: Calibration, probs: Probs, found: Any) -> Probs:
         return probs
     if kind == "biases":
         return apply_class_biases(probs, found)
-    return apply_temperature(probs, found) if kind == "temperature" else apply_vector(probs, found)
+    return (
+        apply_temperature(probs, found)
+        if kind == "temperature"
+        else apply_vector(probs, found)
+    )
 
 
 def _logs(probs: Probs) -> NDArray[np.float64]:
@@ -267,4 +284,6 @@ def _logs(probs: Probs) -> NDArray[np.float64]:
 
 def _log_loss(z: NDArray[np.float64], y: Targets) -> float:
     shifted = z - z.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(z)), y]).mean())
+    return float(
+        (np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(z)), y]).mean()
+    )

@@ -82,7 +82,9 @@ def _check(metric: str | Metric) -> Metric:
     return found
 
 
-def _search(metric: Metric, logs: NDArray[np.float64], y: Targets) -> tuple[BestBias, float]:
+def _search(
+    metric: Metric, logs: NDArray[np.float64], y: Targets
+) -> tuple[BestBias, float]:
     """How the best bias of a class is found, and the value of the metric without any."""
     from_confusion = metric.from_confusion
     if from_confusion is None:
@@ -135,7 +137,9 @@ def _best_bias(
     return _nearest_of_best(evaluate(confusions), candidates)
 
 
-def _rivals(logs: NDArray[np.float64], c: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _rivals(
+    logs: NDArray[np.float64], c: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Of each row the best class beside `c`, and the bias from which the row belongs to `c`."""
     others = logs.copy()
     others[:, c] = -np.inf

@@ -16,7 +16,9 @@ from ensembler.targets.kinds import MULTI_LABEL
 
 _SWEEPS = 3
 _FEWEST = 10  # rows with a label below which its threshold is not searched
-_COMPUTED = 40  # cutoffs of a label that are compared where the metric is computed at each of them
+_COMPUTED = (
+    40  # cutoffs of a label that are compared where the metric is computed at each of them
+)
 
 
 def fit_thresholds(

@@ -93,8 +93,12 @@ def choose(
     """
     judge = judge or Judge(metric, pool.y, pool.groups)
     members = narrowed or len(pool.names)
-    candidates = candidates_for(pool, metric, seed, after=after, before=before, members=members)
-    candidates = [candidate for candidate in candidates if candidate.label == chosen] or candidates
+    candidates = candidates_for(
+        pool, metric, seed, after=after, before=before, members=members
+    )
+    candidates = [
+        candidate for candidate in candidates if candidate.label == chosen
+    ] or candidates
     found = _cross_fitted(pool, part, candidates, stop or Stop(), progress, narrowing)
     seen = [judge.see(probs) for probs in found.predictions]
     labels = [candidate.label for candidate in found.candidates]

@@ -14,7 +14,9 @@ from ensembler.metrics import check_metric, row_losses, score
 
 DRAWS = 200
 SLOW_DRAWS = 60  # for metrics that are no mean over rows and must be computed on every draw
-SLOW_ROWS = 4000  # rows, or groups, of such a draw: what it deviates by is scaled to all of them
+SLOW_ROWS = (
+    4000  # rows, or groups, of such a draw: what it deviates by is scaled to all of them
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class Contest:
         found = []
         for rows in units.drawn(rng, SLOW_DRAWS, size):
             labels = y[rows]
-            found.append([sign * score(metric, probs[rows], labels) for probs in predictions])
+            found.append(
+                [sign * score(metric, probs[rows], labels) for probs in predictions]
+            )
         drawn = np.array(found)
         drawn = drawn[np.isfinite(drawn).all(axis=1)]
         if not len(drawn):
@@ -84,7 +88,9 @@ class Contest:
         differences = drawn[:, :, None] - drawn[:, None, :]
         return cls(losses, drawn, differences.std(axis=0))
 
-    def first_near_best(self, times: float, losses: NDArray[np.float64] | None = None) -> int:
+    def first_near_best(
+        self, times: float, losses: NDArray[np.float64] | None = None
+    ) -> int:
         """The first candidate within `times` standard errors of the best, by these or other losses."""
         given = self.losses if losses is None else losses
         known = np.nan_to_num(given, nan=np.inf)

@@ -181,7 +181,9 @@ def _between_seeds(gains: _Gains) -> _SeedErrors:
     return _SeedErrors(alone, jointly, t_quantile(n_seeds - 1), joint)
 
 
-def _seed_errors(by_seed: NDArray[np.float64], chance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _seed_errors(
+    by_seed: NDArray[np.float64], chance: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The errors of means over seeds, without the `chance` that the errors over rows count already.
 
     It is taken out as far as so few seeds can tell it from the rest: by half for two.
@@ -225,7 +227,9 @@ def _scores(metric: str, stack: Stack, y: Targets) -> list[float]:
     return [score(metric, probs, y) for probs in stack]
 
 
-def _row_losses(metric: str, stacks: Sequence[Stack], y: Targets) -> NDArray[np.float64] | None:
+def _row_losses(
+    metric: str, stacks: Sequence[Stack], y: Targets
+) -> NDArray[np.float64] | None:
     """The losses `[predictions, seeds, rows]`; None of a metric that is no mean over rows."""
     table = []
     for stack in stacks:

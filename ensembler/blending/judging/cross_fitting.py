@@ -63,13 +63,17 @@ def _parts_of_groups(
     return part_of_group[index]
 
 
-def splits(part: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def splits(
+    part: NDArray[np.int64],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows to fit on and rows to score, for each part."""
     for p in np.unique(part):
         yield np.flatnonzero(part != p), np.flatnonzero(part == p)
 
 
-def fit_with_parts(method: Fittable, stack: Stack, y: Targets, part: NDArray[np.int64]) -> Fittable:
+def fit_with_parts(
+    method: Fittable, stack: Stack, y: Targets, part: NDArray[np.int64]
+) -> Fittable:
     """Fit the method, telling it the parts `[rows]` if it leaves rows out itself: groups then stay together."""
     if "part" in inspect.signature(method.fit).parameters:
         fit: Any = method.fit
@@ -96,7 +100,12 @@ def cross_fit(
         progress.step(step, 1 + done, n_fits)
         method = make()
         fit_with_parts(
-            method, StackPart(stack, rows=fit_rows).for_method(method), y[fit_rows], part[fit_rows]
+            method,
+            StackPart(stack, rows=fit_rows).for_method(method),
+            y[fit_rows],
+            part[fit_rows],
         )
-        out[score_rows] = method.predict_proba(StackPart(stack, rows=score_rows).for_method(method))
+        out[score_rows] = method.predict_proba(
+            StackPart(stack, rows=score_rows).for_method(method)
+        )
     return out

@@ -25,7 +25,9 @@ from ensembler.metrics import score
 ALWAYS_RIGHT = 0.7
 SURELY_RIGHT = 0.75
 LEAK_RATIO = 1.6  # doubt on test rows over doubt out of fold, beyond the pool's
-LEAK_GAP = 0.05  # accuracy out of fold beyond what the member expects of itself on test rows
+LEAK_GAP = (
+    0.05  # accuracy out of fold beyond what the member expects of itself on test rows
+)
 # Errors on test rows that its own checkpoints must make, over its errors out of fold.
 LEAK_CONFLICT = 3.0
 FEWEST_TEST_ROWS = 20
@@ -61,7 +63,9 @@ def look_at(pool: Pool) -> list[Finding]:
 
 def suspected(warnings: Sequence[Finding]) -> list[str]:
     """Names of the members that look leaked."""
-    return [w.member for w in warnings if w.code == "suspected_leak" and w.member is not None]
+    return [
+        w.member for w in warnings if w.code == "suspected_leak" and w.member is not None
+    ]
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ class _Behaviour:
 
 def _leaks(pool: Pool) -> list[Finding]:
     test = (
-        pool.test if pool.test is not None and pool.test[0].shape[1] >= FEWEST_TEST_ROWS else None
+        pool.test
+        if pool.test is not None and pool.test[0].shape[1] >= FEWEST_TEST_ROWS
+        else None
     )
     total = np.zeros(pool.oof.shape[1:])
     for probs in pool.oof:
@@ -141,7 +147,9 @@ def _doubt(probs: NDArray[np.floating]) -> float:
     return float(1 - probs.max(axis=1).astype(np.float64).mean())
 
 
-def _conflict_ratio(test: NDArray[np.floating], is_right: NDArray[np.bool_]) -> float | None:
+def _conflict_ratio(
+    test: NDArray[np.floating], is_right: NDArray[np.bool_]
+) -> float | None:
     """Errors that checkpoints must make on `test` `[folds, rows, classes]`, over other ones."""
     if len(test) < 2:
         return None
@@ -214,7 +222,9 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
         elif name not in pool.votes_only and loss > prior:
             accuracy = float((rows.argmax(axis=1) == pool.y).mean())
             is_inverted = _is_inverted(probs, y)
-            found.append(_worse_than_prior(name, loss, prior, accuracy, is_inverted=is_inverted))
+            found.append(
+                _worse_than_prior(name, loss, prior, accuracy, is_inverted=is_inverted)
+            )
     return found
 
 
@@ -263,7 +273,9 @@ def _duplicates(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
         if twin is None:
             kept.append(m)
             continue
-        message = f"member {name!r} predicts the same as {pool.names[twin]!r}; it adds nothing"
+        message = (
+            f"member {name!r} predicts the same as {pool.names[twin]!r}; it adds nothing"
+        )
         found.append(Finding("duplicate_member", name, message))
     return found
 

@@ -84,7 +84,9 @@ class Units:
             units = rng.integers(0, n, size)
             yield np.concatenate([rows[unit] for unit in units])
 
-    def counts_drawn(self, rng: np.random.Generator, n_draws: int) -> Iterator[NDArray[np.int64]]:
+    def counts_drawn(
+        self, rng: np.random.Generator, n_draws: int
+    ) -> Iterator[NDArray[np.int64]]:
         """How often each unit `[units]` comes in each bootstrap draw."""
         n = len(self.sizes)
         for _ in range(n_draws):
@@ -93,7 +95,9 @@ class Units:
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum over each unit's rows of `values` `[values, rows]`: `[values, units]`."""
         n = len(self.sizes)
-        return np.stack([np.bincount(self.of_row, weights=row, minlength=n) for row in values])
+        return np.stack(
+            [np.bincount(self.of_row, weights=row, minlength=n) for row in values]
+        )
 
 
 def of_means(values: NDArray[np.float64], units: Units) -> Uncertainty:
@@ -170,7 +174,9 @@ def joint_quantile(
     factor = root.eigenvectors * np.sqrt(np.clip(root.eigenvalues, 0, None))
     n_units = round(freedom) + 1
     if n_units >= _MANY:
-        largest = np.abs(rng.standard_normal((_SIMULATED, len(factor))) @ factor.T).max(axis=1)
+        largest = np.abs(rng.standard_normal((_SIMULATED, len(factor))) @ factor.T).max(
+            axis=1
+        )
     else:
         # Samples as small as this one, in which every value has an error of its own.
         samples = rng.standard_normal((_SIMULATED // 4, n_units, len(factor))) @ factor.T

@@ -41,7 +41,11 @@ def few_groups(n_groups: int | None) -> Finding | None:
 
 def ordered_classes(metric: str, classes: tuple[str, ...]) -> Finding | None:
     """The note that `quadratic_kappa` depends on an order that the names of classes do not tell."""
-    if metric != "quadratic_kappa" or len(classes) < 3 or all(_is_number(name) for name in classes):
+    if (
+        metric != "quadratic_kappa"
+        or len(classes) < 3
+        or all(_is_number(name) for name in classes)
+    ):
         return None
     return Finding(
         "ordered_classes",
@@ -83,7 +87,8 @@ def _ranks(pool: Pool, spec: BlendSpec) -> list[Finding]:
     if spec.method == "auto" or method_class(spec.method).gives_probabilities:
         return []
     message = (
-        f"{spec.method} gives ranks and no probabilities: use it for AUC (--metric roc_auc_ovr); its log "
+        f"{spec.method} gives ranks and no probabilities: use it for AUC (--metric roc_auc_ovr); "
+        "its log "
         "loss, Brier score and "
         "calibration error mean nothing"
     )

@@ -51,10 +51,14 @@ class Blender:
 
     def options(self) -> dict[str, Any]:
         """What the constructor was given, by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {
+            name: getattr(self, name) for name in inspect.signature(type(self)).parameters
+        }
 
     @classmethod
-    def options_for_members(cls, options: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    def options_for_members(
+        cls, options: Mapping[str, Any], kept: Sequence[int]
+    ) -> dict[str, Any]:
         """The options for the members at the positions `kept`: the same, unless one is by member."""
         del kept
         return dict(options)
@@ -89,7 +93,9 @@ class Blender:
         if not hasattr(self, "n_members_"):
             raise NotFittedError(type(self).__name__)
 
-    def _enter(self, stack: Stack, y: Targets, *, inputs: str = "probs") -> tuple[Stack, Targets]:
+    def _enter(
+        self, stack: Stack, y: Targets, *, inputs: str = "probs"
+    ) -> tuple[Stack, Targets]:
         """The checked stack and labels to fit on, after noting their members and classes."""
         return self._noted(check_stack(stack, np.asarray(y), inputs=inputs), y)
 
@@ -129,7 +135,9 @@ def check_whole(name: str, value: Any, *, least: int = 0) -> int:
     return int(value)
 
 
-def check_number(name: str, value: Any, *, least: float = 0.0, above: float | None = None) -> float:
+def check_number(
+    name: str, value: Any, *, least: float = 0.0, above: float | None = None
+) -> float:
     """Return the finite number from `least` (or `above` one), or raise RequestError."""
     wanted = f"a number from {least:g}" if above is None else f"a number above {above:g}"
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
@@ -146,7 +154,9 @@ def check_strength(name: str, value: Any) -> float | None:
     try:
         return check_number(name, value)
     except RequestError as error:
-        raise RequestError(f"{name} is {value!r}, expected auto or a number from 0") from error
+        raise RequestError(
+            f"{name} is {value!r}, expected auto or a number from 0"
+        ) from error
 
 
 def check_switch(name: str, value: Any) -> bool:

@@ -78,7 +78,9 @@ class ConfusionSearch:
         top, second = self.top[rows], self.second[rows]
         excess = self.preference[rows] - self.margin[rows, None].astype(np.float32)
         # Prefers the second class most of all, by more than the margin: it becomes the first.
-        plain = (self.choice[rows] == second[:, None].astype(self.choice.dtype)) & (excess > _SLACK)
+        plain = (self.choice[rows] == second[:, None].astype(self.choice.dtype)) & (
+            excess > _SLACK
+        )
         at, ones = np.arange(len(rows)), np.ones(len(rows), np.float32)
         moves = csr_array(
             (
@@ -126,7 +128,9 @@ class ConfusionSearch:
             self.strongest[rows] = self.preference[rows].max(axis=1)
 
 
-def _leading_classes(stack: Stack) -> tuple[NDArray[np.float32], NDArray[np.int8 | np.int16]]:
+def _leading_classes(
+    stack: Stack,
+) -> tuple[NDArray[np.float32], NDArray[np.int8 | np.int16]]:
     """Each member's largest probability and the class it belongs to, both `[rows, members]`.
 
     Ties go to the first.

@@ -50,19 +50,28 @@ def estimator_state(model: Any, named: Any) -> State:
     """
     io = _skops()
     if io is None:
-        raise NotKeptError("its estimator is kept by skops, which is not installed (extra 'skops')")
+        raise NotKeptError(
+            "its estimator is kept by skops, which is not installed (extra 'skops')"
+        )
     try:
         content = io.dumps(model)
-    except Exception as error:  # skops raises whatever a type it does not know makes it raise
+    except (
+        Exception
+    ) as error:  # skops raises whatever a type it does not know makes it raise
         raise NotKeptError(f"skops cannot write its estimator ({error})") from error
     strange = _strange(io.get_untrusted_types(data=content), named)
     if strange:
-        raise NotKeptError(f"its estimator has a part that skops does not trust: {strange[0]}")
+        raise NotKeptError(
+            f"its estimator has a part that skops does not trust: {strange[0]}"
+        )
     return State({"skops": np.frombuffer(content, np.uint8)})
 
 
 def restored_estimator(state: State, named: Any) -> Any:
-    """The classifier of `estimator_state`; nothing is loaded but what skops trusts and `named` names."""
+    """The classifier of `estimator_state`.
+
+    Nothing is loaded but what skops trusts and `named` names.
+    """
     io = _skops()
     if io is None:
         raise MissingExtraError("a blend with an estimator", "skops")
@@ -70,14 +79,20 @@ def restored_estimator(state: State, named: Any) -> Any:
     untrusted = io.get_untrusted_types(data=content)
     strange = _strange(untrusted, named)
     if strange:
-        raise RequestError(f"the kept estimator has {strange[0]}, which is not run; blend again")
+        raise RequestError(
+            f"the kept estimator has {strange[0]}, which is not run; blend again"
+        )
     return io.loads(content, trusted=untrusted)
 
 
 def _strange(untrusted: Sequence[str], named: Any) -> list[str]:
     """The types that are neither trees nor of the user's module, which recipe or command name."""
     module = named.partition(":")[0] if is_own(named) else None
-    return [name for name in untrusted if name not in _TREES and name.rpartition(".")[0] != module]
+    return [
+        name
+        for name in untrusted
+        if name not in _TREES and name.rpartition(".")[0] != module
+    ]
 
 
 def _skops() -> ModuleType | None:

@@ -22,9 +22,7 @@ from ensembler.machine.threads import one_thread
 from ensembler.metrics import check_metric, score
 from ensembler.stop import Stop
 
-_BLOCK = (
-    4  # ratios multiplied before one logarithm is taken: each is at least 1, and four fit a float32
-)
+_BLOCK = 4  # ratios multiplied before one logarithm is taken: each is at least 1, and four fit a float32
 _BATCH = 8  # candidates looked at together
 _DOUBT = 2e-6  # gains nearer than this are compared again in float64
 
@@ -78,9 +76,13 @@ class GreedySelection(Blender):
                 better = np.argmin
             else:
                 self._select_by_score(check_stack(stack, y), y)
-                better = np.argmax if check_metric(self.metric).greater_is_better else np.argmin
+                better = (
+                    np.argmax if check_metric(self.metric).greater_is_better else np.argmin
+                )
         kept = 1 + int(better([pick.value for pick in self.picks_]))
-        counts = np.bincount([pick.member for pick in self.picks_[:kept]], minlength=len(stack))
+        counts = np.bincount(
+            [pick.member for pick in self.picks_[:kept]], minlength=len(stack)
+        )
         self.weights_ = counts / kept
         return self
 
@@ -102,7 +104,9 @@ class GreedySelection(Blender):
         used: set[int] = set()
 
         def add_one(step: int) -> bool:
-            allowed = None if self.max_members is None or len(used) < self.max_members else used
+            allowed = (
+                None if self.max_members is None or len(used) < self.max_members else used
+            )
             best = (
                 int(losses.argmin())
                 if step == 0

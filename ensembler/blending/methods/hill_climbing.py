@@ -7,7 +7,12 @@ from typing import Self
 
 import numpy as np
 
-from ensembler.blending.methods.base import Blender, check_number, check_switch, check_time_limit
+from ensembler.blending.methods.base import (
+    Blender,
+    check_number,
+    check_switch,
+    check_time_limit,
+)
 from ensembler.blending.methods.stopping import search
 from ensembler.blending.methods.voting import BestMember
 from ensembler.blending.pool import Probs, Stack, Targets

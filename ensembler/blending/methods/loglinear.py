@@ -30,7 +30,9 @@ from ensembler.logits import FLOOR, softmax
 from ensembler.machine.memory import room
 from ensembler.machine.threads import one_thread
 
-_SPREAD = 10.0  # of features within rows; logarithms of probabilities from 1e-7 on stay below it
+_SPREAD = (
+    10.0  # of features within rows; logarithms of probabilities from 1e-7 on stay below it
+)
 _SOLVED = 1e-3  # the largest slope that counts as none
 _SEARCH_ROWS = 4000  # enough to choose a ridge on; the fit itself takes all rows
 _BLOCK_BYTES = 2**22
@@ -88,7 +90,9 @@ class LogLinearPool(Blender):
             self.converged_ = problem.is_solved_by(found, self.ridge_)
         self.weights_, bias = found[: len(stack)] * factors, found[len(stack) :]
         self.bias_ = np.zeros(self.n_classes_)
-        self.bias_[present] = bias if len(present) == self.n_classes_ else bias - bias.mean()
+        self.bias_[present] = (
+            bias if len(present) == self.n_classes_ else bias - bias.mean()
+        )
         return self
 
     def strengths(self) -> dict[str, Any]:
@@ -156,7 +160,9 @@ def log_features(stack: Stack, inputs: str = "probs") -> NDArray[np.float32]:
     return logs
 
 
-def _moderate(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _moderate(
+    features: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Features that spread over at most `_SPREAD` within rows, and the factors `[members]` that made them so.
 
     From logits in the thousands softmax is 0 or 1, and no step from there shows a way. Logarithms
@@ -201,7 +207,10 @@ class LogLinearProblem:
             return self
         rows = np.sort(np.random.default_rng(seed).choice(len(self.y), most, replace=False))
         return LogLinearProblem(
-            np.ascontiguousarray(self.features[:, rows]), self.y[rows], self.scale, self.nonnegative
+            np.ascontiguousarray(self.features[:, rows]),
+            self.y[rows],
+            self.scale,
+            self.nonnegative,
         )
 
     @property
@@ -217,7 +226,9 @@ class LogLinearProblem:
         start: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """The parameters at `ridge`, fitted on the rows of a mask (all for None), from `start`."""
-        weight = np.full(len(self.y), 1 / len(self.y)) if rows is None else rows / rows.sum()
+        weight = (
+            np.full(len(self.y), 1 / len(self.y)) if rows is None else rows / rows.sum()
+        )
         weight = weight.astype(np.float32)
         theta = self.start if start is None else start
         if self.nonnegative:
@@ -247,7 +258,9 @@ class LogLinearProblem:
         """The summed log loss on the rows of a mask, without penalty."""
         z = self._logits(theta, slice(None))[rows]
         z -= z.max(axis=1, keepdims=True)
-        return float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), self.y[rows]]).sum())
+        return float(
+            (np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), self.y[rows]]).sum()
+        )
 
     def _sample(self, weight: NDArray[np.float32]) -> NDArray[np.int64]:
         inside = np.flatnonzero(weight)
@@ -271,13 +284,18 @@ class LogLinearProblem:
         members = len(self.features)
         away = (theta[:members] - 1 / members) * self.scale
         gradient = np.concatenate([ridge * away * self.scale, ridge * theta[members:]])
-        return float(ridge * (away @ away + theta[members:] @ theta[members:]) / 2), gradient
+        return float(
+            ridge * (away @ away + theta[members:] @ theta[members:]) / 2
+        ), gradient
 
     def _value(
         self, theta: NDArray[np.float64], ridge: float, weight: NDArray[np.float32]
     ) -> tuple[float, NDArray[np.float64]]:
         members, rows, classes = self.features.shape
-        weights, bias = theta[:members].astype(np.float32), theta[members:].astype(np.float32)
+        weights, bias = (
+            theta[:members].astype(np.float32),
+            theta[members:].astype(np.float32),
+        )
         loss, gradient = 0.0, np.zeros(len(theta))
         # A block stays in the processor's cache between the logits and the gradient: the features
         # are read once.
@@ -347,7 +365,9 @@ class LogLinearProblem:
             a = np.empty((len(theta), len(probs), classes), np.float32)
             mean = np.einsum("mnc,nc->mn", block, probs)
             np.subtract(block, mean[:, :, None], out=a[:members])
-            a[members:] = np.eye(classes, dtype=np.float32)[:, None, :] - probs.T[:, :, None]
+            a[members:] = (
+                np.eye(classes, dtype=np.float32)[:, None, :] - probs.T[:, :, None]
+            )
             a *= root
             flat = a.reshape(len(theta), -1)
             hessian += flat @ flat.T
@@ -369,7 +389,8 @@ class LogLinearProblem:
         first_value, first_gradient = self._value(theta, ridge, weight)
         # L-BFGS begins with a step of length one: in units of this one that is the Newton step.
         unit = max(
-            float(np.linalg.norm(solve_triangular(factor, first_gradient, lower=True))), 1e-12
+            float(np.linalg.norm(solve_triangular(factor, first_gradient, lower=True))),
+            1e-12,
         )
 
         def value(u: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -394,7 +415,9 @@ class LogLinearProblem:
         ] * classes
         found = minimize(
             lambda t: self._value(t, ridge, weight),
-            np.maximum(theta, np.concatenate([np.zeros(members), np.full(classes, -np.inf)])),
+            np.maximum(
+                theta, np.concatenate([np.zeros(members), np.full(classes, -np.inf)])
+            ),
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,

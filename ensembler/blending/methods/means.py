@@ -49,7 +49,9 @@ class PowerMean(_Mean):
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
         stack = self._checked(stack)
-        total = sum(np.clip(probs, FLOOR, None, dtype=np.float64) ** self.power for probs in stack)
+        total = sum(
+            np.clip(probs, FLOOR, None, dtype=np.float64) ** self.power for probs in stack
+        )
         mean = (total / len(stack)) ** (1 / self.power)
         return mean / mean.sum(axis=1, keepdims=True)
 
@@ -59,7 +61,9 @@ class Median(_Mean):
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
-        median = np.clip(np.median(self._checked(stack).astype(np.float64), axis=0), FLOOR, None)
+        median = np.clip(
+            np.median(self._checked(stack).astype(np.float64), axis=0), FLOOR, None
+        )
         return median / median.sum(axis=1, keepdims=True)
 
 
@@ -72,7 +76,9 @@ class TrimmedMean(_Mean):
     def fit(self, stack: Stack, y: Targets) -> Self:
         """Check the share; RequestError outside 0..0.5."""
         if check_number("share", self.share) >= 0.5:
-            raise RequestError(f"share is {self.share!r}, expected at least 0 and less than 0.5")
+            raise RequestError(
+                f"share is {self.share!r}, expected at least 0 and less than 0.5"
+            )
         return super().fit(stack, y)
 
     def predict_proba(self, stack: Stack) -> Probs:

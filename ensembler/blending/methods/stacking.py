@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ensembler.blending.judging.cross_fitting import fitting_parts, splits
-from ensembler.blending.methods.base import Blender, check_strength, check_switch, check_whole
+from ensembler.blending.methods.base import (
+    Blender,
+    check_strength,
+    check_switch,
+    check_whole,
+)
 from ensembler.blending.methods.estimators import (
     estimator_state,
     new_estimator,
@@ -24,7 +29,10 @@ from ensembler.logits import FLOOR, softmax
 from ensembler.machine.threads import one_thread
 
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)
-_WIDER = (3.0, 1.0), (3000.0, 10000.0, 30000.0)  # tried in turn while the best lies at that end
+_WIDER = (
+    (3.0, 1.0),
+    (3000.0, 10000.0, 30000.0),
+)  # tried in turn while the best lies at that end
 _SEARCH_ROWS = 6000  # enough to choose a shrinkage on; the fit itself takes all rows
 
 
@@ -75,9 +83,9 @@ class ShrunkStack(Blender):
             self.model_ = model.fit(self._features(stack), y)
             return self
         with one_thread():
-            self.pool_ = LogLinearPool("auto" if ridge is None else ridge, seed=self.seed).fit(
-                stack, y
-            )
+            self.pool_ = LogLinearPool(
+                "auto" if ridge is None else ridge, seed=self.seed
+            ).fit(stack, y)
             self.converged_ = self.pool_.converged_
             self._fit_shrunk(stack, y, shrinkage)
         return self
@@ -114,12 +122,16 @@ class ShrunkStack(Blender):
     def _fit_shrunk(self, stack: Stack, y: Targets, shrinkage: float | None) -> None:
         features = self._features(stack)
         self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.scale_ = np.maximum(features.std(axis=0, dtype=np.float64), 1e-3).astype(np.float32)
+        self.scale_ = np.maximum(features.std(axis=0, dtype=np.float64), 1e-3).astype(
+            np.float32
+        )
         features -= self.mean_
         features /= self.scale_
         self.shrinkage_scores_: dict[float, float] = {}
         base = self._structured(self.pool_)
-        self.shrinkage_ = self._search(stack, features, y) if shrinkage is None else shrinkage
+        self.shrinkage_ = (
+            self._search(stack, features, y) if shrinkage is None else shrinkage
+        )
         self.coefficients_ = self._solve(features, y, self.shrinkage_, base, base)
 
     def _structured(self, pool: LogLinearPool) -> NDArray[np.float64]:
@@ -147,14 +159,18 @@ class ShrunkStack(Blender):
             rows = np.sort(
                 np.random.default_rng(self.seed).choice(len(y), _SEARCH_ROWS, replace=False)
             )
-        part = fitting_parts(y[rows], np.zeros(len(rows), np.int64), seed=self.seed, parts=3)
+        part = fitting_parts(
+            y[rows], np.zeros(len(rows), np.int64), seed=self.seed, parts=3
+        )
         if len(np.unique(part)) < 2:
             return SHRINKAGES[-1]  # a single row leaves nothing to choose by
         tries = []
         for inside, outside in splits(part):
             fit, out = rows[inside], rows[outside]
             ridge = self.pool_.ridge_ * len(y) / len(fit)
-            base = self._structured(LogLinearPool(ridge, seed=self.seed).fit(stack[:, fit], y[fit]))
+            base = self._structured(
+                LogLinearPool(ridge, seed=self.seed).fit(stack[:, fit], y[fit])
+            )
             tries.append(_Try(base, base, features[fit], y[fit], features[out], y[out]))
 
         def loss(shrinkage: float) -> float:
@@ -163,7 +179,9 @@ class ShrunkStack(Blender):
                 one.start = self._solve(
                     one.fit_x, one.fit_y, shrinkage, one.base, one.start, iterations=60
                 )
-                probs = softmax(one.out_x @ one.start[:-1].astype(np.float32) + one.start[-1])
+                probs = softmax(
+                    one.out_x @ one.start[:-1].astype(np.float32) + one.start[-1]
+                )
                 true_class = probs[np.arange(len(one.out_y)), one.out_y]
                 total -= float(np.log(np.clip(true_class, FLOOR, None)).sum())
             return total / len(rows)
@@ -192,7 +210,12 @@ class ShrunkStack(Blender):
             # Nothing can be learned of a class without a row: it stays as the pool has it.
             whole, y = base.copy(), np.searchsorted(present, y)
             whole[:, present] = self._solve(
-                features, y, shrinkage, base[:, present], start[:, present], iterations=iterations
+                features,
+                y,
+                shrinkage,
+                base[:, present],
+                start[:, present],
+                iterations=iterations,
             )
             return whole
         n, rows = len(y), np.arange(len(y))
@@ -211,7 +234,8 @@ class ShrunkStack(Blender):
             away[-1] = 0  # biases are free
             strength = shrinkage / n
             gradient = (
-                np.vstack([features.T @ z, z.sum(axis=0)]).astype(np.float64) / n + strength * away
+                np.vstack([features.T @ z, z.sum(axis=0)]).astype(np.float64) / n
+                + strength * away
             )
             return loss + strength * float((away**2).sum()) / 2, gradient.ravel()
 
@@ -243,7 +267,9 @@ class _Try:
     out_y: Targets
 
 
-def _all_classes(model: Any, features: NDArray[np.float32], n_classes: int) -> NDArray[np.float64]:
+def _all_classes(
+    model: Any, features: NDArray[np.float32], n_classes: int
+) -> NDArray[np.float64]:
     """Probabilities over all classes: those that no fitted row had get none."""
     out = np.zeros((len(features), n_classes))
     out[:, np.asarray(model.classes_, np.int64)] = model.predict_proba(features)

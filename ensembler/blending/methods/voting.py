@@ -60,7 +60,9 @@ class WeightedVote(Blender):
         self.weights = weights
 
     @classmethod
-    def options_for_members(cls, options: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    def options_for_members(
+        cls, options: Mapping[str, Any], kept: Sequence[int]
+    ) -> dict[str, Any]:
         """Their weights; all the same where those that are left are zero."""
         weights = [options["weights"][m] for m in kept]
         return {**options, "weights": weights if sum(weights) > 0 else [1.0] * len(weights)}

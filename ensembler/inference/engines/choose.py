@@ -75,7 +75,9 @@ def ready(
 
 def agree(gaps: NDArray[np.float64]) -> bool:
     """Whether differences of probabilities `[images]` are those of rounding, hard images aside."""
-    return bool(np.quantile(gaps, 0.9, method="higher") <= TOLERANCE and gaps.max() <= STRAY)
+    return bool(
+        np.quantile(gaps, 0.9, method="higher") <= TOLERANCE and gaps.max() <= STRAY
+    )
 
 
 def at_once(engine: str, batch_size: int) -> int:
@@ -92,7 +94,9 @@ def _named(engine: str) -> str:
 
 
 def _gaps(
-    logits: NDArray[np.float32], reference: NDArray[np.float32], kinds: Collection[TargetKind]
+    logits: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    kinds: Collection[TargetKind],
 ) -> NDArray[np.float64]:
     """The largest difference of a probability for each image.
 
@@ -121,9 +125,14 @@ class EngineChoice:
     def to_json(self) -> dict[str, Any]:
         """As `recipe.lock.json` keeps it."""
         preparing, batch = (
-            {n: round(s, 4) for n, s in times.items()} for times in (self.preparing, self.batch)
+            {n: round(s, 4) for n, s in times.items()}
+            for times in (self.preparing, self.batch)
         )
-        return {"engine": self.engine, "seconds_preparing": preparing, "seconds_a_batch": batch}
+        return {
+            "engine": self.engine,
+            "seconds_preparing": preparing,
+            "seconds_a_batch": batch,
+        }
 
 
 def fastest(

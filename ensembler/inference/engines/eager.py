@@ -37,9 +37,7 @@ def simplify(
     reduced = _Reduced(copy.deepcopy(network), dtype)
     try:
         as_predictor(reduced, None, device)(sample)
-    except (
-        RuntimeError
-    ):  # a network of one's own that makes float32 tensors as it goes: autocast sees to those
+    except RuntimeError:  # a network of one's own that makes float32 tensors as it goes: autocast sees to those
         return network, dtype
     return reduced, None
 
@@ -86,7 +84,9 @@ class _Reduced(nn.Module):
         self.network = network.network.to(dtype).to(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.network(((pixels.float() - self.mean) / self.std).to(self.dtype))
+        logits: Tensor = self.network(
+            ((pixels.float() - self.mean) / self.std).to(self.dtype)
+        )
         return logits
 
 

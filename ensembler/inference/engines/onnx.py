@@ -23,7 +23,9 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
     """
     check_installed("onnx")
     if pick_device(device).type != "cpu":
-        raise RequestError(f"engine onnx computes on the CPU, not on {device!r}; add --device cpu")
+        raise RequestError(
+            f"engine onnx computes on the CPU, not on {device!r}; add --device cpu"
+        )
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

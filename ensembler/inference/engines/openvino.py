@@ -29,10 +29,14 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
     import openvino
 
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # of the tracer, about shapes that are constant here
+        warnings.simplefilter(
+            "ignore"
+        )  # of the tracer, about shapes that are constant here
         model = openvino.convert_model(network.eval().cpu(), example_input=sample[:2])
     model.reshape([-1, *sample.shape[1:]])
-    precision = "bf16" if autocast_type(amp, torch.device("cpu")) == torch.bfloat16 else "f32"
+    precision = (
+        "bf16" if autocast_type(amp, torch.device("cpu")) == torch.bfloat16 else "f32"
+    )
     hints = {
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),

@@ -49,7 +49,9 @@ def _whole(images: Tensor) -> Tensor:
     """A whole batch of at most so many images, the first of them again and again at its end."""
     if len(images) == BATCH:
         return images
-    return images[torch.arange(BATCH) % len(images)].contiguous(memory_format=torch.channels_last)
+    return images[torch.arange(BATCH) % len(images)].contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def _fused(network: nn.Module, batch: Tensor) -> torch.jit.ScriptModule:

@@ -21,7 +21,9 @@ from ensembler.predictions.importing.files import (
 from ensembler.predictions.importing.options import ImportOptions, MemberFiles
 from ensembler.predictions.importing.rows import Rows, RunRows
 
-ROUNDING = 0.02  # by how much a row of probabilities may miss the sum 1 before it is an error
+ROUNDING = (
+    0.02  # by how much a row of probabilities may miss the sum 1 before it is an error
+)
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,21 @@ def read_member(member: MemberFiles, run: RunRows, options: ImportOptions) -> Me
             f"{member.test}: the run has no test rows; name them with --test-ids or --test-labels"
         )
     axes = "[folds, views, rows, classes]"
-    tests = _with_all_axes(_rows_of(member.test, test, names, options, axes=axes, most=4), len(oof))
+    tests = _with_all_axes(
+        _rows_of(member.test, test, names, options, axes=axes, most=4), len(oof)
+    )
     if tests.shape[1] != len(oof):
-        raise RequestError(f"{member.test} has {tests.shape[1]} views, {member.oof} has {len(oof)}")
+        raise RequestError(
+            f"{member.test} has {tests.shape[1]} views, {member.oof} has {len(oof)}"
+        )
     return MemberArrays(oof, np.ascontiguousarray(tests))
 
 
 def _with_all_axes(tests: NDArray[np.float32], n_views: int) -> NDArray[np.float32]:
-    """Test predictions as `[folds, views, rows, classes]`; those of one view count for all views."""
+    """Test predictions as `[folds, views, rows, classes]`.
+
+    Those of one view count for all views.
+    """
     if tests.ndim == 2:
         tests = tests[None]
     if tests.ndim == 3:
@@ -88,7 +97,9 @@ def _rows_of(
     if options.kind == "labels":
         shape = (_count_of_labels(path, shape), len(names))
     if not 2 <= len(shape) <= most:
-        raise RequestError(f"{path} has shape {list(shape)}, expected [rows, classes] up to {axes}")
+        raise RequestError(
+            f"{path} has shape {list(shape)}, expected [rows, classes] up to {axes}"
+        )
     if shape[-1] != len(names):
         raise RequestError(
             f"{path} has {shape[-1]} classes on its last axis, expected {len(names)}"
@@ -112,11 +123,15 @@ def _rows_of(
 
 def _count_of_labels(path: Path, shape: tuple[int, ...]) -> int:
     if len(shape) != 1 and shape[1:] != (1,):
-        raise RequestError(f"{path} has shape {list(shape)}; --kind labels takes one label a row")
+        raise RequestError(
+            f"{path} has shape {list(shape)}; --kind labels takes one label a row"
+        )
     return shape[0]
 
 
-def _one_hot(path: Path, values: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.float32]:
+def _one_hot(
+    path: Path, values: NDArray[Any], names: tuple[str, ...]
+) -> NDArray[np.float32]:
     index = {name: i for i, name in enumerate(names)}
     flat = values.reshape(_count_of_labels(path, values.shape)).tolist()
     texts = [_as_text(value) for value in flat]
@@ -125,10 +140,14 @@ def _one_hot(path: Path, values: NDArray[Any], names: tuple[str, ...]) -> NDArra
         return np.eye(len(names), dtype=np.float32)[codes]
     for row, text in enumerate(texts):
         if text not in index and not is_index(text, names):
-            raise RequestError(f"{path} row {row}: label {text!r} is neither a class nor an index")
+            raise RequestError(
+                f"{path} row {row}: label {text!r} is neither a class nor an index"
+            )
     named = next((text for text in texts if not is_index(text, names)), None)
     if named is not None:
-        raise RequestError(f"{path} has both names, such as {named!r}, and indices of classes")
+        raise RequestError(
+            f"{path} has both names, such as {named!r}, and indices of classes"
+        )
     return np.eye(len(names), dtype=np.float32)[[int(text) for text in texts]]
 
 
@@ -176,7 +195,9 @@ def _from_table(
     return out
 
 
-def _class_columns(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> NDArray[np.float32]:
+def _class_columns(
+    path: Path, table: pd.DataFrame, names: tuple[str, ...]
+) -> NDArray[np.float32]:
     columns = [str(c) for c in table.columns if str(c) not in NO_CLASSES]
     if set(columns) != set(names):
         odd = sorted(set(columns) ^ set(names))
@@ -190,13 +211,17 @@ def _class_columns(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> N
     return numbers.to_numpy(np.float32)
 
 
-def _label_columns(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> NDArray[np.float32]:
+def _label_columns(
+    path: Path, table: pd.DataFrame, names: tuple[str, ...]
+) -> NDArray[np.float32]:
     if "label" not in table:
         raise RequestError(f"{path} has no column 'label', which --kind labels reads")
     return _one_hot(path, table["label"].astype(str).to_numpy(dtype=object), names)
 
 
-def _checked(path: Path, array: NDArray[Any], options: ImportOptions) -> NDArray[np.float32]:
+def _checked(
+    path: Path, array: NDArray[Any], options: ImportOptions
+) -> NDArray[np.float32]:
     """Predictions as float32, finite wherever they are given; probabilities sum to 1."""
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise RequestError(f"{path} holds {array.dtype}, expected real numbers")
@@ -231,7 +256,10 @@ def _check_range(path: Path, probs: NDArray[np.float32]) -> None:
 def _renormalised(
     path: Path, probs: NDArray[np.float32], options: ImportOptions
 ) -> NDArray[np.float32]:
-    """Probabilities `[rows, classes]` whose rows sum to 1; a sum that is further off than rounding is refused."""
+    """Probabilities `[rows, classes]` whose rows sum to 1.
+
+    A sum that is further off than rounding is refused.
+    """
     sums = probs.sum(axis=-1, dtype=np.float64)
     off = np.abs(sums - 1)
     worst = float(off.max(initial=0))

@@ -12,7 +12,11 @@ from ensembler.predictions.importing.files import array_shape, is_table, read_im
 from ensembler.predictions.importing.options import ImportOptions, MemberFiles
 from ensembler.predictions.members import Kind
 from ensembler.targets.label_sets import labels_in
-from ensembler.targets.natural_order import in_natural_order, is_plain_number, text_after_numbers
+from ensembler.targets.natural_order import (
+    in_natural_order,
+    is_plain_number,
+    text_after_numbers,
+)
 
 # Columns of a table of predictions that are no classes.
 NO_CLASSES = ("id", "label", "fold", "group")
@@ -33,9 +37,12 @@ def classes_of_new_run(
         return tuple(given)
     for member in members:
         if is_table(member.oof) and options.kind != "labels":
-            return tuple(c for c in read_import_table(member.oof).columns if c not in NO_CLASSES)
+            return tuple(
+                c for c in read_import_table(member.oof).columns if c not in NO_CLASSES
+            )
     found = sorted(
-        set(texts) if options.set_format is None else labels_in(texts), key=text_after_numbers
+        set(texts) if options.set_format is None else labels_in(texts),
+        key=text_after_numbers,
     )
     count = len(found) if options.kind == "labels" else _columns_of(members[0].oof)
     if all(map(is_plain_number, found)) and int(found[-1]) < count:
@@ -61,7 +68,9 @@ def _columns_of(path: Path) -> int:
 def rows_in(path: Path, kind: Kind) -> int:
     """How many rows a file of predictions has, by its header."""
     shape = array_shape(path)
-    return shape[0] if kind == "labels" and len(shape) == 1 else _shape_with_classes(path)[-2]
+    return (
+        shape[0] if kind == "labels" and len(shape) == 1 else _shape_with_classes(path)[-2]
+    )
 
 
 def _check_spaces(names: Iterable[str]) -> None:
@@ -97,7 +106,8 @@ def named_labels(labels: pd.Series, names: tuple[str, ...]) -> list[str | None]:
     """Labels as names of classes, be they given as names or as indices; None = unknown."""
     known = set(names)
     values = [
-        None if label is None or label == "" or label != label else str(label) for label in labels
+        None if label is None or label == "" or label != label else str(label)
+        for label in labels
     ]
     given = {v for v in values if v is not None}
     if given <= known:

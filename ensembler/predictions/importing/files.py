@@ -33,7 +33,9 @@ def read_import_table(path: Path) -> pd.DataFrame:
     Raises DataError for what is none, has no rows or a column twice.
     """
     _check_file(path)
-    table = _read_parquet(path) if path.suffix.lower() in PARQUET_SUFFIXES else _read_csv(path)
+    table = (
+        _read_parquet(path) if path.suffix.lower() in PARQUET_SUFFIXES else _read_csv(path)
+    )
     if table.empty:
         raise DataError(f"{path} has a header and no rows")
     return table
@@ -89,15 +91,21 @@ def read_array(path: Path) -> NDArray[Any]:
         shape, is_fortran, dtype = _header(file)
         n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
         if n_bytes > machine_memory():
-            raise ValueError(f"its header claims an array of {list(shape)}, {n_bytes / 1e9:.0f} GB")
+            raise ValueError(
+                f"its header claims an array of {list(shape)}, {n_bytes / 1e9:.0f} GB"
+            )
         if isinstance(file, zipfile.ZipExtFile):
             content = file.read(n_bytes + 1)
             if len(content) != n_bytes:
-                raise ValueError(f"it does not hold the {n_bytes} bytes that its header claims")
+                raise ValueError(
+                    f"it does not hold the {n_bytes} bytes that its header claims"
+                )
             return np.ndarray(shape, dtype, content, order="F" if is_fortran else "C")
         held = os.fstat(file.fileno()).st_size - file.tell()
         if held != n_bytes:
-            raise ValueError(f"it holds {held} bytes of numbers, and its header claims {n_bytes}")
+            raise ValueError(
+                f"it holds {held} bytes of numbers, and its header claims {n_bytes}"
+            )
         file.seek(0)
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
@@ -133,7 +141,9 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
             return
     with zipfile.ZipFile(path) as archive:
-        names = [n for n in archive.namelist() if n.removesuffix(".npy") not in ("ids", "id")]
+        names = [
+            n for n in archive.namelist() if n.removesuffix(".npy") not in ("ids", "id")
+        ]
         if len(names) != 1:
             held = ", ".join(n.removesuffix(".npy") for n in archive.namelist())
             raise RequestError(f"{path} holds {held}; expected one array")

@@ -47,11 +47,15 @@ def parse_member(text: str) -> MemberFiles:
             ".parquet"
         )
     return MemberFiles(
-        check_name("member", name), Path(parts[0]), Path(parts[1]) if len(parts) == 2 else None
+        check_name("member", name),
+        Path(parts[0]),
+        Path(parts[1]) if len(parts) == 2 else None,
     )
 
 
-def find_members(folder: Path, oof_pattern: str, test_pattern: str | None) -> list[MemberFiles]:
+def find_members(
+    folder: Path, oof_pattern: str, test_pattern: str | None
+) -> list[MemberFiles]:
     """Members of a folder by file name; `{name}` in the patterns stands for the member's name."""
     for pattern in (oof_pattern, test_pattern):
         if pattern is not None and pattern.count("{name}") != 1:
@@ -69,7 +73,9 @@ def find_members(folder: Path, oof_pattern: str, test_pattern: str | None) -> li
         test = folder / test_pattern.replace("{name}", match[1]) if test_pattern else None
         found.append(
             MemberFiles(
-                check_name("member", match[1]), path, test if test and test.is_file() else None
+                check_name("member", match[1]),
+                path,
+                test if test and test.is_file() else None,
             )
         )
     if not found:
@@ -98,7 +104,9 @@ def import_predictions(
     does not fit.
     """
     if not members:
-        raise RequestError("name at least one member: --member NAME=oof.npy,test.npy, or --folder")
+        raise RequestError(
+            "name at least one member: --member NAME=oof.npy,test.npy, or --folder"
+        )
     if len({m.name for m in members}) != len(members):
         raise RequestError("two members have the same name")
     store = RunStore(folder)
@@ -110,7 +118,9 @@ def import_predictions(
         )
     options = ImportOptions(kind, by_position, partial, set_format)
     given = (
-        given_rows(members, labels, test_ids, test_labels, options) if labels is not None else None
+        given_rows(members, labels, test_ids, test_labels, options)
+        if labels is not None
+        else None
     )
     rows = rows_of_run(store, given, classes, members, options)
     # What fits into memory is read once; of the rest nothing but that it can be read is known when
@@ -128,17 +138,27 @@ def import_predictions(
     clean_up(folder, store.lock_path)
     for member in members:
         read = (
-            arrays.pop(member.name) if member.name in arrays else read_member(member, rows, options)
+            arrays.pop(member.name)
+            if member.name in arrays
+            else read_member(member, rows, options)
         )
         _write(store, member.name, read, rows, options)
     names = tuple(member.name for member in members)
     counts = (len(rows.train.ids), len(rows.test.ids))
-    return Imported(folder.name, names, rows.classes, *counts, tuple(dict.fromkeys(options.notes)))
+    return Imported(
+        folder.name, names, rows.classes, *counts, tuple(dict.fromkeys(options.notes))
+    )
 
 
-def _record(name: str, arrays: MemberArrays, rows: RunRows, options: ImportOptions) -> MemberRecord:
+def _record(
+    name: str, arrays: MemberArrays, rows: RunRows, options: ImportOptions
+) -> MemberRecord:
     """What `member.json` will say."""
-    views = ["identity"] if len(arrays.oof) == 1 else [f"view{i}" for i in range(len(arrays.oof))]
+    views = (
+        ["identity"]
+        if len(arrays.oof) == 1
+        else [f"view{i}" for i in range(len(arrays.oof))]
+    )
     sums = {"oof.npy": array_sha256(arrays.oof), "test.npy": array_sha256(arrays.test)}
     record = MemberRecord(
         format=FORMAT,

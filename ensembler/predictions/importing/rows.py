@@ -113,7 +113,9 @@ def rows_of_run(
                 "(id,label[,fold][,group])"
             )
         return _new_rows(
-            given, classes_of_new_run(members, given.table["label"], classes, options), options
+            given,
+            classes_of_new_run(members, given.table["label"], classes, options),
+            options,
         )
     target = store.samples.targets[0]
     known = store.classes(target)
@@ -123,7 +125,9 @@ def rows_of_run(
             "--classes"
         )
     where = str(store.samples_path)
-    train, test = (part["id"].tolist() for part in (store.samples.train, store.samples.test))
+    train, test = (
+        part["id"].tolist() for part in (store.samples.train, store.samples.test)
+    )
     there = RunRows(
         store.samples.table,
         target,
@@ -141,10 +145,14 @@ def rows_of_run(
 def _new_rows(given: GivenRows, names: tuple[str, ...], options: ImportOptions) -> RunRows:
     labels = given.table["label"]
     named: Any = (
-        named_labels(labels, names) if options.set_format is None else known_sets(labels, names)
+        named_labels(labels, names)
+        if options.set_format is None
+        else known_sets(labels, names)
     )
     table = given.table.assign(label=named)
-    ids = {split: table["id"][table["split"] == split].tolist() for split in ("train", "test")}
+    ids = {
+        split: table["id"][table["split"] == split].tolist() for split in ("train", "test")
+    }
     train, test = (
         Rows(ids["train"], str(given.labels)),
         Rows(ids["test"], str(given.test or "their rows")),
@@ -159,7 +167,8 @@ def _check_same_rows(run: str, there: RunRows, now: RunRows, given: GivenRows) -
         if path is None:
             continue
         old, new = (
-            rows.table[rows.table["split"] == split].reset_index(drop=True) for rows in (there, now)
+            rows.table[rows.table["split"] == split].reset_index(drop=True)
+            for rows in (there, now)
         )
         same = old["id"].tolist() == new["id"].tolist()
         if same and new["label"].notna().any():
@@ -208,7 +217,9 @@ def _rows_by_count(members: Sequence[MemberFiles], options: ImportOptions) -> pd
 def _read_rows(path: Path, options: ImportOptions, *, need_label: bool) -> pd.DataFrame:
     table = read_import_table(path)
     if "id" not in table:
-        raise RequestError(f"{path} has no column 'id'; its columns are {', '.join(table.columns)}")
+        raise RequestError(
+            f"{path} has no column 'id'; its columns are {', '.join(table.columns)}"
+        )
     if need_label and "label" not in table:
         raise RequestError(
             f"{path} has no column 'label'; its columns are {', '.join(table.columns)}"
@@ -218,7 +229,9 @@ def _read_rows(path: Path, options: ImportOptions, *, need_label: bool) -> pd.Da
     for column in ("id", "label") if need_label else ("id",):
         empty = table[column].isna() | (table[column].astype(str).str.strip() == "")
         if empty.any():
-            raise RequestError(f"{path} row {int(np.flatnonzero(empty)[0]) + 2}: {column} is empty")
+            raise RequestError(
+                f"{path} row {int(np.flatnonzero(empty)[0]) + 2}: {column} is empty"
+            )
     for column in [c for c in ("id", "label", "group") if c in table]:
         check_plain_text(table[column], column, str(path))
     return table[[c for c in ("id", "label", "fold", "group") if c in table]]

@@ -42,13 +42,19 @@ class TrainingSpec(NetworkSpec):
         description="The target it predicts (default: the label), or several, with a head for "
         "each.",
     )
-    size: int | None = Field(None, ge=8, le=2048, description="Input size of this member alone.")
-    augment: AugmentSpec | None = Field(None, description="Augmentation of this member alone.")
+    size: int | None = Field(
+        None, ge=8, le=2048, description="Input size of this member alone."
+    )
+    augment: AugmentSpec | None = Field(
+        None, description="Augmentation of this member alone."
+    )
     epochs: int = Field(10, ge=1, description="How often every train row is seen.")
     batch_size: int = Field(64, ge=1, description="Images in one step.")
     opt: str = Field("adamw", description="Optimizer, by timm's name.")
     lr: float = Field(1e-3, gt=0, description="Learning rate at its peak.")
-    weight_decay: float = Field(0.01, ge=0, description="Weight decay; none on biases and norms.")
+    weight_decay: float = Field(
+        0.01, ge=0, description="Weight decay; none on biases and norms."
+    )
     momentum: float | None = Field(
         None, ge=0, lt=1, description="Momentum, for optimizers that have one."
     )
@@ -56,7 +62,9 @@ class TrainingSpec(NetworkSpec):
         "cosine",
         description="Learning-rate schedule: cosine, tanh, poly (a straight line), step or none.",
     )
-    min_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the schedule.")
+    min_lr: float = Field(
+        0.0, ge=0, description="Learning rate at the end of the schedule."
+    )
     loss: str = Field(
         "cross_entropy",
         description="Loss: cross_entropy, bce (one-against-rest), focal, balanced_softmax (adjusts "
@@ -76,8 +84,12 @@ class TrainingSpec(NetworkSpec):
         1.0, ge=0, description="How far loss: balanced_softmax takes the frequency out."
     )
     smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
-    amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="Mixed precision.")
-    seed: int | None = Field(None, ge=0, description="Seed of this member (default: the recipe's).")
+    amp: Literal["auto", "off", "bf16", "fp16"] = Field(
+        "auto", description="Mixed precision."
+    )
+    seed: int | None = Field(
+        None, ge=0, description="Seed of this member (default: the recipe's)."
+    )
     seeds: int = Field(
         1,
         ge=1,
@@ -105,7 +117,10 @@ class TrainingSpec(NetworkSpec):
             yield "pretrained: true and checkpoint both say where the weights come from; keep one"
         check_loss_name(self.loss)
         traits = traits_of(self.loss)
-        takes = {"smoothing": traits.takes_smoothing, "class_weights": traits.takes_class_weights}
+        takes = {
+            "smoothing": traits.takes_smoothing,
+            "class_weights": traits.takes_class_weights,
+        }
         for option, takes_it in takes.items():
             if self.says(option) and not takes_it:
                 yield f"{option} has no meaning with loss: {self.loss}; leave one out"
@@ -127,7 +142,9 @@ class TrainingSpec(NetworkSpec):
     @property
     def decisive_options(self) -> dict[str, Any]:
         """The options that decide what the trained networks are, as plain values."""
-        return self.model_dump(mode="json", exclude={"augment", "seeds", "as_", "also", "compile"})
+        return self.model_dump(
+            mode="json", exclude={"augment", "seeds", "as_", "also", "compile"}
+        )
 
     @property
     def code(self) -> dict[str, str]:

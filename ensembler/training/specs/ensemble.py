@@ -53,7 +53,9 @@ class EnsembleSpec(TrainingSpec):
         description="adversarial_training: the step of an adversarial image, pixels being 0 to 1.",
     )
     cycle: int = Field(
-        4, ge=2, description="fast_geometric: epochs between two networks after the first `epochs`."
+        4,
+        ge=2,
+        description="fast_geometric: epochs between two networks after the first `epochs`.",
     )
     lr_1: float | None = Field(
         None,
@@ -94,9 +96,7 @@ class EnsembleSpec(TrainingSpec):
     @property
     def decisive_options(self) -> dict[str, Any]:
         """The options that decide what the trained networks are, as plain values."""
-        rates = (
-            self._FORMER
-        )  # without a meaning for other methods; earlier versions have them in their fingerprints
+        rates = self._FORMER  # without a meaning for other methods; earlier versions have them in their fingerprints
         if self.method == "fast_geometric":
             rates = dict(zip(("lr_1", "lr_2"), self.cycle_rates, strict=True))
         return super().decisive_options | rates
@@ -106,7 +106,9 @@ class EnsembleSpec(TrainingSpec):
     def _known(cls, given: Any) -> Any:
         known = ("kfold", *get_args(EnsembleMethod), "soup")
         if given not in known:
-            raise ValueError(f"{given!r} is no method; {nearest(str(given), known, most=10)}")
+            raise ValueError(
+                f"{given!r} is no method; {nearest(str(given), known, most=10)}"
+            )
         return given
 
     @property
@@ -125,7 +127,12 @@ class EnsembleSpec(TrainingSpec):
     @property
     def passes(self) -> int:
         """How often all train rows are gone through, by all networks together."""
-        if self.method in ("voting", "bagging", "adversarial_training", "gradient_boosting"):
+        if self.method in (
+            "voting",
+            "bagging",
+            "adversarial_training",
+            "gradient_boosting",
+        ):
             return self.epochs * self.estimators
         if self.method == "fast_geometric":
             return self.epochs + self.cycle * (self.estimators - 1) + self.cycle // 2

@@ -25,7 +25,8 @@ class MemberSpec(TrainingSpec):
         "kfold", description="How it is trained; see below for the others."
     )
     loss_weights: dict[str, float] | None = Field(
-        None, description="Of several targets, how much the loss of each counts (default: 1)."
+        None,
+        description="Of several targets, how much the loss of each counts (default: 1).",
     )
     accumulate: int = Field(
         1, ge=1, description="Steps whose gradients are summed before the optimizer moves."
@@ -36,8 +37,12 @@ class MemberSpec(TrainingSpec):
     decay_epochs: int | None = Field(
         None, ge=1, description="sched: step: epochs between two falls (default: a third)."
     )
-    decay_rate: float = Field(0.1, gt=0, lt=1, description="sched: step: the factor of a fall.")
-    warmup_epochs: int = Field(0, ge=0, description="Epochs in which the learning rate rises.")
+    decay_rate: float = Field(
+        0.1, gt=0, lt=1, description="sched: step: the factor of a fall."
+    )
+    warmup_epochs: int = Field(
+        0, ge=0, description="Epochs in which the learning rate rises."
+    )
     clip_grad: float | None = Field(None, gt=0, description="Largest norm of the gradient.")
     freeze_epochs: int = Field(0, ge=0, description="Epochs in which only the head learns.")
     sampler: str = Field(
@@ -75,7 +80,9 @@ class MemberSpec(TrainingSpec):
         "(Huang et al., 2017).",
     )
     cycles: int = Field(
-        3, ge=2, description="How many cycles the epochs are divided into, with snapshots: cyclic."
+        3,
+        ge=2,
+        description="How many cycles the epochs are divided into, with snapshots: cyclic.",
     )
     as_: Literal["estimators", "ensemble"] = Field(
         "estimators",
@@ -115,7 +122,8 @@ class MemberSpec(TrainingSpec):
         "ends.",
     )
     deterministic: bool = Field(
-        False, description="Only deterministic algorithms, where the device has slower ones."
+        False,
+        description="Only deterministic algorithms, where the device has slower ones.",
     )
 
     @property
@@ -171,7 +179,9 @@ class MemberSpec(TrainingSpec):
         """The epoch after which each snapshot is taken: c1, c2, ..."""
         if self.snapshots == "none":
             return {}
-        return {f"c{i + 1}": (i + 1) * self.epochs // self.cycles for i in range(self.cycles)}
+        return {
+            f"c{i + 1}": (i + 1) * self.epochs // self.cycles for i in range(self.cycles)
+        }
 
     @property
     def cycle_epochs(self) -> int | None:

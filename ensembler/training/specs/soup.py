@@ -12,7 +12,9 @@ class SoupSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Literal["soup"] = Field(description="soup averages the weights of other members.")
+    method: Literal["soup"] = Field(
+        description="soup averages the weights of other members."
+    )
     of: tuple[str, ...] = Field(
         min_length=1,
         description="Members whose weights are averaged: of one backbone, best from one start.",

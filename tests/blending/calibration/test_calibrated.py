@@ -47,7 +47,11 @@ def test_members_are_calibrated_before_they_are_blended():
     probs, y = bent()
     stack = np.stack([probs, invented_pool(1, 900, 3, 0)[0][0]])
     plain = create_blend("soft").fit(stack, y).predict_proba(stack)
-    fitted = Calibrated(create_blend("soft"), "none", "vector").fit(stack, y).predict_proba(stack)
+    fitted = (
+        Calibrated(create_blend("soft"), "none", "vector")
+        .fit(stack, y)
+        .predict_proba(stack)
+    )
     assert score("log_loss", fitted, y) < score("log_loss", plain, y)
 
 
@@ -60,7 +64,9 @@ def test_members_are_calibrated_before_they_are_blended():
     ],
 )
 @pytest.mark.parametrize("after", ["temperature", "vector"])
-def test_what_follows_a_rich_method_does_not_sharpen_what_it_knows_by_heart(estimator, after):
+def test_what_follows_a_rich_method_does_not_sharpen_what_it_knows_by_heart(
+    estimator, after
+):
     stack, y = invented_pool(6, 900, 3, seed=3)
     fit, new = np.arange(500), np.arange(500, 900)
     scores = {}
@@ -68,7 +74,9 @@ def test_what_follows_a_rich_method_does_not_sharpen_what_it_knows_by_heart(esti
         method = create_blend("stack", estimator=estimator)
         method = method if name == "none" else Calibrated(method, name)
         scores[name] = score(
-            "log_loss", method.fit(stack[:, fit], y[fit]).predict_proba(stack[:, new]), y[new]
+            "log_loss",
+            method.fit(stack[:, fit], y[fit]).predict_proba(stack[:, new]),
+            y[new],
         )
     assert scores[after] < scores["none"] + 0.02
 
@@ -123,7 +131,8 @@ def test_groups_stay_whole_inside_a_calibration():
 
 
 @pytest.mark.parametrize(
-    "metric", ["f1_macro", "balanced_accuracy", "accuracy", "quadratic_kappa", "unweighted_kappa"]
+    "metric",
+    ["f1_macro", "balanced_accuracy", "accuracy", "quadratic_kappa", "unweighted_kappa"],
 )
 def test_a_class_without_a_row_is_not_decided_away(metric):
     stack, y = invented_pool(1, 900, 4)

@@ -31,7 +31,8 @@ def unbalanced(n=3000, seed=0):
 
 
 @pytest.mark.parametrize(
-    "metric", ["f1_macro", "balanced_accuracy", "accuracy", "quadratic_kappa", "unweighted_kappa"]
+    "metric",
+    ["f1_macro", "balanced_accuracy", "accuracy", "quadratic_kappa", "unweighted_kappa"],
 )
 def test_biases_never_make_the_metric_worse_on_fitted_rows(metric):
     for seed in range(5):
@@ -45,7 +46,9 @@ def test_one_bias_is_as_good_as_trying_every_one():
     probs, y = unbalanced(150, 3)
     two = probs[:, :2] / probs[:, :2].sum(axis=1, keepdims=True)
     y = np.minimum(y, 1)
-    found = score("f1_macro", apply_class_biases(two, fit_class_biases(two, y, "f1_macro")), y)
+    found = score(
+        "f1_macro", apply_class_biases(two, fit_class_biases(two, y, "f1_macro")), y
+    )
     tried = [score("f1_macro", two * np.exp([0, b]), y) for b in np.linspace(-6, 6, 4001)]
     assert found >= max(tried) - 1e-9
 
@@ -54,7 +57,9 @@ def test_biases_gain_on_rows_that_they_were_not_fitted_on():
     probs, y = unbalanced(6000, 1)
     pool = Pool(("a",), probs[None], y, ("x", "y", "z"), np.arange(6000) % 5)
     plain = make_blend(pool, BlendSpec(method="soft", metric="f1_macro"))
-    moved = make_blend(pool, BlendSpec(method="soft", metric="f1_macro", calibrate="biases"))
+    moved = make_blend(
+        pool, BlendSpec(method="soft", metric="f1_macro", calibrate="biases")
+    )
     before, after = (r.scores["cross_fitted"]["f1_macro"] for r in (plain, moved))
     assert after > before + 0.05
     assert len(moved.details.class_biases) == 3
@@ -78,6 +83,7 @@ def test_auto_takes_biases_too(few_families):
 
 def test_biases_need_a_metric_of_decisions():
     with pytest.raises(
-        ValidationError, match="metric should be one of accuracy, balanced_accuracy, f1_macro"
+        ValidationError,
+        match="metric should be one of accuracy, balanced_accuracy, f1_macro",
     ):
         BlendSpec(calibrate="biases")

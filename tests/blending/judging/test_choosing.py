@@ -40,12 +40,15 @@ def test_the_correction_is_what_choosing_flatters_by(metric):
 
 
 @pytest.mark.parametrize(
-    "metric", ["f1_macro", "balanced_accuracy", "roc_auc_ovr", "quadratic_kappa", "top_3_accuracy"]
+    "metric",
+    ["f1_macro", "balanced_accuracy", "roc_auc_ovr", "quadratic_kappa", "top_3_accuracy"],
 )
 def test_metrics_that_are_no_mean_have_the_noise_rule_and_a_correction(metric):
     rng = np.random.default_rng(1)
     stack, y = invented_pool(1, 80, 4, seed=1)
-    blurred = [np.clip(stack[0] + rng.normal(0, 0.2, stack[0].shape), 1e-3, 1) for _ in range(7)]
+    blurred = [
+        np.clip(stack[0] + rng.normal(0, 0.2, stack[0].shape), 1e-3, 1) for _ in range(7)
+    ]
     contest = Contest.of(metric, blurred, y, None, seed=0)
     assert contest.errors[np.triu_indices(7, 1)].min() > 0
     assert contest.flattery(0.5) > 0

@@ -20,7 +20,10 @@ def y():
 
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss", "f1_macro"])
 def test_the_difference_is_that_of_the_scores_and_positive_when_better(y, metric):
-    stacks = [predictions(y, strength, seed)[None] for seed, strength in enumerate((1.0, 2.5, 0.2))]
+    stacks = [
+        predictions(y, strength, seed)[None]
+        for seed, strength in enumerate((1.0, 2.5, 0.2))
+    ]
     better, worse = compare_with_first(metric, stacks, y)
     sign = -1 if metric == "log_loss" else 1
     expected = sign * (score(metric, stacks[1][0], y) - score(metric, stacks[0][0], y))
@@ -51,7 +54,9 @@ def test_a_gain_is_one_comparison_and_calls_the_same_differences_noise(y, metric
         "beyond_noise": found.verdict == "better",
     }
     assert (found.joint_low, found.joint_high) == (found.low, found.high)
-    assert found.to_json()["verdict"] == {0.2: "worse", 1.0: "noise", 2.5: "better"}[strength]
+    assert (
+        found.to_json()["verdict"] == {0.2: "worse", 1.0: "noise", 2.5: "better"}[strength]
+    )
 
 
 def test_nothing_beside_the_first_is_no_comparison(y):

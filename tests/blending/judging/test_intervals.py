@@ -41,10 +41,16 @@ def test_groups_of_unequal_size_leave_fewer_degrees_of_freedom():
 
 
 def test_a_bootstrap_agrees_with_the_formula():
-    values, groups = np.random.default_rng(0).normal(size=(2, 80)), np.repeat(np.arange(8), 10)
+    values, groups = (
+        np.random.default_rng(0).normal(size=(2, 80)),
+        np.repeat(np.arange(8), 10),
+    )
     units = Units.of(80, groups)
     draws = np.array(
-        [values[:, rows].mean(axis=1) for rows in units.drawn(np.random.default_rng(1), 4000)]
+        [
+            values[:, rows].mean(axis=1)
+            for rows in units.drawn(np.random.default_rng(1), 4000)
+        ]
     )
     by_draws, by_formula = of_draws(draws, units), of_means(values, units)
     assert np.allclose(by_draws.errors, by_formula.errors, rtol=0.05)
@@ -86,7 +92,9 @@ def test_one_group_alone_says_nothing():
     for metric in ("log_loss", "f1_macro"):
         gain = paired_gain(metric, ours, "theirs", theirs, y, np.zeros(40, int))
         assert (gain.low, gain.high, gain.beyond_noise) == (-np.inf, np.inf, False)
-        (difference,) = compare_with_first(metric, [theirs[None], ours[None]], y, np.zeros(40, int))
+        (difference,) = compare_with_first(
+            metric, [theirs[None], ours[None]], y, np.zeros(40, int)
+        )
         assert difference.verdict == "noise"
 
 
@@ -116,7 +124,9 @@ def test_an_interval_over_few_seeds_holds_the_truth_as_often_as_it_says(n_seeds,
     rng = np.random.default_rng(n_seeds)
     alone = jointly = 0
     for seed in range(300):
-        losses = rng.normal(3, 0.3, (variants, 1, 200)) + rng.normal(0, 0.1, (variants, n_seeds, 1))
+        losses = rng.normal(3, 0.3, (variants, 1, 200)) + rng.normal(
+            0, 0.1, (variants, n_seeds, 1)
+        )
         losses += rng.normal(0, 0.3, (variants, n_seeds, 200))
         found = compare_with_first(
             "log_loss", list(with_losses(losses)), np.zeros(200, np.int64), seed=seed

@@ -35,7 +35,9 @@ def test_an_estimator_is_kept_by_skops_to_the_last_bit(estimator):
     state = State.from_bytes(fitted(estimator).state().to_bytes())
     again = create_blend("stack", estimator=estimator).restore(state)
     unseen = invented_pool(rows=40, seed=1)[0]
-    assert np.array_equal(fitted(estimator).predict_proba(unseen), again.predict_proba(unseen))
+    assert np.array_equal(
+        fitted(estimator).predict_proba(unseen), again.predict_proba(unseen)
+    )
 
 
 def test_an_estimator_with_parts_that_skops_does_not_trust_is_not_kept():
@@ -49,10 +51,14 @@ def test_a_kept_estimator_with_a_strange_part_is_not_loaded(monkeypatch):
     state = fitted("sklearn.ensemble:ExtraTreesClassifier").state()
     monkeypatch.setattr(estimators, "_TREES", ())
     with pytest.raises(Exception, match=r"sklearn.tree._tree.Tree, which is not run"):
-        create_blend("stack", estimator="sklearn.ensemble:ExtraTreesClassifier").restore(state)
+        create_blend("stack", estimator="sklearn.ensemble:ExtraTreesClassifier").restore(
+            state
+        )
 
 
-def test_without_skops_the_blend_is_not_kept_but_made_and_fitted_again(fake_run, monkeypatch):
+def test_without_skops_the_blend_is_not_kept_but_made_and_fitted_again(
+    fake_run, monkeypatch
+):
     monkeypatch.setattr(estimators, "_skops", lambda: None)
     made = blend_run(fake_run, BlendSpec(method="stack", options={"estimator": TREE}))
     (warning,) = [w for w in made.result.warnings if w["code"] == "not_kept"]

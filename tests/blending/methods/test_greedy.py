@@ -30,7 +30,9 @@ def full_search(stack, y, metric, rounds):
         best = min(tied, key=lambda j: (j not in used, losses[j], j))
         picks.append(best)
         used.add(best)
-        total = total + (np.clip(stack[best], 1e-7, None) if metric == "log_loss" else stack[best])
+        total = total + (
+            np.clip(stack[best], 1e-7, None) if metric == "log_loss" else stack[best]
+        )
     return picks
 
 
@@ -62,7 +64,9 @@ class TestGreedySelection(BlendContract):
 
     def test_max_members_bounds_how_many_are_used(self):
         stack, y = invented_pool(8)
-        assert (GreedySelection(rounds=40, max_members=2).fit(stack, y).weights_ > 0).sum() <= 2
+        assert (
+            GreedySelection(rounds=40, max_members=2).fit(stack, y).weights_ > 0
+        ).sum() <= 2
 
     def test_auc_is_searched_plainly(self):
         stack, y = invented_pool(3, 80, 2)
@@ -71,7 +75,9 @@ class TestGreedySelection(BlendContract):
         assert score("roc_auc_ovr", fitted.predict_proba(stack), y) >= best - 1e-9
 
     def test_options_that_make_no_sense_are_refused(self):
-        with pytest.raises(RequestError, match="rounds is 0, expected a whole number from 1"):
+        with pytest.raises(
+            RequestError, match="rounds is 0, expected a whole number from 1"
+        ):
             GreedySelection(rounds=0).fit(*invented_pool())
 
     def test_where_a_score_does_not_exist_the_member_is_not_taken(self, monkeypatch):

@@ -35,7 +35,9 @@ class TestLogLinearPool(BlendContract):
         generic = minimize(
             objective, np.zeros(members + classes), method="BFGS", options={"gtol": 1e-7}
         )
-        assert objective(np.concatenate([fitted.weights_, fitted.bias_])) <= generic.fun + 1e-5
+        assert (
+            objective(np.concatenate([fitted.weights_, fitted.bias_])) <= generic.fun + 1e-5
+        )
 
     def test_logits_as_they_are_give_the_same_as_their_probabilities(self):
         rng = np.random.default_rng(0)
@@ -47,7 +49,9 @@ class TestLogLinearPool(BlendContract):
 
     def test_nonnegative_keeps_weights_at_or_above_zero(self):
         stack, y = invented_pool(6)
-        assert (LogLinearPool(ridge=1e-3, nonnegative=True).fit(stack, y).weights_ >= 0).all()
+        assert (
+            LogLinearPool(ridge=1e-3, nonnegative=True).fit(stack, y).weights_ >= 0
+        ).all()
 
     def test_a_ridge_is_chosen_by_cross_fitting_and_the_scores_are_kept(self):
         fitted = LogLinearPool().fit(*invented_pool())
@@ -72,7 +76,9 @@ class TestLogLinearPool(BlendContract):
         for given in (np.concatenate([logits, noise]) * size, mixed):
             fitted = LogLinearPool(inputs="logits").fit(given, y)
             expected = score(
-                "log_loss", as_probs.predict_proba(np.concatenate([stack, softmax(noise)])), y
+                "log_loss",
+                as_probs.predict_proba(np.concatenate([stack, softmax(noise)])),
+                y,
             )
             assert score("log_loss", fitted.predict_proba(given), y) == pytest.approx(
                 expected, abs=0.01
@@ -82,7 +88,9 @@ class TestLogLinearPool(BlendContract):
     def test_a_search_that_ends_early_is_not_called_converged(self, monkeypatch):
         stack, y = invented_pool()
         assert LogLinearPool(ridge=1e-3).fit(stack, y).converged_
-        monkeypatch.setattr(loglinear.LogLinearProblem, "solve", lambda self, *_, **__: self.start)
+        monkeypatch.setattr(
+            loglinear.LogLinearProblem, "solve", lambda self, *_, **__: self.start
+        )
         assert not LogLinearPool(ridge=1e-3).fit(stack, y).converged_
 
     def test_an_endless_ridge_is_the_geometric_mean(self):

@@ -56,7 +56,9 @@ class TestRankMean(BlendContract):
         return create_blend("rank")
 
     @pytest.mark.parametrize("classes", [2, 3, 5, 10])
-    def test_in_each_class_samples_keep_the_order_of_their_mean_ranks(self, method, classes):
+    def test_in_each_class_samples_keep_the_order_of_their_mean_ranks(
+        self, method, classes
+    ):
         stack, y = invented_pool(5, 700, classes, seed=classes, strength=0.6)
         mean_ranks = np.mean([rankdata(probs, axis=0) for probs in stack], axis=0)
         kept = np.asarray(self.fit(method, stack, y), np.float32)  # as the store keeps it
@@ -71,7 +73,9 @@ class TestRankMean(BlendContract):
     def test_the_decided_class_is_the_one_of_the_largest_mean_rank(self, method):
         stack, y = invented_pool(5, 300, 4)
         mean_ranks = np.mean([rankdata(probs, axis=0) for probs in stack], axis=0)
-        assert np.array_equal(self.fit(method, stack, y).argmax(axis=1), mean_ranks.argmax(axis=1))
+        assert np.array_equal(
+            self.fit(method, stack, y).argmax(axis=1), mean_ranks.argmax(axis=1)
+        )
 
     def test_rows_of_two_classes_sum_to_one(self, method):
         stack, y = invented_pool(3, 50, 2)

@@ -41,7 +41,9 @@ class TestSimplexWeights(BlendContract):
     def test_its_certificate_holds_on_many_rows_with_members_that_are_nearly_the_same(self):
         rng = np.random.default_rng(0)
         q = np.clip(rng.beta(2, 1, (6, 20_000)), 1e-7, 1).astype(np.float32)
-        near = np.clip(q * (1 + 1e-5 * rng.normal(size=q.shape)), 1e-7, 1).astype(np.float32)
+        near = np.clip(q * (1 + 1e-5 * rng.normal(size=q.shape)), 1e-7, 1).astype(
+            np.float32
+        )
         column = np.concatenate([q, near, q[:2]])
         weights, gap = log_loss_optimum(column, 1e-6)
         exact = column.astype(np.float64)
@@ -51,10 +53,14 @@ class TestSimplexWeights(BlendContract):
     def test_a_duplicated_member_changes_nothing(self, method):
         stack, y = invented_pool()
         doubled = np.concatenate([stack, stack[:1]])
-        assert np.allclose(self.fit(method, stack, y), self.fit(method, doubled, y), atol=1e-3)
+        assert np.allclose(
+            self.fit(method, stack, y), self.fit(method, doubled, y), atol=1e-3
+        )
 
     def test_the_brier_optimum_beats_every_member_and_the_soft_vote(self):
         stack, y = invented_pool()
         best = SimplexWeights(metric="brier").fit(stack, y).predict_proba(stack)
         others = [*stack, stack.mean(axis=0)]
-        assert all(score("brier", best, y) <= score("brier", other, y) + 1e-9 for other in others)
+        assert all(
+            score("brier", best, y) <= score("brier", other, y) + 1e-9 for other in others
+        )

@@ -20,7 +20,9 @@ class TestShrunkStack(BlendContract):
     def test_with_endless_shrinkage_it_is_the_log_linear_pool(self):
         stack, y = invented_pool()
         got = ShrunkStack(shrinkage=1e9).fit(stack, y).predict_proba(stack)
-        assert np.allclose(got, LogLinearPool().fit(stack, y).predict_proba(stack), atol=2e-3)
+        assert np.allclose(
+            got, LogLinearPool().fit(stack, y).predict_proba(stack), atol=2e-3
+        )
 
     def test_it_takes_a_classifier_of_scikit_learn(self):
         stack, y = invented_pool(rows=120)
@@ -48,7 +50,9 @@ class TestShrunkStack(BlendContract):
         assert best == min(tried, key=fitted.shrinkage_scores_.get)
         assert tried[0] < best < tried[-1] or best in (1.0, 30000.0)
 
-    def test_a_shrinkage_is_judged_on_rows_that_its_pool_was_not_fitted_on(self, monkeypatch):
+    def test_a_shrinkage_is_judged_on_rows_that_its_pool_was_not_fitted_on(
+        self, monkeypatch
+    ):
         sizes = []
         plain = LogLinearPool.fit
 

@@ -21,7 +21,9 @@ class TestSoftVote(BlendContract):
             [("a", LogisticRegression()), ("b", GaussianNB())], voting="soft"
         ).fit(x, y)
         stack = np.stack([model.predict_proba(x) for model in voting.estimators_])
-        assert np.allclose(method.fit(stack, y).predict_proba(stack), voting.predict_proba(x))
+        assert np.allclose(
+            method.fit(stack, y).predict_proba(stack), voting.predict_proba(x)
+        )
 
 
 class TestHardVote(BlendContract):

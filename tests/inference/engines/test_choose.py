@@ -21,7 +21,9 @@ def test_an_engine_agrees_with_float32_for_batches_of_any_size(engine, amp):
     for n in (6, 1, 3):
         images = as_images(PIXELS[:n], "cpu")
         assert predictor(images).dtype == np.float32
-        assert gap(predictor(images), reference(images)) < (1e-5 if amp == "off" else TOLERANCE)
+        assert gap(predictor(images), reference(images)) < (
+            1e-5 if amp == "off" else TOLERANCE
+        )
     assert notes == []
 
 
@@ -43,7 +45,9 @@ def test_a_network_that_an_engine_cannot_compute_is_computed_in_float32_and_that
 
 def test_an_engine_that_is_off_is_not_used_and_that_is_said(monkeypatch):
     honest = eager.prepare
-    monkeypatch.setattr(eager, "prepare", lambda *given: lambda images: 3 * honest(*given)(images))
+    monkeypatch.setattr(
+        eager, "prepare", lambda *given: lambda images: 3 * honest(*given)(images)
+    )
     notes = []
     predictor = get_ready("default", notes=notes)
     images = as_images(PIXELS, "cpu")

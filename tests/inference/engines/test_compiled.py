@@ -8,7 +8,9 @@ from ensembler.inference.engines.choose import TOLERANCE
 from ensembler.inference.predictor import as_images
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"
+)
 @pytest.mark.parametrize("amp", ["off", "bf16"])
 def test_a_compiled_network_agrees_with_float32_for_batches_of_any_size(amp):
     notes = []
@@ -16,5 +18,7 @@ def test_a_compiled_network_agrees_with_float32_for_batches_of_any_size(amp):
     reference = eager.plain(small(), "cpu")
     for n in (6, 3):
         images = as_images(PIXELS[:n], "cpu")
-        assert gap(predictor(images), reference(images)) < (1e-5 if amp == "off" else TOLERANCE)
+        assert gap(predictor(images), reference(images)) < (
+            1e-5 if amp == "off" else TOLERANCE
+        )
     assert notes == []

@@ -13,7 +13,8 @@ from ensembler.networks.build import Normalised
 
 
 @pytest.mark.parametrize(
-    "backbone", ["resnet10t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"]
+    "backbone",
+    ["resnet10t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"],
 )
 def test_folding_batch_norms_changes_nothing_but_rounding(backbone):
     built = network(backbone)
@@ -44,7 +45,9 @@ def test_what_is_used_twice_or_looked_at_is_not_folded():
     odd = Odd().eval()
     images = as_images(PIXELS, "cpu")
     before = eager.plain(copy.deepcopy(odd), "cpu")(images)
-    assert np.allclose(eager.plain(eager.fold_batch_norms(odd), "cpu")(images), before, atol=1e-5)
+    assert np.allclose(
+        eager.plain(eager.fold_batch_norms(odd), "cpu")(images), before, atol=1e-5
+    )
     assert isinstance(odd.norm, nn.BatchNorm2d)
     assert isinstance(odd.other, nn.BatchNorm2d)
 

@@ -19,6 +19,9 @@ def test_openvino_finds_nothing_to_report_its_use_with():
         "print(convert_impl.tm.__name__, telemetry_utils.tm.__name__)"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.split() == 2 * ["openvino.tools.ovc.telemetry_stub"]

@@ -12,12 +12,17 @@ from ensembler.inference.predictor import as_images
 def test_a_traced_network_computes_batches_of_any_size_in_one_way(amp, monkeypatch):
     monkeypatch.setattr(traced, "BATCH", 4)
     notes = []
-    predictor, reference = get_ready("traced", amp=amp, notes=notes), eager.plain(network(), "cpu")
+    predictor, reference = (
+        get_ready("traced", amp=amp, notes=notes),
+        eager.plain(network(), "cpu"),
+    )
     for n in (4, 3, 6):  # a whole batch, one that is filled up, one that is divided
         images = as_images(PIXELS[:n], "cpu")
         assert predictor(images).shape == (n, 5)
         assert np.array_equal(predictor(images), predictor(images))
-        assert gap(predictor(images), reference(images)) < (1e-5 if amp == "off" else TOLERANCE)
+        assert gap(predictor(images), reference(images)) < (
+            1e-5 if amp == "off" else TOLERANCE
+        )
     assert not torch.jit.onednn_fusion_enabled()
     assert notes == []
 
