@@ -41,7 +41,7 @@ def compare_members(
     common_rows: bool = False,
     page: Path | None = None,
 ) -> RunDiversity:
-    """Compare the members (all, or those named) on out-of-fold rows, and write `page` when it is given."""
+    """Compare members (all, or those named) on out-of-fold rows, and write `page` if given."""
     if page is not None:
         check_output(page)
     pool = read_pool(store, members, merge=merge, views=views, common_rows=common_rows).pool

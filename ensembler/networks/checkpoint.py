@@ -29,7 +29,8 @@ from ensembler.networks.sources import is_own_backbone, source_of_backbone
 from ensembler.networks.spec import NetworkSpec
 
 FORMAT = 1
-DIGEST = "content_sha256"  # key in the header: of the header and the tensors at the moment of saving
+# Key in the header: the digest of the header and the tensors at the moment of saving.
+DIGEST = "content_sha256"
 
 
 def save_checkpoint(

@@ -52,4 +52,7 @@ def _problem(device: Any) -> str | None:
     reason = why_unusable(device)
     if reason is None:
         return None
-    return f"{device} cannot compute with this torch ({reason}); install a torch that was built for it"
+    return (
+        f"{device} cannot compute with this torch ({reason}); "
+        "install a torch that was built for it"
+    )

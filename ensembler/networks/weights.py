@@ -150,7 +150,10 @@ def load_start(network: nn.Module, path: Path) -> None:
     missing = [k for k in own if k not in state and k.rpartition(".")[0] not in head]
     strange = [k for k in state if k not in own and k.rpartition(".")[0] not in head]
     if wrong:
-        shapes = f"{wrong[0]} is {list(state[wrong[0]].shape)}, expected {list(own[wrong[0]].shape)}"
+        shapes = (
+            f"{wrong[0]} is {list(state[wrong[0]].shape)}, "
+            f"expected {list(own[wrong[0]].shape)}"
+        )
         raise RequestError(
             _of_another(path, f"{shapes} ({len(fitting)} of {len(own)} tensors fit)")
         )

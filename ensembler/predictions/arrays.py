@@ -1,4 +1,4 @@
-"""Arrays on disk: `.npy` files opened only when shape, type and checksum are what the record says."""
+"""Arrays on disk: `.npy` files, opened only when shape, type and checksum match their record."""
 
 from __future__ import annotations
 
@@ -109,7 +109,10 @@ def release(*arrays: Any) -> None:
 
 
 def is_finite(array: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which rows `[..., rows]` of an array `[..., rows, classes]` are finite, found piece by piece."""
+    """Which rows `[..., rows]` of an array `[..., rows, classes]` are finite.
+
+    The array is read piece by piece, to save memory.
+    """
     found = np.empty(array.shape[:-1], bool)
     for piece in np.ndindex(array.shape[:-2]):
         found[piece] = np.isfinite(array[piece]).all(axis=-1)
@@ -126,10 +129,11 @@ def open_array(
     check: bool = True,
     file: HeldFile | None = None,
 ) -> NDArray[np.floating]:
-    """Memory-map a float16 or float32 `.npy` of exactly `shape`, from `file` when it was opened before.
+    """Memory-map a float16 or float32 `.npy` of exactly `shape`.
 
-    The header is judged before anything is allocated, so that a file that claims terabytes costs
-    nothing. Raises StoreError naming the file, `of` (the record that describes it) and the mend.
+    It is read from `file` when it was opened before. The header is judged before anything is
+    allocated, so that a file that claims terabytes costs nothing. Raises StoreError naming the
+    file, `of` (the record that describes it) and how to fix it.
     """
     mend = f"restore it from a copy, or remove {path.parent} to have it made again"
     try:

@@ -1,8 +1,8 @@
-"""Logits of one checkpoint on disk while they are predicted: whole chunks stay, whatever ends the process.
+"""Logits of one checkpoint on disk while they are predicted: finished chunks survive a crash.
 
-Beside the array lies a log with a line for each chunk: its sha256 and the seconds it took. A chunk
-counts only when the array still holds what its line says, so a torn one, of a killed process or a
-failing disk, is predicted again.
+The array has a log beside it with a line for each chunk: its sha256 and the seconds it took. A
+chunk counts only when the array still holds what its line says, so a torn one, of a killed process
+or a failing disk, is predicted again.
 """
 
 from __future__ import annotations

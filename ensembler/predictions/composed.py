@@ -17,10 +17,10 @@ def compose_probs(
     probs: Mapping[str, NDArray[np.floating]],
     count_on: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """The label's probabilities `[rows, classes]` from those of its tasks, classes in the run's order.
+    """The label's probabilities `[rows, classes]` from those of its tasks.
 
-    Co-occurrence, when the recipe asks for it, is counted on the train rows `count_on` (default:
-    all).
+    Classes are in the run's order. Co-occurrence, when the recipe asks for it, is counted on the
+    train rows `count_on` (default: all).
     """
     composition = composition_of(store)
     classes_of = {task: store.classes(task) for task in composition.tasks}

@@ -35,11 +35,12 @@ def export_predictions(
     format: str = "csv",
     target: str | None = None,
 ) -> Exported:
-    """Write `<name>_oof` and `<name>_test` of a member (views merged, folds averaged) or a blend into the folder `out`.
+    """Write `<name>_oof` and `<name>_test` of a member or a blend into the folder `out`.
 
-    Tables have `id` and a column for each class, without rows that were never predicted; .npy files
-    are float32 `[rows, classes]` in the order of samples.csv, such rows being NaN. Of a member of
-    several targets `target` says which (default: its first).
+    Of a member, views are merged and folds averaged. Tables have `id` and a column for each class,
+    without rows that were never predicted; .npy files are float32 `[rows, classes]` in the order of
+    samples.csv, such rows being NaN. For a member with several targets, `target` says which one to
+    write (default: its first).
     """
     if format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)

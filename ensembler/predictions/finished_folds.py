@@ -1,4 +1,4 @@
-"""One file for each finished fold of a member that is not complete yet: its validation and test logits.
+"""One file for each finished fold of an incomplete member: its validation and test logits.
 
 The file is written after the fold's weights, so a fold is finished exactly when it exists. It
 carries checksums of its arrays and of the weights in its header.
@@ -110,7 +110,10 @@ def read_finished_fold(folder: Path, fold: int) -> FinishedFold:
 
 
 def _map(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
-    """What a safetensors file says of itself, and its arrays mapped: all folds may be more than memory holds."""
+    """The header of a safetensors file, and its arrays.
+
+    The arrays are memory-mapped: all folds together may not fit into memory.
+    """
     with path.open("rb") as file:
         n = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(min(n, _MOST_HEADER)))

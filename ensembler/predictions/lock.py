@@ -1,4 +1,4 @@
-"""What a run was made with: `recipe.lock.json`, which is written once and completed at every start."""
+"""What a run was made with: `recipe.lock.json`, written once and completed at every start."""
 
 from __future__ import annotations
 

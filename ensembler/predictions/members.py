@@ -80,7 +80,10 @@ class MemberRecord(Record):
 
 
 def number_in(scores: Mapping[str, Any], split: str, metric: str) -> float | None:
-    """One of a record's scores, when it has such a number: other tools may write there what they like."""
+    """One of a record's scores, or None when it is missing or no number.
+
+    Other tools may write there what they like.
+    """
     found = scores.get(split)
     value = found.get(metric) if isinstance(found, dict) else None
     return float(value) if isinstance(value, (int, float)) else None

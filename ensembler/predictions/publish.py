@@ -1,4 +1,4 @@
-"""Putting a complete member or blend in its place, or a new one over an old one, so that any instant is good to die.
+"""Publishing or replacing a complete member or blend so that a crash at any instant is safe.
 
 The new files are prepared in the folder `.next` inside the entry, its record (`member.json`,
 `blend.json`) last: from then on the replacement is decided. Under the run's lock the old record is
@@ -35,7 +35,10 @@ def replacing(entry: Path, run_lock: Path) -> Iterator[Path]:
 
 @contextmanager
 def prepared_replacement(entry: Path) -> Iterator[Path]:
-    """As `replacing`, for whoever holds the run's lock and has finished an earlier replacement of the entry."""
+    """As `replacing`, for a caller that holds the run's lock.
+
+    It must have finished any earlier replacement of the entry.
+    """
     prepared = entry / NEXT
     prepared.mkdir(parents=True)
     try:
@@ -49,13 +52,13 @@ def prepared_replacement(entry: Path) -> Iterator[Path]:
 
 
 def clean_up(run: Path, run_lock: Path) -> None:
-    """Remove what killed processes left in the folder `run`, and finish what they had decided to replace."""
+    """Remove what killed processes left in `run`, and finish the replacements they had decided."""
     sweep(run)
     finish_replacements(run, run_lock)
 
 
 def finish_replacements(run: Path, run_lock: Path) -> None:
-    """Finish what a killed process had decided to replace in `run`, and drop what it had only begun."""
+    """Finish the replacements in `run` that a killed process had decided; drop those not decided."""
     pending = [
         path.parent
         for kind in ("members", "blends")

@@ -1,4 +1,4 @@
-"""Records of the store as JSON files: each is one frozen model, checked when it is read and written by it."""
+"""Records of the store as JSON files: each is one frozen model that checks and writes it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Information = Annotated[T, WrapValidator(_or_default)]
 
 
 class Record(BaseModel):
-    """A part of a JSON file of the store: frozen, and what other versions and tools write is kept."""
+    """A part of a JSON file of the store: frozen; keys of other versions and tools are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

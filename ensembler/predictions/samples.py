@@ -92,7 +92,10 @@ class SampleTable:
 
     @cached_property
     def to_submit(self) -> NDArray[np.bool_]:
-        """Which test rows `[test samples]` a submission holds: the test part, or the held-out rows without one."""
+        """Which test rows `[test samples]` a submission holds.
+
+        The test part, or the held-out rows when there is none.
+        """
         if "source" not in self.test:
             return np.ones(len(self.test), dtype=bool)
         of_test_part = (self.test["source"] == "test").to_numpy()

@@ -1,9 +1,10 @@
-"""Reading a member or blend that another process may be replacing: a record and the files it describes, of one version.
+"""Reading one version of a member or blend that another process may be replacing.
 
-A replacement (see `publish`) removes the old record first and puts the new one there last. So files
-that are opened between two looks at one and the same record belong to it, whatever happens to their
-names afterwards. A replacement that is decided is read where its files lie just then: its process
-may be at work, or may have been killed.
+A version is a record and the files it describes. A replacement (see `publish`) removes the old
+record first and puts the new one there last. So files that are opened between two looks at one and
+the same record belong to it, whatever happens to their names afterwards. A replacement that is
+decided is read from wherever its files are at that moment: its process may be at work, or may have
+been killed.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from ensembler.targets.target import Target
 
 
 def artifacts_folder(given: Path | None = None) -> Path:
-    """The folder of all runs: as given, else `ENS_ARTIFACTS`, else `artifacts` under the current folder."""
+    """The folder of all runs: `given`, else `$ENS_ARTIFACTS`, else `./artifacts`."""
     return given or Path(os.environ.get("ENS_ARTIFACTS") or "artifacts")
 
 
@@ -122,7 +122,7 @@ class RunStore:
 
     @property
     def complete_members(self) -> list[str]:
-        """Names of the members whose `member.json` is there, in the recipe's order, then by name."""
+        """Names of the members that have a `member.json`, in the recipe's order, then by name."""
         return self._in_order(self._complete("members", MEMBER_RECORD))
 
     @property
@@ -198,7 +198,10 @@ class RunStore:
 
     @cached_property
     def _set_formats(self) -> dict[str, SetFormat]:
-        """The multi-label targets, and how a submission writes sets of labels: as locked, else as members say."""
+        """The multi-label targets, and how a submission writes sets of labels.
+
+        As locked, else as the members say.
+        """
         if self.lock.multi_label is not None:
             return self.lock.multi_label
         named = [
@@ -238,7 +241,10 @@ class RunStore:
         return self.lock.composition
 
     def members_of(self, target: str, names: Iterable[str] | None = None) -> list[Member]:
-        """The members of the pool (or those of `names`) that predict `target`, each as one of that target alone."""
+        """The members of the pool (or those of `names`) that predict `target`.
+
+        Each is opened for that target alone.
+        """
         opened = (
             self.member(name) for name in (self.pool_members if names is None else names)
         )

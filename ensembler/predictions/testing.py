@@ -1,4 +1,4 @@
-"""A run made of invented predictions, for tests and for trying things without a network or an image."""
+"""A run of invented predictions, for tests and for trials without a network or an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from ensembler.predictions.store import RunStore
 def invented_logits(
     y: NDArray[np.int64], classes: int, strength: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Logits `[samples, classes]` that lean towards the label by `strength`, with noise of deviation one."""
+    """Logits `[samples, classes]` that lean towards the label by `strength`.
+
+    The noise has a standard deviation of one.
+    """
     logits = rng.normal(size=(len(y), classes))
     logits[np.arange(len(y)), y] += strength
     return logits.astype(np.float32)
@@ -37,7 +40,10 @@ def write_fake_run(
     seed: int = 0,
     labelled_test: bool = True,
 ) -> RunStore:
-    """Write a whole run by hand: samples and members, each with the strength its logits lean to the label by."""
+    """Write a whole run by hand: samples and members.
+
+    `members` gives for each name the strength by which its logits lean towards the label.
+    """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     y = rng.integers(0, len(classes), n_train + n_test)
@@ -74,7 +80,10 @@ def write_fake_member(
     classes: Sequence[str],
     views: Sequence[str] = ("identity",),
 ) -> None:
-    """Write a complete member: `oof` `[views, train rows, classes]`, `test` `[folds, views, test rows, classes]`."""
+    """Write a complete member.
+
+    `oof` is `[views, train rows, classes]`, `test` is `[folds, views, test rows, classes]`.
+    """
     folder = run / "members" / name
     folder.mkdir(parents=True, exist_ok=True)
     write_array(folder / "oof.npy", oof)

@@ -33,7 +33,10 @@ _PLAIN_TAGS = {
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed YAML mapping: `content`, the `path` it came from, and the origin ("file line 7") of each place in it."""
+    """A parsed YAML mapping.
+
+    `content`, the `path` it came from, and the `origins` ("file line 7") of each place in it.
+    """
 
     content: dict[str, Any]
     path: Path

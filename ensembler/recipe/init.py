@@ -366,14 +366,16 @@ def _text(guess: _Guess, name: str, target: Path) -> str:
 name: {name}
 data:
 {chr(10).join(data)}
-folds: {{count: {guess.folds}, seed: 0, holdout: {holdout}{scheme}}}   # holdout: labelled rows nothing is fitted on
+folds: {{count: {guess.folds}, seed: 0, holdout: {holdout}{scheme}}}   \
+# holdout: labelled rows nothing is fitted on
 input: {{size: {guess.size}, channels: {guess.channels}}}
 augment: light                 # none, light, medium, heavy, or a list of albumentations transforms
 views: [identity, hflip]       # test-time augmentation; drop hflip where left and right matter
 defaults:
   epochs: 10
   batch_size: 64
-  pretrained: false            # true starts from ImageNet weights: on photographs worth more than any other line here
+  pretrained: false            \
+# true starts from ImageNet weights: on photographs worth more than any other line here
 members:
   resnet: {{backbone: resnet18, lr: 1e-3}}
   convnext: {{backbone: convnext_atto, lr: 1e-3}}
@@ -395,7 +397,7 @@ def _target(guess: _Guess) -> str:
 
 @dataclass(frozen=True)
 class _Relative:
-    """Paths as they are written in a recipe of `folder`: relative where both would be moved together."""
+    """Paths as they are written in a recipe of `folder`: relative when both would move together."""
 
     folder: Path
 

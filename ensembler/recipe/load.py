@@ -1,4 +1,7 @@
-"""From a recipe file to checked, frozen specs: extends, defaults, --set, variables, and all problems at once."""
+"""From a recipe file to checked, frozen specs.
+
+Resolves extends, defaults, --set and variables, and reports all problems at once.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ class Recipe:
 
     @classmethod
     def load_recorded(cls, path: Path) -> Recipe:
-        """Read the resolved recipe that a run keeps, which may hold names that have changed since."""
+        """Read the resolved recipe that a run keeps; its names may have changed since."""
         document = read_document(path)
         content = dict(document.content)
         if isinstance(content.get("blend"), dict):
@@ -227,7 +230,8 @@ def _resolve_paths(document: Document) -> Document:
         if not value.strip():
             raise RecipeError(
                 [
-                    f"{document.where(place)}: {'.'.join(map(str, place))} is empty, expected a path"
+                    f"{document.where(place)}: {'.'.join(map(str, place))} is empty, "
+                    "expected a path"
                 ]
             )
         return absolute(value)
@@ -257,7 +261,8 @@ def _share_defaults(document: Document) -> Document:
     if not isinstance(defaults, dict):
         raise RecipeError(
             [
-                f"{document.where(('defaults',))}: defaults takes member options, such as epochs: 10"
+                f"{document.where(('defaults',))}: defaults takes member options, "
+                "such as epochs: 10"
             ]
         )
     origins = dict(document.origins)
@@ -340,7 +345,10 @@ def _not_finite(value: Any, document: Document, place: Place) -> list[str]:
 
 
 def _telling(faults: Sequence[Any], content: Any) -> list[Any]:
-    """The faults without those of a type that was not meant: where a mapping's own faults are known, it is no text."""
+    """The faults without those of a type that was not meant.
+
+    Where the faults inside a mapping are known, it was not meant as text.
+    """
     places = [_place_of(fault, content) for fault in faults]
     deeper = {place[:end] for place in places for end in range(len(place))}
     return [

@@ -1,10 +1,11 @@
-"""Which members a recipe makes: its entries, and what repeats, seeds, snapshots and ensembles make of them.
+"""Which members a recipe makes: its entries, with repeats, seeds, snapshots and ensembles.
 
-cnn                            one training, one member cnn: {seeds: 2}                two
-trainings: cnn-s1, cnn-s2 cnn: {also: [ema]}             one training, two members: cnn, cnn-ema
-cnn: {snapshots: cyclic}       one training, a member for each cycle: cnn-c1, cnn-c2, cnn-c3 bag:
-{method: bagging}         one training, a member for each estimator: bag-e1, ..., and bag, their
-mean
+cnn                        one training, one member
+cnn: {seeds: 2}            two trainings: cnn-s1, cnn-s2
+cnn: {also: [ema]}         one training, two members: cnn, cnn-ema
+cnn: {snapshots: cyclic}   one training, a member for each cycle: cnn-c1, cnn-c2, cnn-c3
+bag: {method: bagging}     one training, a member for each estimator: bag-e1, ..., and bag,
+                           their mean
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Code of the user's own in a recipe or a command: said in one line, and imported before any of it is needed."""
+"""The user's own code in a recipe or a command.
+
+One line names it, and it is imported before any of it is needed.
+"""
 
 from __future__ import annotations
 

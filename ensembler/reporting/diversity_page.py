@@ -14,8 +14,10 @@ from ensembler.blending.diversity import Diversity
 from ensembler.errors import MissingExtraError
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; } td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; \
+padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; } \
+td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
 td:first-child, th:first-child { text-align: left; } svg { max-width: 100%; height: auto; }
 """
 
@@ -37,11 +39,15 @@ def diversity_page(run: str, found: Diversity) -> str:
         ),
     ]
     sections = [
-        f"<h2>{escape(title)}</h2><p>{escape(text)}</p>{_heatmap(values, found.names, found.names, colours)}"
+        f"<h2>{escape(title)}</h2><p>{escape(text)}</p>"
+        f"{_heatmap(values, found.names, found.names, colours)}"
         for title, text, values, colours in plots
     ]
     share = found.saves / np.maximum(found.class_sizes, 1)
-    text = "Share of a class's rows that the member gets right and the mean of the others gets wrong."
+    text = (
+        "Share of a class's rows that the member gets right "
+        "and the mean of the others gets wrong."
+    )
     sections.append(f"<h2>Who saves which class</h2><p>{text}</p>")
     sections.append(_heatmap(share, found.names, found.classes, "cividis"))
     sections.append("<h2>Agreement with the others</h2>" + _agreement_table(found))
@@ -62,7 +68,10 @@ def _agreement_table(found: Diversity) -> str:
         rows.append(
             "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
         )
-    return f"<table><tr><th>member</th><th>out of fold</th><th>test</th><th></th></tr>{''.join(rows)}</table>"
+    return (
+        "<table><tr><th>member</th><th>out of fold</th><th>test</th><th></th></tr>"
+        f"{''.join(rows)}</table>"
+    )
 
 
 def _heatmap(

@@ -16,7 +16,7 @@ HISTORY_RECORD = "submission.json"
 
 
 class MadeOf(Record):
-    """What a version was made of: a blend of the store, or the folds that were finished, by member."""
+    """What a version was made of: a blend of the store, or the finished folds of each member."""
 
     method: str | None = None
     blend: str | None = None

@@ -1,4 +1,4 @@
-"""While a run trains there is a submission too: of what is finished, replaced only by a better one."""
+"""A submission while a run still trains: of what is finished, replaced only by a better one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ FoldsByMember = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class FoldProbs:
-    """Probabilities of one fold's checkpoint: `oof` `[rows, classes]` of train `rows`, `test` `[samples, classes]`."""
+    """Probabilities of one fold's checkpoint.
+
+    `oof` `[rows, classes]` of train `rows`, and `test` `[samples, classes]`.
+    """
 
     rows: NDArray[np.int64]
     oof: NDArray[np.floating]
@@ -46,9 +49,10 @@ def renew_submission(
     members: Sequence[str],
     progress: Progress = QUIET,
 ) -> None:
-    """Submit the soft vote of whatever is finished, unless the version there is better on the rows both predict.
+    """Submit the soft vote of whatever is finished, unless the present version is better.
 
-    Several processes may call this at once. The configured blend, once there, is not replaced.
+    They are compared on the rows both predict. Several processes may call this at once. The
+    configured blend, once there, is not replaced.
     """
     if not submitted_ids(store):
         return
@@ -90,7 +94,10 @@ def _folds_in(finished: Finished) -> FoldsByMember:
 
 
 def _soft_vote(finished: Finished) -> NDArray[np.floating]:
-    """The mean of the members' test probabilities `[test samples, classes]`, each the mean of its folds."""
+    """The mean of the members' test probabilities `[test samples, classes]`.
+
+    A member's are the mean of its folds.
+    """
     of_members = [
         np.mean([fold.test for fold in folds.values()], axis=0)
         for folds in finished.values()
@@ -104,7 +111,7 @@ def _is_not_worse(
     theirs: NDArray[np.floating],
     labels: NDArray[np.int64],
 ) -> bool:
-    """Whether our out-of-fold probabilities score as well as theirs on the rows that both predict."""
+    """Whether our out-of-fold probabilities score at least as well as theirs on common rows."""
     both = np.isfinite(ours[:, 0]) & np.isfinite(theirs[:, 0]) & is_known(labels)
     if not both.any():
         return True
@@ -157,7 +164,7 @@ def _all_folds(finished: Finished) -> set[int]:
 def _composed_fold(
     store: RunStore, by_task: Mapping[str, Finished], fold: int
 ) -> FoldProbs:
-    """The label's probabilities from the mean of each task's members that have finished the fold."""
+    """The label's probabilities from the mean of each task's members that finished the fold."""
     found = {
         task: [folds[fold] for folds in finished.values() if fold in folds]
         for task, finished in by_task.items()

@@ -28,7 +28,10 @@ from ensembler.reporting.table import submission_table
 def check_submission(
     store: RunStore, spec: SubmissionSpec, target: str, classes: tuple[str, ...]
 ) -> None:
-    """Raise RequestError now when the submission could not be written later: columns or template do not fit."""
+    """Raise RequestError now when the submission could not be written later.
+
+    That is, when its columns or its template do not fit.
+    """
     if submitted_ids(store):
         even = np.full((len(store.samples.test), len(classes)), 1 / len(classes))
         _table(store, spec, even, target, classes)
@@ -46,7 +49,10 @@ def _table(
     target: str,
     classes: tuple[str, ...],
 ) -> pd.DataFrame:
-    """The submission of probabilities `test` `[test samples, classes]`, a row for each sample or each group."""
+    """The submission of probabilities `test` `[test samples, classes]`.
+
+    It has a row for each sample or each group.
+    """
     asked = store.target(target, classes)
     ids, probs = submitted_ids(store), np.asarray(test)[store.samples.to_submit]
     if spec.per == "group":
@@ -57,7 +63,7 @@ def _table(
 
 
 def _submitted_groups(store: RunStore) -> tuple[list[str], NDArray[np.int64]]:
-    """The groups of the submitted rows in the order in which they come, and each row's number among them."""
+    """The groups of the submitted rows in order of appearance, and each row's number among them."""
     rows = store.samples.test[store.samples.to_submit]
     if "group" not in rows or (rows["group"].fillna("") == "").any():
         raise RequestError(
@@ -80,11 +86,12 @@ def write_submission(
     by_hand: bool = False,
     progress: Progress = QUIET,
 ) -> bool:
-    """Write `submission.csv` from probabilities `test` `[test samples, classes]` of a target, and note what made it.
+    """Write `submission.csv` from a target's probabilities `test` `[test samples, classes]`.
 
-    `by_hand` says that it was asked for by name, so that a run that makes nothing new leaves it
-    alone. A file there that is not one of ours is kept under another name, with a warning on
-    `progress`. Returns False, and writes nothing, when the run has no rows to submit.
+    What it was made of is recorded. `by_hand` says that it was asked for by name, so that a run
+    that makes nothing new leaves it alone. A file there that is not one of ours is kept under
+    another name, with a warning on `progress`. Returns False, and writes nothing, when the run has
+    no rows to submit.
     """
     if not submitted_ids(store):
         return False
@@ -109,7 +116,10 @@ def write_submission(
 
 
 def _keep_altered(store: RunStore, progress: Progress) -> None:
-    """Keep a submission that somebody has altered, or made, under another name before it is written again."""
+    """Before a new version is written, keep a file that was altered or made by hand.
+
+    It is kept under another name.
+    """
     path = store.submission_path
     digest = _digest_of(path)
     if digest is None or path.stat().st_size == 0 or _version_of(store, digest) is not None:
@@ -124,7 +134,7 @@ def _keep_altered(store: RunStore, progress: Progress) -> None:
 
 
 def is_as_recorded(store: RunStore) -> bool:
-    """Whether `submission.csv` is the newest version in its record, and not an older, cut or altered one."""
+    """Whether `submission.csv` is the newest recorded version, not an older, cut or altered one."""
     versions = submission_versions(store)
     return bool(versions) and _digest_of(store.submission_path) == versions[-1].sha256
 
@@ -141,7 +151,10 @@ def _version_of(store: RunStore, digest: str | None) -> SubmissionVersion | None
 
 @dataclass(frozen=True)
 class SubmissionChoice:
-    """A blend that the submission was last made of, perhaps `by_hand`, and with which options when these were kept."""
+    """The blend that the submission was last made of, and whether it was chosen `by_hand`.
+
+    `options` are those it was written with, when they were recorded.
+    """
 
     blend: str
     by_hand: bool
@@ -176,7 +189,7 @@ def submitted_blend(store: RunStore) -> str | None:
 
 
 def blend_to_submit(store: RunStore) -> str | None:
-    """The name of the blend that the submission was last to be made of, whatever became of the file."""
+    """The name of the blend last chosen for the submission, whatever became of the file."""
     versions = submission_versions(store)
     return _blend_of(store, versions[-1]) if versions else None
 

@@ -1,4 +1,4 @@
-"""The file that is handed in: rows, order and columns as asked, or an error that says what differs."""
+"""The submission file: rows, order and columns as asked, or an error that says what differs."""
 
 from __future__ import annotations
 

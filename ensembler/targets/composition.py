@@ -38,10 +38,10 @@ class Composition:
         impossible: Sequence[Mapping[str, str]] = (),
         prior: Prior = "none",
     ) -> Composition:
-        """All combinations in the order of the tasks, the last one turning fastest, without the impossible ones.
+        """All combinations in the order of the tasks, without the impossible ones.
 
-        `numbers` names each class by its place among all combinations. Raises ValueError when two
-        combinations would have one name.
+        The last task varies fastest. `numbers` names each class by its place among all
+        combinations. Raises ValueError when two combinations would have the same name.
         """
         tasks = tuple(classes_of)
         everything = list(product(*(classes_of[task] for task in tasks)))
@@ -95,7 +95,7 @@ class Composition:
         return dict(zip(self.parts, self.classes, strict=True))
 
     def positions(self, classes_of: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
-        """For every class the positions `[classes, tasks]` of its parts among the classes of each task."""
+        """For each class, its parts' positions `[classes, tasks]` in the classes of each task."""
         at = [{name: i for i, name in enumerate(classes_of[task])} for task in self.tasks]
         return np.array(
             [[at[t][part] for t, part in enumerate(parts)] for parts in self.parts],

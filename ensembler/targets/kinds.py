@@ -1,4 +1,4 @@
-"""The kinds of targets: one label a sample (`SINGLE_LABEL`), or any number of them at once (`MULTI_LABEL`).
+"""The kinds of targets: `SINGLE_LABEL`, one label per sample, or `MULTI_LABEL`, any number.
 
 Whatever depends on the kind is a method here, on plain arrays and on cells of `samples.csv`, so
 that no other module has to ask which kind it is.
@@ -33,7 +33,7 @@ class TargetKind(ABC):
     is_multi_label: bool  # whether a row may have several labels at once, or none
 
     def __reduce__(self) -> str:
-        """Kinds are compared by identity: a copy, or one from another process, is the kind itself."""
+        """Kinds are compared by identity: a copy, even from another process, is the kind itself."""
         return self.name.upper()
 
     # --- cells of samples.csv

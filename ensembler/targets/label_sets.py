@@ -1,4 +1,4 @@
-"""Targets of which a sample has any number of labels at once (multi-label): sets of labels, and how they are written.
+"""Multi-label targets: sets of labels, any number per sample, and how they are written.
 
 In `samples.csv` a set is its labels with | between them; | alone is the empty set, and an empty
 cell is unknown.
@@ -89,9 +89,9 @@ def without_labels(text: object, unwanted: Collection[str]) -> str | None:
 
 
 def indicators(texts: Iterable[object], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Which of `classes` each cell of `samples.csv` holds: 0 or 1 `[rows, classes]`, -1 all along an unknown row.
+    """Which of `classes` each cell of `samples.csv` holds, as 0 or 1 `[rows, classes]`.
 
-    Raises KeyError for a label that is not among the classes.
+    An unknown row is -1 throughout. Raises KeyError for a label that is not among the classes.
     """
     sets = [read_set(text) for text in texts]
     position = {name: i for i, name in enumerate(classes)}

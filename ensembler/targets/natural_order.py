@@ -1,4 +1,4 @@
-"""The one order of names, of classes above all: the same in every process, whatever its hash seed."""
+"""The one order of names, above all of classes: the same in every process, for any hash seed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _NUMBER, _PART_NUMBER, _PART_TEXT, _WHOLE = range(4)
 
 
 def natural(name: str) -> Key:
-    """The key of the natural order: numbers by value, then other names, where 2 stands before 10 inside them, too.
+    """The key of the natural order: numbers by value, then other names, digits in them by value.
 
-    The order is total: names that are equal as numbers (1.1 and 1.10, 1 and 01, 1e3 and 1000)
-    follow each other as text, and nan, which no number compares with, follows the numbers.
+    So a name with 2 comes before the same name with 10. The order is total: names that are equal as
+    numbers (1.1 and 1.10, 1 and 01, 1e3 and 1000) follow each other as text, and nan, which no
+    number compares with, follows the numbers.
     """
     number = number_of(name)
     if number is not None:
@@ -34,7 +35,10 @@ def _piece(part: str) -> tuple[int, float, str]:
 
 
 def text_after_numbers(name: str) -> Key:
-    """The key of the order in which other tools write columns: numbers by value, then other names as plain text."""
+    """The key of the order in which other tools write columns.
+
+    Numbers by value, then other names as plain text.
+    """
     number = number_of(name)
     return ((_WHOLE, 0, name),) if number is None else ((_NUMBER, number, name),)
 

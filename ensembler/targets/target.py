@@ -68,7 +68,7 @@ class Target:
         return self.kind.decide(probs)
 
     def write(self, probs: NDArray[np.floating]) -> list[str]:
-        """The answer to each row, as a submission holds it: a class, or its labels in their format."""
+        """The answer for each row, as a submission holds it: a class, or formatted labels."""
         if self.set_format is None:
             return [self.classes[i] for i in self.decide(probs)]
         return [self.set_format.format(self._labels_of(row)) for row in self.decide(probs)]

@@ -42,14 +42,17 @@ def check_options(spec: RecipeSpec, store: RunStore) -> None:
 
 
 def check_classes(store: RunStore, samples: SampleSet) -> None:
-    """Raise ChangedRecipeError for classes that are others than locked, or the same in another order."""
+    """Raise ChangedRecipeError when classes or their order differ from what the run has locked."""
     for target, before in store.lock.classes.items():
         now = tuple(samples.classes.get(target, ()))
         if before == now:
             continue
         why = ""
         if sorted(before) == sorted(now):
-            why = "; earlier versions ordered names of the same number, as 1.1 and 1.10 are, by chance"
+            why = (
+                "; earlier versions ordered names of the same number, "
+                "as 1.1 and 1.10 are, by chance"
+            )
         raise ChangedRecipeError(
             f"run {store.name!r} was made with other classes, or with their order another one: "
             f"{target} has {_listed(before)} there, {_listed(now)} now{why}. What its networks "
@@ -58,7 +61,7 @@ def check_classes(store: RunStore, samples: SampleSet) -> None:
 
 
 def check_rows(spec: RecipeSpec, store: RunStore, samples: SampleSet) -> None:
-    """Raise ChangedRecipeError for samples, labels, groups or folds that are not those of samples.csv."""
+    """Raise ChangedRecipeError if samples, labels, groups or folds differ from samples.csv."""
     new = split_samples(samples, spec.folds).table.reset_index(drop=True)
     old = store.samples.table
     lost, added = set(old["id"]) - set(new["id"]), set(new["id"]) - set(old["id"])
@@ -76,7 +79,10 @@ def check_rows(spec: RecipeSpec, store: RunStore, samples: SampleSet) -> None:
 
 
 def check_fingerprints(store: RunStore, data: str, images: str) -> None:
-    """Raise ChangedRecipeError for changes that samples.csv does not show: weights, labels to train on, images."""
+    """Raise ChangedRecipeError for changes that samples.csv does not show.
+
+    These are sample weights, labels to train on, and the images.
+    """
     comparisons = {
         "weights or labels to train on": (store.lock.data, data),
         "what its images show": (store.lock.images, images),

@@ -1,4 +1,7 @@
-"""What a run keeps of its recipe: the resolved recipe itself, `recipe.lock.json`, and measured choices in it."""
+"""What a run keeps of its recipe.
+
+The resolved recipe itself, `recipe.lock.json`, and the measured choices in it.
+"""
 
 from __future__ import annotations
 
@@ -73,9 +76,10 @@ def write_lock(
     images: str,
     left_out: Iterable[str] = (),
 ) -> None:
-    """Write the resolved recipe into the run, and with it versions, seeds, classes, fingerprints of table and images.
+    """Write the resolved recipe and its lock into the run.
 
-    `table` is the run's samples.csv, whose fold columns say how often the split is repeated.
+    The lock holds versions, seeds, classes, and fingerprints of the table and the images. `table`
+    is the run's samples.csv, whose fold columns say how often the split is repeated.
     """
     old = store.lock
     jobs = planned_members(recipe.spec.members, fold_repeats(table))

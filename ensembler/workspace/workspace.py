@@ -62,9 +62,9 @@ class Workspace:
         return planned_members(self.spec.members, fold_repeats(self.store.samples.table))
 
     def select(self, members: Iterable[str] | None) -> tuple[PlannedMember, ...]:
-        """The jobs of the members named (by their own names, or those of recipe entries), all of them for None.
+        """The jobs of the members named (or of the recipe entries named); all jobs for None.
 
-        With a member that is the mean of others come those others.
+        A member that is the mean of others brings those others along.
         """
         if members is None:
             return self.jobs
@@ -105,7 +105,10 @@ class Workspace:
         return labels
 
     def image_strata(self, target: str) -> NDArray[np.int64]:
-        """What a sampler balances, by image `[images]`: the label to train on, or the rarest of several at once."""
+        """What a sampler balances, by image `[images]`.
+
+        It is the label to train on, or the rarest of several labels at once.
+        """
         encoding = self.samples.target(target)
         rows, _ = self.image_rows
         codes = np.full(len(self.samples.table), -1, dtype=np.int64)
@@ -121,7 +124,10 @@ class Workspace:
         return cells.to_numpy()[rows].tolist()
 
     def pixels(self, spec: InputSpec) -> Pixels:
-        """All images, prepared for an input: `[images, size, size, channels]`, memory-mapped where they fit."""
+        """All images, prepared for an input: `[images, size, size, channels]`.
+
+        They are memory-mapped where they fit.
+        """
         from ensembler.data.pixels import prepare_pixels
 
         key = spec.model_dump_json()
@@ -142,7 +148,10 @@ class Workspace:
         return read_contents(self.samples.images, cache_folder(self.artifacts))
 
     def input_options(self, spec: InputSpec) -> dict[str, Any]:
-        """What decides the pixels that an input gives: its options, and what earlier versions did otherwise."""
+        """What decides the pixels of an input.
+
+        Its options, and where earlier versions prepared them differently.
+        """
         from ensembler.data.pixel_key import prepared_otherwise
 
         words = {"axes": "scaled one by one", "bits": "as the files say"}

@@ -37,7 +37,9 @@ def simplify(
     reduced = _Reduced(copy.deepcopy(network), dtype)
     try:
         as_predictor(reduced, None, device)(sample)
-    except RuntimeError:  # a network of one's own that makes float32 tensors as it goes: autocast sees to those
+    except RuntimeError:
+        # A user's own network may create float32 tensors in its forward pass: autocast handles
+        # those.
         return network, dtype
     return reduced, None
 

@@ -1,4 +1,4 @@
-"""Predictions of one member, read from its files in the order of the rows and classes of the run."""
+"""Predictions of one member, read from its files in the run's order of rows and classes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ ROUNDING = (
 
 @dataclass(frozen=True)
 class MemberArrays:
-    """Predictions of one member: `oof` `[views, rows, classes]`, `test` `[folds, views, rows, classes]`."""
+    """Predictions of one member.
+
+    `oof` is `[views, rows, classes]`, `test` is `[folds, views, rows, classes]`.
+    """
 
     oof: NDArray[np.float32]
     test: NDArray[np.float32]

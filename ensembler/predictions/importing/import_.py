@@ -1,4 +1,7 @@
-"""`ens import`: predictions of any other tool become members of a run, checked once and matched by id."""
+"""`ens import`: predictions of any other tool become members of a run.
+
+They are checked once and matched by id.
+"""
 
 from __future__ import annotations
 
@@ -197,7 +200,10 @@ def _check_name_is_free(store: RunStore, name: str, record: MemberRecord) -> boo
 def _write(
     store: RunStore, name: str, arrays: MemberArrays, rows: RunRows, options: ImportOptions
 ) -> None:
-    """Write a member, unless this very one is there: from an import that was interrupted, or one at the same time."""
+    """Write a member, unless the same one is there already.
+
+    It may come from an interrupted import, or from one that runs at the same time.
+    """
     record, folder = _record(name, arrays, rows, options), store.member_folder(name)
     with claim(store.lock_path, wait=True):
         finish_replacement(folder)

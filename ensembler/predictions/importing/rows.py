@@ -49,7 +49,10 @@ class GivenRows:
 
 @dataclass(frozen=True)
 class RunRows:
-    """The rows that members are matched with: `table` as samples.csv has it, its target and the classes of that."""
+    """The rows that members are matched with.
+
+    `table` has the format of samples.csv; `classes` are those of `target`.
+    """
 
     table: pd.DataFrame
     target: str
@@ -104,7 +107,10 @@ def rows_of_run(
     members: Sequence[MemberFiles],
     options: ImportOptions,
 ) -> RunRows:
-    """The rows of a run that is there, which those given have to be, or of the run that is to be made of them."""
+    """The rows of a run: of an existing one, which those `given` must match, or of a new one.
+
+    A new run is made from the rows given.
+    """
     name = store.folder.name
     if not store.samples_path.is_file():
         if given is None:
@@ -185,7 +191,10 @@ def _check_same_rows(run: str, there: RunRows, now: RunRows, given: GivenRows) -
 
 
 def make_run(store: RunStore, rows: RunRows) -> None:
-    """Make the run, unless it is there: perhaps another process has made it in the meantime, of the same rows."""
+    """Make the run, unless it exists.
+
+    Another process may have made it from the same rows in the meantime.
+    """
     with claim(store.lock_path, wait=True):
         now = RunStore(store.folder)
         if now.samples_path.is_file():

@@ -96,7 +96,8 @@ class EnsembleSpec(TrainingSpec):
     @property
     def decisive_options(self) -> dict[str, Any]:
         """The options that decide what the trained networks are, as plain values."""
-        rates = self._FORMER  # without a meaning for other methods; earlier versions have them in their fingerprints
+        # Without a meaning for other methods; earlier versions have them in their fingerprints.
+        rates = self._FORMER
         if self.method == "fast_geometric":
             rates = dict(zip(("lr_1", "lr_2"), self.cycle_rates, strict=True))
         return super().decisive_options | rates
