@@ -58,7 +58,7 @@ def clean_up(run: Path, run_lock: Path) -> None:
 
 
 def finish_replacements(run: Path, run_lock: Path) -> None:
-    """Finish the replacements in `run` that a killed process had decided; drop those not decided."""
+    """Finish the replacements in `run` that a killed process had decided, and drop the others."""
     pending = [
         path.parent
         for kind in ("members", "blends")
