@@ -19,7 +19,7 @@ a decision reads the class of an error, or its `code`, and never the wording.
         │   └── GroupLeakError      a group in several folds
         ├── MissingRunError         a run that does not exist (also FileNotFoundError)
         ├── UnknownNameError        a name that does not exist, with the nearest that do
-        ├── NotFittedError          a blend method that predicts before it is fitted (also AttributeError)
+        ├── NotFittedError          a blend method used before its fit (also AttributeError)
         ├── ChangedRecipeError      a run folder that belongs to another recipe
         └── MissingExtraError       a part of the package that is not installed (also ImportError)
 """
@@ -166,7 +166,10 @@ class NotFittedError(RequestError, AttributeError):
 
 
 class NotKeptError(EnsemblerError):
-    """A fitted blend that no file can hold: it may be submitted, and is fitted again for new images."""
+    """A fitted blend that cannot be saved to a file.
+
+    It may be submitted, and is fitted again for new images.
+    """
 
 
 class MissingExtraError(RequestError, ImportError):

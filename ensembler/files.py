@@ -1,4 +1,7 @@
-"""Files that appear whole or not at all, their checksums, and claims that die with their process."""
+"""Files that appear whole or not at all, their checksums, and locks.
+
+A lock is released when its process dies.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,10 @@ def lies_at(descriptor: int, path: Path) -> bool:
 
 @contextmanager
 def named_when_full(path: Path, size: int | None = None) -> Iterator[None]:
-    """Turn the error of a full disk into a DiskFullError that names `path`, what it needs and what is free."""
+    """Turn the error of a full disk into a DiskFullError.
+
+    It names `path`, what it needs and what is free.
+    """
     try:
         yield
     except DiskFullError:
@@ -153,7 +159,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what dead processes left in `folder` and below it: files written aside, and locks nobody holds."""
+    """Remove what dead processes left in `folder` and below it.
+
+    These are temporary files, and locks nobody holds.
+    """
     for place, _, names in os.walk(folder):
         for name in names:
             if _ASIDE.match(name) or _UNLOCKED_ASIDE.match(name) or _LOCK.match(name):
@@ -226,7 +235,10 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_by_stat(path: Path) -> str:
-    """The same, worked out once in a process for a file whose time, size and inode stay as they are."""
+    """The same, computed once in a process for an unchanged file.
+
+    A file is unchanged as long as its time, size and inode are the same.
+    """
     try:
         stat = path.stat()
     except FileNotFoundError as error:
@@ -293,7 +305,10 @@ def _lock(path: Path, wait: bool) -> int | None:
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file, made where it is missing, although another process may just be removing its folder."""
+    """Open a lock file, created where it is missing.
+
+    Another process may be removing its folder at the same moment.
+    """
     for attempt in range(_ATTEMPTS):
         try:
             with named_when_full(path):

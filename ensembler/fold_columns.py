@@ -1,4 +1,7 @@
-"""Names of the columns of `samples.csv` that hold folds: `fold`, and `fold_r2`, `fold_r3`, ... of a repeated split."""
+"""Names of the columns of `samples.csv` that hold folds.
+
+`fold`, and `fold_r2`, `fold_r3`, ... of a repeated split.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,10 @@ def log_mean_probs(logits: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def log_odds_of_mean(logits: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The logits of the mean over the first axis of `sigmoid(logits)`, float32 `[...]`, without underflow."""
+    """The logits of the mean over the first axis of `sigmoid(logits)`.
+
+    Returns float32 `[...]`, without underflow.
+    """
     yes, no = (
         -np.logaddexp(0.0, sign * logits.astype(np.float64)) for sign in (-1, 1)
     )  # log p, log (1 - p)

@@ -1,7 +1,7 @@
-"""Code of the user's own, named as `module:name`: where it lies, how it is imported, and what is in it.
+"""Code of the user's own, named as `module:name`.
 
-Only what the user's recipe or command names is ever imported; what a record of a run names is not
-(see `is_own`).
+Where it is, how it is imported, and what is in it. Only what the user's recipe or command names is
+ever imported; what a record of a run names is not (see `is_own`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ _CONTROL = re.compile(
 
 
 def check_plain_text(names: Iterable[object], what: str, where: str) -> None:
-    """Raise DataError for the first of `names` with a control character in it, such as a carriage return."""
+    """Raise DataError for the first of `names` with a control character in it.
+
+    A carriage return is one.
+    """
     texts = [name for name in names if isinstance(name, str)]
     if _CONTROL.search("\n".join(texts)) is None:
         return

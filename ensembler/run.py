@@ -123,10 +123,10 @@ class Run:
         views: Sequence[str] | None = None,
         target: str | None = None,
     ) -> NDArray[np.floating]:
-        """Aligned probabilities `[members, samples, classes]` of the members of one target (default: the label).
+        """Aligned probabilities `[members, samples, classes]` of the members of one target.
 
-        "oof": over the train rows, NaN where a member has no prediction; "test": over the test
-        rows, each member's folds averaged.
+        The default target is the label. "oof": over the train rows, NaN where a member has no
+        prediction; "test": over the test rows, each member's folds averaged.
         """
         opened = [self.store.member(name) for name in (members or self.store.pool_members)]
         if target is None:

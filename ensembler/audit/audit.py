@@ -137,7 +137,10 @@ def audit_samples(
 def with_duplicates_grouped(
     samples: SampleSet, artifacts: Path, progress: Progress
 ) -> SampleSet:
-    """The samples with equal and nearly equal images in one group, as `data.group_duplicates` asks."""
+    """The samples with equal and nearly equal images in one group.
+
+    Used where the recipe sets `data.group_duplicates`.
+    """
     facts = look_at_images(samples.images, cache_folder(artifacts), progress)
     return group_duplicates(samples, find_duplicates(facts))
 

@@ -1,4 +1,7 @@
-"""Columns and parts of file names that look like a group that nobody named: a person, a patient, a scene."""
+"""Columns and parts of file names that look like a group that the recipe does not name.
+
+Such a group is a person, a patient or a scene.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,10 @@ _FEW = (
     8  # values below which a column is an attribute, such as a colour, unless it is a site
 )
 _LEAST_SITES = 3
-_SITE_AUC = 0.6  # which the lower end of a site's likeness exceeds when pictures agree with its name,
-_UNNAMED_AUC = 0.85  # and when nothing but the pictures says so
+# The lower end of a site's likeness exceeds the first when pictures agree with its name, and the
+# second when nothing but the pictures says so.
+_SITE_AUC = 0.6
+_UNNAMED_AUC = 0.85
 _LEAST_PAIRS = 20
 
 
@@ -195,7 +200,10 @@ def _sizes(values: pd.Series) -> pd.Series | None:
 
 
 def _follows(values: pd.Series, other: pd.Series) -> bool:
-    """Whether every value of `other` has one of `values`, and not the other way round: a person has one age."""
+    """Whether every value of `other` goes with one of `values`, but not the other way round.
+
+    A person has one age, for example, but many persons have the same age.
+    """
     return _one_each(other, values) and not _one_each(values, other)
 
 
@@ -221,10 +229,10 @@ def _alike(
     least: int = 8,
     lower_end: bool = False,
 ) -> float | None:
-    """The chance that images of one value and label look more alike than images of one label and two values.
+    """The chance that images with one value look more alike than images with two values.
 
-    Each value and label gives up to `pairs_each` pairs; fewer than `least` in all say nothing.
-    `lower_end` is the chance less two standard errors.
+    Both kinds of pairs are of one label. Each value and label gives up to `pairs_each` pairs; fewer
+    than `least` in all say nothing. `lower_end` is the chance less two standard errors.
     """
     rng = np.random.default_rng(0)
     pixels = thumbs.reshape(len(thumbs), math.prod(thumbs.shape[1:])).astype(np.float32)

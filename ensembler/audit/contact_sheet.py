@@ -1,4 +1,4 @@
-"""A contact sheet: images as they are prepared, and as the augmentation of each member shows them."""
+"""A contact sheet: images as prepared, and as the augmentation of each member changes them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DRAWS = 3  # augmented versions for each augmentation
 
 
 def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
-    """Write a PNG with a row for each of some train images: as read, prepared, and augmented three times in each way.
+    """Write a PNG with one row for each of some train images.
 
-    The images are of as many classes as possible; the augmentations are those of the recipe and of
-    its members.
+    A row shows the image as read, prepared, and augmented three times in each way. The images are
+    of as many classes as possible; the augmentations are those of the recipe and of its members.
     """
     check_preview(out)
     samples = read_samples(spec.data, spec.folds)

@@ -1,4 +1,7 @@
-"""Equal and nearly equal images: across folds, across train and test, and with labels that contradict."""
+"""Equal and nearly equal images.
+
+Findings name those across folds, across train and test, and with contradictory labels.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ _FIX_LABELS = "look at them, and leave the wrong ones out of the table"
 def find_copies(
     samples: SampleSet, found: Duplicates, folds: pd.Series | None
 ) -> Iterator[Finding]:
-    """Equal and nearly equal images, each kind in one finding, and those whose labels contradict."""
+    """Equal and nearly equal images, one finding for each kind.
+
+    A further finding names those with contradictory labels.
+    """
     fold = np.full(len(samples.table), -1) if folds is None else folds.to_numpy()
     rows = _Rows(samples, samples.table["source"].to_numpy(), fold)
     yield from rows.copies("duplicate", found.exact, "the same image")

@@ -23,7 +23,10 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Sets of images (positions) that show the same: `exact` in bytes or pixels, `near` looking alike (with copies)."""
+    """Sets of images (positions) that show the same.
+
+    `exact` are equal in bytes or pixels, `near` look alike (and include exact copies).
+    """
 
     exact: tuple[tuple[int, ...], ...]
     near: tuple[tuple[int, ...], ...]

@@ -180,7 +180,11 @@ def _kind(path: Path) -> str:
 
 
 def perceptual_hash(image: NDArray[np.uint8]) -> int:
-    """64 bits: which of the 8 x 8 lowest frequencies of the grey image at 32 x 32 lie above their median (pHash)."""
+    """The perceptual hash (pHash) of an image, 64 bits.
+
+    A bit says whether one of the 8 x 8 lowest frequencies of the grey image at 32 x 32 is above
+    their median.
+    """
     import cv2
 
     grey = fit_to_input(image, 32, 1, "stretch").reshape(32, 32).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What is wrong with image files: broken, empty, blank or tiny ones, mixed colours, unused levels."""
+"""Problems of image files: broken, empty, blank or tiny, mixed colours, unused levels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def find_faulty_files(
         yield Finding("tiny", "warning", message, _FIX_BY_HAND, _names(samples, tiny))
     grey = np.isin(facts.mode, _GREY_MODES) & facts.readable
     if grey.any() and not grey[facts.readable].all():
-        message = f"{_files(grey)} are grey and the others in colour: a network may learn the difference"
+        message = (
+            f"{_files(grey)} are grey and the others in colour: "
+            "a network may learn the difference"
+        )
         yield Finding(
             "mixed_modes", "note", message, "input: {channels: 1}", _names(samples, grey)
         )

@@ -1,4 +1,4 @@
-"""What is wrong with groups: those on both sides of a split, and columns that look like one and are not used."""
+"""Problems of groups: on both sides of a split, or in a column that is not used as a group."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _FIX_IMBALANCE = (
 
 
 def find_label_problems(samples: SampleSet, n_folds: int) -> Iterator[Finding]:
-    """Classes with few rows, far more rows of one class than of another, and labels that only train rows have."""
+    """Problems of labels: few rows of a class, imbalance, and labels that only train rows have."""
     is_train = samples.table["split"] == "train"
     for target in samples.targets:
         labels = samples.labels_below(target)
@@ -56,7 +56,10 @@ def _imbalanced(target: str, sizes: pd.Series) -> Iterator[Finding]:
     if len(sizes) < 2 or sizes.max() / sizes.min() < IMBALANCE:
         return
     ratio = float(sizes.max() / sizes.min())
-    message = f"{target}: {sizes.idxmax()} has {ratio:.0f} times as many train rows as {sizes.idxmin()}"
+    message = (
+        f"{target}: {sizes.idxmax()} has {ratio:.0f} "
+        f"times as many train rows as {sizes.idxmin()}"
+    )
     facts = {"target": target, "ratio": ratio}
     yield Finding("imbalance", "note", message, _FIX_IMBALANCE, (), facts)
 

@@ -1,4 +1,7 @@
-"""What a leak between folds is worth for a recipe's samples, and whether test images look like train images."""
+"""What a leak between folds is worth for a recipe, and whether test looks like train.
+
+Both are measured on the recipe's samples and images.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ def probe_leak(
         return None, []
     if is_used or found.plain.low <= found.grouped.value:
         return found, []
-    message = f"with plain folds a cheap model scores {found.plain}, with folds by {name} {found.grouped}"
+    message = (
+        f"with plain folds a cheap model scores {found.plain}, "
+        f"with folds by {name} {found.grouped}"
+    )
     fix = line_that_groups(unused[0].like, n_folds)
     return found, [Finding("group_leak", "warning", message, fix, (), {"across": "folds"})]
 
@@ -70,7 +76,10 @@ def probe_leak(
 def probe_shift(
     samples: SampleSet, facts: ImageFacts, unused: Sequence[UnusedGroup]
 ) -> tuple[Estimate | None, Estimate | None, list[Finding]]:
-    """How well train is told from test, and, where only train has groups, how well some groups from the others."""
+    """How well a cheap model tells train from test images.
+
+    Where only train has groups, also how well it tells some groups from the others.
+    """
     is_test = (samples.table["source"] == "test").to_numpy()
     if not is_test.any():
         return None, None, []

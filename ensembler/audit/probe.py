@@ -1,4 +1,7 @@
-"""What a leak is worth, and whether test images look like train images: one cheap model, cross-validated."""
+"""What a leak is worth, and whether test images look like train images.
+
+Both are measured with one cheap model, cross-validated.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LeakTest:
-    """Accuracy of one cheap model under plain folds, where groups straddle, and under grouped folds."""
+    """Accuracy of one cheap model under plain folds that split groups, and under grouped folds."""
 
     group: str
     target: str
@@ -131,7 +134,10 @@ def _some_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def part_of_groups(groups: NDArray[np.int64], n_rows: int) -> NDArray[np.bool_]:
-    """Rows `[rows]` of some whole groups, drawn with a fixed seed: about `n_rows`, at most half of all."""
+    """Rows `[rows]` of some whole groups, drawn with a fixed seed.
+
+    They are about `n_rows`, at most half of all rows.
+    """
     names = np.random.default_rng(0).permutation(np.unique(groups))
     sizes = np.cumsum(np.bincount(groups)[names])
     return np.isin(groups, names[sizes <= min(n_rows, len(groups) // 2)])

@@ -1,4 +1,4 @@
-"""Columns of the recipe's table, and parts of its paths, that look like a group and are not used as one."""
+"""Columns of the table and parts of the paths that look like a group but are not used as one."""
 
 from __future__ import annotations
 

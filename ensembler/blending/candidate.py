@@ -21,9 +21,10 @@ from ensembler.errors import RequestError, UnknownNameError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method with its options, and the calibrations of its members (`before`) and of the blend (`after`).
+    """A method with its options and calibrations.
 
-    `variant` is added to the method's name where `auto` compares it with other options.
+    `before` calibrates its members, `after` the blend. `variant` is added to the method's name
+    where `auto` compares it with other options.
     """
 
     method: str

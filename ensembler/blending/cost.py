@@ -19,9 +19,10 @@ _MOST = 30  # members in a choice
 
 @dataclass(frozen=True)
 class Offer:
-    """Some members, the seconds a sample costs with all of them, and the log loss of their best linear pool.
+    """Some members, the seconds a sample costs with all of them, and their log loss.
 
-    The log loss is that on the fitted rows: it compares offers, it does not promise.
+    The log loss is that of their best linear pool on the fitted rows: it compares offers, it does
+    not promise.
     """
 
     members: tuple[str, ...]

@@ -128,7 +128,10 @@ def _saves(
 def _on_test(
     pool: Pool, oof: NDArray[np.float64], n_oof: int
 ) -> tuple[NDArray[np.float64] | None, Sequence[str]]:
-    """Mean agreement with the others on test rows, fold by fold, and the names of those that change unlike the pool."""
+    """Mean agreement with the others on test rows, and the members that change unlike the pool.
+
+    The agreement is worked out fold by fold; the members are given by name.
+    """
     if pool.test is None or pool.test[0].shape[1] == 0:
         return None, ()
     by_fold = []

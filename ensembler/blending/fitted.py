@@ -1,4 +1,7 @@
-"""A blend that was fitted: it predicts new samples from the probabilities of its members, and is kept as a state."""
+"""A fitted blend: it predicts new samples and is kept as a state.
+
+It predicts from the probabilities of its members.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ class FittedBlend:
         return tuple(name for name, weight in weights if weight == 0)
 
     def predict(self, tests: Tests) -> NDArray[np.float32]:
-        """Probabilities `[samples, classes]` of new samples, from those of the members in their order."""
+        """Probabilities `[samples, classes]` of new samples, from those of the members.
+
+        `tests` are in the order of the members.
+        """
         if self.labels is None:
             return self._blended(tests)
         return self.decided(self._blended([two_columns(test) for test in tests]))

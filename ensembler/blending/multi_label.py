@@ -1,9 +1,9 @@
-"""Blending samples with several labels at once: every label of every row becomes a row of its own, with yes and no.
+"""Blending samples with several labels at once.
 
-All methods, calibrations and guards then work as they are, and one set of weights serves all
-labels. A metric that is no mean over labels finds no weights: they are searched by log loss. It
-chooses among the families that `auto` compares, and `calibrate: biases` fits a threshold for each
-label to it.
+Every label of every row becomes a row of its own, with the classes no and yes. All methods,
+calibrations and guards then work as they are, and one set of weights serves all labels. A metric
+that is no mean over labels finds no weights: they are searched by log loss. It chooses among the
+families that `auto` compares, and `calibrate: biases` fits a threshold for each label to it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ SEARCHED = (
 
 
 def yes_or_no(pool: Pool) -> Pool:
-    """The pool with a row of two classes, no and yes, for each label of each row `[rows x classes]`.
+    """The pool with a row of two classes, no and yes, for each label of each row.
 
-    The labels of a row, or of a group, are one group: bootstraps draw them and cross-fitting leaves
-    them out together. Searches inside a method (a ridge, a shrinkage) draw single labels.
+    Its rows are `[rows x classes]`. The labels of a row, or of a group, are one group: bootstraps
+    draw them and cross-fitting leaves them out together. Searches inside a method (a ridge, a
+    shrinkage) draw single labels.
     """
     rows, labels = pool.y.shape
     groups = np.arange(rows) if pool.groups is None else pool.groups

@@ -1,8 +1,9 @@
-"""Blending only some members: those that say something of their own, and those that a budget of seconds allows.
+"""Blending only some members of a pool.
 
-Members are chosen by their labels on the fitted rows. Inside each part of cross-fitting they are
-therefore chosen anew, like everything else that is fitted, or the score of few members chosen from
-many would be that of the luckiest.
+Members are kept if they say something of their own, and if a budget of seconds allows it. Members
+are chosen by their labels on the fitted rows. Inside each part of cross-fitting they are therefore
+chosen anew, like everything else that is fitted, or the score of few members chosen from many would
+be that of the luckiest.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from ensembler.blending.spec import BlendSpec
 
 @dataclass(frozen=True)
 class Narrowing:
-    """How the members of a pool are chosen: no two nearer than `prune`, and together within `max_cost` seconds."""
+    """How the members of a pool are chosen.
+
+    No two are nearer than `prune`, and together they take at most `max_cost` seconds.
+    """
 
     prune: float | None
     max_cost: float | None
@@ -105,12 +109,15 @@ class Narrowing:
         left = len(names) - len(twins)
         if self.seconds is not None and len(kept) < left:
             bought = ", ".join(names[m] for m in kept)
-            message = f"{bought} of {left} members fit {self.max_cost:g} s a sample ({self.seconds[kept].sum():.3g} s)"
+            message = (
+                f"{bought} of {left} members fit {self.max_cost:g} s a sample "
+                f"({self.seconds[kept].sum():.3g} s)"
+            )
             findings.append(Finding("max_cost", None, message))
         return pool.choose([names[m] for m in kept]), findings
 
     def around(self, candidate: Candidate) -> Callable[[], Fittable]:
-        """Makes the candidate's method so that it chooses its members from the rows it is fitted on."""
+        """Make the candidate's method so that it chooses members from the rows it is fitted on."""
         return partial(Narrowed, candidate, self)
 
 

@@ -37,10 +37,11 @@ class TakesParts(Protocol):
 
 
 class StackPart:
-    """Some members and rows of a stack, each member copied when it is walked over: the stack may be larger than memory.
+    """Some members and rows of a stack, each member copied when it is iterated over.
 
-    It has a stack's shape, type and length, gives member after member, and becomes an array by
-    `np.asarray`. Methods that need no more than that say so by `takes_parts = True`.
+    The stack may be larger than memory. It has a stack's shape, type and length, gives member after
+    member, and becomes an array by `np.asarray`. Methods that need no more than that say so by
+    `takes_parts = True`.
     """
 
     ndim = 3
@@ -187,7 +188,10 @@ class Pool:
 
 
 def fold_stacks(tests: Sequence[NDArray[np.floating]], *, by_fold: bool) -> Iterator[Stack]:
-    """Stacks of the members' `tests` `[folds, samples, classes]`: one for each fold, or one of averages."""
+    """Stacks of the members' `tests` `[folds, samples, classes]`.
+
+    There is one for each fold, or one of averages.
+    """
     folds: list[int | None] = list(range(len(tests[0]))) if by_fold else [None]
     for fold in folds:
         stack = room((len(tests), *tests[0].shape[1:]))

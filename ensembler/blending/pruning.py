@@ -14,7 +14,7 @@ _ROWS = 1000  # enough to see how far two members lie apart
 
 @dataclass(frozen=True)
 class Twin:
-    """A better member, by its position, and how far it lies from the one that is left out for it."""
+    """A better member, by its position, and its distance from the one dropped for it."""
 
     member: int
     distance: float

@@ -194,7 +194,10 @@ def check_stack(stack: Stack, y: Targets | None = None, *, inputs: str = "probs"
 
 
 def check_shape(stack: Stack, y: Targets | None = None) -> Stack:
-    """The part of `check_stack` that reads no value of the stack: its axes and type, and the labels."""
+    """The part of `check_stack` that reads no value of the stack.
+
+    It checks its axes and type, and the labels.
+    """
     given: Any = stack
     stack = cast(Stack, given if isinstance(given, StackPart) else np.asarray(given))
     if stack.ndim != 3 or 0 in stack.shape:

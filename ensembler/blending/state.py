@@ -1,6 +1,7 @@
-"""What a fitted blend has learned, as arrays and plain values: enough to predict again without a fit.
+"""What a fitted blend has learned, as arrays and plain values.
 
-As bytes it is a safetensors file: the arrays by name, and the plain values as JSON in its header.
+This is enough to predict again without a fit. As bytes it is a safetensors file: the arrays by
+name, and the plain values as JSON in its header.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What every blend method owes, as tests: inherit `BlendContract`, give it a `method`, and pytest does the rest."""
+"""The tests that every blend method must pass.
+
+Inherit `BlendContract`, give it a `method`, and pytest does the rest.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ def invented_pool(
     seed: int = 0,
     strength: float = 1.5,
 ) -> tuple[Stack, Targets]:
-    """A stack `[members, rows, classes]` whose members lean to the label, unequally and with errors they share."""
+    """A stack `[members, rows, classes]` whose members lean to the label.
+
+    They do so unequally, and with errors they share.
+    """
     rng = np.random.default_rng(seed)
     y = rng.integers(0, classes, rows)
     y[:classes] = np.arange(classes)

@@ -10,7 +10,10 @@ from ensembler.machine.memory import room
 
 
 def two_columns(probs: Stack) -> Stack:
-    """Probabilities `[members, samples, labels]` as those of no and yes `[members, samples * labels, 2]`."""
+    """Probabilities of labels as those of the two classes no and yes.
+
+    Turns `[members, samples, labels]` into `[members, samples * labels, 2]`.
+    """
     members, samples, labels = probs.shape
     out = room((members, samples * labels, 2))
     for one, both in zip(probs, out, strict=True):

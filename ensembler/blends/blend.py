@@ -38,11 +38,11 @@ def blend_run(
     part: NDArray[np.int64] | None = None,
     asked: Asked | None = None,
 ) -> BlendOutcome:
-    """Find the blend that `spec` asks for over the complete members of one target and keep it as `blends/<name>/`.
+    """Find the blend that `spec` asks for and keep it as `blends/<name>/`.
 
-    `part` `[train rows]` are parts of cross-fitting that several blends share; `asked` is what the
-    whole was asked to be made of, when this blend is its last stage (default: `spec` and its
-    members).
+    It is made of the complete members of one target. `part` `[train rows]` are parts of
+    cross-fitting that several blends share; `asked` is what the whole was asked to be made of, when
+    this blend is its last stage (default: `spec` and its members).
     """
     members = spec.members if members is None else members
     _check_blend_name(store, spec.blend_name, members or ())

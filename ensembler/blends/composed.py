@@ -1,4 +1,7 @@
-"""A label made of several tasks: a blend for each task, their product, and a blend of that with direct members."""
+"""A label made of several tasks.
+
+There is a blend for each task, their product, and a blend of that with direct members.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,10 @@ def _shared_parts(
 
 
 def stage_spec(spec: BlendSpec, name: str, members: Sequence[str]) -> BlendSpec:
-    """The recipe's blend for one stage: weights by hand are those of its members, the plain mean when it has none."""
+    """The recipe's blend for one stage.
+
+    Weights by hand are those of the stage's members; without any it is the plain mean.
+    """
     changes: dict[str, Any] = {"name": name, "members": None}
     if spec.calibrate == "biases" and not any(m.startswith(BLEND_PREFIX) for m in members):
         changes["calibrate"] = "none"  # decisions are moved once, at the end

@@ -1,4 +1,7 @@
-"""From the store to a pool: the members' predictions, aligned by sample id and class name, ready to blend."""
+"""From the store to a pool: the members' predictions, ready to blend.
+
+They are aligned by sample id and class name.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ class BlendMember:
     def test(
         self, classes: Sequence[str], _merge: Merge, _views: Sequence[str] | None
     ) -> NDArray[np.floating]:
-        """Its test probabilities `[1, test samples, classes]`: folds were averaged when it was made."""
+        """Its test probabilities `[1, test samples, classes]`.
+
+        The folds were averaged when it was made.
+        """
         return np.asarray(self.blend.test)[None][
             ..., [self.record.classes.index(name) for name in classes]
         ]
@@ -204,7 +210,10 @@ def _kept(
 
 
 def _only(rows: NDArray[np.int64], stack: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The stack's rows at the rising positions `rows`, moved up in place: the stack may be larger than memory."""
+    """The stack's rows at the increasing positions `rows`, moved up in place.
+
+    The stack may be larger than memory.
+    """
     if len(rows) < stack.shape[1]:
         for probs in stack:
             probs[: len(rows)] = probs[rows]
@@ -221,7 +230,10 @@ def _has_other_folds(
 
 
 def _costs(store: RunStore, records: Mapping[str, MemberRecord]) -> dict[str, float]:
-    """Seconds that one new sample takes with all folds and views of a member, as measured when it predicted."""
+    """Seconds that one new sample takes with all folds and views of a member.
+
+    They were measured when the member predicted.
+    """
     n_train, n_test = len(store.samples.train), len(store.samples.test)
     return {
         name: record.seconds_by_phase["predicting"]

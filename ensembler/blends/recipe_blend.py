@@ -1,4 +1,7 @@
-"""The blend that a recipe configures: what it must not overwrite, and whether it becomes the submission."""
+"""The blend that a recipe configures.
+
+What it must not overwrite, and whether it becomes the submission.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,11 @@ from ensembler.targets.label_sets import is_known
 def keep_blend_made_by_hand(
     store: RunStore, name: str, spec: SubmissionSpec, progress: Progress
 ) -> str | None:
-    """Keep a blend that was made by hand under another name, before the recipe's blend takes `name`.
+    """Keep a blend that was made by hand under another name.
 
-    Return that name; None when no blend of that name was made by hand. When it was submitted by
-    hand, the blend under its new name is what was.
+    This is done before the recipe's blend takes `name`. Return that name; None when no blend of
+    that name was made by hand. When it was submitted by hand, the blend under its new name is what
+    was.
     """
     if name not in store.blends or not _was_made_by_hand(store, name):
         return None
@@ -126,9 +130,10 @@ def _keep(
 
 
 def gain_over_blend(store: RunStore, name: str, over: str, metric: str) -> Gain | None:
-    """By how much a blend is better than another, cross-fitted, on the train rows that both predict.
+    """By how much a blend is better than another, cross-fitted.
 
-    None when they cannot be compared: of other targets or classes, or without a row in common.
+    They are compared on the train rows that both predict. None when they cannot be compared: of
+    other targets or classes, or without a row in common.
     """
     ours, theirs = store.blend(name), store.blend(over)
     target, classes = ours.record.target, ours.record.classes

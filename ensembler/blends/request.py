@@ -83,7 +83,10 @@ def blend_spec(
 
 
 def _check_code(store: RunStore, spec: BlendSpec, typed: Collection[object]) -> None:
-    """Raise RequestError for code that only the records of a run name: they may have come from somebody else."""
+    """Raise RequestError for code that only the records of a run name.
+
+    The records may come from somebody else.
+    """
     recorded = [place for place in spec.code if place not in typed]
     if not recorded:
         return
@@ -119,10 +122,16 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{key!r} is not an option of a blend; {nearest(key, BlendSpec.model_fields, most=40)}"
+        return (
+            f"{key!r} is not an option of a blend; "
+            f"{nearest(key, BlendSpec.model_fields, most=40)}"
+        )
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    return f"{key} is {first['input']!r}; {first['msg'].replace('Input should be', 'expected').lower()}"
+    return (
+        f"{key} is {first['input']!r}; "
+        f"{first['msg'].replace('Input should be', 'expected').lower()}"
+    )
 
 
 def parse_weights(text: str, members: Sequence[str]) -> dict[str, float]:

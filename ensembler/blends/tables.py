@@ -14,7 +14,7 @@ _SCORES = ("cross_fitted", "fitted", "holdout")
 
 
 def blend_tables(run: str, result: BlendResult, n_rows: int) -> list[Table]:
-    """The members of a blend, where it is made of any, and its three scores with its gains below."""
+    """The members of a blend, if it has any, and below them its three scores with its gains."""
     return [*_member_tables(run, result), _scores_table(result, n_rows)]
 
 

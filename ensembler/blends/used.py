@@ -1,4 +1,7 @@
-"""What a blend uses of its members: what it does not use is not read, and nothing is said about it."""
+"""What a blend uses of its members.
+
+What it does not use is not read, and no message mentions it.
+"""
 
 from __future__ import annotations
 

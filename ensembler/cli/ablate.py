@@ -117,7 +117,10 @@ def command(
 
 
 def print_ablation(ablation: Ablation) -> None:
-    """Print scores, gains over the first variant with their joint intervals, and what the intervals mean."""
+    """Print scores, gains over the first variant, and what the intervals mean.
+
+    The gains come with their joint intervals.
+    """
     from ensembler.experiments.tables import ablation_tables
 
     for table in ablation_tables(ablation):

@@ -1,4 +1,7 @@
-"""The command line: the list of commands, and the one place that turns errors into a line and an exit code."""
+"""The command line: the list of commands, and the one place where errors are reported.
+
+There an error becomes a line and an exit code.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,10 @@ def root(
 
 
 def main() -> NoReturn:
-    """Run the command line and leave with its exit code: 0 done, 1 the work failed, 2 the request was wrong."""
+    """Run the command line and leave with its exit code.
+
+    0: done, 1: the work failed, 2: the request was wrong.
+    """
     _prepare_streams()
     try:
         interrupt_on_sigterm()
@@ -122,7 +128,10 @@ def main() -> NoReturn:
 
 
 def _prepare_streams() -> None:
-    """Let every command print, whatever it was started with: closed streams, or an encoding without some letters."""
+    """Let every command print, whatever streams it was started with.
+
+    They may be closed, or have an encoding without some letters.
+    """
     # A closed one is opened at once: a file that is opened later would get its number otherwise,
     # and what is printed.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
@@ -155,7 +164,10 @@ def _report(error: EnsemblerError | OSError) -> int:
             else f"{error.strerror}: {place}"
         )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        message = f"no permission to write or read {place}; choose another folder with --artifacts DIR"
+        message = (
+            f"no permission to write or read {place}; "
+            "choose another folder with --artifacts DIR"
+        )
     else:
         message = f"{error.strerror or error}: {place}"
     code = 1 if error.errno in (*FULL, errno.EIO) else 2

@@ -56,7 +56,10 @@ def command(
 
 
 def print_diversity(result: RunDiversity) -> None:
-    """Print the matrices (of small pools), the classes each member saves, and who changes on test rows."""
+    """Print the matrices (of small pools) and the classes each member saves.
+
+    Also which members change on test rows.
+    """
     from ensembler.evaluation.tables import diversity_tables
 
     for table in diversity_tables(result):

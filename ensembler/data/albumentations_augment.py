@@ -45,7 +45,10 @@ class AlbumentationsAugment:
         return self._apply(image)
 
     def as_view(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Transform an image as all others, with the numbers of older versions: logits of views are kept."""
+        """Transform every image in the same way, with the random numbers of older versions.
+
+        Logits of views that were kept stay valid.
+        """
         self.pipeline.set_random_seed(0)
         return self._apply(image)
 

@@ -51,7 +51,10 @@ def _is_torchvision(step: Any) -> bool:
 
 
 def sample_seed(*parts: int | str) -> int:
-    """A 32-bit seed from the parts (seed, fold, epoch, sample): equal parts give equal seeds anywhere."""
+    """A 32-bit seed from the parts (seed, fold, epoch, sample).
+
+    Equal parts give equal seeds on any machine.
+    """
     digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")
 

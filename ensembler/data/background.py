@@ -1,4 +1,7 @@
-"""Backgrounds removed by rembg, from weights on disk: nothing is downloaded, and no image leaves the machine."""
+"""Backgrounds removed by rembg, from weights on disk.
+
+Nothing is downloaded, and no image leaves the machine.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ def weights_digest(model: str) -> str | None:
 
 
 def _homes() -> list[Path]:
-    """Where rembg keeps weights: `U2NET_HOME`, else its present folder and that of older versions."""
+    """The folders where rembg keeps weights.
+
+    `U2NET_HOME` if it is set, else its present folder and that of older versions.
+    """
     if os.environ.get("U2NET_HOME"):
         return [Path(os.environ["U2NET_HOME"]).expanduser()]
     data = os.environ.get("XDG_DATA_HOME")

@@ -1,4 +1,7 @@
-"""Which rows a recipe asks for: kept and dropped classes, rare ones left out, and at most so many rows."""
+"""Which rows a recipe asks for.
+
+It may keep or drop classes, leave out rare ones, and limit the number of rows.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def _rows_kept(labels: pd.Series, keep: Sequence[str]) -> list[int]:
 
 
 def _unwanted_rows(table: pd.DataFrame, data: DataSpec) -> NDArray[np.bool_]:
-    """Which rows `[rows]` have a label that the recipe drops, or one of a class with fewer rows than it asks for."""
+    """Which rows `[rows]` have a label that the recipe drops.
+
+    Also those of a class with fewer rows than the recipe asks for.
+    """
     out = np.zeros(len(table), dtype=bool)
     for name, spec in data.target_specs.items():
         if name in data.set_formats:

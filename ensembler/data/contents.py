@@ -21,10 +21,10 @@ from ensembler.machine.cores import available_cores
 
 @dataclass(frozen=True)
 class Contents:
-    """What is known of images before they are decoded: `checksum` of the content `[images]`, and `header`.
+    """What is known of images before they are decoded.
 
-    `header` is int32 `[images, 3]`: height, width and bits of a grey level; 0 where the file cannot
-    be read.
+    `checksum` is that of the content `[images]`. `header` is int32 `[images, 3]`: height, width and
+    bits of a grey level; 0 where the file cannot be read.
     """
 
     checksum: NDArray[np.str_]

@@ -1,4 +1,7 @@
-"""Image files decoded to uint8: which formats count, how large an image may be, and how many are decoded at once."""
+"""Image files decoded to uint8.
+
+Which formats are read, how large an image may be, and how many are decoded at once.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ from ensembler.machine.memory import machine_memory
 
 # Pillow asks no other decoder: that of PostScript, for one, would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-MEGAPIXELS = 30.0  # a larger image is a decompression bomb or a mistake; `ENS_MAX_MEGAPIXELS` says otherwise
+# A larger image is a decompression bomb or a mistake; `ENS_MAX_MEGAPIXELS` overrides the limit.
+MEGAPIXELS = 30.0
 _FIRST_BYTES = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -88,7 +92,10 @@ def decode(path: Path, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
 
 
 def max_pixels() -> int:
-    """How many pixels an image may have: 30 million, or the megapixels that `ENS_MAX_MEGAPIXELS` says."""
+    """How many pixels an image may have.
+
+    30 million, or the megapixels in `ENS_MAX_MEGAPIXELS`.
+    """
     given = os.environ.get("ENS_MAX_MEGAPIXELS", str(MEGAPIXELS))
     try:
         limit = float(given)
@@ -125,7 +132,10 @@ def looks_like_image(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says of itself before its pixels: sides as stored, and how many bits a grey level has."""
+    """What an image file says about itself before its pixels.
+
+    The sides as stored, and how many bits a grey level has.
+    """
 
     height: int
     width: int
@@ -149,10 +159,10 @@ def read_header(path: Path) -> Header | None:
 
 
 class _Quiet:
-    """Keeps Pillow's warnings of large images and odd metadata back, however many threads decode at once.
+    """Suppresses Pillow's warnings of large images and odd metadata.
 
-    `warnings.catch_warnings` in every thread would leave the filters of one thread behind in all
-    others.
+    It does so however many threads decode at once. `warnings.catch_warnings` in every thread would
+    leave the filters of one thread behind in all others.
     """
 
     def __init__(self) -> None:
@@ -363,7 +373,10 @@ def _levels(bits: int) -> NDArray[np.uint8]:
 
 
 def _to_uint8(image: Any, bits: int) -> NDArray[np.uint8]:
-    """The pixels of a decoded image, converted band by band: no whole copy of it is made in another type."""
+    """The pixels of a decoded image, converted band by band.
+
+    No whole copy of it is made in another type.
+    """
     convert = _conversion(image, bits)
     out: NDArray[np.uint8] | None = None
     for top, band in _bands(image):
@@ -424,11 +437,14 @@ def _on_white(band: Any) -> NDArray[np.uint8]:
 
 
 # --- memory
-# ----------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------
 
 
 class _Memory:
-    """Bytes that decoding threads share: who asks for more than is left waits until others are done."""
+    """Bytes that decoding threads share.
+
+    A thread that asks for more than is left waits until others are done.
+    """
 
     def __init__(self, size: int) -> None:
         self.size, self._free = size, size
@@ -456,7 +472,11 @@ _memory = _Memory(machine_memory() // 4)
 
 
 def _share_after_fork() -> None:
-    """A loader's worker is one of several, and its parent's threads are not there to give back what they hold."""
+    """Give a forked process its own share of the memory.
+
+    A loader's worker is one of several, and its parent's threads are not there to release what they
+    hold.
+    """
     global _memory, _quiet
     _quiet = _Quiet()
     _memory = _Memory(_memory.size // (os.cpu_count() or 1))

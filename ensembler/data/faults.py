@@ -1,4 +1,7 @@
-"""What reading a source finds wrong, or did on the way: typed, with a code and the files concerned."""
+"""What reading a source finds wrong, or did on the way.
+
+Faults and remarks are typed, with a code and the files concerned.
+"""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _stratify(table: pd.DataFrame, samples: SampleSet, at_least: int) -> None:
 
 
 def _check_sets(table: pd.DataFrame, target: str, column: str, scheme: str) -> None:
-    """Raise FoldsError for a label whose train rows are all in one fold, or that no train row has."""
+    """Raise FoldsError for a label with all its train rows in one fold, or with none."""
     train = table[table["split"] == "train"]
     names = sorted(labels_in(table.loc[table["source"] == "train", target]))
     has_label = indicators(train[target], names) > 0
@@ -280,9 +280,10 @@ def _check_possible(
 def check_folds(
     table: pd.DataFrame, target: Target, column: str = "fold", scheme: str = "given"
 ) -> None:
-    """Raise FoldsError when a fold is empty, or a class of the target is missing from one side of a fold.
+    """Raise FoldsError when a fold is empty or lacks a class.
 
-    GroupLeakError for a group in several folds.
+    Each class of the target must be on both sides of every fold. GroupLeakError for a group in
+    several folds.
     """
     train = table[table["split"] == "train"]
     validated = train[train[column] >= 0]

@@ -15,7 +15,10 @@ from ensembler.targets.natural_order import natural
 
 
 def sub_folders(folder: Path) -> list[Path]:
-    """The folders in a folder of images by name, without hidden ones and without `artifacts`, where runs are kept."""
+    """The folders in a folder of images, sorted by name.
+
+    Hidden folders are left out, and so is `artifacts`, where runs are kept.
+    """
     folders = (path for path in folder.iterdir() if path.is_dir())
     return sorted(p for p in folders if not p.name.startswith(".") and not _holds_runs(p))
 
@@ -47,7 +50,10 @@ def find_images(folder: Path, *, recursive: bool = True) -> tuple[list[Path], li
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
-    """Whether a path below a folder, or a folder on the way to it, has a name that begins with a dot."""
+    """Whether a path below a folder is hidden.
+
+    It is if its name, or that of a folder on the way to it, begins with a dot.
+    """
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
@@ -72,7 +78,10 @@ def left_out(folder: Path, files: Sequence[Path]) -> tuple[Remark, ...]:
 
 
 def shown(name: str) -> str:
-    """A name as a message shows it: bytes that are not text, and control characters, are written out."""
+    """A name as a message shows it.
+
+    Bytes that are not text, and control characters, are written out.
+    """
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 

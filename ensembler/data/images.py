@@ -59,7 +59,11 @@ class FileImages:
         return str(self.paths[index])
 
     def fingerprint(self, index: int) -> str:
-        """Path, size and times of change: of the content, and of the file itself, which no copying tool sets back."""
+        """Path, size and times of change.
+
+        One time is that of the content, the other that of the file itself, which no copying tool
+        sets back.
+        """
         path = self.paths[index]
         status = path.stat()
         return f"{path}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
@@ -213,7 +217,10 @@ def fit_to_input(
 
 
 def _scale(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Scale to `height` x `width`, each axis in its own way: what shrinks averages areas, what grows interpolates."""
+    """Scale to `height` x `width`, each axis in its own way.
+
+    An axis that shrinks averages areas, one that grows interpolates.
+    """
     import cv2
 
     image = np.ascontiguousarray(image)

@@ -1,4 +1,7 @@
-"""From a column of a table to the labels of a target: as they are, in bins, mapped, or sets of them."""
+"""From a column of a table to the labels of a target.
+
+Labels are the values as they are, in bins, mapped, or sets of them.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +146,10 @@ def label_space_remarks(values: pd.Series, target: str, where: str) -> list[Rema
     if spaced.empty or len(spaced) == len(values):
         return []
     labels = "1 label" if len(spaced) == 1 else f"{len(spaced)} labels"
-    message = f"{where}: the spaces around {labels} of {target} are dropped, such as {spaced.iloc[0]!r}"
+    message = (
+        f"{where}: the spaces around {labels} of {target} are dropped, "
+        f"such as {spaced.iloc[0]!r}"
+    )
     return [Remark("label_spaces", message)]
 
 
@@ -157,7 +163,10 @@ def check_single_label(data: DataSpec, what: str) -> None:
 
 
 def stated_order(spec: TargetSpec) -> tuple[str, ...] | None:
-    """The classes of a target in the order that its spec states, or None when they are found in the data."""
+    """The classes of a target in the order that its spec gives.
+
+    None when they are found in the data.
+    """
     if spec.classes is not None:
         return spec.classes
     if spec.bins is not None:

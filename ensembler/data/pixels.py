@@ -37,7 +37,10 @@ _ALTERED = "was altered or cut short since it was written"
 
 
 class Pixels(Protocol):
-    """Prepared images by position, uint8 `[images, size, size, channels]`: an array, or files behind one."""
+    """Prepared images by position, uint8 `[images, size, size, channels]`.
+
+    They are an array, or files that are read like one.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,11 +104,11 @@ def prepare_pixels(
     cache: Path,
     progress: Progress = QUIET,
 ) -> Pixels:
-    """Return all images prepared, uint8 `[images, size, size, channels]`, memory-mapped from the cache.
+    """Return all images prepared, uint8 `[images, size, size, channels]`.
 
-    A cache may grow to `ENS_CACHE_GB` gigabytes (default: what the disk has, less one); images that
-    do not fit are read from their files whenever they are asked for, which is noted on `progress`.
-    Raises DataError naming every image that is broken.
+    They are memory-mapped from the cache. A cache may grow to `ENS_CACHE_GB` gigabytes (default:
+    what the disk has, less one); images that do not fit are read from their files whenever they are
+    asked for, which is noted on `progress`. Raises DataError naming every image that is broken.
     """
     prepared = _prepare(images, spec, cache, progress)
     if prepared.broken:
@@ -135,7 +138,10 @@ def describe_broken(broken: dict[int, str]) -> str:
     """All images that cannot be read, in one message."""
     shown = [broken[i] for i in sorted(broken)[:20]]
     more = [f"... and {len(broken) - 20} more"] if len(broken) > 20 else []
-    head = f"{len(broken)} images cannot be read; repair them, or leave them out with data.on_broken: skip"
+    head = (
+        f"{len(broken)} images cannot be read; repair them, "
+        "or leave them out with data.on_broken: skip"
+    )
     return "\n".join([head, *shown, *more])
 
 
@@ -246,9 +252,10 @@ def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | str:
 
 
 def _is_as_written(path: Path, record: dict[str, Any]) -> bool:
-    """Whether the pixels are those that were written: read through when size, place or times of the file are others.
+    """Whether the pixels are those that were written.
 
-    Pixels that were written before there were checksums are taken as they are, once.
+    They are read through when size, inode or times of the file have changed. Pixels that were
+    written before there were checksums are taken as they are, once.
     """
     if record.get("file") == _stamp(path):
         return True

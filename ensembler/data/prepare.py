@@ -17,10 +17,10 @@ _GRABCUT_SIDE = 160  # GrabCut works at this size; its mask is scaled back
 
 
 def build_steps(specs: Sequence[str | Mapping[str, Any]]) -> list[Step]:
-    """The steps of a recipe in order: a name, `{name: argument}`, or `module:function` of the user's own.
+    """The steps of a recipe in order.
 
-    Raises UnknownNameError for a step that is not there, RequestError for an argument that does not
-    fit.
+    A step is a name, `{name: argument}`, or `module:function` of the user's own. Raises
+    UnknownNameError for a step that is not there, RequestError for an argument that does not fit.
     """
     return [_build(spec) for spec in specs]
 
@@ -39,7 +39,10 @@ def _build(spec: str | Mapping[str, Any]) -> Step:
 
 
 def contents_of_steps(specs: Sequence[str | Mapping[str, Any]]) -> dict[str, str]:
-    """Digests of the files behind steps, which may change under the same name: own modules, rembg's weights."""
+    """Digests of the files behind steps, which may change under the same name.
+
+    These are the user's own modules and rembg's weights.
+    """
     contents: dict[str, str] = {}
     for spec in specs:
         name, argument = (spec, None) if isinstance(spec, str) else next(iter(spec.items()))

@@ -1,4 +1,7 @@
-"""Presets of augmentation: all of an image's geometry in one interpolation, all of its colours in one matrix."""
+"""Presets of augmentation.
+
+All of an image's geometry is one interpolation, all of its colours one matrix.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from ensembler.data.presets import (
 
 
 class PresetAugment:
-    """A preset: all of an image's geometry in one interpolation, all of its colours in one matrix."""
+    """A preset of augmentation.
+
+    All of an image's geometry is one interpolation, all of its colours one matrix.
+    """
 
     def __init__(self, preset: Preset, size: int, channels: int) -> None:
         self.preset = replace(preset, hue=None) if channels == 1 else preset

@@ -26,7 +26,10 @@ _MIDDLE = 127.5
 
 @dataclass(frozen=True)
 class Crop:
-    """With probability `p`, a part of the image as large as the whole: its share of the area, width over height."""
+    """With probability `p`, a part of the image, scaled to the size of the whole.
+
+    `area` is its share of the area, `ratio` its width over its height.
+    """
 
     p: float
     area: tuple[float, float]
@@ -35,7 +38,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class Affine:
-    """With probability `p`, up to so much of everything: degrees, share of the scale, share of the side."""
+    """With probability `p`, a rotation, a change of scale and a shift, up to the given amounts.
+
+    They are in degrees, as a share of the scale, and as a share of the side.
+    """
 
     p: float
     rotate: float
@@ -45,7 +51,10 @@ class Affine:
 
 @dataclass(frozen=True)
 class Tone:
-    """With probability `p`, brightness up to so much of white, contrast about the middle up to so much of itself."""
+    """With probability `p`, a change of brightness and contrast.
+
+    Brightness changes up to a share of white, contrast about the middle up to a share of itself.
+    """
 
     p: float
     brightness: float
@@ -54,7 +63,10 @@ class Tone:
 
 @dataclass(frozen=True)
 class Hue:
-    """With probability `p`, hues turned by up to so many degrees, saturation up to so much of itself (not of grey)."""
+    """With probability `p`, a change of hue and saturation.
+
+    Hues turn by up to so many degrees, saturation changes up to a share of itself (not of grey).
+    """
 
     p: float
     degrees: float

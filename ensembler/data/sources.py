@@ -1,4 +1,7 @@
-"""Where samples come from: built-in sources, folders and tables, every fault of a table named with its file and row."""
+"""Where samples come from: built-in sources, folders and tables.
+
+Every fault of a table is named with its file and row.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ from ensembler.errors import DataError
 
 
 class Source(NamedTuple):
-    """What was read: the test part if there is one, and the classes of targets whose source states them."""
+    """What was read: the train part, the test part if there is one, and known classes.
+
+    Classes are those of targets whose source defines them.
+    """
 
     train: SourcePart
     test: SourcePart | None

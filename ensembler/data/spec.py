@@ -74,7 +74,10 @@ class TargetSpec(BaseModel):
 
     @property
     def bin_labels(self) -> tuple[str, ...]:
-        """Names of the bins in order, written as ranges when the recipe names none: <30, 30-60, >=60."""
+        """Names of the bins in order.
+
+        They are written as ranges when the recipe names none: <30, 30-60, >=60.
+        """
         if self.labels is not None or self.bins is None:
             return self.labels or ()
         edges = [f"{edge:g}" for edge in self.bins]
@@ -401,7 +404,10 @@ class InputSpec(BaseModel):
 
     @property
     def described(self) -> dict[str, Any]:
-        """The options as plain values, as fingerprints hold them: later ones only where they are used."""
+        """The options as plain values, as fingerprints hold them.
+
+        Options added in later versions are included only where they are used.
+        """
         later = {"decode": "full", "bits": None}
         return self.model_dump(
             mode="json",

@@ -115,7 +115,7 @@ def _text(value: object) -> str:
 
 
 def need_column(table: pd.DataFrame, column: str, key: str, path: Path) -> None:
-    """Raise DataError when the table has no column, or more than one, that the recipe names under `key`."""
+    """Raise DataError unless the table has exactly one column that the recipe names under `key`."""
     if column not in table:
         raise DataError(
             f"{path} has no column {column!r} ({key}); {nearest(column, table.columns)}"

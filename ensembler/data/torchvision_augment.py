@@ -45,7 +45,10 @@ class TorchvisionAugment:
 
 @contextmanager
 def _own_stream(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's global generators, from which torchvision draws: those of the CPU and of `device`, no others."""
+    """Seed torch's global generators, from which torchvision draws.
+
+    Only those of the CPU and of `device` are seeded.
+    """
     import torch
 
     # torch.manual_seed would seed all devices, and their dropout would depend on whether images are
@@ -60,10 +63,16 @@ def _own_stream(device: torch.device, seed: int) -> Iterator[None]:
 
 
 class DeviceAugment(TorchvisionAugment):
-    """A pipeline of torchvision's v2 transforms that augments batches where they lie, as one image would be."""
+    """A pipeline of torchvision's v2 transforms that augments batches on their device.
+
+    Each image is augmented as it would be alone.
+    """
 
     def on_batch(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Augment uint8 images `[n, channels, height, width]` on their device, each with its own seed."""
+        """Augment uint8 images on their device, each with its own seed.
+
+        They are `[n, channels, height, width]`.
+        """
         import torch
 
         drawn = [self._draw(image, seed) for image, seed in zip(pixels, seeds, strict=True)]

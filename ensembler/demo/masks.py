@@ -61,8 +61,9 @@ class _Person:
 
 
 def write_masks(out: Path, *, persons: int = 300, seed: int = 0) -> int:
-    """Draw `persons` persons of the train part and a quarter as many others of the test part into `out`.
+    """Draw photos of persons into `out`.
 
+    There are `persons` persons in the train part, and a quarter as many others in the test part.
     Seven photos each (five with a mask worn, one worn wrong, one without), `train.csv`, `test.csv`,
     `answers.csv` for checks, a sample submission and a recipe. The same arguments write the same
     bytes. Returns the number of images.

@@ -1,4 +1,4 @@
-"""Drawn data sets, so that docs, tests and newcomers have files of every kind without a download."""
+"""Drawn data sets: files of every kind for docs, tests and newcomers, without a download."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ submission: {{format: labels, columns: [id, label], template: sample_submission.
 def write_shapes(
     out: Path, *, n: int = 2000, seed: int = 0, groups: bool = False, odd: bool = False
 ) -> int:
-    """Draw `n` labelled images and a quarter as many test images into `out`, with tables and a recipe.
+    """Draw `n` labelled images and a quarter as many test images into `out`.
 
-    With `groups` six images share an origin (its colours and texture) and `train.csv` names it.
-    With `odd` there are also files of every format and mode, and a few that are broken; the recipe
-    then leaves broken files out. The same arguments write the same bytes. Returns the number of
-    files written under `images/`.
+    Tables and a recipe are written as well. With `groups` six images share an origin (its colours
+    and texture) and `train.csv` names it. With `odd` there are also files of every format and mode,
+    and a few that are broken; the recipe then leaves broken files out. The same arguments write the
+    same bytes. Returns the number of files written under `images/`.
     """
     n_test = max(10, n // 4)
     rows = [_row(i, seed, groups) for i in range(n + n_test)]
@@ -94,7 +94,10 @@ def _row(i: int, seed: int, groups: bool) -> dict[str, Any]:
 
 
 def _draw(label: str, seed: int, look: int) -> NDArray[np.uint8]:
-    """One shape with a place, size and turn of its own, in the colours and texture of its origin."""
+    """One shape with a place, size and rotation of its own.
+
+    Its colours and texture are those of its origin.
+    """
     import cv2
 
     of_origin, own = np.random.default_rng(look), np.random.default_rng(seed)
@@ -165,8 +168,8 @@ def _write_odd(out: Path, seed: int) -> list[dict[str, Any]]:
 def _good_files(seed: int) -> dict[str, bytes]:
     from PIL import Image
 
-    names = ("rgb.jpg", "rgb.webp", "rgb.bmp", "rgb.tif", "animated.gif", "grey.png", "palette.png", "rgba.png",
-             "16bit.png", "cmyk.jpg", "rotated.jpg", "grey.jpg")  # fmt: skip
+    names = ("rgb.jpg", "rgb.webp", "rgb.bmp", "rgb.tif", "animated.gif", "grey.png", "palette.png",
+             "rgba.png", "16bit.png", "cmyk.jpg", "rotated.jpg", "grey.jpg")  # fmt: skip
     makers: dict[str, Callable[[Any], bytes]] = {
         "animated.gif": lambda im: _bytes(
             im, "GIF", save_all=True, append_images=[im.rotate(90)]

@@ -1,4 +1,7 @@
-"""What follows a prediction: a temperature, a scale and a bias for each class (Guo et al., 2017), or class biases."""
+"""Calibration of probabilities, before or after a blend.
+
+A temperature, a scale and a bias for each class (Guo et al., 2017), or class biases.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from ensembler.logits import FLOOR, softmax
 
 Calibration = Literal["none", "temperature", "vector", "biases"]
 _RANGE = (-3.0, 3.0)  # of log T
-_ROWS_EACH = 20  # rows a member from which a linear pool predicts the rows it was fitted on like any others
+# Rows for each member from which a linear pool predicts the rows it was fitted on like any others.
+_ROWS_EACH = 20
 
 
 def fit_temperature(probs: Probs, y: Targets) -> float:
@@ -38,7 +42,10 @@ def fit_temperature(probs: Probs, y: Targets) -> float:
 
 
 def apply_temperature(probs: Probs, temperature: float) -> NDArray[np.float64]:
-    """Probabilities with their logarithms divided by `temperature`: above 1 softer, below 1 sharper."""
+    """Probabilities with their logarithms divided by `temperature`.
+
+    Above 1 they become softer, below 1 sharper.
+    """
     if temperature == 1.0:
         return np.asarray(probs, np.float64)
     return softmax(_logs(probs) / temperature)
@@ -83,7 +90,10 @@ def fit_vector(probs: Probs, y: Targets) -> NDArray[np.float64]:
 
 
 def apply_vector(probs: Probs, both: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities `[rows, classes]` after the scales and biases `[2, classes]` of `fit_vector`."""
+    """Probabilities `[rows, classes]` after the scales and biases of `fit_vector`.
+
+    `both` `[2, classes]` holds the scales, then the biases.
+    """
     return softmax(_logs(probs) * both[0] + both[1])
 
 
@@ -112,7 +122,10 @@ class Calibrated:
         self.seed = seed
 
     def __repr__(self) -> str:
-        return f"Calibrated({self.method!r}, after={self.after!r}, before={self.before!r}, metric={self.metric!r})"
+        return (
+            f"Calibrated({self.method!r}, after={self.after!r}, "
+            f"before={self.before!r}, metric={self.metric!r})"
+        )
 
     def fit(self, stack: Stack, y: Targets, part: NDArray[np.int64] | None = None) -> Self:
         """Calibrate the members, fit the method, calibrate what comes out.
@@ -252,7 +265,7 @@ class Calibrated:
 
 
 def _predicts_its_rows_like_others(method: BlendMethod, stack: Stack) -> bool:
-    """Whether a method's predictions of the rows it was fitted on are as good as those of others, no better."""
+    """Whether a method predicts the rows it was fitted on as well as other rows, and no better."""
     if method.needs_fit and method.capacity == "linear":
         return stack.shape[1] >= _ROWS_EACH * len(stack)
     return not method.needs_fit

@@ -28,9 +28,10 @@ NUMERICAL_FAILURES = (ArithmeticError, ValueError, RuntimeError, MemoryError)
 
 @dataclass(frozen=True)
 class Judge:
-    """What candidates are compared by: the `metric` of what `see` makes of their predictions, against `y`.
+    """How candidates are compared: the `metric` of their predictions against `y`.
 
-    Bootstraps draw rows of `y`, or whole `groups` of them.
+    The metric is that of what `see` makes of the predictions. Bootstraps draw rows of `y`, or whole
+    `groups` of them.
     """
 
     metric: str
@@ -41,7 +42,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Choice:
-    """What `auto` took: the candidate, its cross-fitted probabilities, and the scores of all candidates.
+    """What `auto` chose: the candidate, its cross-fitted probabilities, and all scores.
 
     `correction` is what the choice among candidates flatters the metric by, to be taken off the
     chosen one's score; `stopped_early` says that time ran out, or Ctrl-C was pressed, before all
@@ -85,11 +86,11 @@ def choose(
     narrowed: int | None = None,
     chosen: str | None = None,
 ) -> Choice:
-    """Cross-fit the candidates and take the first that is as good as the best, by `metric` or a `judge`.
+    """Cross-fit the candidates and choose the first that is as good as the best.
 
-    With a `narrowing` every part chooses its members from the whole `pool`; the blend has
-    `narrowed` of them. `chosen` is the label of a candidate that was taken before: where it is
-    among them, it is taken again.
+    They are compared by `metric`, or by a `judge`. With a `narrowing` every part chooses its
+    members from the whole `pool`; the blend has `narrowed` of them. `chosen` is the label of a
+    candidate that was taken before: where it is among them, it is taken again.
     """
     judge = judge or Judge(metric, pool.y, pool.groups)
     members = narrowed or len(pool.names)

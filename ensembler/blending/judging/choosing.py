@@ -91,7 +91,10 @@ class Contest:
     def first_near_best(
         self, times: float, losses: NDArray[np.float64] | None = None
     ) -> int:
-        """The first candidate within `times` standard errors of the best, by these or other losses."""
+        """The first candidate within `times` standard errors of the best.
+
+        `losses` replaces the candidates' own losses.
+        """
         given = self.losses if losses is None else losses
         known = np.nan_to_num(given, nan=np.inf)
         best = int(known.argmin())

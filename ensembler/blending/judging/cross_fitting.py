@@ -74,7 +74,10 @@ def splits(
 def fit_with_parts(
     method: Fittable, stack: Stack, y: Targets, part: NDArray[np.int64]
 ) -> Fittable:
-    """Fit the method, telling it the parts `[rows]` if it leaves rows out itself: groups then stay together."""
+    """Fit the method, and pass it the parts `[rows]` if it leaves rows out itself.
+
+    Groups then stay together.
+    """
     if "part" in inspect.signature(method.fit).parameters:
         fit: Any = method.fit
         fit(stack, y, part=part)

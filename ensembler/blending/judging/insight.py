@@ -16,10 +16,10 @@ from ensembler.metrics import check_metric, score
 
 @dataclass(frozen=True)
 class MemberWorth:
-    """A member's score alone, and by how much the metric is worse on the fitted rows when the blend lacks it.
+    """A member's score alone, and what the blend loses without it.
 
-    `marginal` is positive for a member that helps, and None when there was no time to fit the blend
-    without it.
+    `marginal` is by how much the metric is worse on the fitted rows without the member: positive
+    for a member that helps, and None when there was no time to fit the blend without it.
     """
 
     member: str

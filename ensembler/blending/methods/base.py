@@ -1,4 +1,7 @@
-"""What the shipped blend methods share: the door, what an unfitted one says, and how an option is checked."""
+"""What the shipped blend methods share.
+
+The checks of their input, the error of an unfitted method, and the checks of options.
+"""
 
 from __future__ import annotations
 
@@ -59,12 +62,18 @@ class Blender:
     def options_for_members(
         cls, options: Mapping[str, Any], kept: Sequence[int]
     ) -> dict[str, Any]:
-        """The options for the members at the positions `kept`: the same, unless one is by member."""
+        """The options for the members at the positions `kept`.
+
+        They are the same, unless an option has a value for each member.
+        """
         del kept
         return dict(options)
 
     def strengths(self) -> dict[str, Any]:
-        """Options that the fit has found, and that a fit without one of the members need not search."""
+        """Options that the fit has found.
+
+        A fit without one of the members need not search for them.
+        """
         return {}
 
     def learned(self) -> dict[str, Any]:
@@ -100,7 +109,10 @@ class Blender:
         return self._noted(check_stack(stack, np.asarray(y), inputs=inputs), y)
 
     def _enter_shape(self, stack: Stack, y: Targets) -> tuple[Stack, Targets]:
-        """The same without reading the stack's values: the method checks them as it reads member after member."""
+        """The same without reading the stack's values.
+
+        The method checks them as it reads member after member.
+        """
         return self._noted(check_shape(stack, np.asarray(y)), y)
 
     def _noted(self, stack: Stack, y: Targets) -> tuple[Stack, Targets]:

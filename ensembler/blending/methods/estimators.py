@@ -1,4 +1,7 @@
-"""A classifier in the scikit-learn style as the stack: made by name, and kept by skops (never as a pickle)."""
+"""A classifier in the scikit-learn style that stacks the members.
+
+It is made by name, and kept by skops (never as a pickle).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Ensemble selection with replacement (Caruana et al., 2004): each round adds the member that helps most.
+"""Ensemble selection with replacement (Caruana et al., 2004).
 
-Weights are picks / rounds, and the best prefix of the picks is kept.
+Each round adds the member that helps most. Weights are picks / rounds, and the best prefix of the
+picks is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from ensembler.machine.threads import one_thread
 from ensembler.metrics import check_metric, score
 from ensembler.stop import Stop
 
-_BLOCK = 4  # ratios multiplied before one logarithm is taken: each is at least 1, and four fit a float32
+# Ratios multiplied before one logarithm is taken: each is at least 1, and four fit a float32.
+_BLOCK = 4
 _BATCH = 8  # candidates looked at together
 _DOUBT = 2e-6  # gains nearer than this are compared again in float64
 
@@ -59,7 +61,10 @@ class GreedySelection(Blender):
 
     @property
     def takes_parts(self) -> bool:
-        """Whether member after member is enough: searching other metrics than log loss jumps between rows."""
+        """Whether the fit can read member after member.
+
+        A search for a metric other than log loss jumps between rows.
+        """
         return self.metric == "log_loss"
 
     def fit(self, stack: Stack, y: Targets) -> Self:

@@ -1,4 +1,7 @@
-"""Hill climbing: the weights of one member at a time move while the metric improves, below zero if allowed."""
+"""Hill climbing: the weight of one member at a time moves while the metric improves.
+
+Weights may fall below zero if that is allowed.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,12 @@ _ENOUGH = 1e-9  # a perfect member would go on gaining less than this for ever
 
 
 class HillClimbing(Blender):
-    """Weights for any metric, found by adding or taking away steps of single members from the best one on.
+    """Weights for any metric, by adding or removing steps of single members.
 
-    The step halves from `step` to `smallest`. With `negative`, a weight may fall below zero;
-    probabilities that do are cut there. The weights sum to one. A search of more than `time_limit`
-    seconds, or one that Ctrl-C meets, ends where it is (`stopped_early_`).
+    The search begins with the best member. The step halves from `step` to `smallest`. With
+    `negative`, a weight may fall below zero; probabilities that do are cut there. The weights sum
+    to one. A search of more than `time_limit` seconds, or one that Ctrl-C meets, ends where it is
+    (`stopped_early_`).
     """
 
     capacity = "linear"

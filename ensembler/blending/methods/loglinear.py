@@ -1,8 +1,8 @@
-"""The log-linear pool: softmax of a free-sign weighted sum of log-probabilities plus a bias for each class.
+"""The log-linear pool: softmax of a weighted sum of log-probabilities.
 
-A mean of probabilities is under-confident wherever members err differently; adding logarithms adds
-evidence, and a negative weight subtracts what a weak member shares with the strong ones. The
-weights are not importances.
+Weights have any sign, and each class has a bias. A mean of probabilities is under-confident
+wherever members err differently; adding logarithms adds evidence, and a negative weight subtracts
+what a weak member shares with the strong ones. The weights are not importances.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ class LogLinearPool(Blender):
         }
 
     def _search(self, problem: LogLinearProblem) -> float:
-        """Choose among multiples of 1/rows, which is a prior of fixed strength: a part of many rows chooses as well."""
+        """Choose among multiples of 1/rows.
+
+        This is a prior of fixed strength, so a part of many rows chooses as well.
+        """
         n = len(problem.y)
         problem = problem.part(max(_SEARCH_ROWS, 20 * len(problem.features)), self.seed)
         searched = len(problem.y)
@@ -163,10 +166,10 @@ def log_features(stack: Stack, inputs: str = "probs") -> NDArray[np.float32]:
 def _moderate(
     features: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Features that spread over at most `_SPREAD` within rows, and the factors `[members]` that made them so.
+    """Features that spread over at most `_SPREAD` within rows, and their factors `[members]`.
 
-    From logits in the thousands softmax is 0 or 1, and no step from there shows a way. Logarithms
-    of probabilities are never as wide.
+    The features were multiplied by the factors. From logits in the thousands softmax is 0 or 1, and
+    no step from there shows a way. Logarithms of probabilities are never as wide.
     """
     factors = np.minimum(_SPREAD / _deviations(features), 1.0)
     if (factors == 1.0).all():
@@ -187,7 +190,10 @@ def _deviations(features: NDArray[np.float32]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class LogLinearProblem:
-    """The penalised log loss of a log-linear pool, its parameters being weights `[members]` then biases `[classes]`."""
+    """The penalised log loss of a log-linear pool.
+
+    Its parameters are the weights `[members]`, then the biases `[classes]`.
+    """
 
     features: NDArray[np.float32]
     y: Targets
@@ -325,7 +331,10 @@ class LogLinearProblem:
         steps: int,
         enough: float,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Newton's method on some rows: the parameters and the Hessian's lower Cholesky factor there."""
+        """Newton's method on some rows.
+
+        Returns the parameters and the Hessian's lower Cholesky factor there.
+        """
         members, _, classes = self.features.shape
         features = np.ascontiguousarray(self.features[:, rows])
         sub = LogLinearProblem(features, self.y[rows], self.scale)
@@ -427,7 +436,10 @@ class LogLinearProblem:
 
 
 def _lower_factor(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The lower Cholesky factor of a Hessian, whose diagonal grows as far as copies of members without a ridge need."""
+    """The lower Cholesky factor of a Hessian.
+
+    The diagonal is raised as far as needed: copies of members without a ridge make it singular.
+    """
     typical = max(float(np.trace(hessian)) / len(hessian), 1e-9)
     for jitter in (0.0, *10.0 ** np.arange(-7.0, 1.0)):
         try:

@@ -36,7 +36,11 @@ class GeometricMean(_Mean):
 
 
 class PowerMean(_Mean):
-    """The renormalised power mean: 1 is the soft vote, towards 0 the geometric mean, larger trusts the confident."""
+    """The renormalised power mean.
+
+    Power 1 is the soft vote, towards 0 the geometric mean; larger powers trust confident members
+    more.
+    """
 
     def __init__(self, power: float = 0.5) -> None:
         self.power = power
@@ -68,7 +72,10 @@ class Median(_Mean):
 
 
 class TrimmedMean(_Mean):
-    """The renormalised mean without the smallest and largest `share` of the members' probabilities, class by class."""
+    """The renormalised mean without the smallest and largest `share` of the probabilities.
+
+    Members are left out class by class.
+    """
 
     def __init__(self, share: float = 0.2) -> None:
         self.share = share

@@ -1,4 +1,7 @@
-"""The best linear pool there is: the optimum over non-negative weights that sum to one, with its certificate."""
+"""The best linear pool there is, with its certificate.
+
+It is the optimum over non-negative weights that sum to one.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ _RIDGES = tuple(
 
 
 class SimplexWeights(Blender):
-    """The weights of the linear pool with the smallest log loss (or Brier score) on the fitted rows.
+    """The weights of the linear pool with the smallest log loss (or Brier score).
 
-    The problem is convex. `gap_` bounds how far the loss may be from the optimum: with g_m the mean
-    of q_m / (w q), the excess is at most max g - 1 (log loss; q are probabilities of the true
-    class).
+    The loss is that on the fitted rows. The problem is convex. `gap_` bounds how far the loss may
+    be from the optimum: with g_m the mean of q_m / (w q), the excess is at most max g - 1 (log
+    loss; q are probabilities of the true class).
     """
 
     capacity = "linear"
@@ -72,10 +75,11 @@ class SimplexWeights(Blender):
 def log_loss_optimum(
     column: NDArray[np.float32], tolerance: float = 1e-6, rounds: int = 200
 ) -> tuple[NDArray[np.float64], float]:
-    """Weights `[members]` that minimise -mean log(w q) for `column` q `[members, rows]`, and the certified gap.
+    """Weights `[members]` that minimise -mean log(w q), and the certified gap.
 
-    Each round takes one gradient over all rows and members, which certifies the weights and names
-    the members that should join, then one Newton step over the members with weight.
+    `column` is q `[members, rows]`. Each round takes one gradient over all rows and members, which
+    certifies the weights and names the members that should join, then one Newton step over the
+    members with weight.
     """
     members, rows = column.shape
     if members == 1:

@@ -1,4 +1,7 @@
-"""Stacking (Wolpert, 1992): a multinomial model shrunk towards the log-linear pool, or a classifier of one's own."""
+"""Stacking (Wolpert, 1992): a multinomial model, or a classifier of the user's own.
+
+The multinomial model is shrunk towards the log-linear pool.
+"""
 
 from __future__ import annotations
 
@@ -135,7 +138,10 @@ class ShrunkStack(Blender):
         self.coefficients_ = self._solve(features, y, self.shrinkage_, base, base)
 
     def _structured(self, pool: LogLinearPool) -> NDArray[np.float64]:
-        """A log-linear pool as coefficients `[features + 1, classes]` of the standardised features."""
+        """A log-linear pool as coefficients of the standardised features.
+
+        Returns `[features + 1, classes]`.
+        """
         classes = self.n_classes_
         matrix = np.zeros((len(self.mean_), classes))
         for m, weight in enumerate(pool.weights_):
@@ -151,7 +157,10 @@ class ShrunkStack(Blender):
         return np.concatenate([logs, probs], axis=1)
 
     def _search(self, stack: Stack, features: NDArray[np.float32], y: Targets) -> float:
-        """The shrinkage that is best on rows left out, which helped to fit neither the stack nor its pool."""
+        """The shrinkage that is best on rows left out.
+
+        These rows helped to fit neither the stack nor its pool.
+        """
         # Over the number of rows it is a prior of fixed strength: a part of many rows chooses as
         # well.
         rows = np.arange(len(y))

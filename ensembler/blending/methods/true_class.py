@@ -1,4 +1,7 @@
-"""What the log loss of a linear pool depends on: the probabilities that members give to the true class."""
+"""The probabilities that members give to the true class.
+
+The log loss of a linear pool depends on nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from ensembler.logits import FLOOR
 
 
 def true_class_column(stack: Stack, y: Targets) -> NDArray[np.float32]:
-    """Probabilities of the true class, float32 `[members, rows]`: all that a linear pool's log loss depends on.
+    """Probabilities of the true class, float32 `[members, rows]`.
 
-    Checks the stack on the way, as `check_stack` does: it may be larger than memory and is read
-    once, in its order.
+    The log loss of a linear pool depends on nothing else. Checks the stack on the way, as
+    `check_stack` does: it may be larger than memory and is read once, in its order.
     """
     stack, y = check_shape(stack, y), np.asarray(y)
     column = np.empty(stack.shape[:2], np.float32)

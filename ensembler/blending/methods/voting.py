@@ -50,7 +50,10 @@ class SoftVote(Blender):
 
 
 class WeightedVote(Blender):
-    """The weighted mean of the members' probabilities, weights given by hand, in the members' order."""
+    """The weighted mean of the members' probabilities, with weights given by hand.
+
+    The weights are in the members' order.
+    """
 
     needs_fit = False
     takes_parts = True
