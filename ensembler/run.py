@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
@@ -130,7 +131,7 @@ class Run:
         """
         opened = [self.store.member(name) for name in (members or self.store.pool_members)]
         if target is None:
-            named = [t for member in opened for t in member.targets]
+            named = list(chain.from_iterable(member.targets for member in opened))
             target = self.store.samples.first_target(named)
         opened = (
             [m.for_target(target) for m in opened if target in m.targets] if target else []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,11 +84,8 @@ def group_like_columns(
         one = _judge(values, str(column), labels, thumbs)
         if one is not None:
             found.append((one, values))
-    kept = [
-        one
-        for one, values in found
-        if not any(_follows(values, other) for _, other in found)
-    ]
+    every = [values for _, values in found]
+    kept = [one for one, values in found if not _follows_any(values, every)]
     return sorted(
         kept, key=lambda one: (_NAMES.search(one.column) is None, -(one.alike or 0))
     )
@@ -197,6 +194,10 @@ def _sizes(values: pd.Series) -> pd.Series | None:
     if filled.str.fullmatch(r"-?\d*\.\d+(e-?\d+)?").mean() > 0.5:
         return None
     return filled.value_counts()
+
+
+def _follows_any(values: pd.Series, others: Sequence[pd.Series]) -> bool:
+    return any(_follows(values, other) for other in others)
 
 
 def _follows(values: pd.Series, other: pd.Series) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ class _Rows:
         """The sets of one kind, and how many of them cross a split."""
         if not sets:
             return
-        across_parts = [same for same in sets if len({self.part[i] for i in same}) > 1]
+        across_parts = [same for same in sets if len(self._parts_of(same)) > 1]
         across_folds = [same for same in sets if len(self._folds_of(same)) > 1]
         message = (
             f"{len(sets)} times several files show {what}: {len(across_folds)} of them across "
@@ -60,7 +61,7 @@ class _Rows:
             "across_train_and_test": len(across_parts),
         }
         severity: Severity = "warning" if across_parts or across_folds else "note"
-        files = tuple(path for same in paths for path in same)
+        files = tuple(chain.from_iterable(paths))
         yield Finding(code, severity, message, _FIX, files, facts)
 
     def contradictions(self, sets: set[Copies]) -> Iterator[Finding]:
@@ -69,11 +70,14 @@ class _Rows:
         if not wrong:
             return
         message = f"{len(wrong)} times files that show the same image have different labels"
-        files = tuple(dict.fromkeys(path for same in wrong for path in same))
+        files = tuple(dict.fromkeys(chain.from_iterable(wrong)))
         facts = {"sets": wrong}
         yield Finding(
             "duplicate_other_label", "warning", message, _FIX_LABELS, files, facts
         )
+
+    def _parts_of(self, same: Copies) -> set[str]:
+        return {str(self.part[i]) for i in same}
 
     def _folds_of(self, same: Copies) -> set[int]:
         return {int(self.fold[i]) for i in same if self.fold[i] >= 0}

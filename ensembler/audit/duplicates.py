@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,15 +40,20 @@ def find_duplicates(facts: ImageFacts) -> Duplicates:
     usable = np.flatnonzero(facts.readable & ~facts.blank)
     exact = _equal(facts, usable)
     firsts = np.array(
-        sorted(set(usable.tolist()) - {i for same in exact for i in same[1:]}), np.int64
+        sorted(set(usable.tolist()) - set(chain.from_iterable(same[1:] for same in exact))),
+        np.int64,
     )
     pairs = list(_near_pairs(facts, firsts))
     copies = {same[0]: same for same in exact}
-    near = [
-        tuple(sorted(i for first in found for i in copies.get(first, (first,))))
-        for found in _components(pairs)
-    ]
+    near = [_with_copies(found, copies) for found in _components(pairs)]
     return Duplicates(exact, tuple(sorted(near)))
+
+
+def _with_copies(
+    firsts: Iterable[int], copies: Mapping[int, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """The images `firsts` and those that are equal to one of them."""
+    return tuple(sorted(chain.from_iterable(copies.get(i, (i,)) for i in firsts)))
 
 
 def _equal(facts: ImageFacts, usable: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:

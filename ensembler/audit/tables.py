@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ensembler.reporting.tables import Table
@@ -14,7 +15,7 @@ def count_tables(audit: Audit) -> list[Table]:
     """The rows of each class by split, a table for each target."""
     tables = []
     for target, classes in audit.counts.get("classes", {}).items():
-        named = {split for counted in classes.values() for split in counted}
+        named = set(chain.from_iterable(classes.values()))
         splits = sorted(named, reverse=True)
         rows = []
         for name, counted in classes.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -245,9 +246,9 @@ def _costs(store: RunStore, records: Mapping[str, MemberRecord]) -> dict[str, fl
 
 
 def _label_target(store: RunStore) -> str | None:
-    targets = [
-        target for name in store.complete_members for target in store.member(name).targets
-    ]
+    targets = list(
+        chain.from_iterable(store.member(name).targets for name in store.complete_members)
+    )
     return store.samples.first_target(targets)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,8 @@ def _homes() -> list[Path]:
 
 
 def _weights_on_disk(model: str) -> Path | None:
-    places = [
-        home / below
-        for home in _homes()
-        for below in (f"models/{model}/{model}.onnx", f"{model}.onnx")
-    ]
+    below = (f"models/{model}/{model}.onnx", f"{model}.onnx")
+    places = [home / path for home, path in product(_homes(), below)]
     return next((place for place in places if place.is_file()), None)
 
 

@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +83,8 @@ def read_fashion_mnist(root: str | None) -> tuple[list[BuiltInPart], tuple[str, 
 
 
 def _find(root: Path, name: str) -> Path:
-    places = [
-        folder / f"{name}{end}"
-        for folder in (root, root / "FashionMNIST" / "raw")
-        for end in (".gz", "")
-    ]
+    folders = (root, root / "FashionMNIST" / "raw")
+    places = [folder / f"{name}{end}" for folder, end in product(folders, (".gz", ""))]
     found = next((p for p in places if p.is_file()), None)
     if found is None:
         raise DataError(

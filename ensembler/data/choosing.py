@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -101,7 +102,7 @@ def _rare_combinations(
 
 
 def _unwanted_labels(texts: pd.Series, name: str, spec: TargetSpec) -> set[str]:
-    sizes = Counter(label for text in texts for label in read_set(text) or ())
+    sizes = Counter(chain.from_iterable(read_set(text) or () for text in texts))
     absent = [label for label in spec.drop if label not in sizes]
     if absent:
         raise DataError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ class Derived:
         form = self.spec.set_format
         if form is None:
             return []
-        sets = [read_set(text) or () for labels in self.labels.values() for text in labels]
+        sets = [read_set(text) or () for text in chain.from_iterable(self.labels.values())]
         return [*self._separator_problems(form, sets), *self._no_label_problems(form)]
 
     def _separator_problems(

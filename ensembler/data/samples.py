@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def read_samples(
         train.images if test is None else JoinedImages([train.images, test.images]),
         composition=composition,
         set_formats=data.set_formats,
-        remarks=tuple(remark for part in parts for remark in part.remarks),
+        remarks=tuple(chain.from_iterable(part.remarks for part in parts)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -302,9 +302,7 @@ class DataSpec(BaseModel):
             )
         composed = self.composition
         for name in (
-            (*composed.of, *(t for rule in composed.exclude for t in rule))
-            if composed
-            else ()
+            (*composed.of, *chain.from_iterable(composed.exclude)) if composed else ()
         ):
             if name not in self.target_names:
                 raise ValueError(

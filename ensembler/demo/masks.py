@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ def write_masks(out: Path, *, persons: int = 300, seed: int = 0) -> int:
     n_test = max(4, persons // 4)
     people = [_person(i, seed) for i in range(persons + n_test)]
     (out / "images").mkdir(parents=True, exist_ok=True)
-    train = [row for person in people[:persons] for row in _photos(person, out)]
-    test = [row for person in people[persons:] for row in _photos(person, out)]
+    train = list(chain.from_iterable(_photos(person, out) for person in people[:persons]))
+    test = list(chain.from_iterable(_photos(person, out) for person in people[persons:]))
     columns = ["id", "path", "person", "mask", "gender", "age"]
     _write(pd.DataFrame(train)[columns], out / "train.csv")
     shuffled = pd.DataFrame(test).iloc[np.random.default_rng(seed).permutation(len(test))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -56,7 +57,7 @@ class _Scored:
     @property
     def targets(self) -> list[str]:
         """The targets that any of them predicts."""
-        of_members = [target for member in self.members for target in member.targets]
+        of_members = list(chain.from_iterable(member.targets for member in self.members))
         return list(
             dict.fromkeys([*of_members, *(blend.record.target for blend in self.blends)])
         )

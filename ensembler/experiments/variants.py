@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from ensembler.errors import RequestError, nearest
@@ -65,7 +66,9 @@ Settings = Sequence[Setting]
 def check_option(option: str, own: Mapping[str, Any]) -> None:
     """Raise RequestError for an option that cannot be varied in a member of options `own`."""
     top = option.partition(".")[0]
-    known = sorted({key for spec in MEMBER_SPECS.values() for key in _keys_of(spec)})
+    known = sorted(
+        set(chain.from_iterable(_keys_of(spec) for spec in MEMBER_SPECS.values()))
+    )
     if top not in known:
         raise RequestError(
             f"--axis {option} is no option of a member; {nearest(top, known, most=60)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -23,11 +24,11 @@ def in_batches(predictor: Predictor, most: int) -> Predictor:
 
     def predict(images: Tensor) -> NDArray[np.float32]:
         starts = range(0, len(images), most)
-        parts = [
-            part
-            for start in starts
-            for part in in_parts(predictor, images[start : start + most])
-        ]
+        parts = list(
+            chain.from_iterable(
+                in_parts(predictor, images[start : start + most]) for start in starts
+            )
+        )
         return np.concatenate(parts)
 
     return predict

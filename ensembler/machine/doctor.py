@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any
 
 from ensembler.machine.cores import available_cores
@@ -87,7 +88,7 @@ def examine(
         )
         for name, (adds, packages) in EXTRAS.items()
     )
-    names = [*_CORE, *(p for _, packages in EXTRAS.values() for p in packages)]
+    names = [*_CORE, *chain.from_iterable(packages for _, packages in EXTRAS.values())]
     devices, problems = look_at_devices()
     return Diagnosis(
         version=metadata.version("ensembler-toolkit"),

@@ -21,6 +21,7 @@ from ensembler.predictions.members import (
     MemberRecord,
     array_file,
     checksums,
+    shared_views,
 )
 from ensembler.predictions.publish import replacing
 from ensembler.predictions.records import write_record
@@ -60,11 +61,7 @@ def _is_current(store: RunStore, job: PlannedMember, parts: Sequence[Member]) ->
 
 
 def _assemble(plan: MemberPlan, parts: Sequence[Member]) -> None:
-    views = [
-        view
-        for view in parts[0].record.views
-        if all(view in part.record.views for part in parts)
-    ]
+    views = shared_views(parts)
     with replacing(plan.final_folder, plan.workspace.store.lock_path) as prepared:
         scores: dict[str, dict[str, Any]] = {"oof": {}, "holdout": {}}
         is_multi_task = len(plan.output.targets) > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,7 +89,8 @@ def _prepare(plan: MemberPlan, finished: Sequence[FinishedFold], prepared: Path)
 def array_files(plan: MemberPlan) -> list[str]:
     """Names of the files of logits that a member has."""
     tasks = plan.output.targets if len(plan.output.targets) > 1 else (None,)
-    return [array_file(part, task) for task in tasks for part in ("oof", "test")]
+    parts: list[Literal["oof", "test"]] = ["oof", "test"]
+    return [array_file(part, task) for task, part in product(tasks, parts)]
 
 
 def write_logits(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 
 from ensembler.members.averages import assemble_members
 from ensembler.members.complete import complete_member, drop_stale
@@ -85,7 +86,7 @@ class Schedule:
     ) -> tuple[list[FoldTask], list[Failure]]:
         for plan in _plans(trainings):
             drop_stale(plan)
-        tasks = [t.task(fold) for t in trainings for fold in t.missing(folds)]
+        tasks = list(chain.from_iterable(t.missing_tasks(folds) for t in trainings))
         self.workspace.progress.plan(tasks, self.executor.at_once)
         advice = advice_on_augmentation([t.plans[0] for t in trainings if t.missing(folds)])
         if advice is not None:
@@ -126,7 +127,7 @@ def trainings_of(workspace: Workspace, jobs: Sequence[PlannedMember]) -> list[Tr
 
 
 def _plans(trainings: Sequence[Training]) -> list[MemberPlan]:
-    return [plan for training in trainings for plan in training.plans]
+    return list(chain.from_iterable(training.plans for training in trainings))
 
 
 def _complete_unless_failed(training: Training, plan: MemberPlan) -> Failure | None:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from ensembler.files import fingerprint
@@ -93,7 +94,9 @@ class Training:
 
     def missing(self, folds: Sequence[int] | None) -> list[int]:
         """Folds that some member still lacks."""
-        return sorted({fold for plan in self.plans for fold in plan.on_disk.missing(folds)})
+        return sorted(
+            set(chain.from_iterable(plan.on_disk.missing(folds) for plan in self.plans))
+        )
 
     def unfinished(self, fold: int) -> list[MemberPlan]:
         """The members that lack this fold."""
@@ -120,6 +123,10 @@ class Training:
     def task(self, fold: int) -> FoldTask:
         """One fold as a task, with its cost."""
         return FoldTask(self.name, fold, self._cost)
+
+    def missing_tasks(self, folds: Sequence[int] | None) -> list[FoldTask]:
+        """Folds that some member still lacks, as tasks."""
+        return [self.task(fold) for fold in self.missing(folds)]
 
     @property
     def _cost(self) -> FoldCost:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,7 +184,7 @@ def metric_names(*, of: TargetKind | None = None) -> list[str]:
     `top_<k>_accuracy` exists for every k.
     """
     catalogues = METRICS.values() if of is None else [METRICS[of]]
-    ours = [name for metrics in catalogues for name in metrics]
+    ours = list(chain.from_iterable(catalogues))
     return list(dict.fromkeys([*ours, *_PLUGINS.names]))
 
 

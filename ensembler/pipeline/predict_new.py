@@ -24,7 +24,7 @@ from ensembler.members.plan import MemberPlan
 from ensembler.members.tta_predict import Rows, Task, ViewPredictor, group_tasks
 from ensembler.outputs import check_output, write_output
 from ensembler.predictions.arrays import release
-from ensembler.predictions.members import Member
+from ensembler.predictions.members import Member, shared_views
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.store import cache_folder
 from ensembler.recipe.own_code import code_named_by, own_among
@@ -182,11 +182,7 @@ def _probs(
     """Probabilities of a member by target, from its logits or its parts', block by block."""
     store, of = plan.workspace.store, plan.job.parts or (plan.job.name,)
     members = [store.member(name) for name in of]
-    shared = [
-        v
-        for v in members[0].record.views
-        if all(v in member.record.views for member in members)
-    ]
+    shared = shared_views(members)
     n_folds, n = len(logits[of[0]]), logits[of[0]][0].array.shape[1]
     probs: dict[tuple[str, str], NDArray[np.float32]] = {}
     for target, part in plan.output.task_slices.items():

@@ -329,3 +329,9 @@ def open_member(folder: Path, samples: SampleTable, samples_sha256: str) -> Memb
 def checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """The sha256 of each file in `folder`, by file name."""
     return {name: sha256_of(folder / name) for name in names}
+
+
+def shared_views(members: Sequence[Member]) -> list[str]:
+    """The views that all members have, in the order of the first."""
+    common = set.intersection(*(set(member.record.views) for member in members))
+    return [view for view in members[0].record.views if view in common]

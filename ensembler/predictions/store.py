@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from ensembler.errors import (
@@ -204,11 +205,11 @@ class RunStore:
         """
         if self.lock.multi_label is not None:
             return self.lock.multi_label
-        named = [
-            target
-            for name in self.complete_members
-            for target in self.member(name).record.multi_label
-        ]
+        named = list(
+            chain.from_iterable(
+                self.member(name).record.multi_label for name in self.complete_members
+            )
+        )
         return dict.fromkeys(named, SetFormat(" "))
 
     def target(self, name: str, classes: Sequence[str] | None = None) -> Target:

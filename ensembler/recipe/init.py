@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -265,7 +266,7 @@ def _sets_of_labels(values: pd.Series) -> SetFormat | None:
         sets = {labels for labels in split if labels}
         alone = {labels[0] for labels in sets if len(labels) == 1}
         together = any(len(labels) > 1 and alone.issuperset(labels) for labels in sets)
-        if together and len({label for labels in sets for label in labels}) < len(sets):
+        if together and len(set(chain.from_iterable(sets))) < len(sets):
             none = sorted(label for label in alone if label.lower() in _NO_LABEL_NAMES)
             return SetFormat(
                 separator, none[0] if none else "" if (values == "").any() else None

@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -337,11 +338,11 @@ def _not_finite(value: Any, document: Document, place: Place) -> list[str]:
         if isinstance(value, list)
         else ()
     )
-    return [
-        problem
-        for key, item in inside
-        for problem in _not_finite(item, document, (*place, key))
-    ]
+    return list(
+        chain.from_iterable(
+            _not_finite(item, document, (*place, key)) for key, item in inside
+        )
+    )
 
 
 def _telling(faults: Sequence[Any], content: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,12 +154,12 @@ def _finished_tasks(
     }
     everywhere = set.intersection(*(_all_folds(found) for found in by_task.values()))
     folds = {fold: _composed_fold(store, by_task, fold) for fold in sorted(everywhere)}
-    names = dict.fromkeys(name for found in by_task.values() for name in found)
+    names = dict.fromkeys(chain.from_iterable(by_task.values()))
     return {" x ".join(names): folds} if folds else {}
 
 
 def _all_folds(finished: Finished) -> set[int]:
-    return {fold for folds in finished.values() for fold in folds}
+    return set(chain.from_iterable(finished.values()))
 
 
 def _composed_fold(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def read_set(text: object) -> tuple[str, ...] | None:
 
 def labels_in(texts: Iterable[object]) -> set[str]:
     """All labels that occur in cells of `samples.csv`."""
-    return {label for text in texts for label in read_set(text) or ()}
+    return set(chain.from_iterable(read_set(text) or () for text in texts))
 
 
 def without_labels(text: object, unwanted: Collection[str]) -> str | None:
@@ -110,7 +111,7 @@ def strata(texts: Sequence[object], at_least: int) -> list[str | None]:
     Strata with fewer rows than asked join the largest.
     """
     sets = [read_set(text) for text in texts]
-    sizes = Counter(label for labels in sets for label in labels or ())
+    sizes = Counter(chain.from_iterable(labels or () for labels in sets))
     found = [
         None
         if labels is None

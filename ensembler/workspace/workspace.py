@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,8 @@ class Workspace:
                 raise UnknownNameError(
                     "member", name, [*self.spec.members, *(job.name for job in self.jobs)]
                 )
-        parts = {part for job in self.jobs if job.is_called(wanted) for part in job.parts}
+        called = [job for job in self.jobs if job.is_called(wanted)]
+        parts = set(chain.from_iterable(job.parts for job in called))
         return tuple(job for job in self.jobs if job.is_called(wanted) or job.name in parts)
 
     @property

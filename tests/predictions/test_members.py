@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from ensembler.errors import EnsemblerError, MissingFileError, StoreError, UnknownNameError
 from ensembler.files import write_json
 from ensembler.predictions.arrays import write_array
-from ensembler.predictions.members import checksums
+from ensembler.predictions.members import checksums, shared_views
 from ensembler.predictions.store import RunStore
 
 
@@ -134,3 +135,13 @@ def test_an_unknown_view_names_those_there_are(fake_run):
         UnknownNameError, match="unknown view 'hflop' of member 'a'; did you mean 'hflip'"
     ):
         fake_run.member("a").oof(("cat", "dog", "eel"), views=["hflop"])
+
+
+def test_shared_views_keep_the_order_of_the_first_member():
+    def having(*views):
+        record = SimpleNamespace(views=views)
+        return SimpleNamespace(record=record)
+
+    members = [having("identity", "rot90", "hflip"), having("hflip", "identity")]
+    assert shared_views(members) == ["identity", "hflip"]
+    assert shared_views([having("vflip"), having("hflip")]) == []
