@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from ensembler.metrics.renamed import with_names_of_today
 from ensembler.own_code import is_own
 from ensembler.predictions.blends import STATE, Blend, BlendRecord
 from ensembler.predictions.composed import compose_probs
+from ensembler.predictions.merging import Merge
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 
@@ -52,6 +54,39 @@ def members_below(store: RunStore, name: str, above: tuple[str, ...] = ()) -> li
     for inner in dict.fromkeys([*inside, *_tasks(store, record).values()]):
         names.update(dict.fromkeys(members_below(store, inner, (*above, name))))
     return list(names)
+
+
+@dataclass(frozen=True)
+class ViewMerging:
+    """How a blend makes one prediction of a member's views; `views` None = all it has."""
+
+    how: Merge = "mean"
+    views: Sequence[str] | None = None
+
+
+def merging_below(store: RunStore, name: str) -> dict[tuple[str, str], ViewMerging]:
+    """How a blend, and the blends in it, merge the views of each member and target.
+
+    Raises RequestError when two of them merge the same member otherwise.
+    """
+    record = store.blend(name).record
+    asked = record.spec or {}
+    own = ViewMerging(asked.get("merge", "mean"), record.views or asked.get("views"))
+    found: dict[tuple[str, str], ViewMerging] = {}
+    inner_names = list(_tasks(store, record).values())
+    for member in record.members:
+        if member.startswith(BLEND_PREFIX):
+            inner_names.append(member.removeprefix(BLEND_PREFIX))
+        else:
+            found[member, record.target] = own
+    for inner in dict.fromkeys(inner_names):
+        for (member, target), merging in merging_below(store, inner).items():
+            if found.setdefault((member, target), merging) != merging:
+                raise RequestError(
+                    f"blends in {name!r} merge the views of member {member!r} in different ways, "
+                    "which new images cannot be; make them with the same --merge and --views"
+                )
+    return found
 
 
 def _tasks(store: RunStore, record: BlendRecord) -> dict[str, str]:

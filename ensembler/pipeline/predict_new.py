@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blends.apply import apply_blend, members_below
+from ensembler.blends.apply import ViewMerging, apply_blend, members_below, merging_below
 from ensembler.blends.submit import submission_spec
 from ensembler.data.samples import read_unlabelled
 from ensembler.errors import MissingFileError, RequestError
@@ -73,7 +73,11 @@ def predict_new(
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
     ids, probs_by_member = _predict(
-        workspace, data, names, ViewPredictor(workspace, execution)
+        workspace,
+        data,
+        names,
+        ViewPredictor(workspace, execution),
+        merging_below(store, blend) if blend else {},
     )
     if blend is not None:
         target, classes = (
@@ -115,9 +119,15 @@ def _recorded_views(workspace: Workspace, member: Member) -> tuple[View, ...]:
 
 
 def _predict(
-    workspace: Workspace, data: Path, names: Sequence[str], predictor: ViewPredictor
+    workspace: Workspace,
+    data: Path,
+    names: Sequence[str],
+    predictor: ViewPredictor,
+    merging: Mapping[tuple[str, str], ViewMerging],
 ) -> tuple[list[str], dict[tuple[str, str], NDArray[np.float32]]]:
     """Ids, and by member and target probabilities `[folds, samples, classes]`.
+
+    Views are merged as `merging` says, where it says nothing by the mean of all.
 
     A member that is the mean of others is that of their predictions.
     """
@@ -159,7 +169,7 @@ def _predict(
         probs: dict[tuple[str, str], NDArray[np.float32]] = {}
         for job in jobs:
             if job.name in names:
-                probs |= _probs(MemberPlan(workspace, job), logits)
+                probs |= _probs(MemberPlan(workspace, job), logits, merging)
     return ids, probs
 
 
@@ -177,7 +187,9 @@ def _folder(task: Task, key: str) -> Iterator[Path]:
 
 
 def _probs(
-    plan: MemberPlan, logits: Mapping[str, Sequence[ChunkedLogits]]
+    plan: MemberPlan,
+    logits: Mapping[str, Sequence[ChunkedLogits]],
+    merging: Mapping[tuple[str, str], ViewMerging],
 ) -> dict[tuple[str, str], NDArray[np.float32]]:
     """Probabilities of a member by target, from its logits or its parts', block by block."""
     store, of = plan.workspace.store, plan.job.parts or (plan.job.name,)
@@ -186,20 +198,23 @@ def _probs(
     n_folds, n = len(logits[of[0]]), logits[of[0]][0].array.shape[1]
     probs: dict[tuple[str, str], NDArray[np.float32]] = {}
     for target, part in plan.output.task_slices.items():
+        by = merging.get((plan.job.name, target), ViewMerging())
+        views = by.views or shared
         order = members[0].for_target(target).class_order(store.classes(target))
         out = np.empty((n_folds, n, len(order)), np.float32)
         for fold, start in itertools.product(range(n_folds), range(0, n, BLOCK)):
             rows = slice(start, start + BLOCK)
             found = [
                 logits[member.name][fold].array[
-                    [member.view_index(view) for view in shared], rows, part
+                    [member.view_index(view) for view in views], rows, part
                 ]
                 for member in members
             ]
             one = (
                 mean_of_parts(plan, target, np.stack(found)) if plan.job.parts else found[0]
             )
-            out[fold, rows] = merge_views(one, of=plan.output.kind(target))[:, order]
+            merged = merge_views(one, by.how, of=plan.output.kind(target))
+            out[fold, rows] = merged[:, order]
             for member in members:
                 release(logits[member.name][fold].array)
         probs[plan.job.name, target] = out
