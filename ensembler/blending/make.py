@@ -17,7 +17,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.progress import QUIET, Progress
 
 
-def make_blend(
+def make_blend(  # noqa: PLR0913 a keyword for each thing that may be asked for
     pool: Pool,
     spec: BlendSpec,
     *,

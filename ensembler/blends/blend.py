@@ -22,7 +22,7 @@ from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 
 
-def blend_run(
+def blend_run(  # noqa: PLR0913 a keyword for each thing that may be asked for
     store: RunStore,
     spec: BlendSpec,
     *,

@@ -1,4 +1,4 @@
-"""`ens submit`: a blend as the file to hand in."""
+"""`ens submit`: a blend as the file to submit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ensembler.reporting.table import read_template
 
 
 @dataclass(frozen=True)
-class HandedIn:
+class WrittenSubmission:
     """A submission that was written."""
 
     run: str
@@ -38,7 +38,7 @@ class HandedIn:
     notes: tuple[str, ...] = ()
 
 
-def hand_in(
+def submit_run(
     store: RunStore,
     blend: str | None = None,
     *,
@@ -48,7 +48,7 @@ def hand_in(
     per: str | None = None,
     reduce: str | None = None,
     out: Path | None = None,
-) -> HandedIn:
+) -> WrittenSubmission:
     """Write a blend (the submitted one when none is named) as the submission, or to `out`."""
     if out is not None:
         check_output(out)
@@ -79,7 +79,7 @@ def hand_in(
         notes += recorded.warnings
     else:
         write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
-    return HandedIn(
+    return WrittenSubmission(
         store.name,
         name,
         path,

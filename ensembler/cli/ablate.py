@@ -80,7 +80,7 @@ def command(
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """Train variants of a member on the same folds and seeds, and say which differences are more than noise."""
+    """Train variants of a member on equal folds and seeds; say which differences exceed noise."""
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import artifacts_folder
     from ensembler.recipe import Recipe

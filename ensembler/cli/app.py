@@ -88,7 +88,7 @@ def root(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    """Train K-fold members, keep every prediction, and submit the best blend, with an honest score."""
+    """Train K-fold members, keep every prediction, and submit the best blend, honestly scored."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

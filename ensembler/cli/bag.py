@@ -30,7 +30,7 @@ def command(
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """Train the members that torchensemble makes (bagging, voting, ...); also called `ens ensemble`."""
+    """Train the members that torchensemble makes (bagging, ...); also called `ens ensemble`."""
     train_and_report(
         "bag",
         recipe,

@@ -36,7 +36,7 @@ def command(
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """Show where members disagree, whether they err together, and which member rescues which class."""
+    """Show where members disagree, err together, and which member rescues which class."""
     from ensembler.evaluation.diversity import compare_members
     from ensembler.predictions.merging import check_merge
     from ensembler.predictions.store import RunStore

@@ -77,6 +77,6 @@ def command(
             print("Everything was there already; nothing was trained or blended.")
         print(f"The run is in {result.folder}.")
         if result.submission:
-            print(f"Ready to hand in: {result.submission}")
+            print(f"Ready to submit: {result.submission}")
     if failures:
         raise typer.Exit(1)

@@ -53,12 +53,12 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Write a blend as the submission file, matched to a template when one is given."""
-    from ensembler.blends.submit import hand_in
+    from ensembler.blends.submit import submit_run
     from ensembler.outputs import is_standard_output
     from ensembler.predictions.store import RunStore
 
     store = RunStore.open(run, artifacts)
-    result = hand_in(
+    result = submit_run(
         store,
         blend,
         format=format,

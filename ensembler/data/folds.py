@@ -306,11 +306,11 @@ def check_folds(
 
 
 def _check_groups(validated: pd.DataFrame, column: str) -> None:
-    astride = validated.groupby("group")[column].nunique()
-    astride = astride[astride > 1]
-    if len(astride):
+    spread = validated.groupby("group")[column].nunique()
+    spread = spread[spread > 1]
+    if len(spread):
         raise GroupLeakError(
-            f"{len(astride)} groups are in several folds, such as {astride.index[0]!r}; "
+            f"{len(spread)} groups are in several folds, such as {spread.index[0]!r}; "
             "use scheme: stratified-group or group, or correct the fold column"
         )
 

@@ -223,10 +223,10 @@ class DataSpec(BaseModel):
     limit: int | None = Field(
         None,
         ge=2,
-        description="At most so many labelled train rows, drawn in equal shares.",
+        description="At most this many labelled train rows; classes keep their shares.",
     )
     test_limit: int | None = Field(
-        None, ge=1, description="At most so many test rows, drawn at random."
+        None, ge=1, description="At most this many test rows, drawn at random."
     )
     on_broken: Literal["stop", "skip"] = Field(
         "stop",

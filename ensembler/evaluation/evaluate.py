@@ -63,7 +63,7 @@ class _Scored:
         )
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 a keyword for each thing that may be asked for
     store: RunStore,
     *,
     members: Sequence[str] | None = None,

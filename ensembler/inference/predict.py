@@ -15,7 +15,7 @@ from ensembler.inference.predictor import BATCH, Predictor, as_images, predict_b
 from ensembler.inference.views import View
 
 
-def predict_logits(
+def predict_logits(  # noqa: PLR0913 a keyword for each thing that may be asked for
     networks: Sequence[nn.Module | Predictor],
     pixels: Pixels,
     rows: NDArray[np.int64],

@@ -135,16 +135,16 @@ def open_array(
     allocated, so that a file that claims terabytes costs nothing. Raises StoreError naming the
     file, `of` (the record that describes it) and how to fix it.
     """
-    mend = f"restore it from a copy, or remove {path.parent} to have it made again"
+    fix = f"restore it from a copy, or remove {path.parent} to have it made again"
     try:
         with path.open("rb") if file is None else file.reader() as opened:
             return _open(opened, shape, sha256 if check else None, of)
     except FileNotFoundError as error:
         raise MissingFileError(
-            f"{path} is missing though {of} describes it; {mend}"
+            f"{path} is missing though {of} describes it; {fix}"
         ) from error
     except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} {error}; {mend}") from error
+        raise StoreError(f"{path} {error}; {fix}") from error
 
 
 def _open(

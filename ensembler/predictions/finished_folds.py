@@ -88,7 +88,7 @@ def read_finished_fold(folder: Path, fold: int) -> FinishedFold:
     StoreError when that is altered or cut short.
     """
     path = fold_path(folder, fold)
-    mend = "remove it and the fold will be predicted again"
+    fix = "remove it and the fold will be predicted again"
     try:
         told, arrays = _map(path)
         record = json.loads(told["record"])
@@ -103,9 +103,9 @@ def read_finished_fold(folder: Path, fold: int) -> FinishedFold:
         RecursionError,
         OverflowError,
     ) as error:
-        raise StoreError(f"{path} cannot be read ({error}); {mend}") from error
+        raise StoreError(f"{path} cannot be read ({error}); {fix}") from error
     if told.get("sha256") != digest:
-        raise StoreError(f"{path} was altered (its checksum differs); {mend}")
+        raise StoreError(f"{path} was altered (its checksum differs); {fix}")
     return FinishedFold(fold, arrays["rows"], arrays["oof"], arrays["test"], record)
 
 

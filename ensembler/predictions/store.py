@@ -100,7 +100,7 @@ class RunStore:
 
     @property
     def submission_path(self) -> Path:
-        """Where the best valid blend so far lies, ready to hand in."""
+        """Where the best valid blend so far lies, ready to submit."""
         return self.folder / "submission.csv"
 
     @cached_property
@@ -159,7 +159,7 @@ class RunStore:
             return open_member(self.member_folder(name), self.samples, self.samples_sha256)
         if name in self.begun_members:
             raise MissingFileError(
-                f"member {name!r} is not complete yet; `ens run {self.recipe_hint}` goes on with it"
+                f"member {name!r} is not complete yet; `ens run {self.recipe_hint}` resumes it"
             )
         raise UnknownNameError("member", name, self.complete_members)
 

@@ -50,7 +50,7 @@ class RecipeSpec(BaseModel):
         default_factory=BlendSpec, description="How members become one prediction."
     )
     submission: SubmissionSpec = Field(
-        default_factory=SubmissionSpec, description="The file that is handed in."
+        default_factory=SubmissionSpec, description="The file that is submitted."
     )
 
     @model_validator(mode="after")

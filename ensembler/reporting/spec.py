@@ -10,7 +10,7 @@ SubmissionFormat = Literal["labels", "probs"]
 
 
 class SubmissionSpec(BaseModel):
-    """The file that is handed in."""
+    """The file that is submitted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

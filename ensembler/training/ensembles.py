@@ -86,7 +86,7 @@ _FIT_OPTIONS = {
 }
 
 
-def train_ensemble(
+def train_ensemble(  # noqa: PLR0913 a keyword for each thing that may be asked for
     spec: EnsembleSpec,
     data: FoldData,
     *,

@@ -219,10 +219,10 @@ def test_members_whose_epochs_were_chosen_by_their_score_are_named(fake_run):
 
 
 def test_a_blend_of_members_that_predict_otherwise_now_is_submitted_with_a_word(fake_run):
-    from ensembler.blends.submit import hand_in
+    from ensembler.blends.submit import submit_run
 
     blend_run(fake_run, BlendSpec(method="soft"))
-    assert hand_in(fake_run, "soft").notes == ()
+    assert submit_run(fake_run, "soft").notes == ()
     member = fake_run.member("a")
     write_fake_member(
         fake_run.folder,
@@ -231,7 +231,7 @@ def test_a_blend_of_members_that_predict_otherwise_now_is_submitted_with_a_word(
         np.array(member.test_logits),
         fake_run.classes("label"),
     )
-    (note,) = hand_in(RunStore(fake_run.folder), "soft").notes
+    (note,) = submit_run(RunStore(fake_run.folder), "soft").notes
     assert note.startswith(
         "blend 'soft' was made before the predictions of a changed; `ens blend fake` with --name "
         "soft"
@@ -239,11 +239,11 @@ def test_a_blend_of_members_that_predict_otherwise_now_is_submitted_with_a_word(
 
 
 def test_blends_of_earlier_versions_do_not_say_what_they_were_made_from(fake_run):
-    from ensembler.blends.submit import hand_in
+    from ensembler.blends.submit import submit_run
 
     blend_run(fake_run, BlendSpec(method="soft"))
     path = fake_run.blend_folder("soft") / "blend.json"
     record = read_json(path)
     del record["made_from"]
     write_json(path, record)
-    assert hand_in(RunStore(fake_run.folder), "soft").notes == ()
+    assert submit_run(RunStore(fake_run.folder), "soft").notes == ()

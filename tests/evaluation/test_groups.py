@@ -4,7 +4,7 @@ import pytest
 
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.composed import blend_label
-from ensembler.blends.submit import hand_in, submit_blend
+from ensembler.blends.submit import submit_blend, submit_run
 from ensembler.errors import RequestError
 from ensembler.evaluation.evaluate import evaluate
 from ensembler.predictions.merging import merge_groups, merge_views
@@ -50,12 +50,12 @@ def test_a_submission_has_a_row_for_each_group_or_the_groups_answer_in_each_row(
     assert each["label"].tolist() == [expected[g] for g in groups]
     assert submit_blend(store, "soft", spec)
     asked = {"per": "group", "columns": ("who", "label")}
-    assert hand_in(store, "soft", out=store.folder / "by_group.csv", **asked).rows == len(
-        expected
-    )
+    assert submit_run(
+        store, "soft", out=store.folder / "by_group.csv", **asked
+    ).rows == len(expected)
     assert pd.read_csv(store.folder / "by_group.csv").equals(table)
     with pytest.raises(RequestError, match="--reduce some"):
-        hand_in(store, "soft", reduce="some", **asked)
+        submit_run(store, "soft", reduce="some", **asked)
 
 
 def test_without_groups_a_submission_by_group_is_refused(fake_run):

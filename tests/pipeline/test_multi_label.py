@@ -9,7 +9,7 @@ from PIL import Image
 
 from ensembler import Recipe, Run
 from ensembler.audit.audit import audit_recipe
-from ensembler.blends.submit import hand_in
+from ensembler.blends.submit import submit_run
 from ensembler.errors import DataError, RequestError
 from ensembler.evaluation.evaluate import evaluate
 from ensembler.evaluation.gains import gains_over
@@ -160,7 +160,7 @@ def test_the_submission_writes_sets_as_the_table_does(run, finished):
 
 
 def test_the_submission_of_a_target_beside_the_label_is_named_after_it(run, finished):
-    made = hand_in(run.store, "auto.size", out=finished / "size.csv")
+    made = submit_run(run.store, "auto.size", out=finished / "size.csv")
     assert made.columns == ("path", "size")
 
 
@@ -192,7 +192,7 @@ def test_a_template_with_a_column_for_each_label_gets_probabilities_or_zeros_and
         finished / "wide.csv", index=False
     )
     for form in ("labels", "probs"):
-        hand_in(
+        submit_run(
             run.store,
             "auto",
             format=form,

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ensembler import Recipe, Run
-from ensembler.blends.submit import hand_in
+from ensembler.blends.submit import submit_run
 from ensembler.errors import (
     ChangedRecipeError,
     DataError,
@@ -843,13 +843,13 @@ def test_a_fold_stopped_while_it_predicts_goes_on_with_the_chunks_that_are_missi
 
 
 def test_a_submission_chosen_by_hand_stays_until_there_is_a_new_blend(finished):
-    from ensembler.blends.submit import hand_in
+    from ensembler.blends.submit import submit_run
 
     artifacts = finished.parent / "artifacts"
     first = run(finished)
     opened = Run.open("shapes", artifacts)
     opened.blend("soft", name="mine", members=["wide"])
-    hand_in(opened.store, "mine", format="probs")
+    submit_run(opened.store, "mine", format="probs")
     chosen = first.submission.read_bytes()
     notes = Notes()
     again = run(finished, progress=notes)
@@ -870,7 +870,7 @@ def test_a_submission_that_is_not_the_one_its_record_names_is_written_again(fini
     assert again.submission.read_bytes() == wanted
     assert any("is kept as submission.altered-" in note for note in notes.warnings)
     store = Run.open(first.folder).store
-    hand_in(store, "soft", format="probs")
+    submit_run(store, "soft", format="probs")
     by_hand = path.read_bytes()
     path.write_bytes(wanted)  # as when the disk was full before the new one was there
     assert run(finished).submission.read_bytes() == by_hand

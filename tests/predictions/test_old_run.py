@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ensembler.blends.current import members_changed_since
-from ensembler.blends.submit import hand_in, submission_spec
+from ensembler.blends.submit import submission_spec, submit_run
 from ensembler.evaluation.evaluate import evaluate
 from ensembler.evaluation.ls import list_run
 from ensembler.predictions.blends import BlendRecord
@@ -211,7 +211,7 @@ def test_commands_work_on_it(store):
     listing = list_run(store, check=True)
     assert [member.name for member in listing.members] == ["mean", "cnn"]
     assert not listing.submission_altered
-    assert hand_in(store).blend == "auto"
+    assert submit_run(store).blend == "auto"
     assert store.submission_path.read_text() == SUBMISSION
 
 

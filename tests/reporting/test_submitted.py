@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import pytest
 
-from ensembler.blends.submit import hand_in, submission_spec, submit_blend
+from ensembler.blends.submit import submission_spec, submit_blend, submit_run
 from ensembler.evaluation.ls import list_run
 from ensembler.reporting.history import submission_versions
 from ensembler.reporting.submitted import is_as_recorded, submitted_blend
@@ -21,7 +21,7 @@ def run(fake_run):
     run = Run(fake_run)
     run.blend("weights", name="one", weights={"a": 1.0}, members=["a"])
     run.blend("weights", name="two", weights={"b": 1.0}, members=["b"])
-    hand_in(run.store, "one")
+    submit_run(run.store, "one")
     return run
 
 
@@ -30,7 +30,7 @@ def digest(store):
 
 
 def submission_of(store, name):
-    return pd.read_csv(hand_in(store, name, out=store.folder / "out.csv").path)
+    return pd.read_csv(submit_run(store, name, out=store.folder / "out.csv").path)
 
 
 @pytest.mark.parametrize("content", [b"", b"id,label\n", b"id,label\ns0060,cat\n"])
@@ -40,7 +40,7 @@ def test_a_submission_that_is_altered_or_cut_short_is_written_again(run, content
     store.submission_path.write_bytes(content)
     assert submitted_blend(store) is None
     assert list_run(store).submission_altered
-    done = hand_in(store)
+    done = submit_run(store)
     assert done.blend == "one"
     assert digest(store) == wanted == submission_versions(store)[-1].sha256
     assert submitted_blend(store) == "one"
@@ -52,14 +52,14 @@ def test_a_submission_that_is_altered_or_cut_short_is_written_again(run, content
 def test_an_older_version_in_place_of_the_newest_is_told_from_it(run):
     store = run.store
     old = store.submission_path.read_bytes()
-    hand_in(store, "two")
+    submit_run(store, "two")
     newest = digest(store)
     store.submission_path.write_bytes(
         old
     )  # as when the disk was full before the new one was written
     assert submitted_blend(store) == "one"
     assert not is_as_recorded(store)
-    assert hand_in(store).blend == "two"
+    assert submit_run(store).blend == "two"
     assert digest(store) == newest
     assert len(submission_versions(store)) == 2
     assert not list(store.folder.glob("submission.altered-*"))

@@ -1,4 +1,4 @@
-"""The file that is handed in."""
+"""The file that is submitted."""
 
 import numpy as np
 import pytest

@@ -71,7 +71,7 @@ def candidates_for(
     return calibrated(families, after, before, metric)
 
 
-def choose(
+def choose(  # noqa: PLR0913 a keyword for each thing that may be asked for
     pool: Pool,
     metric: str,
     part: NDArray[np.int64],

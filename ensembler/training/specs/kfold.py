@@ -99,7 +99,7 @@ class MemberSpec(TrainingSpec):
     patience: int | None = Field(
         None,
         ge=1,
-        description="Early stopping: end after so many epochs without a better one on the "
+        description="Early stopping: end after this many epochs without a better one on the "
         "validation fold. The best "
         "epoch predicts, as with choose: best.",
     )
@@ -112,7 +112,7 @@ class MemberSpec(TrainingSpec):
     val_interval: int | None = Field(
         None,
         ge=1,
-        description="Validate every so many epochs, and after the last (default: every epoch with "
+        description="Validate every n epochs, and after the last (default: every epoch with "
         "choose: best or "
         "patience, otherwise the last alone). Only validated epochs can be the best.",
     )
