@@ -7,7 +7,8 @@ import pytest
 import ensembler
 from ensembler.cli.app import app
 
-COMMANDS = [command.name for command in app.registered_commands]
+# `ensemble` is another name of `bag`, and hidden
+COMMANDS = [command.name for command in app.registered_commands if not command.hidden]
 # the room in which the work of a command is done, by the file that is called after it
 WORK = {
     "ablate": "experiments.ablate",
