@@ -6,13 +6,13 @@ from ensembler.blending.methods import greedy
 from ensembler.blending.methods.greedy import GreedySelection
 from ensembler.blending.testing import BlendContract, invented_pool
 from ensembler.errors import RequestError
-from ensembler.metrics import score
+from ensembler.metrics import check_metric, score
 
 
 def full_search(stack, y, metric, rounds):
     """Caruana's loop, plainly: every candidate evaluated in every round, ties as we promise them."""
     losses = [score("log_loss", np.clip(p, 1e-7, 1), y) for p in stack]
-    sign = -1 if metric == "log_loss" else 1
+    sign = check_metric(metric).sign
     total, picks, used = np.zeros(stack.shape[1:]), [], set()
     for step in range(1, rounds + 1):
         values = []
