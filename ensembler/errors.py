@@ -171,6 +171,8 @@ class NotKeptError(EnsemblerError):
     It may be submitted, and is fitted again for new images.
     """
 
+    code = "not_kept"
+
 
 class MissingExtraError(RequestError, ImportError):
     """A part of the package that is not installed."""

@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import pytest
@@ -78,9 +79,12 @@ def tiny(num_classes, in_chans, width=8):
 
 
 @pytest.fixture(autouse=True)
-def fresh_modules(monkeypatch):
-    """No test sees the tiny networks of another one, which have the same name."""
-    monkeypatch.delitem(sys.modules, "tinynets", raising=False)
+def fresh_modules():
+    """No test sees a module that another one wrote into its folder, under the same name."""
+    temporary = os.path.join(tempfile.gettempdir(), "pytest-of-")  # noqa: PTH118 files are texts
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(temporary):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

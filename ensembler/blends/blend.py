@@ -69,8 +69,10 @@ def blend_run(  # noqa: PLR0913 a keyword for each thing that may be asked for
     state, lost = _state(result, found.pool)
     findings = [*_optimistic(store, _with_weight(result)), *lost]
     warnings = (*result.warnings, *(finding.to_json() for finding in findings))
-    outcome = BlendOutcome(store.name, replace(result, warnings=warnings), found.rows)
-    asked = asked or Asked(spec, names, [name for name in names if name not in used])
+    unused = tuple(name for name in names if name not in used)
+    kept = replace(result, warnings=warnings)
+    outcome = BlendOutcome(store.name, kept, found.rows, unused=unused)
+    asked = asked or Asked(spec, names, unused)
     keep_blend(store, outcome, found.target, found.pool.classes, spec, views, asked, state)
     return outcome
 

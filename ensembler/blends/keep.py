@@ -53,11 +53,21 @@ class BlendOutcome:
     rows: NDArray[np.int64]  # positions among the train rows of those it was fitted on
     # The blends it is made of, when it is made of several tasks.
     stages: tuple[BlendOutcome, ...] = ()
+    unused: tuple[
+        str, ...
+    ] = ()  # members of the pool that were not read: their weight is zero
 
     @property
     def n_rows(self) -> int:
         """On how many rows it was fitted."""
         return len(self.rows)
+
+    @property
+    def weights(self) -> dict[str, float] | None:
+        """The weight of every member of the pool; None where the method has none."""
+        if self.result.weights is None:
+            return None
+        return {**self.result.weights, **dict.fromkeys(self.unused, 0.0)}
 
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens blend --json` prints."""
@@ -67,7 +77,7 @@ class BlendOutcome:
             "name": r.name,
             "method": r.method,
             "members": list(r.members),
-            "weights": r.weights,
+            "weights": self.weights,
             "temperature": r.temperature,
             "seconds": r.seconds,
             "n": self.n_rows,

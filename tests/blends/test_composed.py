@@ -248,7 +248,7 @@ def test_a_weighed_class_that_is_not_there_is_named_before_anything_is_trained(
     )
     with pytest.raises(
         RequestError,
-        match=r"members\.direct\.class_weights .* did you mean 'worn-male-young'",
+        match=r"of members\.direct\.class_weights; did you mean 'worn-male-young'",
     ):
         run_recipe(recipe, tmp_path)
     assert not list((tmp_path / "masks" / "members").glob("*/fold*"))

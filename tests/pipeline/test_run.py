@@ -913,7 +913,10 @@ def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(
     ("override", "message"),
     [
         ("blend.method=magic", "blend: unknown blend method 'magic'"),
-        ("blend.method=mine:Blend", "blend: unknown blend method 'mine:Blend'"),
+        (
+            "blend.method=nowhere:Blend",
+            "method 'nowhere:Blend': there is no module 'nowhere'",
+        ),
         (
             "blend.metric=acuracy",
             "blend: unknown metric 'acuracy'; did you mean 'accuracy'",

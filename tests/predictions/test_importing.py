@@ -170,8 +170,7 @@ def save(files, array):
                                                                    "code"),
         (lambda _: None, {"by_position": False}, "carries no ids; --by-position"),
         (lambda _: None, {"labels": None}, "is a new run: name its rows with --labels"),
-        (lambda f: (f / "labels.csv").write_text("id,label\na,x\na,y\n"), {}, "id 'a' stands "
-                                                                              "twice"),
+        (lambda f: (f / "labels.csv").write_text("id,label\na,x\na,y\n"), {}, "duplicate id 'a' in"),
         (lambda f: (f / "labels.csv").write_text("id,lable\na,x\n"), {}, "has no column 'label'"),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 import numpy as np
 
+from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
 from ensembler.training.fold_data import FoldData
 
 
@@ -16,7 +17,8 @@ def test_one_task_has_one_column_and_its_classes():
 
 
 def test_several_labels_at_once_have_a_column_for_each():
-    found = data(np.zeros((3, 5), int), classes=6, tasks=(2, 4), multi_label=frozenset([1]))
+    kinds = (SINGLE_LABEL, MULTI_LABEL)
+    found = data(np.zeros((3, 5), int), classes=6, tasks=(2, 4), kinds=kinds)
     assert found.sizes == (2, 4)
     assert found.columns == (1, 4)
 
