@@ -166,7 +166,7 @@ def mine(tmp_path_factory):
     sys.path.append(str(folder))
     yield import_module("mine")
     sys.path.remove(str(folder))
-    del sys.modules["mine"]
+    sys.modules.pop("mine", None)
 
 
 def test_the_metric_of_the_docs_is_one(mine):

@@ -37,7 +37,7 @@ def mine(tmp_path_factory):
     sys.path.append(str(folder))
     yield "own_metrics_b"
     sys.path.remove(str(folder))
-    del sys.modules["own_metrics_b"]
+    sys.modules.pop("own_metrics_b", None)
 
 
 @pytest.mark.parametrize("method", [GreedySelection, HillClimbing])

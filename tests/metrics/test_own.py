@@ -65,7 +65,7 @@ def mine(tmp_path_factory):
     sys.path.append(str(folder))
     yield "own_metrics_a"
     sys.path.remove(str(folder))
-    del sys.modules["own_metrics_a"]
+    sys.modules.pop("own_metrics_a", None)
 
 
 def test_a_function_is_a_metric_of_which_more_is_better(mine):
