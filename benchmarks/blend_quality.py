@@ -142,13 +142,10 @@ def fits(a):
         "simplex": lambda p: create_blend("simplex").fit(p.oof, p.y),
         "loglinear": lambda p: create_blend("loglinear").fit(p.oof, p.y),
         "stack": lambda p: create_blend("stack").fit(p.oof, p.y),
-        "stack (p beside log "
-        "p)": lambda p: create_blend("stack", probabilities=True).fit(p.oof, p.y),
+        "stack (p beside log p)": lambda p: create_blend("stack", probabilities=True).fit(p.oof, p.y),
         "peer: hill climbing's rule": lambda p: hill_climbing_rule(p.oof, p.y),
-        "peer: logistic "
-        "regression": lambda p: Classifier(LogisticRegression(max_iter=500)).fit(p.oof, p.y),
-        "peer: gradient "
-        "boosting": lambda p: Classifier(HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, max_leaf_nodes=15)).fit(p.oof, p.y),
+        "peer: logistic regression": lambda p: Classifier(LogisticRegression(max_iter=500)).fit(p.oof, p.y),
+        "peer: gradient boosting": lambda p: Classifier(HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, max_leaf_nodes=15)).fit(p.oof, p.y),
     }  # fmt: skip
     if a.autogluon:
         found["peer: AutoGluon, 100 rounds"] = lambda p: autogluon(a.autogluon, p.oof, p.y)

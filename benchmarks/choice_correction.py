@@ -68,8 +68,8 @@ def main() -> None:
                 left = 100 * (np.array(optimism) - np.array(taken))
                 print(
                     f"{name:50s} {metric:9s} {times:3.1f}  {100 * np.mean(optimism):5.2f}  "
-                    f"{100 * np.mean(taken):5.2f}  "
-                    f"{left.mean():5.2f} +- {left.std() / np.sqrt(a.draws):.2f}",
+                    f"{100 * np.mean(taken):5.2f}  {left.mean():5.2f} +- "
+                    f"{left.std() / np.sqrt(a.draws):.2f}",
                     flush=True,
                 )
 

@@ -221,10 +221,9 @@ def compare(a, folder: Path) -> None:
             for f, s, of in zip(alone, seconds, parts[engine], strict=True)
         ]
         print(
-            f"{engine}: {middle(ratios)} x ttach, {middle(ready_made)} x without making networks "
-            "ready; forward alone is "
-            f"{middle(share)} of the pass; largest difference of a probability from float32 "
-            f"{gap:.1e}"
+            f"{engine}: {middle(ratios)} x ttach, {middle(ready_made)} x without making "
+            f"networks ready; forward alone is {middle(share)} of the pass; largest "
+            f"difference of a probability from float32 {gap:.1e}"
         )
     print(*progress.notes, sep="\n")
 

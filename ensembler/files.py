@@ -115,9 +115,9 @@ def disk_full(path: Path, error: OSError, size: int | None = None) -> DiskFullEr
     )
     needs = "" if size is None else f"it needs {size / 1e6:,.1f} MB and "
     return DiskFullError(
-        f"no room left to write {path}: {needs}{reason}; what is finished is safe: make room and "
-        "give the same command "
-        "again, or move to a larger disk (--artifacts DIR for runs, ENS_CACHE for prepared pixels)"
+        f"no room left to write {path}: {needs}{reason}; what is finished is safe: make "
+        "room and give the same command again, or move to a larger disk (--artifacts DIR "
+        "for runs, ENS_CACHE for prepared pixels)"
     )
 
 
@@ -292,10 +292,9 @@ def _lock(path: Path, wait: bool) -> int | None:
                 raise
             path.unlink(missing_ok=True)
             raise RequestError(
-                f"{path.parent} is on a file system without file locks (flock: {error.strerror}), "
-                "and without them two "
-                "commands could spoil a run: choose a folder on another disk (--artifacts DIR for "
-                "runs, ENS_CACHE for "
+                f"{path.parent} is on a file system without file locks (flock: "
+                f"{error.strerror}), and without them two commands could spoil a run: "
+                "choose a folder on another disk (--artifacts DIR for runs, ENS_CACHE for "
                 "prepared pixels), or mount this one with locks (Lustre: -o flock)"
             ) from error
         # The holder before us may have removed the file between our open and our lock.

@@ -22,7 +22,6 @@ def check_plain_text(names: Iterable[object], what: str, where: str) -> None:
         return
     first = next(text for text in texts if _CONTROL.search(text))
     raise DataError(
-        f"{where}: {what} {first!r} has a control character in it (such as a carriage return), "
-        "which tables cannot "
-        "hold; rename it"
+        f"{where}: {what} {first!r} has a control character in it (such as a carriage "
+        "return), which tables cannot hold; rename it"
     )

@@ -71,9 +71,8 @@ def load_place(place: str, kind: str, looked: Iterable[Path] = ()) -> Any:
         file = getattr(module, "__file__", None)
         found = f"{module_name!r} ({file})" if file else repr(module_name)
         raise RequestError(
-            f"{kind} {place!r}: module {found} has no {attribute!r}; if you mean another file, "
-            "give it a name that no "
-            "installed module has"
+            f"{kind} {place!r}: module {found} has no {attribute!r}; if you mean another "
+            "file, give it a name that no installed module has"
         ) from error
 
 

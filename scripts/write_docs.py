@@ -30,16 +30,15 @@ from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 
 DOCS = Path(__file__).parents[1] / "docs"
 RECIPE_IS_CODE = (
-    "**A recipe is code.** `module:name` (a backbone, a prepare step, a view, a loss, a sampler, a "
-    "metric, the estimator of a blend) imports that module and calls what it names: read a recipe "
-    "that you were given, and the "
-    "`recipe.yaml` of a run that you were given, as you would read a script. `ens` says in one "
-    "line "
-    "what it uses and from which file. The module may be installed, or be beside the recipe or in "
-    "the current folder; installed modules come first, so give yours a name of its own, and import "
-    "at its top what it needs. Its file (of a package all its Python files) counts as an option: "
-    "when it changes, the members and prepared pixels that it made are made again; files that it "
-    "imports from elsewhere are not looked at."
+    "**A recipe is code.** `module:name` (a backbone, a prepare step, a view, a loss, a "
+    "sampler, a metric, the estimator of a blend) imports that module and calls what it "
+    "names: read a recipe that you were given, and the `recipe.yaml` of a run that you "
+    "were given, as you would read a script. `ens` says in one line what it uses and from "
+    "which file. The module may be installed, or be beside the recipe or in the current "
+    "folder; installed modules come first, so give yours a name of its own, and import at "
+    "its top what it needs. Its file (of a package all its Python files) counts as an "
+    "option: when it changes, the members and prepared pixels that it made are made "
+    "again; files that it imports from elsewhere are not looked at."
 )
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("The recipe", RecipeSpec),
@@ -132,16 +131,16 @@ def recipe_page() -> str:
         for name, field in model.model_fields.items():
             lines.append(
                 f"| `{field.alias or name}` | {type_name(field.annotation)} | "
-                f"{default_of(model, name)} "
-                f"| {(field.description or '').replace('|', chr(92) + '|')} |"
+                f"{default_of(model, name)} | "
+                f"{(field.description or '').replace('|', chr(92) + '|')} |"
             )
     lines += ["", "## Names", ""]
     lines += wrapped(
-        f"- **Augmentation presets**: {quoted([*PRESETS, *POLICIES])}; or a list of albumentations "
-        "transforms (`Name` or `Name: {arguments}`), with `torchvision: [...]` for torchvision's "
-        "v2 "
-        "transforms; or albumentations' own serialised form. `augment: {torchvision: [...], on: "
-        "device}` augments where the network computes, for GPUs that processors cannot feed."
+        f"- **Augmentation presets**: {quoted([*PRESETS, *POLICIES])}; or a list of "
+        "albumentations transforms (`Name` or `Name: {arguments}`), with `torchvision: "
+        "[...]` for torchvision's v2 transforms; or albumentations' own serialised form. "
+        "`augment: {torchvision: [...], on: device}` augments where the network "
+        "computes, for GPUs that processors cannot feed."
     )
     lines += presets_table()
     groups = "; ".join(

@@ -57,8 +57,8 @@ def _imbalanced(target: str, sizes: pd.Series) -> Iterator[Finding]:
         return
     ratio = float(sizes.max() / sizes.min())
     message = (
-        f"{target}: {sizes.idxmax()} has {ratio:.0f} "
-        f"times as many train rows as {sizes.idxmin()}"
+        f"{target}: {sizes.idxmax()} has {ratio:.0f} times as many train rows as "
+        f"{sizes.idxmin()}"
     )
     facts = {"target": target, "ratio": ratio}
     yield Finding("imbalance", "note", message, _FIX_IMBALANCE, (), facts)

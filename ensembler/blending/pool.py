@@ -136,8 +136,8 @@ class Pool:
         ):
             raise RequestError(
                 f"a pool of {len(self.names)} members, {len(self.y)} labels and "
-                f"{len(self.classes)} classes has "
-                f"predictions of shape {list(self.oof.shape)}"
+                f"{len(self.classes)} classes has predictions of shape "
+                f"{list(self.oof.shape)}"
             )
         if rows == 0:
             raise RequestError("the pool has no rows to blend on")

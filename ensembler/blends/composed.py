@@ -55,8 +55,8 @@ def blend_label(
     if lacking and not direct:
         raise MissingFileError(
             f"no complete member predicts {composition.name!r}, and of its tasks "
-            f"{', '.join(lacking)} has none either; "
-            "--target TASK blends the members of one task"
+            f"{', '.join(lacking)} has none either; --target TASK blends the members of "
+            "one task"
         )
     if lacking:
         return blend_run(

@@ -266,9 +266,9 @@ def _rows(
     if partly.any() and not common_rows:
         lacking = members[int((~predicted[:, partly]).any(axis=1).argmax())].name
         raise RequestError(
-            f"member {lacking!r} has no prediction for {int(partly.sum())} of the rows that others "
-            "predict; "
-            "--common-rows blends on the rows that all of them predict"
+            f"member {lacking!r} has no prediction for {int(partly.sum())} of the rows "
+            "that others predict; --common-rows blends on the rows that all of them "
+            "predict"
         )
     if not everywhere.any():
         raise RequestError(

@@ -69,9 +69,9 @@ def submit_run(
     changed = members_changed_since(store, name)
     if changed:
         notes.append(
-            f"blend {name!r} was made before the predictions of {', '.join(changed)} changed; `ens "
-            f"blend {store.name}` "
-            f"with --name {name} and its options makes it again"
+            f"blend {name!r} was made before the predictions of {', '.join(changed)} "
+            f"changed; `ens blend {store.name}` with --name {name} and its options makes "
+            "it again"
         )
     if out is None:
         recorded = RecordedProgress()

@@ -165,8 +165,8 @@ def _report(error: EnsemblerError | OSError) -> int:
         )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         message = (
-            f"no permission to write or read {place}; "
-            "choose another folder with --artifacts DIR"
+            f"no permission to write or read {place}; choose another folder with "
+            "--artifacts DIR"
         )
     else:
         message = f"{error.strerror or error}: {place}"

@@ -192,9 +192,8 @@ def command(
             print(f"It is the submission now: {store.submission_path}")
         else:
             print(
-                f"`ens blend {run} --name {outcome.result.name} --submit ...` or `ens submit {run} "
-                "--blend "
-                f"{outcome.result.name}` submits it."
+                f"`ens blend {run} --name {outcome.result.name} --submit ...` or `ens "
+                f"submit {run} --blend {outcome.result.name}` submits it."
             )
 
 

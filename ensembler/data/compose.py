@@ -58,9 +58,8 @@ def compose(
         strange = sorted(set(table[spec.name].dropna()) - seen)
         if strange:
             raise DataError(
-                f"{strange[0]!r} occurs only in the test part; compose: {{unseen: keep}} without "
-                "min_count keeps "
-                "such classes"
+                f"{strange[0]!r} occurs only in the test part; compose: {{unseen: keep}} "
+                "without min_count keeps such classes"
             )
     return table, composition
 
@@ -80,8 +79,7 @@ def _composed(
             )
         except KeyError as error:
             raise DataError(
-                f"sample {table['id'].iloc[i]!r} is {', '.join(map(str, parts))}, a combination "
-                "that "
-                "data.compose.exclude calls impossible"
+                f"sample {table['id'].iloc[i]!r} is {', '.join(map(str, parts))}, a "
+                "combination that data.compose.exclude calls impossible"
             ) from error
     return labels

@@ -261,10 +261,9 @@ def _check_possible(
     counts = train[target].value_counts()
     if scheme == "stratified" and counts.min() < folds.count:
         raise FoldsError(
-            f"{folds.count} folds, but class {counts.idxmin()!r} of {target} has {counts.min()} "
-            "rows "
-            f"({_counts(train[target])}); "
-            "lower folds.count, leave the class out with data.keep, or use scheme: plain"
+            f"{folds.count} folds, but class {counts.idxmin()!r} of {target} has "
+            f"{counts.min()} rows ({_counts(train[target])}); lower folds.count, leave the "
+            "class out with data.keep, or use scheme: plain"
         )
     if scheme in ("group", "stratified-group") and train["group"].nunique() < folds.count:
         raise FoldsError(
@@ -294,8 +293,7 @@ def check_folds(
     if (sizes == 0).any():
         raise FoldsError(
             f"scheme {scheme} leaves fold {int(sizes.to_numpy().argmin())} empty (sizes "
-            f"{sizes.tolist()}); "
-            "lower folds.count or change folds.seed"
+            f"{sizes.tolist()}); lower folds.count or change folds.seed"
         )
     if "group" in train:
         _check_groups(validated, column)

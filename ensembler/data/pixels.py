@@ -115,11 +115,10 @@ def prepare_pixels(
         raise DataError(describe_broken(prepared.broken))
     if isinstance(prepared.pixels, FilePixels):
         progress.note(
-            f"{len(images)} prepared images take {_bytes(prepared.pixels.shape) / 1e9:.2f} GB and "
-            f"{cache} has room for "
-            f"{_room(cache) / 1e9:.2f}: they are read from their files every time, which is "
-            "slower; ENS_CACHE_GB sets "
-            "the room, ENS_CACHE another folder"
+            f"{len(images)} prepared images take {_bytes(prepared.pixels.shape) / 1e9:.2f} "
+            f"GB and {cache} has room for {_room(cache) / 1e9:.2f}: they are read from "
+            "their files every time, which is slower; ENS_CACHE_GB sets the room, "
+            "ENS_CACHE another folder"
         )
     return prepared.pixels
 

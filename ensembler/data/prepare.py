@@ -74,9 +74,8 @@ def _own(place: str) -> Step:
             or (out.ndim == 3 and out.shape[2] != 3)
         ):
             raise RequestError(
-                f"prepare step {place!r} returned {out.dtype} {list(out.shape)}, expected uint8 "
-                "[height, width, 3] or "
-                "[height, width]"
+                f"prepare step {place!r} returned {out.dtype} {list(out.shape)}, expected "
+                "uint8 [height, width, 3] or [height, width]"
             )
         return out
 

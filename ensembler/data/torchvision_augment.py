@@ -81,8 +81,8 @@ class DeviceAugment(TorchvisionAugment):
         ):
             raise RequestError(
                 "augment: with on: device transforms keep uint8 images of "
-                f"{tuple(pixels.shape[1:])}; these give "
-                f"{drawn[0].dtype} of {tuple(drawn[0].shape)}; leave on: device out"
+                f"{tuple(pixels.shape[1:])}; these give {drawn[0].dtype} of "
+                f"{tuple(drawn[0].shape)}; leave on: device out"
             )
         return torch.stack(drawn).contiguous(memory_format=torch.channels_last)
 

@@ -264,9 +264,9 @@ def _members_of(jobs: Sequence[PlannedMember], variant: str, seeds: int) -> tupl
     expected = seeds * len({job.fold_column for job in made})
     if len(found) != expected:
         raise RequestError(
-            f"a variant makes the members {', '.join(sorted(by_name))}, of which {expected} should "
-            "stand for it; "
-            "as: ensemble in the recipe makes one of several, and --seeds is for single networks"
+            f"a variant makes the members {', '.join(sorted(by_name))}, of which "
+            f"{expected} should stand for it; as: ensemble in the recipe makes one of "
+            "several, and --seeds is for single networks"
         )
     return found
 

@@ -49,11 +49,10 @@ def _no_room(size: int, error: OSError) -> DiskFullError:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
     return DiskFullError(
-        f"{folder} has no room for an array of {size / 1e6:,.1f} MB that does not fit in memory "
-        f"({free / 1e6:,.1f} MB "
-        f"are free; {error.strerror}): make room there, set TMPDIR to a folder on a larger disk, "
-        "or let larger arrays "
-        f"stay in memory with ENS_STACK_MEMORY (bytes an array may take; now {most_in_memory()})"
+        f"{folder} has no room for an array of {size / 1e6:,.1f} MB that does not fit in "
+        f"memory ({free / 1e6:,.1f} MB are free; {error.strerror}): make room there, set "
+        "TMPDIR to a folder on a larger disk, or let larger arrays stay in memory with "
+        f"ENS_STACK_MEMORY (bytes an array may take; now {most_in_memory()})"
     )
 
 

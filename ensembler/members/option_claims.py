@@ -159,6 +159,6 @@ def _conflict(training: Training, theirs: Options, ours: Options) -> RequestErro
     )
     return RequestError(
         f"another process is training {training.name!r} of this run with other "
-        f"options{': ' * bool(differ)}{differ}; "
-        "wait until it has ended, or give this recipe another name (name: or --set name=...)"
+        f"options{': ' * bool(differ)}{differ}; wait until it has ended, or give this "
+        "recipe another name (name: or --set name=...)"
     )

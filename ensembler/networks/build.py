@@ -113,9 +113,9 @@ def check_backbone(name: str) -> None:
         return
     if "/" in name:
         raise RequestError(
-            f"backbone {name!r} looks like a repository of a hub: write {name.rpartition('/')[2]} "
-            "(timm's own name), "
-            f"{HUB}:{name} (the hub), or {FOLDER}:FOLDER (a folder with config.json and weights)"
+            f"backbone {name!r} looks like a repository of a hub: write "
+            f"{name.rpartition('/')[2]} (timm's own name), {HUB}:{name} (the hub), or "
+            f"{FOLDER}:FOLDER (a folder with config.json and weights)"
         )
     if not timm.is_model(name.split(".")[0]):
         raise UnknownNameError("backbone", name, timm.list_models())
@@ -327,14 +327,13 @@ def _no_download(spec: NetworkSpec, error: Exception) -> str:
     )
     if source_of_backbone(spec.backbone)[0] == HUB:
         return (
-            f"{spec.backbone!r} cannot be had from the hub ({reason}); download the repository "
-            "elsewhere and name its "
-            f"folder with backbone: {FOLDER}:FOLDER"
+            f"{spec.backbone!r} cannot be had from the hub ({reason}); download the "
+            f"repository elsewhere and name its folder with backbone: {FOLDER}:FOLDER"
         )
     return (
         f"pretrained weights of {spec.backbone!r} cannot be had ({reason}); download them "
-        "elsewhere and name the file "
-        "with checkpoint: FILE and pretrained: false, or train from scratch with pretrained: false"
+        "elsewhere and name the file with checkpoint: FILE and pretrained: false, or "
+        "train from scratch with pretrained: false"
     )
 
 

@@ -279,9 +279,8 @@ def _trusted(spec: NetworkSpec, recipe: NetworkSpec | None, path: Path) -> Netwo
     if is_own_backbone(spec.backbone):
         if recipe is None or _code(spec) != _code(recipe):
             raise StoreError(
-                f"{path} names code to run ({spec.backbone}) that the recipe does not name; "
-                "nothing of it was run: "
-                f"{again}"
+                f"{path} names code to run ({spec.backbone}) that the recipe does not "
+                f"name; nothing of it was run: {again}"
             )
         return spec.model_copy(update={"pretrained": False, "checkpoint": None})
     if source_of_backbone(spec.backbone)[0]:

@@ -54,8 +54,8 @@ def _computing(device: torch.device) -> torch.device:
     if reason is not None:
         raise RequestError(
             f"{device} ({torch.cuda.get_device_name(device)}, capability "
-            f"{capability_text(device)}) cannot compute "
-            f"with this torch: {reason}; install a torch that was built for it, or add --device cpu"
+            f"{capability_text(device)}) cannot compute with this torch: {reason}; install "
+            "a torch that was built for it, or add --device cpu"
         )
     return device
 

@@ -25,9 +25,8 @@ def devices_here() -> tuple[tuple[str, ...], tuple[str, ...]]:
         # torchvision registers operators of its own; built for another torch it fails here and
         # nowhere else.
         problems.append(
-            f"torchvision does not load ({error}): torch and torchvision were built for different "
-            "devices or "
-            "versions; install both from the same place"
+            f"torchvision does not load ({error}): torch and torchvision were built for "
+            "different devices or versions; install both from the same place"
         )
     return tuple(devices), tuple(problems)
 
@@ -41,8 +40,7 @@ def _described(device: Any) -> str:
     precision = str(autocast_type("auto", device)).removeprefix("torch.")
     return (
         f"{device} {properties.name}, capability {capability_text(device)}, "
-        f"{properties.total_memory / 1e9:.1f} GB, "
-        f"computes in {precision}"
+        f"{properties.total_memory / 1e9:.1f} GB, computes in {precision}"
     )
 
 

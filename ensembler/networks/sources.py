@@ -93,9 +93,9 @@ def _read_description(path: Path, backbone: str) -> Architecture:
         name, arguments = content["architecture"], content.get("model_args") or {}
     except FileNotFoundError as error:
         raise DataError(
-            f"backbone {backbone!r}: there is no {path}; expected a folder as timm saves networks "
-            "(config.json and "
-            "model.safetensors). Weights alone: checkpoint: FILE, with timm's name as backbone"
+            f"backbone {backbone!r}: there is no {path}; expected a folder as timm saves "
+            "networks (config.json and model.safetensors). Weights alone: checkpoint: "
+            "FILE, with timm's name as backbone"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(

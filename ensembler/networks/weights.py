@@ -196,9 +196,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             or "weights only load failed" in str(error).lower()
         ):
             raise DataError(
-                f"checkpoint {path} holds more than weights and was not loaded, for it could run "
-                "code; "
-                "ask for a .safetensors file, or save the plain state dict of a network you trust"
+                f"checkpoint {path} holds more than weights and was not loaded, for it "
+                "could run code; ask for a .safetensors file, or save the plain state "
+                "dict of a network you trust"
             ) from error
         raise DataError(f"checkpoint {path} is corrupt ({error})") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

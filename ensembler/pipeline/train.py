@@ -69,8 +69,8 @@ def train_members(
         there = sorted({job.spec.method for job in workspace.select(members)})
         raise RequestError(
             f"no member here has one of the methods {', '.join(methods)}; there is "
-            f"{', '.join(there)}, which `ens run` "
-            "trains, or `ens kfold` (kfold, soup) or `ens bag` (the others)"
+            f"{', '.join(there)}, which `ens run` trains, or `ens kfold` (kfold, soup) or "
+            "`ens bag` (the others)"
         )
     return schedule.train(jobs, folds)
 

@@ -108,6 +108,5 @@ def read_lock(path: Path) -> RunLock:
         where = ".".join(str(part) for part in first["loc"])
         raise StoreError(
             f"{path}: {first['loc'][0]} is not what `ens` writes ({where}: "
-            f"{first['msg'].lower()}); "
-            "it was altered"
+            f"{first['msg'].lower()}); it was altered"
         ) from error

@@ -171,10 +171,9 @@ class Member:
         bad = ~is_finite(array).all(axis=(1, 2))
         if bad.any():
             raise StoreError(
-                f"{self.folder / self.test_file}: fold {int(np.flatnonzero(bad)[0])} of member "
-                f"{self.name!r} holds "
-                "values that are not finite; the file was altered, or the fold must be trained "
-                "again"
+                f"{self.folder / self.test_file}: fold {int(np.flatnonzero(bad)[0])} of "
+                f"member {self.name!r} holds values that are not finite; the file was "
+                "altered, or the fold must be trained again"
             )
         return array
 
@@ -285,9 +284,9 @@ class Member:
         bad = np.unique(self.folds[validated & ~finite])
         if len(bad):
             raise StoreError(
-                f"{self.folder / self.oof_file}: fold {int(bad[0])} of member {self.name!r} holds "
-                "values that are not "
-                "finite; the file was altered, or the fold must be trained again"
+                f"{self.folder / self.oof_file}: fold {int(bad[0])} of member "
+                f"{self.name!r} holds values that are not finite; the file was altered, or "
+                "the fold must be trained again"
             )
 
 

@@ -167,9 +167,8 @@ class RunStore:
         """Open a blend."""
         if name not in self.blends and name in self.complete_members:
             raise RequestError(
-                f"{name!r} is a member, not a blend; `ens blend {self.name} --method single "
-                f"--members {name} --name "
-                f"{name}` makes one of it"
+                f"{name!r} is a member, not a blend; `ens blend {self.name} --method "
+                f"single --members {name} --name {name}` makes one of it"
             )
         if name not in self.blends:
             raise UnknownNameError("blend", name, self.blends)

@@ -305,8 +305,8 @@ def _look_at_counts(guess: _Guess, counts: pd.Series, *, groups: bool = False) -
         )
     ratio = counts.iloc[-1] / counts.iloc[0]
     guess.findings.append(
-        f"{len(counts)} classes, from {counts.iloc[0]} ({counts.index[0]}) to {counts.iloc[-1]} "
-        f"({counts.index[-1]}) "
+        f"{len(counts)} classes, from {counts.iloc[0]} ({counts.index[0]}) to "
+        f"{counts.iloc[-1]} ({counts.index[-1]}) "
         f"images{'; unbalanced' if ratio > 5 else ''}."
     )
     guess.small = [str(name) for name in counts.index[counts < (5 if groups else 2)]]

@@ -148,8 +148,7 @@ def _soup(
         if odd:
             raise RequestError(
                 f"members.{entry}.of: {job.name!r} has another {odd[0]} than "
-                f"{next(iter(found))!r}; only equal "
-                "networks can be averaged"
+                f"{next(iter(found))!r}; only equal networks can be averaged"
             )
     return PlannedMember(
         name, spec, column, entry, name, "soup", base, ingredients=tuple(found)

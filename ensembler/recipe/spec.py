@@ -92,22 +92,21 @@ def _check_label_sets(
     sets = [target for target in targets if data.kind(target) is MULTI_LABEL]
     if sets and isinstance(member, EnsembleSpec):
         raise ValueError(
-            f"members.{name}: torchensemble trains for one label of each image, and {sets[0]!r} "
-            "has several at once; "
-            "method: kfold, with seeds or snapshots, makes such ensembles"
+            f"members.{name}: torchensemble trains for one label of each image, and "
+            f"{sets[0]!r} has several at once; method: kfold, with seeds or snapshots, "
+            "makes such ensembles"
         )
     kinds = traits_of(member.loss).kinds
     if sets and MULTI_LABEL not in kinds:
         raise ValueError(
             f"members.{name}: loss: {member.loss} is for one label of each image, and "
-            f"{sets[0]!r} has several at "
-            "once; class_weights: balanced, or loss: asymmetric or focal weigh rare labels"
+            f"{sets[0]!r} has several at once; class_weights: balanced, or loss: "
+            "asymmetric or focal weigh rare labels"
         )
     if SINGLE_LABEL not in kinds and len(sets) < len(targets):
         raise ValueError(
-            f"members.{name}: loss: {member.loss} is for targets with multi_label; focal is its "
-            "like "
-            "for one"
+            f"members.{name}: loss: {member.loss} is for targets with multi_label; focal "
+            "is its like for one"
         )
 
 

@@ -67,9 +67,8 @@ def _submitted_groups(store: RunStore) -> tuple[list[str], NDArray[np.int64]]:
     rows = store.samples.test[store.samples.to_submit]
     if "group" not in rows or (rows["group"].fillna("") == "").any():
         raise RequestError(
-            "submission.per: group needs the group of every submitted row; name the column with "
-            "data.group, and see "
-            "that the table of data.test has it"
+            "submission.per: group needs the group of every submitted row; name the "
+            "column with data.group, and see that the table of data.test has it"
         )
     numbers, names = pd.factorize(rows["group"])
     return [str(name) for name in names], np.asarray(numbers, np.int64)

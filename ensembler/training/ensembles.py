@@ -212,9 +212,9 @@ def _check_finite(networks: Sequence[Normalised], spec: EnsembleSpec) -> None:
     for i, network in enumerate(networks, start=1):
         if not all(bool(torch.isfinite(v).all()) for v in network.state_dict().values()):
             raise TrainingError(
-                f"the weights of network {i} of {spec.method} are not finite (learning rate "
-                f"{spec.lr:g}); a lower lr, "
-                "use_reduction_sum: false (boosting) or amp: off helps"
+                f"the weights of network {i} of {spec.method} are not finite (learning "
+                f"rate {spec.lr:g}); a lower lr, use_reduction_sum: false (boosting) or "
+                "amp: off helps"
             )
 
 
@@ -263,9 +263,9 @@ class _Watch:
         loss = float(torch.stack(self.losses).mean()) if self.losses else None
         if loss is not None and not np.isfinite(loss):
             raise TrainingError(
-                f"the loss of {self.spec.method} is not finite in pass {len(self.history) + 1} of "
-                f"{self.spec.passes} "
-                f"(learning rate {self.spec.lr:g}); a lower lr or amp: off helps"
+                f"the loss of {self.spec.method} is not finite in pass "
+                f"{len(self.history) + 1} of {self.spec.passes} (learning rate "
+                f"{self.spec.lr:g}); a lower lr or amp: off helps"
             )
         now = time.perf_counter()
         record = EpochRecord(

@@ -32,14 +32,13 @@ SHARED_MEMORY = "/dev/shm"  # where Linux keeps what processes share
 PATIENCE = 600.0  # seconds that a batch may take a loader process
 
 _NO_ROOM = (
-    f"there is too little shared memory ({SHARED_MEMORY}) for the batches of the loader processes: "
-    "they go through "
-    "pipes, which is slower; a container has more when it is started with --shm-size=1g"
+    f"there is too little shared memory ({SHARED_MEMORY}) for the batches of the loader "
+    "processes: they go through pipes, which is slower; a container has more when it is "
+    "started with --shm-size=1g"
 )
 _ADVICE = (
-    "--workers 0 makes the batches in the training process; a container has more shared memory "
-    "when it is started "
-    "with --shm-size=1g"
+    "--workers 0 makes the batches in the training process; a container has more shared "
+    "memory when it is started with --shm-size=1g"
 )
 Batch = tuple[Tensor, Tensor]
 

@@ -10,8 +10,7 @@ from ensembler.errors import MissingExtraError, RequestError, UnknownNameError
 
 # A network of one operation in ONNX, the mean of the three colours: what is bright is foreground.
 BRIGHT = base64.b64decode(
-    "CAg6cwowCgF4EgF5IgpSZWR1Y2VNZWFuKgsKBGF4ZXNAAaABByoPCghrZWVwZGltcxgBoAECEgFnWh0KAXgSGAoWCAESEgoCCAEKAggDCgMI"
-    "wAIKAwjAAmIdCgF5EhgKFggBEhIKAggBCgIIAQoDCMACCgMIwAJCBAoAEA0="
+    "CAg6cwowCgF4EgF5IgpSZWR1Y2VNZWFuKgsKBGF4ZXNAAaABByoPCghrZWVwZGltcxgBoAECEgFnWh0KAXgSGAoWCAESEgoCCAEKAggDCgMIwAIKAwjAAmIdCgF5EhgKFggBEhIKAggBCgIIAQoDCMACCgMIwAJCBAoAEA0="
 )
 
 

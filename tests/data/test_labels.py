@@ -194,12 +194,12 @@ def test_labels_of_the_test_part_are_composed_too(read, table):
          "row 4: mask is 'wrong', which the map does not list.*others: keep"),
         (lambda t: t, {"targets": {"mask": {"drop": ["wrng"]}}}, "drop names 'wrng', which no row "
                                                                  "has; did you mean 'wrong'"),
-        (lambda t: t, {"targets": {"a": {"from": "agee"}}}, "no column 'agee' .*did you mean "
-                                                            "'age'"),
+        (lambda t: t, {"targets": {"a": {"from": "agee"}}}, "no column 'agee' .*did you "
+                                                            "mean 'age'"),
         (lambda t: t, {"targets": "x", "pattern": "{x}={y}/"}, "row 2: path 'p000_male_20/0.png' "
                                                                "does not match"),
-        (lambda t: t, {"targets": "gender", "pattern": "{mask}_{b}_{c}/"}, "has a column 'mask' "
-                                                                           "already"),
+        (lambda t: t, {"targets": "gender", "pattern": "{mask}_{b}_{c}/"}, "has a column "
+                                                                           "'mask' already"),
         (lambda t: t, {"targets": ["mask", "gender"], "compose": {"of": ["mask", "gender"], "separator": ""},
                        "keep": ["worn", "none"]}, None),
     ],

@@ -114,8 +114,8 @@ def test_a_parquet_manifest_reads_the_same(manifest, tmp_path):
                                                                                  r"\(../up.png\)"),
         (lambda t: t.assign(path=t["path"].replace("p/3.png", "/etc/passwd")), {}, r"leads outside "
                                                                                    r".* in row 5"),
-        (lambda t: t.assign(label=t["label"].where(t.index != 3, "")), {}, "label is empty in row "
-                                                                           "5"),
+        (lambda t: t.assign(label=t["label"].where(t.index != 3, "")), {}, "label is "
+                                                                           "empty in row 5"),
         (lambda t: t.assign(label="a"), {}, "has the one class 'a'; two are needed"),
         (lambda t: t.assign(label=t["label"].where(t.index != 0, "A")), {}, "'A' and 'a'.*make "
                                                                             "them one"),

@@ -160,14 +160,14 @@ def save(files, array):
     [
         (lambda f: save(f, np.load(f / "a_oof.npy") * 9), {}, "outside 0..1; say --kind logits"),
         (lambda f: save(f, np.load(f / "a_oof.npy") - 0.1), {}, "outside 0..1; say --kind logits"),
-        (lambda f: save(f, np.load(f / "a_oof.npy") / 2), {}, "sums to 0.500, probabilities sum to "
-                                                              "1"),
+        (lambda f: save(f, np.load(f / "a_oof.npy") / 2), {}, "sums to 0.500, "
+                                                              "probabilities sum to 1"),
         (lambda f: save(f, np.full((12, 3), np.nan)), {}, "holds NaN or infinity, first in row 0"),
         (lambda f: save(f, np.full((12, 4), 0.25)), {}, "has 4 classes, the labels have 3"),
         (lambda f: save(f, np.full((11, 3), 1 / 3)), {}, r"has 11 rows, .* has 12; are the files"),
         (lambda f: save(f, np.full(12, 0.3)), {}, r"has shape \[12\], expected \[rows, classes\]"),
-        (lambda f: save(f, np.array([{}] * 12, dtype=object)), {}, "needs pickle, which can run "
-                                                                   "code"),
+        (lambda f: save(f, np.array([{}] * 12, dtype=object)), {}, "needs pickle, which "
+                                                                   "can run code"),
         (lambda _: None, {"by_position": False}, "carries no ids; --by-position"),
         (lambda _: None, {"labels": None}, "is a new run: name its rows with --labels"),
         (lambda f: (f / "labels.csv").write_text("id,label\na,x\na,y\n"), {}, "duplicate id 'a' in"),

@@ -71,9 +71,9 @@ def _absent_classes(pool: Pool) -> list[Finding]:
         return []
     kind = "label" if pool.y.ndim == 2 else "class"
     message = (
-        f"no row of the pool has the {kind} {_listed(absent)}: nothing is fitted for it and no "
-        "score counts it; test "
-        "rows that have it are predicted worse than the scores say"
+        f"no row of the pool has the {kind} {_listed(absent)}: nothing is fitted for it "
+        "and no score counts it; test rows that have it are predicted worse than the "
+        "scores say"
     )
     return [Finding("absent_class", None, message)]
 
@@ -87,10 +87,8 @@ def _ranks(pool: Pool, spec: BlendSpec) -> list[Finding]:
     if spec.method == "auto" or method_class(spec.method).gives_probabilities:
         return []
     message = (
-        f"{spec.method} gives ranks and no probabilities: use it for AUC (--metric roc_auc_ovr); "
-        "its log "
-        "loss, Brier score and "
-        "calibration error mean nothing"
+        f"{spec.method} gives ranks and no probabilities: use it for AUC (--metric "
+        "roc_auc_ovr); its log loss, Brier score and calibration error mean nothing"
     )
     if pool.y.ndim == 2 and spec.calibrate == "none":
         message += (

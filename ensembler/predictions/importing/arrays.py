@@ -181,9 +181,8 @@ def _from_table(
     missing = [sample for sample in rows.ids if sample not in position]
     if missing and not options.partial:
         raise RequestError(
-            f"{path} lacks {len(missing)} of the {len(rows.ids)} ids of {rows.where}, such as "
-            f"{missing[0]!r}; "
-            "--partial keeps the member with those rows missing"
+            f"{path} lacks {len(missing)} of the {len(rows.ids)} ids of {rows.where}, such "
+            f"as {missing[0]!r}; --partial keeps the member with those rows missing"
         )
     if len(missing) == len(rows.ids):
         raise RequestError(

@@ -50,8 +50,7 @@ def classes_of_new_run(
     if len(found) != count:
         raise RequestError(
             f"{members[0].oof} has {count} classes, the labels have {len(found)} "
-            f"({', '.join(found[:5])}, ...); "
-            "say the order of columns with --classes a,b,c"
+            f"({', '.join(found[:5])}, ...); say the order of columns with --classes a,b,c"
         )
     ordered = "as text" if in_natural_order(found) != tuple(found) else "by name"
     options.notes.append(

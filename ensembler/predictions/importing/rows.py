@@ -183,10 +183,9 @@ def _check_same_rows(run: str, there: RunRows, now: RunRows, given: GivenRows) -
             same = old["fold"].tolist() == new["fold"].tolist()
         if not same:
             raise RequestError(
-                f"run {run!r} is there, and the ids, labels or folds of {path} are not those of "
-                f"its {split} rows; "
-                "leave the file out to add members to the rows of the run, or give the new run "
-                "another name"
+                f"run {run!r} is there, and the ids, labels or folds of {path} are not "
+                f"those of its {split} rows; leave the file out to add members to the rows "
+                "of the run, or give the new run another name"
             )
 
 
