@@ -132,9 +132,8 @@ def task(name, data, folds, seen, rows, cache):
         if data.group is None
         else np.unique(split["group"], return_inverse=True)[1][valid]
     )
-    nothing = np.array(
-        [], np.int64
-    )  # nothing is chosen by scores, so nothing is validated in between
+    # nothing is chosen by scores, so nothing is validated in between
+    nothing = np.array([], np.int64)
     return Task(
         name,
         FoldData(pixels, y, train, nothing, len(index)),

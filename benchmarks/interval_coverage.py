@@ -41,9 +41,8 @@ def over_groups(count, kind, metric, draws, rng):
         groups = groups_of(count, kind, rng)
         y = np.zeros(len(groups), np.int64)
         if metric == "log_loss":
-            effect = rng.normal(0, 0.55, count)[groups] + rng.normal(
-                0, 0.84, len(groups)
-            )  # correlation 0.3
+            # correlation 0.3
+            effect = rng.normal(0, 0.55, count)[groups] + rng.normal(0, 0.84, len(groups))
             ours, theirs = (with_losses(2 + sign * effect / 4) for sign in (1, -1))
         else:
             y = rng.integers(0, 3, len(groups))

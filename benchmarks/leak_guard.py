@@ -114,9 +114,8 @@ def _predicted(data: str, wrong: float, seed: int) -> dict[str, np.ndarray]:
         for m, make in enumerate(MODELS.values()):
             model = make().fit(x[inside], y[inside])
             found["oof"][m, out] = model.predict_proba(x[out])
-            found["seen"][m, inside] = model.predict_proba(
-                x[inside]
-            )  # the last fold's model that saw the row
+            # the last fold's model that saw the row
+            found["seen"][m, inside] = model.predict_proba(x[inside])
             for s in SHIFTS:
                 found[f"test{s}"][m, k] = model.predict_proba(tests[s])
     return {"y": y, "folds": folds, **found}

@@ -37,9 +37,8 @@ def disagreement(run, name):
     )
     if not parts:
         return float("nan")
-    votes = [
-        run.members[part].test_logits.mean(axis=1).argmax(axis=2) for part in parts
-    ]  # [folds, rows] each
+    # [folds, rows] each
+    votes = [run.members[part].test_logits.mean(axis=1).argmax(axis=2) for part in parts]
     return float(np.mean([(a != b).mean() for a, b in combinations(votes, 2)]))
 
 

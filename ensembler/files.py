@@ -28,9 +28,8 @@ _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 _NO_FLOCK = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.ENOLCK)
 _PIECE = 1 << 20
 _ASIDE = re.compile(r"^\..+\.[0-9a-f]{16}\.aside$")
-_UNLOCKED_ASIDE = re.compile(
-    r"^\..+\.[A-Za-z0-9]+-\d+-[0-9a-f]{8}\.aside$"
-)  # their writers hold no lock
+# their writers hold no lock
+_UNLOCKED_ASIDE = re.compile(r"^\..+\.[A-Za-z0-9]+-\d+-[0-9a-f]{8}\.aside$")
 _LOCK = re.compile(r"^(\..*lock|pixels-.+\.lock)$")
 _ATTEMPTS = 100
 _ABANDONED = 24 * 3600  # seconds without a change
@@ -144,9 +143,8 @@ def _append_zeros(descriptor: int, size: int) -> None:
     end = os.fstat(descriptor).st_size
     while end < size:
         end += os.pwrite(descriptor, bytes(min(_PIECE, size - end)), end)
-    os.fsync(
-        descriptor
-    )  # some file systems take bytes in and find out later that there is no room
+    # some file systems take bytes in and find out later that there is no room
+    os.fsync(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -70,9 +70,8 @@ def log_odds_of_mean(logits: NDArray[np.floating]) -> NDArray[np.float32]:
 
     Returns float32 `[...]`, without underflow.
     """
-    yes, no = (
-        -np.logaddexp(0.0, sign * logits.astype(np.float64)) for sign in (-1, 1)
-    )  # log p, log (1 - p)
+    # log p, log (1 - p)
+    yes, no = (-np.logaddexp(0.0, sign * logits.astype(np.float64)) for sign in (-1, 1))
     sums = (np.logaddexp.reduce(part, axis=0) for part in (yes, no))
     odds: NDArray[np.float32] = np.subtract(*sums).astype(np.float32)
     return odds

@@ -72,9 +72,8 @@ def load_own(place: str, kind: str, folders: Iterable[Path] = ()) -> Any:
     folders that stayed on the path would be searched by every optional import of other packages.
     """
     looked = [folder.resolve() for folder in folders]
-    digest_of(
-        place, tuple(looked)
-    )  # of what is about to be imported, not of what it may be edited to later
+    # of what is about to be imported, not of what it may be edited to later
+    digest_of(place, tuple(looked))
     with _on_path(looked):
         return load_place(place, kind, looked)
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 from ensembler.errors import DataError
 
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)  # tabs and line feeds are quoted where they stand
+# tabs and line feeds are quoted where they stand
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def check_plain_text(names: Iterable[object], what: str, where: str) -> None:

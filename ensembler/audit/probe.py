@@ -77,9 +77,8 @@ def _predicted(
     """
     out = np.zeros((len(y), int(y.max()) + 1))
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # scikit-learn warns of classes with few rows: they are few here too
+        # scikit-learn warns of classes with few rows: they are few here too
+        warnings.simplefilter("ignore")
         for train, valid in splitter.split(x, y, groups):
             model = _trees().fit(x[train], y[train])
             out[np.ix_(valid, model.classes_)] = model.predict_proba(x[valid])

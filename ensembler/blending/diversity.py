@@ -87,9 +87,8 @@ def _correlation(wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
     deviation = np.sqrt((centred**2).sum(axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
         found = centred @ centred.T / np.outer(deviation, deviation)
-    found = np.where(
-        np.isfinite(found), found, 0.0
-    )  # a member that is always right errs with nobody
+    # a member that is always right errs with nobody
+    found = np.where(np.isfinite(found), found, 0.0)
     np.fill_diagonal(found, 1.0)
     return np.asarray(found)
 

@@ -31,10 +31,8 @@ from ensembler.blending.yes_or_no import one_column, two_columns
 from ensembler.metrics import check_metric, score
 from ensembler.targets.kinds import MULTI_LABEL
 
-SEARCHED = (
-    "log_loss",
-    "brier",
-)  # means over labels, which mean the same of a row of yes and no
+# means over labels, which mean the same of a row of yes and no
+SEARCHED = ("log_loss", "brier")
 
 
 def yes_or_no(pool: Pool) -> Pool:

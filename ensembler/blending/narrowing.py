@@ -37,9 +37,8 @@ class Narrowing:
     max_cost: float | None
     metric: str
     seconds: NDArray[np.float64] | None  # [members], known where `max_cost` is given
-    _found: dict[bytes, list[int]] = field(
-        default_factory=dict, compare=False, repr=False
-    )  # by the rows of a part
+    # by the rows of a part
+    _found: dict[bytes, list[int]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, pool: Pool, spec: BlendSpec) -> Narrowing | None:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.machine.memory import room
 
-Stack = NDArray[
-    np.floating
-]  # [members, samples, classes]: probabilities, one order of samples for all members
+# [members, samples, classes]: probabilities, one order of samples for all members
+Stack = NDArray[np.floating]
 Targets = NDArray[np.int64]  # [samples]: indices into the ordered class names
 Probs = NDArray[np.floating]  # [samples, classes]: rows sum to 1
 

@@ -24,9 +24,8 @@ from ensembler.predictions.merging import Merge
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 
-NewProbs = Mapping[
-    tuple[str, str], NDArray[np.floating]
-]  # by member and target, [folds, samples, classes]
+# by member and target, [folds, samples, classes]
+NewProbs = Mapping[tuple[str, str], NDArray[np.floating]]
 _ALTERED = (KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -184,9 +183,8 @@ def _fitted_again(
     # second time.
     settled: dict[str, object] = {"prune": None, "max_cost": None}
     if spec.weights is not None:
-        settled["weights"] = (
-            record.weights
-        )  # those given may name members that were left out
+        # those given may name members that were left out
+        settled["weights"] = record.weights
     result = make_blend(
         found.pool,
         spec.model_copy(update=settled),

@@ -53,9 +53,8 @@ class BlendOutcome:
     rows: NDArray[np.int64]  # positions among the train rows of those it was fitted on
     # The blends it is made of, when it is made of several tasks.
     stages: tuple[BlendOutcome, ...] = ()
-    unused: tuple[
-        str, ...
-    ] = ()  # members of the pool that were not read: their weight is zero
+    # members of the pool that were not read: their weight is zero
+    unused: tuple[str, ...] = ()
 
     @property
     def n_rows(self) -> int:

@@ -67,9 +67,8 @@ def note_recipe_blend(store: RunStore, name: str) -> None:
     if fingerprint is None or store.lock.blends.get(name) == fingerprint:
         return
     with claim(store.lock_path, wait=True):
-        lock = RunStore(
-            store.folder
-        ).lock  # as it is now: another process may have written it
+        # as it is now: another process may have written it
+        lock = RunStore(store.folder).lock
         noted = lock.model_copy(update={"blends": {**lock.blends, name: fingerprint}})
         write_record(store.recipe_lock_path, noted)
 

@@ -20,10 +20,8 @@ def used_members(spec: BlendSpec, names: Sequence[str]) -> tuple[BlendSpec, Sequ
         return spec, names
     weights = _by_name(spec.weights, names)
     if weights is None:
-        return (
-            spec,
-            names,
-        )  # too few or too many weights: an error that `make_blend` explains
+        # too few or too many weights: an error that `make_blend` explains
+        return spec, names
     used = {name: weight for name, weight in weights.items() if weight > 0}
     return spec.model_copy(update={"weights": used}), [
         name for name in names if name in used

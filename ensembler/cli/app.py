@@ -56,9 +56,8 @@ app.command("run")(run.command)
 app.command("audit")(audit.command)
 app.command("kfold")(kfold.command)
 app.command("bag")(bag.command)
-app.command("ensemble", hidden=True)(
-    bag.command
-)  # the same, by the name that people look for
+# the same, by the name that people look for
+app.command("ensemble", hidden=True)(bag.command)
 app.command("tta-predict")(tta_predict.command)
 app.command("blend")(blend.command)
 app.command("evaluate")(evaluate.command)

@@ -87,9 +87,8 @@ def _session(model: str, weights: Path) -> tuple[Any, Callable[..., Any]]:
     class OnDisk(found):  # type: ignore[misc]
         @classmethod
         def download_models(cls, *_: Any, **__: Any) -> str:
-            return str(
-                weights
-            )  # rembg itself would fetch the file again when its checksum is another
+            # rembg itself would fetch the file again when its checksum is another
+            return str(weights)
 
     try:
         session = OnDisk(

@@ -38,12 +38,10 @@ _FIRST_BYTES = (
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 _GREY_MODES = ("L", "1", "I", "F", "LA", *DEEP_MODES)
-_BAND = (
-    1 << 20
-)  # pixels converted at once, so that a conversion takes little beside the image itself
-_BYTES_PER_PIXEL = {
-    "WEBP": 18
-}  # at the peak of decoding, as measured; of the other formats:
+# pixels converted at once, so that a conversion takes little beside the image itself
+_BAND = 1 << 20
+# at the peak of decoding, as measured; of the other formats:
+_BYTES_PER_PIXEL = {"WEBP": 18}
 _BYTES_OF_OTHERS = 12
 
 
@@ -302,9 +300,8 @@ def _decode_with_pillow(
                 if how.bits is not None and _is_deep_colour(opened, content):
                     return _deep_colour(content, how.bits, opened.getexif().get(0x0112, 1))
                 if how.at_least is not None:
-                    opened.draft(
-                        None, (how.at_least, how.at_least)
-                    )  # libjpeg decodes to a fraction; others do not
+                    # libjpeg decodes to a fraction; others do not
+                    opened.draft(None, (how.at_least, how.at_least))
                 opened.load()
                 # Orientation is read from the file itself; a converted copy may have lost it.
                 ImageOps.exif_transpose(opened, in_place=True)

@@ -242,9 +242,8 @@ def _stratified_groups(
 
 def _quiet(splits: Any) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # scikit-learn warns of small classes; check_folds says what matters
+        # scikit-learn warns of small classes; check_folds says what matters
+        warnings.simplefilter("ignore")
         return list(splits)
 
 

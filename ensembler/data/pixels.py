@@ -84,9 +84,8 @@ class FilePixels:
     def _steps(self) -> Sequence[Any]:
         import cv2
 
-        cv2.setNumThreads(
-            0
-        )  # one image a thread: OpenCV's own threads would only get in the way
+        # one image a thread: OpenCV's own threads would only get in the way
+        cv2.setNumThreads(0)
         return build_steps(self.spec.prepare)
 
 

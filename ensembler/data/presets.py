@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 Row3 = tuple[float, float, float]
 Row4 = tuple[float, float, float, float]
-Warp = tuple[
-    Row3, Row3
-]  # from places in the output to places in the input, both from -1 to 1 from edge to edge
+# from places in the output to places in the input, both from -1 to 1 from edge to edge
+Warp = tuple[Row3, Row3]
 ColourMatrix = tuple[Row4, Row4, Row4]  # from RGB and 1 to RGB, 0 to 255
 
 AS_IT_IS: Warp = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))

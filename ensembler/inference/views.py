@@ -278,9 +278,8 @@ def _custom(spec: CustomView) -> Transform:
         pipeline = AlbumentationsAugment([{name: always}], batch.shape[1], batch.shape[3])
         return np.stack([pipeline.as_view(image) for image in batch])
 
-    AlbumentationsAugment(
-        [{name: {**arguments, "p": 1.0}}], 32, 3
-    )  # a wrong name or argument is said now
+    # a wrong name or argument is said now
+    AlbumentationsAugment([{name: {**arguments, "p": 1.0}}], 32, 3)
     return transform
 
 

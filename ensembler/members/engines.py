@@ -92,9 +92,8 @@ class Engines:
             plan.job.spec.method,
         ]
         made_for = fingerprint([network, shape, self.execution.device, available_cores()])
-        store = RunStore(
-            self.workspace.store.folder
-        )  # as it is now: another process may have chosen
+        # as it is now: another process may have chosen
+        store = RunStore(self.workspace.store.folder)
         kept = kept_choice(store, "engine", plan.job.entry, made_for)
         if kept is None:
             kept = keep_choice(

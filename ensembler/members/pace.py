@@ -80,12 +80,10 @@ class TimeLeft:
     done_epochs: dict[Fold, int] = field(default_factory=dict)
     finished: set[Fold] = field(default_factory=set)
     at_once: int = 1
-    _paces: dict[tuple[str, bool], Pace] = field(
-        default_factory=dict
-    )  # of epochs, by network
-    _tails: dict[str, Pace] = field(
-        default_factory=dict
-    )  # after a fold's last epoch, by training
+    # of epochs, by network
+    _paces: dict[tuple[str, bool], Pace] = field(default_factory=dict)
+    # after a fold's last epoch, by training
+    _tails: dict[str, Pace] = field(default_factory=dict)
     _last_epoch: dict[Fold, float] = field(default_factory=dict)  # when, of folds at work
     _most_at_work: int = 0
 

@@ -100,9 +100,8 @@ class SoupBuilder:
         from ensembler.training.soup import average_weights
 
         found = {p.job.name: p for p in self.plan.ingredients}
-        networks = [
-            self._load(found[name], fold) for name in names
-        ]  # on the processor, which has room for all
+        # on the processor, which has room for all
+        networks = [self._load(found[name], fold) for name in names]
         device = pick_device(self.device)
         if len(networks) == 1:
             return networks[0].to(device)

@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 
 # By member and fold the positions of the images that a checkpoint sees, in parts.
 Rows = dict[str, list[tuple[NDArray[np.int64], ...]]]
-MAX_WEIGHTS = (
-    2 << 30
-)  # bytes of checkpoints held at once; more members than that take another pass
+# bytes of checkpoints held at once; more members than that take another pass
+MAX_WEIGHTS = 2 << 30
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,11 @@ Probs: TypeAlias = NDArray[np.floating]
 # `[samples]` class indices, or for several labels at once `[samples, classes]` of 0 and 1
 Labels: TypeAlias = NDArray[np.integer]
 Losses: TypeAlias = NDArray[np.float64]  # `[samples]`, lower is better
-Confusions: TypeAlias = NDArray[
-    np.float64
-]  # `[candidates, true class, predicted class]` counts
+# `[candidates, true class, predicted class]` counts
+Confusions: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = NDArray[np.float64]  # `[candidates]`
-Decisions: TypeAlias = NDArray[
-    np.bool_
-]  # `[samples, classes]`: which labels are given, or true
+# `[samples, classes]`: which labels are given, or true
+Decisions: TypeAlias = NDArray[np.bool_]
 
 ANY_KIND: frozenset[TargetKind] = frozenset((SINGLE_LABEL, MULTI_LABEL))
 LooksAt = Literal["probabilities", "order", "decisions", "unknown"]

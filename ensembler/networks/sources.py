@@ -12,12 +12,8 @@ from ensembler.files import sha256_by_stat
 from ensembler.own_code import digest_of, is_own
 
 HUB, FOLDER = "hf-hub", "local-dir"
-_WEIGHTS = (
-    "*.safetensors",
-    "*.pth",
-    "*.pth.tar",
-    "*.bin",
-)  # of a folder, in the order of preference
+# of a folder, in the order of preference
+_WEIGHTS = ("*.safetensors", "*.pth", "*.pth.tar", "*.bin")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,8 @@ from torch import Tensor, nn
 
 from ensembler.errors import DataError, EnsemblerError, RequestError
 
-_WRAPPERS = (
-    "_orig_mod.",
-    "module.",
-    "network.",
-)  # of torch.compile, of data-parallel training, of this package
+# of torch.compile, of data-parallel training, of this package
+_WRAPPERS = ("_orig_mod.", "module.", "network.")
 
 
 def start_overlay(
@@ -71,9 +68,8 @@ def loading_explained(path: Path) -> Iterator[list[Any]]:
     nn.Module.load_state_dict = watched  # type: ignore[method-assign, assignment]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of timm, about how it resizes what is made for another size
+            # of timm, about how it resizes what is made for another size
+            warnings.simplefilter("ignore")
             yield results
     except EnsemblerError:
         raise
@@ -186,9 +182,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise DataError(f"checkpoint {path} is corrupt ({error})") from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about pickles that it then refuses, which is said below
+            # about pickles that it then refuses, which is said below
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if (

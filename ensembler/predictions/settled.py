@@ -81,11 +81,8 @@ def open_settled(
 
 def has_record(entry: Path, name: str) -> bool:
     """Whether a member or blend is complete, be it one that is just being replaced."""
-    places = (
-        entry,
-        entry / NEXT,
-        entry,
-    )  # a record that moves up between two looks is seen by the third
+    # a record that moves up between two looks is seen by the third
+    places = (entry, entry / NEXT, entry)
     return any((place / name).is_file() for place in places)
 
 

@@ -21,10 +21,8 @@ Place = tuple[str | int, ...]  # the keys and positions that lead to a value
 
 _MAX_NODES = 100_000
 MAX_DEPTH = 50
-_TOO_DEEP = (
-    RecursionError,
-    getattr(composer, "MaxDepthExceededError", RecursionError),
-)  # older versions lack it
+# older versions lack it
+_TOO_DEEP = (RecursionError, getattr(composer, "MaxDepthExceededError", RecursionError))
 _PLAIN_TAGS = {
     f"tag:yaml.org,2002:{kind}"
     for kind in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp", "merge")

@@ -28,9 +28,8 @@ def natural(name: str) -> Key:
 def _piece(part: str) -> tuple[int, float, str]:
     if not part.isdecimal():
         return (_PART_TEXT, 0, part)
-    digits = part.lstrip(
-        "0"
-    )  # the longer one is the larger number, however many digits it has
+    # the longer one is the larger number, however many digits it has
+    digits = part.lstrip("0")
     return (_PART_NUMBER, len(digits), digits)
 
 

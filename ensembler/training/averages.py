@@ -82,9 +82,8 @@ def renew_batch_norms(
 ) -> None:
     """Recompute the statistics of batch norms in one pass over the plain train pixels."""
     device = next(network.parameters()).device
-    batches = np.array_split(
-        rows, max(1, len(rows) // max(batch_size, 2))
-    )  # none of a single image
+    # none of a single image
+    batches = np.array_split(rows, max(1, len(rows) // max(batch_size, 2)))
 
     def images() -> Iterator[Tensor]:
         for batch in batches:

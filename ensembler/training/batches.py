@@ -50,9 +50,8 @@ class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
         """How often each row of each batch came before in the epoch."""
         rows = np.concatenate(self.batches)
         order = np.argsort(rows, kind="stable")
-        first = np.flatnonzero(
-            np.diff(rows[order], prepend=-1)
-        )  # where each row's draws begin, in order of rows
+        # where each row's draws begin, in order of rows
+        first = np.flatnonzero(np.diff(rows[order], prepend=-1))
         before = np.empty(len(rows), dtype=np.int64)
         before[order] = np.arange(len(rows)) - np.repeat(
             first, np.diff(first, append=len(rows))

@@ -124,9 +124,8 @@ def mix(mixup: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         mixed: tuple[Tensor, Tensor] = mixup(images, targets)
         return mixed
     hot = nn.functional.one_hot(targets[even:], mixup.num_classes).to(images.dtype)
-    hot = (
-        hot * (1 - mixup.label_smoothing) + mixup.label_smoothing / mixup.num_classes
-    )  # as timm smooths the pairs
+    # as timm smooths the pairs
+    hot = hot * (1 - mixup.label_smoothing) + mixup.label_smoothing / mixup.num_classes
     if not even:
         return images, hot
     first, soft = mixup(images[:even], targets[:even])

@@ -45,9 +45,8 @@ def only_deterministic(wanted: bool, progress: Progress = QUIET) -> Iterator[Non
     if not wanted:
         yield
         return
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # what older versions of torch want for CUDA
+    # what older versions of torch want for CUDA
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

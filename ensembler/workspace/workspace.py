@@ -168,9 +168,8 @@ class Workspace:
         return self.samples.table["weight"].fillna(0.0).to_numpy(np.float64)
 
 
-Check = Callable[
-    [Workspace], None
-]  # raises where an existing run may not be opened with this recipe now
+# raises where an existing run may not be opened with this recipe now
+Check = Callable[[Workspace], None]
 
 
 def open_workspace(

@@ -85,9 +85,8 @@ def test_no_decision_reads_the_wording_of_a_message(shapes):
 def test_equal_images_are_found_by_bytes_and_by_pixels(shapes):
     images = shapes.folder / "images"
     (images / "00050.png").write_bytes((images / "00003.png").read_bytes())
-    Image.open(images / "00004.png").save(
-        images / "00100.png", compress_level=1
-    )  # other bytes, same pixels
+    # other bytes, same pixels
+    Image.open(images / "00004.png").save(images / "00100.png", compress_level=1)
     findings, _ = shapes()
     found = findings["duplicate"]
     assert set(found.files) == {
@@ -297,9 +296,8 @@ def test_duplicates_become_groups_by_option(shapes):
     assert rows.loc["images/00003.png", "group"] == rows.loc["images/00050.png", "group"]
     assert rows.loc["images/00003.png", "fold"] == rows.loc["images/00050.png", "fold"]
     assert rows["group"].nunique() == len(rows) - 1
-    open_workspace(
-        recipe, shapes.folder / "artifacts", Progress()
-    )  # the same groups at the next start
+    # the same groups at the next start
+    open_workspace(recipe, shapes.folder / "artifacts", Progress())
     findings, _ = shapes(overrides=["data.group_duplicates=true"])
     assert findings["duplicate"].facts["across_folds"] == 0
 

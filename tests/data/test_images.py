@@ -29,9 +29,8 @@ def test_fit_keeps_the_proportions_and_crop_the_centre():
 @pytest.mark.parametrize("size", [200, 224])
 def test_a_side_that_shrinks_averages_areas_while_the_other_grows(size):
     column = np.random.default_rng(0).normal(128, 50, 1000).clip(0, 255)
-    tall = np.repeat(column[:, None], 64, axis=1).astype(
-        np.uint8
-    )  # noise along the long side alone
+    # noise along the long side alone
+    tall = np.repeat(column[:, None], 64, axis=1).astype(np.uint8)
     averaged = area_weights(1000, size) @ np.floor(column)
     assert averaged.std() < 0.6 * column.std()
     for image in (tall, tall.T):

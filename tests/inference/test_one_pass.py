@@ -182,9 +182,8 @@ def test_a_torn_chunk_or_line_is_predicted_again(tmp_path):
     array[1, 40] = 0  # in the second chunk of fold 0: rows 64 to 98
     array.flush()
     log = tmp_path / "b1.chunks"
-    log.write_text(
-        log.read_text()[:-20]
-    )  # the line of its last chunk: images 65 to 99 of fold 1
+    # the line of its last chunk: images 65 to 99 of fold 1
+    log.write_text(log.read_text()[:-20])
     pixels = CountedPixels(150)
     after = run_pass(ask(tmp_path), pixels, load, device="cpu")
     assert sorted(pixels.read) == list(range(64, 100))

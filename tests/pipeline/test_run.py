@@ -680,9 +680,8 @@ def test_a_process_that_finishes_second_finds_the_member_complete(recipe, monkey
     def late(folder, fold):
         if not completed and folder.name == "narrow":
             completed.append(True)
-            run(
-                recipe, members=["narrow"], execution=Execution("cpu")
-            )  # another process completes it now
+            # another process completes it now
+            run(recipe, members=["narrow"], execution=Execution("cpu"))
         return real(folder, fold)
 
     monkeypatch.setattr(schedule, "read_finished_fold", late)

@@ -54,9 +54,8 @@ def test_an_older_version_in_place_of_the_newest_is_told_from_it(run):
     old = store.submission_path.read_bytes()
     submit_run(store, "two")
     newest = digest(store)
-    store.submission_path.write_bytes(
-        old
-    )  # as when the disk was full before the new one was written
+    # as when the disk was full before the new one was written
+    store.submission_path.write_bytes(old)
     assert submitted_blend(store) == "one"
     assert not is_as_recorded(store)
     assert submit_run(store).blend == "two"

@@ -420,9 +420,8 @@ def test_an_interrupted_choice_goes_on_with_the_best_epoch_so_far(
 ):
     spec, state = MemberSpec(**{**TINY, "epochs": 4}, **options), tmp_path / "state"
     values = [0.9, 0.5, 0.6, 0.7] if spec.choose_by == "log_loss" else [0.5, 0.9, 0.9]
-    validating(
-        monkeypatch, [*values[:2], *values[1:]]
-    )  # the second epoch is kept before it is looked at
+    # the second epoch is kept before it is looked at
+    validating(monkeypatch, [*values[:2], *values[1:]])
 
     with pytest.raises(Stop):
         train_fold(spec, data, state_path=state, progress=StopAfter(2))

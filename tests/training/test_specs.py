@@ -94,9 +94,8 @@ def test_the_rates_of_fast_geometric_follow_the_learning_rate():
     assert own.cycle_rates == (5e-2, 1e-4)
     # Members of earlier versions stay as they are: these were the options they were trained with.
     assert {"lr_1": 5e-2, "lr_2": 1e-4}.items() <= own.decisive_options.items()
-    kept = EnsembleSpec(
-        method="voting", backbone="x", lr_1=5e-2, lr_2=1e-4
-    )  # as their runs' recipes say it
+    # as their runs' recipes say it
+    kept = EnsembleSpec(method="voting", backbone="x", lr_1=5e-2, lr_2=1e-4)
     assert (
         kept.decisive_options
         == EnsembleSpec(method="voting", backbone="x").decisive_options

@@ -35,13 +35,11 @@ class ConfusionSearch:
         self.total = np.zeros((n, classes), np.float64)
         # `[rows, members]` each, so that the candidates of a row lie together.
         self.best, self.choice = _leading_classes(stack)
-        self.preference = np.empty(
-            (n, members), np.float32
-        )  # of its own best class over the leading one
+        # of its own best class over the leading one
+        self.preference = np.empty((n, members), np.float32)
         self.strongest = np.empty(n, np.float32)
-        self.top = np.zeros(
-            n, np.int64
-        )  # the leading class of each row, the one after it, and the margin between them
+        # the leading class of each row, the one after it, and the margin between them
+        self.top = np.zeros(n, np.int64)
         self.second = np.zeros(n, np.int64)
         self.margin = np.zeros(n)
         self.rounds = 0
@@ -62,9 +60,8 @@ class ConfusionSearch:
             standing = np.bincount(self.y * classes + self.top, minlength=size)
             counts = np.tile(standing[:, None].astype(np.float64), (1, members))
             awake = np.flatnonzero(self.strongest >= self.margin - _SLACK)
-            together = max(
-                _AWAKE, size
-            )  # what is counted has a cell for each pair of classes: not for few rows
+            # what is counted has a cell for each pair of classes: not for few rows
+            together = max(_AWAKE, size)
             for start in range(0, len(awake), together):
                 counts += self._changes(awake[start : start + together])
         return self.score(counts.T.reshape(members, classes, classes))

@@ -136,9 +136,8 @@ class GreedySelection(Blender):
         used: set[int] = set()
 
         def add_one(_: int) -> bool:
-            values = np.nan_to_num(
-                sign * scores.values(), nan=-np.inf
-            )  # where there is no score, none is worse
+            # where there is no score, none is worse
+            values = np.nan_to_num(sign * scores.values(), nan=-np.inf)
             candidates = np.arange(len(stack))
             if self.max_members is not None and len(used) >= self.max_members:
                 candidates = np.array(sorted(used))

@@ -24,9 +24,8 @@ _COARSE = 8  # the support is looked for on every 8th row first
 _ENOUGH = 2_000  # rows on which a support is found well enough to start from
 _NEWCOMERS = 8  # members that join the support in a round
 _BLOCK = 4096  # rows summed in float32 before they are summed in float64
-_RIDGES = tuple(
-    10.0**power for power in range(-6, 3)
-)  # tried on a Hessian's diagonal until the step can be solved
+# tried on a Hessian's diagonal until the step can be solved
+_RIDGES = tuple(10.0**power for power in range(-6, 3))
 
 
 class SimplexWeights(Blender):

@@ -32,10 +32,8 @@ from ensembler.logits import FLOOR, softmax
 from ensembler.machine.threads import one_thread
 
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)
-_WIDER = (
-    (3.0, 1.0),
-    (3000.0, 10000.0, 30000.0),
-)  # tried in turn while the best lies at that end
+# tried in turn while the best lies at that end
+_WIDER = ((3.0, 1.0), (3000.0, 10000.0, 30000.0))
 _SEARCH_ROWS = 6000  # enough to choose a shrinkage on; the fit itself takes all rows
 
 

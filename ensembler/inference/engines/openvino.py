@@ -29,9 +29,8 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
     import openvino
 
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter(
-            "ignore"
-        )  # of the tracer, about shapes that are constant here
+        # of the tracer, about shapes that are constant here
+        warnings.simplefilter("ignore")
         model = openvino.convert_model(network.eval().cpu(), example_input=sample[:2])
     model.reshape([-1, *sample.shape[1:]])
     precision = (

@@ -58,9 +58,8 @@ def _fused(network: nn.Module, batch: Tensor) -> torch.jit.ScriptModule:
     jit: Any = torch.jit  # it has no types
     before = jit.onednn_fusion_enabled()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter(
-            "ignore"
-        )  # of the deprecation, and of the tracer about shapes that are constant here
+        # of the deprecation, and of the tracer about shapes that are constant here
+        warnings.simplefilter("ignore")
         jit.enable_onednn_fusion(True)
         try:
             traced: torch.jit.ScriptModule = jit.freeze(
