@@ -28,8 +28,9 @@ from ensembler.data.pixel_key import pixels_key
 from ensembler.data.prepare import build_steps, prepare
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
-from ensembler.files import claim, preallocate, sha256_of, sweep, write_aside
+from ensembler.files import claim, sha256_of, sweep, write_aside
 from ensembler.machine.cores import available_cores
+from ensembler.npy import mapped_into
 from ensembler.progress import QUIET, Progress
 
 _KEPT_FREE = 1 << 30  # bytes of the disk that the cache leaves to others
@@ -273,16 +274,9 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _build(files: FilePixels, path: Path, progress: Progress) -> None:
-    shape = files.shape
     with write_aside(path) as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        offset = file.tell()
-        preallocate(file, offset + _bytes(shape))
-        array = np.memmap(file.name, dtype=np.uint8, mode="r+", offset=offset, shape=shape)
-        broken = _fill(files, array, progress)
-        array.flush()
-        del array
+        with mapped_into(file, files.shape, np.uint8) as array:
+            broken = _fill(files, array, progress)
         written = sha256_of(Path(file.name))
     _write_record(path, broken, written)
 

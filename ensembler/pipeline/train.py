@@ -68,9 +68,9 @@ def train_members(
     if methods is not None and not jobs:
         there = sorted({job.spec.method for job in workspace.select(members)})
         raise RequestError(
-            f"no member here has one of the methods {', '.join(methods)}; there is "
-            f"{', '.join(there)}, which `ens run` trains, or `ens kfold` (kfold, soup) or "
-            "`ens bag` (the others)"
+            f"no member to train has the method {' or '.join(methods)}, only "
+            f"{' and '.join(there)}; `ens run` trains all methods, `ens kfold` the methods kfold "
+            "and soup, `ens bag` the others"
         )
     return schedule.train(jobs, folds)
 

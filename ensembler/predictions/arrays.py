@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ensembler.errors import MissingFileError, StoreError
-from ensembler.files import preallocate, write_aside
+from ensembler.files import write_aside
+from ensembler.npy import mapped_into
 
 if TYPE_CHECKING:
     from ensembler.predictions.settled import HeldFile
@@ -54,20 +55,9 @@ def fill_array(
         yield (empty := np.empty(shape, dtype))
         write_array(path, empty)
         return
-    header = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-        "fortran_order": False,
-        "shape": shape,
-    }
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    with write_aside(path, size=size) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        offset = file.tell()
-        preallocate(file, offset + size)
-        array = np.memmap(file.name, dtype=dtype, mode="r+", offset=offset, shape=shape)
+    with write_aside(path, size=size) as file, mapped_into(file, shape, dtype) as array:
         yield array
-        array.flush()
-        del array
 
 
 def reserve_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
