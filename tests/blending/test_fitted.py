@@ -16,17 +16,15 @@ MEMBERS, ROWS, CLASSES, TEST, FOLDS = 4, 160, 3, 30, 2
 NAMES = tuple("abcd")
 
 
-def test_stacks(rows, seed):
+def invented_tests(rows, seed):
     return invented_pool(MEMBERS, rows, CLASSES, seed=seed)[0]
-
-
-test_stacks.__test__ = False
 
 
 def pool(folds=(FOLDS,) * MEMBERS):
     stack, y = invented_pool(MEMBERS, ROWS, CLASSES)
     test = [
-        np.stack([test_stacks(TEST, f)[m] for f in range(n)]) for m, n in enumerate(folds)
+        np.stack([invented_tests(TEST, f)[m] for f in range(n)])
+        for m, n in enumerate(folds)
     ]
     where = np.arange(ROWS) % FOLDS
     return Pool(NAMES, stack, y, ("x", "y", "z"), where, test=tuple(test))
