@@ -71,7 +71,7 @@ class Audit:
             return "No problems found."
         first = self.findings[0]
         more = sum(f.severity != "note" for f in self.findings) - 1
-        rest = f"; {more} more after it" if more else ""
+        rest = f" (and {more} more)" if more else ""
         kind = (
             "This run would be refused"
             if first.severity == "error"

@@ -51,8 +51,8 @@ class _Rows:
         across_parts = [same for same in sets if len(self._parts_of(same)) > 1]
         across_folds = [same for same in sets if len(self._folds_of(same)) > 1]
         message = (
-            f"{len(sets)} times several files show {what}: {len(across_folds)} of them across "
-            f"folds, {len(across_parts)} across train and test"
+            f"sets of files that show {what}: {len(sets)}, of which {len(across_folds)} cross "
+            f"folds and {len(across_parts)} cross train and test"
         )
         paths = self._paths(sets)
         facts = {
@@ -69,7 +69,7 @@ class _Rows:
         wrong = self._paths(sorted(same for same in sets if self._labels_differ(same)))
         if not wrong:
             return
-        message = f"{len(wrong)} times files that show the same image have different labels"
+        message = f"sets of files that show one image with different labels: {len(wrong)}"
         files = tuple(dict.fromkeys(chain.from_iterable(wrong)))
         facts = {"sets": wrong}
         yield Finding(

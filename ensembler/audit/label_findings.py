@@ -37,7 +37,8 @@ def _rare(
         return
     fewest = rare.sort_values().head(_MOST_NAMED)
     shown = ", ".join(f"{name} ({n})" for name, n in fewest.items())
-    message = f"{target}: {len(rare)} classes have fewer than {least} train rows: {shown}"
+    share = f"{len(rare)} of {len(sizes)} classes"
+    message = f"{target}: {share} have fewer than {least} train rows: {shown}"
     rows = labels.index[labels.isin(rare.index)].unique()
     files = tuple(samples.table.loc[rows, "path"])
     facts = {"target": target, "classes": list(rare.index)}

@@ -12,7 +12,7 @@ Split = Literal["oof", "holdout"]
 SHOWN = ("accuracy", "f1_macro", "log_loss", "ece")
 _TITLES = {
     "oof": "out of fold (a blend's figures are cross-fitted)",
-    "holdout": "held-out rows, on which nothing was fitted",
+    "holdout": "holdout (never used for fitting)",
 }
 
 

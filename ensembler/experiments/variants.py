@@ -71,7 +71,7 @@ def check_option(option: str, own: Mapping[str, Any]) -> None:
     )
     if top not in known:
         raise RequestError(
-            f"--axis {option} is no option of a member; {nearest(top, known, most=60)}"
+            f"--axis {option} is not a member option; {nearest(top, known, most=60)}"
         )
     if top in _INCOMPARABLE:
         raise RequestError(

@@ -64,7 +64,7 @@ class RunStore:
         if given.is_dir() or (len(given.parts) == 1 and (root / given).is_dir()):
             place = given if given.is_dir() else root / given
             raise MissingRunError(
-                f"{place} is no run: it has no samples.csv; start one with `ens run RECIPE`"
+                f"{place} is not a run: it has no samples.csv; start one with `ens run RECIPE`"
             )
         hint = (
             nearest(str(run), known)

@@ -182,7 +182,7 @@ class _Builder:
                     [f"{self.path.name} line {line}: a key must be a plain word"]
                 )
             if key in own:
-                raise RecipeError([f"{self.path.name} line {line}: {key!r} stands twice"])
+                raise RecipeError([f"{self.path.name} line {line}: {key!r} is given twice"])
             self.origins[(*place, key)] = f"{self.path.name} line {line}"
             own[key] = self.build(value_node, (*place, key))
         return merged | own

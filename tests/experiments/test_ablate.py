@@ -84,7 +84,7 @@ def test_other_folds_under_one_name_are_refused(recipe):
 @pytest.mark.parametrize(
     ("axis", "message"),
     [
-        ("agument=none,light", "no option of a member; did you mean 'augment'"),
+        ("agument=none,light", "not a member option; did you mean 'augment'"),
         ("augment=none", "two values or more"),
         ("augment", "expected option=value"),
         ("lr=0.1,0.1", "none twice"),

@@ -80,7 +80,7 @@ def test_a_wrong_default_is_found_at_its_own_line(recipe):
         ("# only a comment\n", "recipe.yaml is empty"),
         ("- a\n", "holds a sequence, expected keys"),
         ("data:\n\tsource: x\n", "line 2: a tab stands in the indentation"),
-        ("name: a\nname: b\n", "line 2: 'name' stands twice"),
+        ("name: a\nname: b\n", "line 2: 'name' is given twice"),
         (
             "name: !!python/object/apply:os.system [ls]\n",
             "a recipe holds plain values only",

@@ -11,7 +11,7 @@ ANY = TypeAdapter(AnyMemberSpec)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "baging"}, "'baging' is no method; did you mean 'bagging'"),
+        ({"method": "baging"}, "unknown method 'baging'; did you mean 'bagging'"),
         (
             {"method": "bagging", "epsilon": 0.1},
             "epsilon is an option of adversarial_training, not of bagging",

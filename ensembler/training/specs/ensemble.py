@@ -108,7 +108,7 @@ class EnsembleSpec(TrainingSpec):
         known = ("kfold", *get_args(EnsembleMethod), "soup")
         if given not in known:
             raise ValueError(
-                f"{given!r} is no method; {nearest(str(given), known, most=10)}"
+                f"unknown method {given!r}; {nearest(str(given), known, most=10)}"
             )
         return given
 
