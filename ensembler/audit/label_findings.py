@@ -38,7 +38,7 @@ def _rare(
     fewest = rare.sort_values().head(_MOST_NAMED)
     shown = ", ".join(f"{name} ({n})" for name, n in fewest.items())
     share = f"{len(rare)} of {len(sizes)} classes"
-    message = f"{target}: {share} have fewer than {least} train rows: {shown}"
+    message = f"{target}: fewer than {least} train rows in {share}: {shown}"
     rows = labels.index[labels.isin(rare.index)].unique()
     files = tuple(samples.table.loc[rows, "path"])
     facts = {"target": target, "classes": list(rare.index)}

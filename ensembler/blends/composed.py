@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def blend_label(
         asked=asked,
         **options,
     )
-    return BlendOutcome(final.run, final.result, final.rows, (*stages.values(), composed))
+    return replace(final, stages=(*stages.values(), composed))
 
 
 def _shared_parts(

@@ -161,6 +161,13 @@ def test_weights_by_hand_reach_tasks_and_product(store):
     ]
 
 
+def test_a_direct_member_of_weight_zero_is_one_in_the_answer_too(store):
+    weights = {"mask": 1, "both": 1, "direct": 0, "composed": 1}
+    spec = BlendSpec(method="weights", weights=weights, name="without")
+    answer = blend_label(store, spec).to_json()
+    assert answer["weights"] == {"direct": 0, "blend:without.composed": 1}
+
+
 def test_direct_members_or_one_task_can_be_blended_alone(store):
     assert blend_label(
         store, BlendSpec(method="soft", name="d"), members=["direct"]

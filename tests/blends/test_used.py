@@ -51,6 +51,7 @@ def test_the_arrays_of_members_without_weight_are_not_opened(run, monkeypatch):
         "good": pytest.approx(2 / 3),
         "other": pytest.approx(1 / 3),
     }
+    assert made.to_json()["weights"] == {**made.result.weights, "fair": 0, "noise": 0}
     assert members_below(run, "weights") == ["good", "other"]
 
 
