@@ -153,6 +153,19 @@ def test_weights_and_greedy_selection_start_without_scipy():
     assert not modules_after(code) & {"scipy", "sklearn"}
 
 
+def test_greedy_selection_blends_a_pool_without_scipy(tmp_path):
+    code = f"""
+from pathlib import Path
+from ensembler.blending.spec import BlendSpec
+from ensembler.blends.blend import blend_run
+from ensembler.predictions.store import RunStore
+from ensembler.predictions.testing import write_fake_run
+folder = write_fake_run(Path({str(tmp_path)!r}) / "run", {{"a": 1.0, "b": 1.1, "c": 1.2}}, n_train=3000).folder
+blend_run(RunStore(folder), BlendSpec(method="greedy"))
+"""
+    assert not modules_after(code) & {"scipy", "sklearn"}
+
+
 def test_importing_the_package_loads_nothing_heavy():
     assert not modules_after("import ensembler") & {"numpy", "pandas", "pydantic", *HEAVY}
 

@@ -69,16 +69,34 @@ def suspected(warnings: Sequence[Finding]) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _Hits:
+    """`hits` of `n` rows."""
+
+    hits: int
+    n: int
+
+    def surely_exceed(self, share: float) -> bool:
+        """Whether they speak for more than `share`, with a probability of 0.95 (Jeffreys)."""
+        expected = (self.hits + 0.5) / (self.n + 1)
+        if expected <= share:
+            return False  # the bound is lower still; scipy.special takes long to import
+        from scipy.special import betaincinv
+
+        bound = betaincinv(self.hits + 0.5, self.n - self.hits + 0.5, 0.05)
+        return bool(bound > share)
+
+
+@dataclass(frozen=True)
 class _Behaviour:
     """What a member does out of fold and on test rows; None where there is nothing to see it by.
 
-    `right` is the lower bound of how often it is right where it contradicts the mean of the others,
-    `doubt_ratio` its doubt on test rows over that out of fold, `accuracy_gap` its accuracy beyond
-    what it expects of itself on test rows, and `conflict_ratio` the errors that its checkpoints
-    must make on test rows, for they contradict each other, over those out of fold.
+    `right` counts where it is right of the rows where it contradicts the mean of the others,
+    `doubt_ratio` is its doubt on test rows over that out of fold, `accuracy_gap` its accuracy
+    beyond what it expects of itself on test rows, and `conflict_ratio` the errors that its
+    checkpoints must make on test rows, for they contradict each other, over those out of fold.
     """
 
-    right: float | None
+    right: _Hits | None
     doubt_ratio: float | None = None
     accuracy_gap: float | None = None
     conflict_ratio: float | None = None
@@ -130,7 +148,7 @@ def _behaviour(
     right = None
     if len(pool.names) > 1:
         contradicts = decided != (total - probs).argmax(axis=1)
-        right = _lower_bound(int(is_right[contradicts].sum()), int(contradicts.sum()))
+        right = _Hits(int(is_right[contradicts].sum()), int(contradicts.sum()))
     if test is None:
         return _Behaviour(right)
     doubt_on_test = float(np.mean([_doubt(fold) for fold in test]))
@@ -161,27 +179,20 @@ def _conflict_ratio(
     return must_be_wrong / ((wrong + 1) / (len(is_right) + 2))
 
 
-def _lower_bound(hits: int, n: int) -> float:
-    """The share that `hits` of `n` exceeds with a probability of 0.95 (Jeffreys)."""
-    from scipy.special import betaincinv
-
-    return float(betaincinv(hits + 0.5, n - hits + 0.5, 0.05))
-
-
 def _judged(
     name: str, member: _Behaviour, usual_doubt: float, usual_conflict: float
 ) -> Finding | None:
     signs = _signs(member, usual_doubt, usual_conflict)
     if member.right is None:
         return _possible(name, " and ".join(signs)) if signs else None
-    if member.right > SURELY_RIGHT and signs:
+    if signs and member.right.surely_exceed(SURELY_RIGHT):
         message = (
             f"member {name!r} looks leaked: it is nearly always right where it contradicts the "
             f"others, yet {' and '.join(signs)}; its out-of-fold predictions may come from "
             f"networks that saw the rows. auto leaves it out; --trust {name} uses it"
         )
         return Finding("suspected_leak", name, message)
-    if member.right > ALWAYS_RIGHT:
+    if member.right.surely_exceed(ALWAYS_RIGHT):
         return _possible(name, "it is nearly always right where it contradicts the others")
     return None
 
