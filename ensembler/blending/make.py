@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.judging.automatic import Judge
+from ensembler.blending.judging.judge import Judge
 from ensembler.blending.multi_label import blend_label_sets
 from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult
@@ -17,7 +17,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.progress import QUIET, Progress
 
 
-def make_blend(  # noqa: PLR0913 a keyword for each thing that may be asked for
+def make_blend(  # noqa: PLR0913 in notebooks: a keyword for each thing that may be asked for
     pool: Pool,
     spec: BlendSpec,
     *,

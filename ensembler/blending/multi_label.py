@@ -19,8 +19,8 @@ from ensembler.blending.calibration.label_thresholds import (
     fit_thresholds,
     move_to_half,
 )
-from ensembler.blending.judging.automatic import Judge
 from ensembler.blending.judging.cross_fitting import fitting_parts
+from ensembler.blending.judging.judge import Judge
 from ensembler.blending.judging.remarks import remarks_on
 from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult, gain_over_best, scores_of

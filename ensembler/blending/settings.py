@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.judging.automatic import Judge
+from ensembler.blending.judging.judge import Judge
 from ensembler.progress import QUIET, Progress
 
 

@@ -126,17 +126,12 @@ def _compared(
     """What `auto` takes, and what it says about the candidates."""
     choice = choose(
         members.whole,
-        spec.metric,
+        spec,
         members.part,
-        seed=spec.seed,
-        after=spec.calibrate,
-        before=spec.calibrate_members,
+        settings,
         stop=stop,
-        progress=settings.progress,
-        judge=settings.judge,
         narrowing=members.narrowing,
         narrowed=len(members.pool.names),
-        chosen=settings.chosen,
     )
     gains = _extra(
         "the gain over plain baselines",

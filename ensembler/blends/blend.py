@@ -22,7 +22,7 @@ from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 
 
-def blend_run(  # noqa: PLR0913 a keyword for each thing that may be asked for
+def blend_run(  # noqa: PLR0913 in notebooks: a keyword for each option of `ens blend`
     store: RunStore,
     spec: BlendSpec,
     *,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,67 @@ from ensembler.metrics import score_all
 from ensembler.predictions.composed import compose_probs, composition_of
 from ensembler.predictions.explanation import BlendExplanation
 from ensembler.predictions.store import RunStore
+from ensembler.progress import Progress
 from ensembler.targets.composition import Composition
 
 COMPOSED = "composed"
+
+
+class BlendOptions(TypedDict, total=False):
+    """Options of `blend_run` that every blend of a composed label takes alike."""
+
+    views: Sequence[str] | None
+    common_rows: bool
+    budget: float | None
+    progress: Progress
+    costs: Mapping[str, float] | None
+    explain: bool
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The blends that a composed label is made of, one after the other.
+
+    They share `part`, the parts of cross-fitting `[train rows]`: were they drawn anew for each
+    blend, a row scored by one would have helped to fit another that it builds on.
+    """
+
+    store: RunStore
+    composition: Composition
+    spec: BlendSpec
+    trust: Sequence[str]
+    part: NDArray[np.int64]
+    options: BlendOptions
+
+    def blend(
+        self, name: str, members: Sequence[str], target: str, asked: Asked | None = None
+    ) -> BlendOutcome:
+        """The blend of one target's members, kept as `name`."""
+        return blend_run(
+            self.store,
+            stage_spec(self.spec, name, members),
+            members=members,
+            target=target,
+            trust=[member for member in self.trust if member in members],
+            part=self.part,
+            asked=asked,
+            **self.options,
+        )
+
+    def of_tasks(self, members: Mapping[str, Sequence[str]]) -> dict[str, BlendOutcome]:
+        """A blend for each task, of its members."""
+        return {
+            task: self.blend(f"{self.spec.blend_name}.{task}", of_task, task)
+            for task, of_task in members.items()
+        }
+
+    def with_direct(
+        self, composed: BlendOutcome, direct: Sequence[str], asked: Asked
+    ) -> BlendOutcome:
+        """The blend of the product of the tasks with members that predict the label itself."""
+        last = [*direct, f"{BLEND_PREFIX}{composed.result.name}"]
+        final = self.blend(self.spec.blend_name, last, self.composition.name, asked)
+        return replace(final, stages=(*composed.stages, composed))
 
 
 def blend_label(
@@ -35,7 +93,7 @@ def blend_label(
     *,
     members: Sequence[str] | None = None,
     trust: Sequence[str] = (),
-    **options: Any,
+    **options: Unpack[BlendOptions],
 ) -> BlendOutcome:
     """Find the blend of the run's label and keep it; further `options` are those of `blend_run`.
 
@@ -44,8 +102,7 @@ def blend_label(
     the members that predict the label itself.
     """
     composition = store.composition
-    names = members if members is not None else spec.members
-    names = list(names) if names is not None else store.pool_members
+    names = _asked_for(store, spec, members)
     if composition is None or any(name.startswith(BLEND_PREFIX) for name in names):
         return blend_run(store, spec, members=members, trust=trust, **options)
     of_task = {
@@ -53,64 +110,41 @@ def blend_label(
     }
     direct = [m.name for m in store.members_of(composition.name, names)]
     lacking = [task for task, found in of_task.items() if not found]
-    if lacking and not direct:
-        raise MissingFileError(
-            f"no complete member predicts {composition.name!r}, and of its tasks "
-            f"{', '.join(lacking)} has none either; --target TASK blends the members of "
-            "one task"
-        )
     if lacking:
+        if not direct:
+            raise _nothing_to_blend(composition, lacking)
         return blend_run(
             store, spec, members=direct, target=composition.name, trust=trust, **options
         )
     part = _shared_parts(store, composition, seed=spec.seed)
-    name = spec.blend_name
-    of_tasks = set().union(*of_task.values())
-    asked = Asked(spec, sorted({*direct, *of_tasks}))
-    stages = {
-        task: blend_run(
-            store,
-            stage_spec(spec, f"{name}.{task}", found),
-            members=found,
-            target=task,
-            trust=[m for m in trust if m in found],
-            part=part,
-            **options,
-        )
-        for task, found in of_task.items()
-    }
-    composed = _keep_composed(
-        store,
-        f"{name}.{COMPOSED}" if direct else name,
-        stages,
-        part,
-        options.get("views"),
-        asked,
+    stages = _Stages(store, composition, spec, trust, part, options)
+    asked = Asked(spec, sorted(set(direct).union(*of_task.values())))
+    name = f"{spec.blend_name}.{COMPOSED}" if direct else spec.blend_name
+    made = stages.of_tasks(of_task)
+    composed = _keep_composed(store, name, made, part, options.get("views"), asked)
+    return stages.with_direct(composed, direct, asked) if direct else composed
+
+
+def _asked_for(
+    store: RunStore, spec: BlendSpec, members: Sequence[str] | None
+) -> list[str]:
+    """The members that were named, or all of the pool."""
+    named = spec.members if members is None else members
+    return list(store.pool_members if named is None else named)
+
+
+def _nothing_to_blend(composition: Composition, lacking: Sequence[str]) -> MissingFileError:
+    return MissingFileError(
+        f"no complete member predicts {composition.name!r}, and of its tasks "
+        f"{', '.join(lacking)} has none either; --target TASK blends the members of "
+        "one task"
     )
-    if not direct:
-        return composed
-    last = [*direct, f"{BLEND_PREFIX}{composed.result.name}"]
-    final = blend_run(
-        store,
-        stage_spec(spec, name, last),
-        members=last,
-        target=composition.name,
-        trust=[m for m in trust if m in last],
-        part=part,
-        asked=asked,
-        **options,
-    )
-    return replace(final, stages=(*stages.values(), composed))
 
 
 def _shared_parts(
     store: RunStore, composition: Composition, *, seed: int
 ) -> NDArray[np.int64]:
-    """Parts of cross-fitting `[train rows]` that the blends of all tasks and of the label share.
-
-    Were they drawn anew for each blend, a row scored by one would have helped to fit another that
-    it builds on.
-    """
+    """Parts of cross-fitting `[train rows]` that the blends of all tasks and of the label share."""
     labels = store.labels(composition.name, "train", composition.classes)
     return fitting_parts(
         labels + 1, store.samples.folds() + 1, store.samples.groups(), seed=seed
@@ -125,21 +159,18 @@ def stage_spec(spec: BlendSpec, name: str, members: Sequence[str]) -> BlendSpec:
     changes: dict[str, Any] = {"name": name, "members": None}
     if spec.calibrate == "biases" and not any(m.startswith(BLEND_PREFIX) for m in members):
         changes["calibrate"] = "none"  # decisions are moved once, at the end
-    if spec.weights is not None:
-        if not isinstance(spec.weights, dict):
-            raise RequestError(
-                "weights of a composed class go by name, such as --weights mask_a=2,mask_b=1"
-            )
-        weights = {
-            m: spec.weights[key]
-            for m in members
-            if (key := _weight_name(m)) in spec.weights
-        }
-        changes |= (
-            {"weights": weights}
-            if sum(weights.values()) > 0
-            else {"weights": None, "method": "soft"}
+    if spec.weights is None:
+        return spec.model_copy(update=changes)
+    if not isinstance(spec.weights, dict):
+        raise RequestError(
+            "weights of a composed class go by name, such as --weights mask_a=2,mask_b=1"
         )
+    given = {m: spec.weights.get(_weight_name(m)) for m in members}
+    weights = {m: weight for m, weight in given.items() if weight is not None}
+    if sum(weights.values()) > 0:
+        changes["weights"] = weights
+    else:
+        changes |= {"weights": None, "method": "soft"}
     return spec.model_copy(update=changes)
 
 

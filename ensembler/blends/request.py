@@ -28,7 +28,7 @@ def seconds(text: str) -> float:
     return float(match["number"]) * _SECONDS[match["unit"]]
 
 
-def blend_spec(  # noqa: PLR0913 a keyword for each thing that may be asked for
+def blend_spec(  # noqa: PLR0913 a keyword for each option of `ens blend`
     store: RunStore,
     *,
     method: str | None = None,

@@ -63,7 +63,7 @@ class _Scored:
         )
 
 
-def evaluate(  # noqa: PLR0913 a keyword for each thing that may be asked for
+def evaluate(  # noqa: PLR0913 in notebooks: a keyword for each option of `ens evaluate`
     store: RunStore,
     *,
     members: Sequence[str] | None = None,

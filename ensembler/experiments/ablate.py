@@ -145,7 +145,7 @@ class Ablation:
         }
 
 
-def ablate_recipe(  # noqa: PLR0913 a keyword for each thing that may be asked for
+def ablate_recipe(  # noqa: PLR0913 in notebooks: a keyword for each option of `ens ablate`
     recipe: Recipe,
     axes: Sequence[Axis],
     artifacts: Path,

@@ -28,7 +28,7 @@ def invented_logits(
     return logits.astype(np.float32)
 
 
-def write_fake_run(  # noqa: PLR0913 a keyword for each thing that may be asked for
+def write_fake_run(  # noqa: PLR0913 a keyword for each thing that a test may ask for
     folder: Path,
     members: Mapping[str, float] | None = None,
     *,

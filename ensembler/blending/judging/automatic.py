@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,31 +13,20 @@ from ensembler.blending.candidate import Candidate
 from ensembler.blending.families import calibrated, families_for
 from ensembler.blending.judging.choosing import Contest
 from ensembler.blending.judging.cross_fitting import cross_fit
+from ensembler.blending.judging.judge import Judge
 from ensembler.blending.narrowing import Narrowing
-from ensembler.blending.pool import Pool, Probs, Targets
+from ensembler.blending.pool import Pool
+from ensembler.blending.settings import Settings
+from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError
 from ensembler.metrics import check_metric, score
-from ensembler.progress import QUIET, Progress
+from ensembler.progress import Progress
 from ensembler.stop import Stop
 
 MANY_ROWS = 20  # rows a member
 # What solvers raise on numbers they cannot take, LinAlgError among the ValueErrors; a RequestError
 # is none of them.
 NUMERICAL_FAILURES = (ArithmeticError, ValueError, RuntimeError, MemoryError)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """How candidates are compared: the `metric` of their predictions against `y`.
-
-    The metric is that of what `see` makes of the predictions. Bootstraps draw rows of `y`, or whole
-    `groups` of them.
-    """
-
-    metric: str
-    y: Targets
-    groups: NDArray[np.int64] | None
-    see: Callable[[Probs], Probs] = lambda probs: probs
 
 
 @dataclass(frozen=True)
@@ -71,36 +60,39 @@ def candidates_for(
     return calibrated(families, after, before, metric)
 
 
-def choose(  # noqa: PLR0913 a keyword for each thing that may be asked for
+def choose(
     pool: Pool,
-    metric: str,
+    spec: BlendSpec,
     part: NDArray[np.int64],
+    settings: Settings,
     *,
-    seed: int = 0,
-    after: Calibration = "none",
-    before: Calibration = "none",
     stop: Stop | None = None,
-    progress: Progress = QUIET,
-    judge: Judge | None = None,
     narrowing: Narrowing | None = None,
     narrowed: int | None = None,
-    chosen: str | None = None,
 ) -> Choice:
     """Cross-fit the candidates and choose the first that is as good as the best.
 
-    They are compared by `metric`, or by a `judge`. With a `narrowing` every part chooses its
-    members from the whole `pool`; the blend has `narrowed` of them. `chosen` is the label of a
-    candidate that was taken before: where it is among them, it is taken again.
+    They are compared by the metric of `spec`, or by the judge of `settings`, which may also name
+    the candidate that was taken before: where it is among them, it is taken again. With a
+    `narrowing` every part chooses its members from the whole `pool`; the blend has `narrowed` of
+    them.
     """
-    judge = judge or Judge(metric, pool.y, pool.groups)
+    judge = settings.judge or Judge(spec.metric, pool.y, pool.groups)
     members = narrowed or len(pool.names)
     candidates = candidates_for(
-        pool, metric, seed, after=after, before=before, members=members
+        pool,
+        spec.metric,
+        spec.seed,
+        after=spec.calibrate,
+        before=spec.calibrate_members,
+        members=members,
     )
     candidates = [
-        candidate for candidate in candidates if candidate.label == chosen
+        candidate for candidate in candidates if candidate.label == settings.chosen
     ] or candidates
-    found = _cross_fitted(pool, part, candidates, stop or Stop(), progress, narrowing)
+    found = _cross_fitted(
+        pool, part, candidates, stop or Stop(), settings.progress, narrowing
+    )
     seen = [judge.see(probs) for probs in found.predictions]
     labels = [candidate.label for candidate in found.candidates]
     values = [score(judge.metric, probs, judge.y) for probs in seen]
@@ -108,7 +100,7 @@ def choose(  # noqa: PLR0913 a keyword for each thing that may be asked for
     # the safe choice. On many rows the richer family that looks better is better, and waiting for a
     # whole standard error costs more.
     errors = 0.5 if pool.n_samples >= MANY_ROWS * members else 2.0
-    contest = Contest.of(judge.metric, seen, judge.y, judge.groups, seed)
+    contest = Contest.of(judge.metric, seen, judge.y, judge.groups, spec.seed)
     best = contest.first_near_best(errors)
     return Choice(
         candidate=found.candidates[best],

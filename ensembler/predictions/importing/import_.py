@@ -86,7 +86,7 @@ def find_members(
     return found
 
 
-def import_predictions(  # noqa: PLR0913 a keyword for each thing that may be asked for
+def import_predictions(  # noqa: PLR0913 in notebooks: a keyword for each option of `ens import`
     folder: Path,
     members: Sequence[MemberFiles],
     *,
