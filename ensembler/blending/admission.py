@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ensembler.blending.judging.guards import Finding, look_at, suspected
+from ensembler.blending.judging.guards import PoolFinding, look_at, suspected
 from ensembler.blending.judging.remarks import remarks_on
 from ensembler.blending.pool import Pool
 from ensembler.blending.registry import BLEND_METHODS, method_class
@@ -14,7 +14,7 @@ from ensembler.errors import RequestError, UnknownNameError
 
 def admitted(
     pool: Pool, spec: BlendSpec, trust: Sequence[str]
-) -> tuple[Pool, list[Finding]]:
+) -> tuple[Pool, list[PoolFinding]]:
     """The pool of the members that may be blended, and the findings about all of them.
 
     Members that only vote are for methods that take votes. `auto` leaves out what looks leaked,
@@ -29,7 +29,7 @@ def admitted(
     return pool, findings
 
 
-def _with_probabilities(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding]]:
+def _with_probabilities(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[PoolFinding]]:
     """The pool without members that only vote, unless the method takes votes."""
     voters = [name for name in pool.names if name in pool.votes_only]
     if not voters or _takes_votes(spec.method):
@@ -46,7 +46,7 @@ def _with_probabilities(pool: Pool, spec: BlendSpec) -> tuple[Pool, list[Finding
         f"only votes: it has no probabilities and is left out; --method {takers} takes it"
     )
     findings = [
-        Finding("votes_only", name, f"member {name!r} {message}") for name in voters
+        PoolFinding("votes_only", name, f"member {name!r} {message}") for name in voters
     ]
     return pool.choose(kept), findings
 
@@ -63,7 +63,9 @@ def _named_by(spec: BlendSpec) -> set[str]:
     return named
 
 
-def _without_leaks(pool: Pool, findings: Sequence[Finding], trust: Sequence[str]) -> Pool:
+def _without_leaks(
+    pool: Pool, findings: Sequence[PoolFinding], trust: Sequence[str]
+) -> Pool:
     unknown = [name for name in trust if name not in pool.names]
     if unknown:
         raise UnknownNameError("member to trust", unknown[0], pool.names)

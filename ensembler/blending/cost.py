@@ -18,11 +18,11 @@ _MOST = 30  # members in a choice
 
 
 @dataclass(frozen=True)
-class Offer:
+class FrontierPoint:
     """Some members, the seconds a sample costs with all of them, and their log loss.
 
-    The log loss is that of their best linear pool on the fitted rows: it compares offers, it does
-    not promise.
+    The log loss is that of their best linear pool on the fitted rows: it compares choices of
+    members, it does not promise.
     """
 
     members: tuple[str, ...]
@@ -40,14 +40,16 @@ class Offer:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An offer whose members are positions."""
+    """The same, the members given by their positions."""
 
     members: tuple[int, ...]
     seconds: float
     log_loss: float
 
 
-def frontier(pool: Pool, costs: Mapping[str, float], most: float = np.inf) -> list[Offer]:
+def frontier(
+    pool: Pool, costs: Mapping[str, float], most: float = np.inf
+) -> list[FrontierPoint]:
     """The Pareto frontier of cost and log loss, the cheapest first.
 
     Nothing on it costs more than `most` seconds. RequestError for a member without a cost, or when
@@ -55,7 +57,7 @@ def frontier(pool: Pool, costs: Mapping[str, float], most: float = np.inf) -> li
     """
     bundles = cheapest_bundles(pool.oof, pool.y, known_seconds(pool, costs, most), most)
     return [
-        Offer(tuple(pool.names[m] for m in b.members), b.seconds, b.log_loss)
+        FrontierPoint(tuple(pool.names[m] for m in b.members), b.seconds, b.log_loss)
         for b in bundles
     ]
 

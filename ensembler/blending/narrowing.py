@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ensembler.blending.candidate import Candidate
 from ensembler.blending.cost import cheapest_bundles, known_seconds
 from ensembler.blending.judging.cross_fitting import fit_with_parts
-from ensembler.blending.judging.guards import Finding
+from ensembler.blending.judging.guards import PoolFinding
 from ensembler.blending.pool import Pool, Probs, Stack, StackPart, Targets
 from ensembler.blending.pruning import Twin, near_twins
 from ensembler.blending.registry import Fittable
@@ -93,7 +93,7 @@ class Narrowing:
         }
         return [m for m in cheap if m not in twins], twins
 
-    def applied(self, pool: Pool) -> tuple[Pool, list[Finding]]:
+    def applied(self, pool: Pool) -> tuple[Pool, list[PoolFinding]]:
         """The pool of the members chosen on all rows, and what to say about the others."""
         names = pool.names
         findings = []
@@ -103,7 +103,7 @@ class Narrowing:
                 f"member {names[m]!r} is left out: it lies {twin.distance:.3f} from the better "
                 f"{names[twin.member]!r}"
             )
-            findings.append(Finding("pruned", names[m], message))
+            findings.append(PoolFinding("pruned", names[m], message))
         kept = self.kept(pool.oof, pool.y)
         left = len(names) - len(twins)
         if self.seconds is not None and len(kept) < left:
@@ -112,7 +112,7 @@ class Narrowing:
                 f"{bought} of {left} members fit {self.max_cost:g} s a sample "
                 f"({self.seconds[kept].sum():.3g} s)"
             )
-            findings.append(Finding("max_cost", None, message))
+            findings.append(PoolFinding("max_cost", None, message))
         return pool.choose([names[m] for m in kept]), findings
 
     def around(self, candidate: Candidate) -> Callable[[], Fittable]:

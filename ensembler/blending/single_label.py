@@ -23,7 +23,7 @@ from ensembler.blending.judging.cross_fitting import (
     fit_with_parts,
     fitting_parts,
 )
-from ensembler.blending.judging.guards import LEAKS, Finding
+from ensembler.blending.judging.guards import LEAKS, PoolFinding
 from ensembler.blending.judging.insight import member_worths
 from ensembler.blending.narrowing import Narrowing
 from ensembler.blending.pool import Pool, Probs
@@ -105,7 +105,10 @@ def blend_single_labels(pool: Pool, spec: BlendSpec, settings: Settings) -> Blen
 
 
 def _narrowed(
-    whole: Pool, spec: BlendSpec, part: NDArray[np.int64] | None, findings: list[Finding]
+    whole: Pool,
+    spec: BlendSpec,
+    part: NDArray[np.int64] | None,
+    findings: list[PoolFinding],
 ) -> _Members:
     narrowing, pool = Narrowing.of(whole, spec), whole
     if narrowing is not None:
@@ -121,7 +124,7 @@ def _compared(
     spec: BlendSpec,
     settings: Settings,
     stop: Stop,
-    findings: list[Finding],
+    findings: list[PoolFinding],
 ) -> _Found:
     """What `auto` takes, and what it says about the candidates."""
     choice = choose(
@@ -144,7 +147,7 @@ def _compared(
     if choice.stopped_early:
         compared = ", ".join(choice.scores)
         message = f"the search was stopped; only {compared} were compared"
-        findings.append(Finding("stopped_early", None, message))
+        findings.append(PoolFinding("stopped_early", None, message))
     details = {
         "chosen": choice.candidate.label,
         "candidates": choice.scores,
@@ -206,18 +209,18 @@ def _cross_fitted(
     return cross_fit(make, whole.oof, whole.y, members.part, progress, step)
 
 
-def _about_the_search(method: BlendMethod) -> list[Finding]:
+def _about_the_search(method: BlendMethod) -> list[PoolFinding]:
     """Whether the search for the blend came to its end."""
     found = []
     if method.stopped_early_:
         message = "the search was stopped; this is the best it had found"
-        found.append(Finding("stopped_early", None, message))
+        found.append(PoolFinding("stopped_early", None, message))
     if not method.converged_:
         message = (
             "the search for the weights did not converge: another blend may fit better; a larger "
             "ridge helps"
         )
-        found.append(Finding("not_converged", None, message))
+        found.append(PoolFinding("not_converged", None, message))
     return found
 
 
@@ -227,7 +230,7 @@ def _result(
     found: _Found,
     fit: _Fit,
     explain: bool,
-    findings: list[Finding],
+    findings: list[PoolFinding],
 ) -> BlendResult:
     """The blend with its predictions, its scores and what there is to say about it."""
     blend = FittedBlend(pool.names, fit.candidate, fit.method, by_fold=pool.by_fold)
@@ -261,7 +264,7 @@ def _result(
     )
 
 
-def _matters(finding: Finding, blend: FittedBlend) -> bool:
+def _matters(finding: PoolFinding, blend: FittedBlend) -> bool:
     """Whether to say it: of a member that the blend does without, only that it may be leaked."""
     return finding.member not in blend.idle or finding.code in LEAKS
 
@@ -281,7 +284,7 @@ def _worths(
     fit: _Fit,
     solo: NDArray[np.float64],
     explain: bool,
-    findings: list[Finding],
+    findings: list[PoolFinding],
 ) -> list[dict[str, Any]]:
     """What each member is worth; only how good it is alone where the blends without it fail."""
     value = score(metric, np.asarray(fit.fitted), pool.y)
@@ -299,7 +302,11 @@ def _worths(
 
 
 def _explanation(
-    pool: Pool, metric: str, fit: _Fit, solo: NDArray[np.float64], findings: list[Finding]
+    pool: Pool,
+    metric: str,
+    fit: _Fit,
+    solo: NDArray[np.float64],
+    findings: list[PoolFinding],
 ) -> dict[str, Any]:
     """Reliability before and after, and what a cheaper blend would cost where costs are known."""
     tables = {
@@ -320,14 +327,14 @@ def _frontier(pool: Pool) -> dict[str, Any]:
         return {}
     from ensembler.blending.cost import frontier
 
-    return {"frontier": [offer.to_json() for offer in frontier(pool, pool.costs)]}
+    return {"frontier": [point.to_json() for point in frontier(pool, pool.costs)]}
 
 
 def _extra(
     what: str,
     work: Callable[[], Extra],
     otherwise: Callable[[], Extra],
-    findings: list[Finding],
+    findings: list[PoolFinding],
 ) -> Extra:
     """What `work` gives.
 
@@ -340,6 +347,6 @@ def _extra(
         return otherwise()
 
 
-def _of_failure(what: str, message: str) -> Finding:
+def _of_failure(what: str, message: str) -> PoolFinding:
     text = f"{what} could not be computed and is left out ({message})"
-    return Finding("left_out_after_failure", None, text)
+    return PoolFinding("left_out_after_failure", None, text)

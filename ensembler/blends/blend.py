@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.judging.guards import Finding
+from ensembler.blending.judging.guards import PoolFinding
 from ensembler.blending.make import make_blend
 from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult
@@ -95,7 +95,7 @@ def _blends_below(store: RunStore, members: Sequence[str]) -> set[str]:
     )
 
 
-def _state(result: BlendResult, pool: Pool) -> tuple[bytes | None, list[Finding]]:
+def _state(result: BlendResult, pool: Pool) -> tuple[bytes | None, list[PoolFinding]]:
     """What the blend is built again from, or the finding that it cannot be."""
     assert result.blend is not None
     try:
@@ -110,14 +110,14 @@ def _with_weight(result: BlendResult) -> list[str]:
     return [name for name in result.members if name not in idle]
 
 
-def _optimistic(store: RunStore, members: Sequence[str]) -> list[Finding]:
+def _optimistic(store: RunStore, members: Sequence[str]) -> list[PoolFinding]:
     """A warning for each member whose epoch was chosen by the rows that the blend is scored on."""
     names = [name for name in members if not name.startswith(BLEND_PREFIX)]
     message = (
         "its epochs were chosen by the rows it is scored on, so its score, and that of the"
     )
     return [
-        Finding(
+        PoolFinding(
             "chosen_by_score",
             name,
             f"member {name!r}: {message} blend, are a little too good",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.fitted import FittedBlend
-from ensembler.blending.judging.guards import Finding
+from ensembler.blending.judging.guards import PoolFinding
 from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult
 from ensembler.blending.spec import BlendSpec
@@ -121,13 +121,13 @@ def state_of(blend: FittedBlend, pool: Pool) -> bytes:
     return content
 
 
-def not_kept(error: NotKeptError) -> Finding:
+def not_kept(error: NotKeptError) -> PoolFinding:
     """What to say of a blend that no file can hold."""
     message = (
         f"the fitted blend is not kept: {error}; it may be submitted, and is fitted again for new "
         "images"
     )
-    return Finding("not_kept", None, message)
+    return PoolFinding("not_kept", None, message)
 
 
 def keep_blend(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.judging.comparison import Difference, compare_with_first
-from ensembler.blending.judging.guards import Finding
+from ensembler.blending.judging.guards import PoolFinding
 from ensembler.blending.judging.remarks import few_groups, ordered_classes
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.predictions.blends import Blend
@@ -29,7 +29,7 @@ class PairedGains:
     n: int
     n_groups: int | None
     rows: tuple[tuple[str, Difference], ...]
-    warnings: tuple[Finding, ...] = ()
+    warnings: tuple[PoolFinding, ...] = ()
 
     @property
     def n_comparisons(self) -> int:

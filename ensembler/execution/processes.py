@@ -89,7 +89,9 @@ class Processes:
         """
         n = min(self.at_once, len(tasks))
         if n > 1:
-            members = [plan.job.name for training in trainings for plan in training.plans]
+            members = [
+                plan.member.name for training in trainings for plan in training.plans
+            ]
             config = WorkerConfig(
                 workspace.recipe,
                 workspace.artifacts,
@@ -209,8 +211,8 @@ def _train(config: WorkerConfig, sender: Connection) -> None:
         config.recipe, config.artifacts, check=check_nobody_trains_otherwise
     )
     workspace = replace(opened, progress=ProgressForwarder(send))
-    jobs = [job for job in workspace.jobs if job.name in config.members]
-    trainings = trainings_of(workspace, jobs)
+    selected = [planned for planned in workspace.members if planned.name in config.members]
+    trainings = trainings_of(workspace, selected)
     here = Here(config.execution)
     here.check()
     with claim_options(trainings):

@@ -173,11 +173,13 @@ def ablate_recipe(  # noqa: PLR0913 in notebooks: a keyword for each option of `
     workspace = open_workspace(
         varied, artifacts, progress, check=check_nobody_trains_otherwise
     )
-    jobs = {variant: _members_of(workspace.jobs, variant, seeds) for variant in options}
-    training = Schedule(workspace, executor_of(execution)).train(workspace.jobs)
+    planned = {
+        variant: _members_of(workspace.members, variant, seeds) for variant in options
+    }
+    training = Schedule(workspace, executor_of(execution)).train(workspace.members)
     store = RunStore(workspace.store.folder)
     complete = set(store.complete_members)
-    there = {variant: made for variant, made in jobs.items() if complete >= set(made)}
+    there = {variant: made for variant, made in planned.items() if complete >= set(made)}
     first = next(iter(options))
     if first not in there or len(there) < 2:
         reason = (
@@ -253,15 +255,17 @@ def _check_axes(axes: Sequence[Axis], own: Mapping[str, Any]) -> None:
         )
 
 
-def _members_of(jobs: Sequence[PlannedMember], variant: str, seeds: int) -> tuple[str, ...]:
+def _members_of(
+    members: Sequence[PlannedMember], variant: str, seeds: int
+) -> tuple[str, ...]:
     """The members that stand for a variant: one, or one for each seed and repeated split."""
-    made = [job for job in jobs if job.entry == variant and job.in_pool]
-    by_name = {job.name for job in made}
+    made = [member for member in members if member.entry == variant and member.in_pool]
+    by_name = {member.name for member in made}
     if variant in by_name:
         found: tuple[str, ...] = (variant,)
     else:
-        found = tuple(job.name for job in made if job.name == job.training)
-    expected = seeds * len({job.fold_column for job in made})
+        found = tuple(member.name for member in made if member.name == member.training)
+    expected = seeds * len({member.fold_column for member in made})
     if len(found) != expected:
         raise RequestError(
             f"a variant makes the members {', '.join(sorted(by_name))}, of which "

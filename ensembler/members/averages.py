@@ -31,19 +31,19 @@ from ensembler.recipe.members import PlannedMember
 from ensembler.workspace.workspace import Workspace
 
 
-def assemble_members(workspace: Workspace, jobs: Sequence[PlannedMember]) -> list[str]:
-    """Make those of `jobs` that are the mean of complete members and are not there yet.
+def assemble_members(workspace: Workspace, selected: Sequence[PlannedMember]) -> list[str]:
+    """Make those of `selected` that are the mean of complete members and are not there yet.
 
     Their names.
     """
     made = []
     store = RunStore(workspace.store.folder)
-    for job in jobs:
-        if job.parts and set(job.parts) <= set(store.complete_members):
-            parts = [store.member(name) for name in job.parts]
-            if not _is_current(store, job, parts):
-                _assemble(MemberPlan(workspace, job), parts)
-                made.append(job.name)
+    for planned in selected:
+        if planned.parts and set(planned.parts) <= set(store.complete_members):
+            parts = [store.member(name) for name in planned.parts]
+            if not _is_current(store, planned, parts):
+                _assemble(MemberPlan(workspace, planned), parts)
+                made.append(planned.name)
     return made
 
 
@@ -53,8 +53,8 @@ def _digest(parts: Sequence[Member]) -> str:
     )
 
 
-def _is_current(store: RunStore, job: PlannedMember, parts: Sequence[Member]) -> bool:
-    folder = store.member_folder(job.name)
+def _is_current(store: RunStore, planned: PlannedMember, parts: Sequence[Member]) -> bool:
+    folder = store.member_folder(planned.name)
     if not has_record(folder, MEMBER_RECORD):
         return False
     return read_settled(folder, MEMBER_RECORD, MemberRecord).fingerprint == _digest(parts)
@@ -133,7 +133,7 @@ def mean_of_parts(
 
 def _averages_logits(plan: MemberPlan) -> bool:
     """Whether logits are averaged, as methods do whose networks are trained for that average."""
-    return plan.job.spec.method in ("fusion", "fast_geometric")
+    return plan.member.spec.method in ("fusion", "fast_geometric")
 
 
 def _choice(parts: Sequence[Member]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _record(
     first = parts[0].record
     record = MemberRecord(
         format=FORMAT,
-        name=plan.job.name,
+        name=plan.member.name,
         target=first.target,
         classes=first.classes,
         views=tuple(views),

@@ -40,7 +40,7 @@ def drop_stale(plan: MemberPlan) -> None:
     """Drop finished folds made with other options, and the record of an earlier failure."""
     if plan.changed:
         plan.workspace.progress.note(
-            f"member {plan.job.name!r} is trained again: {plan.changed} changed"
+            f"member {plan.member.name!r} is trained again: {plan.changed} changed"
         )
     if plan.on_disk.is_complete:
         forget_work(plan)
@@ -194,18 +194,18 @@ def _record(
     predicting = sum(float(fold.record["seconds_predicting"]) for fold in finished)
     record = MemberRecord(
         format=FORMAT,
-        name=plan.job.name,
+        name=plan.member.name,
         target=plan.output.targets[0],
         classes=plan.output.classes,
         views=plan.view_names,
         folds=len(finished),
         kind="logits",
-        fold_column=plan.job.fold_column,
+        fold_column=plan.member.fold_column,
         scores=dict(scores),
         seconds=training,
         seconds_by_phase={"training": training, "predicting": predicting},
-        training=plan.job.training,
-        weights=plan.job.variant,
+        training=plan.member.training,
+        weights=plan.member.variant,
         chosen_epochs=tuple(fold.record["chosen_epoch"] for fold in finished),
         history=tuple(fold.record["history"] for fold in finished),
         fingerprint=plan.fingerprint,
@@ -218,7 +218,7 @@ def _record(
 def _special(plan: MemberPlan, finished: Sequence[FinishedFold]) -> dict[str, Any]:
     """What is said of sums of networks and of soups alone."""
     special: dict[str, Any] = {}
-    if plan.job.variant == "sum":
+    if plan.member.variant == "sum":
         special["values"] = "log_probabilities"
     if "made_of" in finished[0].record:
         special["weights_of"] = tuple(tuple(fold.record["made_of"]) for fold in finished)
@@ -241,10 +241,11 @@ def _choice(plan: MemberPlan) -> dict[str, Any]:
 
 def _trained_from(plan: MemberPlan) -> list[tuple[MemberSpec, str]]:
     """The trainings of our own loop that a member's weights come from, and which variants."""
-    found = [(plan.job.spec, plan.job.variant)]
-    if isinstance(plan.job.spec, SoupSpec):
+    found = [(plan.member.spec, plan.member.variant)]
+    if isinstance(plan.member.spec, SoupSpec):
         found = [
-            (ingredient.job.spec, ingredient.job.variant) for ingredient in plan.ingredients
+            (ingredient.member.spec, ingredient.member.variant)
+            for ingredient in plan.ingredients
         ]
     return [(spec, weights) for spec, weights in found if isinstance(spec, MemberSpec)]
 

@@ -49,12 +49,12 @@ class Engines:
         from ensembler.networks.checkpoint import load_checkpoint
 
         engine = self.of(plan, weights, pixels)
-        most = at_once(engine, plan.job.base.batch_size)
+        most = at_once(engine, plan.member.base.batch_size)
         predictor = ready(
             engine,
-            lambda: load_checkpoint(weights, self.execution.device, plan.job.base),
+            lambda: load_checkpoint(weights, self.execution.device, plan.member.base),
             pixels[rows[_spread(len(rows), min(CHECKED, most))]],
-            amp=plan.job.base.amp,
+            amp=plan.member.base.amp,
             device=self.execution.device,
             name=name,
             progress=self.workspace.progress,
@@ -66,7 +66,7 @@ class Engines:
         """A predictor that keeps to deterministic algorithms when its member is trained by them."""
         from ensembler.training.randomness import only_deterministic
 
-        if not getattr(plan.job.base, "deterministic", False):
+        if not getattr(plan.member.base, "deterministic", False):
             return predictor
 
         def predict(images: Tensor) -> NDArray[np.float32]:
@@ -83,23 +83,23 @@ class Engines:
         wanted = check_engine(self.execution.engine or self.workspace.spec.inference.engine)
         if wanted != AUTO:
             return DEFAULT if wanted == "default" else wanted
-        base, input_ = plan.job.base, plan.input
+        base, input_ = plan.member.base, plan.input
         network = base.model_dump(mode="json", include={"backbone", "model_args", "amp"})
         shape = [
             input_.size,
             input_.channels,
             len(plan.output.classes),
-            plan.job.spec.method,
+            plan.member.spec.method,
         ]
         made_for = fingerprint([network, shape, self.execution.device, available_cores()])
         # as it is now: another process may have chosen
         store = RunStore(self.workspace.store.folder)
-        kept = kept_choice(store, "engine", plan.job.entry, made_for)
+        kept = kept_choice(store, "engine", plan.member.entry, made_for)
         if kept is None:
             kept = keep_choice(
                 store,
                 "engine",
-                plan.job.entry,
+                plan.member.entry,
                 made_for,
                 self._measure(plan, weights, pixels),
             )
@@ -115,19 +115,19 @@ class Engines:
         train, test = self.workspace.image_rows
         images = len(plan.views) * (len(train) + plan.rows.n_folds * len(test))
         choice = fastest(
-            lambda: load_checkpoint(weights, self.execution.device, plan.job.base),
+            lambda: load_checkpoint(weights, self.execution.device, plan.member.base),
             pixels[np.arange(min(BATCH, pixels.shape[0]))],
             max(1, images // BATCH),
             networks=plan.rows.n_folds,
-            amp=plan.job.base.amp,
+            amp=plan.member.base.amp,
             device=self.execution.device,
-            batch_size=plan.job.base.batch_size,
+            batch_size=plan.member.base.batch_size,
         )
         times = ", ".join(
             f"{name} {1000 * seconds:.0f}" for name, seconds in choice.batch.items()
         )
         self.workspace.progress.note(
-            f"{plan.job.name} predicts by {choice.engine} (ms a batch: {times})"
+            f"{plan.member.name} predicts by {choice.engine} (ms a batch: {times})"
         )
         return choice.to_json()
 

@@ -118,10 +118,10 @@ class FoldTrainer:
                 "channels": plan.input.channels,
             }
             header = _checkpoint_header(training, plan, fold, trained)
-            network = trained.networks[plan.job.variant]
+            network = trained.networks[plan.member.variant]
             plan.on_disk.folder.mkdir(parents=True, exist_ok=True)
             path = weights_path(plan.on_disk.folder, fold)
-            save_checkpoint(path, network, plan.job.base, shape, header)
+            save_checkpoint(path, network, plan.member.base, shape, header)
 
     def _train(self, training: Training, fold: int) -> TrainedFold:
         from ensembler.data.augment import build_augment
@@ -130,7 +130,7 @@ class FoldTrainer:
         from ensembler.training.setup import FoldSetup
 
         first = training.all_plans[0]
-        spec, base = first.job.spec, first.job.base
+        spec, base = first.member.spec, first.member.base
         if isinstance(spec, SoupSpec):
             builder = SoupBuilder(first, spec, self.execution.device)
             return self.soup_builders.setdefault(training.name, builder).build(fold)
@@ -158,7 +158,7 @@ class FoldTrainer:
                 device=device,
                 **reporting,
             )
-        weights = tuple(plan.job.variant for plan in training.all_plans)
+        weights = tuple(plan.member.variant for plan in training.all_plans)
         return train_fold(
             FoldSetup(spec, data, weights, training.fingerprint, augment, first.seed, fold),
             execution=self.execution,
@@ -169,7 +169,7 @@ class FoldTrainer:
 
     def _note_short_cycles(self, training: Training, n_rows: int) -> None:
         """Say, with the first fold of a training, that its snapshots may be poor."""
-        spec = training.all_plans[0].job.spec
+        spec = training.all_plans[0].member.spec
         if isinstance(spec, SoupSpec) or spec.cycle_epochs is None:
             return
         if training.name in self.looked_at_cycles:
@@ -244,7 +244,7 @@ class FoldTrainer:
         engine = engines.of(plan, path, plan.pixels)
         made_with = [weights_sha256, engine, pick_device(self.execution.device).type]
         return PredictionRequest(
-            name=f"{plan.job.name} fold {fold}",
+            name=f"{plan.member.name} fold {fold}",
             path=path,
             classes=len(plan.output.classes),
             views=plan.views,
@@ -263,12 +263,12 @@ def _checkpoint_header(
     made_of = {"made_of": list(trained.made_of)} if trained.made_of else {}
     return {
         "fingerprint": plan.fingerprint,
-        "member": plan.job.name,
+        "member": plan.member.name,
         "fold": fold,
         "classes": list(plan.output.classes),
         "tasks": tasks,
         "seconds": trained.seconds / len(training.all_plans),
-        "chosen_epoch": trained.epoch_of(plan.job.variant),
+        "chosen_epoch": trained.epoch_of(plan.member.variant),
         "history": [record.to_json() for record in trained.history],
         **made_of,
     }
@@ -316,5 +316,5 @@ def _not_finite(plan: MemberPlan, fold: int) -> TrainingError:
     history = (plan.on_disk.checkpoint_header(fold) or {}).get("history") or [{}]
     return TrainingError(
         f"the network's logits are not finite after epoch {history[-1].get('epoch')} "
-        f"(learning rate {plan.job.base.lr:g}); a lower lr or clip_grad helps"
+        f"(learning rate {plan.member.base.lr:g}); a lower lr or clip_grad helps"
     )

@@ -61,7 +61,11 @@ def check_options(trainings: Sequence[Training]) -> None:
 def check_nobody_trains_otherwise(workspace: Workspace) -> None:
     """Raise RequestError while another process trains a member of the run with other options."""
     if (workspace.store.folder / ".training").is_dir():
-        plans = [MemberPlan(workspace, job) for job in workspace.jobs if not job.parts]
+        plans = [
+            MemberPlan(workspace, planned)
+            for planned in workspace.members
+            if not planned.parts
+        ]
         check_options(group_trainings(plans))
 
 

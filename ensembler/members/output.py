@@ -21,12 +21,12 @@ class MemberOutput:
     """What a member predicts."""
 
     workspace: Workspace
-    job: PlannedMember
+    member: PlannedMember
 
     @property
     def targets(self) -> tuple[str, ...]:
         """The targets it predicts: its own, else the recipe's label."""
-        return self.job.base.targets or self.workspace.samples.targets[:1]
+        return self.member.base.targets or self.workspace.samples.targets[:1]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -33,12 +33,12 @@ class MemberPlan:
     """One member to train, with its options, seed, input and views."""
 
     workspace: Workspace
-    job: PlannedMember
+    member: PlannedMember
 
     @cached_property
     def output(self) -> MemberOutput:
         """What it predicts."""
-        return MemberOutput(self.workspace, self.job)
+        return MemberOutput(self.workspace, self.member)
 
     @cached_property
     def rows(self) -> MemberRows:
@@ -48,7 +48,7 @@ class MemberPlan:
     @property
     def final_folder(self) -> Path:
         """Where the complete member is."""
-        return self.workspace.store.member_folder(self.job.name)
+        return self.workspace.store.member_folder(self.member.name)
 
     @cached_property
     def on_disk(self) -> MemberOnDisk:
@@ -80,7 +80,7 @@ class MemberPlan:
     @cached_property
     def options(self) -> dict[str, Any]:
         """Everything that decides what the trained network is, as plain values."""
-        spec, base = self.workspace.spec, self.job.base
+        spec, base = self.workspace.spec, self.member.base
         targets = self.output.targets
         augment = base.augment or spec.augment
         version = augment_version(augment)
@@ -93,7 +93,7 @@ class MemberPlan:
             "input": self.workspace.input_options(self.input),
             "seed": self.seed,
             "target": targets[0] if len(targets) == 1 else list(targets),
-            "fold_column": self.job.fold_column,
+            "fold_column": self.member.fold_column,
         }
 
     @property
@@ -101,19 +101,19 @@ class MemberPlan:
         """Digests of files of the user's own, which may be edited under the same name."""
         from ensembler.data.prepare import contents_of_steps
 
-        base = self.job.base
+        base = self.member.base
         backbone = contents_of_backbone(base.backbone, weights=base.pretrained)
         training = {place: digest for place in base.code if (digest := digest_of(place))}
         return {**contents_of_steps(self.input.prepare), **backbone, **training}
 
     @property
     def _member_options(self) -> dict[str, Any]:
-        spec = self.job.spec
+        spec = self.member.spec
         if isinstance(spec, SoupSpec):
             return {
                 "method": "soup",
                 "take": spec.take,
-                "of": {p.job.name: p.fingerprint for p in self.ingredients},
+                "of": {p.member.name: p.fingerprint for p in self.ingredients},
             }
         options = spec.decisive_options
         if spec.checkpoint is not None:  # what is in the file counts, not where it lies
@@ -121,15 +121,17 @@ class MemberPlan:
         if source_of_backbone(spec.backbone)[0] == FOLDER:  # likewise, see `_contents`
             options["backbone"] = FOLDER
         if isinstance(spec, MemberSpec):
-            options["ema"] = (spec.ema or EMA_DECAY) if self.job.variant == "ema" else None
-        return {**options, "weights": self.job.variant}
+            options["ema"] = (
+                (spec.ema or EMA_DECAY) if self.member.variant == "ema" else None
+            )
+        return {**options, "weights": self.member.variant}
 
     @cached_property
     def ingredients(self) -> tuple[MemberPlan, ...]:
         """The members whose weights a soup averages."""
-        by_name = {job.name: job for job in self.workspace.jobs}
+        by_name = {planned.name: planned for planned in self.workspace.members}
         return tuple(
-            MemberPlan(self.workspace, by_name[name]) for name in self.job.ingredients
+            MemberPlan(self.workspace, by_name[name]) for name in self.member.ingredients
         )
 
     @cached_property
@@ -154,7 +156,7 @@ class MemberPlan:
         options = {k: v for k, v in self._options.items() if contents or k != "contents"}
         if self.ingredients:
             options["of"] = {
-                plan.job.name: plan._fingerprint(classes=classes, contents=contents)
+                plan.member.name: plan._fingerprint(classes=classes, contents=contents)
                 for plan in self.ingredients
             }
         return fingerprint(options | ({"classes": self.output.classes} if classes else {}))
@@ -166,13 +168,13 @@ class MemberPlan:
     @property
     def seed(self) -> int:
         """The member's seed, else the recipe's; of several seeds one after the other."""
-        own = self.job.base.seed
-        return (self.workspace.spec.seed if own is None else own) + self.job.nth_seed
+        own = self.member.base.seed
+        return (self.workspace.spec.seed if own is None else own) + self.member.nth_seed
 
     @cached_property
     def input(self) -> InputSpec:
         """What its networks see: the recipe's input, perhaps with the member's own size."""
-        own = self.job.base.size
+        own = self.member.base.size
         given = self.workspace.spec.input
         return given if own is None else given.model_copy(update={"size": own})
 
@@ -195,14 +197,14 @@ class MemberPlan:
 
     def check_classes(self) -> None:
         """Raise UnknownNameError for a class in class_weights that the target does not have."""
-        weights = self.job.base.class_weights
+        weights = self.member.base.class_weights
         for name in weights if isinstance(weights, dict) else ():
             if name not in self.output.classes:
                 raise UnknownNameError(
                     "class",
                     name,
                     self.output.classes,
-                    of=f"members.{self.job.entry}.class_weights",
+                    of=f"members.{self.member.entry}.class_weights",
                 )
 
 

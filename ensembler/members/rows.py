@@ -28,7 +28,7 @@ class MemberRows:
     @cached_property
     def fold_of_row(self) -> NDArray[np.int64]:
         """The fold each train row is validated in; -1 = never."""
-        return self.output.workspace.store.samples.folds(self.output.job.fold_column)
+        return self.output.workspace.store.samples.folds(self.output.member.fold_column)
 
     @cached_property
     def n_folds(self) -> int:
@@ -65,7 +65,11 @@ class MemberRows:
         """What a fold is trained on; rows it is validated on keep the labels that are scored."""
         from ensembler.training.fold_data import FoldData
 
-        workspace, output, spec = self.output.workspace, self.output, self.output.job.spec
+        workspace, output, spec = (
+            self.output.workspace,
+            self.output,
+            self.output.member.spec,
+        )
         train = self.rows_of_fold(fold, validation=False)
         targets = self.image_targets.copy()
         targets[train] = self._side_by_side(trained_on=True)[train]
@@ -90,7 +94,7 @@ class MemberRows:
     @property
     def _balanced_target(self) -> str:
         """The target whose classes a sampler balances: the one named, its own, or the label."""
-        spec, targets = self.output.job.spec, self.output.targets
+        spec, targets = self.output.member.spec, self.output.targets
         if isinstance(spec, MemberSpec) and spec.sampler_target:
             return spec.sampler_target
         return targets[0] if len(targets) == 1 else self.output.workspace.samples.targets[0]
@@ -99,5 +103,5 @@ class MemberRows:
         """Raise RequestError for a fold that the member does not have."""
         wrong = [fold for fold in folds or () if fold >= self.n_folds]
         if wrong:
-            name, last = self.output.job.name, self.n_folds - 1
+            name, last = self.output.member.name, self.n_folds - 1
             raise RequestError(f"--folds {wrong[0]}: member {name!r} has folds 0 to {last}")

@@ -53,14 +53,14 @@ class Schedule:
     stop: Stop = field(default_factory=Stop)
 
     def train(
-        self, jobs: Sequence[PlannedMember], folds: Sequence[int] | None = None
+        self, selected: Sequence[PlannedMember], folds: Sequence[int] | None = None
     ) -> KFoldResult:
-        """Train the missing folds of `jobs` (only `folds` when given).
+        """Train the missing folds of `selected` (only `folds` when given).
 
         Members that have all their folds are completed.
         """
         self.executor.check()
-        trainings = trainings_of(self.workspace, jobs)
+        trainings = trainings_of(self.workspace, selected)
         for plan in _plans(trainings):
             plan.rows.check_folds(folds)
             plan.check_classes()
@@ -69,9 +69,9 @@ class Schedule:
             failures += self._complete(trainings)
         for training in trainings:
             training.remove_empty_folders()
-        assemble_members(self.workspace, jobs)
+        assemble_members(self.workspace, selected)
         done = set(self.workspace.store.complete_members)
-        names = [job.name for job in jobs]
+        names = [planned.name for planned in selected]
         return KFoldResult(
             run=self.workspace.store.name,
             complete=tuple(n for n in names if n in done),
@@ -121,9 +121,11 @@ class Schedule:
         return failures
 
 
-def trainings_of(workspace: Workspace, jobs: Sequence[PlannedMember]) -> list[Training]:
+def trainings_of(workspace: Workspace, selected: Sequence[PlannedMember]) -> list[Training]:
     """The trainings that members come from; one that is the mean of others has none."""
-    return group_trainings([MemberPlan(workspace, job) for job in jobs if not job.parts])
+    return group_trainings(
+        [MemberPlan(workspace, planned) for planned in selected if not planned.parts]
+    )
 
 
 def _plans(trainings: Sequence[Training]) -> list[MemberPlan]:

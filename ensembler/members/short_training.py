@@ -17,7 +17,7 @@ STEPS_FOR_PRESET = {"light": 300, "medium": 300, "heavy": 500}
 
 def advice_on_augmentation(plans: Sequence[MemberPlan]) -> str | None:
     """What to say of members whose preset needs more steps than they have, or None."""
-    short = {plan.job.entry: plan for plan in plans if is_too_short(plan)}
+    short = {plan.member.entry: plan for plan in plans if is_too_short(plan)}
     if not short:
         return None
     fewest = min(short, key=lambda entry: steps_of(short[entry]))
@@ -33,7 +33,7 @@ def advice_on_augmentation(plans: Sequence[MemberPlan]) -> str | None:
 
 def is_too_short(plan: MemberPlan) -> bool:
     """Whether a network from scratch is augmented by a preset and takes too few steps for it."""
-    base = plan.job.base
+    base = plan.member.base
     if not isinstance(base, MemberSpec) or base.pretrained or base.checkpoint is not None:
         return False
     return steps_of(plan) < STEPS_FOR_PRESET.get(preset_of(plan), 0)
@@ -41,13 +41,13 @@ def is_too_short(plan: MemberPlan) -> bool:
 
 def preset_of(plan: MemberPlan) -> str:
     """The name of the preset that augments a member's images; empty for transforms by hand."""
-    augment = plan.job.base.augment or plan.workspace.spec.augment
+    augment = plan.member.base.augment or plan.workspace.spec.augment
     return augment if isinstance(augment, str) else ""
 
 
 def steps_of(plan: MemberPlan) -> int:
     """How often the optimizer of a fold moves."""
-    base = plan.job.base
+    base = plan.member.base
     assert isinstance(base, MemberSpec)
     batches = math.ceil(len(plan.rows.rows_of_fold(0, validation=False)) / base.batch_size)
     return base.epochs * math.ceil(batches / base.accumulate)

@@ -41,7 +41,7 @@ class SoupBuilder:
         names = (
             self._greedy(fold)
             if self.spec.take == "greedy"
-            else [p.job.name for p in self.plan.ingredients]
+            else [p.member.name for p in self.plan.ingredients]
         )
         soup = self._average(names, fold)
         return TrainedFold(
@@ -54,7 +54,9 @@ class SoupBuilder:
         def loss(names: Sequence[str]) -> float:
             return sum(self._loss(names, k) for k in others)
 
-        order = sorted((loss([p.job.name]), p.job.name) for p in self.plan.ingredients)
+        order = sorted(
+            (loss([p.member.name]), p.member.name) for p in self.plan.ingredients
+        )
         best, chosen = order[0][0], [order[0][1]]
         for _, name in order[1:]:
             new = loss([*chosen, name])
@@ -79,8 +81,8 @@ class SoupBuilder:
                 expand_views(["identity"]),
                 classes=len(plan.output.classes),
                 device=self.device,
-                batch_size=min(BATCH, plan.job.base.batch_size),
-                amp=plan.job.base.amp,
+                batch_size=min(BATCH, plan.member.base.batch_size),
+                amp=plan.member.base.amp,
             )[0, 0]
             total = 0.0
             for target, part in plan.output.task_slices.items():
@@ -99,7 +101,7 @@ class SoupBuilder:
         from ensembler.training.averages import renew_batch_norms
         from ensembler.training.soup import average_weights
 
-        found = {p.job.name: p for p in self.plan.ingredients}
+        found = {p.member.name: p for p in self.plan.ingredients}
         # on the processor, which has room for all
         networks = [self._load(found[name], fold) for name in names]
         device = pick_device(self.device)
@@ -107,7 +109,7 @@ class SoupBuilder:
             return networks[0].to(device)
         soup = average_weights(networks).to(device)
         rows = self.plan.rows.rows_of_fold(fold, validation=False)
-        renew_batch_norms(soup, self.plan.pixels, rows, self.plan.job.base.batch_size)
+        renew_batch_norms(soup, self.plan.pixels, rows, self.plan.member.base.batch_size)
         return soup.eval()
 
     def _load(self, plan: MemberPlan, fold: int) -> Normalised:
@@ -119,6 +121,6 @@ class SoupBuilder:
         except StoreError as error:
             raise StoreError(
                 f"{error}; restore it from a copy, or remove {plan.on_disk.folder} to have "
-                f"{plan.job.name!r} trained again"
+                f"{plan.member.name!r} trained again"
             ) from error
-        return load_checkpoint(path, "cpu", plan.job.base)
+        return load_checkpoint(path, "cpu", plan.member.base)

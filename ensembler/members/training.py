@@ -46,7 +46,7 @@ class Training:
         from ensembler.networks.memory import memory_advice
 
         first = self.all_plans[0]
-        base = first.job.base
+        base = first.member.base
         accumulate = base.accumulate if isinstance(base, MemberSpec) else None
         return memory_advice(
             batch_size=base.batch_size,
@@ -70,7 +70,7 @@ class Training:
         ]
         images = plan.workspace.store.lock.images
         key = fingerprint([plan.fingerprint, views, images, *made_with])
-        return self.folder / f".fold{fold}-{plan.job.name}-{key[:16]}.npy"
+        return self.folder / f".fold{fold}-{plan.member.name}-{key[:16]}.npy"
 
     def forget(self, fold: int) -> None:
         """Remove what only an unfinished fold needs: its state, and what it has predicted."""
@@ -111,13 +111,13 @@ class Training:
 
         None when nothing is in the way.
         """
-        spec = self.plans[0].job.spec
+        spec = self.plans[0].member.spec
         if not isinstance(spec, SoupSpec):
             return None
         for ingredient in self.plans[0].ingredients:
             folds = range(ingredient.rows.n_folds) if spec.take == "greedy" else [fold]
             if not all(ingredient.on_disk.checkpoint_header(f) for f in folds):
-                return ingredient.job.name
+                return ingredient.member.name
         return None
 
     def task(self, fold: int) -> FoldTask:
@@ -130,7 +130,7 @@ class Training:
 
     @property
     def _cost(self) -> FoldCost:
-        plan, spec = self.all_plans[0], self.plans[0].job.spec
+        plan, spec = self.all_plans[0], self.plans[0].member.spec
         if isinstance(spec, SoupSpec):
             return FoldCost(0)
         network, work = f"{spec.method} {spec.backbone}", float(plan.input.size**2)
@@ -142,7 +142,7 @@ class Training:
         """Say that a member has this fold, the last of them ending the training's."""
         progress, described = plan.workspace.progress, plan.output.describe(finished)
         if self.unfinished(fold):
-            progress.note(f"{plan.job.name} fold {fold}: {described}")
+            progress.note(f"{plan.member.name} fold {fold}: {described}")
         else:
             progress.fold_done(self.task(fold), described)
 
@@ -151,26 +151,27 @@ def group_trainings(plans: Sequence[MemberPlan]) -> list[Training]:
     """The trainings of the plans, in order."""
     asked: dict[str, list[MemberPlan]] = {}
     for plan in plans:
-        asked.setdefault(plan.job.training, []).append(plan)
-    jobs = _jobs_by_training(plans[0].workspace) if plans else {}
+        asked.setdefault(plan.member.training, []).append(plan)
+    planned = _members_by_training(plans[0].workspace) if plans else {}
     return [
-        Training(name, tuple(members), _all_plans(members, jobs[name]))
+        Training(name, tuple(members), _all_plans(members, planned[name]))
         for name, members in asked.items()
     ]
 
 
-def _jobs_by_training(workspace: Workspace) -> dict[str, list[PlannedMember]]:
+def _members_by_training(workspace: Workspace) -> dict[str, list[PlannedMember]]:
     found: dict[str, list[PlannedMember]] = {}
-    for job in workspace.jobs:
-        if not job.parts:
-            found.setdefault(job.training, []).append(job)
+    for member in workspace.members:
+        if not member.parts:
+            found.setdefault(member.training, []).append(member)
     return found
 
 
 def _all_plans(
-    asked: Sequence[MemberPlan], jobs: Sequence[PlannedMember]
+    asked: Sequence[MemberPlan], members: Sequence[PlannedMember]
 ) -> tuple[MemberPlan, ...]:
-    by_name = {plan.job.name: plan for plan in asked}
+    by_name = {plan.member.name: plan for plan in asked}
     return tuple(
-        by_name.get(job.name) or MemberPlan(asked[0].workspace, job) for job in jobs
+        by_name.get(member.name) or MemberPlan(asked[0].workspace, member)
+        for member in members
     )

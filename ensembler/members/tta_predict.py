@@ -91,18 +91,24 @@ class ViewPredictor:
         Members of the same input share one pass over its pixels. A member that is the mean of
         others gets the views that all of them have.
         """
-        store, jobs = self.workspace.store, self.workspace.select(members)
+        store, selected = self.workspace.store, self.workspace.select(members)
         before = {
-            job.name: store.member(job.name).record.views
-            for job in jobs
-            if job.name in store.complete_members
+            planned.name: store.member(planned.name).record.views
+            for planned in selected
+            if planned.name in store.complete_members
         }
-        trained = [job for job in jobs if job.name in before and not job.parts]
+        trained = [
+            planned for planned in selected if planned.name in before and not planned.parts
+        ]
         for group in group_tasks(
-            [task for job in trained if (task := self._task(job, views)) is not None]
+            [
+                task
+                for planned in trained
+                if (task := self._task(planned, views)) is not None
+            ]
         ):
             self._extend(group)
-        assemble_members(self.workspace, self.workspace.jobs)
+        assemble_members(self.workspace, self.workspace.members)
         now = {name: store.member(name).record.views for name in before}
         added = {
             name: tuple(v for v in now[name] if v not in before[name]) for name in before
@@ -111,10 +117,10 @@ class ViewPredictor:
             store.name, now, {name: new for name, new in added.items() if new}
         )
 
-    def _task(self, job: PlannedMember, views: Sequence[View]) -> Task | None:
-        member = self.workspace.store.member(job.name)
+    def _task(self, planned: PlannedMember, views: Sequence[View]) -> Task | None:
+        member = self.workspace.store.member(planned.name)
         new = tuple(view for view in views if view.name not in member.record.views)
-        return Task(MemberPlan(self.workspace, job), member, new) if new else None
+        return Task(MemberPlan(self.workspace, planned), member, new) if new else None
 
     def _extend(self, tasks: Sequence[Task]) -> None:
         ws, first = self.workspace, tasks[0].plan
@@ -130,7 +136,7 @@ class ViewPredictor:
             left = [
                 again
                 for t in tasks
-                if (again := self._task(t.plan.job, t.views)) is not None
+                if (again := self._task(t.plan.member, t.views)) is not None
             ]
             train_images, test_images = ws.image_rows
             rows: Rows = {
@@ -162,7 +168,7 @@ class ViewPredictor:
         ]
         names, record = [view.name for view in task.views], task.member.record
         engine = self.engines.of(task.plan, weights_file(task.member, 0), pixels)
-        how = [task.plan.job.base.amp, pick_device(self.execution.device).type, engine]
+        how = [task.plan.member.base.amp, pick_device(self.execution.device).type, engine]
         return fingerprint(
             [
                 names,
@@ -209,7 +215,7 @@ class ViewPredictor:
         )
         logits: dict[str, list[ChunkedLogits]] = {task.name: [] for task in tasks}
         for (plan, _), of_request in zip(requests, found, strict=True):
-            logits[plan.job.name].append(of_request)
+            logits[plan.member.name].append(of_request)
         return logits
 
     def _replace(self, task: Task, logits: Sequence[ChunkedLogits]) -> None:

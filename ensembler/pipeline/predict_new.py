@@ -139,11 +139,11 @@ def _predict(
         workspace.progress.note(remark.message)
     ids, images = part.table["id"].tolist(), part.images
     store, cache = workspace.store, cache_folder(workspace.artifacts)
-    jobs = workspace.select(names)
+    members = workspace.select(names)
     tasks = [
-        Task(MemberPlan(workspace, job), member, _recorded_views(workspace, member))
-        for job in jobs
-        if not job.parts and (member := store.member(job.name))
+        Task(MemberPlan(workspace, planned), member, _recorded_views(workspace, member))
+        for planned in members
+        if not planned.parts and (member := store.member(planned.name))
     ]
     logits: dict[str, list[ChunkedLogits]] = {}
     with ExitStack() as folders:
@@ -167,9 +167,9 @@ def _predict(
             }
             logits |= predictor.predict(group, pixels, asked, kept)
         probs: dict[tuple[str, str], NDArray[np.float32]] = {}
-        for job in jobs:
-            if job.name in names:
-                probs |= _probs(MemberPlan(workspace, job), logits, merging)
+        for planned in members:
+            if planned.name in names:
+                probs |= _probs(MemberPlan(workspace, planned), logits, merging)
     return ids, probs
 
 
@@ -192,13 +192,13 @@ def _probs(
     merging: Mapping[tuple[str, str], ViewMerging],
 ) -> dict[tuple[str, str], NDArray[np.float32]]:
     """Probabilities of a member by target, from its logits or its parts', block by block."""
-    store, of = plan.workspace.store, plan.job.parts or (plan.job.name,)
+    store, of = plan.workspace.store, plan.member.parts or (plan.member.name,)
     members = [store.member(name) for name in of]
     shared = shared_views(members)
     n_folds, n = len(logits[of[0]]), logits[of[0]][0].array.shape[1]
     probs: dict[tuple[str, str], NDArray[np.float32]] = {}
     for target, part in plan.output.task_slices.items():
-        by = merging.get((plan.job.name, target), ViewMerging())
+        by = merging.get((plan.member.name, target), ViewMerging())
         views = by.views or shared
         order = members[0].for_target(target).class_order(store.classes(target))
         out = np.empty((n_folds, n, len(order)), np.float32)
@@ -211,11 +211,13 @@ def _probs(
                 for member in members
             ]
             one = (
-                mean_of_parts(plan, target, np.stack(found)) if plan.job.parts else found[0]
+                mean_of_parts(plan, target, np.stack(found))
+                if plan.member.parts
+                else found[0]
             )
             merged = merge_views(one, by.how, of=plan.output.kind(target))
             out[fold, rows] = merged[:, order]
             for member in members:
                 release(logits[member.name][fold].array)
-        probs[plan.job.name, target] = out
+        probs[plan.member.name, target] = out
     return probs

@@ -172,12 +172,18 @@ def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> li
     """The complete members that the recipe's blend takes for any of `targets`."""
     named, label = workspace.spec.blend.members, workspace.samples.targets[0]
     fitting = [
-        job for job in workspace.jobs if set(targets) & set(job.base.targets or (label,))
+        member
+        for member in workspace.members
+        if set(targets) & set(member.base.targets or (label,))
     ]
     wanted = [
-        job.name
-        for job in fitting
-        if (job.in_pool if named is None else job.name in named or _is_named(job, named))
+        member.name
+        for member in fitting
+        if (
+            member.in_pool
+            if named is None
+            else member.name in named or _is_named(member, named)
+        )
     ]
     return [name for name in wanted if name in store.complete_members]
 
@@ -187,9 +193,9 @@ def _warn(workspace: Workspace, outcome: BlendOutcome) -> None:
         workspace.progress.warn(str(warning["message"]))
 
 
-def _is_named(job: PlannedMember, names: Sequence[str]) -> bool:
+def _is_named(member: PlannedMember, names: Sequence[str]) -> bool:
     """Whether a member of the pool is meant by the name of its recipe entry."""
-    return job.in_pool and job.is_called(names)
+    return member.in_pool and member.is_called(names)
 
 
 def _views(

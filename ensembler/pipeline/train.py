@@ -47,7 +47,7 @@ def train_members(
         # A member that is the mean of others is counted through them until it is there.
         names = [
             j.name
-            for j in workspace.jobs
+            for j in workspace.members
             if j.in_pool or not _whole_of(workspace, j.name) & done
         ]
         options: dict[str, Any] = {
@@ -60,24 +60,24 @@ def train_members(
     schedule = Schedule(
         workspace, executor_of(execution), after_fold=renew, stop=stop or Stop()
     )
-    jobs = [
-        job
-        for job in workspace.select(members)
-        if methods is None or job.spec.method in methods
+    selected = [
+        planned
+        for planned in workspace.select(members)
+        if methods is None or planned.spec.method in methods
     ]
-    if methods is not None and not jobs:
-        there = sorted({job.spec.method for job in workspace.select(members)})
+    if methods is not None and not selected:
+        there = sorted({planned.spec.method for planned in workspace.select(members)})
         raise RequestError(
             f"no member to train has the method {' or '.join(methods)}, only "
             f"{' and '.join(there)}; `ens run` trains all methods, `ens kfold` the methods kfold "
             "and soup, `ens bag` the others"
         )
-    return schedule.train(jobs, folds)
+    return schedule.train(selected, folds)
 
 
 def _whole_of(workspace: Workspace, name: str) -> set[str]:
     """The members that `name` is a part of."""
-    return {job.name for job in workspace.jobs if name in job.parts}
+    return {planned.name for planned in workspace.members if name in planned.parts}
 
 
 def train_recipe(

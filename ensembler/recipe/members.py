@@ -59,7 +59,7 @@ def planned_members(
         if not repeats
         else {f"-r{i + 1}": c for i, c in enumerate(("fold", *repeats))}
     )
-    jobs: list[PlannedMember] = []
+    found: list[PlannedMember] = []
     soups = {entry: spec for entry, spec in members.items() if isinstance(spec, SoupSpec)}
     for suffix, column in columns.items():
         made: list[PlannedMember] = []
@@ -68,9 +68,9 @@ def planned_members(
                 made += _of_entry(f"{entry}{suffix}", spec, column, entry)
         for entry, soup in soups.items():
             made.append(_soup(f"{entry}{suffix}", soup, column, entry, made))
-        jobs += made
-    _check_names(jobs)
-    return tuple(jobs)
+        found += made
+    _check_names(found)
+    return tuple(found)
 
 
 def _of_entry(
@@ -79,27 +79,27 @@ def _of_entry(
     trainings = (
         [name] if spec.seeds == 1 else [f"{name}-s{i + 1}" for i in range(spec.seeds)]
     )
-    jobs = []
+    members = []
     for nth, training in enumerate(trainings):
         made_here = PlannedMember(
             training, spec, column, entry, training, _primary(spec), spec, nth
         )
-        jobs += [
+        members += [
             replace(made_here, name=f"{training}{suffix}", variant=variant)
             for suffix, variant in _variants(spec).items()
         ]
     main = [
-        job
-        for job in jobs
-        if not isinstance(spec, MemberSpec) or job.variant not in spec.also
+        member
+        for member in members
+        if not isinstance(spec, MemberSpec) or member.variant not in spec.also
     ]
     if spec.as_ == "ensemble" and len(main) > 1:
-        parts = tuple(job.name for job in main)
-        jobs = [replace(job, in_pool=job.name not in parts) for job in jobs]
-        jobs.append(
+        parts = tuple(member.name for member in main)
+        members = [replace(member, in_pool=member.name not in parts) for member in members]
+        members.append(
             PlannedMember(name, spec, column, entry, name, "mean", spec, parts=parts)
         )
-    return jobs
+    return members
 
 
 def _primary(spec: MemberSpec | EnsembleSpec) -> str:
@@ -124,9 +124,13 @@ def _soup(
 ) -> PlannedMember:
     found: dict[str, PlannedMember] = {}
     for wanted in spec.of:
-        named = {job.name: job for job in made if job.is_called([wanted]) and not job.parts}
+        named = {
+            member.name: member
+            for member in made
+            if member.is_called([wanted]) and not member.parts
+        }
         if not named:
-            known = [job.name for job in made if not job.parts]
+            known = [member.name for member in made if not member.parts]
             raise UnknownNameError("member", wanted, known, of=f"members.{entry}.of")
         found |= named
     if len(found) < 2:
@@ -134,20 +138,20 @@ def _soup(
             f"members.{entry}.of names one network, {next(iter(found))!r}; a soup takes two or more"
         )
     base = next(iter(found.values())).base
-    for job in found.values():
-        if isinstance(job.spec, SoupSpec) or job.variant == "sum":
+    for member in found.values():
+        if isinstance(member.spec, SoupSpec) or member.variant == "sum":
             raise RequestError(
-                f"members.{entry}.of: {job.name!r} is made of several networks and cannot be "
+                f"members.{entry}.of: {member.name!r} is made of several networks and cannot be "
                 "averaged"
             )
         odd = [
             f
             for f in ("backbone", "model_args", "target", "size")
-            if getattr(job.base, f) != getattr(base, f)
+            if getattr(member.base, f) != getattr(base, f)
         ]
         if odd:
             raise RequestError(
-                f"members.{entry}.of: {job.name!r} has another {odd[0]} than "
+                f"members.{entry}.of: {member.name!r} has another {odd[0]} than "
                 f"{next(iter(found))!r}; only equal networks can be averaged"
             )
     return PlannedMember(
@@ -155,11 +159,12 @@ def _soup(
     )
 
 
-def _check_names(jobs: Sequence[PlannedMember]) -> None:
+def _check_names(members: Sequence[PlannedMember]) -> None:
     seen: dict[str, str] = {}
-    for job in jobs:
-        if job.name in seen:
+    for member in members:
+        if member.name in seen:
             raise RequestError(
-                f"members {seen[job.name]!r} and {job.entry!r} both make {job.name!r}; rename one"
+                f"members {seen[member.name]!r} and {member.entry!r} both make {member.name!r}; "
+                "rename one"
             )
-        seen[job.name] = job.entry
+        seen[member.name] = member.entry

@@ -82,7 +82,7 @@ def write_lock(
     is the run's samples.csv, whose fold columns say how often the split is repeated.
     """
     old = store.lock
-    jobs = planned_members(recipe.spec.members, fold_repeats(table))
+    members = planned_members(recipe.spec.members, fold_repeats(table))
     resolved = dump_spec(recipe.spec)
     new = old.model_copy(
         update={
@@ -92,8 +92,8 @@ def write_lock(
             "classes": {target: tuple(names) for target, names in samples.classes.items()},
             "multi_label": dict(samples.set_formats),
             "composition": samples.composition,
-            "members": tuple(job.name for job in jobs),
-            "part_of": {part: job.name for job in jobs for part in job.parts},
+            "members": tuple(member.name for member in members),
+            "part_of": {part: member.name for member in members for part in member.parts},
             "left_out": tuple(sorted(left_out)) or old.left_out,
             "data": data_fingerprint(samples),
             "images": images,

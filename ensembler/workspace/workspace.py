@@ -58,31 +58,37 @@ class Workspace:
         return self.recipe.spec
 
     @cached_property
-    def jobs(self) -> tuple[PlannedMember, ...]:
+    def members(self) -> tuple[PlannedMember, ...]:
         """The members that the recipe makes, in its order, soups last."""
         return planned_members(self.spec.members, fold_repeats(self.store.samples.table))
 
     def select(self, members: Iterable[str] | None) -> tuple[PlannedMember, ...]:
-        """The jobs of the members named (or of the recipe entries named); all jobs for None.
+        """The members named (or those of the recipe entries named); all members for None.
 
         A member that is the mean of others brings those others along.
         """
         if members is None:
-            return self.jobs
+            return self.members
         wanted = list(members)
         for name in wanted:
-            if not any(job.is_called([name]) for job in self.jobs):
+            if not any(member.is_called([name]) for member in self.members):
                 raise UnknownNameError(
-                    "member", name, [*self.spec.members, *(job.name for job in self.jobs)]
+                    "member",
+                    name,
+                    [*self.spec.members, *(member.name for member in self.members)],
                 )
-        called = [job for job in self.jobs if job.is_called(wanted)]
-        parts = set(chain.from_iterable(job.parts for job in called))
-        return tuple(job for job in self.jobs if job.is_called(wanted) or job.name in parts)
+        called = [member for member in self.members if member.is_called(wanted)]
+        parts = set(chain.from_iterable(member.parts for member in called))
+        return tuple(
+            member
+            for member in self.members
+            if member.is_called(wanted) or member.name in parts
+        )
 
     @property
     def pool(self) -> tuple[str, ...]:
         """Names of the members that go into the blend."""
-        return tuple(job.name for job in self.jobs if job.in_pool)
+        return tuple(member.name for member in self.members if member.in_pool)
 
     @cached_property
     def image_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -43,14 +43,14 @@ def test_a_near_duplicate_of_a_better_member_is_left_out():
 
 def test_the_frontier_gets_better_as_it_gets_dearer_and_reaches_the_optimum():
     p = pool()
-    offers = frontier(p, {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
-    assert [o.seconds for o in offers] == sorted(o.seconds for o in offers)
-    assert [o.log_loss for o in offers] == sorted(
-        (o.log_loss for o in offers), reverse=True
+    points = frontier(p, {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
+    assert [o.seconds for o in points] == sorted(o.seconds for o in points)
+    assert [o.log_loss for o in points] == sorted(
+        (o.log_loss for o in points), reverse=True
     )
     column = true_class_column(p.oof, p.y)
     weights, _ = log_loss_optimum(column)
-    assert offers[-1].log_loss == pytest.approx(-np.log(weights @ column).mean(), abs=1e-4)
+    assert points[-1].log_loss == pytest.approx(-np.log(weights @ column).mean(), abs=1e-4)
 
 
 def test_a_budget_buys_nearly_the_best_members_it_can():

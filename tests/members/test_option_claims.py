@@ -112,7 +112,7 @@ def test_the_same_options_share_the_folds(recipe):
 @pytest.fixture
 def trainings(recipe):
     workspace = open_workspace(Recipe.load(recipe), recipe.parent / "artifacts")
-    return group_trainings([MemberPlan(workspace, workspace.jobs[0])])
+    return group_trainings([MemberPlan(workspace, workspace.members[0])])
 
 
 def claims_of(trainings):

@@ -10,7 +10,7 @@ from ensembler.workspace.workspace import open_workspace
 
 def plans(recipe, *overrides):
     workspace = open_workspace(Recipe.load(recipe, overrides), recipe.parent / "artifacts")
-    return [MemberPlan(workspace, job) for job in workspace.jobs]
+    return [MemberPlan(workspace, member) for member in workspace.members]
 
 
 def test_steps_are_those_of_the_optimizer(recipe):

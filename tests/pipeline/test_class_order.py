@@ -139,7 +139,7 @@ def plan_of(recipe):
     from ensembler.workspace.workspace import open_workspace
 
     workspace = open_workspace(Recipe.load(recipe, ["members.one.epochs=1"]), recipe.parent)
-    return MemberPlan(workspace, workspace.jobs[0])
+    return MemberPlan(workspace, workspace.members[0])
 
 
 def test_folds_and_members_of_earlier_versions_stay_when_their_classes_are_the_same(recipe):

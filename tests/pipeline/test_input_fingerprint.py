@@ -25,7 +25,7 @@ def plan(tmp_path):
         workspace = open_workspace(
             Recipe.load(tmp_path / "r.yaml", overrides), tmp_path / "artifacts"
         )
-        return MemberPlan(workspace, workspace.jobs[0])
+        return MemberPlan(workspace, workspace.members[0])
 
     return of
 

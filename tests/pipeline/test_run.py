@@ -37,10 +37,10 @@ def digests(folder, pattern="**/*.npy"):
 
 class Notes(Progress):
     def __init__(self):
-        self.notes, self.warnings, self.jobs, self.epochs = [], [], [], 0
+        self.notes, self.warnings, self.tasks, self.epochs = [], [], [], 0
 
     def plan(self, tasks, at_once=1):
-        self.jobs += tasks
+        self.tasks += tasks
 
     def note(self, text):
         self.notes.append(text)
@@ -87,14 +87,14 @@ def test_out_of_fold_rows_come_from_checkpoints_that_never_saw_them(finished):
     from ensembler.workspace.workspace import open_workspace
 
     workspace = open_workspace(Recipe.load(finished), finished.parent / "artifacts")
-    plan = MemberPlan(workspace, workspace.jobs[0])
+    plan = MemberPlan(workspace, workspace.members[0])
     member = workspace.store.member("narrow")
     rows = plan.rows.validated_in(1)
     images = workspace.image_rows[0][rows]
     assert not set(plan.rows.rows_of_fold(1, validation=False)) & set(images)
     for fold, same in ((1, True), (0, False)):
         network = load_checkpoint(
-            member.folder / f"fold{fold}.safetensors", "cpu", plan.job.base
+            member.folder / f"fold{fold}.safetensors", "cpu", plan.member.base
         )
         again = predict_logits(
             [network],
@@ -112,7 +112,7 @@ def test_a_second_run_trains_and_writes_nothing(finished):
     before = {p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file()}
     notes = Notes()
     second = run(finished, progress=notes)
-    assert (second.trained, second.new_blend, notes.jobs) == (0, None, [])
+    assert (second.trained, second.new_blend, notes.tasks) == (0, None, [])
     assert {
         p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file()
     } == before
@@ -662,7 +662,7 @@ def test_a_member_that_cannot_be_completed_leaves_the_others_alone(recipe, monke
     real = schedule.complete_member
 
     def broken(plan, finished):
-        if plan.job.name == "narrow":
+        if plan.member.name == "narrow":
             raise ValueError("out of range")
         real(plan, finished)
 

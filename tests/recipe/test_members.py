@@ -13,17 +13,17 @@ def bag(**options):
     return EnsembleSpec(method="bagging", backbone="resnet18", estimators=2, **options)
 
 
-def named(jobs):
-    return [job.name for job in jobs]
+def named(made):
+    return [one.name for one in made]
 
 
-def pool(jobs):
-    return [job.name for job in jobs if job.in_pool]
+def pool(made):
+    return [one.name for one in made if one.in_pool]
 
 
 def test_a_plain_entry_is_one_member_of_one_training():
-    (job,) = planned_members({"cnn": member()})
-    assert (job.name, job.training, job.variant, job.in_pool) == (
+    (one,) = planned_members({"cnn": member()})
+    assert (one.name, one.training, one.variant, one.in_pool) == (
         "cnn",
         "cnn",
         "last",
@@ -32,28 +32,28 @@ def test_a_plain_entry_is_one_member_of_one_training():
 
 
 def test_seeds_are_trainings_of_their_own_and_the_first_is_the_plain_one():
-    jobs = planned_members({"cnn": member(seeds=3)})
-    assert named(jobs) == ["cnn-s1", "cnn-s2", "cnn-s3"]
-    assert [job.training for job in jobs] == named(jobs)
-    assert [job.nth_seed for job in jobs] == [0, 1, 2]
+    made = planned_members({"cnn": member(seeds=3)})
+    assert named(made) == ["cnn-s1", "cnn-s2", "cnn-s3"]
+    assert [one.training for one in made] == named(made)
+    assert [one.nth_seed for one in made] == [0, 1, 2]
 
 
 def test_further_weights_share_a_training():
-    jobs = planned_members({"cnn": member(also=["ema", "swa", "last_3"])})
-    assert {job.name: job.variant for job in jobs} == {
+    made = planned_members({"cnn": member(also=["ema", "swa", "last_3"])})
+    assert {one.name: one.variant for one in made} == {
         "cnn": "last",
         "cnn-ema": "ema",
         "cnn-swa": "swa",
         "cnn-last_3": "last_3",
     }
-    assert {job.training for job in jobs} == {"cnn"}
-    assert pool(jobs) == named(jobs)
+    assert {one.training for one in made} == {"cnn"}
+    assert pool(made) == named(made)
 
 
 def test_ema_predicts_as_the_member_itself_unless_it_is_one_of_its_own():
     assert planned_members({"cnn": member(ema=0.9)})[0].variant == "ema"
     assert [
-        job.variant for job in planned_members({"cnn": member(ema=0.9, also=["ema"])})
+        one.variant for one in planned_members({"cnn": member(ema=0.9, also=["ema"])})
     ] == [
         "last",
         "ema",
@@ -61,10 +61,10 @@ def test_ema_predicts_as_the_member_itself_unless_it_is_one_of_its_own():
 
 
 def test_an_ensemble_is_one_member_of_the_pool_and_its_estimators_are_kept():
-    jobs = planned_members({"bag": bag()})
-    assert named(jobs) == ["bag-e1", "bag-e2", "bag"]
-    assert pool(jobs) == ["bag"]
-    assert jobs[-1].parts == ("bag-e1", "bag-e2")
+    made = planned_members({"bag": bag()})
+    assert named(made) == ["bag-e1", "bag-e2", "bag"]
+    assert pool(made) == ["bag"]
+    assert made[-1].parts == ("bag-e1", "bag-e2")
     assert pool(planned_members({"bag": bag(**{"as": "estimators"})})) == [
         "bag-e1",
         "bag-e2",
@@ -75,17 +75,17 @@ def test_seeds_and_snapshots_can_be_averaged_into_one_member():
     snapshots = member(
         epochs=6, snapshots="cyclic", cycles=2, seeds=2, **{"as": "ensemble"}
     )
-    jobs = planned_members({"cnn": snapshots})
-    assert pool(jobs) == ["cnn"]
-    assert jobs[-1].parts == ("cnn-s1-c1", "cnn-s1-c2", "cnn-s2-c1", "cnn-s2-c2")
-    assert jobs[0].spec.cycle_ends == {"c1": 3, "c2": 6}
+    made = planned_members({"cnn": snapshots})
+    assert pool(made) == ["cnn"]
+    assert made[-1].parts == ("cnn-s1-c1", "cnn-s1-c2", "cnn-s2-c1", "cnn-s2-c2")
+    assert made[0].spec.cycle_ends == {"c1": 3, "c2": 6}
 
 
 def test_a_repeated_split_makes_everything_once_for_each_repeat():
-    jobs = planned_members(
+    made = planned_members(
         {"bag": bag(), "stew": SoupSpec(method="soup", of=["bag"])}, ["fold_r2"]
     )
-    assert named(jobs) == [
+    assert named(made) == [
         "bag-r1-e1",
         "bag-r1-e2",
         "bag-r1",
@@ -95,15 +95,15 @@ def test_a_repeated_split_makes_everything_once_for_each_repeat():
         "bag-r2",
         "stew-r2",
     ]
-    assert jobs[3].ingredients == ("bag-r1-e1", "bag-r1-e2")
-    assert {job.fold_column for job in jobs[4:]} == {"fold_r2"}
+    assert made[3].ingredients == ("bag-r1-e1", "bag-r1-e2")
+    assert {one.fold_column for one in made[4:]} == {"fold_r2"}
 
 
 def test_a_member_is_called_by_its_own_its_trainings_and_its_entrys_name():
-    jobs = planned_members({"cnn": member(seeds=2, also=["ema"])})
-    assert named(j for j in jobs if j.is_called(["cnn-s2"])) == ["cnn-s2", "cnn-s2-ema"]
-    assert named(j for j in jobs if j.is_called(["cnn-s1-ema"])) == ["cnn-s1-ema"]
-    assert len([j for j in jobs if j.is_called(["cnn"])]) == 4
+    made = planned_members({"cnn": member(seeds=2, also=["ema"])})
+    assert named(j for j in made if j.is_called(["cnn-s2"])) == ["cnn-s2", "cnn-s2-ema"]
+    assert named(j for j in made if j.is_called(["cnn-s1-ema"])) == ["cnn-s1-ema"]
+    assert len([j for j in made if j.is_called(["cnn"])]) == 4
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def choose(
         candidate=found.candidates[best],
         cross_fitted=found.predictions[best],
         scores=dict(zip(labels, values, strict=True)),
-        correction=-check_metric(judge.metric).sign * contest.flattery(errors),
+        correction=-check_metric(judge.metric).sign * contest.optimism(errors),
         stopped_early=found.stopped_early,
         failed=found.failed,
     )

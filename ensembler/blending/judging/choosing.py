@@ -102,7 +102,7 @@ class Contest:
         is_near[best] = True
         return int(np.flatnonzero(is_near)[0])
 
-    def flattery(self, times: float) -> float:
+    def optimism(self, times: float) -> float:
         """By how much the chosen one's loss looks too small because it was chosen (Efron).
 
         On every draw of the bootstrap the rule chooses anew; what it takes is worse on all rows

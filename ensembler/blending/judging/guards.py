@@ -37,7 +37,7 @@ LEAKS = ("suspected_leak", "possible_leak")  # codes of findings
 
 
 @dataclass(frozen=True)
-class Finding:
+class PoolFinding:
     """One finding about a member (None = about the pool)."""
 
     code: str
@@ -49,7 +49,7 @@ class Finding:
         return {"code": self.code, "member": self.member, "message": self.message}
 
 
-def look_at(pool: Pool) -> list[Finding]:
+def look_at(pool: Pool) -> list[PoolFinding]:
     """All warnings about a pool, suspected leaks first."""
     losses = np.array([score("log_loss", probs, pool.y) for probs in pool.oof])
     return [
@@ -61,7 +61,7 @@ def look_at(pool: Pool) -> list[Finding]:
     ]
 
 
-def suspected(warnings: Sequence[Finding]) -> list[str]:
+def suspected(warnings: Sequence[PoolFinding]) -> list[str]:
     """Names of the members that look leaked."""
     return [
         w.member for w in warnings if w.code == "suspected_leak" and w.member is not None
@@ -102,7 +102,7 @@ class _Behaviour:
     conflict_ratio: float | None = None
 
 
-def _leaks(pool: Pool) -> list[Finding]:
+def _leaks(pool: Pool) -> list[PoolFinding]:
     test = (
         pool.test
         if pool.test is not None and pool.test[0].shape[1] >= FEWEST_TEST_ROWS
@@ -128,7 +128,7 @@ def _leaks(pool: Pool) -> list[Finding]:
             "no test predictions: leaks cannot be looked for, except in scores out of all "
             "proportion"
         )
-        found.append(Finding("leaks_unchecked", None, message))
+        found.append(PoolFinding("leaks_unchecked", None, message))
     return found
 
 
@@ -181,7 +181,7 @@ def _conflict_ratio(
 
 def _judged(
     name: str, member: _Behaviour, usual_doubt: float, usual_conflict: float
-) -> Finding | None:
+) -> PoolFinding | None:
     signs = _signs(member, usual_doubt, usual_conflict)
     if member.right is None:
         return _possible(name, " and ".join(signs)) if signs else None
@@ -191,7 +191,7 @@ def _judged(
             f"others, yet {' and '.join(signs)}; its out-of-fold predictions may come from "
             f"networks that saw the rows. auto leaves it out; --trust {name} uses it"
         )
-        return Finding("suspected_leak", name, message)
+        return PoolFinding("suspected_leak", name, message)
     if member.right.surely_exceed(ALWAYS_RIGHT):
         return _possible(name, "it is nearly always right where it contradicts the others")
     return None
@@ -211,16 +211,16 @@ def _signs(member: _Behaviour, usual_doubt: float, usual_conflict: float) -> lis
     return signs
 
 
-def _possible(name: str, sign: str) -> Finding:
+def _possible(name: str, sign: str) -> PoolFinding:
     message = (
         f"member {name!r} is much better than the others, or leaked: {sign}. Check that its "
         "out-of-fold predictions come from networks that did not see the rows; --members blends "
         "without it"
     )
-    return Finding("possible_leak", name, message)
+    return PoolFinding("possible_leak", name, message)
 
 
-def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
+def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[PoolFinding]:
     y, prior = _label_by_label(pool, pool.y), _loss_of_shares(pool)
     found = []
     for name, rows, loss in zip(pool.names, pool.oof, losses, strict=True):
@@ -228,7 +228,7 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
         is_constant = float(np.ptp(probs, axis=0).max()) < 1e-4
         if is_constant:
             message = f"member {name!r} predicts the same for every row"
-            found.append(Finding("constant_member", name, message))
+            found.append(PoolFinding("constant_member", name, message))
         # Votes have no log loss worth the name.
         elif name not in pool.votes_only and loss > prior:
             accuracy = float((rows.argmax(axis=1) == pool.y).mean())
@@ -241,18 +241,18 @@ def _weak(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
 
 def _worse_than_prior(
     name: str, loss: float, prior: float, accuracy: float, *, is_inverted: bool
-) -> Finding:
+) -> PoolFinding:
     if is_inverted:
         message = (
             f"member {name!r} is right in {accuracy:.1%} of rows, well below chance: its classes "
             "may be in another order or its probabilities inverted"
         )
-        return Finding("inverted_member", name, message)
+        return PoolFinding("inverted_member", name, message)
     message = (
         f"member {name!r} has a log loss of {loss:.3f}, worse than always predicting the class "
         f"shares ({prior:.3f}); calibrating or leaving it out may help"
     )
-    return Finding("worse_than_prior", name, message)
+    return PoolFinding("worse_than_prior", name, message)
 
 
 def _label_by_label(pool: Pool, values: NDArray[Any]) -> NDArray[Any]:
@@ -274,10 +274,10 @@ def _is_inverted(probs: NDArray[np.floating], y: NDArray[np.integer]) -> bool:
     return bool(np.isfinite(auc) and auc < 0.4 and len(y) >= 50)
 
 
-def _duplicates(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
+def _duplicates(pool: Pool, losses: NDArray[np.float64]) -> list[PoolFinding]:
     """Members whose predictions are the same as an earlier member's to three digits."""
     sample = pool.oof[:, some_rows(len(pool.y), 2000)].reshape(len(pool.names), -1)
-    found: list[Finding] = []
+    found: list[PoolFinding] = []
     kept: list[int] = []
     for m, name in enumerate(pool.names):
         twin = _twin(m, kept, sample, losses)
@@ -287,7 +287,7 @@ def _duplicates(pool: Pool, losses: NDArray[np.float64]) -> list[Finding]:
         message = (
             f"member {name!r} predicts the same as {pool.names[twin]!r}; it adds nothing"
         )
-        found.append(Finding("duplicate_member", name, message))
+        found.append(PoolFinding("duplicate_member", name, message))
     return found
 
 
@@ -303,9 +303,9 @@ def _twin(
     return None
 
 
-def _other_folds(pool: Pool) -> list[Finding]:
+def _other_folds(pool: Pool) -> list[PoolFinding]:
     return [
-        Finding(
+        PoolFinding(
             "other_folds",
             name,
             f"member {name!r} was trained on other folds than the run's; its rows are still out of "
@@ -316,17 +316,17 @@ def _other_folds(pool: Pool) -> list[Finding]:
     ]
 
 
-def _pool_size(pool: Pool) -> list[Finding]:
+def _pool_size(pool: Pool) -> list[PoolFinding]:
     found = []
     rows, members = pool.n_samples, len(pool.names)
     if rows < max(50, 2 * members):
         message = f"{rows} rows for {members} members: every figure here is uncertain"
-        found.append(Finding("few_rows", None, message))
+        found.append(PoolFinding("few_rows", None, message))
     classes = set(np.unique(pool.y).tolist())
     for fold in np.unique(pool.folds[pool.folds >= 0]):
         lost = sorted(classes - set(pool.y[pool.folds == fold].tolist()))
         if lost:
             names = ", ".join(pool.classes[c] for c in lost[:5])
             message = f"fold {int(fold)} has no row of {names}"
-            found.append(Finding("fold_lacks_class", None, message))
+            found.append(PoolFinding("fold_lacks_class", None, message))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ensembler.blending.judging.guards import Finding
+from ensembler.blending.judging.guards import PoolFinding
 from ensembler.blending.pool import Pool
 from ensembler.blending.registry import method_class
 from ensembler.blending.spec import BlendSpec
@@ -14,7 +14,7 @@ FEW_GROUPS = 20  # below this a group more or less moves an interval by itself
 _NAMED = 5  # classes that a message lists
 
 
-def remarks_on(pool: Pool, spec: BlendSpec) -> list[Finding]:
+def remarks_on(pool: Pool, spec: BlendSpec) -> list[PoolFinding]:
     """Findings about the pool as a whole and about what `spec` asks of it."""
     return [
         *_few_groups(pool),
@@ -24,14 +24,14 @@ def remarks_on(pool: Pool, spec: BlendSpec) -> list[Finding]:
     ]
 
 
-def few_groups(n_groups: int | None) -> Finding | None:
+def few_groups(n_groups: int | None) -> PoolFinding | None:
     """The warning about intervals over so few groups.
 
     None where there are enough, or none at all.
     """
     if n_groups is None or n_groups >= FEW_GROUPS:
         return None
-    return Finding(
+    return PoolFinding(
         "few_groups",
         None,
         f"only {n_groups} groups: intervals are those of {n_groups} draws, however many rows there "
@@ -39,7 +39,7 @@ def few_groups(n_groups: int | None) -> Finding | None:
     )
 
 
-def ordered_classes(metric: str, classes: tuple[str, ...]) -> Finding | None:
+def ordered_classes(metric: str, classes: tuple[str, ...]) -> PoolFinding | None:
     """The note that `quadratic_kappa` depends on an order that the names of classes do not tell."""
     if (
         metric != "quadratic_kappa"
@@ -47,7 +47,7 @@ def ordered_classes(metric: str, classes: tuple[str, ...]) -> Finding | None:
         or all(_is_number(name) for name in classes)
     ):
         return None
-    return Finding(
+    return PoolFinding(
         "ordered_classes",
         None,
         "quadratic_kappa weighs an error by the squared distance of its classes in this order: "
@@ -56,12 +56,12 @@ def ordered_classes(metric: str, classes: tuple[str, ...]) -> Finding | None:
     )
 
 
-def _few_groups(pool: Pool) -> list[Finding]:
+def _few_groups(pool: Pool) -> list[PoolFinding]:
     found = None if pool.groups is None else few_groups(len(np.unique(pool.groups)))
     return [] if found is None else [found]
 
 
-def _absent_classes(pool: Pool) -> list[Finding]:
+def _absent_classes(pool: Pool) -> list[PoolFinding]:
     if pool.y.ndim == 2:
         counts = (pool.y[is_known(pool.y)] == 1).sum(axis=0)
     else:
@@ -75,15 +75,15 @@ def _absent_classes(pool: Pool) -> list[Finding]:
         "and no score counts it; test rows that have it are predicted worse than the "
         "scores say"
     )
-    return [Finding("absent_class", None, message)]
+    return [PoolFinding("absent_class", None, message)]
 
 
-def _ordered_classes(pool: Pool, spec: BlendSpec) -> list[Finding]:
+def _ordered_classes(pool: Pool, spec: BlendSpec) -> list[PoolFinding]:
     found = ordered_classes(spec.metric, pool.classes)
     return [] if found is None else [found]
 
 
-def _ranks(pool: Pool, spec: BlendSpec) -> list[Finding]:
+def _ranks(pool: Pool, spec: BlendSpec) -> list[PoolFinding]:
     if spec.method == "auto" or method_class(spec.method).gives_probabilities:
         return []
     message = (
@@ -95,7 +95,7 @@ def _ranks(pool: Pool, spec: BlendSpec) -> list[Finding]:
             ", nor does a threshold of 0.5: --calibrate biases with a metric of decisions finds "
             "thresholds"
         )
-    return [Finding("not_probabilities", None, message)]
+    return [PoolFinding("not_probabilities", None, message)]
 
 
 def _listed(names: list[str] | tuple[str, ...]) -> str:

@@ -28,15 +28,15 @@ def equal_candidates(rows, rng, shared=0.8):
 def test_the_correction_is_what_choosing_flatters_by(metric):
     """All candidates score 0.7 in truth; the rule out of bag, as it was, took twice as much off."""
     rng = np.random.default_rng(0)
-    flattered, taken_off = [], []
+    too_good, taken_off = [], []
     for _ in range(60):
         predictions, y = equal_candidates(100, rng)
         contest = Contest.of(metric, predictions, y, None, seed=0)
         chosen = contest.first_near_best(0.5)
-        flattered.append(score(metric, predictions[chosen], y) - 0.7)
-        taken_off.append(contest.flattery(0.5))
+        too_good.append(score(metric, predictions[chosen], y) - 0.7)
+        taken_off.append(contest.optimism(0.5))
     assert 0.01 < np.mean(taken_off) < 0.05
-    assert np.mean(flattered) - np.mean(taken_off) == pytest.approx(0, abs=0.015)
+    assert np.mean(too_good) - np.mean(taken_off) == pytest.approx(0, abs=0.015)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_metrics_that_are_no_mean_have_the_noise_rule_and_a_correction(metric):
     ]
     contest = Contest.of(metric, blurred, y, None, seed=0)
     assert contest.errors[np.triu_indices(7, 1)].min() > 0
-    assert contest.flattery(0.5) > 0
+    assert contest.optimism(0.5) > 0
     assert contest.first_near_best(100.0) == 0
     assert contest.first_near_best(0.0) == int(contest.losses.argmin())
 
 
 def test_a_choice_that_is_always_the_first_flatters_nothing():
     stack, y = invented_pool(4, 200, 3)
-    assert Contest.of("log_loss", list(stack), y, None, seed=0).flattery(1e9) < 0.01
+    assert Contest.of("log_loss", list(stack), y, None, seed=0).optimism(1e9) < 0.01
 
 
 def test_few_groups_are_drawn_whole_and_the_correction_stays_a_small_part_of_the_noise():
@@ -67,7 +67,7 @@ def test_few_groups_are_drawn_whole_and_the_correction_stays_a_small_part_of_the
     groups = np.arange(200) // 20
     one = Contest.of("accuracy", predictions, y, groups, seed=0)
     assert one.drawn.std(axis=0).min() > 0.01
-    assert one.flattery(2.0) < 0.05
+    assert one.optimism(2.0) < 0.05
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "f1_macro"])
