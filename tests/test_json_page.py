@@ -128,6 +128,8 @@ COMMANDS = {
     "ens diversity": [("diversity fake", 0)],
     "ens ls": [("ls fake", 0), ("ls tiny", 0)],
     "ens submit": [("submit fake --blend auto", 0)],
+    "ens history": [("history fake", 0), ("history fake --set-score 1 0.5", 0)],
+    "ens replay": [("replay fake 1", 0)],
     "ens import": [
         (
             "import mine --labels labels.csv --member x=oof.npy,new.npy --test-ids test.csv"

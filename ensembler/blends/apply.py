@@ -40,19 +40,32 @@ def members_below(store: RunStore, name: str, above: tuple[str, ...] = ()) -> li
             "altered"
         )
     record, names = store.blend(name).record, dict[str, None]()
-    inside = [
-        inner.removeprefix(BLEND_PREFIX)
-        for inner in record.members
-        if inner.startswith(BLEND_PREFIX)
-    ]
     names.update(
         dict.fromkeys(
             inner for inner in record.members if not inner.startswith(BLEND_PREFIX)
         )
     )
-    for inner in dict.fromkeys([*inside, *_tasks(store, record).values()]):
+    for inner in _blends_directly_in(store, record):
         names.update(dict.fromkeys(members_below(store, inner, (*above, name))))
     return list(names)
+
+
+def blends_within(store: RunStore, name: str) -> list[str]:
+    """The blend, and all those that it is made of."""
+    members_below(store, name)  # it is not made of itself
+    names = {name: None}
+    for inner in _blends_directly_in(store, store.blend(name).record):
+        names.update(dict.fromkeys(blends_within(store, inner)))
+    return list(names)
+
+
+def _blends_directly_in(store: RunStore, record: BlendRecord) -> list[str]:
+    inside = [
+        inner.removeprefix(BLEND_PREFIX)
+        for inner in record.members
+        if inner.startswith(BLEND_PREFIX)
+    ]
+    return list(dict.fromkeys([*inside, *_tasks(store, record).values()]))
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,18 @@ import numpy as np
 from pydantic import ValidationError
 
 from ensembler.blends.current import members_changed_since
+from ensembler.blends.origin import origin_of_blend
 from ensembler.errors import MissingFileError, RequestError
 from ensembler.files import claim
 from ensembler.outputs import check_output, write_output
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress, RecordedProgress
-from ensembler.reporting.history import MadeOf
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submitted import (
+    Submission,
+    add_out_version,
     blend_to_submit,
-    export_submission,
+    make_submission,
     write_submission,
 )
 from ensembler.reporting.table import read_template
@@ -63,7 +65,11 @@ def submit_run(
     )
     if columns is None and template is None:
         spec = _named_after(spec, store, store.blend(name).record.target)
-    table, _ = export_submission(store, name, spec)
+    submission = submission_of_blend(store, name, spec)
+    if submission is None:
+        raise RequestError(
+            f"run {store.name!r} has no test rows to submit; add data.test or folds.holdout"
+        )
     path = out or store.submission_path
     notes: list[str] = []
     changed = members_changed_since(store, name)
@@ -78,15 +84,25 @@ def submit_run(
         submit_blend(store, name, spec, by_hand=True, progress=recorded)
         notes += recorded.warnings
     else:
-        write_output(path, table.to_csv(index=False, lineterminator="\n").encode())
+        write_output(path, submission.content)
+        notes += _note_written(store, name, out, submission)
     return WrittenSubmission(
-        store.name,
-        name,
-        path,
-        len(table),
-        tuple(str(c) for c in table.columns),
-        tuple(notes),
+        store.name, name, path, submission.rows, submission.columns, tuple(notes)
     )
+
+
+def _note_written(
+    store: RunStore, name: str, out: Path, submission: Submission
+) -> list[str]:
+    """Add a submission that was written elsewhere to the history; what is to be said of it."""
+    recorded = RecordedProgress()
+    try:
+        with claim(store.lock_path, wait=True):
+            origin = origin_of_blend(store, name, recorded)
+            add_out_version(store, str(out), submission, origin)
+    except PermissionError as error:
+        return [f"`ens history` will not list it: {error.strerror}: {error.filename}"]
+    return recorded.warnings
 
 
 def _named_after(spec: SubmissionSpec, store: RunStore, target: str) -> SubmissionSpec:
@@ -153,28 +169,21 @@ def submit_blend(
 
     False when the run has no rows to submit.
     """
-    blend = store.blend(name)
-    made_of = MadeOf(
-        blend=name,
-        method=blend.record.method,
-        members=blend.record.members,
-        weights=blend.record.weights,
-        scores={
-            kind: blend.record.scores.get(kind) for kind in ("cross_fitted", "holdout")
-        },
-    )
+    submission = submission_of_blend(store, name, spec)
     with claim(store.lock_path, wait=True):
-        record = blend.record
-        how: dict[str, Any] = {"by_hand": by_hand, "progress": progress}
+        origin = origin_of_blend(store, name, progress)
         return write_submission(
-            store,
-            spec,
-            np.asarray(blend.test),
-            record.target,
-            record.classes,
-            made_of,
-            **how,
+            store, submission, origin, by_hand=by_hand, progress=progress
         )
+
+
+def submission_of_blend(
+    store: RunStore, name: str, spec: SubmissionSpec
+) -> Submission | None:
+    """The named blend as a file to submit; None when the run has no rows to submit."""
+    blend = store.blend(name)
+    test = np.asarray(blend.test)
+    return make_submission(store, spec, test, blend.record.target, blend.record.classes)
 
 
 def submission_spec(store: RunStore) -> SubmissionSpec:

@@ -25,10 +25,12 @@ from ensembler.cli import (
     doctor,
     evaluate,
     export,
+    history,
     import_,
     init,
     kfold,
     ls,
+    replay,
     run,
     schema,
     submit,
@@ -65,6 +67,8 @@ app.command("ablate")(ablate.command)
 app.command("diversity")(diversity.command)
 app.command("ls")(ls.command)
 app.command("submit")(submit.command)
+app.command("history")(history.command)
+app.command("replay")(replay.command)
 app.command("import")(import_.command)
 app.command("export")(export.command)
 app.command("doctor")(doctor.command)

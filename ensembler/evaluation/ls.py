@@ -10,8 +10,8 @@ from ensembler.files import read_json
 from ensembler.predictions.finished_folds import finished_folds
 from ensembler.predictions.members import FAILED, RETRAINING
 from ensembler.predictions.store import RunStore, run_names
-from ensembler.reporting.history import submission_versions
 from ensembler.reporting.submitted import is_as_recorded, submitted_blend
+from ensembler.reporting.versions import submission_versions
 
 
 @dataclass(frozen=True)

@@ -1,74 +1,208 @@
-"""What each version of a run's submission was made of: `submission.json`."""
+"""`ens history`: every submission that was ever written, and how a leaderboard judged it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
-from pydantic import Field, ValidationError
-
-from ensembler.errors import StoreError
-from ensembler.files import read_json
-from ensembler.predictions.records import Record, write_record
+from ensembler.errors import RequestError
+from ensembler.files import claim
 from ensembler.predictions.store import RunStore
-
-HISTORY_RECORD = "submission.json"
-
-
-class MadeOf(Record):
-    """What a version was made of: a blend of the store, or the finished folds of each member."""
-
-    method: str | None = None
-    blend: str | None = None
-    members: tuple[str, ...] | None = None
-    weights: dict[str, float] | None = None
-    scores: dict[str, dict[str, float | None] | None] = Field(default_factory=dict)
-    folds: dict[str, tuple[int, ...]] | None = None
+from ensembler.reporting.agreement import Agreement, ScorePair, agreement
+from ensembler.reporting.submitted import current_number
+from ensembler.reporting.tables import Table, number
+from ensembler.reporting.versions import (
+    PublicScore,
+    ScoreRecord,
+    SubmissionVersion,
+    all_versions,
+    write_versions,
+)
 
 
-class SubmissionVersion(Record):
-    """One version: the file by its sha256, and how it was made.
+@dataclass(frozen=True)
+class Listed:
+    """A version, its number and its honest score; `is_current` when `submission.csv` is it."""
 
-    `options` are kept of those made `by_hand`.
+    n: int
+    version: SubmissionVersion
+    score: ScoreRecord | None
+    is_current: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        version, score, public = self.version, self.score, self.version.public
+        return {
+            "n": self.n,
+            "time": version.time,
+            "blend": version.made_of.blend,
+            "method": version.made_of.method,
+            "members": list(version.members),
+            "rows": version.rows,
+            "metric": None if score is None else score.metric,
+            "score": None if score is None else score.value,
+            "low": None if score is None else score.low,
+            "high": None if score is None else score.high,
+            "public": None if public is None else public.value,
+            "public_metric": None if public is None else public.metric,
+            "current": self.is_current,
+            "by_hand": version.by_hand,
+            "replay_of": version.replay_of,
+            "file": version.file,
+        }
+
+
+@dataclass(frozen=True)
+class RunHistory:
+    """Every submission of a run, and how its scores agree with the public ones."""
+
+    run: str
+    versions: tuple[Listed, ...]
+    agreement: Agreement | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the object that `ens history --json` prints."""
+        found = self.agreement
+        return {
+            "run": self.run,
+            "versions": [listed.to_json() for listed in self.versions],
+            "agreement": None if found is None else found.to_json(),
+        }
+
+    def tables(self) -> list[Table]:
+        """As the terminal and a notebook show it."""
+        columns = ("n", "time", "made of", "members", "rows", "score", "95 % interval")
+        rows = tuple(_row(listed) for listed in self.versions)
+        notes = ("* is what submission.csv holds.", *_words(self.agreement))
+        title = f"submissions of {self.run}"
+        return [Table(title, (*columns, "public", ""), rows, notes=notes)]
+
+
+def run_history(store: RunStore) -> RunHistory:
+    """Every submission of a run, the newest last."""
+    current = current_number(store)
+    listed = tuple(
+        Listed(n, version, score_of(store, version), n == current)
+        for n, version in enumerate(all_versions(store), start=1)
+    )
+    return RunHistory(store.name, listed, _agreement(listed))
+
+
+def score_of(store: RunStore, version: SubmissionVersion) -> ScoreRecord | None:
+    """A version's honest score; of one from before intervals were kept, that of its blend."""
+    if version.score is not None:
+        return version.score
+    metric = str(store.lock.section("blend").get("metric", "log_loss"))
+    return _cross_fitted(version, metric)
+
+
+def _cross_fitted(version: SubmissionVersion, metric: str) -> ScoreRecord | None:
+    value = (version.made_of.scores.get("cross_fitted") or {}).get(metric)
+    return None if value is None else ScoreRecord(metric=metric, value=value)
+
+
+def version_number(store: RunStore, n: int) -> SubmissionVersion:
+    """The version of that number; RequestError when there is none."""
+    versions = all_versions(store)
+    if not 1 <= n <= len(versions):
+        known = f"1 to {len(versions)}" if versions else "there are none yet"
+        raise RequestError(
+            f"run {store.name!r} has no submission {n}: {known}; `ens history {store.name}` lists "
+            "them"
+        )
+    return versions[n - 1]
+
+
+def set_public_score(
+    store: RunStore, n: int, value: float | None, metric: str | None = None
+) -> None:
+    """Note what a leaderboard said of version `n`, and of all that are the same file.
+
+    `metric` None: it is the one that the version was scored with. A `value` of None takes the note
+    back.
     """
-
-    sha256: str | None = None
-    rows: int | None = None
-    made_of: MadeOf
-    by_hand: bool = False
-    options: dict[str, Any] | None = None
-
-    def makes_the_same(self, other: SubmissionVersion) -> bool:
-        """Whether both are the same file, made of the same, in the same way."""
-        return self._essence == other._essence
-
-    @property
-    def _essence(self) -> tuple[object, ...]:
-        return self.sha256, self.rows, self.made_of.to_json(), self.by_hand
-
-
-class SubmissionHistory(Record):
-    """What `submission.json` says: the versions, the newest last."""
-
-    format: Literal[1] = 1
-    versions: tuple[SubmissionVersion, ...]
+    if value is not None and not math.isfinite(value):
+        raise RequestError(f"score {value} is not a finite number")
+    with claim(store.lock_path, wait=True):
+        chosen = version_number(store, n)
+        scored = score_of(store, chosen)
+        in_metric = metric or (None if scored is None else scored.metric)
+        public = None if value is None else PublicScore(value=value, metric=in_metric)
+        changed = [
+            version.model_copy(update={"public": public})
+            if version is chosen or version.sha256 == chosen.sha256
+            else version
+            for version in all_versions(store)
+        ]
+        write_versions(store, changed)
 
 
-def submission_versions(store: RunStore) -> tuple[SubmissionVersion, ...]:
-    """What each version of the submission was made of, the newest last."""
-    path = store.folder / HISTORY_RECORD
-    if not path.is_file():
-        return ()
-    try:
-        return SubmissionHistory.model_validate(read_json(path)).versions
-    except ValidationError as error:
-        raise StoreError(
-            f"{path} does not list the versions of the submission; remove it, `ens run` writes it "
-            "again"
-        ) from error
+def _agreement(listed: Sequence[Listed]) -> Agreement | None:
+    """Of the submissions with both scores in the metric that most of them have, each file once."""
+    pairs: dict[str, dict[str, ScorePair]] = {}
+    for each in listed:
+        public = each.version.public
+        if public is None or public.metric is None:
+            continue
+        ours = _score_in(each, public.metric)
+        if ours is not None and ours.value is not None:
+            pair = ScorePair(ours.value, public.value, ours.low, ours.high)
+            pairs.setdefault(public.metric, {})[str(each.version.sha256)] = pair
+    if not pairs:
+        return None
+    most = max(pairs, key=lambda metric: len(pairs[metric]))
+    return agreement(most, list(pairs[most].values()))
 
 
-def write_versions(store: RunStore, versions: Sequence[SubmissionVersion]) -> None:
-    """Write the history, whole or not at all."""
-    history = SubmissionHistory(format=1, versions=tuple(versions))
-    write_record(store.folder / HISTORY_RECORD, history)
+def _score_in(listed: Listed, metric: str) -> ScoreRecord | None:
+    """A version's cross-fitted score in a metric; the interval is known of its own alone."""
+    if listed.score is not None and listed.score.metric == metric:
+        return listed.score
+    return _cross_fitted(listed.version, metric)
+
+
+def _row(listed: Listed) -> tuple[str | int | float | None, ...]:
+    version, score, public = listed.version, listed.score, listed.version.public
+    interval = None
+    if score is not None and score.low is not None and score.high is not None:
+        interval = f"{number(score.low)} to {number(score.high)}"
+    return (
+        str(listed.n),
+        None if version.time is None else version.time[:16].replace("T", " "),
+        _made_of(version),
+        len(version.members),
+        version.rows,
+        None
+        if score is None or score.value is None
+        else f"{score.metric} {number(score.value)}",
+        interval,
+        None if public is None else public.value,
+        "*" if listed.is_current else "",
+    )
+
+
+def _made_of(version: SubmissionVersion) -> str | None:
+    made = version.made_of.blend or version.made_of.method
+    if version.replay_of is not None:
+        made = f"{made} (again {version.replay_of})"
+    return made if version.file is None else f"{made} -> {version.file}"
+
+
+def _words(found: Agreement | None) -> list[str]:
+    if found is None:
+        return []
+    mean = f"public less cross-fitted {found.metric}: {found.difference:+.4f} on average"
+    if found.difference_low is not None:
+        mean += f" ({found.difference_low:+.4f} to {found.difference_high:+.4f})"
+    words = [f"{mean}, {found.within} of {found.n} public scores inside the 95 % interval."]
+    if found.rank_correlation is None or found.n < 3:
+        return [*words, "Of how the two order submissions, fewer than three say nothing."]
+    order = (
+        f"Rank correlation {found.rank_correlation:+.2f} over {found.n} submissions; the truth may "
+        f"be anything from {found.low:+.2f} to {found.high:+.2f}"
+    )
+    if found.by_chance is not None:
+        order += f", and {found.by_chance:.0%} of random orders would agree as well"
+    return [*words, f"{order}."]

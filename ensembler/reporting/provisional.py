@@ -17,9 +17,15 @@ from ensembler.predictions.members import FAILED, Member
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
-from ensembler.reporting.history import MadeOf, submission_versions
 from ensembler.reporting.spec import SubmissionSpec
-from ensembler.reporting.submitted import is_as_recorded, submitted_ids, write_submission
+from ensembler.reporting.submitted import (
+    Origin,
+    is_as_recorded,
+    make_submission,
+    submitted_ids,
+    write_submission,
+)
+from ensembler.reporting.versions import MadeOf, ScoreRecord, submission_versions
 from ensembler.targets.composition import Composition
 from ensembler.targets.label_sets import is_known
 
@@ -64,9 +70,21 @@ def renew_submission(
             finished |= _finished_tasks(store, members, store.composition)
         if not finished or not _is_wanted(store, finished, target, metric):
             return
-        made_of = MadeOf(folds=_folds_in(finished), method="soft vote of what is finished")
-        test = _soft_vote(finished)
-        write_submission(store, spec, test, target, classes, made_of, progress=progress)
+        submission = make_submission(store, spec, _soft_vote(finished), target, classes)
+        origin = _origin(store, finished, target, metric)
+        write_submission(store, submission, origin, progress=progress)
+
+
+def _origin(store: RunStore, finished: Finished, target: str, metric: str) -> Origin:
+    folds = _folds_in(finished)
+    labels = store.labels(target, "train")
+    oof = _oof_of(finished, folds, len(labels), len(store.classes(target)))
+    rows = np.isfinite(oof[:, 0]) & is_known(labels)
+    value = score(metric, oof[rows], labels[rows]) if rows.any() else None
+    # By itself: of so few folds an interval over rows would leave out what matters most.
+    found = ScoreRecord(metric=metric, value=value)
+    made_of = MadeOf(folds=folds, method="soft vote of what is finished")
+    return Origin(made_of, found)
 
 
 def _is_wanted(store: RunStore, finished: Finished, target: str, metric: str) -> bool:

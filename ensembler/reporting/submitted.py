@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +17,35 @@ from ensembler.files import sha256_of, write_bytes
 from ensembler.predictions.merging import merge_groups
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
-from ensembler.reporting.history import (
+from ensembler.reporting.kept import keep_files
+from ensembler.reporting.spec import SubmissionSpec
+from ensembler.reporting.table import submission_table
+from ensembler.reporting.versions import (
     MadeOf,
+    ScoreRecord,
     SubmissionVersion,
+    all_versions,
     submission_versions,
     write_versions,
 )
-from ensembler.reporting.spec import SubmissionSpec
-from ensembler.reporting.table import submission_table
+
+SUBMISSION = "submission.csv"
+_MOST_IN_BETWEEN = 20_000_000  # bytes of a version that a run makes on its way, to be kept
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a version is made of, how good it is, and what makes it again.
+
+    `sources` are the sha256 of the files it was computed from, `files` contents to keep, both by
+    path below the run.
+    """
+
+    made_of: MadeOf
+    score: ScoreRecord | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    replay_of: int | None = None
 
 
 def check_submission(
@@ -74,44 +97,127 @@ def _submitted_groups(store: RunStore) -> tuple[list[str], NDArray[np.int64]]:
     return [str(name) for name in names], np.asarray(numbers, np.int64)
 
 
-def write_submission(
+@dataclass(frozen=True)
+class Submission:
+    """A submission that is ready to be written: probabilities as `content` of a file."""
+
+    content: bytes
+    rows: int
+    columns: tuple[str, ...]
+    target: str
+    classes: tuple[str, ...]
+    spec: SubmissionSpec
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the file."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def make_submission(
     store: RunStore,
     spec: SubmissionSpec,
     test: NDArray[np.floating],
     target: str,
     classes: tuple[str, ...],
-    made_of: MadeOf,
+) -> Submission | None:
+    """The submission of a target's probabilities `test` `[test samples, classes]`.
+
+    None when the run has no rows to submit.
+    """
+    if not submitted_ids(store):
+        return None
+    table = _table(store, spec, test, target, classes)
+    content = table.to_csv(index=False, lineterminator="\n").encode()
+    columns = tuple(str(column) for column in table.columns)
+    return Submission(content, len(table), columns, target, classes, spec)
+
+
+def write_submission(
+    store: RunStore,
+    submission: Submission | None,
+    origin: Origin,
     *,
     by_hand: bool = False,
     progress: Progress = QUIET,
 ) -> bool:
-    """Write `submission.csv` from a target's probabilities `test` `[test samples, classes]`.
+    """Write `submission.csv`, and keep in the history what it was made of.
 
-    What it was made of is recorded. `by_hand` says that it was asked for by name, so that a run
-    that makes nothing new leaves it alone. A file there that is not one of ours is kept under
-    another name, with a warning on `progress`. Returns False, and writes nothing, when the run has
-    no rows to submit.
+    `by_hand` says that it was asked for by name, so that a run that makes nothing new leaves it
+    alone. A file there that is not one of ours is kept under another name, with a warning on
+    `progress`. Returns False, and writes nothing, without a submission. For whoever holds the run's
+    lock.
     """
-    if not submitted_ids(store):
+    if submission is None:
         return False
-    table = _table(store, spec, test, target, classes)
-    content = table.to_csv(index=False, lineterminator="\n").encode()
-    digest = hashlib.sha256(content).hexdigest()
     versions = submission_versions(store)
-    version = SubmissionVersion(sha256=digest, rows=len(table), made_of=made_of)
-    if by_hand:
-        options = spec.model_dump(mode="json")
-        version = version.model_copy(update={"by_hand": True, "options": options})
+    version = _version(submission, origin, by_hand)
     newest = versions[-1] if versions else None
-    if newest is not None and is_as_recorded(store) and newest.makes_the_same(version):
+    is_again = newest is not None and newest.makes_the_same(version)
+    if is_again and is_as_recorded(store):
         return True
     _keep_altered(store, progress)
-    if newest is None or newest.to_json() != version.to_json():
+    if newest is None or not is_again or newest.options != version.options:
         # The record comes first: it may name a version that never arrived, but no file is without
         # its record.
-        write_versions(store, [*versions, version])
-    write_bytes(store.submission_path, content)
+        add_version(store, version, submission, origin)
+    write_bytes(store.submission_path, submission.content)
     return True
+
+
+def _version(submission: Submission, origin: Origin, by_hand: bool) -> SubmissionVersion:
+    options = submission.spec.model_dump(mode="json")
+    version = SubmissionVersion(
+        sha256=submission.sha256,
+        rows=submission.rows,
+        made_of=origin.made_of,
+        target=submission.target,
+        classes=submission.classes,
+        written_with=options,
+    )
+    said: dict[str, object] = {"by_hand": True, "options": options} if by_hand else {}
+    if origin.score is not None:
+        said["score"] = origin.score
+    if origin.replay_of is not None:
+        said["replay_of"] = origin.replay_of
+    return version.model_copy(update=said)
+
+
+def add_version(
+    store: RunStore, version: SubmissionVersion, submission: Submission, origin: Origin
+) -> None:
+    """Record a version as the newest, its content and what makes it again kept before."""
+    files = {SUBMISSION: submission.content, **origin.files}
+    is_in_between = origin.made_of.blend is None and not version.by_hand
+    if is_in_between and len(submission.content) > _MOST_IN_BETWEEN:
+        del files[SUBMISSION]
+    sources = {**origin.sources, **_template_of(submission.spec)}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    kept = keep_files(store, files)
+    known: dict[str, object] = {"time": now, "sources": sources, "kept": kept}
+    earlier = all_versions(store)
+    public = [v.public for v in earlier if v.sha256 == version.sha256 and v.public]
+    if public:
+        known["public"] = public[-1]
+    write_versions(store, [*earlier, version.model_copy(update=known)])
+
+
+def add_out_version(
+    store: RunStore, place: str, submission: Submission, origin: Origin
+) -> None:
+    """Record a submission that was written to another place than the run's own.
+
+    Nothing when that is the newest of its place already. For whoever holds the run's lock.
+    """
+    version = _version(submission, origin, by_hand=True)
+    version = version.model_copy(update={"file": place})
+    there = [earlier for earlier in all_versions(store) if earlier.file == place]
+    if not there or not there[-1].makes_the_same(version):
+        add_version(store, version, submission, origin)
+
+
+def _template_of(spec: SubmissionSpec) -> dict[str, str]:
+    return {} if spec.template is None else {spec.template: sha256_of(Path(spec.template))}
 
 
 def _keep_altered(store: RunStore, progress: Progress) -> None:
@@ -187,6 +293,17 @@ def submitted_blend(store: RunStore) -> str | None:
     return None if version is None else _blend_of(store, version)
 
 
+def current_number(store: RunStore) -> int | None:
+    """The number, from 1, of the version that `submission.csv` is; None where it is none."""
+    digest = _digest_of(store.submission_path)
+    numbers = [
+        n
+        for n, version in enumerate(all_versions(store), start=1)
+        if version.file is None and version.sha256 == digest
+    ]
+    return numbers[-1] if numbers and digest is not None else None
+
+
 def blend_to_submit(store: RunStore) -> str | None:
     """The name of the blend last chosen for the submission, whatever became of the file."""
     versions = submission_versions(store)
@@ -196,21 +313,3 @@ def blend_to_submit(store: RunStore) -> str | None:
 def _blend_of(store: RunStore, version: SubmissionVersion) -> str | None:
     name = version.made_of.blend
     return name if name in store.blends else None
-
-
-def export_submission(
-    store: RunStore, blend: str, spec: SubmissionSpec
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The submission table of a named blend, without writing it.
-
-    And the classes it was made from.
-    """
-    found = store.blend(blend)
-    if not submitted_ids(store):
-        raise RequestError(
-            f"run {store.name!r} has no test rows to submit; add data.test or folds.holdout"
-        )
-    classes = found.record.classes
-    return _table(
-        store, spec, np.asarray(found.test), found.record.target, classes
-    ), classes

@@ -14,8 +14,8 @@ from ensembler.predictions.blends import BlendRecord
 from ensembler.predictions.lock import RunLock
 from ensembler.predictions.members import MemberRecord
 from ensembler.predictions.store import RunStore
-from ensembler.reporting.history import SubmissionHistory, submission_versions
 from ensembler.reporting.submitted import is_as_recorded, last_choice
+from ensembler.reporting.versions import SubmissionHistory, submission_versions
 
 SAMPLES = """id,split,fold,label
 a,train,0,cat

@@ -10,8 +10,8 @@ import pytest
 
 from ensembler.blends.submit import submission_spec, submit_blend, submit_run
 from ensembler.evaluation.ls import list_run
-from ensembler.reporting.history import submission_versions
 from ensembler.reporting.submitted import is_as_recorded, submitted_blend
+from ensembler.reporting.versions import submission_versions
 from ensembler.run import Run
 
 
