@@ -14,6 +14,7 @@ from ensembler.blending.families import calibrated, families_for
 from ensembler.blending.judging.choosing import Contest
 from ensembler.blending.judging.cross_fitting import cross_fit
 from ensembler.blending.judging.judge import Judge
+from ensembler.blending.methods.shared_fits import shared_fits
 from ensembler.blending.narrowing import Narrowing
 from ensembler.blending.pool import Pool
 from ensembler.blending.settings import Settings
@@ -90,9 +91,10 @@ def choose(
     candidates = [
         candidate for candidate in candidates if candidate.label == settings.chosen
     ] or candidates
-    found = _cross_fitted(
-        pool, part, candidates, stop or Stop(), settings.progress, narrowing
-    )
+    with shared_fits():
+        found = _cross_fitted(
+            pool, part, candidates, stop or Stop(), settings.progress, narrowing
+        )
     seen = [judge.see(probs) for probs in found.predictions]
     labels = [candidate.label for candidate in found.candidates]
     values = [score(judge.metric, probs, judge.y) for probs in seen]

@@ -24,6 +24,7 @@ from ensembler.blending.methods.base import (
     check_switch,
     check_whole,
 )
+from ensembler.blending.methods.shared_fits import fitted_once
 from ensembler.blending.pool import Probs, Stack, Targets, some_rows
 from ensembler.blending.registry import check_stack, check_values
 from ensembler.logits import FLOOR, softmax
@@ -37,6 +38,17 @@ _SOLVED = 1e-3  # the largest slope that counts as none
 _SEARCH_ROWS = 4000  # enough to choose a ridge on; the fit itself takes all rows
 _BLOCK_BYTES = 2**22
 RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # tried as multiples of 1 / rows
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """What a log-linear pool learns from a stack."""
+
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    ridge: float
+    ridge_scores: dict[float, float]
+    converged: bool
 
 
 class LogLinearPool(Blender):
@@ -74,26 +86,37 @@ class LogLinearPool(Blender):
         check_choice("inputs", self.inputs, ("probs", "logits"))
         check_whole("seed", self.seed)
         stack, y = self._enter_shape(stack, y)
-        present = np.flatnonzero(np.bincount(y, minlength=self.n_classes_))
+        options = (ridge, self.nonnegative, self.inputs, self.seed)
+        found = fitted_once(lambda: self._solved(stack, y, ridge), stack, y, options)
+        self.weights_, self.bias_ = found.weights.copy(), found.bias.copy()
+        self.ridge_, self.ridge_scores_ = found.ridge, dict(found.ridge_scores)
+        self.converged_ = found.converged
+        return self
+
+    def _solved(self, stack: Stack, y: Targets, ridge: float | None) -> _Solution:
+        """What is learned from a stack, at `ridge` or the best one for None."""
+        n_classes = stack.shape[2]
+        present = np.flatnonzero(np.bincount(y, minlength=n_classes))
         with one_thread():
             features, factors = _moderate(log_features(stack, self.inputs))
-            if len(present) < self.n_classes_:
+            if len(present) < n_classes:
                 # What no row has, no row can fit: the others are fitted among themselves.
                 features, y = (
                     np.ascontiguousarray(features[:, :, present]),
                     np.searchsorted(present, y),
                 )
             problem = LogLinearProblem.of(features, y, self.nonnegative)
-            self.ridge_scores_: dict[float, float] = {}
-            self.ridge_ = self._search(problem) if ridge is None else ridge
-            found = problem.solve(self.ridge_)
-            self.converged_ = problem.is_solved_by(found, self.ridge_)
-        self.weights_, bias = found[: len(stack)] * factors, found[len(stack) :]
-        self.bias_ = np.zeros(self.n_classes_)
-        self.bias_[present] = (
-            bias if len(present) == self.n_classes_ else bias - bias.mean()
-        )
-        return self
+            scores: dict[float, float] = {}
+            if ridge is None:
+                ridge, scores = self._search(problem)
+            found = problem.solve(ridge)
+            converged = problem.is_solved_by(found, ridge)
+        weights, bias = found[: len(stack)] * factors, np.zeros(n_classes)
+        of_present = found[len(stack) :]
+        if len(present) < n_classes:
+            of_present = of_present - of_present.mean()
+        bias[present] = of_present
+        return _Solution(weights, bias, ridge, scores, converged)
 
     def strengths(self) -> dict[str, Any]:
         """The ridge that was found."""
@@ -107,8 +130,8 @@ class LogLinearPool(Blender):
             "ridge_scores": self.ridge_scores_,
         }
 
-    def _search(self, problem: LogLinearProblem) -> float:
-        """Choose among multiples of 1/rows.
+    def _search(self, problem: LogLinearProblem) -> tuple[float, dict[float, float]]:
+        """The best ridge among multiples of 1/rows, and the losses of those that were tried.
 
         This is a prior of fixed strength, so a part of many rows chooses as well.
         """
@@ -118,11 +141,12 @@ class LogLinearPool(Blender):
         part = fitting_parts(problem.y, np.zeros(searched, np.int64), seed=self.seed)
         parts = np.unique(part)
         if len(parts) < 2:
-            return RIDGES[-1] / n  # a single row leaves nothing to choose by
+            return RIDGES[-1] / n, {}  # a single row leaves nothing to choose by
         # From strong to weak, each warm-started where the stronger one ended.
         starts: dict[int, NDArray[np.float64]] = {}
         whole = problem.solve(RIDGES[-1] / searched)
         best, best_loss = RIDGES[-1], np.inf
+        scores: dict[float, float] = {}
         for multiple in reversed(RIDGES):
             total = 0.0
             for p in parts:
@@ -131,10 +155,10 @@ class LogLinearPool(Blender):
                     multiple / searched, rows=inside, start=starts.get(p, whole)
                 )
                 total += problem.loss_on(starts[p], ~inside)
-            self.ridge_scores_[multiple / n] = total / searched
+            scores[multiple / n] = total / searched
             if total < best_loss:
                 best, best_loss = multiple, total
-        return best / n
+        return best / n, scores
 
     def predict_proba(self, stack: Stack) -> Probs:
         """Probabilities `[samples, classes]`."""
