@@ -62,7 +62,7 @@ def command(
     """Cache the members' logits under more views, or predict new images with --data."""
     from ensembler.errors import RequestError
     from ensembler.outputs import is_standard_output
-    from ensembler.pipeline.check import check_training_installed
+    from ensembler.pipeline.check import check_device, check_training_installed
     from ensembler.predictions.store import RunStore
     from ensembler.recipe.own_code import introduce_code, own_among
 
@@ -89,6 +89,7 @@ def command(
         code = dict.fromkeys(own_among(names(views)), "view")
         introduce_code(code, progress, [Path.cwd()])
         wanted = expand_views(names(views) or ()) if views else None
+        check_device(device, progress)
         workspace = workspace_of_run(store, progress, check=check_nobody_trains_otherwise)
         if data is not None:
             new = predict_new(

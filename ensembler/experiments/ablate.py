@@ -30,7 +30,7 @@ from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.schedule import Schedule
 from ensembler.metrics import check_metric
 from ensembler.metrics.registry import fits, reported_score
-from ensembler.pipeline.check import check_recipe
+from ensembler.pipeline.check import check_device, check_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 from ensembler.recipe.document import parse_value
@@ -170,6 +170,7 @@ def ablate_recipe(  # noqa: PLR0913 in notebooks: a keyword for each option of `
     introduce_code_of(varied, progress, metrics)
     shown = _metrics_of(recipe, base, metrics)
     check_recipe(varied)
+    check_device(execution.device, progress)
     workspace = open_workspace(
         varied, artifacts, progress, check=check_nobody_trains_otherwise
     )

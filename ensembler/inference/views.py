@@ -31,10 +31,11 @@ _DIGITS = 8  # of a digest behind the name of a view of the user's own
 
 @dataclass(frozen=True)
 class View:
-    """A view by name."""
+    """A view by name; of those that are built in, the name says all there is to know."""
 
     name: str
     transform: Transform
+    built_in: bool = False
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch as this view shows it, contiguous."""
@@ -107,13 +108,18 @@ class NumberedView:
 
     def named(self, name: str) -> Transform | None:
         """The transform of a view's name; None when it is not one of these."""
+        number = self.number_in(name)
+        return None if number is None else partial(self._with, number)
+
+    def number_in(self, name: str) -> float | None:
+        """The number that a view's name has or stands for; None when it is not one of these."""
         found = _NUMBERED.match(name)
         base, number = (
             (found["base"], float(found["number"])) if found else (name, self.usual)
         )
         if base != self.base or number is None or not self.allows(number):
             return None
-        return partial(self._with, number)
+        return number
 
     def _with(self, number: float, batch: Batch) -> Batch:
         return self.transform(batch, number)
@@ -144,23 +150,57 @@ def _views_of(spec: ViewSpec) -> list[View]:
         return [View(spec.name, _custom(spec))]
     if is_own(spec):
         return [_own_view(spec)]
-    return [View(name, find_view(name)) for name in GROUPS.get(spec, (spec,))]
+    names = GROUPS.get(spec, (spec,))
+    return [View(name, find_view(name), built_in=_is_built_in(name)) for name in names]
 
 
 def find_view(name: str) -> Transform:
     """The transform behind a view's name."""
+    found = _built_in(name)
+    if found is not None:
+        return found
+    if name in _PLUGINS:
+        return _watched(name, _PLUGINS.load(name))
+    raise UnknownNameError("view", name, view_names())
+
+
+def _is_built_in(name: str) -> bool:
+    return _built_in(name) is not None
+
+
+def _built_in(name: str) -> Transform | None:
     if name in FIXED:
         return FIXED[name]
-    crop = _CROP.match(name)
+    crop = crop_named(name)
     if crop is not None:
-        return partial(_crop, place=crop["place"], flip=crop["flip"] is not None)
+        return partial(_crop, crop=crop)
     for numbered in NUMBERED:
         transform = numbered.named(name)
         if transform is not None:
             return transform
-    if name in _PLUGINS:
-        return _watched(name, _PLUGINS.load(name))
-    raise UnknownNameError("view", name, view_names())
+    return None
+
+
+@dataclass(frozen=True)
+class CropPlace:
+    """A part of the picture by its place (`top_left`, `center`, ...), perhaps mirrored."""
+
+    place: str
+    flip: bool
+
+    def window(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Where it lies in a picture of these sides: top, left, its height, its width."""
+        h, w = round(CROP * height), round(CROP * width)
+        vertical, horizontal = self.place.partition("_")[0], self.place.rpartition("_")[2]
+        top = {"top": 0, "bottom": height - h}.get(vertical, (height - h) // 2)
+        left = {"left": 0, "right": width - w}.get(horizontal, (width - w) // 2)
+        return top, left, h, w
+
+
+def crop_named(name: str) -> CropPlace | None:
+    """The crop that a view's name stands for; None when it is none."""
+    found = _CROP.match(name)
+    return None if found is None else CropPlace(found["place"], found["flip"] is not None)
 
 
 def place_of_own(name: str) -> str:
@@ -210,11 +250,20 @@ def _watched(name: str, transform: Transform) -> Transform:
 
 def _shift(batch: Batch, fraction: float, *, direction: str) -> Batch:
     """Move the picture; the border repeats what it shows last."""
-    axis = 2 if direction in ("left", "right") else 1
-    size = batch.shape[axis]
+    axis = shift_axis(direction)
+    return np.take(batch, shifted_from(batch.shape[axis], fraction, direction), axis=axis)
+
+
+def shift_axis(direction: str) -> int:
+    """The axis of a batch along which a shift moves."""
+    return 2 if direction in ("left", "right") else 1
+
+
+def shifted_from(size: int, fraction: float, direction: str) -> NDArray[np.int64]:
+    """The places that a shift shows, along an axis of so many."""
     by = max(1, round(fraction * size))
     moved = np.arange(size) + (by if direction in ("left", "up") else -by)
-    return np.take(batch, np.clip(moved, 0, size - 1), axis=axis)
+    return np.clip(moved, 0, size - 1)
 
 
 def _zoom(batch: Batch, factor: float) -> Batch:
@@ -222,10 +271,7 @@ def _zoom(batch: Batch, factor: float) -> Batch:
     import cv2
 
     height, width = batch.shape[1:3]
-    inner_height, inner_width = (
-        max(1, round(height * factor)),
-        max(1, round(width * factor)),
-    )
+    inner_height, inner_width = scaled(height, factor), scaled(width, factor)
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     out = np.empty_like(batch)
     for i, image in enumerate(batch):
@@ -237,13 +283,22 @@ def _zoom(batch: Batch, factor: float) -> Batch:
 
 
 def _centred(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    rows = np.clip(
-        np.arange(height) + (image.shape[0] - height) // 2, 0, image.shape[0] - 1
-    )
-    columns = np.clip(
-        np.arange(width) + (image.shape[1] - width) // 2, 0, image.shape[1] - 1
-    )
+    rows = centred_from(image.shape[0], height)
+    columns = centred_from(image.shape[1], width)
     return image[rows][:, columns]
+
+
+def scaled(side: int, factor: float) -> int:
+    """A side at `factor` of its length, a pixel at least."""
+    return max(1, round(side * factor))
+
+
+def centred_from(inner: int, side: int) -> NDArray[np.int64]:
+    """The places of a side of `inner` pixels that `side` show about its middle.
+
+    Beyond its ends they show the last ones.
+    """
+    return np.clip(np.arange(side) + (inner - side) // 2, 0, inner - 1)
 
 
 def _brighten(batch: Batch, factor: float) -> Batch:
@@ -251,21 +306,19 @@ def _brighten(batch: Batch, factor: float) -> Batch:
     return np.clip(np.round(batch * np.float32(factor)), 0, 255).astype(np.uint8)
 
 
-def _crop(batch: Batch, place: str, *, flip: bool) -> Batch:
+def _crop(batch: Batch, crop: CropPlace) -> Batch:
     """Cut a corner or the centre and scale it back to the full size."""
     import cv2
 
     height, width = batch.shape[1:3]
-    h, w = round(CROP * height), round(CROP * width)
-    top = {"top": 0, "bottom": height - h}.get(place.partition("_")[0], (height - h) // 2)
-    left = {"left": 0, "right": width - w}.get(place.rpartition("_")[2], (width - w) // 2)
+    top, left, h, w = crop.window(height, width)
     out = np.empty_like(batch)
     for i, image in enumerate(batch):
         cut = np.ascontiguousarray(image[top : top + h, left : left + w])
         out[i] = cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR).reshape(
             height, width, -1
         )
-    return out[:, :, ::-1] if flip else out
+    return out[:, :, ::-1] if crop.flip else out
 
 
 def _custom(spec: CustomView) -> Transform:

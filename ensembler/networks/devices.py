@@ -13,6 +13,7 @@ from torch import nn
 from ensembler.errors import RequestError
 from ensembler.machine.cores import available_cores
 from ensembler.networks.depthwise import learn_depthwise_in_float32
+from ensembler.networks.unused_cards import built_for, why_not_asked_for
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -37,6 +38,8 @@ def pick_device(name: str = "auto") -> torch.device:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
+    if device.type == "cuda" and not here["cuda"]:
+        raise RequestError(f"--device {name!r}: {why_not_asked_for()}")
     if not here.get(device.type, False):
         raise RequestError(
             f"--device {name!r}: there is no such device here; `ens doctor` lists them"
@@ -54,7 +57,8 @@ def _computing(device: torch.device) -> torch.device:
     if reason is not None:
         raise RequestError(
             f"{device} ({torch.cuda.get_device_name(device)}, capability "
-            f"{capability_text(device)}) cannot compute with this torch: {reason}; install "
+            f"{capability_text(device)}) cannot compute with this torch "
+            f"({torch.__version__}, built for {built_for()}): {reason}; install "
             "a torch that was built for it, or add --device cpu"
         )
     return device

@@ -18,7 +18,10 @@ def devices_here() -> tuple[tuple[str, ...], tuple[str, ...]]:
     if torch.backends.mps.is_available():
         devices.append("mps")
     devices.append(f"cpu, {torch.get_num_threads()} threads")
-    problems = [problem for device in cuda if (problem := _problem(device)) is not None]
+    from ensembler.networks.unused_cards import why_no_card
+
+    found = [*map(_problem, cuda), why_no_card()]
+    problems = [problem for problem in found if problem is not None]
     try:
         import_module("torchvision")
     except (ImportError, RuntimeError) as error:
@@ -46,11 +49,12 @@ def _described(device: Any) -> str:
 
 def _problem(device: Any) -> str | None:
     from ensembler.networks.devices import why_unusable
+    from ensembler.networks.unused_cards import built_for
 
     reason = why_unusable(device)
     if reason is None:
         return None
     return (
-        f"{device} cannot compute with this torch ({reason}); "
+        f"{device} cannot compute with this torch ({reason}), which is built for {built_for()}; "
         "install a torch that was built for it"
     )

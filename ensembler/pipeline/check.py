@@ -12,6 +12,7 @@ from ensembler.data.spec import FoldSpec
 from ensembler.errors import MissingExtraError, RecipeError, RequestError
 from ensembler.inference.engines.registry import check_installed
 from ensembler.metrics.registry import check_metric
+from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import planned_members
 from ensembler.training.spec import SoupSpec
@@ -23,6 +24,20 @@ def check_training_installed(what: str) -> None:
         find_spec(package) is None for package in ("torch", "timm", "albumentations", "cv2")
     ):
         raise MissingExtraError(what, "train")
+
+
+def check_device(device: str, progress: Progress) -> None:
+    """Raise RequestError for a device that cannot compute, before anything is read or decoded.
+
+    With `auto`, a card that is here and that torch cannot use is a warning with its fix.
+    """
+    from ensembler.networks.devices import pick_device
+    from ensembler.networks.unused_cards import why_no_card
+
+    picked = pick_device(device)
+    unused = why_no_card() if device == "auto" and picked.type == "cpu" else None
+    if unused is not None:
+        progress.warn(f"{unused}; until then the CPU computes")
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -26,7 +26,7 @@ from ensembler.members.executor import Failure
 from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.tta_predict import predict_missing_views
 from ensembler.metrics.registry import fits
-from ensembler.pipeline.check import check_recipe
+from ensembler.pipeline.check import check_device, check_recipe
 from ensembler.pipeline.train import train_members
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
@@ -68,6 +68,7 @@ def run_recipe(
     """
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
+    check_device(execution.device, progress)
     workspace = open_workspace(
         recipe, artifacts, progress, check=check_nobody_trains_otherwise
     )

@@ -11,7 +11,7 @@ from ensembler.execution.executors import executor_of
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.schedule import KFoldResult, Schedule
-from ensembler.pipeline.check import check_recipe
+from ensembler.pipeline.check import check_device, check_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 from ensembler.recipe.load import Recipe
@@ -94,6 +94,7 @@ def train_recipe(
     """Train what is missing of the members (or those named, or of some `methods`)."""
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
+    check_device(execution.device, progress)
     workspace = open_workspace(
         recipe, artifacts, progress, check=check_nobody_trains_otherwise
     )

@@ -947,3 +947,12 @@ def test_an_unknown_member_is_told_each_known_name_once(recipe):
         run_recipe(Recipe.load(recipe), recipe.parent / "artifacts", members=["zzz"])
     listed = str(caught.value).partition("choose from ")[2].split(", ")
     assert len(listed) == len(set(listed))
+
+
+def test_cuda_that_is_not_there_is_refused_before_anything_is_made(recipe, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RequestError, match="--device 'cuda'"):
+        run(recipe, execution=Execution("cuda"))
+    assert not (recipe.parent / "artifacts").exists()

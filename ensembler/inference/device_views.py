@@ -1,0 +1,161 @@
+"""The views of `inference.views` as tensor code, for a batch that is on the device already.
+
+A device view takes uint8 `[images, height, width, channels]` and gives the same shape. Flips,
+turns, shifts and changes of brightness give the very values of the host's views; what is scaled
+(`scale_0.9`, the crops) differs from OpenCV's fixed-point arithmetic by at most 1 of 255.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ensembler.inference.views import (
+    NUMBERED,
+    CropPlace,
+    View,
+    centred_from,
+    crop_named,
+    scaled,
+    shift_axis,
+    shifted_from,
+)
+
+DeviceView = Callable[[Tensor], Tensor]
+
+
+def device_view(view: View) -> DeviceView | None:
+    """The view as tensor code; None for one of the user's own, which the host makes."""
+    if not view.built_in:
+        return None
+    if view.name in _FIXED:
+        return _FIXED[view.name]
+    crop = crop_named(view.name)
+    if crop is not None:
+        return partial(_crop, crop=crop)
+    for numbered in NUMBERED:
+        number = numbered.number_in(view.name)
+        if number is not None and numbered.base in _NUMBERED:
+            return partial(_NUMBERED[numbered.base], number=number)
+    return None
+
+
+def _identity(batch: Tensor) -> Tensor:
+    return batch
+
+
+def _transposed(batch: Tensor) -> Tensor:
+    return batch.transpose(1, 2)
+
+
+def _rotated(batch: Tensor, quarters: int) -> Tensor:
+    return torch.rot90(batch, quarters, (1, 2))
+
+
+def _shift(batch: Tensor, number: float, direction: str) -> Tensor:
+    axis = shift_axis(direction)
+    return _taken(batch, shifted_from(batch.shape[axis], number, direction), axis)
+
+
+def _brighten(batch: Tensor, number: float) -> Tensor:
+    return _as_pixels(batch.float() * float(np.float32(number)))
+
+
+def _zoom(batch: Tensor, number: float) -> Tensor:
+    """Show the pictures at `number` of their size, with a repeated border or cut to the centre."""
+    taps = _area_taps if number < 1 else _linear_taps
+    sides = (batch.shape[1], batch.shape[2])
+    found = batch.float()
+    for axis, side in enumerate(sides, start=1):
+        found = _resampled(found, taps(side, scaled(side, number)), axis)
+    found = _as_pixels(found)
+    for axis, side in enumerate(sides, start=1):
+        found = _taken(found, centred_from(found.shape[axis], side), axis)
+    return found
+
+
+def _crop(batch: Tensor, crop: CropPlace) -> Tensor:
+    """Cut a corner or the centre and scale it back to the full size."""
+    height, width = batch.shape[1], batch.shape[2]
+    top, left, h, w = crop.window(height, width)
+    found = batch[:, top : top + h, left : left + w].float()
+    found = _resampled(found, _linear_taps(h, height), 1)
+    found = _as_pixels(_resampled(found, _linear_taps(w, width), 2))
+    return found.flip(2) if crop.flip else found
+
+
+def _taken(batch: Tensor, places: NDArray[np.int64], axis: int) -> Tensor:
+    return batch.index_select(axis, torch.tensor(places, device=batch.device))
+
+
+def _as_pixels(values: Tensor) -> Tensor:
+    return values.round().clamp(0, 255).to(torch.uint8)
+
+
+# Where each place of a resampled axis comes from, int64 `[places, taps]`, and with which weights.
+Taps = tuple[NDArray[np.int64], NDArray[np.float32]]
+
+
+def _resampled(values: Tensor, taps: Taps, axis: int) -> Tensor:
+    """Weighted sums of neighbours along an axis; products of single numbers, never of matrices.
+
+    So no device computes them in fewer bits, and an image does not depend on its batch.
+    """
+    places, weights = taps
+    shape = [1] * values.ndim
+    shape[axis] = len(places)
+    total = torch.zeros((), device=values.device)
+    for tap in range(places.shape[1]):
+        weight = torch.tensor(weights[:, tap], device=values.device).view(shape)
+        total = total + _taken(values, places[:, tap], axis) * weight
+    return total
+
+
+@lru_cache(maxsize=64)
+def _linear_taps(before: int, after: int) -> Taps:
+    """Of an axis that grows: between the two nearest, as OpenCV's INTER_LINEAR."""
+    at = (np.arange(after) + 0.5) * before / after - 0.5
+    at = np.clip(at, 0, before - 1)
+    first = np.floor(at).astype(np.int64)
+    second = np.minimum(first + 1, before - 1)
+    share = (at - first).astype(np.float32)
+    return np.stack([first, second], 1), np.stack([1 - share, share], 1)
+
+
+@lru_cache(maxsize=64)
+def _area_taps(before: int, after: int) -> Taps:
+    """Of an axis that shrinks: all that a place covers, as OpenCV's INTER_AREA."""
+    step = before / after
+    begin = np.arange(after) * step
+    n_taps = math.ceil(step) + 1
+    places = np.floor(begin).astype(np.int64)[:, None] + np.arange(n_taps)
+    covered = np.minimum(places + 1, (begin + step)[:, None])
+    covered = covered - np.maximum(places, begin[:, None])
+    weights = np.clip(covered, 0, None) / step
+    return np.minimum(places, before - 1), weights.astype(np.float32)
+
+
+_FIXED: dict[str, DeviceView] = {
+    "identity": _identity,
+    "hflip": partial(torch.flip, dims=(2,)),
+    "vflip": partial(torch.flip, dims=(1,)),
+    "transpose": _transposed,
+    "rot90": partial(_rotated, quarters=1),
+    "rot180": partial(_rotated, quarters=2),
+    "rot270": partial(_rotated, quarters=3),
+    "transverse": lambda batch: batch.transpose(1, 2).flip((1, 2)),
+}
+_NUMBERED: dict[str, Callable[..., Tensor]] = {
+    **{
+        f"shift_{direction}": partial(_shift, direction=direction)
+        for direction in ("left", "right", "up", "down")
+    },
+    "scale": _zoom,
+    "brightness": _brighten,
+}
