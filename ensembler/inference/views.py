@@ -275,10 +275,10 @@ def _zoom(batch: Batch, factor: float) -> Batch:
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     out = np.empty_like(batch)
     for i, image in enumerate(batch):
-        scaled = cv2.resize(image, (inner_width, inner_height), interpolation=how).reshape(
+        resized = cv2.resize(image, (inner_width, inner_height), interpolation=how).reshape(
             inner_height, inner_width, -1
         )
-        out[i] = _centred(scaled, height, width)
+        out[i] = _centred(resized, height, width)
     return out
 
 
