@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ensembler.blending import create_blend as create_blend
     from ensembler.blending import make_blend as make_blend
     from ensembler.blending.spec import BlendSpec as BlendSpec
+    from ensembler.bundle.predictor import Predictor as Predictor
     from ensembler.errors import EnsemblerError as EnsemblerError
     from ensembler.recipe import Recipe as Recipe
     from ensembler.run import Run as Run
@@ -22,6 +23,7 @@ __all__ = [
     "BlendSpec",
     "EnsemblerError",
     "Pool",
+    "Predictor",
     "Recipe",
     "Run",
     "__version__",
@@ -33,6 +35,7 @@ _PLACES = {
     "BlendSpec": "ensembler.blending.spec",
     "EnsemblerError": "ensembler.errors",
     "Pool": "ensembler.blending",
+    "Predictor": "ensembler.bundle.predictor",
     "Recipe": "ensembler.recipe",
     "Run": "ensembler.run",
     "create_blend": "ensembler.blending",

@@ -18,6 +18,8 @@ a decision reads the class of an error, or its `code`, and never the wording.
         │   ├── FoldsError          a split into folds that the labels or groups do not allow
         │   └── GroupLeakError      a group in several folds
         ├── MissingRunError         a run that does not exist (also FileNotFoundError)
+        ├── BundleError             a bundle that is cut short, altered, of another version
+        │   └── MissingBundleError  a bundle that does not exist (also FileNotFoundError)
         ├── UnknownNameError        a name that does not exist, with the nearest that do
         ├── NotFittedError          a blend method used before its fit (also AttributeError)
         ├── ChangedRecipeError      a run folder that belongs to another recipe
@@ -146,6 +148,18 @@ class MissingRunError(RequestError, FileNotFoundError):
     """A run that does not exist."""
 
     code = "missing_run"
+
+
+class BundleError(RequestError):
+    """A bundle that cannot be used: it was cut short or altered, or is of another version."""
+
+    code = "bundle"
+
+
+class MissingBundleError(BundleError, FileNotFoundError):
+    """A bundle that does not exist."""
+
+    code = "missing_bundle"
 
 
 class ChangedRecipeError(RequestError):

@@ -30,6 +30,8 @@ from ensembler.cli import (
     init,
     kfold,
     ls,
+    pack,
+    predict,
     replay,
     run,
     schema,
@@ -69,6 +71,8 @@ app.command("ls")(ls.command)
 app.command("submit")(submit.command)
 app.command("history")(history.command)
 app.command("replay")(replay.command)
+app.command("pack")(pack.command)
+app.command("predict")(predict.command)
 app.command("import")(import_.command)
 app.command("export")(export.command)
 app.command("doctor")(doctor.command)

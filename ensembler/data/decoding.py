@@ -89,6 +89,14 @@ def decode(path: Path, how: Decoding = AS_IT_IS) -> NDArray[np.uint8]:
     return _decode_with_pillow(path, content, limit, how)
 
 
+def pixels_of_opened(image: Any) -> NDArray[np.uint8]:
+    """The pixels of an image that Pillow has opened, as `decode` gives those of a file."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    return _to_uint8(upright, _bits(image))
+
+
 def max_pixels() -> int:
     """How many pixels an image may have.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ensembler.errors import EnsemblerError, MissingFileError, RequestError, StoreError
@@ -31,6 +31,7 @@ from ensembler.networks.spec import NetworkSpec
 FORMAT = 1
 # Key in the header: the digest of the header and the tensors at the moment of saving.
 DIGEST = "content_sha256"
+_HEADER_SIZE = 8  # bytes that say how long the JSON header of a safetensors file is
 
 
 def save_checkpoint(
@@ -153,16 +154,75 @@ def load_checkpoint(
     """
     header = read_description(path)
     try:
-        spec = _trusted(NetworkSpec.model_validate(header["network"]), recipe, path)
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise StoreError(
+            f"{path} does not hold the network it describes ({error})"
+        ) from error
+    return _network_of(header, weights, str(path), device, recipe)
+
+
+def checkpoint_from_bytes(
+    content: bytes, name: str, device: str = "auto", recipe: NetworkSpec | None = None
+) -> Normalised:
+    """The same for the content of a checkpoint, which messages call `name`."""
+    try:
+        header = _header_of(content)
+        weights = load(content)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"{name} is not a checkpoint of a member ({error})") from error
+    return _network_of(header, weights, name, device, recipe)
+
+
+def checkpoint_as(content: bytes, dtype: torch.dtype) -> bytes:
+    """A checkpoint whose matrices and kernels are of `dtype`, all else as it was.
+
+    Biases, norms and buffers stay as they are: they are small, and most is lost in them. So does a
+    tensor with values that `dtype` cannot hold.
+    """
+    header, weights = _header_of(content), load(content)
+    smaller = {name: _as(tensor, dtype) for name, tensor in weights.items()}
+    header.pop(DIGEST, None)
+    header[DIGEST] = _digest(header, smaller)
+    return save(smaller, metadata={"ensembler": json.dumps(header)})
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.ndim < 2 or not tensor.is_floating_point():
+        return tensor
+    smaller = tensor.to(dtype)
+    return smaller if bool(torch.isfinite(smaller).all()) else tensor
+
+
+def _header_of(content: bytes) -> dict[str, Any]:
+    """The description in the header of a checkpoint; ValueError when there is none of ours."""
+    size = int.from_bytes(content[:_HEADER_SIZE], "little")
+    if size > len(content):
+        raise ValueError("its header is cut short")
+    said = json.loads(content[_HEADER_SIZE : _HEADER_SIZE + size])
+    header = json.loads(said["__metadata__"]["ensembler"])
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    return header
+
+
+def _network_of(
+    header: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    name: str,
+    device: str,
+    recipe: NetworkSpec | None,
+) -> Normalised:
+    try:
+        spec = _trusted(NetworkSpec.model_validate(header["network"]), recipe, name)
         network = _with_weights(spec, header, weights)
         _set_pixels(network, header.get("pixels"))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, EnsemblerError):
             raise
         raise StoreError(
-            f"{path} does not hold the network it describes ({error})"
+            f"{name} does not hold the network it describes ({error})"
         ) from error
     return place(network, pick_device(device)).eval()
 
@@ -270,7 +330,7 @@ def _set_pixels(network: Normalised, pixels: Any) -> None:
         setattr(network, name, value)
 
 
-def _trusted(spec: NetworkSpec, recipe: NetworkSpec | None, path: Path) -> NetworkSpec:
+def _trusted(spec: NetworkSpec, recipe: NetworkSpec | None, path: str) -> NetworkSpec:
     """The network of a header without what would read other files.
 
     StoreError when it names code or a hub.

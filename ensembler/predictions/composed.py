@@ -24,16 +24,25 @@ def compose_probs(
     """
     composition = composition_of(store)
     classes_of = {task: store.classes(task) for task in composition.tasks}
-    factors = None
-    if composition.prior == "observed":
-        labels = {
-            task: store.labels(task, "train", classes_of[task])
-            for task in composition.tasks
-        }
-        if count_on is not None:
-            labels = {task: y[count_on] for task, y in labels.items()}
-        factors = composition.co_occurrence(labels, classes_of)
+    factors = co_occurrence_of(store, count_on)
     return composition.compose(probs, classes_of, factors).astype(np.float32)
+
+
+def co_occurrence_of(
+    store: RunStore, count_on: NDArray[np.int64] | None = None
+) -> NDArray[np.float64] | None:
+    """By how much the parts of each class `[classes]` occur together more often than by chance.
+
+    None where the recipe does not ask for it.
+    """
+    composition = composition_of(store)
+    if composition.prior != "observed":
+        return None
+    classes_of = {task: store.classes(task) for task in composition.tasks}
+    labels = {task: store.labels(task, "train", classes_of[task]) for task in classes_of}
+    if count_on is not None:
+        labels = {task: y[count_on] for task, y in labels.items()}
+    return composition.co_occurrence(labels, classes_of)
 
 
 def composition_of(store: RunStore) -> Composition:

@@ -1,0 +1,86 @@
+"""Whether an ensemble predicts here what it predicted where it was packed."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.bundle.apply import answers_of
+from ensembler.bundle.images import AskedPixels, refuse_broken
+from ensembler.bundle.networks import Networks
+from ensembler.data.images import ArrayImages
+from ensembler.errors import BundleError, StoreError
+
+# as that of an engine against float32, hard images aside
+TOLERANCE = 0.1
+NOTED = 1e-3  # the difference of a probability from which a line says so
+
+
+def reference_probs(
+    networks: Networks, images: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float32]]:
+    """The probabilities of each answer `[images, classes]` for images of the reference."""
+    given = ArrayImages(images, "reference")
+    rows = np.arange(len(given), dtype=np.int64)
+    with tempfile.TemporaryDirectory() as folder:
+        logits = networks.logits(
+            lambda spec: AskedPixels(given, spec, refuse_broken), rows, Path(folder)
+        )
+        answers = answers_of(networks.ensemble, logits)
+    return {name: answer.probs for name, answer in answers.items()}
+
+
+def check_reference(networks: Networks) -> float:
+    """The largest difference of a probability from those kept in the bundle.
+
+    StoreError when it is larger than TOLERANCE: this machine, or a library on it, computes
+    something else. A smaller one is noted from NOTED on.
+    """
+    ensemble = networks.ensemble
+    kept = ensemble.record.reference
+    if kept is None:
+        return 0.0
+    images = _array(ensemble.read(kept.images), kept.images, ensemble.where)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise BundleError(f"{ensemble.where}: {kept.images} holds no images")
+    found = reference_probs(networks, images)
+    largest = 0.0
+    for answer, entry in kept.probs.items():
+        wanted = _array(ensemble.read(entry), entry, ensemble.where)
+        if answer not in found or wanted.shape != found[answer].shape:
+            raise BundleError(f"{ensemble.where}: {entry} is not of answer {answer!r}")
+        largest = max(largest, float(np.abs(found[answer] - wanted).max()))
+    _judge(networks, largest)
+    return largest
+
+
+def _judge(networks: Networks, largest: float) -> None:
+    where = networks.ensemble.where
+    if not largest <= TOLERANCE:
+        packed_with = networks.ensemble.record.versions
+        with_ = ", ".join(
+            f"{name} {packed_with[name]}"
+            for name in ("torch", "timm")
+            if name in packed_with
+        )
+        raise StoreError(
+            f"{where}: its reference images get other probabilities here (off by {largest:.3f}); "
+            f"it was packed with {with_ or 'other versions'}: install those, or try "
+            "--engine eager"
+        )
+    if largest > NOTED:
+        networks.progress.note(
+            f"{where}: probabilities of the reference images are off by {largest:.4f} here"
+        )
+
+
+def _array(content: bytes, name: str, where: str) -> NDArray[Any]:
+    try:
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        raise BundleError(f"{where}: {name} is no array ({error})") from error

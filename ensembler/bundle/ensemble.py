@@ -1,0 +1,156 @@
+"""An ensemble that predicts, wherever it is kept: in a run's folder or in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ensembler.blending.candidate import Candidate
+from ensembler.blending.fitted import FittedBlend
+from ensembler.blending.state import State
+from ensembler.blends.pool import BLEND_PREFIX
+from ensembler.bundle.records import BundleRecord, PackedMember
+from ensembler.errors import BundleError, RequestError
+from ensembler.networks.sources import is_own_backbone
+from ensembler.networks.spec import NetworkSpec
+from ensembler.own_code import is_own
+
+if TYPE_CHECKING:
+    from ensembler.inference.views import View
+    from ensembler.networks.build import Normalised
+
+# What a state that was altered may raise on its way to a blend.
+_ALTERED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members with their checkpoints, and the fitted blends that make predictions of theirs.
+
+    `record` says everything but the weights, which `read` gives by the name of an entry, after
+    their checksum was found right. `where` is what messages call it. `code` is what it may name as
+    `module:name`; nothing else of that kind is run.
+    """
+
+    record: BundleRecord
+    where: str
+    read: Callable[[str], bytes] = field(repr=False)
+    code: frozenset[str] = frozenset()
+
+    @property
+    def members(self) -> Mapping[str, PackedMember]:
+        """The members by name, those that are the mean of others among them."""
+        return self.record.members
+
+    @property
+    def networks(self) -> tuple[PackedMember, ...]:
+        """The members that have checkpoints of their own."""
+        return tuple(member for member in self.members.values() if member.checkpoints)
+
+    def network(self, entry: str, device: str = "cpu") -> Normalised:
+        """The network of a checkpoint, float32, in evaluation mode.
+
+        It takes pixels 0..255 `[images, channels, height, width]`, normalises them, and gives
+        logits `[images, logits]`, those of its member's targets one after the other.
+        """
+        from ensembler.networks.checkpoint import checkpoint_from_bytes
+
+        member = self._member_of(entry)
+        name = f"{self.where}: {entry}"
+        return checkpoint_from_bytes(self.read(entry), name, device, self._own_spec(member))
+
+    def _member_of(self, entry: str) -> PackedMember:
+        return next(m for m in self.networks if entry in m.checkpoints)
+
+    def _own_spec(self, member: PackedMember) -> NetworkSpec | None:
+        """The network of the user's own that a checkpoint of the member may name."""
+        if not is_own_backbone(member.backbone) or member.backbone not in self.code:
+            return None
+        return NetworkSpec(backbone=member.backbone, model_args=member.model_args)
+
+    def views(self, member: PackedMember) -> tuple[View, ...]:
+        """The views of a member; RequestError for code that may not be run."""
+        from ensembler.inference.views import expand_views, place_of_own
+
+        for spec in member.views:
+            if isinstance(spec, str) and is_own(spec):
+                self._check_code("view", [place_of_own(spec)])
+        return expand_views(member.views)
+
+    @cached_property
+    def fitted(self) -> dict[str, FittedBlend]:
+        """The fitted blends by name, built from their states; composed ones have none."""
+        found = {}
+        for name, blend in self.record.blends.items():
+            if blend.state is not None:
+                found[name] = self._restored(name, blend.state)
+        return found
+
+    def _restored(self, name: str, entry: str) -> FittedBlend:
+        try:
+            state = State.from_bytes(self.read(entry))
+            candidate = Candidate.from_json(state.values["candidate"])
+            named = (candidate.method, candidate.metric, *candidate.options.values())
+            self._check_code(f"blend {name!r}", [str(p) for p in named if is_own(p)])
+            fitted = FittedBlend.from_state(state)
+        except RequestError:
+            raise
+        except _ALTERED as error:
+            raise BundleError(
+                f"{self.where}: {entry} is no fitted blend ({error!r})"
+            ) from error
+        if fitted.members != self.record.blends[name].members:
+            raise BundleError(
+                f"{self.where}: {entry} is a blend of other members than the record says"
+            )
+        return fitted
+
+    def _check_code(self, what: str, places: list[str]) -> None:
+        """Raise RequestError for code that may not be run."""
+        for place in places:
+            if place not in self.code:
+                raise RequestError(
+                    f"{self.where}: {what} names code, {place!r}, that is not run; --trust-code "
+                    "(trust_code=True) runs the code of a bundle that you trust"
+                )
+
+    def check(self) -> None:
+        """Raise an error unless blends, members and views fit each other."""
+        for name, blend in self.record.blends.items():
+            for inner in blend.members:
+                self._check_member(name, inner)
+        for name in self.record.blends:
+            self._check_depth(name, ())
+        assert self.fitted is not None
+        for member in self.networks:
+            views = tuple(view.name for view in self.views(member))
+            if views != member.view_names:
+                raise BundleError(
+                    f"{self.where}: member {member.name!r} has the views "
+                    f"{', '.join(member.view_names)}, and here they are {', '.join(views)}"
+                )
+
+    def _check_member(self, blend: str, name: str) -> None:
+        of, target = self.record.blends[blend], self.record.blends[blend].target
+        if name in of.idle:
+            return
+        if name.startswith(BLEND_PREFIX):
+            is_there = name.removeprefix(BLEND_PREFIX) in self.record.blends
+        else:
+            is_there = name in self.members and target in self.members[name].targets
+        if not is_there:
+            raise BundleError(
+                f"{self.where}: blend {blend!r} is made of {name!r}, which is not in it"
+            )
+
+    def _check_depth(self, name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise BundleError(f"{self.where}: blend {name!r} is made of itself")
+        blend = self.record.blends[name]
+        inside = [
+            m.removeprefix(BLEND_PREFIX) for m in blend.members if m not in blend.idle
+        ]
+        for inner in {*inside, *blend.tasks.values()} & self.record.blends.keys():
+            self._check_depth(inner, (*above, name))

@@ -1,0 +1,69 @@
+"""`ens pack RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ensembler.cli.options import Artifacts, Debug, Device, Json, Quiet, RunArgument
+from ensembler.cli.progress import show_progress
+from ensembler.cli.terminal import print_json, stoppable
+
+
+def command(
+    run: RunArgument,
+    blend: Annotated[
+        str | None,
+        typer.Option(
+            "--blend", metavar="NAME", help="The blend to pack (the submitted one)."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The bundle to write (RUN.ens)."),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help="Of the weights: float32, or bfloat16 or float16 for half the size.",
+        ),
+    ] = "float32",
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    artifacts: Artifacts = None,
+) -> None:
+    """Pack a run's ensemble into one file that predicts anywhere with `ens predict`."""
+    from ensembler.pipeline.check import check_training_installed
+    from ensembler.predictions.store import RunStore
+
+    store = RunStore.open(run, artifacts)
+    check_training_installed("ens pack")
+    from ensembler.bundle.pack import check_precision, pack_run
+
+    with stoppable(f"`ens pack {run}`"), show_progress(quiet=quiet) as progress:
+        made = pack_run(
+            store,
+            out,
+            blend=blend,
+            precision=check_precision(precision),
+            device=device,
+            progress=progress,
+        )
+    if json:
+        print_json({**made.__dict__, "bundle": str(made.bundle)})
+        return
+    print(
+        f"{made.bundle}: blend {made.blend}, {made.checkpoints} checkpoints of "
+        f"{len(made.members)} members, {made.bytes / 1e6:,.1f} MB."
+    )
+    if made.max_difference > 0:
+        print(
+            f"Probabilities differ from the run's by at most {made.max_difference:.1e} on the "
+            "reference images."
+        )
+    print(f"Next: `ens predict {made.bundle} IMAGES`")

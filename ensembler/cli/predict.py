@@ -1,0 +1,82 @@
+"""`ens predict BUNDLE IMAGES`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ensembler.cli.options import Artifacts, Debug, Device, Json, Quiet
+from ensembler.cli.progress import show_progress
+from ensembler.cli.terminal import print_json, stoppable
+
+
+def command(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A bundle that `ens pack` wrote.")
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES...",
+            help="Files, folders, patterns, manifests (CSV, Parquet), or - for a list on standard "
+            "input.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Where predictions go; its ending says how: .csv, .parquet, .jsonl or .npz.",
+        ),
+    ] = Path("predictions.csv"),
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at an image that cannot be read.")
+    ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            help="default, auto, eager, traced, compile, openvino, onnx (else the bundle's).",
+        ),
+    ] = None,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    artifacts: Artifacts = None,
+) -> None:
+    """Predict images with a bundle; needs no recipe, no training data and no network."""
+    from ensembler.outputs import is_standard_output
+    from ensembler.pipeline.check import check_training_installed
+
+    check_training_installed("ens predict")
+    from ensembler.bundle.check import check_reference
+    from ensembler.bundle.images import find_asked
+    from ensembler.bundle.networks import Networks
+    from ensembler.bundle.open import open_bundle
+    from ensembler.bundle.predict import predict_images
+    from ensembler.inference.engines.registry import check_engine, check_installed
+
+    check_installed(check_engine(engine or "default"))
+    ensemble = open_bundle(bundle)
+    record = ensemble.record
+    asked = find_asked(
+        images, sys.stdin, path_column=record.path_column, id_column=record.id_column
+    )
+    again = f"`ens predict {bundle}` with the same images"
+    with stoppable(again), show_progress(quiet=quiet) as progress:
+        networks = Networks(ensemble, device, engine, progress)
+        check_reference(networks)
+        made = predict_images(networks, asked, out, strict=strict, progress=progress)
+    if json:
+        failed = [{"path": path, "message": fault} for path, fault in made.failed]
+        print_json({**made.__dict__, "out": str(made.out), "failed": failed})
+    else:
+        told = sys.stderr if is_standard_output(made.out) else sys.stdout
+        print(f"{made.rows} predictions are in {made.out}.", file=told)
+    if made.failed:
+        raise typer.Exit(1)
