@@ -1,8 +1,9 @@
 """The views of `inference.views` as tensor code, for a batch that is on the device already.
 
-A device view takes uint8 `[images, height, width, channels]` and gives the same shape. Flips,
-turns, shifts and changes of brightness give the very values of the host's views; what is scaled
-(`scale_0.9`, the crops) differs from OpenCV's fixed-point arithmetic by at most 1 of 255.
+A device view takes uint8 `[images, height, width, channels]` and gives the same shape, and the
+very values of the host's view: what is scaled up (the crops, `scale_1.2`) is computed in OpenCV's
+whole numbers, all of which a float32 holds exactly. No matrices are multiplied, so no device
+computes them in fewer bits.
 """
 
 from __future__ import annotations
@@ -69,12 +70,9 @@ def _brighten(batch: Tensor, number: float) -> Tensor:
 
 def _zoom(batch: Tensor, number: float) -> Tensor:
     """Show the pictures at `number` of their size, with a repeated border or cut to the centre."""
-    taps = _area_taps if number < 1 else _linear_taps
     sides = (batch.shape[1], batch.shape[2])
-    found = batch.float()
-    for axis, side in enumerate(sides, start=1):
-        found = _resampled(found, taps(side, scaled(side, number)), axis)
-    found = _as_pixels(found)
+    inner = (scaled(sides[0], number), scaled(sides[1], number))
+    found = _shrunk(batch, *inner) if number < 1 else _enlarged(batch, *inner)
     for axis, side in enumerate(sides, start=1):
         found = _taken(found, centred_from(found.shape[axis], side), axis)
     return found
@@ -84,9 +82,7 @@ def _crop(batch: Tensor, crop: CropPlace) -> Tensor:
     """Cut a corner or the centre and scale it back to the full size."""
     height, width = batch.shape[1], batch.shape[2]
     top, left, h, w = crop.window(height, width)
-    found = batch[:, top : top + h, left : left + w].float()
-    found = _resampled(found, _linear_taps(h, height), 1)
-    found = _as_pixels(_resampled(found, _linear_taps(w, width), 2))
+    found = _enlarged(batch[:, top : top + h, left : left + w], height, width)
     return found.flip(2) if crop.flip else found
 
 
@@ -117,15 +113,56 @@ def _resampled(values: Tensor, taps: Taps, axis: int) -> Tensor:
     return total
 
 
+def _shrunk(batch: Tensor, height: int, width: int) -> Tensor:
+    """Scale down by averaging areas."""
+    before = (batch.shape[1], batch.shape[2])
+    found = _resampled(batch.float(), _area_taps(before[1], width), 2)
+    found = _resampled(found, _area_taps(before[0], height), 1)
+    if before == (2 * height, 2 * width):
+        # OpenCV has a way of its own for halves, which rounds upwards.
+        return (found + 0.5).floor().to(torch.uint8)
+    return _as_pixels(found)
+
+
+_UNITS = 2048.0  # OpenCV's shares of two neighbours are whole numbers of these
+_PART = 32.0  # a share is multiplied in two parts: its product has more bits than a float32
+
+
+def _enlarged(batch: Tensor, height: int, width: int) -> Tensor:
+    """Scale up between two neighbours along each axis, as OpenCV's INTER_LINEAR."""
+    found = _resampled(batch.float(), _linear_taps(batch.shape[2], width), 2)
+    found = (found / 16).floor()
+    places, weights = _linear_taps(batch.shape[1], height, stops_at_border=False)
+    total = torch.zeros((), device=batch.device)
+    for tap in (0, 1):
+        share = torch.tensor(weights[:, tap], device=batch.device).view(-1, 1, 1)
+        total = total + _whole_product(_taken(found, places[:, tap], 1), share)
+    return ((total + 2) / 4).floor().to(torch.uint8)
+
+
+def _whole_product(values: Tensor, shares: Tensor) -> Tensor:
+    """The whole part of `values * shares / 65536`."""
+    large = (shares / _PART).floor()
+    small = shares - _PART * large
+    product = values * large + (values * small / _PART).floor()
+    return (product / (65536 / _PART)).floor()
+
+
 @lru_cache(maxsize=64)
-def _linear_taps(before: int, after: int) -> Taps:
-    """Of an axis that grows: between the two nearest, as OpenCV's INTER_LINEAR."""
-    at = (np.arange(after) + 0.5) * before / after - 0.5
-    at = np.clip(at, 0, before - 1)
+def _linear_taps(before: int, after: int, *, stops_at_border: bool = True) -> Taps:
+    """Of an axis that grows: the two nearest, with their shares in `_UNITS`.
+
+    Beyond the border there is the border's pixel alone. Where OpenCV does not stop there it mixes
+    that pixel with itself, which rounds otherwise.
+    """
+    at = ((np.arange(after) + 0.5) * (before / after) - 0.5).astype(np.float32)
     first = np.floor(at).astype(np.int64)
-    second = np.minimum(first + 1, before - 1)
-    share = (at - first).astype(np.float32)
-    return np.stack([first, second], 1), np.stack([1 - share, share], 1)
+    share = at - np.floor(at)
+    if stops_at_border:
+        share[(first < 0) | (first >= before - 1)] = 0
+    shares = np.stack([1 - share, share], axis=1) * np.float32(_UNITS)
+    places = np.clip(np.stack([first, first + 1], axis=1), 0, before - 1)
+    return places, np.rint(shares).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
