@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.judging.intervals import Units
 from ensembler.errors import DataError
+from ensembler.metrics.ranking import roc_auc_ovr
 
 ROWS = 6000  # at most so many are probed, whole groups of them
 _TREES = 100
@@ -163,7 +164,6 @@ def adversarial_validation(
     Groups stay on one side of every split, for otherwise the model would recognise the group and
     not the part.
     """
-    from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedGroupKFold
 
     a = np.arange(len(train)) if train_groups is None else train_groups
@@ -177,10 +177,9 @@ def adversarial_validation(
     y = np.repeat([0, 1], [len(rows_a), len(rows_b)])
     groups = np.concatenate([a[rows_a], b[rows_b] + a.max() + 1])
     splitter = StratifiedGroupKFold(_PARTS, shuffle=True, random_state=0)
-    probs = _predicted(x, y, splitter, groups)[:, 1]
+    probs = _predicted(x, y, splitter, groups)
 
     def auc(rows: NDArray[np.int64]) -> float:
-        both = 0 < y[rows].sum() < len(rows)
-        return float(roc_auc_score(y[rows], probs[rows])) if both else float("nan")
+        return roc_auc_ovr(probs[rows], y[rows])
 
     return _over_groups(auc, groups)

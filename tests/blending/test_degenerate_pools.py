@@ -186,7 +186,8 @@ def test_no_extra_takes_the_blend_with_it(extra, monkeypatch):
         return real(*arguments, **options) if options.get("seconds") == 0 else fail()
 
     monkeypatch.setattr(make, extra, fails_unless_quick)
-    result = make_blend(pool_of(*invented_pool()), BlendSpec(), explain=True)
+    # too few rows for a stack to be compared, whose fits take long
+    result = make_blend(pool_of(*invented_pool(rows=95)), BlendSpec(), explain=True)
     said = [w["message"] for w in result.warnings if w["code"] == "left_out_after_failure"]
     assert len(said) == 1
     assert "7-th leading minor" in said[0]
@@ -195,7 +196,7 @@ def test_no_extra_takes_the_blend_with_it(extra, monkeypatch):
 
 def test_auto_does_without_a_candidate_that_fails(monkeypatch):
     monkeypatch.setattr("ensembler.blending.methods.simplex.SimplexWeights.fit", fail)
-    result = make_blend(pool_of(*invented_pool()), BlendSpec())
+    result = make_blend(pool_of(*invented_pool(rows=95)), BlendSpec())
     assert not any(label.startswith("simplex") for label in result.details.candidates)
     codes = [w["code"] for w in result.warnings]
     assert codes.count("left_out_after_failure") == 2
