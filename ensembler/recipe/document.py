@@ -48,6 +48,17 @@ class Document:
         return self.path.name
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two mappings as one: mappings in them are merged, of other values that `above` counts."""
+    both = dict(below)
+    for key, value in above.items():
+        old = both.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            value = merged(old, value)
+        both[key] = value
+    return both
+
+
 def read_document(path: Path) -> Document:
     """Read a YAML mapping from a file; RecipeError names file, line and fault."""
     try:
