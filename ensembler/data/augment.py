@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ensembler.data.augment_steps import Augment
 from ensembler.data.preset_augment import PresetAugment
 from ensembler.data.presets import PRESETS, Preset
 from ensembler.data.spec import AugmentSpec
-from ensembler.data.torchvision_augment import DeviceAugment, TorchvisionAugment
+from ensembler.data.torchvision_augment import TorchvisionAugment
 from ensembler.errors import RequestError, UnknownNameError
 
 POLICIES = {
@@ -29,7 +30,8 @@ POLICIES = {
     "augmix": "AugMix",
 }
 
-
+_WRITTEN_AS = ("preset", "transforms", "torchvision")
+_PLACES = {"auto": "auto", "device": "device", "host": "host", "cpu": "host"}
 # Raised when the same transforms begin to draw differently, so that members trained before are
 # trained again. 2: every transform of an image draws its own numbers (before, all of
 # albumentations' drew the same).
@@ -38,16 +40,58 @@ _VERSION = 2
 
 def augment_version(spec: AugmentSpec) -> str | None:
     """A sign of what `spec` draws beyond its own words; None where these say it all."""
+    spec = where_to_augment(spec).transforms
     if isinstance(spec, str):
         preset = PRESETS.get(spec, Preset())
         return None if preset == Preset() else f"{_VERSION}-{preset.digest}"
     if isinstance(spec, Mapping):
         return None if "torchvision" in spec else str(_VERSION)
-    return str(_VERSION) if any(not _is_torchvision(step) for step in spec) else None
+    return str(_VERSION) if any(not is_torchvision(step) for step in spec) else None
 
 
-def _is_torchvision(step: Any) -> bool:
+@dataclass(frozen=True)
+class WhereToAugment:
+    """Transforms, and where they are wanted: auto, device or host."""
+
+    transforms: AugmentSpec
+    on: str = "auto"
+
+
+def where_to_augment(spec: AugmentSpec) -> WhereToAugment:
+    """Split `{preset|transforms|torchvision: ..., on: ...}`.
+
+    `on: cpu` is the host. Raises RequestError for another key or place.
+    """
+    given = [key for key in _WRITTEN_AS if isinstance(spec, Mapping) and key in spec]
+    if not isinstance(spec, Mapping) or not given:
+        return WhereToAugment(spec)
+    kind, where = given[0], spec.get("on", "auto")
+    odd = sorted(set(spec) - {kind, "on"})
+    if odd or where not in _PLACES:
+        wrong = f"{odd[0]!r}" if odd else f"on: {where!r}"
+        raise RequestError(
+            f"augment: {wrong}; expected one of {', '.join(_WRITTEN_AS)}, and on: auto, device or "
+            "host if you like"
+        )
+    value = spec[kind]
+    if kind == "preset":
+        if not isinstance(value, str):
+            raise RequestError(f"preset: {value!r}: expected the name of a preset")
+        return WhereToAugment(value, _PLACES[where])
+    listed = _listed(kind, value)
+    transforms = {kind: listed} if kind == "torchvision" else tuple(listed)
+    return WhereToAugment(transforms, _PLACES[where])
+
+
+def is_torchvision(step: Any) -> bool:
+    """Whether a step of a list is a list of torchvision's transforms."""
     return isinstance(step, Mapping) and set(step) == {"torchvision"}
+
+
+def _listed(kind: str, value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise RequestError(f"{kind}: {value!r}: expected a list of transforms")
+    return list(value)
 
 
 def sample_seed(*parts: int | str) -> int:
@@ -67,61 +111,48 @@ def check_augment(spec: AugmentSpec) -> None:
 
 
 def build_augment(spec: AugmentSpec, size: int, channels: int) -> Augment | None:
-    """Build an augmentation of `[size, size, channels]` images; None when there is nothing to do.
+    """Build an augmentation on the host, of `[size, size, channels]` images one by one.
 
-    `spec` is a preset's name, a list of albumentations transforms (`Name` or `{Name: {arguments}}`)
-    with `{torchvision: [...]}` for torchvision's v2 transforms, or albumentations' own serialised
-    form. By `{torchvision: [...], on: device}` whole batches are augmented where the network
-    computes.
+    None when there is nothing to do. `spec` is a preset's name, a list of albumentations transforms
+    (`Name` or `{Name: {arguments}}`) with `{torchvision: [...]}` for torchvision's v2 transforms,
+    albumentations' own serialised form, or one of these with the place where it is wanted.
     """
+    spec = where_to_augment(spec).transforms
     if isinstance(spec, str):
         if spec in POLICIES:
             return TorchvisionAugment([{POLICIES[spec]: {}}], size, channels)
-        if spec not in PRESETS:
-            raise UnknownNameError("augmentation preset", spec, [*PRESETS, *POLICIES])
-        return (
-            None
-            if PRESETS[spec] == Preset()
-            else PresetAugment(PRESETS[spec], size, channels)
-        )
+        preset = preset_called(spec)
+        return None if preset == Preset() else PresetAugment(preset, size, channels)
     if isinstance(spec, Mapping):
         if "torchvision" in spec:
-            return _on_device(spec, size, channels)
+            return TorchvisionAugment(spec["torchvision"], size, channels)
         return AlbumentationsAugment(spec, size, channels)
     return _chain(list(spec), size, channels)
 
 
-def _on_device(spec: Mapping[str, Any], size: int, channels: int) -> Augment:
-    where = spec.get("on", "cpu")
-    odd = sorted(set(spec) - {"torchvision", "on"})
-    if odd or where not in ("cpu", "device"):
-        given = f"{odd[0]!r}" if odd else f"on: {where!r}"
-        raise RequestError(
-            f"augment: {given}; expected {{torchvision: [...]}}, with on: device or on: cpu if you "
-            "like"
-        )
-    kind = DeviceAugment if where == "device" else TorchvisionAugment
-    return kind(_listed(spec["torchvision"]), size, channels)
-
-
-def _listed(value: Any) -> list[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise RequestError(f"torchvision: {value!r}: expected a list of transforms")
-    return list(value)
+def preset_called(name: str) -> Preset:
+    """The preset of a name. Raises UnknownNameError."""
+    if name not in PRESETS:
+        raise UnknownNameError("augmentation preset", name, [*PRESETS, *POLICIES])
+    return PRESETS[name]
 
 
 def _chain(steps: list[Any], size: int, channels: int) -> Augment | None:
     stages: list[Augment] = []
     run: list[Any] = []
     for step in [*steps, None]:
-        if step is not None and not _is_torchvision(step):
+        if step is not None and not is_torchvision(step):
             run.append(step)
             continue
         if run:
             stages.append(AlbumentationsAugment(run, size, channels))
             run = []
         if step is not None:
-            stages.append(TorchvisionAugment(_listed(step["torchvision"]), size, channels))
+            stages.append(
+                TorchvisionAugment(
+                    _listed("torchvision", step["torchvision"]), size, channels
+                )
+            )
     if len(stages) < 2:
         return stages[0] if stages else None
     return ChainedAugment(stages)

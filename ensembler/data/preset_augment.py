@@ -15,6 +15,7 @@ from ensembler.data.presets import (
     AS_IT_IS,
     MIRRORED,
     ColourMatrix,
+    Draw,
     Hole,
     Preset,
     Warp,
@@ -34,7 +35,10 @@ class PresetAugment:
 
     def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Augment one image `[height, width, channels]`; the same seed gives the same image."""
-        drawn = draw(self.preset, seed)
+        return self.apply(image, draw(self.preset, seed), seed)
+
+    def apply(self, image: NDArray[np.uint8], drawn: Draw, seed: int) -> NDArray[np.uint8]:
+        """Do to an image what was drawn; `seed` is that of the noise."""
         image = _warped(image, drawn.warp)
         if drawn.colours is not None:
             image = _coloured(image, drawn.colours)

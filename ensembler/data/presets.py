@@ -20,7 +20,7 @@ ColourMatrix = tuple[Row4, Row4, Row4]  # from RGB and 1 to RGB, 0 to 255
 
 AS_IT_IS: Warp = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 MIRRORED: Warp = ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
-_MIDDLE = 127.5
+MIDDLE = 127.5
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def _drawn_colours(preset: Preset, rng: random.Random) -> ColourMatrix | None:
     gain, offset, cos, sin = 1.0, 0.0, 1.0, 0.0
     if preset.tone is not None and _happens(preset.tone.p, rng):
         gain = 1 + _around(preset.tone.contrast, rng)
-        offset = _MIDDLE * (1 - gain) + 255 * _around(preset.tone.brightness, rng)
+        offset = MIDDLE * (1 - gain) + 255 * _around(preset.tone.brightness, rng)
     if preset.hue is not None and _happens(preset.hue.p, rng):
         angle = math.radians(_around(preset.hue.degrees, rng))
         saturation = 1 + _around(preset.hue.saturation, rng)

@@ -1,20 +1,18 @@
-"""Augmentation by torchvision's v2 transforms, image by image or where the network computes."""
+"""Augmentation by torchvision's v2 transforms, image by image."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.augment_steps import back_to_input, construct, name_and_arguments
-from ensembler.errors import RequestError, UnknownNameError
+from ensembler.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -38,53 +36,14 @@ class TorchvisionAugment:
         )
 
     def _draw(self, pixels: Tensor, seed: int) -> Tensor:
-        with _own_stream(pixels.device, seed):
-            out: Tensor = self.pipeline(pixels)
-        return out
-
-
-@contextmanager
-def _own_stream(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's global generators, from which torchvision draws.
-
-    Only those of the CPU and of `device` are seeded.
-    """
-    import torch
-
-    # torch.manual_seed would seed all devices, and their dropout would depend on whether images are
-    # augmented here.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            torch.cuda.default_generators[device.index].manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
-        yield
-
-
-class DeviceAugment(TorchvisionAugment):
-    """A pipeline of torchvision's v2 transforms that augments batches on their device.
-
-    Each image is augmented as it would be alone.
-    """
-
-    def on_batch(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Augment uint8 images on their device, each with its own seed.
-
-        They are `[n, channels, height, width]`.
-        """
         import torch
 
-        drawn = [self._draw(image, seed) for image, seed in zip(pixels, seeds, strict=True)]
-        if any(
-            image.shape != pixels.shape[1:] or image.dtype != torch.uint8 for image in drawn
-        ):
-            raise RequestError(
-                "augment: with on: device transforms keep uint8 images of "
-                f"{tuple(pixels.shape[1:])}; these give {drawn[0].dtype} of "
-                f"{tuple(drawn[0].shape)}; leave on: device out"
-            )
-        return torch.stack(drawn).contiguous(memory_format=torch.channels_last)
+        # torchvision draws from the global generator. torch.manual_seed would seed those of all
+        # devices, and their dropout would depend on whether images are augmented here.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            out: Tensor = self.pipeline(pixels)
+        return out
 
 
 def _torchvision(step: Any, size: int) -> Any:

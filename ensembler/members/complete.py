@@ -207,6 +207,7 @@ def _record(
         training=plan.member.training,
         weights=plan.member.variant,
         chosen_epochs=tuple(fold.record["chosen_epoch"] for fold in finished),
+        augmented_on=tuple(fold.record.get("augmented_on") for fold in finished),
         history=tuple(fold.record["history"] for fold in finished),
         fingerprint=plan.fingerprint,
         options=plan.options,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ensembler.errors import DiskFullError, EnsemblerError, NotFiniteError, TrainingError
@@ -35,6 +35,7 @@ from ensembler.workspace.lock import keep_choice, kept_choice
 from ensembler.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
+    from ensembler.data.on_device.choose import ChosenAugment
     from ensembler.inference.one_pass import PredictionRequest
     from ensembler.training.compiling import CompileChoice, CompileDecision
     from ensembler.training.trained import TrainedFold
@@ -62,6 +63,7 @@ class FoldTrainer:
     stop: Stop
     soup_builders: dict[str, SoupBuilder] = field(default_factory=dict)
     looked_at_cycles: set[str] = field(default_factory=set)
+    looked_at_augment: set[str] = field(default_factory=set)
 
     def finish(self, task: FoldTask, *, wait: bool) -> FoldResult | None:
         """Do whatever a fold lacks.
@@ -124,13 +126,12 @@ class FoldTrainer:
             save_checkpoint(path, network, plan.member.base, shape, header)
 
     def _train(self, training: Training, fold: int) -> TrainedFold:
-        from ensembler.data.augment import build_augment
         from ensembler.training.ensembles import train_ensemble
         from ensembler.training.fold import train_fold
         from ensembler.training.setup import FoldSetup
 
         first = training.all_plans[0]
-        spec, base = first.member.spec, first.member.base
+        spec = first.member.spec
         if isinstance(spec, SoupSpec):
             builder = SoupBuilder(first, spec, self.execution.device)
             return self.soup_builders.setdefault(training.name, builder).build(fold)
@@ -142,30 +143,37 @@ class FoldTrainer:
             "progress": PrefixedProgress(self.workspace.progress, prefix),
             "stop": self.stop,
         }
-        augment = build_augment(
-            base.augment or self.workspace.spec.augment,
-            first.input.size,
-            first.input.channels,
-        )
+        augment = self._augment(training, reporting["progress"])
         if isinstance(spec, EnsembleSpec):
             device = self.execution.device
-            return train_ensemble(
+            trained = train_ensemble(
                 spec,
                 data,
-                augment=augment,
+                augment=augment.augment,
                 seed=first.seed,
                 fold=fold,
                 device=device,
                 **reporting,
             )
+            return replace(trained, augmented_on=augment.where)
         weights = tuple(plan.member.variant for plan in training.all_plans)
-        return train_fold(
-            FoldSetup(spec, data, weights, training.fingerprint, augment, first.seed, fold),
+        setup = FoldSetup(
+            spec,
+            data,
+            weights,
+            augment.identity(training.fingerprint),
+            augment.augment,
+            first.seed,
+            fold,
+        )
+        trained = train_fold(
+            setup,
             execution=self.execution,
             state_path=training.state_path(fold),
             compile_decision=self._compile_decision(training),
             **reporting,
         )
+        return replace(trained, augmented_on=augment.where)
 
     def _note_short_cycles(self, training: Training, n_rows: int) -> None:
         """Say, with the first fold of a training, that its snapshots may be poor."""
@@ -181,6 +189,28 @@ class FoldTrainer:
                 f"{training.name}: a cycle has {steps} steps, and networks after so few may be "
                 "poor; more epochs, fewer cycles or a higher lr help"
             )
+
+    def _augment(self, training: Training, progress: Progress) -> ChosenAugment:
+        """How images are augmented, and where: as the run's lock says, once it says it."""
+        from ensembler.data.on_device.choose import choose_augment
+        from ensembler.networks.devices import pick_device
+
+        store, name, made_for = self.workspace.store, training.name, training.fingerprint
+        first = training.all_plans[0]
+        kept = kept_choice(store, "augment", name, made_for)
+        chosen = choose_augment(
+            first.augment,
+            first.input.size,
+            first.input.channels,
+            device=pick_device(self.execution.device).type,
+            kept=None if kept is None else str(kept["on"]),
+        )
+        if chosen.note and name not in self.looked_at_augment:
+            self.looked_at_augment.add(name)
+            progress.note(chosen.note)
+        if kept is None and chosen.augment is not None:
+            keep_choice(store, "augment", name, made_for, {"on": chosen.on})
+        return chosen
 
     def _compile_decision(self, training: Training) -> CompileDecision:
         """What the run's lock says of compiling, or where it will be kept."""
@@ -269,6 +299,7 @@ def _checkpoint_header(
         "tasks": tasks,
         "seconds": trained.seconds / len(training.all_plans),
         "chosen_epoch": trained.epoch_of(plan.member.variant),
+        "augmented_on": trained.augmented_on,
         "history": [record.to_json() for record in trained.history],
         **made_of,
     }

@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensembler.data.augment import augment_version
+from ensembler.data.augment import augment_version, where_to_augment
+from ensembler.data.spec import AugmentSpec
 from ensembler.errors import UnknownNameError
 from ensembler.files import fingerprint, sha256_by_stat
 from ensembler.members.on_disk import Identity, MemberOnDisk
@@ -80,21 +81,25 @@ class MemberPlan:
     @cached_property
     def options(self) -> dict[str, Any]:
         """Everything that decides what the trained network is, as plain values."""
-        spec, base = self.workspace.spec, self.member.base
         targets = self.output.targets
-        augment = base.augment or spec.augment
-        version = augment_version(augment)
+        version = augment_version(self.augment)
         contents = self._contents
         return {
             **self._member_options,
             **({"contents": contents} if contents else {}),
-            "augment": json.loads(json.dumps(augment, default=_plain)),
+            # not where images are augmented: on another machine finished members stay what they are
+            "augment": _as_values(where_to_augment(self.augment).transforms),
             **({} if version is None else {"augment_version": version}),
             "input": self.workspace.input_options(self.input),
             "seed": self.seed,
             "target": targets[0] if len(targets) == 1 else list(targets),
             "fold_column": self.member.fold_column,
         }
+
+    @property
+    def augment(self) -> AugmentSpec:
+        """Its augmentation as the recipe says it, its own or that of all members."""
+        return self.member.base.augment or self.workspace.spec.augment
 
     @property
     def _contents(self) -> dict[str, str]:
@@ -144,19 +149,24 @@ class MemberPlan:
         """The fingerprints as earlier versions wrote them.
 
         Some are without classes, which stand in the record beside it, some without what was in
-        files of the user's own, against which nothing speaks then.
+        files of the user's own, against which nothing speaks then, some with the place where images
+        are augmented.
         """
-        ways = itertools.product((True, False), repeat=2)
+        ways = itertools.product((True, False), repeat=3)
         return frozenset(
-            self._fingerprint(classes=classes, contents=contents)
-            for classes, contents in ways
+            self._fingerprint(classes=classes, contents=contents, place=place)
+            for classes, contents, place in ways
         )
 
-    def _fingerprint(self, *, classes: bool, contents: bool) -> str:
+    def _fingerprint(self, *, classes: bool, contents: bool, place: bool) -> str:
         options = {k: v for k, v in self._options.items() if contents or k != "contents"}
+        if place:
+            options["augment"] = _as_values(self.augment)
         if self.ingredients:
             options["of"] = {
-                plan.member.name: plan._fingerprint(classes=classes, contents=contents)
+                plan.member.name: plan._fingerprint(
+                    classes=classes, contents=contents, place=place
+                )
                 for plan in self.ingredients
             }
         return fingerprint(options | ({"classes": self.output.classes} if classes else {}))
@@ -228,6 +238,11 @@ def _edited(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if before.get(name) != now.get(name)
     ]
     return f"what is in {' and '.join(names)}"
+
+
+def _as_values(augment: AugmentSpec) -> Any:
+    """An augmentation as it is in a record."""
+    return json.loads(json.dumps(augment, default=_plain))
 
 
 def _plain(value: Any) -> Any:

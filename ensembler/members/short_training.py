@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ensembler.data.augment import where_to_augment
 from ensembler.members.plan import MemberPlan
 from ensembler.training.spec import MemberSpec
 
@@ -41,7 +42,7 @@ def is_too_short(plan: MemberPlan) -> bool:
 
 def preset_of(plan: MemberPlan) -> str:
     """The name of the preset that augments a member's images; empty for transforms by hand."""
-    augment = plan.member.base.augment or plan.workspace.spec.augment
+    augment = where_to_augment(plan.augment).transforms
     return augment if isinstance(augment, str) else ""
 
 

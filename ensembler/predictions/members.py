@@ -41,7 +41,8 @@ class MemberRecord(Record):
     (`weights`), or the members that it is the mean of (`made_of`), or those whose weights are
     averaged, by fold (`weights_of`); `options` are all that decided what its networks are, and
     `fingerprint` is their digest; `history` has the epochs of each fold and `chosen_epochs` the one
-    that predicts, which was `chosen_by` "last", "best" or "patience".
+    that predicts, which was `chosen_by` "last", "best" or "patience"; `augmented_on` says for each
+    fold where its images were augmented, on the host or the device (None = not at all, or unknown).
     """
 
     format: Literal[1] = FORMAT
@@ -70,6 +71,7 @@ class MemberRecord(Record):
     history: Information[tuple[Any, ...]] = ()
     chosen_epochs: Information[tuple[int | None, ...]] = ()
     chosen_by: Information[str] = "last"
+    augmented_on: Information[tuple[str | None, ...]] = ()
     chosen_by_metric: Information[str | None] = None
     flattered: Information[bool] = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
+from ensembler.data.on_device.feed import feed_of
 from ensembler.data.pixels import Pixels
 from ensembler.training.spec import MemberSpec
 
@@ -81,13 +82,9 @@ def renew_batch_norms(
     network: nn.Module, pixels: Pixels, rows: NDArray[np.int64], batch_size: int
 ) -> None:
     """Recompute the statistics of batch norms in one pass over the plain train pixels."""
-    device = next(network.parameters()).device
+    feed = feed_of(pixels, next(network.parameters()).device, rows)
     # none of a single image
     batches = np.array_split(rows, max(1, len(rows) // max(batch_size, 2)))
 
-    def images() -> Iterator[Tensor]:
-        for batch in batches:
-            yield torch.from_numpy(pixels[batch]).permute(0, 3, 1, 2).to(device)
-
-    with torch.no_grad():
-        update_bn(images(), network)
+    with torch.no_grad(), feed.batches(batches) as images:
+        update_bn(images, network)

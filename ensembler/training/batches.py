@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 
 from ensembler.data.augment import sample_seed
 from ensembler.data.augment_steps import Augment
+from ensembler.data.counters import Keys, keys_of
+from ensembler.data.on_device.stages import DeviceAugment
 from ensembler.data.pixels import Pixels
-from ensembler.data.torchvision_augment import DeviceAugment
 from ensembler.errors import EnsemblerError
 
 
@@ -25,14 +26,16 @@ class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
 
     `pixels` are uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches`
     positions among the images. A sample's augmentation depends on `key` (run seed, fold, epoch),
-    its position, and how often it was drawn before in the epoch.
+    its position, and how often it was drawn before in the epoch. Images in `first` are the ones to
+    keep on a device that cannot hold all.
     """
 
     pixels: Pixels
     targets: NDArray[np.int64]
     batches: Sequence[NDArray[np.int64]]
-    augment: Augment | None
+    augment: Augment | DeviceAugment | None
     key: tuple[int, ...]
+    first: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -44,6 +47,12 @@ class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
             sample_seed(*self.key, int(row), *([int(n)] if n else []))
             for row, n in zip(self.batches[index], again, strict=True)
         ]
+
+    def keys(self, indices: Sequence[int]) -> Keys:
+        """The keys of the images in some batches, for what is drawn for many at once."""
+        rows = np.concatenate([self.batches[i] for i in indices])
+        again = np.concatenate([self._drawn_before[i] for i in indices])
+        return keys_of(self.key, rows, again)
 
     @cached_property
     def _drawn_before(self) -> list[NDArray[np.int64]]:

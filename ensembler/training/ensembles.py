@@ -36,11 +36,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ensembler.data.augment import sample_seed
 from ensembler.data.augment_steps import Augment
+from ensembler.data.counters import Streams, keys_of
+from ensembler.data.on_device.feed import Feed, feed_of
+from ensembler.data.on_device.stages import DeviceAugment
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network, sum_networks
 from ensembler.networks.devices import (
@@ -90,7 +94,7 @@ def train_ensemble(  # noqa: PLR0913 a keyword for each thing that may be asked 
     spec: EnsembleSpec,
     data: FoldData,
     *,
-    augment: Augment | None = None,
+    augment: Augment | DeviceAugment | None = None,
     seed: int = 0,
     fold: int = 0,
     device: str = "auto",
@@ -115,7 +119,8 @@ def train_ensemble(  # noqa: PLR0913 a keyword for each thing that may be asked 
     with own_randomness(chosen_device), advice:
         seed_all(sample_seed(seed, "build", fold))
         ensemble = _build(spec, data, chosen_device, watch)
-        images = _Images(data, augment, (seed, fold), watch)
+        feed = feed_of(data.pixels, chosen_device, data.labelled_rows, progress)
+        images = _Images(data, feed, augment, (seed, fold), watch)
         loader = DataLoader(images, spec.batch_size, shuffle=True, collate_fn=_as_it_is)
         options = _fit_options(spec)
         with (
@@ -298,11 +303,17 @@ class _Images(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(
-        self, data: FoldData, augment: Augment | None, key: tuple[int, ...], watch: _Watch
+        self,
+        data: FoldData,
+        feed: Feed,
+        augment: Augment | DeviceAugment | None,
+        key: tuple[int, ...],
+        watch: _Watch,
     ) -> None:
         self.classes = range(data.classes)
         self._rows = data.train_rows
         self._data = data
+        self._feed = feed
         self._augment = augment
         self._key = key
         self._watch = watch
@@ -316,16 +327,26 @@ class _Images(Dataset[tuple[Tensor, Tensor]]):
         self._watch.draw(len(rows))
         self._n_draws += 1
         rows = np.repeat(rows, 2) if len(rows) == 1 else rows
-        pixels = self._data.pixels[rows]
-        if self._augment is not None:
-            seeds = [sample_seed(*self._key, self._n_draws, int(row)) for row in rows]
-            pixels = np.stack(
-                [self._augment(image, s) for image, s in zip(pixels, seeds, strict=True)]
-            )
-        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+        images = self._augmented(rows, (*self._key, self._n_draws))
         return images.to(torch.float32).div_(255), torch.from_numpy(
             self._data.targets[rows]
         )
+
+    def _augmented(self, rows: NDArray[np.int64], key: tuple[int, ...]) -> Tensor:
+        """Images uint8 `[rows, channels, height, width]`, here if the host augments."""
+        augment = self._augment
+        if augment is None:
+            return self._feed.batch(rows)
+        if isinstance(augment, DeviceAugment):
+            again = np.zeros(len(rows), np.int64)
+            drawn = augment.draw(Streams(keys_of(key, rows, again)))
+            return augment.apply(self._feed.batch(rows), drawn)
+        seeds = [sample_seed(*key, int(row)) for row in rows]
+        pixels = [
+            augment(image, seed)
+            for image, seed in zip(self._data.pixels[rows], seeds, strict=True)
+        ]
+        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -36,6 +36,11 @@ class FoldData:
     kinds: tuple[TargetKind, ...] = ()
 
     @property
+    def labelled_rows(self) -> NDArray[np.int64]:
+        """The rows that one fold or another is trained on."""
+        return np.concatenate([self.train_rows, self.valid_rows])
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """The number of logits of each task."""
         return self.tasks or (self.classes,)

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ensembler.data.torchvision_augment import DeviceAugment
+from ensembler.data.counters import Streams
+from ensembler.data.on_device.feed import feed_of
+from ensembler.data.on_device.stages import DeviceAugment, PlacedImages
 from ensembler.errors import EnsemblerError, TrainingError
 from ensembler.networks.devices import copies_early
 from ensembler.progress import QUIET, Progress
 from ensembler.training.batches import BatchSource
 
 SHARED_MEMORY = "/dev/shm"  # where Linux keeps what processes share
+_DRAWN_AT_ONCE = 64  # batches: little enough to hold no batch up
 PATIENCE = 600.0  # seconds that a batch may take a loader process
 
 _NO_ROOM = (
@@ -59,14 +62,20 @@ class Loader:
     def batches(self, source: BatchSource) -> Iterator[Iterator[Batch]]:
         """Open the batches of `source`.
 
-        A loader process that dies or hangs while they are used is a TrainingError.
+        Loader processes augment where the host does. One that dies or hangs while they are used is
+        a TrainingError.
         """
+        if source.augment is None or isinstance(source.augment, DeviceAugment):
+            feed = feed_of(source.pixels, self.device, source.first, self.progress)
+            with feed.batches(source.batches) as images:
+                yield self._augmented(source, images)
+            return
         processes = self._start(source) if self.workers else None
         if processes is None:
-            yield self._on_device(source, (source[i] for i in range(len(source))))
+            yield self._on_device(source[i] for i in range(len(source)))
             return
         try:
-            yield self._on_device(source, self._received(processes))
+            yield self._on_device(self._received(processes))
         except RuntimeError as error:
             found = _explained(processes, error)
             if found is error:
@@ -119,23 +128,48 @@ class Loader:
         # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
         return pixels.permute(0, 3, 1, 2), torch.from_numpy(targets)
 
-    def _on_device(
-        self, source: BatchSource, batches: Iterator[Batch | EnsemblerError]
-    ) -> Iterator[Batch]:
+    def _on_device(self, batches: Iterable[Batch | EnsemblerError]) -> Iterator[Batch]:
         early = copies_early(self.device)
-        for i, made in enumerate(batches):
+        for made in batches:
             if isinstance(made, EnsemblerError):
                 raise made
             pixels, targets = made
             on_device = pixels.to(self.device, non_blocking=early)
-            if isinstance(source.augment, DeviceAugment):
-                on_device = source.augment.on_batch(on_device, source.seeds(i))
             yield on_device, targets.to(self.device, non_blocking=early)
+
+    def _augmented(self, source: BatchSource, images: Iterator[Tensor]) -> Iterator[Batch]:
+        """Batches that are on the device already, augmented there."""
+        rows = np.concatenate(source.batches)
+        targets = torch.from_numpy(source.targets[rows]).to(self.device)
+        ends = np.cumsum([len(batch) for batch in source.batches]).tolist()
+        drawn = _drawn_ahead(source, self.device)
+        for i, batch in enumerate(images):
+            part = slice(ends[i] - len(batch), ends[i])
+            if isinstance(source.augment, DeviceAugment):
+                batch = source.augment.apply_placed(batch, *next(drawn))
+            yield batch, targets[part]
 
     def _say(self, text: str) -> None:
         if text not in self._said:
             self.progress.note(text)
         self._said.add(text)
+
+
+def _drawn_ahead(
+    source: BatchSource, device: torch.device
+) -> Iterator[tuple[PlacedImages, slice]]:
+    """What happens to the images of each batch, drawn for many batches at once."""
+    augment = source.augment
+    if not isinstance(augment, DeviceAugment):
+        return
+    for start in range(0, len(source), _DRAWN_AT_ONCE):
+        some = range(start, min(start + _DRAWN_AT_ONCE, len(source)))
+        drawn = augment.draw(Streams(source.keys(some))).on(device)
+        at = 0
+        for i in some:
+            n = len(source.batches[i])
+            yield drawn, slice(at, at + n)
+            at += n
 
 
 class _InLoader(Dataset[Any]):

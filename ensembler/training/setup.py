@@ -10,6 +10,7 @@ import numpy as np
 
 from ensembler.data.augment import sample_seed
 from ensembler.data.augment_steps import Augment
+from ensembler.data.on_device.stages import DeviceAugment
 from ensembler.errors import RequestError
 from ensembler.training.batches import BatchSource, epoch_batches
 from ensembler.training.fold_data import FoldData
@@ -29,7 +30,7 @@ class FoldSetup:
     data: FoldData
     weights: tuple[str, ...] = ()
     identity: str = ""
-    augment: Augment | None = None
+    augment: Augment | DeviceAugment | None = None
     seed: int = 0
     fold: int = 0
 
@@ -79,4 +80,6 @@ class FoldSetup:
             data.train_rows, data.train_labels, self.spec.sampler, rng, weights
         )
         batches = epoch_batches(rows, self.spec.batch_size, rng)
-        return BatchSource(data.pixels, data.targets, batches, self.augment, key)
+        return BatchSource(
+            data.pixels, data.targets, batches, self.augment, key, data.labelled_rows
+        )

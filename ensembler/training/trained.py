@@ -51,7 +51,8 @@ class TrainedFold:
     """What a training left, in evaluation mode, and how it came about.
 
     `networks` by name: last (or ema), and what else was asked for: averages, snapshots, estimators
-    of an ensemble. `chosen_epoch` is the one that the first of them is of, `epochs` names those of
+    of an ensemble. `augmented_on` says where images were augmented: host, device or None = not at
+    all. `chosen_epoch` is the one that the first of them is of, `epochs` names those of
     the others.
     """
 
@@ -61,6 +62,7 @@ class TrainedFold:
     seconds: float
     made_of: tuple[str, ...] = ()  # the members whose weights a soup averages
     epochs: Mapping[str, int] = field(default_factory=dict)
+    augmented_on: str | None = None
 
     def epoch_of(self, name: str) -> int:
         """The epoch after which one of the networks was taken."""

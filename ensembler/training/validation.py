@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ensembler.data.on_device.feed import batches_of, feed_of
 from ensembler.metrics import score
 from ensembler.networks.devices import autocast, autocast_type
 from ensembler.networks.memory import in_parts
@@ -46,32 +47,27 @@ def validate(
             logits: Tensor = network(pixels).float()
         return logits
 
-    sizes, columns = list(data.sizes), list(data.columns)
-    # [tasks]: rows that are right, rows with a label, summed loss
-    right, known, loss = (np.zeros(len(sizes)) for _ in range(3))
-    kept: list[NDArray[np.float32]] = []
-    for start in range(0, len(data.valid_rows), spec.batch_size):
-        rows = data.valid_rows[start : start + spec.batch_size]
-        pixels = torch.from_numpy(data.pixels[rows]).permute(0, 3, 1, 2).to(device)
-        targets = torch.from_numpy(data.targets[rows]).to(device)
-        logits = torch.cat(in_parts(predict, pixels))
-        labels = torch.split(targets.view(len(targets), -1), columns, dim=1)
-        for t, (part, wanted) in enumerate(
-            zip(torch.split(logits, sizes, dim=1), labels, strict=True)
+    batches = batches_of(data.valid_rows, spec.batch_size)
+    feed = feed_of(data.pixels, device, data.labelled_rows)
+    targets = torch.from_numpy(data.targets[data.valid_rows]).to(device)
+    # [batches, tasks, 3], on the device: a look at them would wait for every batch
+    sums: list[Tensor] = []
+    kept: list[Tensor] = []
+    with feed.batches(batches) as found:
+        for pixels, wanted in zip(
+            found, torch.split(targets, spec.batch_size), strict=True
         ):
-            of_batch = (
-                _label_set_scores(part, wanted)
-                if data.task_kinds[t] is MULTI_LABEL
-                else _scores(part, wanted[:, 0])
-            )
-            known[t] += int((wanted[:, 0] >= 0).sum())
-            right[t] += of_batch[0]
-            loss[t] += of_batch[1]
-        if spec.choose_by != CHOSEN_BY_LOSS:
-            kept.append(logits.cpu().numpy())
+            logits = torch.cat(in_parts(predict, pixels))
+            sums.append(_sums(logits, wanted, data))
+            if spec.choose_by != CHOSEN_BY_LOSS:
+                kept.append(logits)
+    # [tasks]: rows that are right, rows with a label, summed loss
+    right, known, loss = torch.stack(sums).cpu().numpy().astype(np.float64).sum(axis=0).T
     known = np.maximum(known, 1)
     total = float((loss / known).sum())
-    judged = total if not kept else _judge(spec.choose_by, np.concatenate(kept), data)
+    judged = (
+        total if not kept else _judge(spec.choose_by, torch.cat(kept).cpu().numpy(), data)
+    )
     return Validation(float((right / known).mean()), total, judged)
 
 
@@ -96,17 +92,34 @@ def _judge(metric: str, logits: NDArray[np.float32], data: FoldData) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def _scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """How many rows are right, and their summed log loss; rows with the label -1 do not count."""
+def _sums(logits: Tensor, targets: Tensor, data: FoldData) -> Tensor:
+    """Of each task how many rows are right, how many have a label, and their summed loss."""
+    parts = torch.split(logits, list(data.sizes), dim=1)
+    labels = torch.split(targets.view(len(targets), -1), list(data.columns), dim=1)
+    return torch.stack(
+        [
+            _label_set_scores(part, wanted)
+            if kind is MULTI_LABEL
+            else _scores(part, wanted[:, 0])
+            for kind, part, wanted in zip(data.task_kinds, parts, labels, strict=True)
+        ]
+    )
+
+
+def _scores(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many rows are right, how many have a label (not -1), and their summed log loss."""
     loss = nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=-1)
-    return float((logits.argmax(1) == labels).sum()), float(loss)
+    right, known = (logits.argmax(1) == labels).sum(), (labels >= 0).sum()
+    return torch.stack([right.float(), known.float(), loss])
 
 
-def _label_set_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+def _label_set_scores(logits: Tensor, labels: Tensor) -> Tensor:
     """The same of sets of labels: rows whose whole set is right, and summed mean losses."""
     known = labels[:, 0] >= 0
-    logits, wanted = logits[known], labels[known].float()
     losses = nn.functional.binary_cross_entropy_with_logits(
-        logits, wanted, reduction="none"
+        logits, labels.clamp(min=0).float(), reduction="none"
     ).mean(dim=1)
-    return float(((logits >= 0) == (wanted == 1)).all(dim=1).sum()), float(losses.sum())
+    right = ((logits >= 0) == (labels == 1)).all(dim=1) & known
+    # Sums over rows without a label would be NaN where their logits are not finite.
+    loss = torch.where(known, losses, 0.0).sum()
+    return torch.stack([right.sum().float(), known.sum().float(), loss])

@@ -26,7 +26,6 @@ from ensembler.data.presets import (
 )
 from ensembler.errors import RequestError
 from ensembler.training.batches import BatchSource
-from ensembler.training.loading import Loader
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
 
@@ -201,32 +200,15 @@ def test_no_two_samples_or_epochs_share_a_stream():
     assert not np.array_equal(one, two)
 
 
-def test_batches_augmented_on_the_device_are_those_augmented_image_by_image():
-    steps = [
-        {"RandomRotation": {"degrees": 20}},
-        {"RandomHorizontalFlip": {"p": 0.5}},
-        "RandAugment",
-    ]
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 255, (9, 24, 24, 3), dtype=np.uint8)
-    rows = [np.array([3, 1, 8, 0]), np.array([7, 2])]
-    batches = []
-    for spec in ({"torchvision": steps}, {"torchvision": steps, "on": "device"}):
-        source = BatchSource(
-            pixels, np.arange(9), rows, build_augment(spec, 24, 3), (0, 0, 1)
-        )
-        with Loader(0, torch.device("cpu")).batches(source) as found:
-            batches.append([(x.numpy(), y.tolist()) for x, y in found])
-    for (one, labels), (other, same_labels) in zip(*batches, strict=True):
-        assert labels == same_labels
-        np.testing.assert_array_equal(one, other)
-
-
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ({"torchvision": [], "on": "gpu"}, "on: 'gpu'"),
         ({"torchvision": [], "where": "device"}, "'where'"),
+        ({"preset": "light", "torchvision": []}, "'torchvision'"),
+        ({"preset": "lite"}, "did you mean 'light'"),
+        ({"preset": []}, "preset: .*name"),
+        ({"transforms": "HorizontalFlip"}, "expected a list"),
     ],
 )
 def test_where_to_augment_is_checked(spec, message):
@@ -234,12 +216,27 @@ def test_where_to_augment_is_checked(spec, message):
         check_augment(spec)
 
 
-def test_transforms_on_the_device_keep_the_form_of_images():
-    augment = build_augment(
-        {"torchvision": [{"Resize": {"size": [12, 12]}}], "on": "device"}, 24, 3
-    )
-    with pytest.raises(RequestError, match="on: device"):
-        augment.on_batch(torch.zeros(2, 3, 24, 24, dtype=torch.uint8), [1, 2])
+@pytest.mark.parametrize(
+    ("spec", "plain"),
+    [
+        ({"preset": "heavy", "on": "device"}, "heavy"),
+        ({"preset": "randaugment"}, "randaugment"),
+        (
+            {"transforms": [{"HorizontalFlip": {"p": 1}}], "on": "cpu"},
+            ({"HorizontalFlip": {"p": 1}},),
+        ),
+        (
+            {"torchvision": ["RandAugment"], "on": "host"},
+            ({"torchvision": ["RandAugment"]},),
+        ),
+    ],
+    ids=str,
+)
+def test_the_place_where_it_is_wanted_changes_nothing_on_the_host(spec, plain):
+    one, other = build_augment(spec, 24, 3), build_augment(plain, 24, 3)
+    assert augment_version(spec) == augment_version(plain)
+    for seed in range(5):
+        assert np.array_equal(one(IMAGE, seed), other(IMAGE, seed))
 
 
 def test_a_preset_s_geometry_is_the_map_that_torch_would_sample_by():

@@ -23,7 +23,11 @@ def pixels():
     return np.random.default_rng(0).integers(0, 255, (12, 16, 16, 3), dtype=np.uint8)
 
 
-def source(pixels, augment=None):
+def turned(image, seed):
+    return image[::-1].copy()
+
+
+def source(pixels, augment=turned):
     return BatchSource(
         pixels, np.arange(12), np.split(np.arange(12), 3), augment, (0, 0, 1)
     )
@@ -150,7 +154,7 @@ def test_only_copies_to_cuda_are_left_to_themselves(pixels, monkeypatch, device,
     Recorded.asked.clear()
     there = torch.device(device)
     made = torch.zeros(4, 3, 2, 2).as_subclass(Recorded)
-    list(Loader(0, there)._on_device(source(pixels), iter([(made, made)])))
+    list(Loader(0, there)._on_device(iter([(made, made)])))
     monkeypatch.setattr(predictor, "pick_device", lambda _: there)
     monkeypatch.setattr(
         predictor.torch, "from_numpy", lambda a: torch.zeros(a.shape).as_subclass(Recorded)

@@ -1,0 +1,118 @@
+"""What pixels need of a device: room, and copies that computing does not wait for.
+
+All that only CUDA can do is in `CudaCard`; the rest of this folder knows no more than the protocol.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+class Card(Protocol):
+    """A device on which pixels lie or to which they are copied."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device."""
+        ...
+
+    def free_bytes(self) -> int:
+        """How much memory is left."""
+        ...
+
+    def empty(self, shape: Shape) -> Tensor:
+        """A uint8 tensor there. Raises torch.OutOfMemoryError without room for it."""
+        ...
+
+    def pinned(self, shape: Shape) -> Tensor:
+        """A uint8 tensor here, from which copies to the device need not be waited for."""
+        ...
+
+    def copy(self, pinned: Tensor, out: Tensor) -> Any:
+        """Begin to copy; the mark of this copy for `use` and `finish`."""
+        ...
+
+    def use(self, mark: Any, out: Tensor) -> None:
+        """Let what is computed from now on wait for the copy into `out`."""
+        ...
+
+    def finish(self, mark: Any) -> None:
+        """Wait until a copy is over, after which its source may be written to."""
+        ...
+
+
+class CudaCard:
+    """A CUDA device: copies run on a stream of their own, beside the one that computes."""
+
+    def __init__(self, device: torch.device) -> None:
+        index = torch.cuda.current_device() if device.index is None else device.index
+        self.device = torch.device("cuda", index)
+        self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    def free_bytes(self) -> int:
+        """What the card has left, with what torch holds of it and does not use."""
+        free, _ = torch.cuda.mem_get_info(self.device)
+        reserved = torch.cuda.memory_reserved(self.device)
+        return int(free + reserved - torch.cuda.memory_allocated(self.device))
+
+    def empty(self, shape: Shape) -> Tensor:
+        return torch.empty(shape, dtype=torch.uint8, device=self.device)
+
+    def pinned(self, shape: Shape) -> Tensor:
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+
+    def copy(self, pinned: Tensor, out: Tensor) -> torch.cuda.Event:
+        # `out` may lie where something was that is still computed with.
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._stream):
+            out.copy_(pinned, non_blocking=True)
+            return self._stream.record_event()
+
+    def use(self, mark: torch.cuda.Event, out: Tensor) -> None:
+        computing = torch.cuda.current_stream(self.device)
+        computing.wait_event(mark)
+        # allocated for one stream and used by another: not to be given away before both are done
+        out.record_stream(self._stream)
+
+    def finish(self, mark: torch.cuda.Event) -> None:
+        mark.synchronize()
+
+
+class PlainCard:
+    """A device whose copies are waited for: MPS, or a processor in tests."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def free_bytes(self) -> int:
+        if self.device.type == "mps":
+            most = torch.mps.recommended_max_memory()
+            return max(0, most - torch.mps.driver_allocated_memory())
+        return 0
+
+    def empty(self, shape: Shape) -> Tensor:
+        return torch.empty(shape, dtype=torch.uint8, device=self.device)
+
+    def pinned(self, shape: Shape) -> Tensor:
+        return torch.empty(shape, dtype=torch.uint8)
+
+    def copy(self, pinned: Tensor, out: Tensor) -> None:
+        out.copy_(pinned)
+
+    def use(self, mark: None, out: Tensor) -> None:
+        pass
+
+    def finish(self, mark: None) -> None:
+        pass
+
+
+@cache
+def card_of(device: torch.device) -> Card:
+    """The card of a device, the same one whenever it is asked for."""
+    return CudaCard(device) if device.type == "cuda" else PlainCard(device)

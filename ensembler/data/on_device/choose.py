@@ -1,0 +1,81 @@
+"""Where a member's images are augmented: on the device that computes, or on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ensembler.data.augment import POLICIES, build_augment, preset_called, where_to_augment
+from ensembler.data.augment_steps import Augment, name_and_arguments
+from ensembler.data.on_device.preset import device_preset
+from ensembler.data.on_device.stages import DeviceAugment
+from ensembler.data.presets import Preset
+from ensembler.data.spec import AugmentSpec
+
+HOST, DEVICE = "host", "device"
+
+
+@dataclass(frozen=True)
+class ChosenAugment:
+    """An augmentation, where it happens, and what there is to say about that.
+
+    `augment` is None when there is nothing to do.
+    """
+
+    augment: Augment | DeviceAugment | None
+    on: str
+    note: str = ""
+
+    @property
+    def where(self) -> str | None:
+        """Where it happens; None when there is nothing to do."""
+        return None if self.augment is None else self.on
+
+    def identity(self, of_training: str) -> str:
+        """What a training is called: a state from another place of augmentation is another's."""
+        return f"{of_training} on device" if self.on == DEVICE else of_training
+
+
+class NotOnDevice(Exception):
+    """A transform that is not known on a device; its name."""
+
+
+def choose_augment(
+    spec: AugmentSpec, size: int, channels: int, *, device: str, kept: str | None = None
+) -> ChosenAugment:
+    """Choose where to augment for a `device`: cpu, cuda or mps.
+
+    With `on: auto`, which is the default, what was `kept` of an earlier choice counts; otherwise
+    a processor augments image by image and any other device by whole batches.
+    """
+    wanted = where_to_augment(spec)
+    by_itself = HOST if device == "cpu" else DEVICE
+    path = (kept or by_itself) if wanted.on == "auto" else wanted.on
+    note = ""
+    if path == DEVICE:
+        try:
+            return ChosenAugment(device_augment(spec, size, channels), DEVICE)
+        except NotOnDevice as unknown:
+            note = f"{unknown} is not known on a device: images are augmented on the host"
+    return ChosenAugment(build_augment(spec, size, channels), HOST, note)
+
+
+def device_augment(spec: AugmentSpec, size: int, channels: int) -> DeviceAugment | None:
+    """The augmentation for whole batches on a device; None when there is nothing to do.
+
+    Raises NotOnDevice with the name of a transform that is not known there.
+    """
+    transforms = where_to_augment(spec).transforms
+    if not isinstance(transforms, str):
+        raise NotOnDevice(_first_name(transforms))
+    if transforms in POLICIES:
+        raise NotOnDevice(transforms)
+    preset = preset_called(transforms)
+    return None if preset == Preset() else device_preset(preset, size, channels)
+
+
+def _first_name(transforms: AugmentSpec) -> str:
+    steps = (
+        transforms.get("torchvision", ()) if isinstance(transforms, Mapping) else transforms
+    )
+    return name_and_arguments(steps[0])[0] if steps else "the serialised form"

@@ -1,0 +1,140 @@
+"""A preset of augmentation (`data/presets.py`) as stages for whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.data.counters import Streams
+from ensembler.data.on_device import colours, geometry
+from ensembler.data.on_device.stages import DeviceAugment, Stage
+from ensembler.data.presets import (
+    MIDDLE,
+    Affine,
+    Blur,
+    Crop,
+    Holes,
+    Hue,
+    Noise,
+    Preset,
+    Tone,
+)
+
+
+def device_preset(preset: Preset, size: int, channels: int) -> DeviceAugment:
+    """The stages that draw from a preset's distributions what `presets.draw` draws from them."""
+    return DeviceAugment(tuple(_stages(preset, size, channels)))
+
+
+def _stages(preset: Preset, size: int, channels: int) -> Iterator[Stage]:
+    warps = [geometry.mirror("flip", preset.flip)] if preset.flip else []
+    if preset.crop is not None:
+        warps.insert(0, _crop(preset.crop))
+    if preset.affine is not None:
+        warps.append(_affine(preset.affine))
+    if warps:
+        yield geometry.Geometry(warps)
+    lights = [] if preset.tone is None else [_tone(preset.tone)]
+    if preset.hue is not None and channels == 3:
+        lights.append(_hue(preset.hue))
+    if lights:
+        yield colours.Colours(lights)
+    if preset.blur is not None:
+        yield _blur(preset.blur, size)
+    if preset.noise is not None:
+        yield _noise(preset.noise)
+    if preset.holes is not None:
+        yield _holes(preset.holes, size)
+
+
+def _crop(crop: Crop) -> geometry.DrawMaps:
+    low, high = np.log(crop.ratio)
+
+    def draw(streams: Streams) -> geometry.Maps:
+        area = streams.uniform("crop.area", *crop.area)
+        ratio = np.exp(streams.uniform("crop.ratio", low, high))
+        width = np.minimum(1, np.sqrt(area * ratio))
+        height = np.minimum(1, np.sqrt(area / ratio))
+        x = (1 - width) * streams.around("crop.x", 1)
+        y = (1 - height) * streams.around("crop.y", 1)
+        happens = streams.happens("crop", crop.p)
+        return geometry.where(happens, geometry.parts_of_images(width, height, x, y))
+
+    return draw
+
+
+def _affine(affine: Affine) -> geometry.DrawMaps:
+    def draw(streams: Streams) -> geometry.Maps:
+        turned = geometry.turned(
+            streams.around("affine.rotate", affine.rotate),
+            1 + streams.around("affine.scale", affine.scale),
+            streams.around("affine.right", affine.shift),
+            streams.around("affine.down", affine.shift),
+        )
+        return geometry.where(streams.happens("affine", affine.p), turned)
+
+    return draw
+
+
+def _tone(tone: Tone) -> colours.DrawMatrices:
+    def draw(streams: Streams) -> colours.Matrices:
+        happens = streams.happens("tone", tone.p)
+        contrast = happens * streams.around("tone.contrast", tone.contrast)
+        brightness = happens * streams.around("tone.brightness", tone.brightness)
+        return colours.toned(1 + contrast, 255 * brightness - MIDDLE * contrast)
+
+    return draw
+
+
+def _hue(hue: Hue) -> colours.DrawMatrices:
+    def draw(streams: Streams) -> colours.Matrices:
+        happens = streams.happens("hue", hue.p)
+        degrees = happens * streams.around("hue.degrees", hue.degrees)
+        saturation = 1 + happens * streams.around("hue.saturation", hue.saturation)
+        return colours.hued(degrees, saturation)
+
+    return draw
+
+
+def _blur(blur: Blur, size: int) -> Stage:
+    def sigmas(streams: Streams) -> NDArray[np.float64]:
+        drawn = streams.uniform("blur.sigma", *blur.sigma)
+        return size * drawn * streams.happens("blur", blur.p)
+
+    return colours.Blur(sigmas, size * blur.sigma[1])
+
+
+def _noise(noise: Noise) -> Stage:
+    def stds(streams: Streams) -> NDArray[np.float64]:
+        return (
+            255
+            * streams.uniform("noise.std", *noise.std)
+            * streams.happens("noise", noise.p)
+        )
+
+    return colours.Noise(stds)
+
+
+def _holes(holes: Holes, size: int) -> Stage:
+    def boxes(streams: Streams) -> NDArray[np.float64]:
+        happens = streams.happens("holes", holes.p)
+        count = happens * (1 + streams.choice("holes.count", holes.most))
+        return np.stack(
+            [_box(holes, size, streams, i, i < count) for i in range(holes.most)], axis=1
+        )
+
+    return colours.Holes(boxes)
+
+
+def _box(
+    holes: Holes, size: int, streams: Streams, nth: int, is_there: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Top, left, bottom and right of the nth hole of each image, `[images, 4]`."""
+    height = streams.uniform(f"holes.{nth}.height", *holes.side)
+    width = streams.uniform(f"holes.{nth}.width", *holes.side)
+    top = (1 - height) * streams.unit(f"holes.{nth}.top")
+    left = (1 - width) * streams.unit(f"holes.{nth}.left")
+    box = np.stack([top, left, top + height, left + width], axis=1)
+    return np.rint(size * box) * is_there[:, None]
