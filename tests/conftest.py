@@ -19,6 +19,16 @@ def ctrl_c_is_heard():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_runtest_setup(item):
+    """Skip what is marked `gpu` where no CUDA device is found."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture
 def fake_run(tmp_path):
     from ensembler.predictions.testing import write_fake_run

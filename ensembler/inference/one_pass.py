@@ -8,9 +8,11 @@ missing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +21,17 @@ from ensembler.data.pixels import Pixels
 from ensembler.errors import NotFiniteError
 from ensembler.inference.predictor import BATCH, Predictor, predict_batch
 from ensembler.inference.views import View
+from ensembler.networks.devices import pick_device
 from ensembler.predictions.arrays import release
 from ensembler.predictions.chunks import ChunkedLogits
 from ensembler.progress import QUIET, Progress
+
+if TYPE_CHECKING:
+    from ensembler.inference import device_pass
+
+ON_DEVICE = (
+    512  # images that are on a device at once; a predictor takes them in parts of its own
+)
 
 
 @dataclass(frozen=True)
@@ -69,14 +79,10 @@ def run_pass(
         return logits
     predictors = dict(zip(missing, load([requests[i] for i in missing]), strict=True))
     chunks = _missing_chunks(requests, logits)
+    one_pass = _Pass(requests, logits, predictors, pixels)
+    computed = one_pass.on_device if pick_device(device).type != "cpu" else one_pass.here
     total, done = sum(len(chunk.rows) for chunk in chunks), 0
-    for chunk in chunks:
-        began = time.perf_counter()
-        _predict_chunk(chunk, requests, logits, predictors, pixels, device)
-        seconds = time.perf_counter() - began
-        n_views = sum(len(requests[i].views) for i in chunk.starts)
-        for i, start in chunk.starts.items():
-            logits[i].keep(start, seconds * len(requests[i].views) / n_views)
+    for chunk in computed(chunks, device):
         release(pixels)
         done += len(chunk.rows)
         progress.step(step, done, total)
@@ -106,31 +112,83 @@ def _missing_chunks(
     return list(chunks.values())
 
 
-def _predict_chunk(
-    chunk: _Chunk,
-    requests: Sequence[PredictionRequest],
-    logits: Sequence[ChunkedLogits],
-    predictors: Mapping[int, Predictor],
-    pixels: Pixels,
-    device: str,
-) -> None:
-    views = {view.name: view for i in chunk.starts for view in requests[i].views}
-    wanted = {
-        name: [i for i in chunk.starts if name in _names(requests[i])] for name in views
-    }
-    for at in range(0, len(chunk.rows), BATCH):
-        batch = pixels[chunk.rows[at : at + BATCH]]
-        for name, view in views.items():
-            found = predict_batch(
-                [predictors[i] for i in wanted[name]], view(batch), device
+@dataclass(frozen=True)
+class _Pass:
+    """A pass over what is missing of `logits`; `predictors` by the position of their request."""
+
+    requests: Sequence[PredictionRequest]
+    logits: Sequence[ChunkedLogits]
+    predictors: Mapping[int, Predictor]
+    pixels: Pixels
+
+    def here(self, chunks: Sequence[_Chunk], device: str) -> Iterator[_Chunk]:
+        """On a processor, batch after batch; each chunk is yielded when it is whole."""
+        for chunk in chunks:
+            began = time.perf_counter()
+            self._predict(chunk, device)
+            self._keep(chunk, time.perf_counter() - began)
+            yield chunk
+
+    def on_device(self, chunks: Sequence[_Chunk], device: str) -> Iterator[_Chunk]:
+        """On a device, which nothing waits for; each chunk is yielded when it is written."""
+        from ensembler.data.on_device.feed import feed_of
+        from ensembler.inference import device_pass
+        from ensembler.inference.fetching import fetches_of
+
+        on_device = pick_device(device)
+        asked = [
+            device_pass.Chunk(
+                chunk.rows,
+                list(self._views(chunk).values()),
+                [self._wanted(i, chunk) for i in chunk.starts],
+                partial(self._keep, chunk),
             )
-            for i, of_view in zip(wanted[name], found, strict=True):
-                if not np.isfinite(of_view).all():
-                    raise NotFiniteError(requests[i].name)
-                first = chunk.starts[i] + at
-                logits[i].array[
-                    _names(requests[i]).index(name), first : first + len(batch)
-                ] = of_view
+            for chunk in chunks
+        ]
+        by_rows = {id(one): chunk for one, chunk in zip(asked, chunks, strict=True)}
+        found = device_pass.predict_chunks(
+            asked, feed_of(self.pixels, on_device), fetches_of(on_device), ON_DEVICE
+        )
+        for one in found:
+            yield by_rows[id(one)]
+
+    def _wanted(self, i: int, chunk: _Chunk) -> device_pass.Wanted:
+        from ensembler.inference.device_pass import Wanted
+
+        first = chunk.starts[i]
+        rows = slice(first, first + len(chunk.rows))
+        names = _names(self.requests[i])
+        places = {name: self.logits[i].array[v, rows] for v, name in enumerate(names)}
+        return Wanted(self.requests[i].name, self.predictors[i], places)
+
+    def _views(self, chunk: _Chunk) -> dict[str, View]:
+        return {view.name: view for i in chunk.starts for view in self.requests[i].views}
+
+    def _predict(self, chunk: _Chunk, device: str) -> None:
+        views = self._views(chunk)
+        wanted = {
+            name: [i for i in chunk.starts if name in _names(self.requests[i])]
+            for name in views
+        }
+        for at in range(0, len(chunk.rows), BATCH):
+            batch = self.pixels[chunk.rows[at : at + BATCH]]
+            for name, view in views.items():
+                predictors = [self.predictors[i] for i in wanted[name]]
+                found = predict_batch(predictors, view(batch), device)
+                for i, of_view in zip(wanted[name], found, strict=True):
+                    self._write(i, name, chunk.starts[i] + at, of_view)
+
+    def _write(self, i: int, view: str, first: int, found: NDArray[np.float32]) -> None:
+        if not np.isfinite(found).all():
+            raise NotFiniteError(self.requests[i].name)
+        of_view = self.logits[i].array[_names(self.requests[i]).index(view)]
+        of_view[first : first + len(found)] = found
+
+    def _keep(self, chunk: _Chunk, seconds: float) -> None:
+        n_views = sum(len(self.requests[i].views) for i in chunk.starts)
+        for i, start in chunk.starts.items():
+            share = len(self.requests[i].views) / n_views
+            self.logits[i].keep(start, seconds * share)
 
 
 def _names(request: PredictionRequest) -> tuple[str, ...]:

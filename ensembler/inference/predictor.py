@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,21 +20,45 @@ BATCH = 64  # images read at once, the same for all members, so that they can sh
 
 # Logits float32 [images, classes] of uint8 pixels [images, channels, height, width] on the device.
 Predictor = Callable[[Tensor], NDArray[np.float32]]
+Logits = TypeVar("Logits")
 
 
-def in_batches(predictor: Predictor, most: int) -> Predictor:
+def logits_on_device(predictor: Predictor, images: Tensor) -> Tensor:
+    """The logits of a predictor float32 `[images, classes]`, perhaps still being computed.
+
+    A predictor whose logits can stay on its device has a method `on_device` besides; those of
+    another one are waited for, and lie here.
+    """
+    on_device: Callable[[Tensor], Tensor] | None = getattr(predictor, "on_device", None)
+    if on_device is None:
+        return torch.from_numpy(predictor(images))
+    return on_device(images)
+
+
+def in_batches(predictor: Predictor, most: int) -> InBatches:
     """The predictor given at most so many images at once, and fewer where memory is short."""
+    return InBatches(predictor, most)
 
-    def predict(images: Tensor) -> NDArray[np.float32]:
-        starts = range(0, len(images), most)
-        parts = list(
-            chain.from_iterable(
-                in_parts(predictor, images[start : start + most]) for start in starts
-            )
-        )
-        return np.concatenate(parts)
 
-    return predict
+@dataclass(frozen=True)
+class InBatches:
+    """A predictor that is given at most `most` images at once."""
+
+    predictor: Predictor
+    most: int
+
+    def __call__(self, images: Tensor) -> NDArray[np.float32]:
+        """Logits `[images, classes]`."""
+        return np.concatenate(self._parts(self.predictor, images))
+
+    def on_device(self, images: Tensor) -> Tensor:
+        """Logits `[images, classes]`, perhaps still being computed."""
+        return torch.cat(self._parts(partial(logits_on_device, self.predictor), images))
+
+    def _parts(self, predict: Callable[[Tensor], Logits], images: Tensor) -> list[Logits]:
+        starts = range(0, len(images), self.most)
+        parts = (in_parts(predict, images[at : at + self.most]) for at in starts)
+        return list(chain.from_iterable(parts))
 
 
 def predict_batch(

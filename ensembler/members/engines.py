@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ensembler.data.pixels import Pixels
 from ensembler.files import fingerprint
-from ensembler.inference.engines.registry import AUTO, DEFAULT, check_engine
+from ensembler.inference.engines.registry import AUTO, check_engine, named_engine
 from ensembler.machine.cores import available_cores
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.plan import MemberPlan
@@ -47,42 +47,36 @@ class Engines:
         from ensembler.inference.engines.choose import CHECKED, at_once, ready
         from ensembler.inference.predictor import in_batches
         from ensembler.networks.checkpoint import load_checkpoint
+        from ensembler.training.randomness import only_deterministic
 
         engine = self.of(plan, weights, pixels)
         most = at_once(engine, plan.member.base.batch_size)
-        predictor = ready(
-            engine,
-            lambda: load_checkpoint(weights, self.execution.device, plan.member.base),
-            pixels[rows[_spread(len(rows), min(CHECKED, most))]],
-            amp=plan.member.base.amp,
-            device=self.execution.device,
-            name=name,
-            progress=self.workspace.progress,
-            kinds=tuple(plan.output.kind(target) for target in plan.output.targets),
-        )
-        return self._deterministic(plan, in_batches(predictor, most))
-
-    def _deterministic(self, plan: MemberPlan, predictor: Predictor) -> Predictor:
-        """A predictor that keeps to deterministic algorithms when its member is trained by them."""
-        from ensembler.training.randomness import only_deterministic
-
-        if not getattr(plan.member.base, "deterministic", False):
-            return predictor
-
-        def predict(images: Tensor) -> NDArray[np.float32]:
-            with only_deterministic(True):
-                return predictor(images)
-
-        return predict
+        is_deterministic = bool(getattr(plan.member.base, "deterministic", False))
+        # what a graph records is decided while it is recorded
+        with only_deterministic(is_deterministic, self.workspace.progress):
+            predictor = ready(
+                engine,
+                lambda: load_checkpoint(weights, self.execution.device, plan.member.base),
+                pixels[rows[_spread(len(rows), min(CHECKED, most))]],
+                amp=plan.member.base.amp,
+                device=self.execution.device,
+                name=name,
+                progress=self.workspace.progress,
+                kinds=tuple(plan.output.kind(target) for target in plan.output.targets),
+            )
+        in_parts = in_batches(predictor, most)
+        return _Deterministic(in_parts) if is_deterministic else in_parts
 
     def of(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> str:
         """The name of a member's engine.
 
         The first that asks for `auto` measures it with the network in `weights`.
         """
+        from ensembler.networks.devices import pick_device
+
         wanted = check_engine(self.execution.engine or self.workspace.spec.inference.engine)
         if wanted != AUTO:
-            return DEFAULT if wanted == "default" else wanted
+            return named_engine(wanted, pick_device(self.execution.device).type)
         base, input_ = plan.member.base, plan.input
         network = base.model_dump(mode="json", include={"backbone", "model_args", "amp"})
         shape = [
@@ -130,6 +124,28 @@ class Engines:
             f"{plan.member.name} predicts by {choice.engine} (ms a batch: {times})"
         )
         return choice.to_json()
+
+
+@dataclass(frozen=True)
+class _Deterministic:
+    """A predictor that keeps to deterministic algorithms, as its member was trained by them."""
+
+    predictor: Predictor
+
+    def __call__(self, images: Tensor) -> NDArray[np.float32]:
+        """Logits `[images, classes]`."""
+        from ensembler.training.randomness import only_deterministic
+
+        with only_deterministic(True):
+            return self.predictor(images)
+
+    def on_device(self, images: Tensor) -> Tensor:
+        """Logits `[images, classes]`, perhaps still being computed."""
+        from ensembler.inference.predictor import logits_on_device
+        from ensembler.training.randomness import only_deterministic
+
+        with only_deterministic(True):
+            return logits_on_device(self.predictor, images)
 
 
 def _spread(n: int, wanted: int) -> NDArray[np.int64]:

@@ -3,19 +3,23 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from ensembler.data.on_device.feed import MappedFeed
 from ensembler.errors import StoreError
 from ensembler.inference import one_pass
 from ensembler.inference.engines.eager import plain
+from ensembler.inference.fetching import PlainFetches
 from ensembler.inference.one_pass import PredictionRequest, run_pass
 from ensembler.inference.predict import predict_logits
 from ensembler.inference.views import expand_views
 from ensembler.predictions import chunks
 from ensembler.predictions.chunks import ChunkedLogits
+from ensembler.progress import RecordedProgress
 
 
 def network(seed=0, classes=3):
@@ -106,6 +110,32 @@ def test_one_pass_gives_the_bits_of_each_network_alone_and_reads_every_image_onc
         )
         assert np.array_equal(found.array, alone[0])
     assert sorted(pixels.read) == list(range(150))
+
+
+def test_the_pass_of_a_device_writes_what_that_of_the_processor_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(one_pass, "ON_DEVICE", 16)
+    views = {"b0": expand_views(["rot90", "identity"]), "b1": expand_views(["vflip"])}
+    whole = run_pass(
+        ask(tmp_path / "a", views=views), CountedPixels(150), load, device="cpu"
+    )
+    asked = ask(tmp_path / "b", views=views)
+    cards = SimpleNamespace(type="cuda")
+    monkeypatch.setattr(one_pass, "pick_device", lambda _: cards)
+    monkeypatch.setattr(
+        "ensembler.data.on_device.feed.feed_of", lambda pixels, _: MappedFeed(pixels)
+    )
+    monkeypatch.setattr("ensembler.inference.fetching.fetches_of", lambda _: PlainFetches())
+    pixels, progress = CountedPixels(150), RecordedProgress()
+    found = run_pass(asked, pixels, load, device="cpu", progress=progress)
+    for ours, theirs in zip(found, whole, strict=True):
+        assert np.array_equal(ours.array, theirs.array)
+        assert ours.is_whole
+    assert sorted(pixels.read) == list(range(150))
+    assert progress.steps[-1] == ("predicting", 150, 150)
+    again = run_pass(
+        asked, pixels, lambda _: pytest.fail("nothing is missing"), device="cpu"
+    )
+    assert all(one.is_whole for one in again)
 
 
 def test_each_checkpoint_gets_its_own_views_in_its_own_order(tmp_path):

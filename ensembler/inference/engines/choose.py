@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from ensembler.errors import RequestError
 from ensembler.inference.engines.eager import plain, plain_tf32
-from ensembler.inference.engines.registry import DEFAULT, ENGINES, NEEDS, is_installed
+from ensembler.inference.engines.graph import MOST, CaptureError
+from ensembler.inference.engines.registry import (
+    DEFAULT,
+    ENGINES,
+    NEEDS,
+    is_installed,
+    named_engine,
+)
 from ensembler.inference.predictor import BATCH, Predictor, as_images, in_batches
 from ensembler.networks.devices import pick_device, predicting_precisions
 from ensembler.networks.memory import is_out_of_memory
@@ -51,9 +58,11 @@ def ready(
     sample = as_images(pixels, device)
     reference = plain(load(), device)(sample)
     why = ""
-    for precision in predicting_precisions(amp, pick_device(device)):
+    on_device = pick_device(device)
+    named = named_engine(engine, on_device.type)
+    for precision in predicting_precisions(amp, on_device):
         try:
-            predictor = ENGINES.load(_named(engine))(load(), sample, precision, device)
+            predictor = _made(named, load, sample, precision, device, name, progress)
             gaps = _gaps(predictor(sample), reference, kinds)
         except RequestError:
             raise
@@ -68,9 +77,27 @@ def ready(
         why = f"is off by {gaps.max():.3f} in a probability; plain float32 computes instead"
         if np.isfinite(gaps).all():  # another kind of mixed precision is no nearer
             break
-    progress.note(f"{name}: engine {_named(engine)} {why}")
+    progress.note(f"{name}: engine {named} {why}")
     quick = plain_tf32(load(), device)
     return quick if agree(_gaps(quick(sample), reference, kinds)) else plain(load(), device)
+
+
+def _made(
+    engine: str,
+    load: Callable[[], nn.Module],
+    sample: Tensor,
+    precision: str,
+    device: str,
+    name: str,
+    progress: Progress,
+) -> Predictor:
+    """The network by an engine; one that cannot be recorded as a graph is computed eagerly."""
+    try:
+        made: Predictor = ENGINES.load(engine)(load(), sample, precision, device)
+    except CaptureError as error:
+        progress.note(f"{name}: {error}; its operations are launched one by one")
+        made = ENGINES.load("eager")(load(), sample, precision, device)
+    return made
 
 
 def agree(gaps: NDArray[np.float64]) -> bool:
@@ -84,13 +111,10 @@ def at_once(engine: str, batch_size: int) -> int:
     """How many images an engine predicts at once, of a network trained by `batch_size`.
 
     No more than memory was enough for in training; traced fills up whatever it is given to a whole
-    batch.
+    batch, and graph has looked at the memory of the card itself.
     """
-    return BATCH if _named(engine) == "traced" else min(BATCH, batch_size)
-
-
-def _named(engine: str) -> str:
-    return DEFAULT if engine == "default" else engine
+    own = {"traced": BATCH, "graph": MOST}
+    return own.get(engine, min(BATCH, batch_size))
 
 
 def _gaps(
@@ -175,7 +199,10 @@ def fastest(
 
 
 def _candidates(device: str) -> Sequence[str]:
-    if pick_device(device).type != "cpu":
+    kind = pick_device(device).type
+    if kind == "cuda":
+        return (DEFAULT, "graph", "compile")
+    if kind != "cpu":
         return (DEFAULT, "compile")
     return (DEFAULT, "traced", *filter(is_installed, NEEDS), "compile")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,13 +28,15 @@ def simplify(
 ) -> tuple[nn.Module, torch.dtype | None]:
     """The network with its batch norms folded, and what it has to be autocast to, if anything.
 
-    On a processor that computes in bfloat16 weights are kept in it: autocast would convert them for
+    On processors and CUDA devices weights are kept in 16 bits: autocast would convert them for
     every batch.
     """
     dtype = autocast_type(amp, device)
     network = fold_batch_norms(network.eval()).to(device)
-    if dtype is None or device.type != "cpu" or not isinstance(network, Normalised):
+    keeps = device.type in ("cpu", "cuda") and isinstance(network, Normalised)
+    if dtype is None or not keeps:
         return network, dtype
+    assert isinstance(network, Normalised)
     reduced = _Reduced(copy.deepcopy(network), dtype)
     try:
         as_predictor(reduced, None, device)(sample)
@@ -65,16 +68,29 @@ def plain_tf32(network: nn.Module, device: str) -> Predictor:
 
 def as_predictor(
     network: Callable[[Tensor], Tensor], dtype: torch.dtype | None, device: torch.device
-) -> Predictor:
+) -> TorchPredictor:
     """A network as a function from pixels to logits, under autocast to `dtype`."""
+    return TorchPredictor(network, dtype, device)
 
-    @torch.inference_mode()
-    def predict(images: Tensor) -> NDArray[np.float32]:
-        with autocast(dtype, device):
-            logits: NDArray[np.float32] = network(images).float().cpu().numpy()
+
+@dataclass(frozen=True)
+class TorchPredictor:
+    """A network that torch computes, from pixels to logits."""
+
+    network: Callable[[Tensor], Tensor]
+    dtype: torch.dtype | None
+    device: torch.device
+
+    def __call__(self, images: Tensor) -> NDArray[np.float32]:
+        """Logits `[images, classes]`."""
+        logits: NDArray[np.float32] = self.on_device(images).cpu().numpy()
         return logits
 
-    return predict
+    @torch.inference_mode()
+    def on_device(self, images: Tensor) -> Tensor:
+        """Logits `[images, classes]`, perhaps still being computed."""
+        with autocast(self.dtype, self.device):
+            return self.network(images).float()
 
 
 class _Reduced(nn.Module):

@@ -17,6 +17,7 @@ ENGINES = Registry(
     "ensembler.engines",
     {
         "eager": "ensembler.inference.engines.eager:prepare",
+        "graph": "ensembler.inference.engines.graph:prepare",
         "traced": "ensembler.inference.engines.traced:prepare",
         "compile": "ensembler.inference.engines.compiled:prepare",
         "openvino": "ensembler.inference.engines.openvino:prepare",
@@ -28,6 +29,12 @@ NEEDS = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime", "onnxscript"
 # The default depends on hardware and recipe alone, so that equal seeds give equal bits; `auto`
 # measures once for a run.
 DEFAULT, AUTO = "eager", "auto"
+_DEFAULTS = {"cuda": "graph"}  # by kind of device, where it is another one
+
+
+def named_engine(name: str, device: str) -> str:
+    """The engine that `name` stands for on a kind of device: cpu, cuda or mps."""
+    return _DEFAULTS.get(device, DEFAULT) if name == "default" else name
 
 
 def check_engine(name: str) -> str:
