@@ -130,6 +130,7 @@ COMMANDS = {
     "ens submit": [("submit fake --blend auto", 0)],
     "ens history": [("history fake", 0), ("history fake --set-score 1 0.5", 0)],
     "ens replay": [("replay fake 1", 0)],
+    "ens reproduce": [("reproduce tiny --member cnn --fold 0", 0)],
     "ens import": [
         (
             "import mine --labels labels.csv --member x=oof.npy,new.npy --test-ids test.csv"

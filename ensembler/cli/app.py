@@ -33,6 +33,7 @@ from ensembler.cli import (
     pack,
     predict,
     replay,
+    reproduce,
     run,
     schema,
     submit,
@@ -71,6 +72,7 @@ app.command("ls")(ls.command)
 app.command("submit")(submit.command)
 app.command("history")(history.command)
 app.command("replay")(replay.command)
+app.command("reproduce")(reproduce.command)
 app.command("pack")(pack.command)
 app.command("predict")(predict.command)
 app.command("import")(import_.command)

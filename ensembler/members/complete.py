@@ -209,6 +209,7 @@ def _record(
         chosen_epochs=tuple(fold.record["chosen_epoch"] for fold in finished),
         augmented_on=tuple(fold.record.get("augmented_on") for fold in finished),
         history=tuple(fold.record["history"] for fold in finished),
+        environments=tuple(fold.record.get("environment") for fold in finished),
         fingerprint=plan.fingerprint,
         options=plan.options,
         sha256={**sums, "samples.csv": plan.workspace.store.samples_sha256},

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ensembler.errors import DiskFullError, EnsemblerError, NotFiniteError, TrainingError
 from ensembler.files import claim, read_json, sha256_of, write_bytes, write_json
+from ensembler.machine.environment import environment
 from ensembler.machine.execution import Execution
 from ensembler.members.engines import Engines
 from ensembler.members.executor import Failure, FinishedTask, FoldResult
@@ -120,6 +121,7 @@ class FoldTrainer:
                 "channels": plan.input.channels,
             }
             header = _checkpoint_header(training, plan, fold, trained)
+            header["environment"] = environment_here(self.execution)
             network = trained.networks[plan.member.variant]
             plan.on_disk.folder.mkdir(parents=True, exist_ok=True)
             path = weights_path(plan.on_disk.folder, fold)
@@ -281,6 +283,17 @@ class FoldTrainer:
             rows=(train_images[plan.rows.validated_in(fold)], test_images),
             out=training.predicted_path(plan, fold, made_with),
         )
+
+
+def environment_here(execution: Execution) -> dict[str, Any]:
+    """What a training in this process is computed by, which decides its last bits."""
+    import torch
+
+    from ensembler.networks.devices import pick_device
+
+    device = pick_device(execution.device)
+    name = device.type if device.type != "cuda" else torch.cuda.get_device_name(device)
+    return environment(name, torch.get_num_threads())
 
 
 def _checkpoint_header(

@@ -42,7 +42,8 @@ class MemberRecord(Record):
     averaged, by fold (`weights_of`); `options` are all that decided what its networks are, and
     `fingerprint` is their digest; `history` has the epochs of each fold and `chosen_epochs` the one
     that predicts, which was `chosen_by` "last", "best" or "patience"; `augmented_on` says for each
-    fold where its images were augmented, on the host or the device (None = not at all, or unknown).
+    fold where its images were augmented, on the host or the device (None = not at all, or unknown),
+    and `environments` what computed it.
     """
 
     format: Literal[1] = FORMAT
@@ -69,6 +70,7 @@ class MemberRecord(Record):
     weights_of: Information[tuple[tuple[str, ...], ...]] = ()
     options: Information[dict[str, Any]] = Field(default_factory=dict)
     history: Information[tuple[Any, ...]] = ()
+    environments: Information[tuple[dict[str, Any] | None, ...]] = ()
     chosen_epochs: Information[tuple[int | None, ...]] = ()
     chosen_by: Information[str] = "last"
     augmented_on: Information[tuple[str | None, ...]] = ()

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import platform
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from typing import Any
 
 import pandas as pd
 
 from ensembler.data.samples import SampleSet
 from ensembler.files import claim, sha256_of, write_bytes
+from ensembler.machine.environment import versions
 from ensembler.predictions.lock import KeptChoice, RunLock
 from ensembler.predictions.records import write_record
 from ensembler.predictions.samples import fold_repeats
@@ -24,18 +23,6 @@ from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import planned_members
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.workspace.fingerprints import data_fingerprint
-
-_PACKAGES = (
-    "ensembler-toolkit",
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
-    "torch",
-    "torchvision",
-    "timm",
-    "albumentations",
-)
 
 
 def kept_choice(
@@ -87,7 +74,7 @@ def write_lock(
     new = old.model_copy(
         update={
             "format": 1,
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": versions(),
             "seed": recipe.spec.seed,
             "classes": {target: tuple(names) for target, names in samples.classes.items()},
             "multi_label": dict(samples.set_formats),
@@ -106,16 +93,6 @@ def write_lock(
         new = new.model_copy(update={"blends": {}})
     if new != old:
         write_record(store.recipe_lock_path, new)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def write_recipe(store: RunStore, resolved: Mapping[str, Any], old: RunLock) -> str:
