@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.decoding import open_image
+from ensembler.data.formats import open_image
 from ensembler.data.images import Images, checksum, fit_to_input
 from ensembler.errors import DataError
 from ensembler.files import write_aside

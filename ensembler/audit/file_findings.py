@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ensembler.audit.facts import ImageFacts
 from ensembler.audit.findings import Finding, Severity
-from ensembler.data.decoding import DEEP_MODES
+from ensembler.data.formats import DEEP_MODES
 from ensembler.data.samples import SampleSet
 
 TINY = 8  # pixels of the shorter side

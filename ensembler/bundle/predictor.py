@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.bundle.ensemble import Ensemble
-from ensembler.data.decoding import AS_IT_IS, Decoding, Header, decode, pixels_of_opened
+from ensembler.data.decoding import AS_IT_IS, Decoding, decode, pixels_of_opened
+from ensembler.data.formats import Header
 from ensembler.data.images import checksum
 from ensembler.errors import RequestError
 

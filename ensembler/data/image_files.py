@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensembler.data.decoding import looks_like_image
 from ensembler.data.faults import Remark
+from ensembler.data.formats import looks_like_image
 from ensembler.data.images import IMAGE_SUFFIXES
 from ensembler.errors import DataError
 from ensembler.plain_text import check_plain_text

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.decoding import AS_IT_IS, Decoding, Header, decode, read_header
+from ensembler.data.decoding import AS_IT_IS, Decoding, decode
+from ensembler.data.formats import Header, read_header
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 

@@ -22,7 +22,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.decoding import Decoding, max_pixels
+from ensembler.data.decoding import Decoding
+from ensembler.data.formats import max_pixels
 from ensembler.data.images import Images, fit_to_input
 from ensembler.data.pixel_key import pixels_key
 from ensembler.data.prepare import build_steps, prepare

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ensembler.data.decoding import read_header
+from ensembler.data.formats import read_header
 from ensembler.data.image_files import (
     find_images,
     is_image_file,

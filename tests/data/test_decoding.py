@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensembler.data import decoding
-from ensembler.data.decoding import Decoding, decode, read_header
+from ensembler.data import decoding, decoding_memory
+from ensembler.data.decoding import Decoding, decode
+from ensembler.data.formats import read_header
 from ensembler.errors import DataError, RequestError
 
 RNG = np.random.default_rng(0)
@@ -198,10 +199,10 @@ def by_pillow(path):
 
 @pytest.fixture
 def without_pillow(monkeypatch):
-    def refuse(path, content, limit, how):
-        raise AssertionError(f"{path.name} went to Pillow")
+    def refuse(file):
+        raise AssertionError("it went to Pillow")
 
-    monkeypatch.setattr(decoding, "_decode_with_pillow", refuse)
+    monkeypatch.setattr(decoding, "open_image", refuse)
 
 
 def exif(orientation):
@@ -348,15 +349,17 @@ def test_a_large_image_takes_a_few_bytes_a_pixel(save, mode, name):
     done = subprocess.run(
         [sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True
     )
-    assert float(done.stdout) < decoding._BYTES_OF_OTHERS
+    assert float(done.stdout) < decoding_memory.BYTES_OF_OTHERS
 
 
 def test_threads_wait_for_each_other_when_memory_is_short(save, monkeypatch):
     path = save(Image.fromarray(PIXELS), "x.png")
-    cost = PIXELS.shape[0] * PIXELS.shape[1] * decoding._BYTES_OF_OTHERS
-    monkeypatch.setattr(decoding, "_memory", decoding._Memory(2 * cost))
+    cost = PIXELS.shape[0] * PIXELS.shape[1] * decoding_memory.BYTES_OF_OTHERS
+    monkeypatch.setattr(
+        decoding_memory, "_memory", decoding_memory.DecodingMemory(2 * cost)
+    )
     lock, at_work, most = threading.Lock(), 0, 0
-    convert = decoding._to_uint8
+    convert = decoding.to_uint8
 
     def slow(image, bits):
         nonlocal at_work, most
@@ -368,14 +371,14 @@ def test_threads_wait_for_each_other_when_memory_is_short(save, monkeypatch):
             at_work -= 1
         return convert(image, bits)
 
-    monkeypatch.setattr(decoding, "_to_uint8", slow)
+    monkeypatch.setattr(decoding, "to_uint8", slow)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(decode, [path] * 16))
     assert most == 2
 
 
 def test_an_image_larger_than_all_memory_is_decoded_alone(save, monkeypatch):
-    monkeypatch.setattr(decoding, "_memory", decoding._Memory(10))
+    monkeypatch.setattr(decoding_memory, "_memory", decoding_memory.DecodingMemory(10))
     path = save(Image.fromarray(PIXELS), "x.png")
     with ThreadPoolExecutor(4) as pool:
         assert all(np.array_equal(image, PIXELS) for image in pool.map(decode, [path] * 8))
@@ -386,10 +389,10 @@ def test_a_process_made_while_others_decode_does_not_wait_for_them(save):
     code = f"""
 import os, sys, threading
 from pathlib import Path
-from ensembler.data import decoding
+from ensembler.data import decoding, decoding_memory
 held = threading.Event()
 def hold():
-    with decoding._memory.taken(10**18):
+    with decoding_memory._memory.taken(10**18):
         held.set()
         threading.Event().wait()
 threading.Thread(target=hold, daemon=True).start()
