@@ -54,7 +54,7 @@ def submit_run(
     """Write a blend (the submitted one when none is named) as the submission, or to `out`."""
     if out is not None:
         check_output(out)
-    name = blend or blend_to_submit(store) or _only_blend(store)
+    name = blend or blend_to_replace(store)
     spec = changed_spec(
         submission_spec(store),
         format=format,
@@ -111,6 +111,11 @@ def _named_after(spec: SubmissionSpec, store: RunStore, target: str) -> Submissi
         return spec
     columns = (spec.columns[0], target) if spec.format == "labels" else spec.columns[:1]
     return spec.model_copy(update={"columns": columns})
+
+
+def blend_to_replace(store: RunStore) -> str:
+    """The blend last submitted, else the only one there is."""
+    return blend_to_submit(store) or _only_blend(store)
 
 
 def _only_blend(store: RunStore) -> str:

@@ -17,6 +17,13 @@ def command(
     blend: Annotated[
         str | None, typer.Option("--blend", metavar="NAME", help="The blend to submit.")
     ] = None,
+    second: Annotated[
+        bool,
+        typer.Option(
+            "--second",
+            help="Write the most different submission that is not clearly worse, beside the first.",
+        ),
+    ] = False,
     format: Annotated[
         str | None, typer.Option("--format", help="labels (the best class) or probs.")
     ] = None,
@@ -58,6 +65,12 @@ def command(
     from ensembler.predictions.store import RunStore
 
     store = RunStore.open(run, artifacts)
+    choice = None
+    if second:
+        from ensembler.blends.second import SECOND_FILE, second_choice
+
+        choice = second_choice(store, blend)
+        blend, out = choice.blend, out or store.folder / SECOND_FILE
     result = submit_run(
         store,
         blend,
@@ -69,11 +82,14 @@ def command(
         out=out,
     )
     if json:
-        print_json({**result.__dict__, "path": str(result.path)})
+        told_second = None if choice is None else choice.to_json()
+        print_json({**result.__dict__, "path": str(result.path), "second": told_second})
     else:
         told = sys.stderr if is_standard_output(result.path) else sys.stdout
         for note in result.notes:
             print(f"note: {note}", file=told)
+        if choice is not None:
+            print(f"{choice.words}.", file=told)
         print(
             f"{result.rows} rows of blend {result.blend} are in {result.path}.", file=told
         )

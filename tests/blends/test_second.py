@@ -1,0 +1,68 @@
+"""The second submission errs elsewhere, and is not clearly worse."""
+
+import numpy as np
+import pytest
+
+from ensembler.blends.second import second_choice
+from ensembler.blends.submit import submission_spec, submit_blend
+from ensembler.errors import RequestError
+from ensembler.predictions.testing import write_fake_run
+from ensembler.run import Run
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A run with two good members, of which b is better, and one clearly worse than both."""
+    strengths = {"a": 2.0, "b": 2.4, "poor": 0.0}
+    return write_fake_run(tmp_path / "run", strengths, n_train=300, n_test=200)
+
+
+def answers(store, blend):
+    return np.asarray(store.blend(blend).test).argmax(axis=1)
+
+
+def test_it_is_the_most_different_that_is_not_clearly_worse(store):
+    run = Run(store)
+    run.blend("single", name="first", members=["a"], submit=True)
+    found = second_choice(store)
+    assert found.over == "first"
+    assert found.blend == "second"
+    # `poor` differs most, and is clearly worse
+    assert store.blend("second").record.members == ("b",)
+    assert found.gain.high >= 0
+    differs = answers(store, "first") != answers(store, "second")
+    assert found.different == pytest.approx(differs.mean())
+
+
+def test_a_kept_blend_is_taken_as_it_is(store):
+    run = Run(store)
+    run.blend("soft", name="first", members=["a"], submit=True)
+    run.blend("weights", name="mine", members=["b", "poor"], weights=[3.0, 1.0])
+    found = second_choice(store)
+    assert found.blend in ("mine", "second")
+    assert second_choice(store, "mine").over == "mine"
+
+
+def test_the_same_question_has_the_same_answer_twice(store):
+    Run(store).blend("soft", name="first", members=["a"], submit=True)
+    first, again = second_choice(store), second_choice(store)
+    assert (first.blend, first.different) == (again.blend, again.different)
+    assert store.blends == ["first", "second"]
+
+
+def test_nothing_but_worse_candidates_is_an_error(tmp_path):
+    store = write_fake_run(tmp_path / "run", {"a": 3.0, "poor": 0.0}, n_train=300)
+    Run(store).blend("single", name="first", members=["a"])
+    submit_blend(store, "first", submission_spec(store), by_hand=True)
+    with pytest.raises(RequestError, match="clearly worse"):
+        second_choice(store)
+
+
+def test_the_command_writes_beside_the_first(ens_here, tmp_path):
+    write_fake_run(tmp_path / "artifacts" / "fake", n_train=200, n_test=100)
+    ens_here("blend", "fake", "--method", "weights", "--weights", "a=1,b=2", "--submit")
+    first = (tmp_path / "artifacts/fake/submission.csv").read_bytes()
+    said = ens_here("submit", "fake", "--second").stdout
+    assert "different from 'weights'" in said
+    second = (tmp_path / "artifacts/fake/submission-second.csv").read_bytes()
+    assert second != first == (tmp_path / "artifacts/fake/submission.csv").read_bytes()
