@@ -139,7 +139,7 @@ COMMANDS = {
         )
     ],
     "ens export": [("export fake --member a --format csv --out out", 0)],
-    "ens doctor": [("doctor", 0)],
+    "ens doctor": [("doctor", 0), ("doctor --gpu --device cpu", 0)],
     "ens schema": [("schema", 0)],
     "ens demo-data": [("demo-data shapes drawn --n 10", 0)],
 }

@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
-from ensembler.cli.options import Debug, Json, Quiet
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ensembler.cli.options import Debug, Device, Json, Quiet
+from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json
 
+if TYPE_CHECKING:
+    from ensembler.machine.doctor import Diagnosis
 
-def command(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Show versions, devices and what each extra would add."""
+
+def command(
+    gpu: Annotated[
+        bool,
+        typer.Option(
+            "--gpu",
+            help="Try every path on the device for a minute; a block to paste into an issue.",
+        ),
+    ] = False,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show versions, devices and what each extra would add; --gpu tries the device."""
     from ensembler.machine.doctor import examine
     from ensembler.networks.devices_here import devices_here
 
     report = examine(devices_here)
+    tried = None
+    if gpu:
+        from ensembler.pipeline.check import check_training_installed
+
+        check_training_installed("ens doctor --gpu")
+        from ensembler.pipeline.doctor_gpu import try_device
+
+        with show_progress(quiet=quiet) as progress:
+            tried = try_device(device, progress)
     if json:
-        print_json(report.to_json())
+        print_json(report.to_json() | ({} if tried is None else {"gpu": tried.to_json()}))
         return
+    if tried is None:
+        _print_diagnosis(report)
+        return
+    print("```text")
+    _print_diagnosis(report)
+    print(*tried.lines, sep="\n")
+    print("```")
+
+
+def _print_diagnosis(report: Diagnosis) -> None:
     print(
         f"ensembler-toolkit {report.version}, Python {report.python}, {report.processor}, "
         f"{report.cores} cores"

@@ -50,7 +50,8 @@ def command(
         str | None,
         typer.Option(
             "--engine",
-            help="default, auto, eager, traced, compile, openvino, onnx (else the recipe's).",
+            help="default, auto, eager, graph, traced, compile, openvino, onnx (else the "
+            "recipe's).",
         ),
     ] = None,
     device: Device = "auto",

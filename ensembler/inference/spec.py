@@ -32,9 +32,8 @@ class InferenceSpec(BaseModel):
 
     engine: str = Field(
         "default",
-        description="eager, traced, compile, openvino or onnx; default depends on hardware and "
-        "recipe alone, auto "
-        "measures once and keeps the choice in recipe.lock.json.",
+        description="eager, graph (CUDA), traced, compile, openvino or onnx; default depends on "
+        "hardware and recipe alone, auto measures once and keeps the choice in recipe.lock.json.",
     )
 
     @field_validator("engine")
