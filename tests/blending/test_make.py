@@ -341,6 +341,27 @@ def test_a_search_without_time_keeps_its_first_round_and_says_so(method):
     assert "stopped_early" not in [w["code"] for w in usual.warnings]
 
 
+def test_ctrl_c_inside_a_candidates_search_ends_the_comparison(monkeypatch):
+    import ensembler.blending.methods.greedy as greedy
+
+    real, pressed = greedy.search, []
+
+    def pressed_once(step, rounds, stop):
+        def with_ctrl_c(i):
+            if i == 2 and not pressed:
+                pressed.append(i)
+                raise KeyboardInterrupt
+            return step(i)
+
+        return real(with_ctrl_c, rounds, stop)
+
+    monkeypatch.setattr(greedy, "search", pressed_once)
+    result = make_blend(pool(), BlendSpec(metric="accuracy"))
+    assert pressed
+    assert list(result.details.candidates) == ["simplex", "simplex + temperature"]
+    assert "stopped_early" in [w["code"] for w in result.warnings]
+
+
 def test_ctrl_c_ends_a_search_after_its_first_round_only():
     def interrupted_at(round_):
         done = []

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.blending.methods.stopping import whole_searches
 from ensembler.blending.pool import Stack, StackPart, Targets
 from ensembler.blending.registry import Fittable
 from ensembler.progress import QUIET, Progress
@@ -102,12 +103,9 @@ def cross_fit(
     for done, (fit_rows, score_rows) in enumerate(splits(part)):
         progress.step(step, 1 + done, n_fits)
         method = make()
-        fit_with_parts(
-            method,
-            StackPart(stack, rows=fit_rows).for_method(method),
-            y[fit_rows],
-            part[fit_rows],
-        )
+        of_part = StackPart(stack, rows=fit_rows).for_method(method)
+        with whole_searches():
+            fit_with_parts(method, of_part, y[fit_rows], part[fit_rows])
         out[score_rows] = method.predict_proba(
             StackPart(stack, rows=score_rows).for_method(method)
         )

@@ -1,6 +1,6 @@
 import pytest
 
-from ensembler.blending.methods.stopping import search
+from ensembler.blending.methods.stopping import search, whole_searches
 from ensembler.stop import Stop
 
 
@@ -39,3 +39,9 @@ def test_ctrl_c_keeps_what_was_found_and_in_the_first_round_there_is_nothing():
     assert stop.reason == "interrupted"
     with pytest.raises(KeyboardInterrupt):
         search(interrupted_in(0), 5, Stop())
+
+
+def test_where_searches_are_compared_none_that_was_cut_short_counts_as_whole():
+    with whole_searches(), pytest.raises(KeyboardInterrupt):
+        search(interrupted_in(3), 5, Stop())
+    assert search(interrupted_in(3), 5, Stop()) is True
