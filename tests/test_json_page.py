@@ -138,7 +138,10 @@ COMMANDS = {
             0,
         )
     ],
-    "ens export": [("export fake --member a --format csv --out out", 0)],
+    "ens export": [
+        ("export fake --member a --format csv --out out", 0),
+        ("export tiny --format torch --out out/tiny.pt2", 0),
+    ],
     "ens doctor": [("doctor", 0), ("doctor --gpu --device cpu", 0)],
     "ens schema": [("schema", 0)],
     "ens demo-data": [("demo-data shapes drawn --n 10", 0)],

@@ -7,33 +7,91 @@ from typing import Annotated
 
 import typer
 
-from ensembler.cli.options import Artifacts, Debug, Json, Quiet, RunArgument
+from ensembler.cli.options import Artifacts, Debug, Json, Quiet
 from ensembler.cli.terminal import print_json
+
+GRAPHS = ("onnx", "openvino", "torch")
 
 
 def command(
-    run: RunArgument,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run's name or folder; of graphs also a bundle (.ens)."
+        ),
+    ],
     member: Annotated[
         str | None, typer.Option("--member", metavar="NAME", help="The member to export.")
     ] = None,
     blend: Annotated[
-        str | None, typer.Option("--blend", metavar="NAME", help="The blend to export.")
+        str | None,
+        typer.Option(
+            "--blend",
+            metavar="NAME",
+            help="The blend to export (of graphs by default the submitted one).",
+        ),
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="csv, npy or parquet.")] = "csv",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Predictions as csv, npy or parquet; one graph as onnx, openvino or torch.",
+        ),
+    ] = "csv",
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The folder the files go to.")
-    ] = Path(),
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="The folder that predictions go to (default: this one), or a graph's file "
+            "(NAME.onnx, .xml, .pt2).",
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--images",
+            metavar="IMAGES",
+            help="Images that a graph is checked on: a folder or files (default: the run's).",
+        ),
+    ] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run the code that a bundle brings along.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """Write a member's or a blend's probabilities as CSV, npy or Parquet."""
+    """Write probabilities as CSV, npy or Parquet, or the whole ensemble as one graph."""
+    if format in GRAPHS:
+        _export_graph(
+            source,
+            member,
+            blend,
+            format,
+            out,
+            images or [],
+            trust_code,
+            json,
+            quiet,
+            artifacts,
+        )
+        return
+    from ensembler.errors import RequestError
     from ensembler.predictions.export import export_predictions
     from ensembler.predictions.store import RunStore
 
+    if images or trust_code:
+        raise RequestError(
+            f"--images and --trust-code are for graphs: --format {', '.join(GRAPHS)}"
+        )
     result = export_predictions(
-        RunStore.open(run, artifacts), out, member=member, blend=blend, format=format
+        RunStore.open(source, artifacts),
+        out or Path(),
+        member=member,
+        blend=blend,
+        format=format,
     )
     if json:
         print_json(
@@ -45,3 +103,61 @@ def command(
         )
     else:
         print(f"{result.name} is in {' and '.join(str(path) for path in result.files)}.")
+
+
+def _export_graph(
+    source: str,
+    member: str | None,
+    blend: str | None,
+    format: str,
+    out: Path | None,
+    images: list[str],
+    trust_code: bool,
+    json: bool,
+    quiet: bool,
+    artifacts: Path | None,
+) -> None:
+    from ensembler.bundle.open import open_ensemble
+    from ensembler.cli.progress import show_progress
+    from ensembler.errors import RequestError
+    from ensembler.pipeline.check import check_training_installed
+    from ensembler.predictions.store import RunStore
+
+    if member is not None:
+        raise RequestError(
+            f"a graph holds a blend: `ens blend {source} --method single --members {member} "
+            f"--name {member}` makes one of the member, then --blend {member}"
+        )
+    check_training_installed("ens export --format onnx|openvino|torch")
+    from ensembler.bundle.graph import export_graph
+    from ensembler.bundle.graph_files import SUFFIXES
+
+    with show_progress(quiet=quiet) as progress:
+        ensemble = open_ensemble(
+            source, blend=blend, artifacts=artifacts, trust_code=trust_code
+        )
+        store = None if source.endswith(".ens") else RunStore.open(source, artifacts)
+        result = export_graph(
+            ensemble,
+            format,
+            out or Path(f"{ensemble.record.name}{SUFFIXES[format]}"),
+            store=store,
+            images=images,
+            progress=progress,
+        )
+    if json:
+        print_json(result.to_json())
+        return
+    from_run = (
+        ""
+        if result.max_difference_run is None
+        else f", {result.max_difference_run:.2g} to what the run predicted"
+    )
+    print(
+        f"{result.file} ({result.bytes / 1e6:.1f} MB) holds blend {result.blend}: "
+        f"{result.networks} networks of {', '.join(result.members)}."
+    )
+    print(
+        f"Largest difference of a probability: {result.max_difference:.2g} to float32{from_run} "
+        f"({result.checked_on})."
+    )

@@ -1,0 +1,289 @@
+"""`ens export --format onnx|openvino|torch`: a whole ensemble as one graph of another runtime."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ensembler.bundle.apply import answers_of
+from ensembler.bundle.ensemble import Ensemble
+from ensembler.bundle.graph_files import (
+    SUFFIXES,
+    Run,
+    check_format,
+    onnx_model,
+    openvino_model,
+    trace,
+    write_onnx,
+    write_openvino,
+    write_torch,
+)
+from ensembler.bundle.graph_images import (
+    Batch,
+    ImageSet,
+    drawn_images,
+    images_of_run,
+    named_images,
+)
+from ensembler.bundle.graph_module import (
+    EnsembleGraph,
+    check_exportable,
+    output_names,
+)
+from ensembler.errors import RequestError, StoreError
+from ensembler.outputs import check_output
+from ensembler.predictions.store import RunStore
+from ensembler.progress import QUIET, Progress
+
+TOLERANCE = 1e-5  # of a probability, against the ensemble in float32
+_FIRST_BATCHES = (1, 3)  # then all other images at once: any number must give the same
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """A graph that was written, and how far it is from what it was made of.
+
+    `max_difference` is the largest difference of a probability from the ensemble in float32,
+    `max_difference_run` that from what the run's own engine predicted (None where it predicted
+    nothing), on the images that `checked_on` says.
+    """
+
+    files: tuple[Path, ...]
+    format: str
+    blend: str
+    members: tuple[str, ...]
+    networks: int
+    inputs: dict[str, list[int]]
+    classes: tuple[str, ...]
+    max_difference: float
+    max_difference_run: float | None
+    checked_on: str
+    seconds: float
+
+    @property
+    def file(self) -> Path:
+        """The file that is opened."""
+        return self.files[0]
+
+    @property
+    def bytes(self) -> int:
+        """The size of all its files."""
+        return sum(path.stat().st_size for path in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "file": str(self.file),
+            "bytes": self.bytes,
+            "files": [str(path) for path in self.files],
+            "format": self.format,
+            "blend": self.blend,
+            "members": list(self.members),
+            "networks": self.networks,
+            "inputs": self.inputs,
+            "classes": list(self.classes),
+            "max_difference": self.max_difference,
+            "max_difference_run": self.max_difference_run,
+            "checked_on": self.checked_on,
+            "seconds": self.seconds,
+        }
+
+
+def export_graph(
+    ensemble: Ensemble,
+    format: str,
+    out: Path,
+    *,
+    store: RunStore | None = None,
+    images: Sequence[str] = (),
+    progress: Progress = QUIET,
+) -> ExportedGraph:
+    """Write the ensemble as one graph that needs neither torch nor this package (or torch alone).
+
+    It takes uint8 images `[n, size, size, channels]`, an input for each size, and gives
+    probabilities float32 `[n, classes]` of the first answer; those of other targets follow. It is
+    checked on `images`, else on images of the run in `store`, else on drawn ones. Raises
+    RequestError for what is no formula, and StoreError where the graph computes something else.
+    """
+    began = time.perf_counter()
+    check_format(format)
+    check_out(out, format)
+    check_exportable(ensemble)
+    checked = _images(ensemble, store, images, progress)
+    graph = EnsembleGraph(ensemble)
+    check = GraphCheck(graph, checked)
+    progress.note(f"tracing {len(check.entries)} networks")
+    program = trace(graph)
+    description = describe(ensemble, graph)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if format == "torch":
+        files = write_torch(program, out, description, check)
+    else:
+        model = onnx_model(program, graph)
+        if format == "onnx":
+            files = write_onnx(model, out, description, check)
+        else:
+            files = write_openvino(openvino_model(model), out, description, check)
+    return ExportedGraph(
+        files=tuple(files),
+        format=format,
+        blend=ensemble.record.answers[0],
+        members=tuple(member.name for member in ensemble.networks),
+        networks=len(check.entries),
+        inputs={given["name"]: given["shape"] for given in description["inputs"]},
+        classes=ensemble.record.target_of(ensemble.record.answers[0]).classes,
+        max_difference=check.largest,
+        max_difference_run=check.from_run,
+        checked_on=checked.what,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def check_out(out: Path, format: str) -> None:
+    """Raise RequestError when `out` cannot become a file of this format."""
+    suffix = SUFFIXES[format]
+    if out.suffix != suffix and not out.is_dir():
+        raise RequestError(f"--out {out}: the name of a file for {format} ends in {suffix}")
+    if out.is_dir():
+        example = out / f"model{suffix}"
+        raise RequestError(
+            f"--out {out} is a folder, expected the name of a file, such as {example}"
+        )
+    check_output(out)
+
+
+def _images(
+    ensemble: Ensemble, store: RunStore | None, images: Sequence[str], progress: Progress
+) -> ImageSet:
+    if images:
+        return named_images(ensemble, images)
+    if store is None:
+        return drawn_images(ensemble)
+    return images_of_run(store, ensemble, progress)
+
+
+def describe(ensemble: Ensemble, graph: EnsembleGraph) -> dict[str, Any]:
+    """What a user of the file has to know, as it is kept in the file."""
+    record = ensemble.record
+    outputs = []
+    for name, answer in zip(output_names(ensemble), record.answers, strict=True):
+        target = record.target_of(answer)
+        outputs.append(
+            {
+                "name": name,
+                "target": target.name,
+                "classes": list(target.classes),
+                "several_labels": target.kind.is_multi_label,
+            }
+        )
+    inputs = []
+    for given in graph.inputs:
+        spec = given.spec
+        inputs.append(
+            {
+                "name": given.name,
+                "shape": [spec.size, spec.size, spec.channels],
+                **spec.model_dump(mode="json", include={"resize", "decode", "prepare"}),
+            }
+        )
+    return {
+        "format": 1,
+        "run": record.name,
+        "blend": record.answers[0],
+        "inputs": inputs,
+        "outputs": outputs,
+        "members": {
+            member.name: {
+                "networks": len(member.checkpoints),
+                "views": list(member.view_names),
+            }
+            for member in ensemble.networks
+        },
+        "versions": record.versions,
+    }
+
+
+class GraphCheck:
+    """Compares what computes a graph with the ensemble in float32, and with the run.
+
+    Called with what computes it, it raises StoreError when a probability is further than TOLERANCE
+    from the ensemble's. `largest` and `from_run` are the largest differences found.
+    """
+
+    def __init__(self, graph: EnsembleGraph, images: ImageSet) -> None:
+        self.images = images
+        self.answers = graph.ensemble.record.answers
+        self.entries = [e for m in graph.ensemble.networks for e in m.checkpoints]
+        self.batches = [images.batch(start, stop) for start, stop in _parts(len(images))]
+        self.wanted = [eager_probs(graph, batch) for batch in self.batches]
+        self.largest = 0.0
+        self.from_run: float | None = None
+
+    def __call__(self, run: Run) -> None:
+        """Compare what `run` gives."""
+        found = [run(batch) for batch in self.batches]
+        self.largest = max(map(_gap, found, self.wanted))
+        if not self.largest <= TOLERANCE:
+            raise StoreError(
+                f"the graph gives other probabilities than the ensemble (off by "
+                f"{self.largest:.2g}, at most {TOLERANCE:g}); nothing was written"
+            )
+        self.from_run = self.difference_from_run(found)
+
+    def difference_from_run(
+        self, found: Sequence[Sequence[NDArray[np.float32]]]
+    ) -> float | None:
+        """The largest difference from what the run predicted; None where it predicted nothing."""
+        gaps = []
+        for nth, answer in enumerate(self.answers):
+            if answer in self.images.predicted:
+                probs = np.concatenate([of_batch[nth] for of_batch in found])
+                gaps.append(float(np.abs(probs - self.images.predicted[answer]).max()))
+        return max(gaps, default=None)
+
+
+def _parts(n: int) -> list[tuple[int, int]]:
+    """Where batches start and stop: small ones first, then all others."""
+    edges = [0]
+    for size in (*_FIRST_BATCHES, n):
+        edges.append(min(n, edges[-1] + size))
+    return [(a, b) for a, b in itertools.pairwise(edges) if b > a]
+
+
+def _gap(
+    found: Sequence[NDArray[np.float32]], wanted: Sequence[NDArray[np.float32]]
+) -> float:
+    """The largest difference; not a number where one of them is none."""
+    return max(float(np.abs(a - b).max()) for a, b in zip(found, wanted, strict=True))
+
+
+def eager_probs(graph: EnsembleGraph, batch: Batch) -> list[NDArray[np.float32]]:
+    """What the ensemble gives in float32, network by network, merged and blended by numpy."""
+    ensemble = graph.ensemble
+    by_size = {given.spec.size: batch[given.name] for given in graph.inputs}
+    logits = {}
+    for number, member in enumerate(ensemble.networks):
+        views = [view(by_size[member.input.size]) for view in ensemble.views(member)]
+        logits[member.name] = [
+            np.stack(list(map(partial(_logits, network), views)))
+            for network in graph.networks_of(number)
+        ]
+    answers = answers_of(ensemble, logits)
+    return [answers[name].probs for name in ensemble.record.answers]
+
+
+@torch.inference_mode()
+def _logits(network: torch.nn.Module, view: NDArray[np.uint8]) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = network(
+        torch.from_numpy(view).permute(0, 3, 1, 2)
+    ).numpy()
+    return logits
