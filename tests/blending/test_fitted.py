@@ -20,13 +20,13 @@ def invented_tests(rows, seed):
     return invented_pool(MEMBERS, rows, CLASSES, seed=seed)[0]
 
 
-def pool(folds=(FOLDS,) * MEMBERS):
-    stack, y = invented_pool(MEMBERS, ROWS, CLASSES)
+def pool(folds=(FOLDS,) * MEMBERS, rows=ROWS):
+    stack, y = invented_pool(MEMBERS, rows, CLASSES)
     test = [
         np.stack([invented_tests(TEST, f)[m] for f in range(n)])
         for m, n in enumerate(folds)
     ]
-    where = np.arange(ROWS) % FOLDS
+    where = np.arange(rows) % FOLDS
     return Pool(NAMES, stack, y, ("x", "y", "z"), where, test=tuple(test))
 
 
@@ -71,6 +71,7 @@ SPECS = [
         "options": {"probabilities": True, "shrinkage": 30.0, "ridge": 0.01},
     },
 ]
+FOUND = {"loglinear": {"ridge": 0.01}, "stack": {"shrinkage": 30.0, "ridge": 0.01}}
 CALIBRATIONS = [
     {},
     {"calibrate": "temperature"},
@@ -87,9 +88,13 @@ def label(spec):
 @pytest.mark.parametrize("spec", SPECS, ids=label)
 def test_every_method_with_every_calibration(spec, calibration):
     given = pool()
-    assert_the_same(
-        make_blend(given, BlendSpec.model_validate({**spec, **calibration})), given
-    )
+    if calibration:
+        # What is searched for is found in the plain case; calibrations fit it 36 times over.
+        found = FOUND.get(spec.get("method"), {})
+        spec = {**spec, **calibration, "options": {**found, **spec.get("options", {})}}
+    if calibration and spec.get("method") == "auto":
+        given = pool(rows=95)  # too few for a stack to be compared
+    assert_the_same(make_blend(given, BlendSpec.model_validate(spec)), given)
 
 
 @pytest.mark.parametrize("calibration", [{}, {"calibrate": "biases", "metric": "f1_macro"}])

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ensembler.blends.apply as apply
 from ensembler import Recipe, Run
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.composed import blend_label
@@ -16,6 +17,7 @@ from ensembler.pipeline.predict_new import predict_new
 from ensembler.pipeline.run import run_recipe
 from ensembler.pipeline.train import train_recipe
 from ensembler.predictions.store import RunStore
+from ensembler.progress import RecordedProgress
 from ensembler.workspace.workspace import workspace_of_run
 
 from ..conftest import TINY_NETWORKS
@@ -196,6 +198,39 @@ def test_new_images_are_predicted_through_tasks_and_product(made, store, monkeyp
     predict_new(workspace_of_run(store), made / "masks" / "test.csv", out)
     new, submission = pd.read_csv(out), pd.read_csv(store.submission_path)
     assert new["label"].tolist() == submission["label"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "members"), [("kept", None), ("product", ["mask", "both"])]
+)
+def test_a_kept_composed_blend_predicts_the_same_bits_without_a_fit(
+    store, monkeypatch, name, members
+):
+    """Its stages keep their states; the product of them is counted, not fitted."""
+    spec = BlendSpec(method="greedy", name=name, calibrate="temperature")
+    made = blend_label(store, spec, members=members)
+
+    def fail(*_, **__):
+        raise AssertionError("a blend was fitted again")
+
+    monkeypatch.setattr(apply, "make_blend", fail)
+    monkeypatch.setattr(apply, "read_pool", fail)
+    probs = {
+        (member, target): store.member(member)
+        .for_target(target)
+        .test(store.classes(target))
+        for member, target in (
+            ("mask", "mask"),
+            ("both", "gender"),
+            ("both", "age"),
+            ("direct", store.composition.name),
+        )
+    }
+    progress = RecordedProgress()
+    found = apply.apply_blend(store, name, probs, progress=progress)
+    assert np.array_equal(found, made.result.test)
+    assert np.array_equal(found, store.blend(name).test)
+    assert progress.warnings == []
 
 
 def test_there_is_a_submission_before_direct_members_are_there(made, monkeypatch):
