@@ -177,11 +177,8 @@ def _difference(store: RunStore, first: Blend, candidate: _Candidate) -> float:
         )
     kind = store.kind(first.record.target)
     if submission_spec(store).format == "probs":
-        change = np.abs(ours - theirs)
-        moved = change.mean(axis=1) if kind.is_multi_label else change.sum(axis=1) / 2
-        return float(moved.mean())
-    differs = kind.decide(ours) != kind.decide(theirs)
-    return float((differs.any(axis=1) if kind.is_multi_label else differs).mean())
+        return float(kind.moved(theirs, ours).mean())
+    return float(kind.decides_otherwise(theirs, ours).mean())
 
 
 def _kept(store: RunStore, first: Blend, chosen: _Candidate) -> str:

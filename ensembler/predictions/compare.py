@@ -49,8 +49,8 @@ def compare_logits(
             continue
         largest = max(largest, float(np.abs(after - before).max()))
         probs = merge_views(before, of=of), merge_views(after, of=of)
-        moved.append(_moved(*probs, of))
-        other.append(_decide_otherwise(*probs, of))
+        moved.append(of.moved(*probs))
+        other.append(of.decides_otherwise(*probs))
     known = is_known(labels)
     losses = [
         score("log_loss", merge_views(logits.oof[:, known], of=of), labels[known])
@@ -65,18 +65,3 @@ def compare_logits(
         float(np.concatenate(other).mean()) if other else 0.0,
         *losses,
     )
-
-
-def _moved(
-    before: NDArray[np.floating], after: NDArray[np.floating], of: TargetKind
-) -> NDArray[np.floating]:
-    """How much probability moved in each row; of several labels at once, on average of them."""
-    change = np.abs(after - before)
-    return change.mean(axis=1) if of.is_multi_label else change.sum(axis=1) / 2
-
-
-def _decide_otherwise(
-    before: NDArray[np.floating], after: NDArray[np.floating], of: TargetKind
-) -> NDArray[np.bool_]:
-    differs = of.decide(before) != of.decide(after)
-    return differs.any(axis=1) if of.is_multi_label else differs

@@ -107,6 +107,18 @@ class TargetKind(ABC):
         """The answers: the most probable class `[rows]`, or 1 from 0.5 `[rows, classes]`."""
 
     @abstractmethod
+    def moved(
+        self, before: NDArray[np.floating], after: NDArray[np.floating]
+    ) -> NDArray[np.floating]:
+        """How much probability moved in each row, from 0 to 1 `[rows]`."""
+
+    @abstractmethod
+    def decides_otherwise(
+        self, before: NDArray[np.floating], after: NDArray[np.floating]
+    ) -> NDArray[np.bool_]:
+        """Whether a row's answer is another one `[rows]`."""
+
+    @abstractmethod
     def votes(self, probs: NDArray[np.floating]) -> NDArray[np.float64]:
         """The same as 0 and 1 `[rows, classes]`."""
 
@@ -197,6 +209,19 @@ class SingleLabel(TargetKind):
     def decide(self, probs: NDArray[np.floating]) -> Labels:
         """The most probable class."""
         return probs.argmax(axis=1)
+
+    def moved(
+        self, before: NDArray[np.floating], after: NDArray[np.floating]
+    ) -> NDArray[np.floating]:
+        """What one class lost and another won."""
+        change: NDArray[np.floating] = np.abs(after - before).sum(axis=1) / 2
+        return change
+
+    def decides_otherwise(
+        self, before: NDArray[np.floating], after: NDArray[np.floating]
+    ) -> NDArray[np.bool_]:
+        """Whether another class is the most probable."""
+        return np.asarray(self.decide(before) != self.decide(after))
 
     def votes(self, probs: NDArray[np.floating]) -> NDArray[np.float64]:
         """1 for the most probable class."""
@@ -296,6 +321,19 @@ class MultiLabel(TargetKind):
     def decide(self, probs: NDArray[np.floating]) -> Labels:
         """Every label that is more probable than not."""
         return (probs >= 0.5).astype(np.int64)
+
+    def moved(
+        self, before: NDArray[np.floating], after: NDArray[np.floating]
+    ) -> NDArray[np.floating]:
+        """What the labels won or lost, on average of them."""
+        change: NDArray[np.floating] = np.abs(after - before).mean(axis=1)
+        return change
+
+    def decides_otherwise(
+        self, before: NDArray[np.floating], after: NDArray[np.floating]
+    ) -> NDArray[np.bool_]:
+        """Whether any label is another one."""
+        return np.asarray((self.decide(before) != self.decide(after)).any(axis=1))
 
     def votes(self, probs: NDArray[np.floating]) -> NDArray[np.float64]:
         """1 for every label that is more probable than not."""

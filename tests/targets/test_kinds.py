@@ -104,3 +104,16 @@ def test_the_least_probability_counts_that_a_label_is_absent():
     probs = np.array([[0.25, 1.0]])
     assert (SINGLE_LABEL.least(probs), SINGLE_LABEL.answers(2)) == (0.25, 2)
     assert (MULTI_LABEL.least(probs), MULTI_LABEL.answers(7)) == (0.0, 2)
+
+
+def test_what_moved_and_what_is_decided_otherwise_is_counted_by_row():
+    before = np.array([[0.9, 0.1], [0.6, 0.4]])
+    after = np.array([[0.9, 0.1], [0.2, 0.8]])
+    assert np.allclose(SINGLE_LABEL.moved(before, after), [0, 0.4])
+    assert np.allclose(MULTI_LABEL.moved(before, after), [0, 0.4])
+    assert SINGLE_LABEL.decides_otherwise(before, after).tolist() == [False, True]
+    low = np.array([[0.9, 0.1], [0.7, 0.3]])
+    assert SINGLE_LABEL.decides_otherwise(before, low).tolist() == [False, False]
+    one_label = np.array([[0.9, 0.6], [0.6, 0.4]])
+    assert MULTI_LABEL.decides_otherwise(before, one_label).tolist() == [True, False]
+    assert np.allclose(MULTI_LABEL.moved(before, one_label), [0.25, 0])
