@@ -38,7 +38,7 @@ from ensembler.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from ensembler.data.on_device.choose import ChosenAugment
     from ensembler.inference.one_pass import PredictionRequest
-    from ensembler.training.compiling import CompileChoice, CompileDecision
+    from ensembler.training.step_choice import Kind, StepChoice, StepDecision
     from ensembler.training.trained import TrainedFold
 
 SHORT_CYCLE = (
@@ -65,6 +65,7 @@ class FoldTrainer:
     soup_builders: dict[str, SoupBuilder] = field(default_factory=dict)
     looked_at_cycles: set[str] = field(default_factory=set)
     looked_at_augment: set[str] = field(default_factory=set)
+    step_decisions: dict[str, StepDecision] = field(default_factory=dict)
 
     def finish(self, task: FoldTask, *, wait: bool) -> FoldResult | None:
         """Do whatever a fold lacks.
@@ -172,7 +173,7 @@ class FoldTrainer:
             setup,
             execution=self.execution,
             state_path=training.state_path(fold),
-            compile_decision=self._compile_decision(training),
+            step_decision=self._step_decision(training),
             **reporting,
         )
         return replace(trained, augmented_on=augment.where)
@@ -214,18 +215,21 @@ class FoldTrainer:
             keep_choice(store, "augment", name, made_for, {"on": chosen.on})
         return chosen
 
-    def _compile_decision(self, training: Training) -> CompileDecision:
-        """What the run's lock says of compiling, or where it will be kept."""
-        from ensembler.training.compiling import CompileDecision
+    def _step_decision(self, training: Training) -> StepDecision:
+        """What the run's lock says of a training's steps, or where it will be kept."""
+        from ensembler.training.step_choice import StepDecision, kept_kind
 
         store, name, made_for = self.workspace.store, training.name, training.fingerprint
-        choice = kept_choice(store, "compile", name, made_for)
+        # what earlier versions kept
+        compiling = kept_choice(store, "compile", name, made_for)
+        chosen = kept_kind(kept_choice(store, "step", name, made_for), compiling)
 
-        def keep(measured: CompileChoice) -> bool:
-            kept = keep_choice(store, "compile", name, made_for, measured.to_json())
-            return bool(kept["compiled"])
+        def keep(measured: StepChoice) -> Kind:
+            kept = keep_choice(store, "step", name, made_for, measured.to_json())
+            return kept_kind(kept, None) or measured.step
 
-        return CompileDecision(None if choice is None else bool(choice["compiled"]), keep)
+        of_other_folds = self.step_decisions.setdefault(name, StepDecision())
+        return replace(of_other_folds, chosen=chosen, keep=keep)
 
     def _predict(
         self, training: Training, plans: Sequence[MemberPlan], fold: int

@@ -67,5 +67,5 @@ def compiler_faults() -> Iterator[None]:
             raise
         first = "".join(str(error).strip().splitlines()[:1])
         raise CompilerError(
-            f"torch cannot compile the network here ({first}); compile: off"
+            f"torch cannot compile the network here ({first}); step: eager"
         ) from error

@@ -51,7 +51,7 @@ class RunLock(Record):
     Nothing is said of a run that was imported or written by another tool but its classes, perhaps.
     `part_of` names the member that a member is a part of, `left_out` the samples whose images
     cannot be read, `data` and `images` are fingerprints, `choices` are what was chosen by a
-    measurement: by kind ("compile", "engine") and name. `blends` has the fingerprints of the blends
+    measurement: by kind ("step", "engine") and name. `blends` has the fingerprints of the blends
     that the recipe made, `recipe` holds the resolved recipe.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ensembler.errors import RecipeError, nearest
@@ -37,7 +38,7 @@ def share_defaults(document: Document) -> tuple[Document, list[str]]:
             name: _with_defaults(name, m, known, origins) for name, m in members.items()
         }
     problems = [_is_no_option(key, document) for key in unknown]
-    return Document(content, document.path, origins), problems
+    return replace(document, content=content, origins=origins), problems
 
 
 def _is_no_option(key: str, document: Document) -> str:

@@ -33,12 +33,14 @@ _PLAIN_TAGS = {
 class Document:
     """A parsed YAML mapping.
 
-    `content`, the `path` it came from, and the `origins` ("file line 7") of each place in it.
+    `content`, the `path` it came from, the `origins` ("file line 7") of each place in it, and
+    `notes` on what was read otherwise than it is written.
     """
 
     content: dict[str, Any]
     path: Path
     origins: Mapping[Place, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def where(self, place: Place) -> str:
         """The file and line of a place, or of the nearest one above it."""

@@ -16,6 +16,7 @@ from ensembler.recipe.defaults import share_defaults
 from ensembler.recipe.document import Document, Place, merged, read_document
 from ensembler.recipe.overrides import override
 from ensembler.recipe.paths import resolve_paths
+from ensembler.recipe.renamed import with_options_of_today
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.recipe.validation import validate
 from ensembler.recipe.variables import expand
@@ -23,10 +24,11 @@ from ensembler.recipe.variables import expand
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe and where it came from."""
+    """A checked recipe and where it came from; `notes` are for whoever wrote it."""
 
     spec: RecipeSpec
     path: Path
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -39,17 +41,17 @@ class Recipe:
         if path.is_dir() and (path / "recipe.yaml").is_file():
             path = path / "recipe.yaml"
         document = expand(override(_read_with_base(path, ()), overrides))
-        document, problems = share_defaults(document)
+        document, problems = share_defaults(with_options_of_today(document))
         content = {
             "name": path.stem if path.name != "recipe.yaml" else path.resolve().parent.name,
             **document.content,
         }
-        return cls(validate(content, document, problems), path)
+        return cls(validate(content, document, problems), path, document.notes)
 
     @classmethod
     def load_recorded(cls, path: Path) -> Recipe:
         """Read the resolved recipe that a run keeps; its names may have changed since."""
-        document = read_document(path)
+        document = with_options_of_today(read_document(path))
         content = dict(document.content)
         if isinstance(content.get("blend"), dict):
             content["blend"] = with_names_of_today(content["blend"])
@@ -69,13 +71,14 @@ class Recipe:
 
         `origins` say what to name in an error about a place in it.
         """
-        return cls(validate(dict(content), Document(dict(content), path, origins)), path)
+        document = with_options_of_today(Document(dict(content), path, origins))
+        return cls(validate(document.content, document), path, document.notes)
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Document:
     if path.resolve() in seen:
         raise RecipeError([f"{path.name}: extends comes back to itself"])
-    document = resolve_paths(read_document(path))
+    document = with_options_of_today(resolve_paths(read_document(path)))
     parent = document.content.pop("extends", None)
     if parent is None:
         return document
@@ -85,5 +88,8 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Document:
         )
     base = _read_with_base(path.parent / parent, (*seen, path.resolve()))
     return Document(
-        merged(base.content, document.content), path, {**base.origins, **document.origins}
+        merged(base.content, document.content),
+        path,
+        {**base.origins, **document.origins},
+        (*base.notes, *document.notes),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ensembler.errors import RecipeError, RequestError, nearest
-from ensembler.recipe.document import MAX_DEPTH, Document, merged, parse_value
+from ensembler.recipe.document import MAX_DEPTH, Document, Place, merged, parse_value
+from ensembler.recipe.renamed import with_options_of_today
 
 
 def override(document: Document, overrides: Sequence[str]) -> Document:
@@ -15,7 +17,7 @@ def override(document: Document, overrides: Sequence[str]) -> Document:
     A mapping adds its keys to those that are there; any other value takes the place of the old one.
     Raises RequestError for what is no override, RecipeError for a member that is misspelt.
     """
-    origins = dict(document.origins)
+    origins, notes = dict(document.origins), list(document.notes)
     content = document.content
     for given in overrides:
         dotted, separator, text = given.partition("=")
@@ -29,10 +31,13 @@ def override(document: Document, overrides: Sequence[str]) -> Document:
         nested: Any = parse_value(text)
         for key in reversed(keys):
             nested = {key: nested}
-        content = merged(content, nested)
-        origins[tuple(keys)] = f"--set {given}"
+        origin: dict[Place, str] = {tuple(keys): f"--set {given}"}
+        set_here = with_options_of_today(Document(nested, document.path, origin))
+        content = merged(content, set_here.content)
+        origins |= set_here.origins
+        notes += set_here.notes
     _check_members_set(document.content, content, overrides)
-    return Document(content, document.path, origins)
+    return replace(document, content=content, origins=origins, notes=tuple(notes))
 
 
 def _check_members_set(

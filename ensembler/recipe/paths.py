@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def resolve_paths(document: Document) -> Document:
             )
         return _absolute(value, folder)
 
-    return Document(resolved(document.content, ()), document.path, document.origins)
+    return replace(document, content=resolved(document.content, ()))
 
 
 def _backbone(name: str, folder: Path) -> str:

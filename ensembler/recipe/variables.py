@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import Any
 
 from ensembler.errors import RecipeError
@@ -36,7 +37,7 @@ def expand(document: Document) -> Document:
     content = expanded(document.content, ())
     if problems:
         raise RecipeError(problems)
-    return Document(content, document.path, document.origins)
+    return replace(document, content=content)
 
 
 def with_known(text: str) -> str:

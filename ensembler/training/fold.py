@@ -21,16 +21,17 @@ from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.metrics import is_better
 from ensembler.networks.build import Normalised
 from ensembler.networks.devices import loader_processes, pick_device
+from ensembler.networks.graphs import graphs_on
 from ensembler.networks.memory import memory_advice
 from ensembler.progress import QUIET, Progress
 from ensembler.stop import Stop
 from ensembler.training.averages import WeightAverages
-from ensembler.training.compiling import CompileDecision, compiled, decide
 from ensembler.training.learner import Learner
-from ensembler.training.loading import Loader
+from ensembler.training.loading import Batch, Loader
 from ensembler.training.randomness import only_deterministic, own_randomness, seed_all
 from ensembler.training.setup import FoldSetup
 from ensembler.training.state import StateKeeper, read_state
+from ensembler.training.step_choice import StepChooser, StepDecision
 from ensembler.training.trained import EpochRecord, TrainedFold
 from ensembler.training.validation import validate
 
@@ -43,13 +44,13 @@ def train_fold(
     name: str = "",
     progress: Progress = QUIET,
     stop: Stop | None = None,
-    compile_decision: CompileDecision | None = None,
+    step_decision: StepDecision | None = None,
 ) -> TrainedFold:
     """Train the network of a fold on its train rows.
 
     With `state_path` the state is kept on disk from time to time, and a training of the same setup
     resumes from it. Epochs of `name` are shown on `progress`; between two of them `stop` may end
-    the training. With `compile: auto` the `compile_decision` counts. Raises TrainingError when the
+    the training. With `step: auto` the `step_decision` counts. Raises TrainingError when the
     loss is not finite, with epoch and learning rate.
     """
     setup.check()
@@ -71,7 +72,7 @@ def train_fold(
         if state_path is not None:
             training.resume(state_path, progress)
         if not training.is_over:
-            training.compile(compile_decision or CompileDecision(), progress)
+            training.choose_steps(step_decision or StepDecision(), progress)
         while not training.is_over:
             training.train_epoch()
             if keeper is not None:
@@ -122,24 +123,19 @@ class _FoldTraining:
         was_judged = self.history[-1].judged is not None
         return was_judged and done - self.best.epoch >= patience
 
-    def compile(self, decision: CompileDecision, progress: Progress) -> None:
-        """Compile the network when the member says so, or when a measurement does."""
-        spec, is_wanted = self.setup.spec, self.setup.spec.compile == "on"
-        if spec.compile == "auto" and decision.chosen is not False:
-            source = self.setup.source(len(self.history) + 1)
-            with Loader(0, self.loader.device).batches(source) as batches:
-                pixels, targets = next(batches)
-            network = self.learner.network.train()
+    def choose_steps(self, decision: StepDecision, progress: Progress) -> None:
+        """Let the steps be taken as the member says, or as a measurement does."""
+        spec, device = self.setup.spec, self.loader.device
+        source = self.setup.source(len(self.history) + 1)
+        updates = math.ceil(len(source) / spec.accumulate)
+        chooser = StepChooser(self.learner, graphs_on(device), decision, progress)
 
-            def loss(of: nn.Module) -> Tensor:
-                return self.learner.loss(pixels, targets, of)
+        def example() -> Batch:
+            with Loader(0, device).batches(source) as batches:
+                return self.learner.mixed(*next(batches))
 
-            steps = len(source) * (spec.epochs - len(self.history))
-            is_wanted, text = decide(decision, network, loss, steps, self.loader.device)
-            if text:
-                progress.note(text)
-        if is_wanted:
-            self.learner.compiled = compiled(self.learner.network)
+        with own_randomness(device):
+            chooser.choose(example, updates * (spec.epochs - len(self.history)))
 
     def train_epoch(self) -> None:
         """Train one epoch; `validate` then looks at it."""

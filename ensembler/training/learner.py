@@ -16,7 +16,7 @@ from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.compiled import compiler_faults
 from ensembler.networks.devices import autocast, autocast_type, place_for_training
 from ensembler.training.batches import BatchSource
-from ensembler.training.loading import Loader
+from ensembler.training.loading import Batch, Loader
 from ensembler.training.parts import (
     build_criterion,
     build_ema,
@@ -29,6 +29,7 @@ from ensembler.training.parts import (
 from ensembler.training.sampling import epoch_size
 from ensembler.training.setup import FoldSetup
 from ensembler.training.spec import MemberSpec
+from ensembler.training.steps import Place, Steps, places
 
 _LOOK_EVERY = 20  # steps between two looks at whether the loss is finite
 
@@ -73,7 +74,9 @@ class Learner:
     mixup: Any
     ema: Any
     scaler: Any
+    total: Tensor  # the summed losses of an epoch's images, where they are computed
     compiled: nn.Module | None = None  # the same network, for whole batches
+    whole_updates: Steps | None = None  # takes updates of whole batches, if not `take`
 
     @classmethod
     def build(cls, setup: FoldSetup, device: torch.device) -> Learner:
@@ -82,7 +85,7 @@ class Learner:
         _, size, _, channels = data.pixels.shape
         network = build_network(spec, classes=data.classes, size=size, channels=channels)
         network = place_for_training(network, spec.amp, device)
-        optimizer = build_optimizer(spec, network)
+        optimizer = build_optimizer(spec, network, device)
         updates = updates_per_epoch(spec, epoch_size(spec.sampler, data.train_labels))
         scheduler = build_scheduler(spec, optimizer, updates)
         is_scaled = autocast_type(spec.amp, device) == torch.float16
@@ -96,6 +99,7 @@ class Learner:
             mixup=build_mixup(spec, data),
             ema=build_ema(spec, network) if "ema" in setup.wanted else None,
             scaler=torch.amp.GradScaler(device.type, enabled=is_scaled),
+            total=torch.zeros((), device=device),
         )
 
     @property
@@ -108,25 +112,44 @@ class Learner:
         self, loader: Loader, source: BatchSource, epoch: int
     ) -> tuple[float, float]:
         """Take the steps of an epoch; the mean loss, and the learning rate of the first step."""
-        self._prepare(is_frozen=epoch <= self.spec.freeze_epochs)
+        is_frozen = epoch <= self.spec.freeze_epochs
+        self._prepare(is_frozen=is_frozen)
         steps, accumulate = len(source), self.spec.accumulate
-        total, seen = torch.zeros((), device=self.device), 0
         updates = (epoch - 1) * math.ceil(steps / accumulate)
         self.rate.after(updates, epoch)
         first_rate = self.rate.now
+        self.total.zero_()
+        sizes = [len(rows) for rows in source.batches]
         with loader.batches(source) as batches:
-            for step, (pixels, targets) in enumerate(batches):
-                first = step - step % accumulate
-                in_group = min(accumulate, steps - first)
-                total += self._learn_from(pixels, targets, in_group) * len(targets)
-                seen += len(targets)
-                if step - first == in_group - 1:
+            for step, place in enumerate(places(sizes, accumulate)):
+                batch = self.mixed(*next(batches))
+                takes = self._who_takes(place, is_frozen=is_frozen)
+                takes.take(batch, place, updates + 1)
+                if place.is_last:
                     updates += 1
-                    self._update(updates, epoch)
+                    self.rate.after(updates, epoch)
                 if step % _LOOK_EVERY == 0 or step == steps - 1:
-                    self._check_finite(total, epoch)
+                    self._check_finite(self.total, epoch)
         self.rate.end_epoch(epoch)
-        return float(total) / seen, first_rate
+        return float(self.total) / sum(sizes), first_rate
+
+    def _who_takes(self, place: Place, *, is_frozen: bool) -> Steps:
+        """Who takes a batch: what is left of an epoch, and frozen epochs, are taken eagerly."""
+        is_whole = place.of == self.spec.accumulate and place.is_whole(self.spec.batch_size)
+        if self.whole_updates is None or is_frozen or not is_whole:
+            return self
+        return self.whole_updates
+
+    def take(self, batch: Batch, place: Place, updates: int) -> None:
+        """Learn from a batch at once; after the last of its update, move.
+
+        `updates` counts the updates with this one.
+        """
+        self.learn_from(batch, place.of)
+        if place.is_last:
+            self.move()
+            if self.ema is not None:
+                self.ema.update(self.network, step=updates)
 
     def _prepare(self, *, is_frozen: bool) -> None:
         """Put the network into training mode; of a frozen backbone the head alone.
@@ -146,39 +169,42 @@ class Learner:
             for part in _head(backbone):
                 part.train()
 
-    def _learn_from(self, pixels: Tensor, targets: Tensor, in_group: int) -> Tensor:
-        """Add the gradients of a batch, one of `in_group` that are accumulated; its loss."""
+    def mixed(self, pixels: Tensor, targets: Tensor) -> Batch:
+        """A batch whose images and labels are mixed, when the member mixes them."""
+        if self.mixup is None:
+            return pixels, targets
+        return mix(self.mixup, pixels.float(), targets)
+
+    def learn_from(self, batch: Batch, in_update: int) -> None:
+        """Add the gradients of a batch, one of `in_update` that are accumulated, and its loss."""
+        images, targets = batch
         # Another batch size would be compiled anew, so the last batch of an epoch goes through the
         # plain network.
         is_whole = len(targets) == self.spec.batch_size
         network = self.compiled if is_whole and self.compiled is not None else self.network
-        loss = self.loss(pixels, targets, network)
+        loss = self.loss(batch, network)
         with compiler_faults():
-            self.scaler.scale(loss / in_group).backward()
-        return loss.detach()
+            self.scaler.scale(loss / in_update).backward()
+        self.total += loss.detach() * len(images)
 
-    def loss(self, pixels: Tensor, targets: Tensor, network: nn.Module) -> Tensor:
+    def loss(self, batch: Batch, network: nn.Module) -> Tensor:
         """The loss of a batch by a network."""
-        images, soft = (
-            mix(self.mixup, pixels.float(), targets) if self.mixup else (pixels, targets)
-        )
+        images, targets = batch
         dtype = autocast_type(self.spec.amp, self.device)
         with autocast(dtype, self.device), _enough_for_batch_norms(len(images)):
             logits = network(images)
         # The loss is summed in float32, whatever the network computed in.
-        loss: Tensor = self.criterion(logits.float(), soft)
+        loss: Tensor = self.criterion(logits.float(), targets)
         return loss
 
-    def _update(self, updates: int, epoch: int) -> None:
+    def move(self) -> None:
+        """Move the weights along the accumulated gradients."""
         if self.spec.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update(self.network, step=updates)
-        self.rate.after(updates, epoch)
 
     def _check_finite(self, total: Tensor, epoch: int) -> None:
         if not bool(torch.isfinite(total)):

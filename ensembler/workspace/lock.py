@@ -28,7 +28,7 @@ from ensembler.workspace.fingerprints import data_fingerprint
 def kept_choice(
     store: RunStore, kind: str, name: str, made_for: str
 ) -> dict[str, Any] | None:
-    """What was once chosen by a measurement, such as whether a training is compiled.
+    """What was once chosen by a measurement, such as how a training takes its steps.
 
     None = nothing yet. `made_for` is a fingerprint of what was measured: a choice made for
     something else is none.

@@ -192,6 +192,8 @@ def open_workspace(
     Raises ChangedRecipeError when the run was made from other data, targets, groups or folds.
     """
     progress = progress or Progress()
+    for note in recipe.notes:
+        progress.note(note)
     store = RunStore(artifacts / check_name("run", recipe.spec.name))
     samples = read_samples(recipe.spec.data, recipe.spec.folds)
     for remark in samples.remarks:

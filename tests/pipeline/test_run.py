@@ -459,9 +459,12 @@ def test_a_soup_is_not_made_of_altered_weights(finished):
 
 
 def test_what_a_measurement_chose_is_kept_and_taken_again(recipe, monkeypatch):
-    from ensembler.training import compiling
+    from recorded_graph import RecordingGraphs
 
-    overrides = ["members.narrow.compile=auto", "members.narrow.epochs=1"]
+    from ensembler.training import fold, step_choice
+
+    monkeypatch.setattr(fold, "graphs_on", lambda _: RecordingGraphs())
+    overrides = ["members.narrow.step=auto", "members.narrow.epochs=1"]
     train_recipe(
         Recipe.load(recipe, overrides),
         recipe.parent / "artifacts",
@@ -471,12 +474,12 @@ def test_what_a_measurement_chose_is_kept_and_taken_again(recipe, monkeypatch):
     lock = json.loads(
         (recipe.parent / "artifacts" / "shapes" / "recipe.lock.json").read_text()
     )
-    assert lock["choices"]["compile"]["narrow"]["compiled"] is False
+    assert lock["choices"]["step"]["narrow"]["step"] == "eager"
 
     def again(*given):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(compiling, "_seconds_a_step", again)
+    monkeypatch.setattr(step_choice.StepChooser, "_time", again)
     result = train_recipe(
         Recipe.load(recipe, overrides), recipe.parent / "artifacts", members=["narrow"]
     )

@@ -9,20 +9,20 @@ from ensembler.machine.execution import Execution
 from ensembler.networks.build import Normalised
 from ensembler.progress import RecordedProgress
 from ensembler.training import compiling, fold
-from ensembler.training.compiling import CompileDecision
 from ensembler.training.fold_data import FoldData
 from ensembler.training.setup import FoldSetup
 from ensembler.training.spec import MemberSpec
+from ensembler.training.step_choice import StepDecision
 
-AUTO = MemberSpec(
+PLAIN = MemberSpec(
     backbone=f"{__name__}:tiny",
     epochs=2,
     batch_size=8,
     lr=0.01,
     amp="off",
-    compile="auto",
     checkpoint=None,
 )
+COMPILED = PLAIN.model_copy(update={"step": "compile"})
 
 
 def tiny(num_classes, in_chans):
@@ -51,55 +51,25 @@ def quick(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda call: real(call, backend="eager"))
 
 
-def test_a_short_training_is_not_even_measured(data):
-    progress, choices = RecordedProgress(), []
-    train_fold(
-        AUTO,
-        data,
-        progress=progress,
-        compile_decision=CompileDecision(keep=lambda c: choices.append(c) or False),
-    )
-    assert choices[0].compiled is False
-    assert choices[0].compiling is None
-    assert progress.notes == ["not compiled: the training is too short to pay for it"]
+def test_a_compiled_training_is_the_plain_one(data, quick):
+    # this compiler changes no bits
+    plain, compiled = train_fold(PLAIN, data), train_fold(COMPILED, data)
+    for name, value in plain.network.state_dict().items():
+        torch.testing.assert_close(compiled.network.state_dict()[name], value)
 
 
-def test_steps_are_measured_both_ways_and_the_kept_choice_counts(data, quick, monkeypatch):
-    monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
-    choices = []
-    plain = train_fold(AUTO, data, compile_decision=CompileDecision(False))
-    measured = train_fold(
-        AUTO,
-        data,
-        compile_decision=CompileDecision(keep=lambda c: choices.append(c) or True),
-    )
-    assert choices[0].step > 0
-    assert choices[0].compiling > 0
-    kept = train_fold(AUTO, data, compile_decision=CompileDecision(True))
-    on = train_fold(AUTO.model_copy(update={"compile": "on"}), data)
-    # Measuring leaves no trace in the training, and this compiler changes no bits.
-    for trained in (measured, kept, on):
-        for name, value in plain.network.state_dict().items():
-            torch.testing.assert_close(trained.network.state_dict()[name], value)
-
-
-def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(data, monkeypatch):
+def test_a_network_that_cannot_be_compiled_says_how_to_do_without(data, monkeypatch):
     def backend(graph, inputs):
         raise RuntimeError("no compiler here")
 
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda call: real(call, backend=backend))
-    monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
-    progress = RecordedProgress()
-    train_fold(AUTO, data, progress=progress)
-    assert progress.notes == ["not compiled: torch cannot compile the network here"]
-    with pytest.raises(TrainingError, match="compile: off"):
-        train_fold(AUTO.model_copy(update={"compile": "on"}), data)
+    with pytest.raises(TrainingError, match="step: eager"):
+        train_fold(COMPILED, data)
 
 
-def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(
-    data, monkeypatch
-):
+@pytest.fixture
+def broken_backward(monkeypatch):
     from torch._inductor.exc import InductorError
 
     class Broken(torch.autograd.Function):
@@ -115,13 +85,17 @@ def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(
         return lambda network, images: Broken.apply(call(network, images))
 
     monkeypatch.setattr(torch, "compile", compile_badly)
-    monkeypatch.setattr(compiling, "MIN_SECONDS", 0.0)
-    for chosen in (None, True):  # measured here, or chosen where it worked
-        progress = RecordedProgress()
-        train_fold(AUTO, data, compile_decision=CompileDecision(chosen), progress=progress)
-        assert progress.notes == ["not compiled: torch cannot compile the network here"]
-    with pytest.raises(TrainingError, match=r"no code for this graph.*compile: off"):
-        train_fold(AUTO.model_copy(update={"compile": "on"}), data)
+
+
+def test_a_compiler_that_fails_in_the_backward_pass_is_no_fault_of_the_member(
+    data, broken_backward
+):
+    # chosen where it worked
+    progress, auto = RecordedProgress(), PLAIN.model_copy(update={"step": "auto"})
+    train_fold(auto, data, step_decision=StepDecision("compile"), progress=progress)
+    assert progress.notes == ["not compiled: torch cannot compile the network here"]
+    with pytest.raises(TrainingError, match=r"no code for this graph.*step: eager"):
+        train_fold(COMPILED, data)
 
 
 ARCHITECTURES = ["test_byobnet", "test_efficientnet", "test_resnet"]

@@ -143,7 +143,7 @@ class TrainingSpec(NetworkSpec):
     def decisive_options(self) -> dict[str, Any]:
         """The options that decide what the trained networks are, as plain values."""
         return self.model_dump(
-            mode="json", exclude={"augment", "seeds", "as_", "also", "compile"}
+            mode="json", exclude={"augment", "seeds", "as_", "also", "step"}
         )
 
     @property

@@ -116,10 +116,11 @@ class MemberSpec(TrainingSpec):
         "choose: best or "
         "patience, otherwise the last alone). Only validated epochs can be the best.",
     )
-    compile: Literal["off", "on", "auto"] = Field(
-        "off",
-        description="torch.compile; auto measures at the start whether it pays before the training "
-        "ends.",
+    step: Literal["auto", "eager", "graph", "compile"] | None = Field(
+        None,
+        description="How steps reach the device: eager, one operation after the other; graph, "
+        "recorded once as a CUDA graph; compile, by torch.compile; auto measures on CUDA which of "
+        "them pays (default: graph on CUDA where it can, else eager).",
     )
     deterministic: bool = Field(
         False,
