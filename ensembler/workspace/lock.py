@@ -105,17 +105,18 @@ def write_recipe(store: RunStore, resolved: Mapping[str, Any], old: RunLock) -> 
     is_the_same = old.recipe == resolved and kept is not None
     if is_the_same and path.is_file() and sha256_of(path) == kept:
         return str(kept)
-    content = _yaml(resolved)
+    content = yaml_of(resolved)
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
 def resolved_yaml(spec: RecipeSpec) -> bytes:
     """The whole recipe with every default written out, as YAML that runs as it is."""
-    return _yaml(dump_spec(spec))
+    return yaml_of(dump_spec(spec))
 
 
-def _yaml(content: Mapping[str, Any]) -> bytes:
+def yaml_of(content: Mapping[str, Any]) -> bytes:
+    """Plain content as the YAML of a recipe, its keys in their order."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)

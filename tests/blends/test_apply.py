@@ -78,15 +78,18 @@ def test_a_blend_that_was_stopped_predicts_as_itself(tmp_path, method, options):
 def test_a_blend_that_ctrl_c_ended_predicts_as_itself(fake_run, monkeypatch):
     import ensembler.blending.methods.greedy as greedy
 
-    real, calls = greedy._best_gain, []
+    real, pressed = greedy.search, []
 
-    def interrupted(*given):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*given)
+    def pressed_once(step, rounds, stop):
+        def with_ctrl_c(i):
+            if i == 2 and not pressed:
+                pressed.append(i)
+                raise KeyboardInterrupt
+            return step(i)
 
-    monkeypatch.setattr(greedy, "_best_gain", interrupted)
+        return real(with_ctrl_c, rounds, stop)
+
+    monkeypatch.setattr(greedy, "search", pressed_once)
     made = blend_run(fake_run, BlendSpec(method="greedy"))
     assert "stopped_early" in {w["code"] for w in made.result.warnings}
     monkeypatch.undo()

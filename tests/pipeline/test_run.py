@@ -901,8 +901,8 @@ def test_the_resolved_recipe_is_written_once_and_again_only_when_it_was_altered(
 
     store = start()
     written = store.recipe_path.read_bytes()
-    dump, dumps = lock._yaml, []
-    monkeypatch.setattr(lock, "_yaml", lambda content: dumps.append(1) or dump(content))
+    dump, dumps = lock.yaml_of, []
+    monkeypatch.setattr(lock, "yaml_of", lambda content: dumps.append(1) or dump(content))
     start()
     assert dumps == []
     store.recipe_path.write_text("name: something else")

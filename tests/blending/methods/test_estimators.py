@@ -1,5 +1,7 @@
 """A classifier in the scikit-learn style as the stack: made by name, and kept by skops or not at all."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -59,7 +61,7 @@ def test_a_kept_estimator_with_a_strange_part_is_not_loaded(monkeypatch):
 def test_without_skops_the_blend_is_not_kept_but_made_and_fitted_again(
     fake_run, monkeypatch
 ):
-    monkeypatch.setattr(estimators, "_skops", lambda: None)
+    monkeypatch.setitem(sys.modules, "skops.io", None)
     made = blend_run(fake_run, BlendSpec(method="stack", options={"estimator": TREE}))
     (warning,) = [w for w in made.result.warnings if w["code"] == "not_kept"]
     assert warning["message"] == (
@@ -76,7 +78,7 @@ def test_without_skops_the_blend_is_not_kept_but_made_and_fitted_again(
 
 
 def test_restoring_without_skops_names_the_extra(monkeypatch):
-    monkeypatch.setattr(estimators, "_skops", lambda: None)
+    monkeypatch.setitem(sys.modules, "skops.io", None)
     shape = State.of({"n_members_": 4, "n_classes_": 3}).with_part("estimator", State())
     with pytest.raises(MissingExtraError, match="extra 'skops'"):
         create_blend("stack", estimator=TREE).restore(shape)
