@@ -35,7 +35,7 @@ class AlbumentationsAugment:
                 transform if isinstance(transform, A.Compose) else A.Compose([transform])
             )
         else:
-            self.pipeline = A.Compose([_albumentations(step, size) for step in steps])
+            self.pipeline = A.Compose([build_transform(step, size) for step in steps])
 
     def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Augment one image `[height, width, channels]`; the same seed gives the same image."""
@@ -104,20 +104,21 @@ def _transform_class(name: str) -> Any:
     return found
 
 
-def _albumentations(step: Any, size: int) -> Any:
+def build_transform(step: Any, size: int) -> Any:
+    """The transform of a step. Raises RequestError for a name or arguments that are not there."""
     name, arguments = name_and_arguments(step)
     transform = _transform_class(name)
     if isinstance(
         arguments, (list, tuple)
     ):  # OneOf, SomeOf, Sequential: a list of transforms
-        return transform([_albumentations(inner, size) for inner in arguments])
+        return transform([build_transform(inner, size) for inner in arguments])
     arguments = {
         key: tuple(v) if isinstance(v, (list, tuple)) else v
         for key, v in dict(arguments).items()
     }
     if "transforms" in arguments:
         arguments["transforms"] = [
-            _albumentations(inner, size) for inner in arguments["transforms"]
+            build_transform(inner, size) for inner in arguments["transforms"]
         ]
     if name in ("RandomResizedCrop", "RandomSizedCrop"):
         arguments.setdefault("size", (size, size))

@@ -41,6 +41,12 @@ def keys_of(
     return mixed(of_rows ^ draws.astype(np.uint64))
 
 
+def salt_of(name: str) -> int:
+    """64 bits that stand for a name."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
 @dataclass(frozen=True)
 class Streams:
     """The random numbers of several images, `[images]` keys; each draw has a name."""
@@ -52,9 +58,7 @@ class Streams:
 
     def of(self, name: str) -> Streams:
         """The streams of one transform, independent of those of all others."""
-        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-        salt = np.uint64(int.from_bytes(digest, "big"))
-        return Streams(mixed(self.keys ^ salt))
+        return Streams(mixed(self.keys ^ np.uint64(salt_of(name))))
 
     def unit(self, name: str) -> NDArray[np.float64]:
         """Uniform numbers from 0 to below 1, one for each image."""

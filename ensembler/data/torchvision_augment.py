@@ -24,7 +24,7 @@ class TorchvisionAugment:
 
         self.size = size
         self.channels = channels
-        self.pipeline = v2.Compose([_torchvision(step, size) for step in steps])
+        self.pipeline = v2.Compose([build_transform(step, size) for step in steps])
 
     def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Augment one image `[height, width, channels]`; the same seed gives the same image."""
@@ -46,7 +46,8 @@ class TorchvisionAugment:
         return out
 
 
-def _torchvision(step: Any, size: int) -> Any:
+def build_transform(step: Any, size: int) -> Any:
+    """The transform of a step. Raises RequestError for a name or arguments that are not there."""
     from torchvision.transforms import v2
 
     name, arguments = name_and_arguments(step)

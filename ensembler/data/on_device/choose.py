@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ensembler.data.augment import POLICIES, build_augment, preset_called, where_to_augment
-from ensembler.data.augment_steps import Augment, name_and_arguments
+from ensembler.data.augment import (
+    POLICIES,
+    build_augment,
+    is_torchvision,
+    preset_called,
+    where_to_augment,
+)
+from ensembler.data.augment_steps import Augment
+from ensembler.data.on_device import albumentations_list, torchvision_list
+from ensembler.data.on_device.parts import NotOnDevice, Part, stages_of
 from ensembler.data.on_device.preset import device_preset
 from ensembler.data.on_device.stages import DeviceAugment
 from ensembler.data.presets import Preset
@@ -36,10 +45,6 @@ class ChosenAugment:
         return f"{of_training} on device" if self.on == DEVICE else of_training
 
 
-class NotOnDevice(Exception):
-    """A transform that is not known on a device; its name."""
-
-
 def choose_augment(
     spec: AugmentSpec, size: int, channels: int, *, device: str, kept: str | None = None
 ) -> ChosenAugment:
@@ -66,16 +71,24 @@ def device_augment(spec: AugmentSpec, size: int, channels: int) -> DeviceAugment
     Raises NotOnDevice with the name of a transform that is not known there.
     """
     transforms = where_to_augment(spec).transforms
-    if not isinstance(transforms, str):
-        raise NotOnDevice(_first_name(transforms))
-    if transforms in POLICIES:
-        raise NotOnDevice(transforms)
-    preset = preset_called(transforms)
-    return None if preset == Preset() else device_preset(preset, size, channels)
+    if isinstance(transforms, str):
+        if transforms in POLICIES:
+            raise NotOnDevice(transforms)
+        preset = preset_called(transforms)
+        return None if preset == Preset() else device_preset(preset, size, channels)
+    stages = stages_of(_listed_parts(transforms, size))
+    return DeviceAugment(stages) if stages else None
 
 
-def _first_name(transforms: AugmentSpec) -> str:
-    steps = (
-        transforms.get("torchvision", ()) if isinstance(transforms, Mapping) else transforms
-    )
-    return name_and_arguments(steps[0])[0] if steps else "the serialised form"
+def _listed_parts(
+    transforms: Sequence[Any] | Mapping[str, Any], size: int
+) -> Iterator[Part]:
+    if isinstance(transforms, Mapping) and not is_torchvision(transforms):
+        raise NotOnDevice("albumentations' serialised form")
+    steps = [transforms] if isinstance(transforms, Mapping) else transforms
+    for i, step in enumerate(steps):
+        if is_torchvision(step):
+            # numbers of its own, far from those of the list around it
+            yield from torchvision_list.parts_of(step["torchvision"], size, 1000 * (i + 1))
+        else:
+            yield from albumentations_list.parts_of([step], size, i)

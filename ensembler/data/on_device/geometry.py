@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,17 +19,19 @@ from ensembler.data.on_device.stages import Drawn, Numbers
 # `[images, 3, 3]`, the last row 0, 0, 1.
 Maps = NDArray[np.float64]
 DrawMaps = Callable[[Streams], Maps]
+Interpolation = Literal["bilinear", "nearest"]
 
 
 @dataclass(frozen=True)
 class Geometry:
     """One warp for several transforms, `parts` in the order in which an image meets them.
 
-    Beyond its edges an image continues as its mirror image, or in black where `mirrors` is false.
+    Beyond its edges an image continues as its mirror image, or with the value `fill`.
     """
 
     parts: Sequence[DrawMaps]
-    mirrors: bool = True
+    fill: float | None = None
+    mode: Interpolation = "bilinear"
 
     def draw(self, streams: Streams) -> Drawn:
         """A map for each image."""
@@ -37,11 +40,13 @@ class Geometry:
 
     def apply(self, images: Tensor, drawn: Numbers) -> Tensor:
         """Every image warped by its map."""
-        return warped(images, drawn.values, "reflection" if self.mirrors else "zeros")
+        if self.fill is None:
+            return warped(images, drawn.values, "reflection", self.mode)
+        return warped(images - self.fill, drawn.values, "zeros", self.mode) + self.fill
 
 
-def warped(images: Tensor, maps: Tensor, padding: str = "reflection") -> Tensor:
-    """Images float32 `[n, channels, height, width]` warped by maps `[n, 6]`, bilinearly."""
+def warped(images: Tensor, maps: Tensor, padding: str, mode: Interpolation) -> Tensor:
+    """Images float32 `[n, channels, height, width]` warped by maps `[n, 6]`."""
     height, width = images.shape[2:]
     x, y = _centres(width, images.device), _centres(height, images.device)[:, None]
     # Not by affine_grid: its matrix product may be one of TF32, which is wrong by a tenth of a
@@ -49,7 +54,7 @@ def warped(images: Tensor, maps: Tensor, padding: str = "reflection") -> Tensor:
     a, b, c, d, e, f = (number[:, None, None] for number in maps.unbind(1))
     grid = torch.stack([a * x + (b * y + c), d * x + (e * y + f)], dim=3)
     return torch.nn.functional.grid_sample(
-        images, grid, padding_mode=padding, align_corners=False
+        images, grid, mode=mode, padding_mode=padding, align_corners=False
     )
 
 
@@ -94,7 +99,7 @@ def turned(
     right: NDArray[np.float64],
     down: NDArray[np.float64],
 ) -> Maps:
-    """Maps of images that are turned anticlockwise, scaled, and shifted by shares of the side."""
+    """Maps of images that are turned clockwise, scaled, and shifted by shares of the side."""
     angle = np.radians(degrees)
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
     x, y = 2 * right, 2 * down

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ensembler.data.counters import Streams
-from ensembler.data.on_device import colours, geometry
+from ensembler.data.on_device import blur, colours, geometry, holes, noise
 from ensembler.data.on_device.stages import DeviceAugment, Stage
 from ensembler.data.presets import (
     MIDDLE,
@@ -98,42 +99,41 @@ def _hue(hue: Hue) -> colours.DrawMatrices:
     return draw
 
 
-def _blur(blur: Blur, size: int) -> Stage:
+def _blur(part: Blur, size: int) -> Stage:
     def sigmas(streams: Streams) -> NDArray[np.float64]:
-        drawn = streams.uniform("blur.sigma", *blur.sigma)
-        return size * drawn * streams.happens("blur", blur.p)
+        drawn = streams.uniform("blur.sigma", *part.sigma)
+        return size * drawn * streams.happens("blur", part.p)
 
-    return colours.Blur(sigmas, size * blur.sigma[1])
+    widest = blur.radius_of_opencv(torch.tensor(size * part.sigma[1]))
+    return blur.Blur(sigmas, int(widest), blur.radius_of_opencv)
 
 
-def _noise(noise: Noise) -> Stage:
+def _noise(part: Noise) -> Stage:
     def stds(streams: Streams) -> NDArray[np.float64]:
         return (
-            255
-            * streams.uniform("noise.std", *noise.std)
-            * streams.happens("noise", noise.p)
+            255 * streams.uniform("noise.std", *part.std) * streams.happens("noise", part.p)
         )
 
-    return colours.Noise(stds)
+    return noise.Noise(stds)
 
 
-def _holes(holes: Holes, size: int) -> Stage:
+def _holes(part: Holes, size: int) -> Stage:
     def boxes(streams: Streams) -> NDArray[np.float64]:
-        happens = streams.happens("holes", holes.p)
-        count = happens * (1 + streams.choice("holes.count", holes.most))
+        happens = streams.happens("holes", part.p)
+        count = happens * (1 + streams.choice("holes.count", part.most))
         return np.stack(
-            [_box(holes, size, streams, i, i < count) for i in range(holes.most)], axis=1
+            [_box(part, size, streams, i, i < count) for i in range(part.most)], axis=1
         )
 
-    return colours.Holes(boxes)
+    return holes.Holes(boxes)
 
 
 def _box(
-    holes: Holes, size: int, streams: Streams, nth: int, is_there: NDArray[np.bool_]
+    part: Holes, size: int, streams: Streams, nth: int, is_there: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Top, left, bottom and right of the nth hole of each image, `[images, 4]`."""
-    height = streams.uniform(f"holes.{nth}.height", *holes.side)
-    width = streams.uniform(f"holes.{nth}.width", *holes.side)
+    height = streams.uniform(f"holes.{nth}.height", *part.side)
+    width = streams.uniform(f"holes.{nth}.width", *part.side)
     top = (1 - height) * streams.unit(f"holes.{nth}.top")
     left = (1 - width) * streams.unit(f"holes.{nth}.left")
     box = np.stack([top, left, top + height, left + width], axis=1)
