@@ -6,9 +6,9 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,14 +28,21 @@ from ensembler.bundle.graph_files import (
     write_torch,
 )
 from ensembler.bundle.graph_images import (
+    N_CALIBRATED,
     Batch,
     ImageSet,
+    JudgedImages,
     drawn_images,
+    halves_of,
     images_of_run,
+    judged_images_of_run,
     named_images,
+    open_images,
 )
+from ensembler.bundle.graph_int8 import MOST_LOSS, Int8Cost, check_int8, quantised
 from ensembler.bundle.graph_module import (
     EnsembleGraph,
+    OpenGraph,
     check_exportable,
     output_names,
 )
@@ -43,6 +50,9 @@ from ensembler.errors import RequestError, StoreError
 from ensembler.outputs import check_output
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
+
+if TYPE_CHECKING:
+    from ensembler.workspace.workspace import Workspace
 
 TOLERANCE = 1e-5  # of a probability, against the ensemble in float32
 _FIRST_BATCHES = (1, 3)  # then all other images at once: any number must give the same
@@ -54,7 +64,7 @@ class ExportedGraph:
 
     `max_difference` is the largest difference of a probability from the ensemble in float32,
     `max_difference_run` that from what the run's own engine predicted (None where it predicted
-    nothing), on the images that `checked_on` says.
+    nothing), on the images that `checked_on` says. Of a graph in int8, `int8` has what that costs.
     """
 
     files: tuple[Path, ...]
@@ -68,6 +78,7 @@ class ExportedGraph:
     max_difference_run: float | None
     checked_on: str
     seconds: float
+    int8: Int8Cost | None = None
 
     @property
     def file(self) -> Path:
@@ -95,6 +106,7 @@ class ExportedGraph:
             "max_difference_run": self.max_difference_run,
             "checked_on": self.checked_on,
             "seconds": self.seconds,
+            "int8": None if self.int8 is None else self.int8.to_json(),
         }
 
 
@@ -105,6 +117,8 @@ def export_graph(
     *,
     store: RunStore | None = None,
     images: Sequence[str] = (),
+    int8: bool = False,
+    max_loss: float = MOST_LOSS,
     progress: Progress = QUIET,
 ) -> ExportedGraph:
     """Write the ensemble as one graph that needs neither torch nor this package (or torch alone).
@@ -116,23 +130,33 @@ def export_graph(
     """
     began = time.perf_counter()
     check_format(format)
+    if int8:
+        check_int8(format)
     check_out(out, format)
     check_exportable(ensemble)
-    checked = _images(ensemble, store, images, progress)
-    graph = EnsembleGraph(ensemble)
+    source = ImageSource(ensemble, store, tuple(images), progress)
+    checked = source.to_check()
+    judged = source.to_quantise() if int8 else None
+    graph = EnsembleGraph(ensemble) if judged is None else OpenGraph(ensemble)
     check = GraphCheck(graph, checked)
     progress.note(f"tracing {len(check.entries)} networks")
     program = trace(graph)
     description = describe(ensemble, graph)
     out.parent.mkdir(parents=True, exist_ok=True)
+    cost = None
     if format == "torch":
         files = write_torch(program, out, description, check)
+    elif format == "onnx":
+        files = write_onnx(onnx_model(program, graph), out, description, check)
     else:
-        model = onnx_model(program, graph)
-        if format == "onnx":
-            files = write_onnx(model, out, description, check)
-        else:
-            files = write_openvino(openvino_model(model), out, description, check)
+        model = openvino_model(onnx_model(program, graph))
+        if judged is not None:
+            progress.note(f"quantising on {judged.calibration.what}")
+            model, cost = quantised(model, graph, judged, max_loss)
+            description["int8"] = cost.to_json()
+        files = write_openvino(
+            model, out, description, check if cost is None else check.measure
+        )
     return ExportedGraph(
         files=tuple(files),
         format=format,
@@ -145,6 +169,7 @@ def export_graph(
         max_difference_run=check.from_run,
         checked_on=checked.what,
         seconds=time.perf_counter() - began,
+        int8=cost,
     )
 
 
@@ -161,14 +186,39 @@ def check_out(out: Path, format: str) -> None:
     check_output(out)
 
 
-def _images(
-    ensemble: Ensemble, store: RunStore | None, images: Sequence[str], progress: Progress
-) -> ImageSet:
-    if images:
-        return named_images(ensemble, images)
-    if store is None:
-        return drawn_images(ensemble)
-    return images_of_run(store, ensemble, progress)
+@dataclass(frozen=True)
+class ImageSource:
+    """Where images to check a graph on come from: the user, the run, or the drawn reference."""
+
+    ensemble: Ensemble
+    store: RunStore | None
+    named: tuple[str, ...]
+    progress: Progress
+
+    @cached_property
+    def _workspace(self) -> Workspace | None:
+        if self.store is None or self.named:
+            return None
+        return open_images(self.store, self.progress)
+
+    def to_check(self) -> ImageSet:
+        """Some images, with what the run predicted for them."""
+        if self.named:
+            return named_images(self.ensemble, self.named)
+        if self._workspace is None:
+            return drawn_images(self.ensemble)
+        return images_of_run(self._workspace, self.ensemble)
+
+    def to_quantise(self) -> JudgedImages:
+        """Images to calibrate on, and others to judge by; RequestError without real ones."""
+        if self.named:
+            return halves_of(named_images(self.ensemble, self.named, 2 * N_CALIBRATED))
+        if self._workspace is None:
+            raise RequestError(
+                "--int8 is calibrated on real images, and there are none here; --images FOLDER "
+                "names some"
+            )
+        return judged_images_of_run(self._workspace, self.ensemble)
 
 
 def describe(ensemble: Ensemble, graph: EnsembleGraph) -> dict[str, Any]:
@@ -229,20 +279,21 @@ class GraphCheck:
         self.from_run: float | None = None
 
     def __call__(self, run: Run) -> None:
-        """Compare what `run` gives."""
-        found = [run(batch) for batch in self.batches]
-        self.largest = max(map(_gap, found, self.wanted))
+        """Compare what `run` gives, and raise StoreError where that is something else."""
+        self.measure(run)
         if not self.largest <= TOLERANCE:
             raise StoreError(
                 f"the graph gives other probabilities than the ensemble (off by "
                 f"{self.largest:.2g}, at most {TOLERANCE:g}); nothing was written"
             )
-        self.from_run = self.difference_from_run(found)
 
-    def difference_from_run(
-        self, found: Sequence[Sequence[NDArray[np.float32]]]
-    ) -> float | None:
-        """The largest difference from what the run predicted; None where it predicted nothing."""
+    def measure(self, run: Run) -> None:
+        """Find how far what `run` gives is from the ensemble and the run."""
+        found = [run(batch) for batch in self.batches]
+        self.largest = max(map(_gap, found, self.wanted))
+        self.from_run = self._from_run(found)
+
+    def _from_run(self, found: Sequence[Sequence[NDArray[np.float32]]]) -> float | None:
         gaps = []
         for nth, answer in enumerate(self.answers):
             if answer in self.images.predicted:

@@ -173,7 +173,7 @@ def onnx_model(program: torch.export.ExportedProgram, graph: EnsembleGraph) -> A
     model = found.model_proto
     for given in model.graph.input:
         given.type.tensor_type.shape.dim[0].dim_param = "n"
-    for output in model.graph.output:
+    for output in model.graph.output[: len(graph.ensemble.record.answers)]:
         output.type.tensor_type.shape.dim[0].dim_param = "n"
     return model
 
@@ -249,11 +249,12 @@ def run_onnx(path: Path) -> Run:
 
 def openvino_model(model: Any) -> Any:
     """A model of ONNX as one of OpenVINO (`openvino.Model`)."""
-    openvino = _openvino()
+    openvino = openvino_package()
     return openvino.convert_model(io.BytesIO(model.SerializeToString()))
 
 
-def _openvino() -> Any:
+def openvino_package() -> Any:
+    """OpenVINO, without what it reports to its makers."""
     # Its converter reports every use to its makers where it finds this package; nothing is sent
     # from here.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -290,7 +291,7 @@ def write_openvino(
 
 def _serialize(model: Any, path: Path, weights: Path) -> None:
     try:
-        _openvino().serialize(model, str(path), str(weights))
+        openvino_package().serialize(model, str(path), str(weights))
     except RuntimeError as error:
         raise EnsemblerError(
             f"OpenVINO cannot write to {path.parent} ({_first_line(error)}); TMPDIR names another "
@@ -300,18 +301,18 @@ def _serialize(model: Any, path: Path, weights: Path) -> None:
 
 def run_openvino(path: Path, weights: Path, names: Sequence[str]) -> Run:
     """What computes files of OpenVINO on the CPU, in float32 where they do not say otherwise."""
-    core = _openvino().Core()
+    core = openvino_package().Core()
     model = core.read_model(path.read_bytes(), weights.read_bytes())
     return compiled(model, names)
 
 
-def compiled(model: Any, names: Sequence[str]) -> Run:
-    """What computes a model of OpenVINO on the CPU."""
+def compiled(model: Any, names: Sequence[str], threads: int | None = None) -> Run:
+    """What computes a model of OpenVINO on the CPU, with as many threads as torch by default."""
     hints = {
         "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
     }
-    ready = _openvino().Core().compile_model(model, "CPU", hints)
+    ready = openvino_package().Core().compile_model(model, "CPU", hints)
 
     def run(batch: Batch) -> list[NDArray[np.float32]]:
         found = ready({name: np.ascontiguousarray(batch[name]) for name in names})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from ensembler.data.images import ArrayImages, Images
 from ensembler.errors import RequestError, StoreError
 from ensembler.predictions.store import RunStore
 from ensembler.progress import Progress
+
+if TYPE_CHECKING:
+    from ensembler.workspace.workspace import Workspace
 
 N_CHECKED = 32
 Batch = dict[str, NDArray[np.uint8]]  # by input `[n, size, size, channels]`
@@ -54,10 +58,12 @@ def spread(n: int, wanted: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n - 1, min(n, wanted)).astype(np.int64))
 
 
-def named_images(ensemble: Ensemble, given: Sequence[str]) -> ImageSet:
-    """The first images of folders, files, patterns or manifests that the user names."""
+def named_images(
+    ensemble: Ensemble, given: Sequence[str], most: int = N_CHECKED
+) -> ImageSet:
+    """Some images of folders, files, patterns or manifests that the user names."""
     asked = find_asked(given, path_column=ensemble.record.path_column)
-    rows = spread(len(asked), N_CHECKED)
+    rows = spread(len(asked), most)
     what = f"{len(rows)} images of {', '.join(given)}"
     return ImageSet(what, asked.images, rows, graph_inputs(ensemble))
 
@@ -82,21 +88,22 @@ def drawn_images(ensemble: Ensemble) -> ImageSet:
     )
 
 
-def images_of_run(store: RunStore, ensemble: Ensemble, progress: Progress) -> ImageSet:
-    """Test images of a run with what it predicted for them, else train images.
-
-    Where the images of the run are gone, the drawn ones, of which `progress` is told.
-    """
+def open_images(store: RunStore, progress: Progress) -> Workspace | None:
+    """The run with its images; None where they are gone, of which `progress` is told."""
     from ensembler.workspace.workspace import workspace_of_run
 
     try:
-        workspace = workspace_of_run(store, progress)
+        return workspace_of_run(store, progress)
     except (RequestError, StoreError) as error:
         first = str(error).splitlines()[0]
         progress.warn(
             f"the graph is checked on drawn images, for those of the run are not there ({first})"
         )
-        return drawn_images(ensemble)
+        return None
+
+
+def images_of_run(workspace: Workspace, ensemble: Ensemble) -> ImageSet:
+    """Test images of a run with what it predicted for them, else train images."""
     train, test = workspace.image_rows
     images, inputs = workspace.samples.images, graph_inputs(ensemble)
     if not len(test):
@@ -109,7 +116,8 @@ def images_of_run(store: RunStore, ensemble: Ensemble, progress: Progress) -> Im
         test[chosen],
         inputs,
         predicted={
-            name: _stored(store, ensemble, name, chosen) for name in ensemble.record.answers
+            name: _stored(workspace.store, ensemble, name, chosen)
+            for name in ensemble.record.answers
         },
     )
 
@@ -122,3 +130,81 @@ def _stored(
     own = list(kept.record.classes)
     order = [own.index(name) for name in ensemble.record.target_of(blend).classes]
     return np.asarray(kept.test)[rows][:, order]
+
+
+# --- images to quantise a graph by
+
+N_CALIBRATED = 128
+N_JUDGED = 512
+_FEWEST = 30  # labelled rows; fewer judge nothing
+
+
+@dataclass(frozen=True)
+class JudgedImages:
+    """Images that a graph in int8 is calibrated on, and others that it is judged on.
+
+    `truth` has distributions `[judged, classes]` of what is true, by the position of the answer;
+    an answer without is judged by what the graph says in float32. `first_half` `[judged]` is what
+    is fitted on for the others, and the other way round; groups are not torn apart.
+    """
+
+    calibration: ImageSet
+    judged: ImageSet
+    first_half: NDArray[np.bool_]
+    judged_by: str
+    truth: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def halves_of(images: ImageSet) -> JudgedImages:
+    """Images of which nothing is known: every other one calibrates, the others judge."""
+    calibration = replace(images, rows=images.rows[::2], what=f"half of {images.what}")
+    judged = replace(images, rows=images.rows[1::2], predicted={})
+    return JudgedImages(
+        calibration,
+        judged,
+        np.arange(len(judged)) % 2 == 0,
+        "what float32 says of the other half",
+    )
+
+
+def judged_images_of_run(workspace: Workspace, ensemble: Ensemble) -> JudgedImages:
+    """Train images calibrate; labelled test rows judge, which no network has seen.
+
+    Where there are too few of those, test images judge by what float32 says of them, or where
+    there are none train images.
+    """
+    train, test = workspace.image_rows
+    images, inputs = workspace.samples.images, graph_inputs(ensemble)
+    chosen = spread(len(train), 2 * N_CALIBRATED)
+    of_train = ImageSet(
+        f"{len(chosen)} train images of the run", images, train[chosen], inputs
+    )
+    if not len(test):
+        return halves_of(of_train)
+    calibration = halves_of(of_train).calibration
+    calibration = replace(calibration, what=f"{len(calibration)} train images of the run")
+    store = workspace.store
+    target = ensemble.record.target_of(ensemble.record.answers[0])
+    labels = store.labels(target.name, "test", target.classes)
+    known = np.flatnonzero((labels if labels.ndim == 1 else labels[:, 0]) >= 0)
+    has_labels = len(known) >= _FEWEST
+    among = known if has_labels else np.arange(len(test))
+    rows = among[spread(len(among), N_JUDGED)]
+    judged = ImageSet(f"{len(rows)} test images of the run", images, test[rows], inputs)
+    groups = store.samples.test.get("group")
+    half = _half(np.arange(len(rows)) if groups is None else groups.to_numpy()[rows])
+    if not has_labels:
+        return JudgedImages(calibration, judged, half, "what float32 says of test images")
+    one_label = labels.ndim == 1
+    truth = np.eye(len(target.classes))[labels[rows]] if one_label else labels[rows]
+    by = "labels of the holdout, which no network has seen"
+    return JudgedImages(calibration, judged, half, by, {0: truth.astype(np.float64)})
+
+
+def _half(groups: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows `[rows]` are in the first half: groups go to the halves in turn."""
+    in_order = {group: i for i, group in enumerate(dict.fromkeys(groups.tolist()))}
+    half = np.array([in_order[group] % 2 == 0 for group in groups.tolist()], dtype=bool)
+    if half.all():
+        half[1::2] = False  # one group cannot be in both halves otherwise
+    return half

@@ -28,6 +28,7 @@ from ensembler.own_code import is_own
 # What the ten lines of a consumer do by numpy.
 NUMPY_STEPS = ("center_crop", "crop", "grey")
 MemberProbs = Mapping[tuple[str, str], Tensor]  # [folds, samples, classes]
+Logits = Mapping[str, Sequence[Sequence[Tensor]]]  # by member, fold and view
 
 
 class GraphInput(NamedTuple):
@@ -111,29 +112,45 @@ class EnsembleGraph(nn.Module):
 
         There is a batch for each of `inputs`.
         """
-        pixels = {
-            given.spec.size: batch for given, batch in zip(self.inputs, images, strict=True)
+        return self.answers(self.logits(self.seen(images)))
+
+    def seen(self, images: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        """By member, what its networks see: a batch `[n, channels, size, size]` for each view."""
+        sizes = [given.spec.size for given in self.inputs]
+        pixels = dict(zip(sizes, images, strict=True))
+        return {
+            member.name: [
+                view(pixels[member.input.size]).permute(0, 3, 1, 2)
+                for view in self.views[member.name]
+            ]
+            for member in self.ensemble.networks
         }
-        logits = self._logits(pixels)
+
+    def logits(self, seen: Mapping[str, Sequence[Tensor]]) -> Logits:
+        """By member, for each fold and view, logits `[n, logits]`."""
+        return {
+            member.name: [
+                list(map(network, seen[member.name]))
+                for network in self.networks_of(number)
+            ]
+            for number, member in enumerate(self.ensemble.networks)
+        }
+
+    def answers(self, logits: Logits) -> tuple[Tensor, ...]:
+        """Probabilities of each answer `[n, classes]`, by the logits of all networks."""
         probs = self._member_probs(logits)
         return tuple(self._blend(name, probs) for name in self.ensemble.record.answers)
 
-    def _logits(self, pixels: Mapping[int, Tensor]) -> dict[str, list[list[Tensor]]]:
-        """By member, for each fold and view, logits `[n, logits]`."""
-        found: dict[str, list[list[Tensor]]] = {}
-        for number, member in enumerate(self.ensemble.networks):
-            given = pixels[member.input.size]
-            seen = [view(given).permute(0, 3, 1, 2) for view in self.views[member.name]]
-            found[member.name] = [
-                list(map(network, seen)) for network in self.networks_of(number)
-            ]
-        return found
+    @property
+    def n_views(self) -> int:
+        """How many views of images all members see."""
+        return sum(len(views) for views in self.views.values())
 
     def networks_of(self, number: int) -> list[nn.Module]:
         """The networks of the ensemble's member number so and so, fold by fold."""
         return list(self.networks[f"member{number}"].children())
 
-    def _member_probs(self, logits: Mapping[str, list[list[Tensor]]]) -> MemberProbs:
+    def _member_probs(self, logits: Logits) -> MemberProbs:
         probs = {}
         for member in self.ensemble.members.values():
             for target in member.merging:
@@ -149,7 +166,7 @@ class EnsembleGraph(nn.Module):
         member: PackedMember,
         target: str,
         fold: int,
-        logits: Mapping[str, list[list[Tensor]]],
+        logits: Logits,
     ) -> Tensor:
         kind = self.ensemble.record.targets[target].named(target).kind
         parts = [self.ensemble.members[name] for name in member.parts] or [member]
@@ -203,6 +220,18 @@ class EnsembleGraph(nn.Module):
         }
         factors = None if packed.factors is None else np.array(packed.factors)
         return composed(tasks, packed.composition.positions(classes_of), factors)
+
+
+class OpenGraph(EnsembleGraph):
+    """The same graph that also gives what its networks see, and then their logits."""
+
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """The answers, then the batches of all views, then the logits of all networks."""
+        seen = self.seen(images)
+        logits = self.logits(seen)
+        all_seen = itertools.chain.from_iterable(seen.values())
+        of_folds = itertools.chain.from_iterable(logits.values())
+        return (*self.answers(logits), *all_seen, *itertools.chain.from_iterable(of_folds))
 
 
 def sample_of(inputs: Sequence[GraphInput], n: int = 2) -> tuple[Tensor, ...]:

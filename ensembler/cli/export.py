@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,6 +58,22 @@ def command(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Run the code that a bundle brings along.")
     ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="With openvino: networks in 8-bit whole numbers, calibrated on the run's images.",
+        ),
+    ] = False,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--max-loss",
+            min=0.0,
+            metavar="NATS",
+            help="How much log loss --int8 may cost (default: 0.005).",
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -71,7 +87,7 @@ def command(
             blend,
             format,
             out,
-            images or [],
+            {"images": images or [], "int8": int8, "max_loss": max_loss},
             trust_code,
             json,
             quiet,
@@ -82,9 +98,10 @@ def command(
     from ensembler.predictions.export import export_predictions
     from ensembler.predictions.store import RunStore
 
-    if images or trust_code:
+    if images or trust_code or int8 or max_loss is not None:
         raise RequestError(
-            f"--images and --trust-code are for graphs: --format {', '.join(GRAPHS)}"
+            "--images, --trust-code, --int8 and --max-loss are for graphs: --format "
+            f"{', '.join(GRAPHS)}"
         )
     result = export_predictions(
         RunStore.open(source, artifacts),
@@ -111,7 +128,7 @@ def _export_graph(
     blend: str | None,
     format: str,
     out: Path | None,
-    images: list[str],
+    asked: dict[str, Any],
     trust_code: bool,
     json: bool,
     quiet: bool,
@@ -123,6 +140,10 @@ def _export_graph(
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import RunStore
 
+    if asked["max_loss"] is None:
+        del asked["max_loss"]
+    elif not asked["int8"]:
+        raise RequestError("--max-loss says what --int8 may cost; add --int8")
     if member is not None:
         raise RequestError(
             f"a graph holds a blend: `ens blend {source} --method single --members {member} "
@@ -142,8 +163,8 @@ def _export_graph(
             format,
             out or Path(f"{ensemble.record.name}{SUFFIXES[format]}"),
             store=store,
-            images=images,
             progress=progress,
+            **asked,
         )
     if json:
         print_json(result.to_json())
@@ -161,3 +182,16 @@ def _export_graph(
         f"Largest difference of a probability: {result.max_difference:.2g} to float32{from_run} "
         f"({result.checked_on})."
     )
+    cost = result.int8
+    if cost is None:
+        return
+    print(
+        f"int8 costs {cost.cost:+.4f} nats of log loss ({cost.log_loss_float32:.4f} in float32, "
+        f"{cost.log_loss_int8:.4f} on {cost.rows} rows, judged by {cost.judged_by}; the "
+        "temperature of each half was fitted on the other)."
+    )
+    for batch, (before, after) in cost.cpu_ms.items():
+        print(
+            f"{batch}: {after:.2f} ms of processor time an image, {before:.2f} in float32 "
+            f"({before / after:.1f} times)."
+        )

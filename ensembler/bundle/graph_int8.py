@@ -1,0 +1,311 @@
+"""A graph in whole numbers of 8 bits: OpenVINO's, quantised by nncf on images of the run.
+
+Only the networks are quantised. Views before them and the blend after them stay in float32, for a
+probability has no room to be rounded to one of 256 values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.bundle.graph_files import Run, compiled, openvino_package
+from ensembler.bundle.graph_images import Batch, ImageSet, JudgedImages
+from ensembler.bundle.graph_module import EnsembleGraph
+from ensembler.errors import EnsemblerError, MissingExtraError, RequestError
+from ensembler.logits import FLOOR, log_softmax
+
+MOST_LOSS = 0.005  # nats of log loss that int8 may cost unless more is allowed
+_AT_ONCE = 16
+_ROUNDS = 5
+_LOG_T = (-3.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Int8Cost:
+    """What whole numbers cost and gain.
+
+    Log losses are those of `rows` images, `judged_by` what stood for the truth. The temperature
+    that is divided by was fitted on one half of them for the other, and that in the graph on all.
+    `cpu_ms` are milliseconds of processor time of one image on one thread: float32, then int8, in
+    batches of 1 and of 16.
+    """
+
+    log_loss_float32: float
+    log_loss_int8: float
+    cost: float
+    rows: int
+    judged_by: str
+    calibrated_on: str
+    temperatures: tuple[float, ...]
+    max_difference: float
+    answers_changed: int
+    cpu_ms: dict[str, tuple[float, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def check_int8(format: str) -> None:
+    """Raise an error where a format cannot be quantised, or nncf is not there."""
+    if format != "openvino":
+        raise RequestError(f"--int8 is for --format openvino, not for {format}")
+    if find_spec("nncf") is None:
+        raise MissingExtraError("--int8", "int8")
+
+
+def quantised(
+    model: Any, graph: EnsembleGraph, images: JudgedImages, most_loss: float
+) -> tuple[Any, Int8Cost]:
+    """The model of `OpenGraph` in int8, calibrated anew, and what that costs and gains.
+
+    EnsemblerError where it costs more than `most_loss` nats.
+    """
+    names = [given.name for given in graph.inputs]
+    n_answers = len(graph.ensemble.record.answers)
+    in_float = _answers_only(model.clone(), n_answers)
+    in_int8 = _answers_only(_quantise(model, graph, images.calibration), n_answers)
+    float_probs = _probs(compiled(in_float, names), images.judged)
+    int8_probs = _probs(compiled(in_int8, names), images.judged)
+    judge = _Judge(images, graph)
+    temperatures = judge.temperatures(float_probs, int8_probs)
+    before, after = judge.losses(float_probs, int8_probs)
+    tempered = _with_temperatures(in_int8, temperatures, judge.several_labels)
+    answers = _probs(compiled(tempered, names), images.judged)
+    cost = Int8Cost(
+        log_loss_float32=before,
+        log_loss_int8=after,
+        cost=after - before,
+        rows=len(images.judged),
+        judged_by=images.judged_by,
+        calibrated_on=images.calibration.what,
+        temperatures=tuple(temperatures),
+        max_difference=_gap(float_probs, answers),
+        answers_changed=judge.changed(float_probs, answers),
+        cpu_ms=_times(in_float, tempered, names, images.calibration),
+    )
+    if not cost.cost <= most_loss:
+        raise EnsemblerError(
+            f"int8 costs {cost.cost:.4f} nats of log loss ({before:.4f} in float32, {after:.4f} on "
+            f"{cost.rows} rows judged by {images.judged_by}), more than {most_loss:g}; nothing was "
+            f"written: --max-loss {cost.cost * 1.1:.2g} takes it, and so do more images to "
+            "calibrate on"
+        )
+    return tempered, cost
+
+
+# --- quantising
+
+
+def _quantise(model: Any, graph: EnsembleGraph, calibration: ImageSet) -> Any:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    with contextlib.redirect_stdout(io.StringIO()):
+        import nncf
+
+        nncf.set_log_level(40)
+        batches = [calibration.batch(i, i + 1) for i in range(len(calibration))]
+        return nncf.quantize(
+            model,
+            nncf.Dataset(batches),
+            subset_size=len(batches),
+            ignored_scope=nncf.IgnoredScope(names=_outside(model, graph), validate=False),
+        )
+
+
+def _outside(model: Any, graph: EnsembleGraph) -> list[str]:
+    """The names of all nodes before and after the networks."""
+    n_answers = len(graph.ensemble.record.answers)
+    n_seen = graph.n_views
+    inner = [result.input_value(0).get_node() for result in model.get_results()[n_answers:]]
+    before = _reached(inner[:n_seen], _feeding)
+    after = _reached(inner[n_seen:], _fed)
+    return sorted(before | after)
+
+
+def _feeding(node: Any) -> list[Any]:
+    return [value.get_node() for value in node.input_values()]
+
+
+def _fed(node: Any) -> list[Any]:
+    return [
+        found.get_node()
+        for output in node.outputs()
+        for found in output.get_target_inputs()
+    ]
+
+
+def _reached(starts: Iterable[Any], further: Callable[[Any], list[Any]]) -> set[str]:
+    """The names of the nodes that are reached from some, these among them."""
+    left, names = list(starts), set()
+    while left:
+        node = left.pop()
+        if node.get_friendly_name() not in names:
+            names.add(node.get_friendly_name())
+            left += further(node)
+    return names
+
+
+def _answers_only(model: Any, n_answers: int) -> Any:
+    for result in model.get_results()[n_answers:]:
+        model.remove_result(result)
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _with_temperatures(
+    model: Any, temperatures: Sequence[float], several_labels: Sequence[bool]
+) -> Any:
+    """The model with the logarithms of its probabilities divided by temperatures."""
+    openvino = openvino_package()
+    ops = openvino.opset13
+    outputs = []
+    rows = zip(model.get_results(), temperatures, several_labels, strict=True)
+    for result, temperature, several in rows:
+        names = result.input_value(0).get_names()
+        result.input_value(0).set_names(set())
+        probs = ops.clamp(result.input_value(0), FLOOR, 1.0)
+        by = ops.constant(np.float32(temperature))
+        scaled = ops.divide(ops.log(probs), by)
+        if several:
+            others = ops.clamp(ops.subtract(ops.constant(np.float32(1)), probs), FLOOR, 1.0)
+            odds = ops.subtract(scaled, ops.divide(ops.log(others), by))
+            found = ops.sigmoid(odds)
+        else:
+            found = ops.softmax(scaled, axis=-1)
+        found.output(0).set_names(names)
+        outputs.append(ops.result(found))
+    return openvino.Model(outputs, model.get_parameters(), "ensemble")
+
+
+# --- judging
+
+Probs = list[NDArray[np.float64]]  # by answer `[rows, classes]`
+
+
+def _probs(run: Run, images: ImageSet) -> Probs:
+    starts = range(0, len(images), _AT_ONCE)
+    batches = [run(images.batch(start, start + _AT_ONCE)) for start in starts]
+    return [
+        np.concatenate(of_answer).astype(np.float64)
+        for of_answer in zip(*batches, strict=True)
+    ]
+
+
+def _gap(some: Probs, others: Probs) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(some, others, strict=True))
+
+
+class _Judge:
+    """Compares answers by labels, or where there are none by what the graph says in float32."""
+
+    def __init__(self, images: JudgedImages, graph: EnsembleGraph) -> None:
+        self.images = images
+        record = graph.ensemble.record
+        kinds = [record.target_of(answer).kind for answer in record.answers]
+        self.several_labels = [kind.is_multi_label for kind in kinds]
+
+    def temperatures(self, in_float: Probs, in_int8: Probs) -> list[float]:
+        """The temperature of each answer, fitted on all rows."""
+        return [
+            fit_temperature(*self._rows(nth, in_float, in_int8))
+            for nth in range(len(in_int8))
+        ]
+
+    def losses(self, in_float: Probs, in_int8: Probs) -> tuple[float, float]:
+        """Log losses of the first answer, of float32 and of int8.
+
+        The temperature of a row's half was fitted on the other half.
+        """
+        first_half = self.images.first_half
+        truth, rows = self._rows(0, in_float, in_int8)
+        _, of_float = self._rows(0, in_float, in_float)
+        each = len(rows) // len(first_half)  # a row of labels is a row for each of them
+        half = np.repeat(first_half, each)
+        tempered = np.empty_like(rows)
+        for fitted in (half, ~half):
+            temperature = fit_temperature(truth[fitted], rows[fitted])
+            tempered[~fitted] = _tempered(rows[~fitted], temperature)
+        return cross_entropy(truth, of_float), cross_entropy(truth, tempered)
+
+    def changed(self, in_float: Probs, in_int8: Probs) -> int:
+        """How many rows get another answer."""
+        before, after = (self._decided(probs) for probs in (in_float, in_int8))
+        return int((before != after).any(axis=1).sum())
+
+    def _decided(self, probs: Probs) -> NDArray[np.int64]:
+        if self.several_labels[0]:
+            return (probs[0] >= 0.5).astype(np.int64)
+        return probs[0].argmax(axis=1)[:, None]
+
+    def _rows(
+        self, nth: int, in_float: Probs, probs: Probs
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What is true, and what is said of it, as distributions `[rows, classes]`."""
+        truth = self.images.truth.get(nth, in_float[nth])
+        if not self.several_labels[nth]:
+            return truth, probs[nth]
+        return _yes_or_no(truth), _yes_or_no(probs[nth])
+
+
+def _yes_or_no(probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([1 - probs, probs], axis=-1).reshape(-1, 2)
+
+
+def cross_entropy(truth: NDArray[np.float64], probs: NDArray[np.float64]) -> float:
+    """The mean over rows of -sum(truth log probs), in nats: log loss where `truth` is labels."""
+    return float(-(truth * np.log(np.clip(probs, FLOOR, None))).sum(axis=1).mean())
+
+
+def fit_temperature(truth: NDArray[np.float64], probs: NDArray[np.float64]) -> float:
+    """The temperature with the smallest cross entropy `[rows, classes]`; never worse than 1."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_t: float) -> float:
+        return cross_entropy(truth, _tempered(probs, float(np.exp(log_t))))
+
+    found = minimize_scalar(loss, bounds=_LOG_T, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def _tempered(probs: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    return np.exp(log_softmax(np.log(np.clip(probs, FLOOR, None)) / temperature))
+
+
+# --- time
+
+
+def _times(
+    in_float: Any, in_int8: Any, names: Sequence[str], images: ImageSet
+) -> dict[str, tuple[float, float]]:
+    """Processor milliseconds an image on one thread, by the size of the batch."""
+    runs = [compiled(model, names, threads=1) for model in (in_float, in_int8)]
+    times = {}
+    for size in (1, _AT_ONCE):
+        batch = images.batch(0, size)
+        size = len(next(iter(batch.values())))
+        times[f"batch {size}"] = _medians(runs, batch, size)
+    return times
+
+
+def _medians(runs: Sequence[Run], batch: Batch, size: int) -> tuple[float, float]:
+    """One after the other in turn, so that whatever else the machine does meets both."""
+    seconds: list[list[float]] = [[], []]
+    for run in runs:
+        run(batch)
+    for _ in range(_ROUNDS):
+        for run, taken in zip(runs, seconds, strict=True):
+            began = time.process_time()
+            run(batch)
+            taken.append(1000 * (time.process_time() - began) / size)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
