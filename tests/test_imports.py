@@ -39,6 +39,7 @@ HOUSE = [
     "targets",
     "machine",
     "progress",
+    "deadline",
     "stop",
     "outputs",
     "own_code",

@@ -117,6 +117,7 @@ COMMANDS = {
     "ens kfold": [("kfold recipe.yaml", 1)],
     "ens bag": [("bag recipe.yaml", 0)],
     "ens ensemble": [("ensemble recipe.yaml", 0)],
+    "ens plan": [("plan recipe.yaml", 0), ("plan recipe.yaml --deadline 1h", 0)],
     "ens run": [("run recipe.yaml", 1)],
     "ens tta-predict": [
         ("tta-predict tiny --views identity,hflip", 0),

@@ -31,6 +31,7 @@ from ensembler.cli import (
     kfold,
     ls,
     pack,
+    plan,
     predict,
     replay,
     reproduce,
@@ -58,6 +59,7 @@ app = typer.Typer(
 
 app.command("init")(init.command)
 app.command("run")(run.command)
+app.command("plan")(plan.command)
 app.command("audit")(audit.command)
 app.command("kfold")(kfold.command)
 app.command("bag")(bag.command)

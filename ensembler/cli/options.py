@@ -61,6 +61,15 @@ Members = Annotated[
 Folds = Annotated[
     str | None, typer.Option("--folds", metavar="0,2", help="Only these folds.")
 ]
+DeadlineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--deadline",
+        metavar="WHEN",
+        help="Be done by then: a length such as 45s, 30m or 1h30m from now, a time such as 23:30, "
+        "or 2026-12-01T18:00.",
+    ),
+]
 
 
 def names(given: str | None) -> tuple[str, ...] | None:

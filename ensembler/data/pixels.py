@@ -124,6 +124,14 @@ def prepare_pixels(
     return prepared.pixels
 
 
+def are_prepared(images: Images, spec: InputSpec, cache: Path) -> bool:
+    """Whether the cache holds all images prepared for an input."""
+    path = (
+        cache / f"pixels-{spec.size}x{spec.channels}-{pixels_key(images, spec, cache)}.npy"
+    )
+    return isinstance(_open(path, images, spec), PreparedPixels)
+
+
 def find_broken(
     images: Images,
     spec: InputSpec,

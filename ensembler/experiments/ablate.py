@@ -27,6 +27,7 @@ from ensembler.files import write_json
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.executor import Failure
 from ensembler.members.option_claims import check_nobody_trains_otherwise
+from ensembler.members.prices import PriceList
 from ensembler.members.schedule import Schedule
 from ensembler.metrics import check_metric
 from ensembler.metrics.registry import fits, reported_score
@@ -177,7 +178,8 @@ def ablate_recipe(  # noqa: PLR0913 in notebooks: a keyword for each option of `
     planned = {
         variant: _members_of(workspace.members, variant, seeds) for variant in options
     }
-    training = Schedule(workspace, executor_of(execution)).train(workspace.members)
+    prices = PriceList.of(workspace, execution)
+    training = Schedule(workspace, executor_of(execution), prices).train(workspace.members)
     store = RunStore(workspace.store.folder)
     complete = set(store.complete_members)
     there = {variant: made for variant, made in planned.items() if complete >= set(made)}

@@ -19,8 +19,10 @@ from ensembler.machine.environment import environment
 from ensembler.machine.execution import Execution
 from ensembler.members.engines import Engines
 from ensembler.members.executor import Failure, FinishedTask, FoldResult
+from ensembler.members.fold_watch import FoldWatch
 from ensembler.members.plan import MemberPlan
 from ensembler.members.predict import predict_checkpoints
+from ensembler.members.prices import PriceList
 from ensembler.members.soup import SoupBuilder
 from ensembler.members.training import Training
 from ensembler.predictions.finished_folds import (
@@ -100,12 +102,16 @@ class FoldTrainer:
         for plan in plans:
             plan.on_disk.drop_altered_weights(fold)
         needs_training = not all(plan.on_disk.checkpoint_header(fold) for plan in plans)
+        watch = FoldWatch(training, fold)
         if needs_training:
             self._fit(training, fold)
         for plan, finished in self._predict(training, plans, fold):
             write_finished_fold(plan.on_disk.folder, finished)
+            watch.finished(finished)
             training.progress_done(plan, fold, finished)
         training.forget(fold)
+        if needs_training:
+            watch.keep(PriceList.of(self.workspace, self.execution))
         return FinishedTask(task, was_trained=needs_training)
 
     def _fit(self, training: Training, fold: int) -> None:

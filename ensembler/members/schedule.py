@@ -15,7 +15,9 @@ from ensembler.members.complete import complete_member, drop_stale
 from ensembler.members.executor import Executor, Failure
 from ensembler.members.fold import concerns_all, failure_of, record_failure
 from ensembler.members.option_claims import claim_options
+from ensembler.members.order import in_order
 from ensembler.members.plan import MemberPlan
+from ensembler.members.prices import PriceList
 from ensembler.members.short_training import advice_on_augmentation
 from ensembler.members.training import Training, group_trainings
 from ensembler.predictions.finished_folds import read_finished_fold
@@ -44,11 +46,13 @@ class KFoldResult:
 class Schedule:
     """Trains what is missing of a workspace's members by an `executor`.
 
-    `after_fold` is called after each finished fold, for instance to renew the submission.
+    `prices` say which folds come first; `after_fold` is called after each finished fold, for
+    instance to renew the submission.
     """
 
     workspace: Workspace
     executor: Executor
+    prices: PriceList
     after_fold: Callable[[], None] | None = None
     stop: Stop = field(default_factory=Stop)
 
@@ -86,7 +90,8 @@ class Schedule:
     ) -> tuple[list[FoldTask], list[Failure]]:
         for plan in _plans(trainings):
             drop_stale(plan)
-        tasks = list(chain.from_iterable(t.missing_tasks(folds) for t in trainings))
+        missing = list(chain.from_iterable(t.missing_tasks(folds) for t in trainings))
+        tasks = in_order(missing, trainings, self.prices)
         self.workspace.progress.plan(tasks, self.executor.at_once)
         advice = advice_on_augmentation([t.plans[0] for t in trainings if t.missing(folds)])
         if advice is not None:

@@ -10,6 +10,7 @@ from ensembler.errors import RequestError
 from ensembler.execution.executors import executor_of
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.option_claims import check_nobody_trains_otherwise
+from ensembler.members.prices import PriceList
 from ensembler.members.schedule import KFoldResult, Schedule
 from ensembler.pipeline.check import check_device, check_recipe
 from ensembler.predictions.store import RunStore
@@ -58,7 +59,11 @@ def train_members(
         renew_submission(store, spec.submission, progress=workspace.progress, **options)
 
     schedule = Schedule(
-        workspace, executor_of(execution), after_fold=renew, stop=stop or Stop()
+        workspace,
+        executor_of(execution),
+        PriceList.of(workspace, execution),
+        after_fold=renew,
+        stop=stop or Stop(),
     )
     selected = [
         planned

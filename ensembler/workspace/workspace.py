@@ -207,7 +207,7 @@ def open_workspace(
         if store.samples_path.is_file():
             samples = _compare(recipe, store, samples, artifacts, progress, check)
         else:
-            _create(recipe, store, samples, artifacts, progress)
+            create_run(recipe, store, samples, artifacts, progress)
     clean_up(store.folder, store.lock_path)
     return Workspace(recipe, RunStore(store.folder), samples, artifacts, progress)
 
@@ -233,9 +233,10 @@ def _without_broken(
     return kept
 
 
-def _create(
+def create_run(
     recipe: Recipe, store: RunStore, samples: SampleSet, artifacts: Path, progress: Progress
 ) -> None:
+    """Make the files of a new run: its recipe, its lock and, last, its samples."""
     split = split_samples(samples, recipe.spec.folds)
     for note in split.notes:
         progress.note(note)

@@ -87,6 +87,11 @@ class TrainingSpec(NetworkSpec):
     amp: Literal["auto", "off", "bf16", "fp16"] = Field(
         "auto", description="Mixed precision."
     )
+    priority: int = Field(
+        0,
+        description="Members with a higher priority are trained first; of equal ones the cheapest "
+        "is first, fold by fold.",
+    )
     seed: int | None = Field(
         None, ge=0, description="Seed of this member (default: the recipe's)."
     )
@@ -143,7 +148,8 @@ class TrainingSpec(NetworkSpec):
     def decisive_options(self) -> dict[str, Any]:
         """The options that decide what the trained networks are, as plain values."""
         return self.model_dump(
-            mode="json", exclude={"augment", "seeds", "as_", "also", "step"}
+            mode="json",
+            exclude={"augment", "seeds", "as_", "also", "step", "priority"},
         )
 
     @property

@@ -1,0 +1,323 @@
+"""`ens plan`: what `ens run` will do, in which order, how long it takes, and what fits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from ensembler.deadline import Deadline
+from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
+from ensembler.members.order import in_order
+from ensembler.members.plan import MemberPlan
+from ensembler.members.prices import (
+    PriceList,
+    Seconds,
+    Workload,
+    kind_of_work,
+    workload_of,
+)
+from ensembler.members.schedule import trainings_of
+from ensembler.members.timed_batches import time_batches
+from ensembler.members.training import Training
+from ensembler.pipeline.check import check_recipe
+from ensembler.predictions.store import cache_folder
+from ensembler.progress import QUIET, FoldTask, Progress
+from ensembler.recipe.load import Recipe
+from ensembler.recipe.own_code import introduce_code_of
+from ensembler.training.spec import SoupSpec
+from ensembler.workspace.preview import preview_workspace
+from ensembler.workspace.workspace import Workspace
+
+Kind = Literal["decode", "fold", "predict", "blend"]
+# Timing batches takes at most so many seconds, and at most this share of the time there is.
+MOST_TIMING = 10.0
+TIMING_SHARE = 0.05
+_DECODED = 8  # images that are decoded to know how long all of them take
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan: what it costs, whether it is planned, and why it is or is not."""
+
+    kind: Kind
+    seconds: Seconds
+    planned: bool = True
+    reason: str = ""
+    member: str | None = None
+    fold: int | None = None
+    epochs: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the object that `ens plan --json` prints."""
+        return {
+            "kind": self.kind,
+            "member": self.member,
+            "fold": self.fold,
+            "epochs": self.epochs,
+            "seconds": self.seconds.expected,
+            "low": self.seconds.low,
+            "high": self.seconds.high,
+            "planned": self.planned,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `ens run` will do.
+
+    `shortest` are the seconds that the least submission takes from now on: a fold of the smallest
+    member, trained for one epoch; None when there is nothing to train. `timed` are the seconds that
+    went into timing batches.
+    """
+
+    run: str
+    deadline: Deadline | None
+    steps: tuple[Step, ...]
+    seconds: Seconds
+    shortest: float | None
+    timed: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[Step, ...]:
+        """The steps for which there is no time."""
+        return tuple(step for step in self.steps if not step.planned)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the object that `ens plan --json` prints."""
+        deadline = self.deadline
+        return {
+            "run": self.run,
+            "deadline": None if deadline is None else deadline.at.isoformat("T", "seconds"),
+            "seconds": self.seconds.expected,
+            "low": self.seconds.low,
+            "high": self.seconds.high,
+            "shortest": self.shortest,
+            "seconds_timing": self.timed,
+            "steps": [step.to_json() for step in self.steps],
+            "notes": list(self.notes),
+        }
+
+
+def plan_recipe(
+    recipe: Recipe,
+    artifacts: Path,
+    *,
+    deadline: Deadline | None = None,
+    execution: Execution = DEFAULT_EXECUTION,
+    members: Sequence[str] | None = None,
+    folds: Sequence[int] | None = None,
+    progress: Progress = QUIET,
+) -> Plan:
+    """Plan what a run of the recipe would do now; nothing of the run is changed.
+
+    Trainings of which nothing like was ever trained on this machine are timed for some seconds,
+    which the plan says.
+    """
+    introduce_code_of(recipe, progress)
+    check_recipe(recipe)
+    with preview_workspace(recipe, artifacts, progress) as workspace:
+        planner = Planner(workspace, execution, PriceList.of(workspace, execution))
+        return planner.plan(deadline, members=members, folds=folds)
+
+
+@dataclass
+class Planner:
+    """Plans the runs of a workspace by a price list; `clock` is asked how long timing takes."""
+
+    workspace: Workspace
+    execution: Execution
+    prices: PriceList
+    clock: Callable[[], float] = time.perf_counter
+    timed: float = 0.0
+    timed_names: list[str] = field(default_factory=list)
+
+    def plan(
+        self,
+        deadline: Deadline | None,
+        *,
+        members: Sequence[str] | None = None,
+        folds: Sequence[int] | None = None,
+    ) -> Plan:
+        """What is missing of `members` (default: all) and of `folds`, and what of it fits."""
+        trainings = trainings_of(self.workspace, self.workspace.select(members))
+        by_name = {training.name: training for training in trainings}
+        missing = list(chain.from_iterable(t.missing_tasks(folds) for t in trainings))
+        asked = dict.fromkeys(task.training for task in missing)
+        limit = None if deadline is None else deadline.seconds_left
+        self._time([by_name[name] for name in asked], limit)
+        tasks = in_order(missing, trainings, self.prices)
+        decoding = self._decoding([by_name[name] for name in asked])
+        blending = self._blending()
+        left = None if limit is None else limit - self.timed - blending.seconds.high
+        steps = [*decoding, *self._views(trainings)]
+        begin = sum((step.seconds for step in steps), Seconds())
+        laid = Slots(self.execution.processes, begin, left)
+        for task in tasks:
+            steps += self._fold(by_name[task.training], task, laid)
+        steps.append(blending)
+        return Plan(
+            run=self.workspace.store.name,
+            deadline=deadline,
+            steps=tuple(steps),
+            seconds=laid.end + blending.seconds,
+            shortest=self._shortest(tasks, by_name, begin, blending.seconds),
+            timed=self.timed,
+            notes=tuple(self._notes()),
+        )
+
+    def _notes(self) -> list[str]:
+        if not self.timed_names:
+            return []
+        return [
+            f"timed a few batches of {', '.join(self.timed_names)} ({self.timed:.1f} s), of which "
+            "nothing like was trained on this machine"
+        ]
+
+    def _time(self, trainings: Sequence[Training], limit: float | None) -> None:
+        """Time batches of trainings without a price, the cheapest first, while there is time."""
+        most = MOST_TIMING if limit is None else min(MOST_TIMING, TIMING_SHARE * limit)
+        unknown = [t for t in trainings if self._is_unknown(t)]
+        by_cost = sorted(unknown, key=lambda t: self.prices.fold(t, 0).expected)
+        for training in by_cost:
+            kind = kind_of_work(training)
+            if kind in self.prices.timed:
+                continue
+            if self.timed >= most:
+                return
+            began = self.clock()
+            self.prices.timed[kind] = time_batches(training, self.execution)
+            self.timed += self.clock() - began
+            self.timed_names.append(training.name)
+
+    def _is_unknown(self, training: Training) -> bool:
+        is_soup = isinstance(training.plans[0].member.spec, SoupSpec)
+        return not is_soup and not self.prices.measured(training)
+
+    def _decoding(self, trainings: Sequence[Training]) -> list[Step]:
+        """Decoding the images of every input that is not in the cache."""
+        from ensembler.data.pixels import FilePixels, are_prepared
+
+        images, cache = (
+            self.workspace.samples.images,
+            cache_folder(self.workspace.artifacts),
+        )
+        inputs = {
+            t.all_plans[0].input.model_dump_json(): t.all_plans[0].input for t in trainings
+        }
+        steps = []
+        for seen in inputs.values():
+            if are_prepared(images, seen, cache):
+                continue
+            n = min(_DECODED, len(images))
+            began = self.clock()
+            _ = FilePixels(images, seen)[:n]
+            each = (self.clock() - began) / max(1, n)
+            seconds = each * len(images)
+            reason = f"{len(images)} images at {seen.size} px, by {n} that were decoded"
+            spread = Seconds(seconds, seconds / 2, seconds * 2)
+            steps.append(Step("decode", spread, reason=reason))
+        return steps
+
+    def _views(self, trainings: Sequence[Training]) -> list[Step]:
+        """Predicting the views that complete members lack."""
+        plans = chain.from_iterable(training.plans for training in trainings)
+        return [
+            step
+            for plan in plans
+            if plan.on_disk.is_complete and (step := self._missing_views(plan)) is not None
+        ]
+
+    def _missing_views(self, plan: MemberPlan) -> Step | None:
+        there = self.workspace.store.member(plan.member.name).record.views
+        lacking = [name for name in plan.view_names if name not in there]
+        if not lacking:
+            return None
+        (training,) = trainings_of(self.workspace, [plan.member])
+        n_train, n_test = (len(rows) for rows in self.workspace.image_rows)
+        images = n_train + n_test * plan.rows.n_folds
+        work = Workload(0, 0, images * len(lacking))
+        seconds = self.prices.price(training).predicting(work)
+        reason = f"views {', '.join(lacking)} are missing"
+        return Step("predict", seconds, reason=reason, member=plan.member.name)
+
+    def _fold(self, training: Training, task: FoldTask, laid: Slots) -> list[Step]:
+        price, work = self.prices.price(training), workload_of(training, task.fold)
+        whole = price.fold(work)
+        room = laid.room
+        is_planned = laid.add(whole)
+        reason = f"by {price.source}"
+        if not is_planned:
+            reason = (
+                f"no time: it takes up to {whole.high:.0f} s ({reason}), and "
+                f"{max(0.0, room or 0.0):.0f} s are left for training"
+            )
+        fold = Step(
+            "fold",
+            price.training(work),
+            is_planned,
+            reason,
+            training.name,
+            task.fold,
+            work.epochs,
+        )
+        predict = replace(fold, kind="predict", seconds=price.predicting(work), epochs=None)
+        return [fold, predict]
+
+    def _blending(self) -> Step:
+        members = len(self.workspace.pool)
+        seconds = self.prices.blending(self.workspace)
+        return Step(
+            "blend", seconds, reason=f"{members} members, and writing the submission"
+        )
+
+    def _shortest(
+        self,
+        tasks: Sequence[FoldTask],
+        by_name: dict[str, Training],
+        begin: Seconds,
+        blending: Seconds,
+    ) -> float | None:
+        """Seconds that a fold of the smallest member takes with one epoch, and a submission."""
+        trained = [task for task in tasks if task.cost.epochs]
+        if not trained:
+            return None
+        least = min(self._least(by_name[task.training], task.fold) for task in trained)
+        return begin.expected + least + blending.expected
+
+    def _least(self, training: Training, fold: int) -> float:
+        work, price = workload_of(training, fold), self.prices.price(training)
+        return price.fold(replace(work, epochs=1)).expected
+
+
+class Slots:
+    """Folds laid out in time over `n` processes; `left` are the seconds for them (None: any)."""
+
+    def __init__(self, n: int, begin: Seconds, left: float | None) -> None:
+        self._ends = [begin] * n
+        self._left = left
+
+    @property
+    def end(self) -> Seconds:
+        """When all are done."""
+        return max(self._ends, key=lambda end: end.expected)
+
+    @property
+    def room(self) -> float | None:
+        """Seconds that the next fold may take."""
+        first = min(self._ends, key=lambda end: end.expected)
+        return None if self._left is None else self._left - first.expected
+
+    def add(self, seconds: Seconds) -> bool:
+        """Lay out a fold where it can begin first; False when there is no time for it."""
+        room = self.room
+        if room is not None and seconds.high > room:
+            return False
+        place = min(range(len(self._ends)), key=lambda i: self._ends[i].expected)
+        self._ends[place] += seconds
+        return True
