@@ -29,11 +29,20 @@ _EXAMPLE = "2026-12-01T18:00"
 
 @dataclass(frozen=True)
 class Deadline:
-    """The moment `at` (with its time zone): it is `ends` on `clock`."""
+    """The moment `at` (with its time zone): it is `ends` on `clock`.
+
+    The command `began` then on the same clock.
+    """
 
     at: datetime
     ends: float
     clock: Callable[[], float] = time.monotonic
+    began: float = 0.0
+
+    @property
+    def seconds_given(self) -> float:
+        """Seconds from the start of the command to the deadline."""
+        return self.ends - self.began
 
     @property
     def seconds_left(self) -> float:
@@ -55,18 +64,20 @@ def parse_deadline(
     """
     given = text.strip()
     seconds = _length(given)
+    elapsed = 0.0 if began is None else monotonic() - began
     now = datetime.fromtimestamp(wall()).astimezone()
     if seconds is None:
         at = _clock_time(given, now) or _moment(given)
         if at is None:
             raise RequestError(f"--deadline {text!r}: {_EXPECTED} {_EXAMPLE}")
         left = at.timestamp() - now.timestamp()
-        deadline = Deadline(at, at.timestamp(), wall)
+        deadline = Deadline(at, at.timestamp(), wall, wall() - elapsed)
     else:
-        ends = (monotonic() if began is None else began) + seconds
-        left = ends - monotonic()
+        start = monotonic() - elapsed
+        ends = start + seconds
+        left = seconds - elapsed
         at = datetime.fromtimestamp(wall() + left).astimezone()
-        deadline = Deadline(at, ends, monotonic)
+        deadline = Deadline(at, ends, monotonic, start)
     if left <= 0:
         raise RequestError(
             f"--deadline {text!r} is past: it was {at.isoformat(timespec='seconds')}, and now it "

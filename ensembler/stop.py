@@ -34,9 +34,10 @@ class Stop:
     def __init__(
         self, seconds: float | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._clock = clock
-        self._ends = None if seconds is None else clock() + seconds
+        self._limits: list[tuple[float, Callable[[], float]]] = []
         self._reason: StopReason | None = None
+        if seconds is not None:
+            self.limit(clock() + seconds, clock)
 
     def __bool__(self) -> bool:
         return self.reason is not None
@@ -52,7 +53,22 @@ class Stop:
     @property
     def seconds_left(self) -> float | None:
         """Seconds until time is over, at least 0; None without a limit."""
-        return None if self._ends is None else max(0.0, self._ends - self._clock())
+        left = [ends - clock() for ends, clock in self._limits]
+        return max(0.0, min(left)) if left else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether time is over, so that not even the step at hand should be ended."""
+        return self.seconds_left == 0.0
+
+    @property
+    def takes_network(self) -> bool:
+        """Whether a training that ends now gives its network as it is; see `FoldStop`."""
+        return False
+
+    def limit(self, ends: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Let the job end when `clock` shows `ends`, unless it ends earlier."""
+        self._limits.append((ends, clock))
 
     def request(self, reason: StopReason) -> None:
         """Ask for the end of the job; the first reason counts."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from ensembler.cli.options import (
     Artifacts,
+    DeadlineOption,
     Debug,
     Device,
     Folds,
@@ -21,11 +26,17 @@ from ensembler.cli.options import (
 )
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
+from ensembler.deadline import parse_deadline
 from ensembler.machine.execution import Execution
+
+if TYPE_CHECKING:
+    from ensembler.members.executor import LeftOut
+    from ensembler.pipeline.run import RunResult
 
 
 def command(
     recipe: RecipeArgument,
+    deadline: DeadlineOption = None,
     overrides: Overrides = None,
     members: Members = None,
     folds: Folds = None,
@@ -38,6 +49,8 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Do everything that is missing: train, predict, blend, submit. A second run does nothing."""
+    began = time.monotonic()
+    end = None if deadline is None else parse_deadline(deadline, began=began)
     from ensembler.cli.evaluate import print_evaluation
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import artifacts_folder
@@ -55,6 +68,7 @@ def command(
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,
+            deadline=end,
         )
     failures = [failure.__dict__ for failure in result.failures]
     if json:
@@ -66,6 +80,9 @@ def command(
                 "trained_folds": result.trained,
                 "blend": result.blend,
                 "submission": str(result.submission) if result.submission else None,
+                "seconds": time.monotonic() - began,
+                "stopped": result.stopped,
+                "left_out": [_left_out(fold) for fold in result.left_out],
                 "failures": failures,
                 "evaluation": evaluation,
             }
@@ -73,10 +90,31 @@ def command(
     else:
         if result.evaluation is not None:
             print_evaluation(result.evaluation)
-        if not result.trained and not result.new_blend and not failures:
+        if result.stopped is not None:
+            print(_stopped(result, recipe))
+        elif not result.trained and not result.new_blend and not failures:
             print("Everything was there already; nothing was trained or blended.")
         print(f"The run is in {result.folder}.")
         if result.submission:
             print(f"Ready to submit: {result.submission}")
-    if failures:
+    has_nothing = result.stopped is not None and not result.has_folds
+    if failures or has_nothing:
         raise typer.Exit(1)
+
+
+def _left_out(fold: LeftOut) -> dict[str, str | int]:
+    return {"member": fold.task.training, "fold": fold.task.fold, "reason": fold.reason}
+
+
+def _stopped(result: RunResult, recipe: Path) -> str:
+    """Why a run ended early, what was left out, and how it goes on."""
+    why = {"deadline": "Stopped for the deadline", "interrupted": "Interrupted"}
+    n = len(result.left_out)
+    left = f", {n} folds left out" if n else ""
+    nothing = (
+        "" if result.has_folds else " No fold was finished, so there is no submission."
+    )
+    return (
+        f"{why.get(str(result.stopped), 'Stopped')}{left}.{nothing} `ens run {recipe}` trains what "
+        "is missing."
+    )

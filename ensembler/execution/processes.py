@@ -21,7 +21,7 @@ from ensembler.errors import EnsemblerError, RequestError
 from ensembler.execution.here import Here
 from ensembler.machine.cores import available_cores
 from ensembler.machine.execution import Execution
-from ensembler.members.executor import Failure, FinishedTask, FoldResult
+from ensembler.members.executor import Failure, FinishedTask, FoldResult, LeftOut
 from ensembler.progress import FoldTask, Message, Progress, ProgressForwarder
 from ensembler.stop import Stop, interrupt_on_sigterm
 
@@ -43,6 +43,7 @@ class WorkerConfig:
     tasks: tuple[FoldTask, ...]
     execution: Execution
     threads: int
+    stop: Stop
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Processes:
                 tuple(tasks),
                 _share_of(self.execution, n),
                 max(1, available_cores() // n),
+                stop,
             )
             with _workers(n, config) as receivers:
                 yield from _results(receivers, workspace.progress, stop)
@@ -161,7 +163,7 @@ def _results(
                     waiting.remove(receiver)
                 case WorkerError(error):
                     raise error
-                case FinishedTask() | Failure():
+                case FinishedTask() | LeftOut() | Failure():
                     yield received
                 case message:
                     message.show(progress)
@@ -216,7 +218,7 @@ def _train(config: WorkerConfig, sender: Connection) -> None:
     here = Here(config.execution)
     here.check()
     with claim_options(trainings):
-        for result in here.run(workspace, trainings, config.tasks, Stop()):
+        for result in here.run(workspace, trainings, config.tasks, config.stop):
             send(result)
 
 

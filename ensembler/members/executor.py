@@ -26,13 +26,23 @@ class FinishedTask:
     """A fold whose logits are kept now.
 
     Not `was_trained` where its network was there already, so that it only had to predict.
+    `is_short` where time ended before its last epoch: its logits are of a member of their own.
     """
 
     task: FoldTask
     was_trained: bool
+    is_short: bool = False
 
 
-FoldResult = FinishedTask | Failure
+@dataclass(frozen=True)
+class LeftOut:
+    """A fold for which there was no time, and why."""
+
+    task: FoldTask
+    reason: str
+
+
+FoldResult = FinishedTask | LeftOut | Failure
 
 
 class Executor(Protocol):

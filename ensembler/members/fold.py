@@ -11,6 +11,7 @@ import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ensembler.errors import DiskFullError, EnsemblerError, NotFiniteError, TrainingError
@@ -18,11 +19,13 @@ from ensembler.files import claim, read_json, sha256_of, write_bytes, write_json
 from ensembler.machine.environment import environment
 from ensembler.machine.execution import Execution
 from ensembler.members.engines import Engines
-from ensembler.members.executor import Failure, FinishedTask, FoldResult
+from ensembler.members.executor import Failure, FinishedTask, FoldResult, LeftOut
+from ensembler.members.fold_stop import FoldOverruns, FoldStop, WatchedProgress
 from ensembler.members.fold_watch import FoldWatch
 from ensembler.members.plan import MemberPlan
 from ensembler.members.predict import predict_checkpoints
-from ensembler.members.prices import PriceList
+from ensembler.members.prices import PriceList, workload_of
+from ensembler.members.short_folds import has_finished_folds, is_short, shortened
 from ensembler.members.soup import SoupBuilder
 from ensembler.members.training import Training
 from ensembler.predictions.finished_folds import (
@@ -31,9 +34,10 @@ from ensembler.predictions.finished_folds import (
     write_finished_fold,
 )
 from ensembler.predictions.members import FAILED
-from ensembler.progress import FoldTask, PrefixedProgress, Progress
+from ensembler.progress import FoldTask, Progress
 from ensembler.stop import Stop, Stopped
-from ensembler.training.spec import EnsembleSpec, SoupSpec
+from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.training.trained import EndedEarly
 from ensembler.workspace.lock import keep_choice, kept_choice
 from ensembler.workspace.workspace import Workspace
 
@@ -68,6 +72,12 @@ class FoldTrainer:
     looked_at_cycles: set[str] = field(default_factory=set)
     looked_at_augment: set[str] = field(default_factory=set)
     step_decisions: dict[str, StepDecision] = field(default_factory=dict)
+    overran: set[FoldTask] = field(default_factory=set)
+
+    @cached_property
+    def prices(self) -> PriceList:
+        """What folds cost on this machine."""
+        return PriceList.of(self.workspace, self.execution)
 
     def finish(self, task: FoldTask, *, wait: bool) -> FoldResult | None:
         """Do whatever a fold lacks.
@@ -97,28 +107,71 @@ class FoldTrainer:
                 raise
             return record_failure(training, task.fold, error)
 
-    def _finish(self, training: Training, task: FoldTask) -> FinishedTask:
+    def _finish(self, training: Training, task: FoldTask) -> FinishedTask | LeftOut:
         fold, plans = task.fold, training.unfinished(task.fold)
         for plan in plans:
             plan.on_disk.drop_altered_weights(fold)
         needs_training = not all(plan.on_disk.checkpoint_header(fold) for plan in plans)
+        if needs_training:
+            reason = self._why_no_time(training, task)
+            if reason is not None:
+                return LeftOut(task, reason)
         watch = FoldWatch(training, fold)
         if needs_training:
-            self._fit(training, fold)
+            try:
+                self._keep_weights(training, fold, self._train(training, fold))
+            except FoldOverruns as error:
+                self.overran.add(task)
+                return LeftOut(task, str(error))
+            except EndedEarly as ended:
+                return self._finish_short(training, task, ended.trained)
         for plan, finished in self._predict(training, plans, fold):
             write_finished_fold(plan.on_disk.folder, finished)
             watch.finished(finished)
             training.progress_done(plan, fold, finished)
         training.forget(fold)
         if needs_training:
-            watch.keep(PriceList.of(self.workspace, self.execution))
+            watch.keep(self.prices)
         return FinishedTask(task, was_trained=needs_training)
 
-    def _fit(self, training: Training, fold: int) -> None:
-        """Train a fold and write the weights of every member that comes of it and lacks them."""
+    def _why_no_time(self, training: Training, task: FoldTask) -> str | None:
+        """Why a fold may not begin before the deadline; None when it may.
+
+        One that has begun may always go on: what it has is kept, however far it gets.
+        """
+        left = self.stop.seconds_left
+        if left is None or is_short(training.name):
+            return None
+        if task in self.overran:
+            return "it would not end in time; what is trained of it is kept"
+        whole = self.prices.fold(training, task.fold)
+        has_begun = training.state_path(task.fold).is_file()
+        if whole.high <= left or (has_begun and left > 0):
+            return None
+        if whole.expected <= left and not has_finished_folds(self.workspace.store):
+            return None
+        return f"it takes up to {whole.high:.0f} s, and {left:.0f} s are left for training"
+
+    def _finish_short(
+        self, training: Training, task: FoldTask, trained: TrainedFold
+    ) -> FinishedTask:
+        """Keep a network whose training ended early, and its logits, as a member of its own."""
+        short = training
+        if not is_short(training.name):
+            made = shortened(training, len(trained.history))
+            assert made is not None
+            short = made
+        self._keep_weights(short, task.fold, trained)
+        for plan, finished in self._predict(short, short.plans, task.fold):
+            write_finished_fold(plan.on_disk.folder, finished)
+            short.progress_done(plan, task.fold, finished)
+        short.forget(task.fold)
+        return FinishedTask(task, was_trained=True, is_short=True)
+
+    def _keep_weights(self, training: Training, fold: int, trained: TrainedFold) -> None:
+        """Write the weights of every member that comes of a training and lacks them."""
         from ensembler.networks.checkpoint import save_checkpoint
 
-        trained = self._train(training, fold)
         for plan in training.all_plans:
             if plan.on_disk.checkpoint_header(fold):
                 continue
@@ -146,11 +199,12 @@ class FoldTrainer:
             return self.soup_builders.setdefault(training.name, builder).build(fold)
         data = first.rows.fold_data(fold, first.pixels)
         self._note_short_cycles(training, len(data.train_rows))
+        stop = self._fold_stop(training, fold)
         prefix = f"{training.name} fold {fold}"
         reporting: _Reporting = {
             "name": training.name,
-            "progress": PrefixedProgress(self.workspace.progress, prefix),
-            "stop": self.stop,
+            "progress": WatchedProgress(self.workspace.progress, prefix, stop),
+            "stop": stop,
         }
         augment = self._augment(training, reporting["progress"])
         if isinstance(spec, EnsembleSpec):
@@ -183,6 +237,18 @@ class FoldTrainer:
             **reporting,
         )
         return replace(trained, augmented_on=augment.where)
+
+    def _fold_stop(self, training: Training, fold: int) -> FoldStop:
+        """When a fold has to end, so that there is time to predict with its network."""
+        after = 0.0
+        if self.stop.seconds_left is not None:
+            work = workload_of(training, fold)
+            after = self.prices.price(training).predicting(work).expected
+        spec = training.all_plans[0].member.spec
+        # snapshots and averages of epochs that do not come are no networks
+        takes = isinstance(spec, MemberSpec) and not spec.cycle_ends and not spec.also
+        store = self.workspace.store
+        return FoldStop(self.stop, after, lambda: takes and not has_finished_folds(store))
 
     def _note_short_cycles(self, training: Training, n_rows: int) -> None:
         """Say, with the first fold of a training, that its snapshots may be poor."""

@@ -44,12 +44,13 @@ class MeasuredBlend(Record):
 class PriceRecord(Record):
     """What `prices.json` says.
 
-    The latest folds of each kind of work on each machine, the operations of networks, and
-    the latest blends on each machine.
+    By machine the latest folds of each kind of work, a few batches of others, and the latest
+    blends; and the operations of networks.
     """
 
     format: Literal[1] = 1
     folds: dict[str, dict[str, tuple[MeasuredFold, ...]]] = Field(default_factory=dict)
+    timed: dict[str, dict[str, MeasuredFold]] = Field(default_factory=dict)
     flops: dict[str, float | None] = Field(default_factory=dict)
     blends: dict[str, tuple[MeasuredBlend, ...]] = Field(default_factory=dict)
 
@@ -59,6 +60,11 @@ class PriceRecord(Record):
         latest = (*here.get(kind, ()), fold)[-_KEPT:]
         folds = {**self.folds, machine: {**here, kind: latest}}
         return self.model_copy(update={"folds": folds})
+
+    def with_timed(self, machine: str, kind: str, batches: MeasuredFold) -> PriceRecord:
+        """The record with the price of one more kind of work by a few batches."""
+        here = {**self.timed.get(machine, {}), kind: batches}
+        return self.model_copy(update={"timed": {**self.timed, machine: here}})
 
     def with_flops(self, network: str, flops: float | None) -> PriceRecord:
         """The record with the operations of one more network."""

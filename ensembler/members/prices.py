@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import median, quantiles
 from typing import Any, Literal
@@ -98,15 +98,11 @@ class Price:
 
 @dataclass
 class PriceList:
-    """The prices of trainings on a `machine` (a digest of what counts), kept in `file`.
-
-    `timed` are prices by kind of work from batches that were timed now.
-    """
+    """The prices of trainings on a `machine` (a digest of what counts), kept in `file`."""
 
     file: PriceFile
     machine: str
     on_gpu: bool = False
-    timed: dict[str, Price] = field(default_factory=dict)
 
     @classmethod
     def of(cls, workspace: Workspace, execution: Execution) -> PriceList:
@@ -136,7 +132,20 @@ class PriceList:
         folds = self.measured(training)
         if folds:
             return price_of_folds(folds)
-        return self.timed.get(kind_of_work(training)) or self._estimate(training)
+        timed = self.timed(training)
+        if timed is not None:
+            return timed_price(timed)
+        return self._estimate(training)
+
+    def timed(self, training: Training) -> MeasuredFold | None:
+        """What a few batches of the same networks and input took on this machine."""
+        return self.record.timed.get(self.machine, {}).get(kind_of_work(training))
+
+    def add_timed(self, training: Training, batches: MeasuredFold) -> None:
+        """Keep what a few batches of `training` took."""
+        kind = kind_of_work(training)
+        self.file.update(lambda record: record.with_timed(self.machine, kind, batches))
+        self.record = self.record.with_timed(self.machine, kind, batches)
 
     def fold(self, training: Training, fold: int) -> Seconds:
         """What a whole fold of `training` costs."""
@@ -228,9 +237,10 @@ def price_of_folds(folds: Sequence[MeasuredFold]) -> Price:
     )
 
 
-def timed_price(row: float, prediction: float) -> Price:
+def timed_price(batches: MeasuredFold) -> Price:
     """The price that a few batches tell."""
-    return Price(row, prediction, _AROUND_SECONDS, "timed batches", _OFF["timed batches"])
+    off = _OFF["timed batches"]
+    return Price(batches.row, batches.prediction, _AROUND_SECONDS, "timed batches", off)
 
 
 def workload_of(training: Training, fold: int) -> Workload:

@@ -12,12 +12,13 @@ from itertools import chain
 
 from ensembler.members.averages import assemble_members
 from ensembler.members.complete import complete_member, drop_stale
-from ensembler.members.executor import Executor, Failure
+from ensembler.members.executor import Executor, Failure, FinishedTask, FoldResult, LeftOut
 from ensembler.members.fold import concerns_all, failure_of, record_failure
 from ensembler.members.option_claims import claim_options
 from ensembler.members.order import in_order
 from ensembler.members.plan import MemberPlan
 from ensembler.members.prices import PriceList
+from ensembler.members.short_folds import has_finished_folds, is_short, shortest_fold
 from ensembler.members.short_training import advice_on_augmentation
 from ensembler.members.training import Training, group_trainings
 from ensembler.predictions.finished_folds import read_finished_fold
@@ -31,7 +32,8 @@ from ensembler.workspace.workspace import Workspace
 class KFoldResult:
     """What `ens kfold` did: the members now complete, the folds it trained, the failures.
 
-    `stopped` says why it ended before everything was done.
+    `stopped` says why it ended before everything was done, `left_out` which folds there was no time
+    for; those in `shortened` are there with fewer epochs than the recipe says.
     """
 
     run: str
@@ -40,6 +42,8 @@ class KFoldResult:
     trained: tuple[FoldTask, ...]
     failures: tuple[Failure, ...] = ()
     stopped: StopReason | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    shortened: tuple[FoldTask, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Schedule:
 
     workspace: Workspace
     executor: Executor
-    prices: PriceList
+    prices: PriceList | None = None
     after_fold: Callable[[], None] | None = None
     stop: Stop = field(default_factory=Stop)
 
@@ -69,46 +73,71 @@ class Schedule:
             plan.rows.check_folds(folds)
             plan.check_classes()
         with claim_options(trainings):
-            trained, failures = self._train_claimed(trainings, folds)
-            failures += self._complete(trainings)
+            done = self._train_claimed(trainings, folds)
+            done.failures += self._complete(trainings)
         for training in trainings:
             training.remove_empty_folders()
         assemble_members(self.workspace, selected)
-        done = set(self.workspace.store.complete_members)
+        complete = set(self.workspace.store.complete_members)
         names = [planned.name for planned in selected]
         return KFoldResult(
             run=self.workspace.store.name,
-            complete=tuple(n for n in names if n in done),
-            incomplete=tuple(n for n in names if n not in done),
-            trained=tuple(trained),
-            failures=tuple(dict.fromkeys(failures)),
-            stopped=self.stop.reason,
+            complete=tuple(n for n in names if n in complete),
+            incomplete=tuple(n for n in names if n not in complete),
+            trained=tuple(done.trained),
+            failures=tuple(dict.fromkeys(done.failures)),
+            stopped=self.stop.reason or ("deadline" if done.is_partial else None),
+            left_out=tuple(done.left_out.values()),
+            shortened=tuple(done.shortened),
         )
 
     def _train_claimed(
         self, trainings: Sequence[Training], folds: Sequence[int] | None
-    ) -> tuple[list[FoldTask], list[Failure]]:
+    ) -> _Done:
         for plan in _plans(trainings):
             drop_stale(plan)
-        missing = list(chain.from_iterable(t.missing_tasks(folds) for t in trainings))
-        tasks = in_order(missing, trainings, self.prices)
+        tasks = list(chain.from_iterable(t.missing_tasks(folds) for t in trainings))
+        if self.prices is not None:
+            tasks = in_order(tasks, trainings, self.prices)
         self.workspace.progress.plan(tasks, self.executor.at_once)
         advice = advice_on_augmentation([t.plans[0] for t in trainings if t.missing(folds)])
         if advice is not None:
             self.workspace.progress.note(advice)
-        trained: list[FoldTask] = []
-        failures: list[Failure] = []
+        done = _Done()
+        short = self._shortened(trainings, tasks)
+        if short is not None:
+            self._run([short[0]], [short[1]], done)
+        self._run(trainings, tasks, done)
+        if self.stop:
+            done.note_missing([task for t in trainings for task in t.missing_tasks(folds)])
+        return done
+
+    def _run(
+        self, trainings: Sequence[Training], tasks: Sequence[FoldTask], done: _Done
+    ) -> None:
         running = self.executor.run(self.workspace, trainings, tasks, self.stop)
         with closing(running) as results:
             for result in results:
-                if isinstance(result, Failure):
-                    failures.append(result)
-                    continue
-                if result.was_trained:
-                    trained.append(result.task)
-                if self.after_fold is not None:
+                done.add(result)
+                if isinstance(result, FinishedTask) and self.after_fold is not None:
                     self.after_fold()
-        return trained, failures
+
+    def _shortened(
+        self, trainings: Sequence[Training], tasks: Sequence[FoldTask]
+    ) -> tuple[Training, FoldTask] | None:
+        """A fold with fewer epochs, where nothing is finished and no fold ends in time."""
+        left = self.stop.seconds_left
+        if left is None or self.prices is None or has_finished_folds(self.workspace.store):
+            return None
+        found = shortest_fold(trainings, tasks, self.prices, left)
+        if found is None:
+            return None
+        training, task = found
+        self.workspace.progress.note(
+            f"no fold of any member ends in time: {task.training} fold {task.fold} is trained for "
+            f"{task.cost.epochs} epochs; without a deadline the same command trains all"
+        )
+        return training, task
 
     def _complete(self, trainings: Sequence[Training]) -> list[Failure]:
         """Complete the members whose folds are all there; what failed meanwhile."""
@@ -124,6 +153,40 @@ class Schedule:
                     failures.append(failure)
             training.tidy()
         return failures
+
+
+@dataclass
+class _Done:
+    """What became of the folds of a schedule."""
+
+    trained: list[FoldTask] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    shortened: list[FoldTask] = field(default_factory=list)
+    left_out: dict[FoldTask, LeftOut] = field(default_factory=dict)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether something was left out or cut short for want of time."""
+        return bool(self.left_out or self.shortened)
+
+    def add(self, result: FoldResult) -> None:
+        """One more result; what another process did after all was not left out."""
+        match result:
+            case Failure():
+                self.failures.append(result)
+            case LeftOut():
+                self.left_out[result.task] = result
+            case FinishedTask():
+                self.left_out.pop(result.task, None)
+                if result.is_short or is_short(result.task.training):
+                    self.shortened.append(result.task)
+                elif result.was_trained:
+                    self.trained.append(result.task)
+
+    def note_missing(self, tasks: Sequence[FoldTask]) -> None:
+        """These folds are missing after the job was stopped."""
+        for task in tasks:
+            self.left_out.setdefault(task, LeftOut(task, "no time was left"))
 
 
 def trainings_of(workspace: Workspace, selected: Sequence[PlannedMember]) -> list[Training]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ensembler.machine.execution import Execution
-from ensembler.members.prices import Price, timed_price
+from ensembler.members.price_record import MeasuredFold
 from ensembler.members.training import Training
 from ensembler.training.spec import EnsembleSpec, MemberSpec
 
@@ -26,8 +26,8 @@ def time_batches(
     training: Training,
     execution: Execution,
     clock: Callable[[], float] = time.perf_counter,
-) -> Price:
-    """The price of `training` by a few batches, trained and predicted on noise."""
+) -> MeasuredFold:
+    """What a row of `training` takes, and a prediction, by a few batches of noise."""
     import torch
 
     from ensembler.networks.devices import pick_device
@@ -60,7 +60,7 @@ def time_batches(
             began = clock()
             network(images.to(device)).sum().item()
             predicted = clock() - began
-    return timed_price(trained / (_BATCHES * size), predicted / size)
+    return MeasuredFold(row=trained / (_BATCHES * size), prediction=predicted / size)
 
 
 def _setup_on_noise(training: Training) -> Any:

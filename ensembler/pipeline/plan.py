@@ -17,10 +17,10 @@ from ensembler.members.prices import (
     PriceList,
     Seconds,
     Workload,
-    kind_of_work,
     workload_of,
 )
 from ensembler.members.schedule import trainings_of
+from ensembler.members.short_folds import one_epoch
 from ensembler.members.timed_batches import time_batches
 from ensembler.members.training import Training
 from ensembler.pipeline.check import check_recipe
@@ -185,19 +185,20 @@ class Planner:
         unknown = [t for t in trainings if self._is_unknown(t)]
         by_cost = sorted(unknown, key=lambda t: self.prices.fold(t, 0).expected)
         for training in by_cost:
-            kind = kind_of_work(training)
-            if kind in self.prices.timed:
-                continue
+            if self.prices.timed(training) is not None:
+                continue  # of another one of the same kind
             if self.timed >= most:
                 return
             began = self.clock()
-            self.prices.timed[kind] = time_batches(training, self.execution)
+            self.prices.add_timed(training, time_batches(training, self.execution))
             self.timed += self.clock() - began
             self.timed_names.append(training.name)
 
     def _is_unknown(self, training: Training) -> bool:
         is_soup = isinstance(training.plans[0].member.spec, SoupSpec)
-        return not is_soup and not self.prices.measured(training)
+        if is_soup or self.prices.measured(training):
+            return False
+        return self.prices.timed(training) is None
 
     def _decoding(self, trainings: Sequence[Training]) -> list[Step]:
         """Decoding the images of every input that is not in the cache."""
@@ -291,8 +292,7 @@ class Planner:
         return begin.expected + least + blending.expected
 
     def _least(self, training: Training, fold: int) -> float:
-        work, price = workload_of(training, fold), self.prices.price(training)
-        return price.fold(replace(work, epochs=1)).expected
+        return one_epoch(training, fold, self.prices)[0]
 
 
 class Slots:

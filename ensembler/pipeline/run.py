@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,19 @@ from ensembler.blends.recipe_blend import (
     note_recipe_blend,
     submit_recipe_blend,
 )
+from ensembler.deadline import Deadline
 from ensembler.evaluation.evaluate import evaluate
 from ensembler.evaluation.scores import Evaluation
 from ensembler.files import write_json
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
-from ensembler.members.executor import Failure
+from ensembler.members.executor import Failure, LeftOut
 from ensembler.members.option_claims import check_nobody_trains_otherwise
+from ensembler.members.prices import PriceList
+from ensembler.members.short_folds import has_finished_folds, short_members
 from ensembler.members.tta_predict import predict_missing_views
 from ensembler.metrics.registry import fits
 from ensembler.pipeline.check import check_device, check_recipe
+from ensembler.pipeline.time_limit import TimeToEnd, check_deadline
 from ensembler.pipeline.train import train_members
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
@@ -34,13 +39,18 @@ from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import PlannedMember
 from ensembler.recipe.own_code import introduce_code_of
 from ensembler.reporting.submitted import is_as_recorded
-from ensembler.stop import Stop
+from ensembler.stop import Stop, StopReason
 from ensembler.workspace.workspace import Workspace, open_workspace
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What `ens run` did."""
+    """What `ens run` did.
+
+    `stopped` says why it ended before everything was done: "deadline" when a step was left out or
+    cut short for want of time. `left_out` are the folds for which there was none, `seconds` what
+    all took; `has_folds` says whether any is finished.
+    """
 
     run: str
     folder: Path
@@ -50,6 +60,10 @@ class RunResult:
     new_blend: BlendOutcome | None
     evaluation: Evaluation | None
     submission: Path | None
+    stopped: StopReason | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    seconds: float = 0.0
+    has_folds: bool = True
 
 
 def run_recipe(
@@ -61,25 +75,42 @@ def run_recipe(
     folds: Sequence[int] | None = None,
     progress: Progress = QUIET,
     stop: Stop | None = None,
+    deadline: Deadline | None = None,
 ) -> RunResult:
     """Train, predict, blend and submit whatever is missing; a second call does nothing.
 
-    A member that fails leaves the others alone; the failures are in the result.
+    A member that fails leaves the others alone; the failures are in the result. With a `deadline`
+    what cannot end in time is left out (docs/deadline.md); RequestError when there is no time for
+    the least submission. `stop` ends the job early.
     """
+    began, stop = time.monotonic(), stop or Stop()
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
     check_device(execution.device, progress)
+    if deadline is not None:
+        check_deadline(recipe, artifacts, deadline, execution, progress)
     workspace = open_workspace(
         recipe, artifacts, progress, check=check_nobody_trains_otherwise
     )
     _audit(workspace)
+    prices = PriceList.of(workspace, execution)
+    end = TimeToEnd(deadline, prices.blending(workspace))
+    end.keep_back(stop)
     training = train_members(
         workspace, execution=execution, members=members, folds=folds, stop=stop
     )
-    predict_missing_views(workspace, execution)
+    trained_until = time.monotonic()
+    has_time = end.has_time
+    name, outcome = None, None
+    if has_time:
+        predict_missing_views(workspace, execution)
     store = RunStore(workspace.store.folder)
-    name, outcome = _blend(workspace, store)
-    done = bool(store.complete_members)
+    if has_time:
+        name, outcome = _blend(workspace, store)
+    done = bool(store.complete_members) and has_time
+    evaluation = evaluate(store) if done else None
+    if outcome is not None:
+        prices.add_blend(workspace, time.monotonic() - trained_until)
     return RunResult(
         run=store.name,
         folder=store.folder,
@@ -87,8 +118,12 @@ def run_recipe(
         failures=training.failures,
         blend=name,
         new_blend=outcome,
-        evaluation=evaluate(store) if done else None,
+        evaluation=evaluation,
         submission=store.submission_path if is_as_recorded(store) else None,
+        stopped=training.stopped or (None if has_time else "deadline"),
+        left_out=training.left_out,
+        seconds=time.monotonic() - began,
+        has_folds=has_finished_folds(store) or bool(short_members(store)),
     )
 
 

@@ -12,6 +12,11 @@ from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.prices import PriceList
 from ensembler.members.schedule import KFoldResult, Schedule
+from ensembler.members.short_folds import (
+    discard_short_members,
+    has_finished_folds,
+    short_members,
+)
 from ensembler.pipeline.check import check_device, check_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
@@ -51,12 +56,17 @@ def train_members(
             for j in workspace.members
             if j.in_pool or not _whole_of(workspace, j.name) & done
         ]
+        has_whole_folds = has_finished_folds(store)
+        if not has_whole_folds:
+            names = short_members(store)
         options: dict[str, Any] = {
             "target": label,
             "metric": spec.blend.metric,
             "members": names,
         }
         renew_submission(store, spec.submission, progress=workspace.progress, **options)
+        if has_whole_folds:
+            discard_short_members(store)
 
     schedule = Schedule(
         workspace,

@@ -32,7 +32,8 @@ from ensembler.training.randomness import only_deterministic, own_randomness, se
 from ensembler.training.setup import FoldSetup
 from ensembler.training.state import StateKeeper, read_state
 from ensembler.training.step_choice import StepChooser, StepDecision
-from ensembler.training.trained import EpochRecord, TrainedFold
+from ensembler.training.stoppable import StoppableLoader
+from ensembler.training.trained import EndedEarly, EpochRecord, TrainedFold
 from ensembler.training.validation import validate
 
 
@@ -50,13 +51,14 @@ def train_fold(
 
     With `state_path` the state is kept on disk from time to time, and a training of the same setup
     resumes from it. Epochs of `name` are shown on `progress`; between two of them `stop` may end
-    the training. With `step: auto` the `step_decision` counts. Raises TrainingError when the
-    loss is not finite, with epoch and learning rate.
+    the training (when its time is over, after any batch). Where it takes the network as it is then,
+    that is raised as EndedEarly. With `step: auto` the `step_decision` counts. Raises
+    TrainingError when the loss is not finite, with epoch and learning rate.
     """
     setup.check()
     spec, device = setup.spec, pick_device(execution.device)
     workers = loader_processes(device) if execution.workers is None else execution.workers
-    loader = Loader(workers, device, progress)
+    loader: Loader = StoppableLoader(workers, device, progress, stop=stop or Stop())
     size = setup.data.pixels.shape[1]
     advice = memory_advice(
         batch_size=spec.batch_size, size=size, amp=spec.amp, accumulate=spec.accumulate
@@ -80,6 +82,8 @@ def train_fold(
                 keeper.keep(training.state())
             training.validate()
             progress.epoch(training.history[-1].of(name, setup.fold))
+            if stop is not None and stop.takes_network:
+                raise EndedEarly(training.result())
             if stop is not None:
                 stop.check()
         return training.result()

@@ -46,6 +46,14 @@ class EpochRecord:
         }
 
 
+class EndedEarly(Exception):
+    """A training ended before its last epoch, with its network as it was then: `trained`."""
+
+    def __init__(self, trained: TrainedFold) -> None:
+        super().__init__(f"ended after epoch {len(trained.history)}")
+        self.trained = trained
+
+
 @dataclass(frozen=True)
 class TrainedFold:
     """What a training left, in evaluation mode, and how it came about.

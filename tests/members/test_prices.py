@@ -45,7 +45,7 @@ def test_a_resumed_fold_says_nothing_of_what_is_around():
 
 
 def test_timed_batches_are_less_certain_than_folds():
-    low, high = timed_price(0.01, 0.001).off
+    low, high = timed_price(fold()).off
     assert low < 0.85
     assert high > 1.15
 
