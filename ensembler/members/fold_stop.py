@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from ensembler.progress import Epoch, PrefixedProgress, Progress
@@ -30,12 +29,10 @@ class FoldStop(Stop):
         outer: Stop,
         after: float,
         is_needed: Callable[[], bool],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self._outer, self._after, self._is_needed = outer, after, is_needed
-        self._now = clock
-        self._last = clock()
+        self._left_before = outer.seconds_left or 0.0
         self._epoch_seconds = 0.0
         self._epochs_left = 0
 
@@ -55,8 +52,8 @@ class FoldStop(Stop):
 
     def epoch(self, epoch: Epoch) -> None:
         """An epoch ended."""
-        now = self._now()
-        self._epoch_seconds, self._last = now - self._last, now
+        left = self.seconds_left or 0.0
+        self._epoch_seconds, self._left_before = self._left_before - left, left
         self._epochs_left = epoch.epochs - epoch.epoch
 
     @property

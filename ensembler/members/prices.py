@@ -275,7 +275,7 @@ def kind_of_work(training: Training) -> str:
             "amp",
             "mixup",
             "cutmix",
-            "compile",
+            "step",
             "sampler",
         },
     )

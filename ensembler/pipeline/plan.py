@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, Literal
 
 from ensembler.deadline import Deadline
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
-from ensembler.members.order import in_order
+from ensembler.members.depth import Candidate, choose_depth, target_epochs
+from ensembler.members.order import in_order, priority_of, rank
 from ensembler.members.plan import MemberPlan
 from ensembler.members.prices import (
     PriceList,
@@ -26,9 +28,11 @@ from ensembler.members.training import Training
 from ensembler.pipeline.check import check_recipe
 from ensembler.predictions.store import cache_folder
 from ensembler.progress import QUIET, FoldTask, Progress
+from ensembler.recipe.auto_epochs import nearest_epochs, with_epochs
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.own_code import introduce_code_of
 from ensembler.training.spec import SoupSpec
+from ensembler.workspace.epochs import kept_epochs
 from ensembler.workspace.preview import preview_workspace
 from ensembler.workspace.workspace import Workspace
 
@@ -36,12 +40,16 @@ Kind = Literal["decode", "fold", "predict", "blend"]
 # Timing batches takes at most so many seconds, and at most this share of the time there is.
 MOST_TIMING = 10.0
 TIMING_SHARE = 0.05
+_MOST_DOUBT = 1.3  # times what epochs are expected to take
 _DECODED = 8  # images that are decoded to know how long all of them take
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a plan: what it costs, whether it is planned, and why it is or is not."""
+    """One step of a plan: what it costs, whether it is planned, and why it is or is not.
+
+    `entry` is the key of its member in the recipe.
+    """
 
     kind: Kind
     seconds: Seconds
@@ -50,6 +58,7 @@ class Step:
     member: str | None = None
     fold: int | None = None
     epochs: int | None = None
+    entry: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens plan --json` prints."""
@@ -72,7 +81,8 @@ class Plan:
 
     `shortest` are the seconds that the least submission takes from now on: a fold of the smallest
     member, trained for one epoch; None when there is nothing to train. `timed` are the seconds that
-    went into timing batches.
+    went into timing batches; `epochs` those that were chosen for members with `epochs: auto`, and
+    `skipped` are such members that are not trained, for others to be trained for longer.
     """
 
     run: str
@@ -82,6 +92,8 @@ class Plan:
     shortest: float | None
     timed: float = 0.0
     notes: tuple[str, ...] = ()
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> tuple[Step, ...]:
@@ -99,6 +111,7 @@ class Plan:
             "high": self.seconds.high,
             "shortest": self.shortest,
             "seconds_timing": self.timed,
+            "epochs": dict(self.epochs),
             "steps": [step.to_json() for step in self.steps],
             "notes": list(self.notes),
         }
@@ -136,6 +149,8 @@ class Planner:
     clock: Callable[[], float] = time.perf_counter
     timed: float = 0.0
     timed_names: list[str] = field(default_factory=list)
+    epochs: dict[str, int] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def plan(
         self,
@@ -145,18 +160,20 @@ class Planner:
         folds: Sequence[int] | None = None,
     ) -> Plan:
         """What is missing of `members` (default: all) and of `folds`, and what of it fits."""
+        limit = None if deadline is None else deadline.seconds_left
         trainings = trainings_of(self.workspace, self.workspace.select(members))
+        asked = [training for training in trainings if training.missing(folds)]
+        self._time(asked, limit)
+        blending = self._blending()
+        steps = [*self._decoding(asked), *self._views(trainings)]
+        begin = sum((step.seconds for step in steps), Seconds())
+        left = None if limit is None else limit - self.timed - blending.seconds.high
+        if left is not None:
+            self._choose_epochs(asked, folds, left - begin.expected)
+            trainings = trainings_of(self.workspace, self.workspace.select(members))
         by_name = {training.name: training for training in trainings}
         missing = list(chain.from_iterable(t.missing_tasks(folds) for t in trainings))
-        asked = dict.fromkeys(task.training for task in missing)
-        limit = None if deadline is None else deadline.seconds_left
-        self._time([by_name[name] for name in asked], limit)
         tasks = in_order(missing, trainings, self.prices)
-        decoding = self._decoding([by_name[name] for name in asked])
-        blending = self._blending()
-        left = None if limit is None else limit - self.timed - blending.seconds.high
-        steps = [*decoding, *self._views(trainings)]
-        begin = sum((step.seconds for step in steps), Seconds())
         laid = Slots(self.execution.processes, begin, left)
         for task in tasks:
             steps += self._fold(by_name[task.training], task, laid)
@@ -169,6 +186,65 @@ class Planner:
             shortest=self._shortest(tasks, by_name, begin, blending.seconds),
             timed=self.timed,
             notes=tuple(self._notes()),
+            epochs=self.epochs,
+            skipped=self.skipped,
+        )
+
+    def _choose_epochs(
+        self, trainings: Sequence[Training], folds: Sequence[int] | None, seconds: float
+    ) -> None:
+        """Choose the epochs of members that leave them to the plan and have none yet."""
+        recipe = self.workspace.recipe
+        open_entries = recipe.auto_epochs - kept_epochs(recipe, self.workspace.store).keys()
+        by_entry: dict[str, list[Training]] = {}
+        others = 0.0
+        for training in trainings:
+            entry = training.all_plans[0].member.entry
+            if entry in open_entries:
+                by_entry.setdefault(entry, []).append(training)
+            else:
+                others += sum(
+                    self.prices.fold(training, fold).expected
+                    for fold in training.missing(folds)
+                )
+        asked = list(chain.from_iterable(by_entry.values()))
+        ranks = {training.name: rank(training, self.prices) for training in asked}
+
+        def place(entry: str) -> tuple[int, int]:
+            first = by_entry[entry][0]
+            return -priority_of(first), ranks[first.name]
+
+        candidates = [
+            self._candidate(entry, by_entry[entry], folds)
+            for entry in sorted(by_entry, key=place)
+        ]
+        share = self.execution.processes * max(0.0, seconds) - others
+        chosen = choose_depth(candidates, share)
+        for entry, wanted in chosen.items():
+            spec = recipe.spec.members[entry]
+            assert not isinstance(spec, SoupSpec)
+            self.epochs[entry] = nearest_epochs(spec, wanted)
+        self.skipped = tuple(entry for entry in by_entry if entry not in chosen)
+        spec_with_epochs = with_epochs(recipe.spec, self.epochs)
+        self.workspace = replace(
+            self.workspace, recipe=replace(recipe, spec=spec_with_epochs)
+        )
+
+    def _candidate(
+        self, entry: str, trainings: Sequence[Training], folds: Sequence[int] | None
+    ) -> Candidate:
+        base = trainings[0].all_plans[0].member.base
+        work = workload_of(trainings[0], 0)
+        steps = math.ceil(work.rows / base.batch_size)
+        # prices may be too low; so far that they often are is reckoned with
+        doubt = min(_MOST_DOUBT, self.prices.price(trainings[0]).off[1])
+        ones = [one_epoch(training, 0, self.prices) for training in trainings]
+        return Candidate(
+            entry,
+            target_epochs(steps, pretrained=base.pretrained or base.checkpoint is not None),
+            doubt * sum(each for _, each in ones),
+            doubt * sum(one - each for one, each in ones),
+            max(len(training.missing(folds)) for training in trainings),
         )
 
     def _notes(self) -> list[str]:
@@ -251,9 +327,12 @@ class Planner:
         price, work = self.prices.price(training), workload_of(training, task.fold)
         whole = price.fold(work)
         room = laid.room
-        is_planned = laid.add(whole)
+        is_skipped = training.all_plans[0].member.entry in self.skipped
+        is_planned = not is_skipped and laid.add(whole)
         reason = f"by {price.source}"
-        if not is_planned:
+        if is_skipped:
+            reason = "epochs: auto gives the time to fewer members, for more epochs each"
+        elif not is_planned:
             reason = (
                 f"no time: it takes up to {whole.high:.0f} s ({reason}), and "
                 f"{max(0.0, room or 0.0):.0f} s are left for training"
@@ -266,6 +345,7 @@ class Planner:
             training.name,
             task.fold,
             work.epochs,
+            training.all_plans[0].member.entry,
         )
         predict = replace(fold, kind="predict", seconds=price.predicting(work), epochs=None)
         return [fold, predict]

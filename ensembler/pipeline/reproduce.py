@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -200,7 +200,7 @@ def _recipe_of(store: RunStore, progress: Progress) -> Recipe:
     recipe = Recipe.load_recorded(store.recipe_path)
     # The folder of a run is no place to import from: it may have come from somebody else.
     introduce_code(code_named_by(recipe.spec), progress, [Path.cwd()])
-    return Recipe(recipe.spec.model_copy(update={"name": store.name}), recipe.path)
+    return replace(recipe, spec=recipe.spec.model_copy(update={"name": store.name}))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ensembler.audit.audit import audit_samples
 from ensembler.audit.findings import INFLATES_SCORES
@@ -31,10 +32,11 @@ from ensembler.members.short_folds import has_finished_folds, short_members
 from ensembler.members.tta_predict import predict_missing_views
 from ensembler.metrics.registry import fits
 from ensembler.pipeline.check import check_device, check_recipe
+from ensembler.pipeline.plan import Plan
 from ensembler.pipeline.time_limit import TimeToEnd, check_deadline
-from ensembler.pipeline.train import train_members
+from ensembler.pipeline.train import fix_epochs, train_members
 from ensembler.predictions.store import RunStore
-from ensembler.progress import QUIET, Progress
+from ensembler.progress import QUIET, FoldCost, FoldTask, Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import PlannedMember
 from ensembler.recipe.own_code import introduce_code_of
@@ -83,16 +85,23 @@ def run_recipe(
     what cannot end in time is left out (docs/deadline.md); RequestError when there is no time for
     the least submission. `stop` ends the job early.
     """
-    began, stop = time.monotonic(), stop or Stop()
+    began, stop = time.monotonic(), Stop() if stop is None else stop
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
     check_device(execution.device, progress)
+    plan = None
     if deadline is not None:
-        check_deadline(recipe, artifacts, deadline, execution, progress)
+        selection: dict[str, Any] = {"members": members, "folds": folds}
+        plan = check_deadline(
+            recipe, artifacts, deadline, execution, progress=progress, **selection
+        )
     workspace = open_workspace(
         recipe, artifacts, progress, check=check_nobody_trains_otherwise
     )
     _audit(workspace)
+    if plan is not None:
+        members = _without(workspace, members, plan.skipped)
+    workspace = fix_epochs(workspace, members, {} if plan is None else plan.epochs)
     prices = PriceList.of(workspace, execution)
     end = TimeToEnd(deadline, prices.blending(workspace))
     end.keep_back(stop)
@@ -111,6 +120,7 @@ def run_recipe(
     evaluation = evaluate(store) if done else None
     if outcome is not None:
         prices.add_blend(workspace, time.monotonic() - trained_until)
+    is_partial = not has_time or (plan is not None and bool(plan.skipped))
     return RunResult(
         run=store.name,
         folder=store.folder,
@@ -120,11 +130,33 @@ def run_recipe(
         new_blend=outcome,
         evaluation=evaluation,
         submission=store.submission_path if is_as_recorded(store) else None,
-        stopped=training.stopped or (None if has_time else "deadline"),
-        left_out=training.left_out,
+        stopped=training.stopped or ("deadline" if is_partial else None),
+        left_out=(*training.left_out, *_skipped(plan)),
         seconds=time.monotonic() - began,
         has_folds=has_finished_folds(store) or bool(short_members(store)),
     )
+
+
+def _without(
+    workspace: Workspace, members: Sequence[str] | None, skipped: Sequence[str]
+) -> Sequence[str] | None:
+    """The selection of members less the recipe entries that are `skipped`."""
+    if not skipped:
+        return members
+    selected = workspace.select(members)
+    return [member.name for member in selected if member.entry not in skipped]
+
+
+def _skipped(plan: Plan | None) -> list[LeftOut]:
+    """The folds of members that are not trained, so that others are for longer."""
+    if plan is None:
+        return []
+    folds = [step for step in plan.left_out if step.kind == "fold"]
+    return [
+        LeftOut(FoldTask(str(step.member), step.fold or 0, FoldCost(0)), step.reason)
+        for step in folds
+        if step.entry in plan.skipped
+    ]
 
 
 def _audit(workspace: Workspace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ensembler.errors import RequestError
 from ensembler.machine.execution import Execution
 from ensembler.members.prices import Seconds
 from ensembler.members.short_folds import has_finished_folds, short_members
-from ensembler.pipeline.plan import plan_recipe
+from ensembler.pipeline.plan import Plan, plan_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
@@ -44,15 +45,24 @@ def check_deadline(
     artifacts: Path,
     deadline: Deadline,
     execution: Execution,
+    *,
+    members: Sequence[str] | None,
+    folds: Sequence[int] | None,
     progress: Progress,
-) -> None:
-    """Raise RequestError when the least submission would not be there before the deadline.
+) -> Plan:
+    """The plan of a run; RequestError when not even the least submission ends in time.
 
     That is a fold of the smallest member, trained for one epoch. Where some fold is finished there
     is a submission, and any deadline will do.
     """
     plan = plan_recipe(
-        recipe, artifacts, deadline=deadline, execution=execution, progress=progress
+        recipe,
+        artifacts,
+        deadline=deadline,
+        execution=execution,
+        members=members,
+        folds=folds,
+        progress=progress,
     )
     for note in plan.notes:
         progress.note(note)
@@ -62,7 +72,7 @@ def check_deadline(
     )
     left = deadline.seconds_left
     if has_folds or plan.shortest is None or plan.shortest <= left:
-        return
+        return plan
     elapsed = deadline.seconds_given - left
     least = math.ceil(_MARGIN * (plan.shortest + elapsed))
     raise RequestError(

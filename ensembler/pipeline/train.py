@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ensembler.recipe.own_code import introduce_code_of
 from ensembler.reporting.provisional import renew_submission
 from ensembler.reporting.submitted import check_submission
 from ensembler.stop import Stop
+from ensembler.workspace.epochs import keep_epochs
 from ensembler.workspace.workspace import Workspace, open_workspace
 
 
@@ -73,7 +75,7 @@ def train_members(
         executor_of(execution),
         PriceList.of(workspace, execution),
         after_fold=renew,
-        stop=stop or Stop(),
+        stop=Stop() if stop is None else stop,
     )
     selected = [
         planned
@@ -88,6 +90,19 @@ def train_members(
             "and soup, `ens bag` the others"
         )
     return schedule.train(selected, folds)
+
+
+def fix_epochs(
+    workspace: Workspace, members: Sequence[str] | None, chosen: Mapping[str, int]
+) -> Workspace:
+    """The workspace with the epochs of `members` fixed, where the recipe says `epochs: auto`.
+
+    They are those that were fixed before, else those `chosen`, else the default; they are kept in
+    the run's lock, so that no later start trains with others.
+    """
+    entries = {planned.entry for planned in workspace.select(members)}
+    recipe = keep_epochs(workspace.recipe, workspace.store, chosen, entries)
+    return replace(workspace, recipe=recipe)
 
 
 def _whole_of(workspace: Workspace, name: str) -> set[str]:
@@ -114,7 +129,7 @@ def train_recipe(
         recipe, artifacts, progress, check=check_nobody_trains_otherwise
     )
     return train_members(
-        workspace,
+        fix_epochs(workspace, members, {}),
         execution=execution,
         members=members,
         folds=folds,

@@ -12,6 +12,7 @@ from typing import Any
 
 from ensembler.errors import RecipeError
 from ensembler.metrics.renamed import with_names_of_today
+from ensembler.recipe.auto_epochs import auto_entries
 from ensembler.recipe.defaults import share_defaults
 from ensembler.recipe.document import Document, Place, merged, read_document
 from ensembler.recipe.overrides import override
@@ -24,11 +25,16 @@ from ensembler.recipe.variables import expand
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe and where it came from; `notes` are for whoever wrote it."""
+    """A checked recipe and where it came from; `notes` are for whoever wrote it.
+
+    `auto_epochs` names the members whose epochs the recipe leaves to the plan; `spec` has a number
+    for them, too.
+    """
 
     spec: RecipeSpec
     path: Path
     notes: tuple[str, ...] = ()
+    auto_epochs: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -46,7 +52,8 @@ class Recipe:
             "name": path.stem if path.name != "recipe.yaml" else path.resolve().parent.name,
             **document.content,
         }
-        return cls(validate(content, document, problems), path, document.notes)
+        auto = auto_entries(content)
+        return cls(validate(content, document, problems), path, document.notes, auto)
 
     @classmethod
     def load_recorded(cls, path: Path) -> Recipe:
@@ -61,7 +68,8 @@ class Recipe:
                 name: with_names_of_today(member) if isinstance(member, dict) else member
                 for name, member in members.items()
             }
-        return cls(validate(content, document), path)
+        auto = auto_entries(content)
+        return cls(validate(content, document), path, auto_epochs=auto)
 
     @classmethod
     def check(
@@ -72,7 +80,8 @@ class Recipe:
         `origins` say what to name in an error about a place in it.
         """
         document = with_options_of_today(Document(dict(content), path, origins))
-        return cls(validate(document.content, document), path, document.notes)
+        auto = auto_entries(document.content)
+        return cls(validate(document.content, document), path, document.notes, auto)
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Document:

@@ -112,7 +112,8 @@ def train_ensemble(  # noqa: PLR0913 a keyword for each thing that may be asked 
             f"fold {fold} has {len(data.train_rows)} train rows; two are needed to learn from"
         )
     chosen_device = pick_device(device)
-    watch = _Watch(spec, len(data.train_rows), (name, fold), progress, stop or Stop())
+    stop = Stop() if stop is None else stop
+    watch = _Watch(spec, len(data.train_rows), (name, fold), progress, stop)
     advice = memory_advice(
         batch_size=spec.batch_size, size=data.pixels.shape[1], amp=spec.amp
     )

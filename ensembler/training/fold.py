@@ -58,7 +58,8 @@ def train_fold(
     setup.check()
     spec, device = setup.spec, pick_device(execution.device)
     workers = loader_processes(device) if execution.workers is None else execution.workers
-    loader: Loader = StoppableLoader(workers, device, progress, stop=stop or Stop())
+    stop = Stop() if stop is None else stop
+    loader = StoppableLoader(workers, device, progress, stop=stop)
     size = setup.data.pixels.shape[1]
     advice = memory_advice(
         batch_size=spec.batch_size, size=size, amp=spec.amp, accumulate=spec.accumulate
@@ -82,10 +83,9 @@ def train_fold(
                 keeper.keep(training.state())
             training.validate()
             progress.epoch(training.history[-1].of(name, setup.fold))
-            if stop is not None and stop.takes_network:
+            if stop.takes_network:
                 raise EndedEarly(training.result())
-            if stop is not None:
-                stop.check()
+            stop.check()
         return training.result()
 
 

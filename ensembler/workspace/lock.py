@@ -22,6 +22,7 @@ from ensembler.predictions.store import RunStore
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import planned_members
 from ensembler.recipe.spec import RecipeSpec
+from ensembler.training.specs.base import AUTO
 from ensembler.workspace.fingerprints import data_fingerprint
 
 
@@ -70,7 +71,7 @@ def write_lock(
     """
     old = store.lock
     members = planned_members(recipe.spec.members, fold_repeats(table))
-    resolved = dump_spec(recipe.spec)
+    resolved = dump_recipe(recipe)
     new = old.model_copy(
         update={
             "format": 1,
@@ -124,6 +125,14 @@ def yaml_of(content: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     yaml.dump(content, buffer)
     return buffer.getvalue()
+
+
+def dump_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values, in which epochs that are left to the plan still are."""
+    dumped = dump_spec(recipe.spec)
+    for name in recipe.auto_epochs:
+        dumped["members"][name]["epochs"] = AUTO
+    return dumped
 
 
 def dump_spec(spec: RecipeSpec) -> dict[str, Any]:

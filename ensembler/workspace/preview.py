@@ -14,6 +14,7 @@ from ensembler.predictions.store import RunStore
 from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
 from ensembler.workspace.changes import check_classes, check_options, check_rows
+from ensembler.workspace.epochs import with_kept_epochs
 from ensembler.workspace.workspace import Workspace, create_run
 
 
@@ -28,6 +29,7 @@ def preview_workspace(
     """
     progress = progress or Progress()
     store = RunStore(artifacts / check_name("run", recipe.spec.name))
+    recipe = with_kept_epochs(recipe, store)
     samples = read_samples(recipe.spec.data, recipe.spec.folds)
     if recipe.spec.data.group_duplicates:
         samples = with_duplicates_grouped(samples, artifacts, progress)

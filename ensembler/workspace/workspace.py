@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -32,6 +32,7 @@ from ensembler.workspace.changes import (
     check_options,
     check_rows,
 )
+from ensembler.workspace.epochs import with_kept_epochs
 from ensembler.workspace.fingerprints import data_fingerprint, images_fingerprint
 from ensembler.workspace.lock import write_lock
 
@@ -195,6 +196,7 @@ def open_workspace(
     for note in recipe.notes:
         progress.note(note)
     store = RunStore(artifacts / check_name("run", recipe.spec.name))
+    recipe = with_kept_epochs(recipe, store)
     samples = read_samples(recipe.spec.data, recipe.spec.folds)
     for remark in samples.remarks:
         progress.note(remark.message)
@@ -285,5 +287,5 @@ def workspace_of_run(
     introduce_code(code_named_by(recipe.spec), progress or Progress(), [Path.cwd()])
     spec = recipe.spec.model_copy(update={"name": store.name})
     return open_workspace(
-        Recipe(spec, recipe.path), store.folder.resolve().parent, progress, check=check
+        replace(recipe, spec=spec), store.folder.resolve().parent, progress, check=check
     )

@@ -14,7 +14,7 @@ class Fold:
         self.now = 0.0
         clock = lambda: self.now  # noqa: E731 the clock of both
         self.job = Stop(left, clock=clock) if left is not None else Stop()
-        self.stop = FoldStop(self.job, after, lambda: is_needed, clock)
+        self.stop = FoldStop(self.job, after, lambda: is_needed)
 
     def epochs(self, *seconds, begin=1):
         """Epochs that take so long; the first after which the fold does not go on, and why."""

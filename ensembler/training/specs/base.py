@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from ensembler.data.spec import AugmentSpec
 from ensembler.networks.spec import NetworkSpec
@@ -21,6 +21,22 @@ REQUIRES = {
     "decay_rate": ("sched", "step"),
     "cycles": ("snapshots", "cyclic"),
 }
+
+
+AUTO = "auto"
+AUTO_EPOCHS = 10  # of epochs: auto until a plan says otherwise
+
+
+def _epochs(given: Any) -> Any:
+    return AUTO_EPOCHS if given == AUTO else given
+
+
+Epochs = Annotated[
+    int,
+    Field(ge=1),
+    BeforeValidator(_epochs),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": AUTO}]}),
+]
 
 
 def raise_first(problems: Iterator[str]) -> None:
@@ -48,7 +64,11 @@ class TrainingSpec(NetworkSpec):
     augment: AugmentSpec | None = Field(
         None, description="Augmentation of this member alone."
     )
-    epochs: int = Field(10, ge=1, description="How often every train row is seen.")
+    epochs: Epochs = Field(
+        10,
+        description="How often every train row is seen. auto leaves it to the plan under a "
+        "deadline, and is 10 without one; it is fixed before the member's first fold.",
+    )
     batch_size: int = Field(64, ge=1, description="Images in one step.")
     opt: str = Field("adamw", description="Optimizer, by timm's name.")
     lr: float = Field(1e-3, gt=0, description="Learning rate at its peak.")

@@ -1,0 +1,79 @@
+"""Breadth or depth: how many members with how many epochs, for `epochs: auto` under a deadline.
+
+An ensemble of unfinished networks loses to one finished network. So members are added only while
+all of them, over all folds, get at least half the epochs after which a network is about finished;
+a single member that does not get them has fewer folds rather. The rule is simulated on learning
+curves (benchmarks/planner.py), not measured on whole runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Optimizer steps after which a network is about finished, and the fewest and most epochs of it.
+SCRATCH_STEPS, PRETRAINED_STEPS = 1500, 300
+SCRATCH_EPOCHS, PRETRAINED_EPOCHS = (10, 100), (3, 20)
+ENOUGH = 0.5  # of these epochs: with fewer a network is unfinished
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A member whose epochs are to be chosen.
+
+    `target` are the epochs after which it is about finished, `epoch` the seconds of one, `around`
+    those of a fold beside its epochs, `folds` how many it lacks.
+    """
+
+    name: str
+    target: int
+    epoch: float
+    around: float
+    folds: int
+
+    def seconds(self, epochs: int, folds: int) -> float:
+        """What so many folds with so many epochs cost."""
+        return min(folds, self.folds) * (epochs * self.epoch + self.around)
+
+
+def target_epochs(steps: int, *, pretrained: bool) -> int:
+    """After how many epochs of so many steps a network is about finished."""
+    wanted = PRETRAINED_STEPS if pretrained else SCRATCH_STEPS
+    least, most = PRETRAINED_EPOCHS if pretrained else SCRATCH_EPOCHS
+    return min(most, max(least, math.ceil(wanted / max(1, steps))))
+
+
+def choose_depth(candidates: Sequence[Candidate], seconds: float) -> dict[str, int]:
+    """Epochs, by name, of as many `candidates` (in their order) as get enough in `seconds`.
+
+    All of them get the same share of their targets, at most the whole. Where not even the first
+    gets enough over all its folds, it alone is planned, with enough for as many folds as there is
+    time for, and with whatever one fold can get where that is none.
+    """
+    if not candidates:
+        return {}
+    all_folds = max(candidate.folds for candidate in candidates)
+    for n in range(len(candidates), 0, -1):
+        share = _share(candidates[:n], all_folds, seconds)
+        if share >= ENOUGH:
+            return _epochs(candidates[:n], share)
+    first = candidates[:1]
+    for folds in range(all_folds - 1, 0, -1):
+        share = _share(first, folds, seconds)
+        if share >= ENOUGH:
+            return _epochs(first, share)
+    return _epochs(first, _share(first, 1, seconds))
+
+
+def _share(candidates: Sequence[Candidate], folds: int, seconds: float) -> float:
+    """The share of their targets that candidates get in `seconds`, from 0 to 1."""
+    around = sum(c.seconds(0, folds) for c in candidates)
+    trained = sum(c.seconds(c.target, folds) for c in candidates) - around
+    if trained <= 0:
+        return 1.0
+    return min(1.0, max(0.0, (seconds - around) / trained))
+
+
+def _epochs(candidates: Sequence[Candidate], share: float) -> dict[str, int]:
+    return {c.name: max(1, math.floor(share * c.target)) for c in candidates}
