@@ -166,6 +166,7 @@ class FoldTrainer:
             write_finished_fold(plan.on_disk.folder, finished)
             short.progress_done(plan, task.fold, finished)
         short.forget(task.fold)
+        self.overran.add(task)
         return FinishedTask(task, was_trained=True, is_short=True)
 
     def _keep_weights(self, training: Training, fold: int, trained: TrainedFold) -> None:

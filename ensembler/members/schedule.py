@@ -175,7 +175,7 @@ class _Done:
             case Failure():
                 self.failures.append(result)
             case LeftOut():
-                self.left_out[result.task] = result
+                self.left_out.setdefault(result.task, result)
             case FinishedTask():
                 self.left_out.pop(result.task, None)
                 if result.is_short or is_short(result.task.training):
