@@ -50,9 +50,10 @@ class RunLock(Record):
 
     Nothing is said of a run that was imported or written by another tool but its classes, perhaps.
     `part_of` names the member that a member is a part of, `left_out` the samples whose images
-    cannot be read, `data` and `images` are fingerprints, `choices` are what was chosen by a
-    measurement: by kind ("step", "engine") and name. `blends` has the fingerprints of the blends
-    that the recipe made, `recipe` holds the resolved recipe.
+    cannot be read, `data` and `images` are fingerprints, `samples` is the sha256 of samples.csv as
+    it was split from these data, `choices` are what was chosen by a measurement: by kind ("step",
+    "engine") and name. `blends` has the fingerprints of the blends that the recipe made, `recipe`
+    holds the resolved recipe.
     """
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
@@ -70,6 +71,7 @@ class RunLock(Record):
     left_out: tuple[str, ...] = ()
     data: str | None = None
     images: str | None = None
+    samples: str | None = None
     choices: dict[str, dict[str, KeptChoice]] = Field(default_factory=dict)
     blends: dict[str, str] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ from ensembler.data.samples import SampleSet
 from ensembler.errors import ChangedRecipeError
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.spec import RecipeSpec
+from ensembler.workspace.fingerprints import data_fingerprint
 from ensembler.workspace.lock import dump_spec
 
 # Where the data are may change; what they are may not.
@@ -61,7 +62,13 @@ def check_classes(store: RunStore, samples: SampleSet) -> None:
 
 
 def check_rows(spec: RecipeSpec, store: RunStore, samples: SampleSet) -> None:
-    """Raise ChangedRecipeError if samples, labels, groups or folds differ from samples.csv."""
+    """Raise ChangedRecipeError if samples, labels, groups or folds differ from samples.csv.
+
+    Of data and a samples.csv that are those of the last time, split by the same options (see
+    `check_options`), this is known: nothing is split again.
+    """
+    if _is_known(store, samples):
+        return
     new = split_samples(samples, spec.folds).table.reset_index(drop=True)
     old = store.samples.table
     lost, added = set(old["id"]) - set(new["id"]), set(new["id"]) - set(old["id"])
@@ -76,6 +83,13 @@ def check_rows(spec: RecipeSpec, store: RunStore, samples: SampleSet) -> None:
             raise ChangedRecipeError(
                 f"the data of run {store.name!r} have changed in {column!r}; {_advice(store)}"
             )
+
+
+def _is_known(store: RunStore, samples: SampleSet) -> bool:
+    lock = store.lock
+    if not lock.recipe or lock.samples != store.samples_sha256:
+        return False
+    return lock.data == data_fingerprint(samples)
 
 
 def check_fingerprints(store: RunStore, data: str, images: str) -> None:

@@ -17,7 +17,7 @@ from ensembler.files import claim, sha256_of, write_bytes
 from ensembler.machine.environment import versions
 from ensembler.predictions.lock import KeptChoice, RunLock
 from ensembler.predictions.records import write_record
-from ensembler.predictions.samples import fold_repeats
+from ensembler.predictions.samples import fold_repeats, samples_csv
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import planned_members
@@ -85,6 +85,7 @@ def write_lock(
             "left_out": tuple(sorted(left_out)) or old.left_out,
             "data": data_fingerprint(samples),
             "images": images,
+            "samples": _split_digest(store, table),
             "choices": old.choices,
             "recipe": resolved,
             "recipe_sha256": write_recipe(store, resolved, old),
@@ -94,6 +95,13 @@ def write_lock(
         new = new.model_copy(update={"blends": {}})
     if new != old:
         write_record(store.recipe_lock_path, new)
+
+
+def _split_digest(store: RunStore, table: pd.DataFrame) -> str:
+    """The sha256 of the run's samples.csv, or of what it will be."""
+    if store.samples_path.is_file():
+        return store.samples_sha256
+    return hashlib.sha256(samples_csv(table)).hexdigest()
 
 
 def write_recipe(store: RunStore, resolved: Mapping[str, Any], old: RunLock) -> str:

@@ -6,8 +6,9 @@ Always compared with float32 before it is trusted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,16 @@ def ready(
     all logits, and that of each of the `kinds` of its targets.
     """
     sample = as_images(pixels, device)
-    reference = plain(load(), device)(sample)
+    network = load()
+    reference = plain(network, device)(sample)
+    # an engine may change what it is given: the first one takes the network that was looked at
+    loaded = chain([network], iter(load, None))
     why = ""
     on_device = pick_device(device)
     named = named_engine(engine, on_device.type)
     for precision in predicting_precisions(amp, on_device):
         try:
-            predictor = _made(named, load, sample, precision, device, name, progress)
+            predictor = _made(named, loaded, sample, precision, device, name, progress)
             gaps = _gaps(predictor(sample), reference, kinds)
         except RequestError:
             raise
@@ -84,7 +88,7 @@ def ready(
 
 def _made(
     engine: str,
-    load: Callable[[], nn.Module],
+    loaded: Iterator[nn.Module],
     sample: Tensor,
     precision: str,
     device: str,
@@ -93,10 +97,10 @@ def _made(
 ) -> Predictor:
     """The network by an engine; one that cannot be recorded as a graph is computed eagerly."""
     try:
-        made: Predictor = ENGINES.load(engine)(load(), sample, precision, device)
+        made: Predictor = ENGINES.load(engine)(next(loaded), sample, precision, device)
     except CaptureError as error:
         progress.note(f"{name}: {error}; its operations are launched one by one")
-        made = ENGINES.load("eager")(load(), sample, precision, device)
+        made = ENGINES.load("eager")(next(loaded), sample, precision, device)
     return made
 
 

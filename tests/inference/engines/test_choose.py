@@ -139,3 +139,15 @@ def test_one_hard_image_of_many_does_not_decide_about_an_engine():
     assert not choose.agree(np.append(stray[:31], 0.2))
     assert not choose.agree(np.full(32, 0.021))
     assert not choose.agree(np.append(stray[:31], np.inf))
+
+
+def test_a_network_that_its_engine_can_compute_is_loaded_once():
+    loaded = []
+
+    def load():
+        loaded.append(torch.nn.Flatten())
+        return loaded[-1]
+
+    pixels = np.zeros((2, 1, 1, 3), np.uint8)
+    choose.ready("eager", load, pixels, amp="off", device="cpu", name="flat")
+    assert len(loaded) == 1
