@@ -128,6 +128,8 @@ COMMANDS = {
     "ens evaluate": [("evaluate fake --over a", 0), ("evaluate fake", 0)],
     "ens diversity": [("diversity fake", 0)],
     "ens ls": [("ls fake", 0), ("ls tiny", 0)],
+    "ens pack": [("pack tiny --with-code tinynets.py", 0)],
+    "ens predict": [("predict tiny.ens shapes/images --trust-code", 0)],
     "ens submit": [("submit fake --blend auto", 0), ("submit fake --second", 0)],
     "ens history": [("history fake", 0), ("history fake --set-score 1 0.5", 0)],
     "ens replay": [("replay fake 1", 0)],

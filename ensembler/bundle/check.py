@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from ensembler.bundle.apply import answers_of
 from ensembler.bundle.images import AskedPixels, refuse_broken
 from ensembler.bundle.networks import Networks
-from ensembler.data.images import ArrayImages
+from ensembler.data.images import ArrayImages, Images
 from ensembler.errors import BundleError, StoreError
 
-# as that of an engine against float32, hard images aside
-TOLERANCE = 0.1
 NOTED = 1e-3  # the difference of a probability from which a line says so
 
 
@@ -25,7 +23,11 @@ def reference_probs(
     networks: Networks, images: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float32]]:
     """The probabilities of each answer `[images, classes]` for images of the reference."""
-    given = ArrayImages(images, "reference")
+    return predict_given(networks, ArrayImages(images, "reference"))
+
+
+def predict_given(networks: Networks, given: Images) -> dict[str, NDArray[np.float32]]:
+    """The probabilities of each answer `[images, classes]` for a few images."""
     rows = np.arange(len(given), dtype=np.int64)
     with tempfile.TemporaryDirectory() as folder:
         logits = networks.logits(
@@ -38,8 +40,8 @@ def reference_probs(
 def check_reference(networks: Networks) -> float:
     """The largest difference of a probability from those kept in the bundle.
 
-    StoreError when it is larger than TOLERANCE: this machine, or a library on it, computes
-    something else. A smaller one is noted from NOTED on.
+    StoreError when they differ by more than an engine may from float32: this machine, or a library
+    on it, computes something else. A smaller difference is noted from NOTED on.
     """
     ensemble = networks.ensemble
     kept = ensemble.record.reference
@@ -49,19 +51,21 @@ def check_reference(networks: Networks) -> float:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise BundleError(f"{ensemble.where}: {kept.images} holds no images")
     found = reference_probs(networks, images)
-    largest = 0.0
+    gaps = np.zeros(len(images))
     for answer, entry in kept.probs.items():
         wanted = _array(ensemble.read(entry), entry, ensemble.where)
         if answer not in found or wanted.shape != found[answer].shape:
             raise BundleError(f"{ensemble.where}: {entry} is not of answer {answer!r}")
-        largest = max(largest, float(np.abs(found[answer] - wanted).max()))
-    _judge(networks, largest)
-    return largest
+        gaps = np.maximum(gaps, np.abs(found[answer] - wanted).max(axis=1))
+    _judge(networks, gaps)
+    return float(gaps.max())
 
 
-def _judge(networks: Networks, largest: float) -> None:
-    where = networks.ensemble.where
-    if not largest <= TOLERANCE:
+def _judge(networks: Networks, gaps: NDArray[np.float64]) -> None:
+    from ensembler.inference.engines.choose import agree
+
+    where, largest = networks.ensemble.where, float(gaps.max())
+    if not agree(gaps):
         packed_with = networks.ensemble.record.versions
         with_ = ", ".join(
             f"{name} {packed_with[name]}"

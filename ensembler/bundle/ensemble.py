@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ensembler.blending.candidate import Candidate
 from ensembler.blending.fitted import FittedBlend
+from ensembler.blending.registry import method_class
 from ensembler.blending.state import State
 from ensembler.blends.pool import BLEND_PREFIX
 from ensembler.bundle.records import BundleRecord, PackedMember
@@ -55,11 +56,20 @@ class Ensemble:
         It takes pixels 0..255 `[images, channels, height, width]`, normalises them, and gives
         logits `[images, logits]`, those of its member's targets one after the other.
         """
-        from ensembler.networks.checkpoint import checkpoint_from_bytes
+        from ensembler.networks.checkpoint import (
+            checkpoint_from_bytes,
+            description_from_bytes,
+        )
 
-        member = self._member_of(entry)
+        member, content = self._member_of(entry), self.read(entry)
         name = f"{self.where}: {entry}"
-        return checkpoint_from_bytes(self.read(entry), name, device, self._own_spec(member))
+        said = description_from_bytes(content, name).get("classes")
+        if said is not None and tuple(said) != member.logit_names:
+            raise BundleError(
+                f"{name} was trained for the classes {', '.join(map(str, said[:5]))} in this "
+                "order, and the record says another one; it was altered"
+            )
+        return checkpoint_from_bytes(content, name, device, self._own_spec(member))
 
     def _member_of(self, entry: str) -> PackedMember:
         return next(m for m in self.networks if entry in m.checkpoints)
@@ -87,6 +97,12 @@ class Ensemble:
             if blend.state is not None:
                 found[name] = self._restored(name, blend.state)
         return found
+
+    @property
+    def ranks_rows(self) -> bool:
+        """Whether what it gives for an image depends on the others that are asked with it."""
+        methods = (method_class(f.candidate.method) for f in self.fitted.values())
+        return not all(method.gives_probabilities for method in methods)
 
     def _restored(self, name: str, entry: str) -> FittedBlend:
         try:
@@ -117,7 +133,9 @@ class Ensemble:
                 )
 
     def check(self) -> None:
-        """Raise an error unless blends, members and views fit each other."""
+        """Raise an error unless blends, members, views and code fit each other."""
+        for member in self.networks:
+            self._check_own(member)
         for name, blend in self.record.blends.items():
             for inner in blend.members:
                 self._check_member(name, inner)
@@ -131,6 +149,15 @@ class Ensemble:
                     f"{self.where}: member {member.name!r} has the views "
                     f"{', '.join(member.view_names)}, and here they are {', '.join(views)}"
                 )
+
+    def _check_own(self, member: PackedMember) -> None:
+        """Raise RequestError where a member would run code that may not be run."""
+        steps = [
+            s if isinstance(s, str) else next(iter(s), "") for s in member.input.prepare
+        ]
+        self._check_code("a prepare step", [step for step in steps if is_own(step)])
+        if is_own_backbone(member.backbone):
+            self._check_code(f"member {member.name!r}", [member.backbone])
 
     def _check_member(self, blend: str, name: str) -> None:
         of, target = self.record.blends[blend], self.record.blends[blend].target

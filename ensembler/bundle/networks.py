@@ -56,8 +56,7 @@ class Networks:
         pixels_of: Callable[[InputSpec], AskedPixels],
         rows: NDArray[np.int64],
         folder: Path,
-        *,
-        step: str = "predicting",
+        progress: Progress = QUIET,
     ) -> Logits:
         """Logits of all checkpoints for the images at `rows`, kept in `folder` chunk by chunk.
 
@@ -69,7 +68,7 @@ class Networks:
             groups.setdefault(member.input.model_dump_json(), []).append(member)
         for members in groups.values():
             pixels = pixels_of(members[0].input)
-            kept = self._run(members, pixels, rows, folder, step)
+            kept = self._run(members, pixels, rows, folder, progress)
             for entry, one in zip(_entries(members), kept, strict=True):
                 found.setdefault(entry[0].name, []).append(one.array)
         return found
@@ -80,7 +79,7 @@ class Networks:
         pixels: AskedPixels,
         rows: NDArray[np.int64],
         folder: Path,
-        step: str,
+        progress: Progress,
     ) -> list[ChunkedLogits]:
         from ensembler.inference.one_pass import PredictionRequest, run_pass
 
@@ -99,9 +98,7 @@ class Networks:
         def load(missing: Sequence[PredictionRequest]) -> list[NetworkPredictor]:
             return [self.ready(str(request.path)) for request in missing]
 
-        return run_pass(
-            requests, pixels, load, device=self.device, progress=self.progress, step=step
-        )
+        return run_pass(requests, pixels, load, device=self.device, progress=progress)
 
     @cached_property
     def _views(self) -> dict[str, tuple[View, ...]]:

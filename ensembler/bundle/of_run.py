@@ -6,7 +6,7 @@ Only the run's folder is read. The images that it was trained on may be gone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from ensembler.bundle.records import (
 from ensembler.data.spec import InputSpec
 from ensembler.errors import MissingFileError, RequestError, StoreError
 from ensembler.inference.spec import CustomView, ViewSpec
+from ensembler.own_code import load_own
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.composed import co_occurrence_of, composition_of
 from ensembler.predictions.members import Member, shared_views
@@ -42,14 +43,18 @@ from ensembler.reporting.submitted import blend_to_submit
 from ensembler.training.spec import TrainingSpec
 
 
-def ensemble_of_run(store: RunStore, blend: str | None = None) -> Ensemble:
+def ensemble_of_run(
+    store: RunStore, blend: str | None = None, folders: Sequence[Path] = ()
+) -> Ensemble:
     """The ensemble behind a blend of a run (default: the submitted one).
+
+    Modules of the user's own that the recipe names may lie in one of `folders`.
 
     Raises RequestError or StoreError, in one line, for what cannot be kept: a blend without its
     fitted state, a member without checkpoints.
     """
     name = blend or _default_blend(store)
-    return _Reader(store).ensemble([name, *_beside(store, name)])
+    return _Reader(store, tuple(folders)).ensemble([name, *_beside(store, name)])
 
 
 def _default_blend(store: RunStore) -> str:
@@ -85,6 +90,7 @@ class _Reader:
     """Reads the parts of an ensemble from a run; `files` has where each entry lies."""
 
     store: RunStore
+    folders: tuple[Path, ...] = ()
     files: dict[str, tuple[Path, str]] = field(default_factory=dict)
     states: dict[str, bytes] = field(default_factory=dict)
 
@@ -104,6 +110,8 @@ class _Reader:
         return {job.name: job for job in planned}
 
     def ensemble(self, answers: list[str]) -> Ensemble:
+        for place, kind in self.recipe.spec.blend.code.items():
+            load_own(place, kind, self.folders)
         blends: dict[str, PackedBlend] = {}
         merging: dict[tuple[str, str], ViewMerging] = {}
         for name in answers:

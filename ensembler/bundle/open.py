@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ensembler.bundle.archive import SUFFIX, open_archive
+from ensembler.bundle.code import check_trusted, import_code
 from ensembler.bundle.ensemble import Ensemble
 from ensembler.bundle.of_run import ensemble_of_run
 from ensembler.predictions.store import RunStore
@@ -35,7 +36,11 @@ def open_bundle(path: Path, *, trust_code: bool = False) -> Ensemble:
     and RequestError where its own code would have to be run and is not trusted.
     """
     archive = open_archive(path)
-    code = frozenset(archive.record.code) if trust_code else frozenset()
-    ensemble = Ensemble(archive.record, str(path), archive.read, code)
+    check_trusted(archive, trust_code=trust_code)
+    if archive.record.code_files:
+        import_code(archive)
+    ensemble = Ensemble(
+        archive.record, str(path), archive.read, frozenset(archive.record.code)
+    )
     ensemble.check()
     return ensemble

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast, get_args
 
@@ -14,18 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.bundle.archive import SUFFIX, write_archive
-from ensembler.bundle.check import reference_probs
+from ensembler.bundle.check import predict_given, reference_probs
+from ensembler.bundle.code import code_entries, used_code
 from ensembler.bundle.ensemble import Ensemble
 from ensembler.bundle.networks import Networks
 from ensembler.bundle.of_run import ensemble_of_run
 from ensembler.bundle.open import open_bundle
+from ensembler.bundle.own_images import own_test_images
 from ensembler.bundle.records import BundleRecord, Precision, Reference
 from ensembler.bundle.reference import draw_reference
 from ensembler.errors import RequestError, StoreError, UnknownNameError
 from ensembler.outputs import check_output
-from ensembler.own_code import is_own
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
+from ensembler.recipe.own_code import introduce_code
 
 _IMAGES = "reference/images.npy"
 
@@ -34,7 +36,8 @@ _IMAGES = "reference/images.npy"
 class PackedRun:
     """A bundle that was written.
 
-    `max_difference` is the largest difference of a probability between the run and its bundle.
+    `max_difference` is the largest difference of a probability between the run and its bundle, on
+    as many test images of the run as `compared` says; 0 = on the reference images alone.
     """
 
     bundle: Path
@@ -43,6 +46,7 @@ class PackedRun:
     checkpoints: int
     blend: str
     max_difference: float
+    compared: int = 0
 
 
 def pack_run(
@@ -51,92 +55,127 @@ def pack_run(
     *,
     blend: str | None = None,
     precision: Precision = "float32",
+    with_code: Sequence[Path] = (),
     device: str = "auto",
     progress: Progress = QUIET,
 ) -> PackedRun:
     """Write a blend of a run (the submitted one) with all that it needs into one file.
 
-    Without `out` that is `<run>.ens` in the current folder. Raises RequestError in one line for
-    what cannot be kept: code of the user's own, members that were imported, a blend whose fitted
-    state is not there.
+    Without `out` that is `<run>.ens` in the current folder. `with_code` are the files of modules of
+    the user's own that it needs. Raises RequestError in one line for what cannot be kept: other
+    code, members that were imported, a blend whose fitted state is not there.
     """
     path = out or Path(f"{store.name}{SUFFIX}")
     if path.suffix != SUFFIX:
         raise RequestError(f"{path}: the name of a bundle ends in {SUFFIX}")
     check_output(path)
-    ensemble = ensemble_of_run(store, blend)
-    _check_kept(ensemble)
+    folders = [*(file.resolve().parent for file in with_code), Path.cwd()]
+    ensemble = ensemble_of_run(store, blend, folders)
+    check_can_be_kept(ensemble)
+    used = used_code(ensemble)
+    introduce_code(used, progress, folders)
+    code = code_entries(used, with_code)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return _write(ensemble, path, precision, device, progress)
+    return _Packing(store, ensemble, precision, device, progress).write(path, used, code)
 
 
-def _check_kept(ensemble: Ensemble) -> None:
-    """Raise RequestError for what a bundle cannot hold."""
-    for place, kind in used_code(ensemble).items():
-        raise RequestError(
-            f"{ensemble.where}: {kind} {place!r} is code of your own, which a bundle does not "
-            f"hold unless it is given: --with-code {place.partition(':')[0]}.py"
-        )
-
-
-def used_code(ensemble: Ensemble) -> dict[str, str]:
-    """Every `module:name` that the ensemble needs to predict, and what it is used as."""
-    found: dict[str, str] = {}
+def check_can_be_kept(ensemble: Ensemble) -> None:
+    """Raise RequestError for what lies outside of a run and a bundle cannot hold."""
     for member in ensemble.networks:
-        if member.backbone in ensemble.record.code:
-            found[member.backbone] = "backbone"
         for step in member.input.prepare:
             name = step if isinstance(step, str) else next(iter(step), "")
-            if is_own(name):
-                found[name] = "prepare step"
-        for view in member.views:
-            if isinstance(view, str) and is_own(view):
-                found[view.partition("@")[0]] = "view"
-    return found
+            if name == "rembg":
+                raise RequestError(
+                    f"{ensemble.where}: prepare step rembg reads weights of its own, which a "
+                    "bundle cannot hold; train with grabcut, or without backgrounds"
+                )
 
 
-def _write(
-    ensemble: Ensemble,
-    path: Path,
-    precision: Precision,
-    device: str,
-    progress: Progress,
-) -> PackedRun:
-    images = draw_reference()
-    as_in_run = reference_probs(Networks(ensemble, device, "eager", progress), images)
-    smaller = with_precision(ensemble, precision)
-    probs = as_in_run
-    if precision != "float32":
-        probs = reference_probs(Networks(smaller, device, "eager", progress), images)
-    names = {answer: f"reference/{answer}.npy" for answer in ensemble.record.answers}
-    record = smaller.record.model_copy(
-        update={
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "precision": precision,
-            "code": used_code(ensemble),
-            "reference": Reference(images=_IMAGES, probs=names),
-        }
-    )
-    contents = _contents(smaller, record)
-    contents[_IMAGES] = partial(_npy, images)
-    for answer, entry in names.items():
-        contents[entry] = partial(_npy, probs[answer])
-    written = write_archive(path, record, contents, check=_opens)
-    gap = max(float(np.abs(probs[a] - as_in_run[a]).max()) for a in record.answers)
-    return PackedRun(
-        bundle=path,
-        bytes=path.stat().st_size,
-        members=tuple(m.name for m in ensemble.members.values() if m.merging),
-        checkpoints=sum(len(member.checkpoints) for member in ensemble.networks),
-        blend=written.answers[0],
-        max_difference=gap,
-    )
+@dataclass(frozen=True)
+class _Packing:
+    """Packs an ensemble: measures what it changes, and writes it."""
+
+    store: RunStore
+    ensemble: Ensemble
+    precision: Precision
+    device: str
+    progress: Progress
+
+    @cached_property
+    def packed(self) -> Ensemble:
+        """The ensemble as the bundle has it."""
+        return with_precision(self.ensemble, self.precision)
+
+    @cached_property
+    def reference(self) -> dict[str, NDArray[np.float32]]:
+        """The probabilities of the packed ensemble for the reference images, by answer."""
+        return reference_probs(self._networks(self.packed), draw_reference())
+
+    def _networks(self, ensemble: Ensemble) -> Networks:
+        return Networks(ensemble, self.device, "eager", self.progress)
+
+    def write(
+        self, path: Path, used: Mapping[str, str], code: Mapping[str, bytes]
+    ) -> PackedRun:
+        """Write the bundle, and say what it is."""
+        names = {name: f"reference/{name}.npy" for name in self.ensemble.record.answers}
+        gap, compared = self._difference()
+        record = self.packed.record.model_copy(
+            update={
+                "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                "precision": self.precision,
+                "max_difference": gap,
+                "code": dict(used),
+                "code_files": tuple(code),
+                "reference": Reference(images=_IMAGES, probs=names),
+            }
+        )
+        contents = _contents(self.packed, record)
+        contents[_IMAGES] = partial(_npy, draw_reference())
+        contents |= {entry: partial(_same, content) for entry, content in code.items()}
+        contents |= {names[name]: partial(_npy, self.reference[name]) for name in names}
+        write_archive(path, record, contents, check=_opens)
+        ensemble = self.ensemble
+        return PackedRun(
+            bundle=path,
+            bytes=path.stat().st_size,
+            members=tuple(m.name for m in ensemble.members.values() if m.merging),
+            checkpoints=sum(len(member.checkpoints) for member in ensemble.networks),
+            blend=record.answers[0],
+            max_difference=gap,
+            compared=compared,
+        )
+
+    def _difference(self) -> tuple[float, int]:
+        """The largest difference of a probability between the run and its bundle.
+
+        It is measured on test images of the run, whose predictions it has kept, and how many those
+        are; where there are none any more, on the reference images.
+        """
+        gap = 0.0
+        if self.precision != "float32":
+            as_in_run = reference_probs(self._networks(self.ensemble), draw_reference())
+            gap = max(_gap(self.reference[name], as_in_run[name]) for name in as_in_run)
+        own = own_test_images(self.store, self.ensemble)
+        if own is None:
+            return gap, 0
+        found = predict_given(self._networks(self.packed), own.images)
+        gaps = [_gap(found[name], own.probs[name]) for name in own.probs]
+        return max(gap, *gaps), len(own.images)
+
+
+def _gap(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    return float(np.abs(one - np.asarray(other, np.float32)).max())
 
 
 def _contents(ensemble: Ensemble, record: BundleRecord) -> dict[str, Callable[[], bytes]]:
     states = [blend.state for blend in record.blends.values() if blend.state is not None]
     entries = [entry for member in ensemble.networks for entry in member.checkpoints]
     return {entry: partial(ensemble.read, entry) for entry in [*states, *entries]}
+
+
+def _same(content: bytes) -> bytes:
+    return content
 
 
 def with_precision(ensemble: Ensemble, precision: Precision) -> Ensemble:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -19,14 +21,19 @@ from ensembler.bundle.ensemble import Ensemble
 from ensembler.bundle.images import AskedImages, AskedPixels
 from ensembler.bundle.networks import Networks
 from ensembler.bundle.tables import AnswerColumns, check_ending, write_predictions
+from ensembler.bundle.template import check_template, like_template
 from ensembler.data.spec import InputSpec
-from ensembler.errors import ImageError
+from ensembler.errors import ImageError, RequestError
 from ensembler.files import claim, fingerprint
 from ensembler.outputs import check_output, open_output
 from ensembler.predictions.chunks import CHUNK, ChunkedLogits
 from ensembler.progress import QUIET, Progress
 
+if TYPE_CHECKING:
+    from ensembler.bundle.jobs import Worker
+
 SHARD = 8 * CHUNK  # images whose logits are on disk at once
+_BROKEN = "broken.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,28 +47,45 @@ class PredictedImages:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Form:
+    """What is written, and how: a table of all answers, or a submission like `template`.
+
+    `strict` ends it all at an image that cannot be read; `processes` predict at the same time.
+    """
+
+    template: Path | None = None
+    strict: bool = False
+    processes: int = 1
+
+
 def predict_images(
     networks: Networks,
     asked: AskedImages,
     out: Path,
-    *,
-    strict: bool = False,
+    form: Form,
     progress: Progress = QUIET,
 ) -> PredictedImages:
     """Predict images and write them as a table, whose form the ending of `out` says.
 
-    Images that cannot be read keep a row without values, or end it all when `strict`. What is
-    predicted is kept beside `out` until the table is there: after a crash the same call goes on.
+    Images that cannot be read keep a row without values. What is predicted is kept beside `out`
+    until the table is there: after a crash the same call goes on.
     """
     began = time.perf_counter()
-    form = check_ending(out)
+    ending = check_ending(out)
     check_output(out)
+    record = networks.ensemble.record
+    target = record.target_of(record.answers[0])
+    if form.template is not None:
+        if ending != "csv":
+            raise RequestError(f"{out}: a submission like a template is a .csv file")
+        check_template(form.template, asked.ids, target, record.submission)
     with _kept_beside(out, _key(networks, asked)) as folder:
-        job = PredictionJob(networks, asked, folder, progress, strict)
+        job = PredictionJob(networks, asked, folder, progress, form)
         job.run()
         with open_output(out) as file:
-            write_predictions(file, form, asked.ids, job.columns())
-        failed = tuple(sorted(job.broken.items()))
+            job.write(file, ending)
+        failed = sorted(job.broken.items())
     return PredictedImages(
         networks.ensemble.where,
         out,
@@ -71,9 +95,76 @@ def predict_images(
     )
 
 
+class _OfAll(Progress):
+    """Shows the steps of a shard as steps of all images."""
+
+    def __init__(self, progress: Progress, start: int, total: int) -> None:
+        self._progress, self._start, self._total = progress, start, total
+
+    def step(self, what: str, done: int, total: int) -> None:  # noqa: ARG002 that of the shard
+        """Show it."""
+        self._progress.step(what, self._start + done, self._total)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some of the images, whose logits are on disk until they are blended."""
+
+    networks: Networks
+    asked: AskedImages
+    folder: Path
+    start: int
+    stop: int
+    strict: bool = False
+
+    def predict(
+        self, note: Callable[[int, str], None], progress: Progress = QUIET
+    ) -> dict[str, Answer]:
+        """The answers for its images; `note` is told what is wrong with which image."""
+        noted, lock = self.broken_before, threading.Lock()
+
+        def broken(i: int, error: ImageError) -> None:
+            if self.strict:
+                raise error
+            with lock:
+                if i in noted:
+                    return
+                noted[i] = error.fault
+                with self._log.open("a") as log:
+                    log.write(json.dumps([i, error.fault]) + "\n")
+            note(i, error.fault)
+
+        def pixels_of(spec: InputSpec) -> AskedPixels:
+            return AskedPixels(self.asked.images, spec, broken)
+
+        self._inner.mkdir(parents=True, exist_ok=True)
+        rows = np.arange(self.start, self.stop, dtype=np.int64)
+        shown = _OfAll(progress, self.start, len(self.asked))
+        logits = self.networks.logits(pixels_of, rows, self._inner, shown)
+        return answers_of(self.networks.ensemble, logits)
+
+    @cached_property
+    def broken_before(self) -> dict[int, str]:
+        """The broken images that a process found which was killed, or this one."""
+        return dict(_lines(self._log))
+
+    @property
+    def _inner(self) -> Path:
+        return self.folder / f"{self.start}"
+
+    @property
+    def _log(self) -> Path:
+        """Where broken images are noted before what is predicted in their place is kept."""
+        return self._inner / _BROKEN
+
+    def forget(self) -> None:
+        """Remove the logits."""
+        shutil.rmtree(self._inner, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class PredictionJob:
-    """Predictions of many images, shard after shard; whole chunks outlive the process.
+    """Predictions of many images, shard after shard; what is finished outlives the process.
 
     The rows of `results` have, for each answer, the probabilities and then the disagreement.
     """
@@ -82,8 +173,7 @@ class PredictionJob:
     asked: AskedImages
     folder: Path
     progress: Progress
-    strict: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    form: Form
 
     @property
     def ensemble(self) -> Ensemble:
@@ -102,60 +192,99 @@ class PredictionJob:
     @cached_property
     def broken(self) -> dict[int, str]:
         """What is wrong with the images that cannot be read, by position."""
-        return dict(_lines(self._broken_path))
-
-    @property
-    def _broken_path(self) -> Path:
-        return self.folder / "broken.jsonl"
-
-    def _note(self, i: int, error: ImageError) -> None:
-        """Note an image that cannot be read, before what is predicted in its place is kept."""
-        if self.strict:
-            raise error
-        with self._lock:
-            if i in self.broken:
-                return
-            self.broken[i] = error.fault
-            with self._broken_path.open("a") as log:
-                log.write(json.dumps([i, error.fault]) + "\n")
-        self.progress.warn(f"{self.asked.paths[i]}: {error.fault}")
+        return dict(_lines(self.folder / _BROKEN))
 
     def run(self) -> None:
         """Predict what is not predicted yet."""
-        for start, stop in self._shards():
-            self._predict(start, stop)
+        shards = list(self._missing())
+        if self.form.processes == 1 or len(shards) < 2:
+            for start, stop in shards:
+                self._predict(start, stop)
+            return
+        from ensembler.bundle.jobs import predict_shards
 
-    def _shards(self) -> Iterator[tuple[int, int]]:
-        """The rows that are missing, in pieces of at most SHARD that begin where chunks do."""
-        for start in range(0, len(self.asked), SHARD):
-            stop = min(start + SHARD, len(self.asked))
+        done = len(self.asked) - sum(stop - start for start, stop in shards)
+        for found in predict_shards(self._worker, shards, self.form.processes):
+            for i, fault in found.broken.items():
+                self._warn(i, fault)
+            self._keep(self._shard(found.start, found.stop), found.answers, found.broken)
+            done += found.stop - found.start
+            self.progress.step("predicting", done, len(self.asked))
+
+    @property
+    def _worker(self) -> Worker:
+        from ensembler.bundle.jobs import Worker, threads_each
+
+        return Worker(
+            Path(self.ensemble.where),
+            bool(self.ensemble.code),
+            self.networks.device,
+            self.networks.engine,
+            self.asked,
+            self.folder,
+            self.form.strict,
+            threads_each(self.form.processes),
+        )
+
+    def _missing(self) -> Iterator[tuple[int, int]]:
+        """The rows that are missing, in pieces that begin where chunks do."""
+        size = self._shard_size
+        for start in range(0, len(self.asked), size):
+            stop = min(start + size, len(self.asked))
             chunks = [s for s in self.results.starts if start <= s < stop]
             if any(chunk not in self.results.seconds for chunk in chunks):
                 yield start, stop
 
+    @property
+    def _shard_size(self) -> int:
+        """How many images are blended together: all, where the blend ranks them."""
+        n = len(self.asked)
+        if self.ensemble.ranks_rows:
+            return n
+        each = -(-n // (2 * self.form.processes * CHUNK)) * CHUNK
+        return SHARD if self.form.processes == 1 else min(SHARD, each)
+
+    def _shard(self, start: int, stop: int) -> Shard:
+        return Shard(
+            self.networks, self.asked, self.folder, start, stop, strict=self.form.strict
+        )
+
     def _predict(self, start: int, stop: int) -> None:
-        rows = np.arange(start, stop, dtype=np.int64)
+        shard = self._shard(start, stop)
+        answers = shard.predict(self._warn, self.progress)
+        self._keep(shard, answers, shard.broken_before)
 
-        def pixels_of(spec: InputSpec) -> AskedPixels:
-            return AskedPixels(self.asked.images, spec, self._note)
+    def _warn(self, i: int, fault: str) -> None:
+        self.progress.warn(f"{self.asked.paths[i]}: {fault}")
 
-        inner = self.folder / f"{start}"
-        logits = self.networks.logits(pixels_of, rows, inner)
-        self._keep(start, stop, answers_of(self.ensemble, logits))
-        shutil.rmtree(inner)
-
-    def _keep(self, start: int, stop: int, answers: Mapping[str, Answer]) -> None:
-        first = 0
-        results = self.results.array[0, start:stop]
+    def _keep(
+        self, shard: Shard, answers: Mapping[str, Answer], broken: Mapping[int, str]
+    ) -> None:
+        results, first = self.results.array[0, shard.start : shard.stop], 0
         for answer in answers.values():
             width = answer.probs.shape[1]
             results[:, first : first + width] = answer.probs
             results[:, first + width] = answer.disagreement
             first += width + 1
-        results[[i - start for i in self.broken if start <= i < stop]] = np.nan
+        results[[i - shard.start for i in broken]] = np.nan
+        self.broken.update(broken)
+        with (self.folder / _BROKEN).open("a") as log:
+            log.writelines(json.dumps([i, fault]) + "\n" for i, fault in broken.items())
         for chunk in self.results.starts:
-            if start <= chunk < stop:
+            if shard.start <= chunk < shard.stop:
                 self.results.keep(chunk, 0.0)
+        shard.forget()
+
+    def write(self, file: IO[bytes], ending: str) -> None:
+        """Write the table, or the submission."""
+        columns = self.columns()
+        if self.form.template is None:
+            write_predictions(file, ending, self.asked.ids, columns)
+            return
+        first, spec = columns[0], self.ensemble.record.submission
+        probs = np.asarray(first.probs)
+        table = like_template(self.form.template, self.asked.ids, probs, first.target, spec)
+        file.write(table.to_csv(index=False, lineterminator="\n").encode())
 
     def columns(self) -> list[AnswerColumns]:
         """What is written of each answer."""
@@ -192,9 +321,10 @@ def _kept_beside(out: Path, key: str) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / f".{out.name}.{key}.parts"
     with claim(parent / f".{out.name}.lock", wait=True):
-        for other in parent.glob(f".{out.name}.*.parts"):
+        for other in parent.glob(f".{glob.escape(out.name)}.*.parts"):
             if other != folder:
                 shutil.rmtree(other)
+        folder.mkdir(exist_ok=True)
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
 

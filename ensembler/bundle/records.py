@@ -82,6 +82,15 @@ class PackedMember(Record):
         return sum(len(classes) for classes in self.targets.values())
 
     @property
+    def logit_names(self) -> tuple[str, ...]:
+        """Names of the logits in order: the classes, `task=class` where there are several tasks."""
+        if len(self.targets) == 1:
+            return next(iter(self.targets.values()))
+        return tuple(
+            f"{target}={name}" for target, names in self.targets.items() for name in names
+        )
+
+    @property
     def slices(self) -> dict[str, slice]:
         """Which of its logits belong to each target."""
         slices, start = {}, 0
@@ -138,6 +147,7 @@ class BundleRecord(Record):
     made: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     precision: Precision = "float32"
+    max_difference: float = 0.0
     engine: str = "default"
     answers: tuple[str, ...] = Field(min_length=1)
     targets: dict[str, PackedTarget] = Field(min_length=1)

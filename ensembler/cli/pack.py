@@ -31,6 +31,15 @@ def command(
             help="Of the weights: float32, or bfloat16 or float16 for half the size.",
         ),
     ] = "float32",
+    with_code: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with-code",
+            metavar="FILE.py",
+            help="A module of your own that the ensemble needs (repeatable); `ens predict` runs it "
+            "only with --trust-code.",
+        ),
+    ] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -51,6 +60,7 @@ def command(
             out,
             blend=blend,
             precision=check_precision(precision),
+            with_code=with_code or (),
             device=device,
             progress=progress,
         )

@@ -175,6 +175,14 @@ def checkpoint_from_bytes(
     return _network_of(header, weights, name, device, recipe)
 
 
+def description_from_bytes(content: bytes, name: str) -> dict[str, Any]:
+    """What `read_description` says of the content of a checkpoint, called `name` in messages."""
+    try:
+        return _header_of(content)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"{name} is not a checkpoint of a member ({error})") from error
+
+
 def checkpoint_as(content: bytes, dtype: torch.dtype) -> bytes:
     """A checkpoint whose matrices and kernels are of `dtype`, all else as it was.
 
