@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensembler.bundle.apply import Answer
+from ensembler.bundle.shard import Shard
 from ensembler.errors import EnsemblerError
 from ensembler.machine.cores import available_cores
 
@@ -98,8 +99,6 @@ def _end_with(parent: int) -> None:
 
 
 def _predict(start: int, stop: int) -> PredictedShard:
-    from ensembler.bundle.predict import Shard
-
     worker, networks = _here["worker"]
     broken: dict[int, str] = {}
     shard = Shard(networks, worker.asked, worker.folder, start, stop, strict=worker.strict)

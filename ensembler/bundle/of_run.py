@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ensembler.blending.fitted import FittedBlend
 from ensembler.blending.state import State
 from ensembler.blends.apply import ViewMerging, merging_below
 from ensembler.blends.composed import COMPOSED
+from ensembler.blends.origin import cross_fitted_score
 from ensembler.blends.pool import BLEND_PREFIX
 from ensembler.blends.submit import submission_spec
 from ensembler.bundle.ensemble import Ensemble
@@ -133,6 +135,7 @@ class _Reader:
             submission=submission_spec(store).model_copy(update={"template": None}),
             path_column=spec.data.path,
             id_column=spec.data.id,
+            scores={name: self._scores(name) for name in answers},
             code=self._code(),
             sha256={
                 **{entry: digest for entry, (_, digest) in self.files.items()},
@@ -156,6 +159,16 @@ class _Reader:
                 "restore it"
             )
         return content
+
+    def _scores(self, answer: str) -> dict[str, Any]:
+        """What the run says of a blend, and its score by its own metric with the interval."""
+        kept = self.store.blend(answer)
+        record, found = kept.record, cross_fitted_score(self.store, kept)
+        return {
+            **{split: record.scores.get(split) for split in ("cross_fitted", "holdout")},
+            "gain": None if record.gain is None else record.gain.to_json(),
+            "interval": None if found is None else found.to_json(),
+        }
 
     def _code(self) -> dict[str, str]:
         return code_named_by(self.recipe.spec)

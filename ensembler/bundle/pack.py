@@ -199,7 +199,7 @@ def with_precision(ensemble: Ensemble, precision: Precision) -> Ensemble:
 def _opens(path: Path) -> None:
     """Raise StoreError unless the file that was written is a bundle."""
     try:
-        open_bundle(path)
+        open_bundle(path, trust_code=True)  # it is ours
     except RequestError as error:
         raise StoreError(f"what was packed cannot be opened again ({error})") from error
 

@@ -5,35 +5,31 @@ from __future__ import annotations
 import glob
 import json
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 
-from ensembler.bundle.apply import Answer, answers_of
+from ensembler.bundle.apply import Answer
 from ensembler.bundle.ensemble import Ensemble
-from ensembler.bundle.images import AskedImages, AskedPixels
+from ensembler.bundle.images import AskedImages
+from ensembler.bundle.jobs import Worker, predict_shards, threads_each
 from ensembler.bundle.networks import Networks
+from ensembler.bundle.shard import BROKEN, Shard, noted_images
 from ensembler.bundle.tables import AnswerColumns, check_ending, write_predictions
 from ensembler.bundle.template import check_template, like_template
-from ensembler.data.spec import InputSpec
-from ensembler.errors import ImageError, RequestError
+from ensembler.errors import RequestError
 from ensembler.files import claim, fingerprint
 from ensembler.outputs import check_output, open_output
 from ensembler.predictions.chunks import CHUNK, ChunkedLogits
 from ensembler.progress import QUIET, Progress
 
-if TYPE_CHECKING:
-    from ensembler.bundle.jobs import Worker
-
 SHARD = 8 * CHUNK  # images whose logits are on disk at once
-_BROKEN = "broken.jsonl"
 
 
 @dataclass(frozen=True)
@@ -95,73 +91,6 @@ def predict_images(
     )
 
 
-class _OfAll(Progress):
-    """Shows the steps of a shard as steps of all images."""
-
-    def __init__(self, progress: Progress, start: int, total: int) -> None:
-        self._progress, self._start, self._total = progress, start, total
-
-    def step(self, what: str, done: int, total: int) -> None:  # noqa: ARG002 that of the shard
-        """Show it."""
-        self._progress.step(what, self._start + done, self._total)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Some of the images, whose logits are on disk until they are blended."""
-
-    networks: Networks
-    asked: AskedImages
-    folder: Path
-    start: int
-    stop: int
-    strict: bool = False
-
-    def predict(
-        self, note: Callable[[int, str], None], progress: Progress = QUIET
-    ) -> dict[str, Answer]:
-        """The answers for its images; `note` is told what is wrong with which image."""
-        noted, lock = self.broken_before, threading.Lock()
-
-        def broken(i: int, error: ImageError) -> None:
-            if self.strict:
-                raise error
-            with lock:
-                if i in noted:
-                    return
-                noted[i] = error.fault
-                with self._log.open("a") as log:
-                    log.write(json.dumps([i, error.fault]) + "\n")
-            note(i, error.fault)
-
-        def pixels_of(spec: InputSpec) -> AskedPixels:
-            return AskedPixels(self.asked.images, spec, broken)
-
-        self._inner.mkdir(parents=True, exist_ok=True)
-        rows = np.arange(self.start, self.stop, dtype=np.int64)
-        shown = _OfAll(progress, self.start, len(self.asked))
-        logits = self.networks.logits(pixels_of, rows, self._inner, shown)
-        return answers_of(self.networks.ensemble, logits)
-
-    @cached_property
-    def broken_before(self) -> dict[int, str]:
-        """The broken images that a process found which was killed, or this one."""
-        return dict(_lines(self._log))
-
-    @property
-    def _inner(self) -> Path:
-        return self.folder / f"{self.start}"
-
-    @property
-    def _log(self) -> Path:
-        """Where broken images are noted before what is predicted in their place is kept."""
-        return self._inner / _BROKEN
-
-    def forget(self) -> None:
-        """Remove the logits."""
-        shutil.rmtree(self._inner, ignore_errors=True)
-
-
 @dataclass(frozen=True)
 class PredictionJob:
     """Predictions of many images, shard after shard; what is finished outlives the process.
@@ -192,7 +121,7 @@ class PredictionJob:
     @cached_property
     def broken(self) -> dict[int, str]:
         """What is wrong with the images that cannot be read, by position."""
-        return dict(_lines(self.folder / _BROKEN))
+        return dict(noted_images(self.folder / BROKEN))
 
     def run(self) -> None:
         """Predict what is not predicted yet."""
@@ -201,8 +130,6 @@ class PredictionJob:
             for start, stop in shards:
                 self._predict(start, stop)
             return
-        from ensembler.bundle.jobs import predict_shards
-
         done = len(self.asked) - sum(stop - start for start, stop in shards)
         for found in predict_shards(self._worker, shards, self.form.processes):
             for i, fault in found.broken.items():
@@ -213,8 +140,6 @@ class PredictionJob:
 
     @property
     def _worker(self) -> Worker:
-        from ensembler.bundle.jobs import Worker, threads_each
-
         return Worker(
             Path(self.ensemble.where),
             bool(self.ensemble.code),
@@ -268,7 +193,7 @@ class PredictionJob:
             first += width + 1
         results[[i - shard.start for i in broken]] = np.nan
         self.broken.update(broken)
-        with (self.folder / _BROKEN).open("a") as log:
+        with (self.folder / BROKEN).open("a") as log:
             log.writelines(json.dumps([i, fault]) + "\n" for i, fault in broken.items())
         for chunk in self.results.starts:
             if shard.start <= chunk < shard.stop:
@@ -327,15 +252,3 @@ def _kept_beside(out: Path, key: str) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The images that were noted as broken; a line that was cut short is left out."""
-    if not path.is_file():
-        return
-    for text in path.read_text(errors="replace").splitlines():
-        try:
-            i, fault = json.loads(text)
-        except ValueError:
-            continue
-        yield int(i), str(fault)

@@ -9,6 +9,11 @@ import ensembler.blends.apply as apply
 from ensembler import Recipe, Run
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.composed import blend_label
+from ensembler.bundle.images import find_asked
+from ensembler.bundle.networks import Networks
+from ensembler.bundle.open import open_bundle
+from ensembler.bundle.pack import pack_run
+from ensembler.bundle.predict import Form, predict_images
 from ensembler.demo.masks import write_masks
 from ensembler.errors import MissingFileError, RecipeError, RequestError
 from ensembler.evaluation.evaluate import evaluate
@@ -327,3 +332,26 @@ def test_targets_that_compose_nothing_have_a_blend_each_and_the_first_is_submitt
         for name in store.blends
     }
     assert set(pd.read_csv(store.submission_path)["label"]) <= {"worn", "wrong", "none"}
+
+
+def test_a_bundle_of_several_tasks_predicts_what_the_run_does(store, made, tmp_path):
+    for blend in ("soft", "soft.composed"):
+        packed = pack_run(
+            store,
+            tmp_path / f"{blend}.ens",
+            blend=blend,
+            with_code=[made / "tinynets.py"],
+            device="cpu",
+        )
+        assert packed.compared > 20
+        assert packed.max_difference < 1e-6
+    ensemble = open_bundle(packed.bundle, trust_code=True)
+    assert [member.name for member in ensemble.networks] == ["mask", "both"]
+    networks = Networks(ensemble, "cpu")
+    asked = find_asked([str(made / "masks" / "test.csv")])
+    predict_images(networks, asked, tmp_path / "p.csv", Form())
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert set(table["label"]) <= set(store.classes("label"))
+    # of the four networks two say the mask and two both of the other tasks
+    assert set(np.round(table["disagreement"] * 6)) <= set(range(7))
+    assert (table[list(store.classes("label"))].sum(axis=1) - 1).abs().max() < 1e-5

@@ -10,6 +10,11 @@ from PIL import Image
 from ensembler import Recipe, Run
 from ensembler.audit.audit import audit_recipe
 from ensembler.blends.submit import submit_run
+from ensembler.bundle.images import find_asked
+from ensembler.bundle.networks import Networks
+from ensembler.bundle.open import open_bundle
+from ensembler.bundle.pack import pack_run
+from ensembler.bundle.predict import Form, predict_images
 from ensembler.errors import DataError, RequestError
 from ensembler.evaluation.evaluate import evaluate
 from ensembler.evaluation.gains import gains_over
@@ -356,3 +361,30 @@ def test_predictions_of_other_tools_are_imported(run, finished, ens_here):
         expect=2,
     )
     assert "--no-label goes with --multi-label" in out.stderr
+
+
+def test_a_bundle_answers_as_the_run_does(run, finished, monkeypatch):
+    made = pack_run(
+        run.store, finished / "tags.ens", with_code=[finished / "tinynets.py"], device="cpu"
+    )
+    assert made.max_difference < 1e-6
+    ensemble = open_bundle(made.bundle, trust_code=True)
+    assert ensemble.record.answers == ("auto", "auto.size")
+    networks = Networks(ensemble, "cpu")
+    asked = find_asked([str(finished / "test.csv")], id_column="path")
+    predict_images(networks, asked, finished / "p.csv", Form())
+    table = pd.read_csv(finished / "p.csv", dtype={"id": str, "label": str})
+    submitted = pd.read_csv(run.store.submission_path, dtype=str)
+    assert table["label"].tolist() == submitted["tags"].tolist()
+    rows = run.store.samples.to_submit
+    names = list(run.classes("tags"))
+    assert np.array_equal(
+        table[names].to_numpy(np.float32), np.asarray(run.blends["auto"].test)[rows]
+    )
+    assert ((table["confidence"] >= 0.5) & (table["confidence"] <= 1)).all()
+    sizes = table[[f"size.{name}" for name in run.classes("size")]].to_numpy(np.float32)
+    assert np.array_equal(sizes, np.asarray(run.blends["auto.size"].test)[rows])
+    pd.DataFrame({"path": asked.ids, "tags": ""}).to_csv(finished / "t.csv", index=False)
+    predict_images(networks, asked, finished / "s.csv", Form(finished / "t.csv"))
+    again = pd.read_csv(finished / "s.csv", dtype=str)
+    assert again["tags"].tolist() == submitted["tags"].tolist()
