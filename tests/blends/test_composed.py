@@ -352,6 +352,8 @@ def test_a_bundle_of_several_tasks_predicts_what_the_run_does(store, made, tmp_p
     predict_images(networks, asked, tmp_path / "p.csv", Form())
     table = pd.read_csv(tmp_path / "p.csv")
     assert set(table["label"]) <= set(store.classes("label"))
-    # of the four networks two say the mask and two both of the other tasks
-    assert set(np.round(table["disagreement"] * 6)) <= set(range(7))
+    # each of three tasks is answered by two networks
+    sixths = table["disagreement"].to_numpy() * 6
+    assert np.abs(sixths - np.round(sixths)).max() < 1e-5
+    assert sixths.max() > 0
     assert (table[list(store.classes("label"))].sum(axis=1) - 1).abs().max() < 1e-5
