@@ -13,7 +13,7 @@ from ensembler.run import Run
 @pytest.fixture
 def store(tmp_path):
     """A run with two good members, of which b is better, and one clearly worse than both."""
-    strengths = {"a": 2.0, "b": 2.4, "poor": 0.0}
+    strengths = {"a": 0.7, "b": 0.9, "poor": -0.5}
     return write_fake_run(tmp_path / "run", strengths, n_train=300, n_test=200)
 
 
