@@ -133,6 +133,9 @@ COMMANDS = {
     "ens submit": [("submit fake --blend auto", 0), ("submit fake --second", 0)],
     "ens history": [("history fake", 0), ("history fake --set-score 1 0.5", 0)],
     "ens replay": [("replay fake 1", 0)],
+    "ens distill": [
+        ("distill tiny --student tinynets:tiny --blend auto --option epochs=1", 0)
+    ],
     "ens reproduce": [("reproduce tiny --member cnn --fold 0", 0)],
     "ens import": [
         (

@@ -176,8 +176,11 @@ class Ensemble:
         if name in above:
             raise BundleError(f"{self.where}: blend {name!r} is made of itself")
         blend = self.record.blends[name]
+        # a member may have the name of a blend
         inside = [
-            m.removeprefix(BLEND_PREFIX) for m in blend.members if m not in blend.idle
+            member.removeprefix(BLEND_PREFIX)
+            for member in blend.members
+            if member.startswith(BLEND_PREFIX) and member not in blend.idle
         ]
         for inner in {*inside, *blend.tasks.values()} & self.record.blends.keys():
             self._check_depth(inner, (*above, name))

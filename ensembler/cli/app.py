@@ -21,6 +21,7 @@ from ensembler.cli import (
     bag,
     blend,
     demo_data,
+    distill,
     diversity,
     doctor,
     evaluate,
@@ -74,6 +75,7 @@ app.command("ls")(ls.command)
 app.command("submit")(submit.command)
 app.command("history")(history.command)
 app.command("replay")(replay.command)
+app.command("distill")(distill.command)
 app.command("reproduce")(reproduce.command)
 app.command("pack")(pack.command)
 app.command("predict")(predict.command)

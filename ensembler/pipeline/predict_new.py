@@ -72,7 +72,7 @@ def predict_new(
     names = members_below(store, blend) if blend else list(members or store.pool_members)
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
-    ids, probs_by_member = _predict(
+    ids, probs_by_member = member_probs(
         workspace,
         data,
         names,
@@ -118,14 +118,14 @@ def _recorded_views(workspace: Workspace, member: Member) -> tuple[View, ...]:
     return expand_views(member.record.views)
 
 
-def _predict(
+def member_probs(
     workspace: Workspace,
     data: Path,
     names: Sequence[str],
     predictor: ViewPredictor,
     merging: Mapping[tuple[str, str], ViewMerging],
 ) -> tuple[list[str], dict[tuple[str, str], NDArray[np.float32]]]:
-    """Ids, and by member and target probabilities `[folds, samples, classes]`.
+    """Ids of new images, and by member and target probabilities `[folds, samples, classes]`.
 
     Views are merged as `merging` says, where it says nothing by the mean of all.
 

@@ -52,7 +52,8 @@ class RunLock(Record):
     `part_of` names the member that a member is a part of, `left_out` the samples whose images
     cannot be read, `data` and `images` are fingerprints, `samples` is the sha256 of samples.csv as
     it was split from these data, `choices` are what was chosen by a measurement: by kind ("step",
-    "engine") and name. `blends` has the fingerprints of the blends that the recipe made, `recipe`
+    "engine") and name. `blends` has the fingerprints of the blends that the recipe made, `students`
+    names members that learned from a blend, which no blend takes unless it is told to, `recipe`
     holds the resolved recipe.
     """
 
@@ -74,6 +75,7 @@ class RunLock(Record):
     samples: str | None = None
     choices: dict[str, dict[str, KeptChoice]] = Field(default_factory=dict)
     blends: dict[str, str] = Field(default_factory=dict)
+    students: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     recipe: dict[str, Any] = Field(default_factory=dict)
     recipe_sha256: str | None = None
 

@@ -128,10 +128,14 @@ class RunStore:
 
     @property
     def pool_members(self) -> list[str]:
-        """The complete members less those that a complete member of the recipe is the mean of."""
-        complete = self.complete_members
-        whole_of = self.lock.part_of
-        return [name for name in complete if whole_of.get(name) not in complete]
+        """The complete members that are blended unless others are named.
+
+        Those that a complete member of the recipe is the mean of are in it already, and students
+        have learned from the labels of all folds, through the blend that taught them.
+        """
+        complete, lock = self.complete_members, self.lock
+        candidates = [name for name in complete if name not in lock.students]
+        return [name for name in candidates if lock.part_of.get(name) not in complete]
 
     @property
     def begun_members(self) -> list[str]:

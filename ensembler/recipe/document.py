@@ -5,7 +5,7 @@ Keys that stand twice, tags, tabs and documents that expand without end are refu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,17 @@ def parse_document(text: str, path: Path) -> Document:
     builder = _Builder(path, yaml)
     content = builder.build(root, ())
     return Document(content, path, builder.origins)
+
+
+def typed_options(texts: Sequence[str]) -> dict[str, Any]:
+    """The options in "key=value", their values as YAML; RequestError for what is none."""
+    found = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise RequestError(f"--option {text!r}: expected key=value")
+        found[key] = parse_value(value)
+    return found
 
 
 def parse_value(text: str) -> Any:

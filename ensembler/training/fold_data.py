@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.pixels import Pixels
 from ensembler.targets.kinds import SINGLE_LABEL, TargetKind
+
+if TYPE_CHECKING:
+    from ensembler.training.distillation import SoftTargets
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class FoldData:
     are those of the tasks (default: single labels); a multi-label task has a column of targets for
     each class, 0 or 1 (-1 = unknown). `balance` `[images]` are the labels that a
     sampler balances (default: the targets), `weights` `[images]` those of sampler: weights; `names`
-    the class names of each task.
+    the class names of each task. A `teacher` gives soft targets of all images that are trained on.
     """
 
     pixels: Pixels
@@ -34,6 +38,15 @@ class FoldData:
     weights: NDArray[np.float64] | None = None
     names: tuple[tuple[str, ...], ...] | None = None
     kinds: tuple[TargetKind, ...] = ()
+    teacher: SoftTargets | None = None
+
+    @property
+    def learned(self) -> NDArray[np.int64]:
+        """What a batch says of its images `[images, ...]`: the targets.
+
+        With a teacher it is their positions, by which the loss finds both.
+        """
+        return self.targets if self.teacher is None else np.arange(len(self.targets))
 
     @property
     def labelled_rows(self) -> NDArray[np.int64]:

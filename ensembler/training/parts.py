@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ensembler.networks.build import Normalised
 from ensembler.targets.kinds import MULTI_LABEL
+from ensembler.training.distillation import DistillationLoss
 from ensembler.training.fold_data import FoldData
 from ensembler.training.losses import TaskLosses, build_label_set_loss, build_loss
 from ensembler.training.spec import EMA_DECAY, MemberSpec
@@ -82,7 +83,15 @@ def build_scheduler(
 
 
 def build_criterion(spec: MemberSpec, data: FoldData) -> nn.Module:
-    """The loss of the member over the tasks of `data`."""
+    """The loss of the member over the tasks of `data`; of a student also that of its teacher."""
+    losses = _label_losses(spec, data)
+    if data.teacher is None:
+        return losses
+    of_sets = data.task_kinds[0] is MULTI_LABEL
+    return DistillationLoss(data.teacher, data.targets, losses, of_sets=of_sets)
+
+
+def _label_losses(spec: MemberSpec, data: FoldData) -> nn.Module:
     targets = data.targets[data.train_rows].reshape(len(data.train_rows), -1)
     losses, all_known = [], []
     for t, labels in enumerate(np.split(targets, np.cumsum(data.columns)[:-1], axis=1)):

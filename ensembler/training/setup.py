@@ -67,6 +67,8 @@ class FoldSetup:
         for drawn_by in (data.balance, data.weights):
             if drawn_by is not None:
                 content.append(hashlib.sha256(drawn_by.tobytes()).hexdigest())
+        if data.teacher is not None:
+            content.append(data.teacher.digest)
         return hashlib.sha256(
             json.dumps(content, sort_keys=True, default=str).encode()
         ).hexdigest()
@@ -81,5 +83,5 @@ class FoldSetup:
         )
         batches = epoch_batches(rows, self.spec.batch_size, rng)
         return BatchSource(
-            data.pixels, data.targets, batches, self.augment, key, data.labelled_rows
+            data.pixels, data.learned, batches, self.augment, key, data.labelled_rows
         )

@@ -1,0 +1,130 @@
+"""A blend as a teacher: its honest probabilities of train rows, and those of rows without labels.
+
+A student of fold k learns from a blend that was fitted without the rows of fold k: on train rows it
+is cross-fitted over predictions out of fold, so no network or weight has seen the row. What remains
+is slight: the members' networks of the other folds were trained on the rows of fold k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembler.blending.make import make_blend
+from ensembler.blending.pool import Pool
+from ensembler.blending.result import BlendResult
+from ensembler.blending.spec import BlendSpec
+from ensembler.blends.composed import COMPOSED
+from ensembler.blends.pool import BLEND_PREFIX, StorePool, read_pool
+from ensembler.errors import RequestError
+from ensembler.metrics.renamed import with_names_of_today
+from ensembler.predictions.blends import BlendRecord
+from ensembler.predictions.store import RunStore
+
+# probabilities of new samples `[folds, samples, classes]`, by member and target
+NewProbs = Mapping[tuple[str, str], NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher says, probabilities `[rows, classes]`; NaN = nothing.
+
+    `train` of the train rows, `test` of the test rows, `new` of images beside the run.
+    """
+
+    train: NDArray[np.float32]
+    test: NDArray[np.float32]
+    new: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BlendTeacher:
+    """A blend of the store as a teacher; with `views` it looks at these views of an image alone."""
+
+    store: RunStore
+    name: str
+    views: tuple[str, ...] | None = None
+
+    @property
+    def record(self) -> BlendRecord:
+        """What the store says of the blend."""
+        return self.store.blend(self.name).record
+
+    def check(self) -> None:
+        """Raise RequestError for a blend that cannot be fitted on a part of the rows."""
+        record = self.record
+        inside = [name for name in record.members if name.startswith(BLEND_PREFIX)]
+        if record.method == COMPOSED or inside:
+            raise RequestError(
+                f"blend {self.name!r} is made of other blends, which no student learns from; name "
+                "one that is made of members with --blend"
+            )
+
+    @cached_property
+    def _found(self) -> StorePool:
+        record = self.record
+        return read_pool(
+            self.store,
+            record.members,
+            target=record.target,
+            merge=self._spec.merge,
+            views=self.views or record.views or self._spec.views,
+            common_rows=True,
+        )
+
+    @cached_property
+    def _spec(self) -> BlendSpec:
+        """How the blend was made; what was left out of it stays out."""
+        record = self.record
+        said = with_names_of_today(record.spec or {"method": record.method})
+        settled: dict[str, object] = {"prune": None, "max_cost": None}
+        if "weights" in said:
+            settled["weights"] = record.weights
+        return BlendSpec.model_validate(said).model_copy(update=settled)
+
+    def without(self, fold: NDArray[np.bool_], new: NewProbs | None = None) -> Taught:
+        """What the blend that is fitted without the train rows in `fold` `[train rows]` says.
+
+        It says nothing of those rows.
+        """
+        pool, classes = self._found.pool, len(self._found.pool.classes)
+        kept = np.flatnonzero(~fold[self._found.rows])
+        if not len(kept):
+            raise RequestError(f"blend {self.name!r} predicts no row outside of a fold")
+        result = self._fit(_of_rows(pool, kept))
+        train = np.full((len(self.store.samples.train), classes), np.nan, np.float32)
+        train[self._found.rows[kept]] = result.oof
+        none = np.empty((0, classes), np.float32)
+        of_new = none if new is None else self._predict(result, new)
+        return Taught(train, none if result.test is None else result.test, of_new)
+
+    def _fit(self, pool: Pool) -> BlendResult:
+        chosen = self.record.details.chosen
+        return make_blend(pool, self._spec, trust=pool.names, chosen=chosen)
+
+    def _predict(self, result: BlendResult, new: NewProbs) -> NDArray[np.float32]:
+        assert result.blend is not None
+        target = self.record.target
+        return result.blend.predict([new[name, target] for name in result.blend.members])
+
+
+def _of_rows(pool: Pool, rows: NDArray[np.int64]) -> Pool:
+    """The pool on some of its rows."""
+    groups = None if pool.groups is None else pool.groups[rows]
+    oof = np.asarray(pool.oof)[:, rows]
+    return replace(pool, oof=oof, y=pool.y[rows], folds=pool.folds[rows], groups=groups)
+
+
+def check_teacher_views(store: RunStore, name: str, views: Sequence[str]) -> None:
+    """Raise RequestError for a view that a member of the blend has not predicted."""
+    for member in store.blend(name).record.members:
+        lacking = [view for view in views if view not in store.member(member).record.views]
+        if lacking:
+            raise RequestError(
+                f"member {member!r} has no logits of view {lacking[0]!r}; `ens tta-predict "
+                f"{store.name} --views {','.join(views)}` adds them"
+            )
