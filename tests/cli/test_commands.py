@@ -200,6 +200,7 @@ def test_an_unknown_engine_is_refused_before_anything_is_read(ens_here, run):
     assert "unknown engine 'openvin'; did you mean 'openvino'?" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["ls", "ls fake", "evaluate fake", "blend fake --method soft --json"]
 )
@@ -218,6 +219,7 @@ def test_a_closed_standard_output_is_no_error(ens, fake_run, command):
         assert fake_run.blend("soft").record.method == "soft"
 
 
+@pytest.mark.slow
 def test_a_terminal_without_utf8_shows_what_it_can_and_json_stays_whole(ens):
     write_fake_run(ens.folder / "artifacts" / "fake", classes=("Käse", "犬", "eel"))
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -238,6 +240,7 @@ def test_a_terminal_without_utf8_shows_what_it_can_and_json_stays_whole(ens):
             assert json.loads(done.stdout)["classes"] == ["Käse", "犬", "eel"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_command_stopped_while_it_starts_ends_in_one_line(ens, fake_run, sent):
     """Whatever is being imported at that instant."""

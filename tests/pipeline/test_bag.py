@@ -6,6 +6,7 @@ from ensembler.pipeline.bag import train_ensembles
 from ensembler.predictions.store import RunStore
 
 
+@pytest.mark.slow
 def test_the_ensembles_are_trained_and_nothing_else(recipe):
     both = Recipe.load(recipe, ["members.bag={method: bagging, estimators: 2, epochs: 1}"])
     artifacts = recipe.parent / "artifacts"

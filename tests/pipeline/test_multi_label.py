@@ -24,6 +24,8 @@ from ensembler.pipeline.predict_new import predict_new
 from ensembler.pipeline.run import run_recipe
 from ensembler.workspace.workspace import workspace_of_run
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
     name: tags
     data:
