@@ -53,6 +53,9 @@ def test_an_example_that_trains_runs_on_fewer_images(empty_folder, name):
     done = runpy.run_path(str(copy))
     assert "auto" in done["run"].blends
     assert (done["run"].store.folder / "submission.csv").is_file()
+    if "agreement" in done:
+        assert done["agreement"] == 1
+        assert not done["made"]["failed"]
 
 
 def test_predictions_of_other_tools_are_blended(empty_folder):
