@@ -26,6 +26,7 @@ from ensembler.cli import (
     doctor,
     evaluate,
     export,
+    frontier,
     history,
     import_,
     init,
@@ -75,6 +76,7 @@ app.command("ls")(ls.command)
 app.command("submit")(submit.command)
 app.command("history")(history.command)
 app.command("replay")(replay.command)
+app.command("frontier")(frontier.command)
 app.command("distill")(distill.command)
 app.command("reproduce")(reproduce.command)
 app.command("pack")(pack.command)

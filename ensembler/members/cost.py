@@ -1,0 +1,115 @@
+"""What a member costs where it predicts: milliseconds for an image, measured, and megabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ensembler.errors import RequestError
+from ensembler.own_code import is_own
+from ensembler.predictions.members import Member
+from ensembler.predictions.samples import fold_repeats
+from ensembler.predictions.store import RunStore
+from ensembler.recipe.load import Recipe
+from ensembler.recipe.members import PlannedMember, planned_members
+from ensembler.recipe.own_code import code_named_by
+from ensembler.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class MemberCost:
+    """The cost of a member with all its networks and views.
+
+    `seconds` are for one image, `bytes` those of its checkpoints.
+    """
+
+    seconds: float
+    bytes: int
+    networks: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Measures the members of a run; the code of their networks is that of its recipe."""
+
+    store: RunStore
+    recipe: Recipe
+    device: str = "auto"
+
+    def of(self, name: str) -> MemberCost:
+        """What a member costs; of one that is the mean of others what these cost together.
+
+        Its first network is timed: the others are alike. RequestError for a member without any.
+        """
+        member = self.store.member(name)
+        if member.record.made_of:
+            return total(self.of(part) for part in member.record.made_of)
+        paths = [
+            member.folder / file
+            for file in member.record.sha256
+            if file.startswith("fold") and file.endswith(".safetensors")
+        ]
+        if not paths:
+            raise RequestError(
+                f"member {name!r} has no networks (it was imported); what it costs is not known"
+            )
+        n_views = len(member.record.views)
+        seconds = self._seconds(member, paths[0]) * len(paths) * n_views
+        return MemberCost(seconds, sum(path.stat().st_size for path in paths), len(paths))
+
+    def _seconds(self, member: Member, path: Path) -> float:
+        """The seconds of one network for one view of one image, by the device's default engine."""
+        from ensembler.inference.engines.choose import ready
+        from ensembler.inference.engines.registry import named_engine
+        from ensembler.inference.latency import BATCH, seconds_per_image
+        from ensembler.networks.checkpoint import load_checkpoint
+        from ensembler.networks.devices import pick_device
+
+        base, given = self._base(member), self.recipe.spec.input
+        size = given.size if base.size is None else base.size
+        device = pick_device(self.device)
+        predictor = ready(
+            named_engine("default", device.type),
+            lambda: load_checkpoint(path, self.device, base),
+            np.zeros((BATCH, size, size, given.channels), np.uint8),
+            amp=base.amp,
+            device=self.device,
+            name=f"member {member.name!r}",
+            kinds=(self.store.kind(member.targets[0]),),
+        )
+        return seconds_per_image(predictor, size, given.channels, device)
+
+    def _base(self, member: Member) -> TrainingSpec:
+        """What the networks of a member are like: as the recipe says, else its record."""
+        planned = self._planned.get(member.name)
+        if planned is not None:
+            return planned.base
+        known = TrainingSpec.model_fields
+        said = {key: v for key, v in member.record.options.items() if key in known}
+        found = TrainingSpec.model_validate(said)
+        if is_own(found.backbone) and found.backbone not in code_named_by(self.recipe.spec):
+            raise RequestError(
+                f"member {member.name!r} has a backbone, {found.backbone!r}, that the recipe does "
+                "not name, and what a record names is not run"
+            )
+        return found
+
+    @cached_property
+    def _planned(self) -> dict[str, PlannedMember]:
+        repeats = fold_repeats(self.store.samples.table)
+        planned = planned_members(self.recipe.spec.members, repeats)
+        return {member.name: member for member in planned}
+
+
+def total(costs: Iterable[MemberCost]) -> MemberCost:
+    """What several members cost together."""
+    found = list(costs)
+    return MemberCost(
+        sum(cost.seconds for cost in found),
+        sum(cost.bytes for cost in found),
+        sum(cost.networks for cost in found),
+    )
