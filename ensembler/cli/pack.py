@@ -40,6 +40,22 @@ def command(
             "only with --trust-code.",
         ),
     ] = None,
+    max_cost: Annotated[
+        str | None,
+        typer.Option(
+            "--max-cost",
+            metavar="5ms",
+            help="The best blend that takes at most this for an image.",
+        ),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            "--max-size",
+            metavar="50MB",
+            help="The best blend whose bundle is at most this large.",
+        ),
+    ] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -54,16 +70,28 @@ def command(
     check_training_installed("ens pack")
     from ensembler.bundle.pack import check_precision, pack_run
 
+    kept_precision = check_precision(precision)
+    limits = None
+    if max_cost is not None or max_size is not None:
+        from ensembler.pipeline.frontier import Limits
+
+        limits = Limits.parse(max_cost, max_size, kept_precision)
     with stoppable(f"`ens pack {run}`"), show_progress(quiet=quiet) as progress:
+        if limits is not None:
+            from ensembler.pipeline.frontier import blend_within
+
+            blend = blend_within(store, limits, blend, device=device, progress=progress)
         made = pack_run(
             store,
             out,
             blend=blend,
-            precision=check_precision(precision),
+            precision=kept_precision,
             with_code=with_code or (),
             device=device,
             progress=progress,
         )
+    if limits is not None:
+        limits.check(made.bundle)
     if json:
         print_json({**made.__dict__, "bundle": str(made.bundle)})
         return

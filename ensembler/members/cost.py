@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ensembler.errors import RequestError
+from ensembler.files import fingerprint
 from ensembler.own_code import is_own
 from ensembler.predictions.members import Member
 from ensembler.predictions.samples import fold_repeats
@@ -39,6 +40,7 @@ class Costs:
     store: RunStore
     recipe: Recipe
     device: str = "auto"
+    timed: dict[str, float] = field(default_factory=dict)  # equal networks cost the same
 
     def of(self, name: str) -> MemberCost:
         """What a member costs; of one that is the mean of others what these cost together.
@@ -71,6 +73,9 @@ class Costs:
 
         base, given = self._base(member), self.recipe.spec.input
         size = given.size if base.size is None else base.size
+        key = fingerprint([base.backbone, base.model_args, base.amp, size, given.channels])
+        if key in self.timed:
+            return self.timed[key]
         device = pick_device(self.device)
         predictor = ready(
             named_engine("default", device.type),
@@ -81,7 +86,8 @@ class Costs:
             name=f"member {member.name!r}",
             kinds=(self.store.kind(member.targets[0]),),
         )
-        return seconds_per_image(predictor, size, given.channels, device)
+        self.timed[key] = seconds_per_image(predictor, size, given.channels, device)
+        return self.timed[key]
 
     def _base(self, member: Member) -> TrainingSpec:
         """What the networks of a member are like: as the recipe says, else its record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,9 @@ from ensembler.blends.blend import blend_run
 from ensembler.blends.composed import COMPOSED
 from ensembler.blends.origin import cross_fitted_score, metric_of
 from ensembler.blends.pool import BLEND_PREFIX, StorePool, read_pool
+from ensembler.blends.request import seconds
 from ensembler.blends.submit import blend_to_replace
-from ensembler.errors import RequestError
+from ensembler.errors import RequestError, StoreError
 from ensembler.members.cost import Costs, MemberCost, total
 from ensembler.metrics import check_metric, score
 from ensembler.metrics.renamed import with_names_of_today
@@ -35,6 +37,9 @@ from ensembler.workspace.workspace import check_run_is_trainable
 
 Kind = Literal["member", "soup", "student", "pruned", "blend"]
 _SHARES = (0.5, 0.25, 0.125)  # of the full blend's cost, for blends of fewer members
+_BESIDE = 500_000  # bytes of a bundle that are no weights, at most
+_SIZE = re.compile(r"^(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmg]?b)$", re.IGNORECASE)
+_UNITS = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 PACKED = "packed"  # what a blend is called that was made to be packed
 
 
@@ -331,31 +336,66 @@ def _has_networks(store: RunStore, name: str) -> bool:
     return not store.member(name).record.imported
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a bundle may cost: seconds for an image, and bytes; None: as it comes."""
+
+    seconds: float | None = None
+    bytes: float | None = None
+    bytes_of_weights: float | None = None
+
+    @classmethod
+    def parse(cls, cost: str | None, size: str | None, precision: str) -> Limits:
+        """The limits in "5ms" and "50MB", for a bundle whose weights have a precision."""
+        time = None if cost is None else seconds(cost)
+        if size is None:
+            return cls(time)
+        most = _bytes(size)
+        share = 1.0 if precision == "float32" else 0.5
+        return cls(time, most, max(0.0, most - _BESIDE) / share)
+
+    def allow(self, cost: MemberCost) -> bool:
+        """Whether something of that cost fits."""
+        is_quick = self.seconds is None or cost.seconds <= self.seconds
+        most = self.bytes_of_weights
+        return is_quick and (most is None or cost.bytes <= most)
+
+    def check(self, bundle: Path) -> None:
+        """Remove a bundle that is too large after all, and raise StoreError."""
+        found = bundle.stat().st_size
+        if self.bytes is not None and found > self.bytes:
+            bundle.unlink()
+            raise StoreError(
+                f"{bundle} would have {found / 1e6:.3g} MB, above --max-size: allow a little more"
+            )
+
+
+def _bytes(text: str) -> float:
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise RequestError(f"{text!r} is not a size; write it like 50MB, 800kB or 1.5GB")
+    return float(match["number"]) * _UNITS[match["unit"].lower()]
+
+
 def blend_within(
     store: RunStore,
-    *,
-    seconds: float | None = None,
-    size: float | None = None,
+    limits: Limits,
     blend: str | None = None,
+    *,
     device: str = "auto",
     progress: Progress = QUIET,
 ) -> str:
-    """The name of the best blend that takes at most `seconds` an image and `size` bytes.
+    """The name of the best blend that the limits allow.
 
     What is no blend yet is kept as blend `packed`.
     """
     within: dict[Literal["seconds", "bytes"], float] = {}
-    if seconds is not None:
-        within["seconds"] = seconds
-    if size is not None:
-        within["bytes"] = size
+    if limits.seconds is not None:
+        within["seconds"] = limits.seconds
+    if limits.bytes_of_weights is not None:
+        within["bytes"] = limits.bytes_of_weights
     found = frontier(store, blend, device=device, within=within, progress=progress)
-
-    def fits(cost: MemberCost) -> bool:
-        is_quick = seconds is None or cost.seconds <= seconds
-        return is_quick and (size is None or cost.bytes <= size)
-
-    point = found.affordable(fits)
+    point = found.affordable(limits.allow)
     progress.note(
         f"{point.kind} {point.name!r} is the best that fits: {1000 * point.cost.seconds:.3g} ms an "
         f"image, {point.cost.bytes / 1e6:.3g} MB"
