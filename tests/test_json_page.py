@@ -136,6 +136,7 @@ COMMANDS = {
     "ens distill": [
         ("distill tiny --student tinynets:tiny --blend auto --option epochs=1", 0)
     ],
+    "ens frontier": [("frontier tiny --blend auto", 0)],
     "ens reproduce": [("reproduce tiny --member cnn --fold 0", 0)],
     "ens import": [
         (
