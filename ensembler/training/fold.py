@@ -158,9 +158,11 @@ class _FoldTraining:
             return
         began = time.perf_counter()
         found = validate(self.learner.predictor, spec, data, self.loader.device)
+        seconds = time.perf_counter() - began
         self.history[-1] = replace(
             record,
-            seconds=record.seconds + time.perf_counter() - began,
+            seconds=record.seconds + seconds,
+            validating=seconds,
             score=found.score,
             valid_loss=found.loss,
             judged=found.judged if spec.chooses else None,

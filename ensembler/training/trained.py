@@ -20,7 +20,8 @@ class EpochRecord:
     `loss` is that on the train rows when it is known, `lr` the learning rate at the epoch's first
     step, `score` and `valid_loss` are accuracy (of several labels at once of whole sets) and log
     loss on the validation rows, None after epochs that were not validated; `judged` is the value of
-    the metric that chooses the epoch, where one is chosen.
+    the metric that chooses the epoch, where one is chosen. `validating` are those of the `seconds`
+    that the validation took.
     """
 
     epoch: int
@@ -31,6 +32,7 @@ class EpochRecord:
     score: float | None = None
     valid_loss: float | None = None
     judged: float | None = None
+    validating: float = 0.0
 
     def of(self, training: str, fold: int) -> Epoch:
         """The same as progress shows it."""
