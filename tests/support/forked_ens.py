@@ -58,6 +58,8 @@ class Forked:
         self.arguments = arguments
         self._said = Path(tempfile.mkdtemp(dir=folder, prefix=".said-"))
         streams = (self._said / "out", self._said / "err")
+        for stream in streams:
+            stream.touch()  # a process may be killed before it says anything
         given = (arguments, folder, dict(environment), streams, largest_file)
         self._process = _context.Process(target=_run, args=given)
         self._process.start()
