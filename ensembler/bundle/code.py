@@ -80,9 +80,14 @@ def _check_same(place: str, given: Path) -> None:
 def sources_in(archive: Archive) -> dict[str, str]:
     """The code that a bundle brings along, by the name of its entry."""
     return {
-        name: archive.read(name).decode(errors="replace")
+        name: _shown(archive.read(name).decode(errors="backslashreplace"))
         for name in archive.record.code_files
     }
+
+
+def _shown(text: str) -> str:
+    """Code as a terminal may show it: what is no visible character is written out."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def check_trusted(archive: Archive, *, trust_code: bool) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import glob
-import json
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from ensembler.bundle.ensemble import Ensemble
 from ensembler.bundle.images import AskedImages
 from ensembler.bundle.jobs import Worker, predict_shards, threads_each
 from ensembler.bundle.networks import Networks
-from ensembler.bundle.shard import BROKEN, Shard, noted_images
+from ensembler.bundle.shard import BROKEN, Shard, note_images, noted_images
 from ensembler.bundle.tables import AnswerColumns, check_ending, write_predictions
 from ensembler.bundle.template import check_template, like_template
 from ensembler.errors import RequestError
@@ -29,6 +29,7 @@ from ensembler.outputs import check_output, open_output
 from ensembler.predictions.chunks import CHUNK, ChunkedLogits
 from ensembler.progress import QUIET, Progress
 
+_WARNED = 20  # broken images that are warned of one by one
 SHARD = 8 * CHUNK  # images whose logits are on disk at once
 
 
@@ -180,7 +181,13 @@ class PredictionJob:
         self._keep(shard, answers, shard.broken_before)
 
     def _warn(self, i: int, fault: str) -> None:
-        self.progress.warn(f"{self.asked.paths[i]}: {fault}")
+        if len(self._warned) < _WARNED:
+            self.progress.warn(f"{self.asked.paths[i]}: {fault}")
+        self._warned.append(i)
+
+    @cached_property
+    def _warned(self) -> list[int]:
+        return []
 
     def _keep(
         self, shard: Shard, answers: Mapping[str, Answer], broken: Mapping[int, str]
@@ -193,8 +200,7 @@ class PredictionJob:
             first += width + 1
         results[[i - shard.start for i in broken]] = np.nan
         self.broken.update(broken)
-        with (self.folder / BROKEN).open("a") as log:
-            log.writelines(json.dumps([i, fault]) + "\n" for i, fault in broken.items())
+        note_images(self.folder / BROKEN, broken)
         for chunk in self.results.starts:
             if shard.start <= chunk < shard.stop:
                 self.results.keep(chunk, 0.0)
@@ -241,7 +247,14 @@ def _key(networks: Networks, asked: AskedImages) -> str:
 
 @contextmanager
 def _kept_beside(out: Path, key: str) -> Iterator[Path]:
-    """Where predictions are kept until the table is there; a killed job goes on from there."""
+    """Where predictions are kept until the table is there; a killed job goes on from there.
+
+    Of standard output or a pipe that is a temporary folder, and nothing goes on.
+    """
+    if out.exists() and not out.is_file():
+        with tempfile.TemporaryDirectory(prefix="ens-predict-") as name:
+            yield Path(name)
+        return
     parent = out.resolve().parent
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / f".{out.name}.{key}.parts"

@@ -18,6 +18,7 @@ from ensembler.data.decoding import AS_IT_IS, Decoding, decode, pixels_of_opened
 from ensembler.data.formats import Header
 from ensembler.data.images import checksum
 from ensembler.errors import RequestError
+from ensembler.targets.target import Target
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,24 +84,34 @@ class Predictor:
         return np.array(self._target.classes)
 
     @property
-    def _target(self) -> Any:
+    def _target(self) -> Target:
         return self.ensemble.record.target_of(self.ensemble.record.answers[0])
 
     def __call__(self, images: AnyImage | Iterable[AnyImage]) -> NDArray[np.float32]:
         """Probabilities `[images, classes]`; one image is a batch of one."""
+        return self.by_target(images)[self._target.name]
+
+    def by_target(
+        self, images: AnyImage | Iterable[AnyImage]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The probabilities `[images, classes]` of every target that the bundle predicts."""
         from ensembler.bundle.apply import answers_of
         from ensembler.bundle.images import AskedPixels, refuse_broken
 
-        given = GivenImages(as_images(images))
-        name = self.ensemble.record.answers[0]
+        given, record = GivenImages(as_images(images)), self.ensemble.record
+        targets = {name: record.target_of(name) for name in record.answers}
         if len(given) == 0:
-            return np.empty((0, len(self.classes_)), np.float32)
+            return {
+                target.name: np.empty((0, len(target.classes)), np.float32)
+                for target in targets.values()
+            }
         rows = np.arange(len(given), dtype=np.int64)
         with tempfile.TemporaryDirectory() as folder, self._lock:
             logits = self._networks.logits(
                 lambda spec: AskedPixels(given, spec, refuse_broken), rows, Path(folder)
             )
-            return answers_of(self.ensemble, logits)[name].probs
+            answers = answers_of(self.ensemble, logits)
+        return {targets[name].name: answers[name].probs for name in targets}
 
     def predict_proba(self, images: AnyImage | Iterable[AnyImage]) -> NDArray[np.float32]:
         """The same, by scikit-learn's name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from ensembler.bundle.images import AskedImages, AskedPixels
 from ensembler.bundle.networks import Networks
 from ensembler.data.spec import InputSpec
 from ensembler.errors import ImageError
+from ensembler.files import named_when_full
 from ensembler.progress import QUIET, Progress
 
 BROKEN = "broken.jsonl"  # images that could not be read, a line each
@@ -57,8 +58,7 @@ class Shard:
                 if i in noted:
                     return
                 noted[i] = error.fault
-                with self._log.open("a") as log:
-                    log.write(json.dumps([i, error.fault]) + "\n")
+                note_images(self._log, {i: error.fault})
             note(i, error.fault)
 
         def pixels_of(spec: InputSpec) -> AskedPixels:
@@ -87,6 +87,12 @@ class Shard:
     def forget(self) -> None:
         """Remove the logits."""
         shutil.rmtree(self._inner, ignore_errors=True)
+
+
+def note_images(path: Path, broken: Mapping[int, str]) -> None:
+    """Note what is wrong with which image."""
+    with named_when_full(path), path.open("a") as log:
+        log.writelines(json.dumps([i, fault]) + "\n" for i, fault in broken.items())
 
 
 def noted_images(path: Path) -> Iterator[tuple[int, str]]:

@@ -107,6 +107,12 @@ def command(
         told = sys.stderr if is_standard_output(made.out) else sys.stdout
         print(f"{made.rows} predictions are in {made.out}.", file=told)
     if made.failed:
+        n, first = len(made.failed), ", ".join(path for path, _ in made.failed[:3])
+        print(
+            f"{n} of {made.rows} images could not be read and have an empty row: {first}"
+            f"{', ...' if n > 3 else ''}",
+            file=sys.stderr,
+        )
         raise typer.Exit(1)
 
 

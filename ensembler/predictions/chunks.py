@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.files import write_bytes
+from ensembler.files import named_when_full, write_bytes
 from ensembler.predictions.arrays import release, reserve_array
 
 CHUNK = 512  # images
@@ -72,7 +72,7 @@ class ChunkedLogits:
     def keep(self, start: int, seconds: float) -> None:
         """Note that the chunk from row `start` on is whole, and give its memory back."""
         line = {"row": start, "sha256": self.digest(start), "seconds": round(seconds, 4)}
-        with self.log_path.open("a") as log:
+        with named_when_full(self.log_path), self.log_path.open("a") as log:
             log.write(json.dumps(line) + "\n")
         self.seconds[start] = seconds
         release(self.array)

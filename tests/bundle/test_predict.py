@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import threading
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from ensembler.bundle.images import find_asked
 from ensembler.bundle.networks import Networks
 from ensembler.bundle.open import open_bundle
 from ensembler.bundle.predict import Form, predict_images
-from ensembler.errors import ImageError, RequestError
+from ensembler.errors import DiskFullError, ImageError, RequestError
 from ensembler.predictions import chunks
 from ensembler.progress import RecordedProgress
 
@@ -204,3 +206,53 @@ def test_disagreement_is_the_share_of_networks_that_answer_otherwise(
         others = [classes[vote[i]] != row["label"] for vote in votes]
         assert row["disagreement"] == pytest.approx(np.mean(others))
     assert {row["disagreement"] for row in rows} <= {0.0, 0.5, 1.0}
+
+
+def test_what_goes_to_a_pipe_leaves_nothing_beside_it(networks, pictures, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
+    reader.start()
+    predict_images(networks, find_asked([str(pictures)]), pipe, Form())
+    reader.join()
+    assert found[0].startswith("id,label,cat,dog,eel,")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_full_disk_is_said_and_the_same_call_goes_on(
+    networks, pictures, small_disk, small_shards
+):
+    asked = find_asked([str(pictures)])
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes((1 << 20) - (3 << 12)))
+    with pytest.raises(DiskFullError, match="no room left"):
+        predict_images(networks, asked, small_disk / "p.csv", Form())
+    assert not (small_disk / "p.csv").exists()
+    filler.unlink()
+    assert predict_images(networks, asked, small_disk / "p.csv", Form()).rows == 6
+
+
+def test_many_broken_images_are_not_warned_of_one_by_one(networks, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "_WARNED", 2)
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        (tmp_path / "in" / f"{i}.png").write_bytes(b"")
+    asked, progress = find_asked([str(tmp_path / "in")]), RecordedProgress()
+    made = predict_images(networks, asked, tmp_path / "p.csv", Form(), progress)
+    assert len(progress.warnings) == 2
+    assert len(made.failed) == 5
+    assert probs_in(made.out).isna().all(axis=None)
+
+
+def test_a_blend_that_ranks_takes_all_images_together(
+    untrained, pictures, tmp_path, small_shards
+):
+    state = fitted_state("ab", method="rank").to_bytes()
+    ranked = changed(untrained, {"blends/soft.safetensors": state})
+    path = write_bundle(tmp_path / "r.ens", ranked)
+    networks = Networks(open_bundle(path), "cpu")
+    assert networks.ensemble.ranks_rows
+    asked = find_asked([str(pictures)])
+    made = predict_images(networks, asked, tmp_path / "p.csv", Form())
+    assert np.array_equal(probs_in(made.out), Predictor(networks)(asked.paths))
