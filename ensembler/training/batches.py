@@ -10,18 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from ensembler.data.augment import sample_seed
 from ensembler.data.augment_steps import Augment
+from ensembler.data.augmenting import augmented, seeds_of
 from ensembler.data.counters import Keys, keys_of
 from ensembler.data.on_device.stages import DeviceAugment
 from ensembler.data.pixels import Pixels
-from ensembler.errors import EnsemblerError
 
 
 @dataclass(frozen=True)
-class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
+class BatchSource:
     """The batches of one epoch by position; each can be made alone, by any process.
 
     `pixels` are uint8 `[images, height, width, channels]`, `targets` int64 `[images]`, `batches`
@@ -40,22 +38,14 @@ class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def seeds(self, index: int) -> list[int]:
-        """The seed of every image in a batch."""
-        again = self._drawn_before[index]
-        return [
-            sample_seed(*self.key, int(row), *([int(n)] if n else []))
-            for row, n in zip(self.batches[index], again, strict=True)
-        ]
-
     def keys(self, indices: Sequence[int]) -> Keys:
         """The keys of the images in some batches, for what is drawn for many at once."""
         rows = np.concatenate([self.batches[i] for i in indices])
-        again = np.concatenate([self._drawn_before[i] for i in indices])
+        again = np.concatenate([self.drawn_before[i] for i in indices])
         return keys_of(self.key, rows, again)
 
     @cached_property
-    def _drawn_before(self) -> list[NDArray[np.int64]]:
+    def drawn_before(self) -> list[NDArray[np.int64]]:
         """How often each row of each batch came before in the epoch."""
         rows = np.concatenate(self.batches)
         order = np.argsort(rows, kind="stable")
@@ -67,27 +57,17 @@ class BatchSource(Dataset[tuple[Tensor, Tensor] | EnsemblerError]):
         )
         return np.split(before, np.cumsum([len(batch) for batch in self.batches])[:-1])
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | EnsemblerError:
-        # An error is handed over as it is: raised in a loader's process it would arrive as a
-        # traceback in a string.
-        try:
-            return self._make(index)
-        except EnsemblerError as error:
-            return error
-
-    def _make(self, index: int) -> tuple[Tensor, Tensor]:
-        rows = self.batches[index]
-        images = self.pixels[rows]
-        if self.augment is not None and not isinstance(self.augment, DeviceAugment):
-            augmented = [
-                self.augment(image, seed)
-                for image, seed in zip(images, self.seeds(index), strict=True)
-            ]
-            images = np.stack(augmented)
+    def images(self, index: int) -> Tensor:
+        """The images of a batch, augmented here: uint8 `[rows, channels, height, width]`."""
+        rows, augment = self.batches[index], self.augment
+        assert not isinstance(augment, DeviceAugment)
+        if augment is None:
+            images = self.pixels[rows]
+        else:
+            seeds = seeds_of(self.key, rows, self.drawn_before[index])
+            images = augmented(self.pixels, augment, rows, seeds)
         # [n, h, w, c] seen as [n, c, h, w] is channels-last already.
-        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(
-            self.targets[rows]
-        )
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def epoch_batches(

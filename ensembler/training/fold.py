@@ -60,6 +60,7 @@ def train_fold(
     workers = loader_processes(device) if execution.workers is None else execution.workers
     stop = Stop() if stop is None else stop
     loader = StoppableLoader(workers, device, progress, stop=stop)
+    loader.get_ready(setup.augment)  # they start while the network is built
     size = setup.data.pixels.shape[1]
     advice = memory_advice(
         batch_size=spec.batch_size, size=size, amp=spec.amp, accumulate=spec.accumulate

@@ -193,7 +193,7 @@ def test_no_two_samples_or_epochs_share_a_stream():
     augment = build_augment("medium", 24, 3)
     rows = [np.arange(6)]
     one, two = (
-        BatchSource(pixels, np.zeros(6, int), rows, augment, (0, 0, e))[0][0].numpy()
+        BatchSource(pixels, np.zeros(6, int), rows, augment, (0, 0, e)).images(0).numpy()
         for e in (1, 2)
     )
     assert len({image.tobytes() for image in one}) > 3

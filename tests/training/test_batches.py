@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from ensembler.errors import DataError
+from ensembler.data.augment import sample_seed
+from ensembler.data.augmenting import seeds_of
 from ensembler.training.batches import BatchSource, epoch_batches
 
 
@@ -23,30 +24,31 @@ def source(batches, augment=None, key=(1, 2, 3)):
     )
 
 
-def test_a_batch_holds_its_images_with_their_channels_first_and_their_labels():
-    images, labels = source([[0, 1], [5, 2]])[1]
+def test_a_batch_holds_its_images_with_their_channels_first():
+    images = source([[0, 1], [5, 2]]).images(1)
     assert images.shape == (2, 3, 2, 2)
     assert torch.equal(images[0].permute(1, 2, 0), torch.arange(60, 72).reshape(2, 2, 3))
-    assert labels.tolist() == [1, 0]
 
 
-def test_a_seed_depends_on_key_row_and_how_often_it_was_drawn_before():
+def test_a_seed_and_a_key_depend_on_row_and_how_often_it_was_drawn_before():
     found = source([[0, 1], [1, 0]])
-    assert len({*found.seeds(0), *found.seeds(1)}) == 4
-    assert found.seeds(0)[0] == source([[2, 3], [0, 4]]).seeds(1)[0]
-    assert found.seeds(0) != source([[0, 1]], key=(1, 2, 4)).seeds(0)
+    seeds = [
+        seed
+        for rows, again in zip(found.batches, found.drawn_before, strict=True)
+        for seed in seeds_of(found.key, rows, again)
+    ]
+    assert seeds[:2] == [sample_seed(1, 2, 3, 0), sample_seed(1, 2, 3, 1)]
+    assert seeds[2:] == [sample_seed(1, 2, 3, 1, 1), sample_seed(1, 2, 3, 0, 1)]
+    keys = [*found.keys([0]), *found.keys([1])]
+    assert len(set(keys)) == 4
+    assert found.keys([0, 1]).tolist() == keys
+    assert keys[0] == source([[2, 3], [0, 4]]).keys([1])[0]
+    assert keys[0] != source([[0, 1]], key=(1, 2, 4)).keys([0])[0]
 
 
 def test_an_image_is_augmented_with_its_own_seed():
     seen = []
     found = source([[0, 1]], augment=lambda image, seed: seen.append(seed) or 255 - image)
-    images, _ = found[0]
-    assert seen == found.seeds(0)
+    images = found.images(0)
+    assert seen == [sample_seed(1, 2, 3, 0), sample_seed(1, 2, 3, 1)]
     assert images[0, 0, 0, 0] == 255
-
-
-def test_an_error_for_the_user_is_handed_over_and_not_raised():
-    def broken(image, seed):
-        raise DataError("this image")
-
-    assert str(source([[0]], augment=broken)[0]) == "this image"

@@ -1,18 +1,21 @@
+import gc
 import os
-import time
-from types import SimpleNamespace
-from typing import ClassVar
+import pickle
+import subprocess
 
 import numpy as np
+import odd_augments
 import pytest
 import torch
 
 from ensembler.data.augment import build_augment
-from ensembler.errors import TrainingError
+from ensembler.data.on_device.card import PlainCard
+from ensembler.errors import DataError, TrainingError
 from ensembler.networks import devices
 from ensembler.progress import RecordedProgress
-from ensembler.training import loading
+from ensembler.training import host_workers
 from ensembler.training.batches import BatchSource
+from ensembler.training.host_workers import POOLS, SharedMemory
 from ensembler.training.loading import Loader
 
 CPU = torch.device("cpu")
@@ -20,17 +23,19 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def pixels():
-    return np.random.default_rng(0).integers(0, 255, (12, 16, 16, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 255, (13, 16, 16, 3), dtype=np.uint8)
 
 
-def turned(image, seed):
-    return image[::-1].copy()
+@pytest.fixture(autouse=True, scope="module")
+def no_process_is_left():
+    yield
+    POOLS.end()
 
 
-def source(pixels, augment=turned):
-    return BatchSource(
-        pixels, np.arange(12), np.split(np.arange(12), 3), augment, (0, 0, 1)
-    )
+def source(pixels, augment=odd_augments.turned, epoch=1):
+    # a row comes twice, and the last batch is the largest one
+    rows = [np.array([0, 1, 2, 3]), np.array([4, 0, 6]), np.arange(7, 13), np.array([5])]
+    return BatchSource(pixels, np.arange(13), rows, augment, (0, 0, epoch))
 
 
 def batches(loader, of):
@@ -38,107 +43,182 @@ def batches(loader, of):
         return list(found)
 
 
-def little_room(monkeypatch, free):
-    state = SimpleNamespace(f_bavail=free // 4096, f_frsize=4096)
-    monkeypatch.setattr(os, "statvfs", lambda _: state)
+def same(some, others):
+    for (one, label), (other, same_label) in zip(some, others, strict=True):
+        assert torch.equal(one, other)
+        assert one.stride() == other.stride()
+        assert torch.equal(label, same_label)
 
 
-@pytest.mark.parametrize("free", [0, 8192])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_processes_make_the_same_batches_and_live_on(pixels, tmp_path, workers):
+    np.save(tmp_path / "pixels.npy", pixels)
+    mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    progress = RecordedProgress()
+    loader = Loader(workers, CPU, progress)
+    for epoch, given in ((1, pixels), (2, mapped), (3, pixels[:, :8, :8].copy())):
+        augment = build_augment("heavy", given.shape[1], 3)
+        of = source(given, augment, epoch)
+        same(batches(loader, of), batches(Loader(0, CPU), of))
+    assert not progress.notes
+    processes = process_ids(workers)
+    batches(Loader(workers, CPU), source(pixels))
+    assert process_ids(workers) == processes
+
+
+def process_ids(workers):
+    return [[worker.process.pid for worker in pool.workers] for pool in POOLS.free(workers)]
+
+
+def no_memory(*_):
+    raise OSError(38, "Function not implemented")
+
+
 def test_without_shared_memory_the_same_batches_come_through_pipes_and_it_is_said_once(
-    pixels, monkeypatch, free
+    pixels, monkeypatch
 ):
+    monkeypatch.setattr(os, "memfd_create", no_memory)
+    POOLS.end()
     of, progress = source(pixels, build_augment("light", 16, 3)), RecordedProgress()
-    usual = batches(Loader(0, CPU), of)
-    little_room(monkeypatch, free)
     loader = Loader(2, CPU, progress)
     for _ in range(2):
-        for (one, label), (other, same_label) in zip(
-            usual, batches(loader, of), strict=True
-        ):
-            assert torch.equal(one, other)
-            assert one.stride() == other.stride()
-            assert torch.equal(label, same_label)
-    assert len(progress.notes) == (1 if free < 2 * usual[0][0].nbytes else 0)
-    assert all(
-        "too little shared memory" in note and "--shm-size" in note
-        for note in progress.notes
-    )
-
-
-def test_room_that_another_process_took_first_is_done_without(pixels, monkeypatch):
-    def full(_):
-        raise RuntimeError(
-            "unable to allocate shared memory(shm) for file </torch_1>: No space left on device "
-            "(28)"
-        )
-
-    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    progress = RecordedProgress()
-    found = batches(Loader(1, CPU, progress), source(pixels))
-    assert all(
-        torch.equal(a, b)
-        for (a, _), (b, _) in zip(
-            found, batches(Loader(0, CPU), source(pixels)), strict=True
-        )
-    )
+        same(batches(loader, of), batches(Loader(0, CPU), of))
     assert len(progress.notes) == 1
+    assert "go through pipes" in progress.notes[0]
+    POOLS.end()
+
+
+def test_memory_that_the_system_does_not_give_is_done_without(monkeypatch):
+    memory = SharedMemory()
+    monkeypatch.setattr(os, "posix_fallocate", no_memory)
+    assert memory.of_size(1 << 20, PlainCard(CPU)) is None
+    memory.close()
+
+
+class PinningCard(PlainCard):
+    """A card that remembers which memory is pinned."""
+
+    def __init__(self):
+        super().__init__(CPU)
+        self.pinned_now = {}
+
+    def pin(self, memory):
+        self.pinned_now[memory.data_ptr()] = memory.nbytes
+
+    def unpin(self, memory):
+        del self.pinned_now[memory.data_ptr()]
+
+
+def test_shared_memory_is_pinned_once_and_let_go_when_it_grows_or_ends():
+    memory, card = SharedMemory(), PinningCard()
+    for size in (4096, 4096, 1000, 8192):
+        seen = memory.of_size(size, card)
+        assert len(card.pinned_now) == 1
+        assert card.pinned_now[seen.data_ptr()] >= size
+    memory.close()
+    assert not card.pinned_now
+    gc.collect()
 
 
 @pytest.mark.parametrize(
-    ("signal", "told"), [(7, "SIGBUS"), (9, "SIGKILL, perhaps for want of memory")]
+    ("augment", "told"),
+    [
+        (odd_augments.bus_error, "SIGBUS"),
+        (odd_augments.killed, "SIGKILL, perhaps for want of memory"),
+    ],
 )
-def test_a_loader_process_that_dies_is_an_error_with_advice(pixels, signal, told):
-    def die(image, seed):
-        os.kill(os.getpid(), signal)
-
+def test_a_loader_process_that_dies_is_an_error_with_advice(pixels, augment, told):
     with pytest.raises(
-        TrainingError,
-        match=rf"a loader process died \({told}\); --workers 0 .*--shm-size=1g",
+        TrainingError, match=rf"a loader process died \({told}\); --workers 0 "
     ):
-        batches(Loader(1, CPU), source(pixels, die))
+        batches(Loader(1, CPU), source(pixels, augment))
+    # and the next training has new ones
+    same(batches(Loader(1, CPU), source(pixels)), batches(Loader(0, CPU), source(pixels)))
 
 
 def test_a_loader_process_that_hangs_is_an_error_with_advice(pixels, monkeypatch):
-    def hang(image, seed):
-        time.sleep(60)
-
-    monkeypatch.setattr(loading, "PATIENCE", 1.0)
+    loader = Loader(1, CPU)
+    batches(loader, source(pixels))
+    monkeypatch.setattr(host_workers, "PATIENCE", 1.0)
     with pytest.raises(
         TrainingError, match=r"no loader process made a batch within 1 s; --workers 0"
     ):
-        batches(Loader(1, CPU), source(pixels, hang))
+        batches(loader, source(pixels, odd_augments.hangs))
 
 
-def test_an_error_of_the_training_is_not_taken_for_one_of_the_loader(pixels):
+def test_what_fails_in_a_process_is_told_with_its_name(pixels):
+    with pytest.raises(TrainingError, match="ZeroDivisionError: by nothing") as error:
+        batches(Loader(1, CPU), source(pixels, odd_augments.fails))
+    assert "odd_augments.py" in error.value.__notes__[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_an_error_for_the_user(workers):
+    with pytest.raises(DataError, match="this image"):
+        batches(Loader(workers, CPU), source(odd_augments.Unreadable()))
+
+
+def test_an_epoch_that_ends_early_leaves_nothing_for_the_next_one(pixels):
+    loader = Loader(2, CPU)
     with (
         pytest.raises(RuntimeError, match=r"^its own$"),
-        Loader(1, CPU).batches(source(pixels)) as found,
+        loader.batches(source(pixels, build_augment("heavy", 16, 3))) as found,
     ):
         next(found)
         raise RuntimeError("its own")
+    processes = process_ids(2)
+    same(batches(loader, source(pixels)), batches(Loader(0, CPU), source(pixels)))
+    assert process_ids(2) == processes
 
 
 def test_loader_processes_that_cannot_be_started_are_done_without(pixels, monkeypatch):
-    class Full:
-        def __init__(self, *_, **__):
-            pass
+    def full(*_, **__):
+        raise OSError(11, "Resource temporarily unavailable")
 
-        def __iter__(self):
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(loading, "DataLoader", Full)
+    POOLS.end()
+    monkeypatch.setattr(subprocess, "Popen", full)
     progress = RecordedProgress()
-    assert len(batches(Loader(2, CPU, progress), source(pixels))) == 3
+    loader = Loader(2, CPU, progress)
+    loader.get_ready(odd_augments.turned)
+    assert len(batches(loader, source(pixels))) == 4
     assert progress.notes == [
-        "loader processes cannot be started ([Errno 28] No space left on device); the training "
-        "process makes the batches"
+        "loader processes cannot be started ([Errno 11] Resource temporarily unavailable); the "
+        "training process makes the batches"
     ]
+
+
+def test_what_cannot_be_sent_to_processes_is_done_here(pixels):
+    progress = RecordedProgress()
+    found = batches(Loader(1, CPU, progress), source(pixels, lambda *given: given[0]))
+    assert len(found) == 4
+    assert "cannot be started" in progress.notes[0]
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(lambda: 0)
+
+
+def test_no_process_is_started_where_the_host_does_not_augment(pixels):
+    POOLS.end()
+    loader = Loader(4, CPU)
+    loader.get_ready(None)
+    batches(loader, source(pixels, None))
+    assert not POOLS.free(4)
+
+
+def test_two_epochs_at_the_same_time_do_not_mix(pixels):
+    one, other = (source(pixels, build_augment("heavy", 16, 3), epoch) for epoch in (1, 2))
+    loader = Loader(1, CPU)
+    with loader.batches(one) as first, loader.batches(other) as second:
+        found = list(zip(first, second, strict=True))
+    same([batch for batch, _ in found], batches(Loader(0, CPU), one))
+    same([batch for _, batch in found], batches(Loader(0, CPU), other))
+    assert len(POOLS.free(1)) == 2
+    POOLS.end()
 
 
 class Recorded(torch.Tensor):
     """A tensor that remembers how it was copied, and stays where it is."""
 
-    asked: ClassVar[list] = []
+    asked = []  # noqa: RUF012
 
     def to(self, device, **options):
         Recorded.asked.append(
@@ -154,11 +234,11 @@ def test_only_copies_to_cuda_are_left_to_themselves(pixels, monkeypatch, device,
     Recorded.asked.clear()
     there = torch.device(device)
     made = torch.zeros(4, 3, 2, 2).as_subclass(Recorded)
-    list(Loader(0, there)._on_device(iter([(made, made)])))
+    list(Loader(0, there)._on_device(iter([made])))
     monkeypatch.setattr(predictor, "pick_device", lambda _: there)
     monkeypatch.setattr(
         predictor.torch, "from_numpy", lambda a: torch.zeros(a.shape).as_subclass(Recorded)
     )
     predictor.as_images(pixels[:2], device)
-    assert Recorded.asked == [(device, early)] * 3
+    assert Recorded.asked == [(device, early)] * 2
     assert devices.copies_early(there) == early

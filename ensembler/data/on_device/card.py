@@ -34,6 +34,14 @@ class Card(Protocol):
         """A uint8 tensor here, from which copies to the device need not be waited for."""
         ...
 
+    def pin(self, memory: Tensor) -> None:
+        """Make memory that is there already such a tensor, where that can be done."""
+        ...
+
+    def unpin(self, memory: Tensor) -> None:
+        """Undo `pin`, before the memory is given back."""
+        ...
+
     def copy(self, pinned: Tensor, out: Tensor) -> Any:
         """Begin to copy; the mark of this copy for `use` and `finish`."""
         ...
@@ -67,6 +75,14 @@ class CudaCard:
     def pinned(self, shape: Shape) -> Tensor:
         return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
 
+    def pin(self, memory: Tensor) -> None:
+        # Where the system refuses, copies are waited for: slower, and as right.
+        _runtime().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)
+
+    def unpin(self, memory: Tensor) -> None:
+        torch.cuda.synchronize(self.device)
+        _runtime().cudaHostUnregister(memory.data_ptr())
+
     def copy(self, pinned: Tensor, out: Tensor) -> torch.cuda.Event:
         # `out` may lie where something was that is still computed with.
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
@@ -82,6 +98,10 @@ class CudaCard:
 
     def finish(self, mark: torch.cuda.Event) -> None:
         mark.synchronize()
+
+
+def _runtime() -> Any:
+    return torch.cuda.cudart()  # type: ignore[no-untyped-call]
 
 
 class PlainCard:
@@ -101,6 +121,12 @@ class PlainCard:
 
     def pinned(self, shape: Shape) -> Tensor:
         return torch.empty(shape, dtype=torch.uint8)
+
+    def pin(self, memory: Tensor) -> None:
+        pass
+
+    def unpin(self, memory: Tensor) -> None:
+        pass
 
     def copy(self, pinned: Tensor, out: Tensor) -> None:
         out.copy_(pinned)

@@ -15,7 +15,6 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cache
-from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ensembler.data.mapped_file import MappedFile
 from ensembler.data.on_device.card import Card, card_of
 from ensembler.data.pixels import Pixels
 from ensembler.errors import RequestError
@@ -79,7 +79,7 @@ class DeviceStore:
             placed = self._place(pixels, first, progress)
             self._placed[key] = placed
             self._placed.move_to_end(key)
-            if not isinstance(pixels, np.memmap):
+            if MappedFile.of(pixels) is None:
                 weakref.finalize(pixels, self._placed.pop, key, None)
             return placed
 
@@ -178,10 +178,7 @@ def _first_rows(
 
 def identity_of(pixels: Pixels) -> Hashable:
     """What says that two are the same: the file of mapped ones, otherwise the object itself."""
-    base = getattr(pixels, "base", None)
-    if isinstance(pixels, np.memmap) and isinstance(base, mmap):
-        return str(pixels.filename), pixels.offset, pixels.shape
-    return id(pixels)
+    return MappedFile.of(pixels) or id(pixels)
 
 
 @cache

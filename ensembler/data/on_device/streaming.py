@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +28,30 @@ def streamed(
     """The images of each batch on the card, uint8 `[rows, height, width, channels]`, in order."""
     reader = _Reader(card, pixels, batches)
     try:
-        yield _copied(card, reader, batches)
+        yield copied(card, reader, [len(rows) for rows in batches])
     finally:
         reader.close()
 
 
-def _copied(
-    card: Card, reader: _Reader, batches: Sequence[NDArray[np.int64]]
-) -> Iterator[Tensor]:
+class Reader(Protocol):
+    """Reads batches, in order, into buffers from which they can be copied."""
+
+    def take(self) -> Tensor:
+        """The buffer with the next batch, perhaps longer than it."""
+        ...
+
+    def give_back(self, buffer: Tensor) -> None:
+        """Let the buffer that was taken first be read into again."""
+        ...
+
+
+def copied(card: Card, reader: Reader, sizes: Sequence[int]) -> Iterator[Tensor]:
+    """Batches of these sizes on the card, copied two ahead of what is asked for."""
     on_their_way: deque[_Copy] = deque()
-    for rows in batches:
+    for size in sizes:
         buffer = reader.take()
-        out = card.empty((len(rows), *buffer.shape[1:]))
-        on_their_way.append(_Copy(buffer, out, card.copy(buffer[: len(rows)], out)))
+        out = card.empty((size, *buffer.shape[1:]))
+        on_their_way.append(_Copy(buffer, out, card.copy(buffer[:size], out)))
         if len(on_their_way) > AHEAD:
             yield _arrived(card, reader, on_their_way.popleft())
     while on_their_way:
@@ -56,7 +67,7 @@ class _Copy:
     mark: Any
 
 
-def _arrived(card: Card, reader: _Reader, copy: _Copy) -> Tensor:
+def _arrived(card: Card, reader: Reader, copy: _Copy) -> Tensor:
     card.use(copy.mark, copy.out)
     # Begun two batches ago, it is over: this waits for nothing.
     card.finish(copy.mark)
