@@ -139,8 +139,9 @@ def recipe_page() -> str:
         f"- **Augmentation presets**: {quoted([*PRESETS, *POLICIES])}; or a list of "
         "albumentations transforms (`Name` or `Name: {arguments}`), with `torchvision: "
         "[...]` for torchvision's v2 transforms; or albumentations' own serialised form. "
-        "`augment: {torchvision: [...], on: device}` augments where the network "
-        "computes, for GPUs that processors cannot feed."
+        "`augment: {preset: light, on: host}`, or the same with `transforms: [...]` or "
+        "`torchvision: [...]`, says where images are augmented: `host` (`cpu` is the same), `device`, "
+        "or `auto`, the default ([on a GPU](speed.md#on-a-gpu))."
     )
     lines += presets_table()
     groups = "; ".join(

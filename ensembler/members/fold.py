@@ -14,7 +14,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from ensembler.errors import DiskFullError, EnsemblerError, NotFiniteError, TrainingError
+from ensembler.errors import (
+    DiskFullError,
+    EnsemblerError,
+    NotFiniteError,
+    OutOfMemoryError,
+    TrainingError,
+)
 from ensembler.files import claim, read_json, sha256_of, write_bytes, write_json
 from ensembler.machine.environment import environment
 from ensembler.machine.execution import Execution
@@ -119,7 +125,7 @@ class FoldTrainer:
         watch = FoldWatch(training, fold)
         if needs_training:
             try:
-                self._keep_weights(training, fold, self._train(training, fold))
+                self._keep_weights(training, fold, self._train_with_room(training, fold))
             except FoldOverruns as error:
                 self.overran.add(task)
                 return LeftOut(task, str(error))
@@ -187,6 +193,23 @@ class FoldTrainer:
             plan.on_disk.folder.mkdir(parents=True, exist_ok=True)
             path = weights_path(plan.on_disk.folder, fold)
             save_checkpoint(path, network, plan.member.base, shape, header)
+
+    def _train_with_room(self, training: Training, fold: int) -> TrainedFold:
+        """Train a fold; pixels on the device are given up where it runs out of memory otherwise."""
+        from ensembler.data.on_device.store import give_up_pixels
+
+        try:
+            with training.memory_advice:
+                return self._train(training, fold)
+        except OutOfMemoryError:
+            if not give_up_pixels():
+                raise
+        # Not inside the handler: there the error would still hold what the attempt has made.
+        self.workspace.progress.note(
+            f"{training.name} fold {fold} ran out of memory: pixels no longer stay on the device "
+            "and are copied to it batch by batch; ENS_DEVICE_CACHE_GB sets their room"
+        )
+        return self._train(training, fold)
 
     def _train(self, training: Training, fold: int) -> TrainedFold:
         from ensembler.training.ensembles import train_ensemble
@@ -278,7 +301,7 @@ class FoldTrainer:
             first.augment,
             first.input.size,
             first.input.channels,
-            device=pick_device(self.execution.device).type,
+            device=pick_device(self.execution.device),
             kept=None if kept is None else str(kept["on"]),
         )
         if chosen.note and name not in self.looked_at_augment:

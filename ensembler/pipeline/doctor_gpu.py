@@ -270,7 +270,7 @@ class _Trial:
             preset, on = augment
             spec = {"preset": preset, "on": on}
             size = self.size.size
-            chosen = choose_augment(spec, size, 3, device=self.device.type).augment
+            chosen = choose_augment(spec, size, 3, device=self.device).augment
         heard = RecordedProgress()
         trained = train_fold(
             FoldSetup(self._spec(options), data, augment=chosen),

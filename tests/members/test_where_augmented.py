@@ -1,9 +1,11 @@
 import pytest
+import torch
 
 from ensembler import Recipe
 from ensembler.errors import EnsemblerError
 from ensembler.files import read_json, write_json
 from ensembler.machine.execution import Execution
+from ensembler.members.fold import FoldTrainer
 from ensembler.members.plan import MemberPlan
 from ensembler.pipeline.train import train_recipe
 from ensembler.predictions.store import RunStore
@@ -89,3 +91,26 @@ def test_members_of_versions_before_this_are_still_complete(recipe, augment):
 def test_a_wrong_place_is_an_error_before_anything_is_done(recipe):
     with pytest.raises(EnsemblerError, match="on: 'gpu'"):
         train(loaded(recipe, "{preset: light, on: gpu}"), recipe.parent / "artifacts")
+
+
+def test_a_fold_that_runs_out_of_memory_is_trained_without_resident_pixels(
+    recipe, monkeypatch
+):
+    from ensembler.data.on_device import store
+
+    rooms, train_fold, attempts = [True, False], FoldTrainer._train, []
+
+    def short_at_first(trainer, training, fold):
+        attempts.append(training.name)
+        if len(attempts) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train_fold(trainer, training, fold)
+
+    monkeypatch.setattr(FoldTrainer, "_train", short_at_first)
+    monkeypatch.setattr(store, "give_up_pixels", lambda: rooms.pop(0))
+    progress = RecordedProgress()
+    given = loaded(recipe, "none", "defaults.epochs=1")
+    result = train(given, recipe.parent / "artifacts", progress)
+    assert not result.failures
+    assert attempts[:2] == ["narrow", "narrow"]
+    assert len([note for note in progress.notes if "ran out of memory" in note]) == 1

@@ -34,6 +34,10 @@ class Card(Protocol):
         """A uint8 tensor here, from which copies to the device need not be waited for."""
         ...
 
+    def give_back_free_memory(self) -> None:
+        """Let others have what is not used any more."""
+        ...
+
     def pin(self, memory: Tensor) -> None:
         """Make memory that is there already such a tensor, where that can be done."""
         ...
@@ -74,6 +78,9 @@ class CudaCard:
 
     def pinned(self, shape: Shape) -> Tensor:
         return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+
+    def give_back_free_memory(self) -> None:
+        torch.cuda.empty_cache()
 
     def pin(self, memory: Tensor) -> None:
         # Where the system refuses, copies are waited for: slower, and as right.
@@ -121,6 +128,10 @@ class PlainCard:
 
     def pinned(self, shape: Shape) -> Tensor:
         return torch.empty(shape, dtype=torch.uint8)
+
+    def give_back_free_memory(self) -> None:
+        if self.device.type == "mps":
+            torch.mps.empty_cache()
 
     def pin(self, memory: Tensor) -> None:
         pass

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+
 from ensembler.data.augment import (
     POLICIES,
     build_augment,
@@ -14,6 +17,7 @@ from ensembler.data.augment import (
     where_to_augment,
 )
 from ensembler.data.augment_steps import Augment
+from ensembler.data.counters import Streams
 from ensembler.data.on_device import albumentations_list, torchvision_list
 from ensembler.data.on_device.parts import NotOnDevice, Part, stages_of
 from ensembler.data.on_device.preset import device_preset
@@ -22,6 +26,10 @@ from ensembler.data.presets import Preset
 from ensembler.data.spec import AugmentSpec
 
 HOST, DEVICE = "host", "device"
+_TRIED = 16  # images
+_MAY_DIFFER = (
+    0.01  # of their values: a place just between two pixels may be rounded either way
+)
 
 
 @dataclass(frozen=True)
@@ -46,23 +54,58 @@ class ChosenAugment:
 
 
 def choose_augment(
-    spec: AugmentSpec, size: int, channels: int, *, device: str, kept: str | None = None
+    spec: AugmentSpec,
+    size: int,
+    channels: int,
+    *,
+    device: torch.device,
+    kept: str | None = None,
 ) -> ChosenAugment:
-    """Choose where to augment for a `device`: cpu, cuda or mps.
+    """Choose where to augment for a device.
 
     With `on: auto`, which is the default, what was `kept` of an earlier choice counts; otherwise
     a processor augments image by image and any other device by whole batches.
     """
     wanted = where_to_augment(spec)
-    by_itself = HOST if device == "cpu" else DEVICE
+    by_itself = HOST if device.type == "cpu" else DEVICE
     path = (kept or by_itself) if wanted.on == "auto" else wanted.on
     note = ""
     if path == DEVICE:
         try:
-            return ChosenAugment(device_augment(spec, size, channels), DEVICE)
+            on_device = device_augment(spec, size, channels)
         except NotOnDevice as unknown:
             note = f"{unknown} is not known on a device: images are augmented on the host"
+        else:
+            fault = (
+                None if on_device is None else fault_on(device, on_device, size, channels)
+            )
+            if fault is None:
+                return ChosenAugment(on_device, DEVICE)
+            note = f"{device} cannot augment ({fault}): images are augmented on the host"
     return ChosenAugment(build_augment(spec, size, channels), HOST, note)
+
+
+def fault_on(
+    device: torch.device, augment: DeviceAugment, size: int, channels: int
+) -> str | None:
+    """Why a device does not augment as a processor does; None when it does, or is one.
+
+    A few images are augmented on both: not every device has every operation.
+    """
+    if device.type == "cpu":
+        return None
+    images = torch.arange(_TRIED * channels * size * size).view(
+        _TRIED, channels, size, size
+    )
+    images = (images * 37 % 251).byte()
+    drawn = augment.draw(Streams(np.arange(_TRIED, dtype=np.uint64)))
+    expected = augment.apply(images, drawn).int()
+    try:
+        found = augment.apply(images.to(device), drawn).cpu().int()
+    except (RuntimeError, NotImplementedError) as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    share = float(((found - expected).abs() > 1).float().mean())
+    return f"{share:.0%} of the pixels are wrong" if share > _MAY_DIFFER else None
 
 
 def device_augment(spec: AugmentSpec, size: int, channels: int) -> DeviceAugment | None:

@@ -14,7 +14,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -87,6 +86,7 @@ class DeviceStore:
         """Give back all memory."""
         with self._lock:
             self._placed.clear()
+        self.card.give_back_free_memory()
 
     @property
     def nbytes(self) -> int:
@@ -181,11 +181,24 @@ def identity_of(pixels: Pixels) -> Hashable:
     return MappedFile.of(pixels) or id(pixels)
 
 
-@cache
+_stores: dict[torch.device, DeviceStore] = {}
+
+
 def store_of(device: torch.device) -> DeviceStore:
     """The store of a device, the same one whenever it is asked for."""
     card = card_of(device)
-    return DeviceStore(card, device_budget(card))
+    if card.device not in _stores:
+        _stores[card.device] = DeviceStore(card, device_budget(card))
+    return _stores[card.device]
+
+
+def give_up_pixels() -> bool:
+    """Take all pixels from devices, for good, where memory is short; whether there were any."""
+    found = [store for store in _stores.values() if store.nbytes]
+    for store in found:
+        store.budget = 0
+        store.clear()
+    return bool(found)
 
 
 def device_budget(card: Card) -> int:

@@ -194,3 +194,21 @@ def test_large_inputs_are_copied_in_parts(pixels, monkeypatch):
     placed = here.place(pixels, None)
     assert here.card.begun == 7
     assert np.array_equal(placed.pixels.numpy(), pixels)
+
+
+def test_pixels_are_given_up_for_good_where_memory_is_short(pixels, monkeypatch):
+    here = store()
+    monkeypatch.setattr(stores, "_stores", {CPU: here})
+    assert not stores.give_up_pixels()
+    feed = DeviceFeed(here, pixels)
+    given(feed)
+    assert stores.give_up_pixels()
+    assert here.nbytes == 0
+    assert same(given(feed), plain(pixels))
+    assert here.nbytes == 0
+    assert not stores.give_up_pixels()
+
+
+def test_a_device_has_one_store(monkeypatch):
+    monkeypatch.setattr(stores, "_stores", {})
+    assert stores.store_of(CPU) is stores.store_of(torch.device("cpu"))
