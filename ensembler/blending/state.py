@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ensembler.errors import NotKeptError
 
 _FORMAT = "1"
+_KEY = "ensembler"
 _HEADER_SIZE = 8  # bytes that say how long the JSON header of a safetensors file is
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -67,8 +68,9 @@ class State:
         arrays = {
             name: np.require(array, requirements="C") for name, array in self.arrays.items()
         }
-        header = {"format": _FORMAT, "state": json.dumps(dict(self.values))}
-        return save(arrays, metadata=header)
+        # One entry of metadata: safetensors writes several in another order each time.
+        header = {"format": _FORMAT, "state": dict(self.values)}
+        return save(arrays, metadata={_KEY: json.dumps(header)})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -80,16 +82,27 @@ class State:
             arrays = load(content)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
-        end = _HEADER_SIZE + int.from_bytes(content[:_HEADER_SIZE], "little")
-        header = json.loads(content[_HEADER_SIZE:end]).get("__metadata__", {})
+        header = _header(content)
         if header.get("format") != _FORMAT:
             raise ValueError(
                 f"its format is {header.get('format')!r}, expected {_FORMAT!r}"
             )
-        values = json.loads(header["state"])
+        values = header.get("state")
         if not isinstance(values, dict):
             raise ValueError("its values are not a JSON object")
         return cls(arrays, values)
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """What `to_bytes` wrote beside the arrays, or an earlier version, as two entries."""
+    end = _HEADER_SIZE + int.from_bytes(content[:_HEADER_SIZE], "little")
+    metadata = json.loads(content[_HEADER_SIZE:end]).get("__metadata__", {})
+    if _KEY in metadata:
+        header = json.loads(metadata[_KEY])
+        if not isinstance(header, dict):
+            raise ValueError("its header is not a JSON object")
+        return header
+    return {**metadata, "state": json.loads(metadata.get("state", "null"))}
 
 
 def plain(name: str, value: Any) -> Any:

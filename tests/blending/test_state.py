@@ -34,6 +34,18 @@ def test_bytes_give_back_arrays_of_every_kind_and_plain_values_to_the_last_bit()
     assert found.values == {"third": 1 / 3, "none": None, "names": ["a", "ü"], "n": 3}
 
 
+def test_equal_states_are_equal_bytes():
+    state = State.of({"w": np.ones(2), "b": np.zeros(1), "x": 1, "names": ["a", "b"]})
+    assert len({state.to_bytes() for _ in range(12)}) == 1
+
+
+def test_a_state_of_an_earlier_version_is_read():
+    found = State.from_bytes(
+        container({"__metadata__": {"format": "1", "state": '{"x": 1}'}})
+    )
+    assert found.values == {"x": 1}
+
+
 def test_a_part_is_found_again_by_its_name_in_a_part_too():
     inner = State.of({"w": np.ones(2), "x": 1})
     middle = State.of({"y": 2}).with_part("inner", inner)
@@ -66,6 +78,8 @@ def container(header, data=b""):
         container({"__metadata__": {"format": "2", "state": "{}"}}),
         container({"__metadata__": {"format": "1", "state": "[]"}}),
         container({"__metadata__": {"format": "1", "state": "{"}}),
+        container({"__metadata__": {"ensembler": '{"format": "2", "state": {}}'}}),
+        container({"__metadata__": {"ensembler": "[]"}}),
         container(
             {"a": {"dtype": "F64", "shape": [9], "data_offsets": [0, 8]}}, b"12345678"
         ),
