@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.data.ahead import settled
 from ensembler.data.pixels import Pixels
 from ensembler.errors import NotFiniteError
 from ensembler.inference.predictor import BATCH, Predictor, predict_batch
@@ -79,6 +80,7 @@ def run_pass(
         return logits
     predictors = dict(zip(missing, load([requests[i] for i in missing]), strict=True))
     chunks = _missing_chunks(requests, logits)
+    pixels = settled(pixels)
     one_pass = _Pass(requests, logits, predictors, pixels)
     computed = one_pass.on_device if pick_device(device).type != "cpu" else one_pass.here
     total, done = sum(len(chunk.rows) for chunk in chunks), 0

@@ -131,8 +131,8 @@ def member_probs(
 
     A member that is the mean of others is that of their predictions.
     """
+    from ensembler.data.ahead import prepared_ahead
     from ensembler.data.pixel_key import pixels_key
-    from ensembler.data.pixels import prepare_pixels
 
     part = read_unlabelled(data, workspace.spec.data)
     for remark in part.remarks:
@@ -149,13 +149,10 @@ def member_probs(
     with ExitStack() as folders:
         for group in group_tasks(tasks):
             spec = group[0].plan.input
-            pixels = prepare_pixels(
-                images,
-                spec,
-                cache,
-                workspace.progress,
-            )
             key, rows = pixels_key(images, spec, cache), np.arange(len(ids), dtype=np.int64)
+            pixels = folders.enter_context(
+                prepared_ahead(images, spec, cache, workspace.progress)
+            )
             asked: Rows = {
                 task.name: [(rows,)] * task.member.record.folds for task in group
             }
