@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NoReturn
 
 from ensembler.errors import EnsemblerError
@@ -18,6 +19,16 @@ StopReason = Literal["interrupted", "deadline", "pruned"]
 
 class Stopped(EnsemblerError):
     """A job ended before it was done, because something asked for it."""
+
+
+class StoppedNow(Stopped):
+    """A job was interrupted for the second time, and ended at once."""
+
+    exit_code = 130
+
+
+class InterruptedNow(KeyboardInterrupt):
+    """Ctrl-C again, by somebody who does not want to wait for the end of a step."""
 
 
 class Stop:
@@ -34,6 +45,8 @@ class Stop:
     def __init__(
         self, seconds: float | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        # seconds that the end of the job takes after its work was stopped
+        self.kept_back = 0.0
         self._limits: list[tuple[float, Callable[[], float]]] = []
         self._reason: StopReason | None = None
         if seconds is not None:
@@ -65,6 +78,10 @@ class Stop:
     def takes_network(self) -> bool:
         """Whether a training that ends now gives its network as it is; see `FoldStop`."""
         return False
+
+    def heard(self) -> AbstractContextManager[None]:
+        """A block in which Ctrl-C may ask for the end of the job; see `signals.SignalStop`."""
+        return nullcontext()
 
     def limit(self, ends: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Let the job end when `clock` shows `ends`, unless it ends earlier."""

@@ -40,6 +40,7 @@ HOUSE = [
     "machine",
     "progress",
     "deadline",
+    "signals",
     "stop",
     "outputs",
     "own_code",

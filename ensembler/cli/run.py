@@ -28,6 +28,7 @@ from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
 from ensembler.deadline import parse_deadline
 from ensembler.machine.execution import Execution
+from ensembler.signals import SignalStop
 
 if TYPE_CHECKING:
     from ensembler.members.executor import LeftOut
@@ -60,7 +61,11 @@ def command(
     check_training_installed("ens run")
     from ensembler.pipeline.run import run_recipe
 
-    with stoppable(f"`ens run {recipe}`"), show_progress(quiet=quiet) as progress:
+    with (
+        stoppable(f"`ens run {recipe}`"),
+        show_progress(quiet=quiet) as progress,
+        (stop := SignalStop(progress.warn)).released(),
+    ):
         result = run_recipe(
             loaded,
             artifacts_folder(artifacts),
@@ -68,6 +73,7 @@ def command(
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,
+            stop=stop,
             deadline=end,
         )
     failures = [failure.__dict__ for failure in result.failures]

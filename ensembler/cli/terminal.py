@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ensembler.reporting.tables import Table
-from ensembler.stop import Stopped
+from ensembler.stop import InterruptedNow, Stopped, StoppedNow
 
 
 def print_error(message: str, *, exit_code: int) -> None:
@@ -70,6 +70,8 @@ def stoppable(how_to_go_on: str) -> Iterator[None]:
     """Turn Ctrl-C (and a polite kill) into one line that says how to go on."""
     try:
         yield
+    except InterruptedNow:
+        raise StoppedNow(f"stopped now; {how_to_go_on} resumes from here") from None
     except KeyboardInterrupt:
         raise Stopped(
             f"stopped; nothing finished is lost: {how_to_go_on} resumes from here"

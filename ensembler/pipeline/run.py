@@ -105,9 +105,10 @@ def run_recipe(
     prices = PriceList.of(workspace, execution)
     end = TimeToEnd(deadline, prices.blending(workspace))
     end.keep_back(stop)
-    training = train_members(
-        workspace, execution=execution, members=members, folds=folds, stop=stop
-    )
+    with stop.heard():
+        training = train_members(
+            workspace, execution=execution, members=members, folds=folds, stop=stop
+        )
     trained_until = time.monotonic()
     has_time = end.has_time
     name, outcome = None, None

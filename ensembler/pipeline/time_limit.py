@@ -31,6 +31,7 @@ class TimeToEnd:
 
     def keep_back(self, stop: Stop) -> None:
         """Let `stop` end the training in time for what comes after it."""
+        stop.kept_back = self.seconds.high
         if self.deadline is not None:
             stop.limit(self.deadline.ends - self.seconds.high, self.deadline.clock)
 

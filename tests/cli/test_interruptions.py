@@ -121,19 +121,34 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits_and_leaves_nothing
     assert names(folder) == names(whole)
 
 
-def test_ctrl_c_ends_soon_with_one_line_on_how_to_go_on(ens, recipe):
-    process = ens.start("run", recipe, "--quiet")
+def test_ctrl_c_ends_the_epoch_and_hands_in_what_there_is(ens, recipe):
+    process = ens.start("run", recipe, "--quiet", "--json")
     folder = ens.folder / "artifacts" / "shapes"
     wait_for(lambda: (folder / ".training" / "one" / "fold0.state").exists(), process)
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "interrupted: the epoch is ended" in errors
+    found = json.loads(printed)
+    assert found["stopped"] == "interrupted"
+    assert found["left_out"]
+    assert len(pd.read_csv(found["submission"])) == 15
+
+
+def test_a_second_ctrl_c_ends_now_with_one_line_on_how_to_go_on(ens, recipe):
+    recipe.write_text(recipe.read_text().replace("pause: 0.03", "pause: 2.0"))
+    process = ens.start("run", recipe, "--quiet")
+    folder = ens.folder / "artifacts" / "shapes"
+    wait_for(lambda: list(folder.glob(".training/.options-*")), process)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=30)
     assert time.monotonic() - began < 10
-    assert process.returncode == 1
-    assert (
-        errors.strip()
-        == f"error: stopped; nothing finished is lost: `ens run {recipe}` resumes from here"
-    )
+    assert process.returncode == 130, errors
+    assert "error: stopped now; `ens run" in errors
 
 
 def test_two_processes_share_a_runs_folds_and_both_end_well(ens, recipe, whole):
