@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an early deadline: the epoch at hand ends, and what there is is submitted."""
+"""Ctrl-C and SIGTERM as an early deadline: the epoch ends, and what there is is submitted."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 
 from ensembler.blending.judging.comparison import Gain, paired_gain
+from ensembler.blends.partial import PartialBlend
 from ensembler.blends.submit import submit_blend
 from ensembler.files import claim
 from ensembler.metrics import metric_names
@@ -17,8 +18,10 @@ from ensembler.predictions.blends import copy_blend
 from ensembler.predictions.records import write_record
 from ensembler.predictions.store import RunStore
 from ensembler.progress import Progress
+from ensembler.reporting.provisional import finished_members, oof_of
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submitted import SubmissionChoice, is_as_recorded, last_choice
+from ensembler.reporting.versions import submission_versions
 from ensembler.targets.label_sets import is_known
 
 
@@ -80,15 +83,23 @@ def submit_recipe_blend(
     *,
     metric: str,
     is_new: bool,
+    partial: PartialBlend | None = None,
     progress: Progress,
 ) -> None:
-    """Submit the recipe's blend, unless another blend was submitted that should stay.
+    """Submit the recipe's blend, unless another version was submitted that should stay.
 
     A blend that was chosen by hand stays while the recipe's is not new. Otherwise the recipe's
-    takes its place, unless its score on the rows that both predict is worse beyond noise.
+    takes its place, and that of what was made of finished folds (`partial` when that was a blend
+    of now), unless its score on the rows that both predict is worse beyond noise.
     """
     choice = last_choice(store)
     if choice is None or (choice.blend == name and not choice.by_hand):
+        gain = None if choice is not None else gain_over_folds(store, name, metric, partial)
+        if gain is not None and gain.verdict == "worse":
+            progress.warn(
+                f"the submission stays {gain.over}: {_worse(store, name, gain, metric)}"
+            )
+            return
         submit_blend(store, name, spec, progress=progress)
         return
     if choice.by_hand and not is_new:
@@ -101,9 +112,7 @@ def submit_recipe_blend(
     if gain is not None and gain.verdict == "worse":
         _keep(store, choice, spec, progress)
         progress.warn(
-            f"the submission stays blend {choice.blend!r}: the recipe's blend {name!r} is worse in "
-            f"{metric} by {-gain.value:.4f} ({-gain.high:.4f} to {-gain.low:.4f}), out of fold; "
-            f"`ens submit {store.name} --blend {name}` submits it nevertheless"
+            f"the submission stays blend {choice.blend!r}: {_worse(store, name, gain, metric)}"
         )
         return
     submit_blend(store, name, spec, progress=progress)
@@ -112,6 +121,48 @@ def submit_recipe_blend(
             f"the submission chosen by hand, of blend {choice.blend!r}, gives way to the new blend "
             f"{name!r}, which is not clearly worse; {_advice(store)}"
         )
+
+
+def _worse(store: RunStore, name: str, gain: Gain, metric: str) -> str:
+    return (
+        f"the recipe's blend {name!r} is worse in {metric} by {-gain.value:.4f} "
+        f"({-gain.high:.4f} to {-gain.low:.4f}), out of fold; "
+        f"`ens submit {store.name} --blend {name}` submits it nevertheless"
+    )
+
+
+def gain_over_folds(
+    store: RunStore, name: str, metric: str, partial: PartialBlend | None
+) -> Gain | None:
+    """By how much a blend is better than what was submitted of finished folds, out of fold.
+
+    They are compared on the train rows that both predict. None when nothing of the kind is
+    submitted, or nothing of it is left to compare with.
+    """
+    versions = submission_versions(store)
+    folds = versions[-1].made_of.folds if versions and is_as_recorded(store) else None
+    if folds is None:
+        return None
+    blend = store.blend(name)
+    target, classes = blend.record.target, blend.record.classes
+    if metric not in metric_names(of=store.kind(target)):
+        return None
+    labels = store.labels(target, "train", classes)
+    if partial is None:
+        finished = finished_members(store, tuple(folds), target, classes)
+        baseline = oof_of(finished, folds, len(labels), len(classes))
+    else:
+        baseline = np.full((len(labels), len(classes)), np.nan)
+        baseline[partial.rows] = partial.result.oof
+    probs = np.asarray(blend.oof)
+    is_predicted = np.isfinite(probs).all(axis=1) & np.isfinite(baseline).all(axis=1)
+    rows = np.flatnonzero(is_predicted & is_known(labels))
+    if not len(rows):
+        return None
+    groups = store.samples.groups()
+    groups = None if groups is None else groups[rows]
+    over = str(versions[-1].made_of.method)
+    return paired_gain(metric, probs[rows], over, baseline[rows], labels[rows], groups)
 
 
 def _advice(store: RunStore) -> str:

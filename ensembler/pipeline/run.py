@@ -15,6 +15,7 @@ from ensembler.blends.blend import blend_run
 from ensembler.blends.composed import blend_label, stage_spec
 from ensembler.blends.current import is_current
 from ensembler.blends.keep import BlendOutcome
+from ensembler.blends.partial import PartialBlend, submit_partial_blend
 from ensembler.blends.recipe_blend import (
     keep_blend_made_by_hand,
     note_recipe_blend,
@@ -28,6 +29,7 @@ from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.executor import Failure, LeftOut
 from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.prices import PriceList
+from ensembler.members.schedule import KFoldResult
 from ensembler.members.short_folds import has_finished_folds, short_members
 from ensembler.members.tta_predict import predict_missing_views
 from ensembler.metrics.registry import fits
@@ -116,7 +118,8 @@ def run_recipe(
         predict_missing_views(workspace, execution)
     store = RunStore(workspace.store.folder)
     if has_time:
-        name, outcome = _blend(workspace, store)
+        partial = _blend_partial(workspace, store, training)
+        name, outcome = _blend(workspace, store, partial)
     done = bool(store.complete_members) and has_time
     evaluation = evaluate(store) if done else None
     if outcome is not None:
@@ -174,13 +177,15 @@ def _audit(workspace: Workspace) -> None:
             workspace.progress.warn(f"{finding.code}: {finding.message}; {finding.fix}")
 
 
-def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutcome | None]:
+def _blend(
+    workspace: Workspace, store: RunStore, partial: PartialBlend | None
+) -> tuple[str | None, BlendOutcome | None]:
     """Blend the label, which is submitted, and each further target that is no task of it."""
     label, *others = workspace.samples.targets
     tasks = (
         () if workspace.samples.composition is None else workspace.samples.composition.tasks
     )
-    made = _blend_label(workspace, store, label, tasks)
+    made = _blend_label(workspace, store, label, tasks, partial)
     for target in others:
         if target not in tasks and (members := _wanted(workspace, store, (target,))):
             spec = _spec_beside(workspace, store, target, members)
@@ -191,6 +196,33 @@ def _blend(workspace: Workspace, store: RunStore) -> tuple[str | None, BlendOutc
                     blend_run(store, spec, members=members, target=target, views=views),
                 )
     return made
+
+
+def _blend_partial(
+    workspace: Workspace, store: RunStore, training: KFoldResult
+) -> PartialBlend | None:
+    """Where a run was stopped, submit a blend of what there is, of members with fewer folds, too.
+
+    Return it when it is better than what was submitted.
+    """
+    label = workspace.samples.targets[0]
+    if training.stopped is None or store.composition is not None:
+        return None
+    members = [m.name for m in workspace.members if m.in_pool and not m.parts]
+    found = submit_partial_blend(
+        store,
+        workspace.spec.blend,
+        workspace.spec.submission,
+        target=label,
+        members=members,
+        progress=workspace.progress,
+    )
+    if found is not None:
+        workspace.progress.note(
+            f"submitted {found.result.method} of {len(found.members)} members with "
+            f"{found.level} folds each"
+        )
+    return found
 
 
 def _spec_beside(
@@ -212,7 +244,11 @@ def _spec_beside(
 
 
 def _blend_label(
-    workspace: Workspace, store: RunStore, label: str, tasks: Sequence[str]
+    workspace: Workspace,
+    store: RunStore,
+    label: str,
+    tasks: Sequence[str],
+    partial: PartialBlend | None,
 ) -> tuple[str | None, BlendOutcome | None]:
     spec, members = workspace.spec.blend, _wanted(workspace, store, (label, *tasks))
     if not members:
@@ -232,6 +268,7 @@ def _blend_label(
         submission,
         metric=spec.metric,
         is_new=outcome is not None,
+        partial=partial,
         progress=workspace.progress,
     )
     return name, outcome

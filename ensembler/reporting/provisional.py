@@ -45,6 +45,12 @@ class FoldProbs:
 
 
 Finished = dict[str, dict[int, FoldProbs]]  # by member and fold
+FITTED = "fitted to what is finished"
+
+
+def is_fitted(made_of: MadeOf) -> bool:
+    """Whether a version is a blend that was fitted to finished folds, and no soft vote of them."""
+    return bool(made_of.method and made_of.method.endswith(FITTED))
 
 
 def renew_submission(
@@ -65,7 +71,7 @@ def renew_submission(
         return
     with claim(store.lock_path, wait=True):
         classes = store.classes(target)
-        finished = _finished_members(store, members, target, classes)
+        finished = finished_members(store, members, target, classes)
         if store.composition is not None and target == store.composition.name:
             finished |= _finished_tasks(store, members, store.composition)
         if not finished or not _is_wanted(store, finished, target, metric):
@@ -76,9 +82,9 @@ def renew_submission(
 
 
 def _origin(store: RunStore, finished: Finished, target: str, metric: str) -> Origin:
-    folds = _folds_in(finished)
+    folds = folds_in(finished)
     labels = store.labels(target, "train")
-    oof = _oof_of(finished, folds, len(labels), len(store.classes(target)))
+    oof = oof_of(finished, folds, len(labels), len(store.classes(target)))
     rows = np.isfinite(oof[:, 0]) & is_known(labels)
     value = score(metric, oof[rows], labels[rows]) if rows.any() else None
     # By itself: of so few folds an interval over rows would leave out what matters most.
@@ -92,8 +98,9 @@ def _is_wanted(store: RunStore, finished: Finished, target: str, metric: str) ->
     versions = submission_versions(store)
     if not versions:
         return True
-    old, new = versions[-1].made_of.folds, _folds_in(finished)
-    if old is None:
+    made_of = versions[-1].made_of
+    old, new = made_of.folds, folds_in(finished)
+    if old is None or is_fitted(made_of):
         # A blend's stays: the run sees to it after its members.
         return not store.submission_path.is_file()
     if not is_as_recorded(store):
@@ -102,13 +109,12 @@ def _is_wanted(store: RunStore, finished: Finished, target: str, metric: str) ->
         return False
     labels = store.labels(target, "train")
     n_classes = len(store.classes(target))
-    ours, theirs = (
-        _oof_of(finished, folds, len(labels), n_classes) for folds in (new, old)
-    )
+    ours, theirs = (oof_of(finished, folds, len(labels), n_classes) for folds in (new, old))
     return _is_not_worse(metric, ours, theirs, labels)
 
 
-def _folds_in(finished: Finished) -> FoldsByMember:
+def folds_in(finished: Finished) -> FoldsByMember:
+    """Which folds of each member are finished."""
     return {name: tuple(sorted(folds)) for name, folds in finished.items()}
 
 
@@ -139,7 +145,7 @@ def _is_not_worse(
     return now == before or is_better(metric, now, before)
 
 
-def _oof_of(
+def oof_of(
     finished: Finished, folds_by_member: FoldsByMember, n_rows: int, n_classes: int
 ) -> NDArray[np.float64]:
     """The mean of the out-of-fold probabilities `[train rows, classes]` of some folds.
@@ -155,9 +161,10 @@ def _oof_of(
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
-def _finished_members(
+def finished_members(
     store: RunStore, members: Sequence[str], target: str, classes: tuple[str, ...]
 ) -> Finished:
+    """What is finished of each member in one target, as probabilities."""
     finished = {name: _finished_folds(store, name, target, classes) for name in members}
     return {name: folds for name, folds in finished.items() if folds}
 
@@ -167,7 +174,7 @@ def _finished_tasks(
 ) -> Finished:
     """What the folds that are finished in every task make together, under one name."""
     by_task = {
-        task: _finished_members(store, members, task, store.classes(task))
+        task: finished_members(store, members, task, store.classes(task))
         for task in composition.tasks
     }
     everywhere = set.intersection(*(_all_folds(found) for found in by_task.values()))
