@@ -44,7 +44,9 @@ def target_epochs(steps: int, *, pretrained: bool) -> int:
     return min(most, max(least, math.ceil(wanted / max(1, steps))))
 
 
-def choose_depth(candidates: Sequence[Candidate], seconds: float) -> dict[str, int]:
+def choose_depth(
+    candidates: Sequence[Candidate], seconds: float, enough: float = ENOUGH
+) -> dict[str, int]:
     """Epochs, by name, of as many `candidates` (in their order) as get enough in `seconds`.
 
     All of them get the same share of their targets, at most the whole. Where not even the first
@@ -56,12 +58,12 @@ def choose_depth(candidates: Sequence[Candidate], seconds: float) -> dict[str, i
     all_folds = max(candidate.folds for candidate in candidates)
     for n in range(len(candidates), 0, -1):
         share = _share(candidates[:n], all_folds, seconds)
-        if share >= ENOUGH:
+        if share >= enough:
             return _epochs(candidates[:n], share)
     first = candidates[:1]
     for folds in range(all_folds - 1, 0, -1):
         share = _share(first, folds, seconds)
-        if share >= ENOUGH:
+        if share >= enough:
             return _epochs(first, share)
     return _epochs(first, _share(first, 1, seconds))
 

@@ -105,7 +105,7 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits_and_leaves_nothing
     moments = [
         lambda: (folder / ".training" / "one" / "fold0.state").exists(),
         lambda: (folder / "members" / "one" / "fold1.safetensors").exists(),
-        lambda: (folder / "members" / "two").exists(),
+        lambda: (folder / "members" / "two" / "fold2.safetensors").exists(),
     ]
     for moment in moments:
         process = ens.start("run", recipe, "--quiet")
