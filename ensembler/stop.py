@@ -83,6 +83,13 @@ class Stop:
         """A block in which Ctrl-C may ask for the end of the job; see `signals.SignalStop`."""
         return nullcontext()
 
+    def for_other_process(self) -> Stop:
+        """A signal with the same limits, for another process of this machine."""
+        other = Stop()
+        for ends, clock in self._limits:
+            other.limit(ends, clock)
+        return other
+
     def limit(self, ends: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Let the job end when `clock` shows `ends`, unless it ends earlier."""
         self._limits.append((ends, clock))

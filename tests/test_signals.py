@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM as an early deadline, sent to this process."""
 
 import os
+import pickle
 import signal
 import time
 
@@ -37,6 +38,12 @@ def test_ctrl_c_sets_the_signal_and_the_second_one_ends_at_once(stop):
     with pytest.raises(InterruptedNow):
         send(signal.SIGINT)
     assert len(stop.said) == 1
+
+
+def test_another_process_gets_its_limits_without_its_handlers(stop):
+    stop.limit(time.monotonic() + 60.0)
+    other = pickle.loads(pickle.dumps(stop.for_other_process()))
+    assert 50.0 < other.seconds_left <= 60.0
 
 
 def test_outside_of_steps_that_end_by_themselves_ctrl_c_interrupts(stop):

@@ -1,5 +1,7 @@
 import os
+import pickle
 import signal
+import time
 
 import pytest
 
@@ -40,3 +42,15 @@ def test_sigterm_interrupts_as_ctrl_c_does():
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_the_earliest_limit_counts_and_other_processes_share_it():
+    stop = Stop()
+    now = time.monotonic()
+    stop.limit(now + 100.0)
+    stop.limit(now + 50.0)
+    other = pickle.loads(pickle.dumps(stop.for_other_process()))
+    stop.request("interrupted")
+    assert 40.0 < other.seconds_left <= 50.0
+    assert not other.is_over
+    assert other.reason is None

@@ -100,7 +100,7 @@ class Processes:
                 tuple(tasks),
                 _share_of(self.execution, n),
                 max(1, available_cores() // n),
-                stop,
+                stop.for_other_process(),
             )
             with _workers(n, config) as receivers:
                 yield from _results(receivers, workspace.progress, stop)

@@ -12,6 +12,7 @@ from ensembler.blends.submit import submission_spec, submit_blend
 from ensembler.predictions.store import RunStore
 from ensembler.predictions.testing import write_fake_run
 from ensembler.progress import RecordedProgress
+from ensembler.reporting.provisional import renew_submission
 from ensembler.reporting.submitted import last_choice, submitted_blend
 from ensembler.run import Run
 
@@ -149,3 +150,29 @@ def test_in_a_run_of_an_earlier_version_a_blend_is_by_hand_when_it_was_submitted
     assert keep_blend_made_by_hand(store, "auto", spec, notes) is None
     submit_by_hand(Run(store), "auto")
     assert keep_blend_made_by_hand(store, "auto", spec, notes) == "auto-by-hand"
+
+
+def submit_folds(run):
+    """The soft vote of all that is finished, as a run submits it before it blends."""
+    members = ["good", "fine"]
+    options = {"target": "label", "metric": "log_loss", "members": members}
+    renew_submission(run.store, submission_spec(run.store), **options)
+    return run.store.submission_path.read_bytes()
+
+
+def test_what_folds_made_stays_when_the_blend_of_the_recipe_is_clearly_worse(run, notes):
+    before = submit_folds(run)
+    finish(run, "poor", notes)
+    assert run.store.submission_path.read_bytes() == before
+    (said,) = notes.warnings
+    assert said.startswith(
+        "the submission stays soft vote of what is finished: the recipe's"
+    )
+    assert "worse in log_loss by" in said
+
+
+def test_what_folds_made_gives_way_to_a_blend_that_is_not_clearly_worse(run, notes):
+    submit_folds(run)
+    finish(run, "good", notes)
+    assert submitted_blend(run.store) == "good"
+    assert notes.warnings == []
