@@ -42,6 +42,7 @@ from ensembler.cli import (
     submit,
     tta_predict,
 )
+from ensembler.cli.began import note_began
 from ensembler.cli.terminal import print_error
 from ensembler.errors import EnsemblerError
 from ensembler.files import FULL, disk_full
@@ -108,12 +109,13 @@ def root(
         typer.echo(context.get_help())
 
 
-def main() -> NoReturn:
-    """Run the command line and leave with its exit code.
+def main(began: float | None = None) -> NoReturn:
+    """Run the command line, which `began` then, and leave with its exit code.
 
     0: done, 1: the work failed, 2: the request was wrong.
     """
     _prepare_streams()
+    note_began(began)
     try:
         interrupt_on_sigterm()
         code = app(standalone_mode=False)

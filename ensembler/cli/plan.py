@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from ensembler.cli.began import command_began
 from ensembler.cli.options import (
     Artifacts,
     DeadlineOption,
@@ -46,7 +46,7 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Say what `ens run` will do, in which order, how long it takes, and what fits."""
-    began = time.monotonic()
+    began = command_began()
     end = None if deadline is None else parse_deadline(deadline, began=began)
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import artifacts_folder
@@ -64,6 +64,7 @@ def command(
             execution=Execution(device, workers, jobs),
             members=names(members),
             folds=fold_numbers(folds),
+            began=began,
             progress=progress,
         )
     if json:

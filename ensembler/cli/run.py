@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ensembler.cli.began import command_began
 from ensembler.cli.options import (
     Artifacts,
     DeadlineOption,
@@ -50,7 +51,7 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Do everything that is missing: train, predict, blend, submit. A second run does nothing."""
-    began = time.monotonic()
+    began = command_began()
     end = None if deadline is None else parse_deadline(deadline, began=began)
     from ensembler.cli.evaluate import print_evaluation
     from ensembler.pipeline.check import check_training_installed

@@ -125,9 +125,13 @@ def plan_recipe(
     execution: Execution = DEFAULT_EXECUTION,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
+    began: float | None = None,
     progress: Progress = QUIET,
 ) -> Plan:
     """Plan what a run of the recipe would do now; nothing of the run is changed.
+
+    Where the command `began` (on the monotonic clock) is given, the shortest deadline has room for
+    as long a start.
 
     Trainings of which nothing like was ever trained on this machine are timed for some seconds,
     which the plan says.
@@ -136,7 +140,11 @@ def plan_recipe(
     check_recipe(recipe)
     with preview_workspace(recipe, artifacts, progress) as workspace:
         planner = Planner(workspace, execution, PriceList.of(workspace, execution))
-        return planner.plan(deadline, members=members, folds=folds)
+        plan = planner.plan(deadline, members=members, folds=folds)
+    if began is None or plan.shortest is None:
+        return plan
+    start = max(0.0, time.monotonic() - began - plan.timed)
+    return replace(plan, shortest=plan.shortest + start)
 
 
 @dataclass
