@@ -148,15 +148,15 @@ def export_graph(
         files = write_torch(program, out, description, check)
     elif format == "onnx":
         files = write_onnx(onnx_model(program, graph), out, description, check)
-    else:
+    elif judged is None:
         model = openvino_model(onnx_model(program, graph))
-        if judged is not None:
-            progress.note(f"quantising on {judged.calibration.what}")
-            model, cost = quantised(model, graph, judged, max_loss)
-            description["int8"] = cost.to_json()
-        files = write_openvino(
-            model, out, description, check if cost is None else check.measure
-        )
+        files = write_openvino(model, out, description, check)
+    else:
+        progress.note(f"quantising on {judged.calibration.what}")
+        in_float = openvino_model(onnx_model(program, graph))
+        model, cost = quantised(in_float, graph, judged, max_loss)
+        description["int8"] = cost.to_json()
+        files = write_openvino(model, out, description, check.measure)
     return ExportedGraph(
         files=tuple(files),
         format=format,

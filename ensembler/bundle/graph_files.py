@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ensembler.bundle.graph_images import Batch
 from ensembler.bundle.graph_module import EnsembleGraph, output_names, sample_of
 from ensembler.errors import EnsemblerError, MissingExtraError, RequestError, nearest
-from ensembler.files import write_aside
+from ensembler.files import claim, write_aside
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 # What each format needs beside the extra `train`, by the extra that brings it.
@@ -185,28 +185,44 @@ def write_onnx(
 
     That file is called after its content, so that the model never meets the weights of another.
     """
-    files = [path]
-    told = dict(description)
-    if model.ByteSize() > MOST_IN_ONE_FILE:
+    if _weighs(model) <= MOST_IN_ONE_FILE:
+        _write_onnx(model, path, description, check)
+        return [path]
+    with _alone(path):
+        before = set(path.parent.glob(f"{path.name}.*.data"))
         beside = _write_weights(model, path)
-        files.append(beside)
-        told["weights"] = beside.name
-    entry = model.metadata_props.add()
-    entry.key, entry.value = DESCRIPTION, json.dumps(told)
-    content = model.SerializeToString()
-    try:
-        with write_aside(path, size=len(content)) as file:
-            file.write(content)
-            file.flush()
-            check(run_onnx(Path(file.name)))
-    except BaseException:
-        for beside in files[1:]:
-            beside.unlink(missing_ok=True)
-        raise
-    for left in path.parent.glob(f"{path.name}.*.data"):
-        if left not in files:
+        told = {**description, "weights": beside.name}
+        try:
+            _write_onnx(model, path, told, check)
+        except BaseException:
+            if beside not in before:
+                beside.unlink(missing_ok=True)
+            raise
+        for left in before - {beside}:
             left.unlink(missing_ok=True)
-    return files
+    return [path, beside]
+
+
+def _weighs(model: Any) -> int:
+    """Bytes of a model's weights; it may be too large to be asked for its own."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+
+
+def _alone(path: Path) -> contextlib.AbstractContextManager[bool]:
+    """Nobody else writes the two files of a graph while the block runs."""
+    return claim(path.with_name(f".{path.name}.lock"), wait=True)
+
+
+def _write_onnx(
+    model: Any, path: Path, description: Mapping[str, Any], check: Check
+) -> None:
+    entry = model.metadata_props.add()
+    entry.key, entry.value = DESCRIPTION, json.dumps(description)
+    content = model.SerializeToString()
+    with write_aside(path, size=len(content)) as file:
+        file.write(content)
+        file.flush()
+        check(run_onnx(Path(file.name)))
 
 
 def _write_weights(model: Any, path: Path) -> Path:
@@ -250,7 +266,13 @@ def run_onnx(path: Path) -> Run:
 def openvino_model(model: Any) -> Any:
     """A model of ONNX as one of OpenVINO (`openvino.Model`)."""
     openvino = openvino_package()
-    return openvino.convert_model(io.BytesIO(model.SerializeToString()))
+    if _weighs(model) <= MOST_IN_ONE_FILE:
+        return openvino.convert_model(io.BytesIO(model.SerializeToString()))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        _write_weights(model, path)
+        path.write_bytes(model.SerializeToString())
+        return openvino.convert_model(path)
 
 
 def openvino_package() -> Any:
@@ -276,6 +298,7 @@ def write_openvino(
         _serialize(model, *made)
         sizes = [one.stat().st_size for one in made]
         with (
+            _alone(path),
             write_aside(path, size=sizes[0]) as file,
             write_aside(weights, size=sizes[1]) as beside,
         ):

@@ -126,7 +126,7 @@ def _quantise(model: Any, graph: EnsembleGraph, calibration: ImageSet) -> Any:
 def _outside(model: Any, graph: EnsembleGraph) -> list[str]:
     """The names of all nodes before and after the networks."""
     n_answers = len(graph.ensemble.record.answers)
-    n_seen = graph.n_views
+    n_seen = len(graph.ensemble.networks)
     inner = [result.input_value(0).get_node() for result in model.get_results()[n_answers:]]
     before = _reached(inner[:n_seen], _feeding)
     after = _reached(inner[n_seen:], _fed)

@@ -28,7 +28,7 @@ from ensembler.own_code import is_own
 # What the ten lines of a consumer do by numpy.
 NUMPY_STEPS = ("center_crop", "crop", "grey")
 MemberProbs = Mapping[tuple[str, str], Tensor]  # [folds, samples, classes]
-Logits = Mapping[str, Sequence[Sequence[Tensor]]]  # by member, fold and view
+Logits = Mapping[str, Sequence[Tensor]]  # by member and fold `[views * n, logits]`
 
 
 class GraphInput(NamedTuple):
@@ -114,24 +114,22 @@ class EnsembleGraph(nn.Module):
         """
         return self.answers(self.logits(self.seen(images)))
 
-    def seen(self, images: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-        """By member, what its networks see: a batch `[n, channels, size, size]` for each view."""
+    def seen(self, images: Sequence[Tensor]) -> dict[str, Tensor]:
+        """By member, what its networks see: one batch `[views * n, channels, size, size]`."""
         sizes = [given.spec.size for given in self.inputs]
         pixels = dict(zip(sizes, images, strict=True))
         return {
-            member.name: [
-                view(pixels[member.input.size]).permute(0, 3, 1, 2)
-                for view in self.views[member.name]
-            ]
+            member.name: torch.cat(
+                [view(pixels[member.input.size]) for view in self.views[member.name]]
+            ).permute(0, 3, 1, 2)
             for member in self.ensemble.networks
         }
 
-    def logits(self, seen: Mapping[str, Sequence[Tensor]]) -> Logits:
-        """By member, for each fold and view, logits `[n, logits]`."""
+    def logits(self, seen: Mapping[str, Tensor]) -> Logits:
+        """By member, for each fold, logits `[views * n, logits]`."""
         return {
             member.name: [
-                list(map(network, seen[member.name]))
-                for network in self.networks_of(number)
+                network(seen[member.name]) for network in self.networks_of(number)
             ]
             for number, member in enumerate(self.ensemble.networks)
         }
@@ -140,11 +138,6 @@ class EnsembleGraph(nn.Module):
         """Probabilities of each answer `[n, classes]`, by the logits of all networks."""
         probs = self._member_probs(logits)
         return tuple(self._blend(name, probs) for name in self.ensemble.record.answers)
-
-    @property
-    def n_views(self) -> int:
-        """How many views of images all members see."""
-        return sum(len(views) for views in self.views.values())
 
     def networks_of(self, number: int) -> list[nn.Module]:
         """The networks of the ensemble's member number so and so, fold by fold."""
@@ -173,9 +166,7 @@ class EnsembleGraph(nn.Module):
         views = []
         for view in member.merging[target].views:
             found = [
-                logits[part.name][fold][part.view_names.index(view)][
-                    ..., part.slices[target]
-                ]
+                _of_view(part, logits[part.name][fold], view)[:, part.slices[target]]
                 for part in parts
             ]
             one = mean_of_parts(member.averages, found, kind) if member.parts else found[0]
@@ -226,12 +217,18 @@ class OpenGraph(EnsembleGraph):
     """The same graph that also gives what its networks see, and then their logits."""
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """The answers, then the batches of all views, then the logits of all networks."""
+        """The answers, then what the networks of each member see, then all their logits."""
         seen = self.seen(images)
         logits = self.logits(seen)
-        all_seen = itertools.chain.from_iterable(seen.values())
         of_folds = itertools.chain.from_iterable(logits.values())
-        return (*self.answers(logits), *all_seen, *itertools.chain.from_iterable(of_folds))
+        return (*self.answers(logits), *seen.values(), *of_folds)
+
+
+def _of_view(member: PackedMember, logits: Tensor, view: str) -> Tensor:
+    """The logits `[n, logits]` of one view."""
+    n_views = len(member.view_names)
+    by_view = logits.reshape(n_views, -1, logits.shape[1])
+    return by_view[member.view_names.index(view)]
 
 
 def sample_of(inputs: Sequence[GraphInput], n: int = 2) -> tuple[Tensor, ...]:

@@ -103,6 +103,11 @@ def command(
             "--images, --trust-code, --int8 and --max-loss are for graphs: --format "
             f"{', '.join(GRAPHS)}"
         )
+    if source.endswith(".ens"):
+        raise RequestError(
+            f"{source} is a bundle, which keeps no predictions; a graph of it is made with "
+            f"--format {', '.join(GRAPHS)}"
+        )
     result = export_predictions(
         RunStore.open(source, artifacts),
         out or Path(),

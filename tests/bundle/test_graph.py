@@ -128,14 +128,28 @@ def test_weights_beyond_what_one_file_holds_lie_beside_it(
     assert probs == pytest.approx(run_onnx(written[0])(check.batches[0])[0], abs=1e-7)
 
 
+def test_openvino_takes_weights_that_lie_beside_a_model(monkeypatch, model, written):
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    monkeypatch.setattr(graph_files, "MOST_IN_ONE_FILE", 1000)
+    monkeypatch.setattr(graph_files, "_SMALL", 100)
+    path, check = written
+    made = graph_files.openvino_model(copy_of(model))
+    (probs,) = graph_files.compiled(made, ["images"])(check.batches[1])
+    assert probs == pytest.approx(run_onnx(path)(check.batches[1])[0], abs=1e-6)
+
+
 def test_a_graph_that_gives_something_else_is_not_written(
-    tmp_path, model, ensemble, graph, written
+    tmp_path, monkeypatch, model, ensemble, graph, written
 ):
     check = written[1]
     other = GraphCheck.__new__(GraphCheck)
     other.__dict__.update(check.__dict__)
     other.wanted = [[probs + 1e-4 for probs in of_batch] for of_batch in check.wanted]
     path = tmp_path / "wrong.onnx"
+    with pytest.raises(StoreError, match=r"off by 0\.0001"):
+        write_onnx(copy_of(model), path, describe(ensemble, graph), other)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(graph_files, "MOST_IN_ONE_FILE", 1000)
     with pytest.raises(StoreError, match=r"off by 0\.0001"):
         write_onnx(copy_of(model), path, describe(ensemble, graph), other)
     assert list(tmp_path.iterdir()) == []
@@ -226,6 +240,8 @@ def test_a_missing_package_is_one_line_with_its_extra(monkeypatch):
         ("--format openvino --out .", "is a folder"),
         ("--format onnx --member narrow", "--method single --members narrow"),
         ("--format csv --images x", "are for graphs"),
+        ("--format torch --max-loss 0.1", "add --int8"),
+        ("--format onnx --int8", "--int8 is for --format openvino"),
         ("--format onnx --blend nosuch", "unknown blend"),
     ],
 )
@@ -233,6 +249,10 @@ def test_wrong_requests_are_one_line(run, ens_here, asked, told):
     done = ens_here("export", run / "artifacts" / "shapes", *asked.split(), expect=2)
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_bundle_keeps_no_predictions(ens_here):
+    assert "is a bundle" in ens_here("export", "x.ens", "--blend", "a", expect=2).stderr
 
 
 def consumer():
