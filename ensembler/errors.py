@@ -9,6 +9,7 @@ a decision reads the class of an error, or its `code`, and never the wording.
     │   └── NotFiniteError          logits of a network that are not finite
     ├── TrainingError               a network could not be trained (loss not finite, ...)
     ├── OutOfMemoryError            a network needs more memory than there is (also MemoryError)
+    ├── DeviceLostError             a device that computes nothing more
     ├── DiskFullError               no room left; what is finished is safe (also OSError)
     ├── NotKeptError                a fitted blend whose state no file can hold
     └── RequestError                exit code 2: the request was wrong (also ValueError)
@@ -72,6 +73,12 @@ class NotFiniteError(StoreError):
     def __init__(self, network: str) -> None:
         super().__init__(f"{network}: its network gives logits that are not finite")
         self.network = network
+
+
+class DeviceLostError(EnsemblerError):
+    """A device computes nothing more; what is finished is kept."""
+
+    code = "device_lost"
 
 
 class DiskFullError(EnsemblerError, OSError):

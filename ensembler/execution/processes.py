@@ -1,6 +1,6 @@
 """Folds trained at the same time, by processes of this machine that claim them one at a time.
 
-For networks too small to fill a device, or to keep several cores busy in step. Each process
+For networks too small to keep several cores busy in step, and for several cards. Each process
 computes with its share of the cores.
 """
 
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from ensembler.errors import EnsemblerError, RequestError
 from ensembler.execution.here import Here
+from ensembler.execution.shares import shares_of
+from ensembler.execution.together import Together
 from ensembler.machine.cores import available_cores
 from ensembler.machine.execution import Execution
 from ensembler.members.executor import Failure, FinishedTask, FoldResult, LeftOut
@@ -88,49 +90,37 @@ class Processes:
         One process, or a single task, is left to this one. What a worker raises for the user is
         raised here.
         """
-        n = min(self.at_once, len(tasks))
-        if n > 1:
+        shares = shares_of(self.execution, min(self.at_once, len(tasks)))
+        if len(shares) > 1:
             members = [
                 plan.member.name for training in trainings for plan in training.plans
             ]
-            config = WorkerConfig(
-                workspace.recipe,
-                workspace.artifacts,
-                tuple(members),
-                tuple(tasks),
-                _share_of(self.execution, n),
-                max(1, available_cores() // n),
-                stop.for_other_process(),
-            )
-            with _workers(n, config) as receivers:
+            threads = max(1, available_cores() // len(shares))
+            configs = [
+                WorkerConfig(
+                    workspace.recipe,
+                    workspace.artifacts,
+                    tuple(members),
+                    tuple(tasks),
+                    share,
+                    threads,
+                    stop.for_other_process(),
+                )
+                for share in shares
+            ]
+            with _workers(configs) as receivers:
                 yield from _results(receivers, workspace.progress, stop)
         yield from Here(self.execution).run(workspace, trainings, tasks, stop)
 
 
-def _share_of(execution: Execution, n: int) -> Execution:
-    """What each of `n` processes may use."""
-    workers = execution.workers
-    if workers is None:
-        workers = share_of_loaders(n, execution.device)
-    return replace(execution, workers=workers, processes=1)
-
-
-def share_of_loaders(n: int, device: str) -> int:
-    """How many loader processes each of `n` processes takes: together as many as one alone."""
-    from ensembler.networks.devices import loader_processes, pick_device
-
-    alone = loader_processes(pick_device(device))
-    return max(1, alone // n) if alone else 0
-
-
 @contextmanager
-def _workers(n: int, config: WorkerConfig) -> Iterator[list[Connection]]:
-    """Start `n` workers and yield where each is heard; they end with the block."""
+def _workers(configs: Sequence[WorkerConfig]) -> Iterator[list[Connection]]:
+    """Start a worker for each config and yield where each is heard; they end with the block."""
     context = get_context("spawn")
     processes: list[SpawnProcess] = []
     receivers: list[Connection] = []
     try:
-        for _ in range(n):
+        for config in configs:
             receiver, sender = context.Pipe(duplex=False)
             receivers.append(receiver)
             processes.append(context.Process(target=_worker_main, args=(config, sender)))
@@ -215,10 +205,11 @@ def _train(config: WorkerConfig, sender: Connection) -> None:
     workspace = replace(opened, progress=ProgressForwarder(send))
     selected = [planned for planned in workspace.members if planned.name in config.members]
     trainings = trainings_of(workspace, selected)
-    here = Here(config.execution)
-    here.check()
+    several = config.execution.processes > 1
+    executor = Together(config.execution) if several else Here(config.execution)
+    executor.check()
     with claim_options(trainings):
-        for result in here.run(workspace, trainings, config.tasks, config.stop):
+        for result in executor.run(workspace, trainings, config.tasks, config.stop):
             send(result)
 
 

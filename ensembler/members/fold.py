@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ensembler.errors import (
+    DeviceLostError,
     DiskFullError,
     EnsemblerError,
     NotFiniteError,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from ensembler.inference.one_pass import PredictionRequest
     from ensembler.training.step_choice import Kind, StepChoice, StepDecision
     from ensembler.training.trained import TrainedFold
+    from ensembler.training.turns import Turns
 
 SHORT_CYCLE = (
     100  # steps: after fewer, the first snapshots are hardly trained (docs/members.md)
@@ -79,6 +81,7 @@ class FoldTrainer:
     looked_at_augment: set[str] = field(default_factory=set)
     step_decisions: dict[str, StepDecision] = field(default_factory=dict)
     overran: set[FoldTask] = field(default_factory=set)
+    turns: Turns | None = None  # how folds share this process; None: one at a time
 
     @cached_property
     def prices(self) -> PriceList:
@@ -102,11 +105,15 @@ class FoldTrainer:
             return self._finish_claimed(training, task) if is_ours else None
 
     def _finish_claimed(self, training: Training, task: FoldTask) -> FoldResult | None:
+        from ensembler.networks.devices import pick_device
+        from ensembler.networks.lost import lost_device
+
         failure = failure_of(training)
         if failure is not None or not training.unfinished(task.fold):
             return failure
+        device = pick_device(self.execution.device)
         try:
-            with training.memory_advice:
+            with training.memory_advice, lost_device(device):
                 return self._finish(training, task)
         except Exception as error:
             if concerns_all(error):
@@ -215,6 +222,7 @@ class FoldTrainer:
         from ensembler.training.ensembles import train_ensemble
         from ensembler.training.fold import train_fold
         from ensembler.training.setup import FoldSetup
+        from ensembler.training.turns import ALONE
 
         first = training.all_plans[0]
         spec = first.member.spec
@@ -258,6 +266,7 @@ class FoldTrainer:
             execution=self.execution,
             state_path=training.state_path(fold),
             step_decision=self._step_decision(training),
+            turns=self.turns or ALONE,
             **reporting,
         )
         return replace(trained, augmented_on=augment.where)
@@ -450,8 +459,8 @@ def _failure(training: Training, fold: int, detail: str) -> Failure:
 
 
 def concerns_all(error: Exception) -> bool:
-    """Whether an error ends the whole job, as that of a disk does, and not one member alone."""
-    if isinstance(error, (DiskFullError, Stopped)):
+    """Whether an error ends the whole job, as that of a disk or device does, not one member."""
+    if isinstance(error, (DeviceLostError, DiskFullError, Stopped)):
         return True
     return isinstance(error, OSError) and not isinstance(error, EnsemblerError)
 

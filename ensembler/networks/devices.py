@@ -51,6 +51,16 @@ def pick_device(name: str = "auto") -> torch.device:
     return _computing(device)
 
 
+def cards(name: str) -> tuple[str, ...]:
+    """The CUDA devices that a job on `name` may use: of auto and cuda all, of cuda:1 that one."""
+    is_cuda = name == "auto" or name.partition(":")[0] == "cuda"
+    if not is_cuda or not torch.cuda.is_available():
+        return ()
+    if ":" in name:
+        return (name,)
+    return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+
+
 def _computing(device: torch.device) -> torch.device:
     """The device, when it computes; RequestError with the reason otherwise."""
     reason = why_unusable(device) if device.type == "cuda" else None
@@ -75,6 +85,15 @@ def why_unusable(device: torch.device) -> str | None:
     except RuntimeError as error:
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return None
+
+
+def computes(device: torch.device) -> bool:
+    """Whether a device computes at this moment."""
+    try:
+        _compute_something(device)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _compute_something(device: torch.device) -> None:
@@ -126,16 +145,52 @@ def predicting_precisions(amp: str, device: torch.device) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def tf32(device: torch.device) -> Iterator[None]:
-    """Let a CUDA device multiply float32 matrices by its tensor cores (10 bits of 23)."""
+    """Let a CUDA device multiply and convolve float32 by its tensor cores (10 bits of 23)."""
+    with _float32_math(device, "high", convolutions=True):
+        yield
+
+
+@contextlib.contextmanager
+def ieee_float32(device: torch.device) -> Iterator[None]:
+    """Let float32 be float32 on a CUDA device, where torch convolves in TF32 by itself."""
+    with _float32_math(device, "highest", convolutions=False):
+        yield
+
+
+@contextlib.contextmanager
+def _float32_math(
+    device: torch.device, matrices: str, *, convolutions: bool
+) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision(matrices)
+    torch.backends.cudnn.allow_tf32 = convolutions
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@contextlib.contextmanager
+def training_math(device: torch.device, amp: str, *, deterministic: bool) -> Iterator[None]:
+    """How a CUDA device computes in a training.
+
+    Float32 is TF32, but for `amp: off`, and cuDNN tries its algorithms and takes the fastest one,
+    unless equal seeds have to give equal bits.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = not deterministic
+    try:
+        with ieee_float32(device) if amp == "off" else tf32(device):
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def place_for_training(network: Network, amp: str, device: torch.device) -> Network:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ensembler.data.augment import sample_seed
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.metrics import is_better
 from ensembler.networks.build import Normalised
-from ensembler.networks.devices import loader_processes, pick_device
+from ensembler.networks.devices import loader_processes, pick_device, training_math
 from ensembler.networks.graphs import graphs_on
 from ensembler.networks.memory import memory_advice
 from ensembler.progress import QUIET, Progress
@@ -34,6 +35,7 @@ from ensembler.training.state import StateKeeper, read_state
 from ensembler.training.step_choice import StepChooser, StepDecision
 from ensembler.training.stoppable import StoppableLoader
 from ensembler.training.trained import EndedEarly, EpochRecord, TrainedFold
+from ensembler.training.turns import ALONE, PassOn, Turns
 from ensembler.training.validation import validate
 
 
@@ -46,14 +48,16 @@ def train_fold(
     progress: Progress = QUIET,
     stop: Stop | None = None,
     step_decision: StepDecision | None = None,
+    turns: Turns = ALONE,
 ) -> TrainedFold:
     """Train the network of a fold on its train rows.
 
     With `state_path` the state is kept on disk from time to time, and a training of the same setup
     resumes from it. Epochs of `name` are shown on `progress`; between two of them `stop` may end
     the training (when its time is over, after any batch). Where it takes the network as it is then,
-    that is raised as EndedEarly. With `step: auto` the `step_decision` counts. Raises
-    TrainingError when the loss is not finite, with epoch and learning rate.
+    that is raised as EndedEarly. With `step: auto` the `step_decision` counts. `turns`
+    shares the process with other folds. Raises TrainingError when the loss is not finite, with
+    epoch and learning rate.
     """
     setup.check()
     spec, device = setup.spec, pick_device(execution.device)
@@ -65,9 +69,17 @@ def train_fold(
     advice = memory_advice(
         batch_size=spec.batch_size, size=size, amp=spec.amp, accumulate=spec.accumulate
     )
+
+    @contextmanager
+    def surroundings() -> Iterator[None]:
+        with (
+            only_deterministic(spec.deterministic, progress),
+            training_math(device, spec.amp, deterministic=spec.deterministic),
+        ):
+            yield
+
     with (
-        own_randomness(device),
-        only_deterministic(spec.deterministic, progress),
+        turns.taken(device, surroundings) as pass_on,
         advice,
         nullcontext() if state_path is None else StateKeeper(state_path) as keeper,
     ):
@@ -78,7 +90,7 @@ def train_fold(
         if not training.is_over:
             training.choose_steps(step_decision or StepDecision(), progress)
         while not training.is_over:
-            training.train_epoch()
+            training.train_epoch(pass_on)
             if keeper is not None:
                 # before the validation, so that nothing can take the epoch away
                 keeper.keep(training.state())
@@ -87,6 +99,7 @@ def train_fold(
             if stop.takes_network:
                 raise EndedEarly(training.result())
             stop.check()
+            pass_on()
         return training.result()
 
 
@@ -142,12 +155,13 @@ class _FoldTraining:
         with own_randomness(device):
             chooser.choose(example, updates * (spec.epochs - len(self.history)))
 
-    def train_epoch(self) -> None:
+    def train_epoch(self, pass_on: PassOn) -> None:
         """Train one epoch; `validate` then looks at it."""
         epoch, setup = len(self.history) + 1, self.setup
         began = time.perf_counter()
         seed_all(sample_seed(setup.seed, setup.fold, epoch))
-        loss, lr = self.learner.train_epoch(self.loader, setup.source(epoch), epoch)
+        source = setup.source(epoch)
+        loss, lr = self.learner.train_epoch(self.loader, source, epoch, pass_on)
         self.averages.after_epoch(epoch, self.learner.network)
         seconds = time.perf_counter() - began
         self.history.append(EpochRecord(epoch, setup.spec.epochs, loss, lr, seconds))

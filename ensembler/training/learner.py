@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from ensembler.errors import TrainingError
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.compiled import compiler_faults
 from ensembler.networks.devices import autocast, autocast_type, place_for_training
+from ensembler.networks.fetching import fetched
 from ensembler.training.batches import BatchSource
 from ensembler.training.loading import Batch, Loader
 from ensembler.training.parts import (
@@ -30,6 +31,7 @@ from ensembler.training.sampling import epoch_size
 from ensembler.training.setup import FoldSetup
 from ensembler.training.spec import MemberSpec
 from ensembler.training.steps import Place, Steps, places
+from ensembler.training.turns import PassOn, nobody_waits
 
 _LOOK_EVERY = 20  # steps between two looks at whether the loss is finite
 
@@ -109,9 +111,16 @@ class Learner:
         return self.ema.module if is_averaged else self.network
 
     def train_epoch(
-        self, loader: Loader, source: BatchSource, epoch: int
+        self,
+        loader: Loader,
+        source: BatchSource,
+        epoch: int,
+        pass_on: PassOn = nobody_waits,
     ) -> tuple[float, float]:
-        """Take the steps of an epoch; the mean loss, and the learning rate of the first step."""
+        """Take the steps of an epoch; the mean loss, and the learning rate of the first step.
+
+        `pass_on` is called after every step.
+        """
         is_frozen = epoch <= self.spec.freeze_epochs
         self._prepare(is_frozen=is_frozen)
         steps, accumulate = len(source), self.spec.accumulate
@@ -120,6 +129,8 @@ class Learner:
         first_rate = self.rate.now
         self.total.zero_()
         sizes = [len(rows) for rows in source.batches]
+        looks: list[Callable[[], float]] = []
+        n_unasked = 1 if self.device.type == "cuda" else 0
         with loader.batches(source) as batches:
             for step, place in enumerate(places(sizes, accumulate)):
                 batch = self.mixed(*next(batches))
@@ -129,9 +140,15 @@ class Learner:
                     updates += 1
                     self.rate.after(updates, epoch)
                 if step % _LOOK_EVERY == 0 or step == steps - 1:
-                    self._check_finite(self.total, epoch)
+                    looks.append(fetched(self.total))
+                # Of a look on CUDA the answer is asked for at the next one: nothing waits for it.
+                while len(looks) > n_unasked:
+                    self._check_finite(looks.pop(0)(), epoch)
+                pass_on()
+        total = float(self.total)
+        self._check_finite(total, epoch)
         self.rate.end_epoch(epoch)
-        return float(self.total) / sum(sizes), first_rate
+        return total / sum(sizes), first_rate
 
     def _who_takes(self, place: Place, *, is_frozen: bool) -> Steps:
         """Who takes a batch: what is left of an epoch, and frozen epochs, are taken eagerly."""
@@ -206,8 +223,8 @@ class Learner:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _check_finite(self, total: Tensor, epoch: int) -> None:
-        if not bool(torch.isfinite(total)):
+    def _check_finite(self, total: float, epoch: int) -> None:
+        if not math.isfinite(total):
             raise TrainingError(
                 f"the loss is not finite in epoch {epoch} (learning rate {self.rate.now:g}); "
                 "a lower lr, clip_grad: 1 or amp: off helps"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ensembler import Recipe, Run
-from ensembler.execution.processes import share_of_loaders
+from ensembler.execution.shares import share_of_loaders
 from ensembler.machine.execution import Execution
 from ensembler.pipeline.train import train_recipe
 from ensembler.progress import Progress

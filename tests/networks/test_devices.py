@@ -174,3 +174,44 @@ def test_tensor_cores_multiply_float32_only_while_asked():
     with tf32(torch.device("cpu")):
         assert torch.get_float32_matmul_precision() == before
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_float32_is_tf32_in_a_training_unless_it_says_amp_off():
+    cuda = torch.device("cuda")
+
+    def flags():
+        return (
+            torch.get_float32_matmul_precision(),
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cudnn.benchmark,
+        )
+
+    before = flags()
+    with devices.training_math(cuda, "auto", deterministic=False):
+        assert flags() == ("high", True, True)
+    with devices.training_math(cuda, "off", deterministic=True):
+        assert flags() == ("highest", False, False)
+        with devices.tf32(cuda):
+            assert flags()[:2] == ("high", True)
+        with devices.ieee_float32(cuda):
+            assert flags()[:2] == ("highest", False)
+    assert flags() == before
+    with devices.training_math(torch.device("cpu"), "auto", deterministic=False):
+        assert flags() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "found"),
+    [
+        ("auto", 2, ("cuda:0", "cuda:1")),
+        ("cuda", 1, ("cuda:0",)),
+        ("cuda:1", 2, ("cuda:1",)),
+        ("auto", 0, ()),
+        ("cpu", 2, ()),
+        ("mps", 0, ()),
+    ],
+)
+def test_the_cards_of_a_job(monkeypatch, name, n, found):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
+    assert devices.cards(name) == found

@@ -1,5 +1,9 @@
 """Updates taken as a graph are those taken eagerly, one by one."""
 
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +11,14 @@ from recorded_graph import RecordingGraphs
 
 from ensembler.machine.execution import Execution
 from ensembler.networks.graphs import graphs_on
-from ensembler.training import fold, parts
+from ensembler.progress import Progress, RecordedProgress
+from ensembler.training import fold, graphed, parts
 from ensembler.training.fold_data import FoldData
+from ensembler.training.graphed import average_in
 from ensembler.training.learner import LearningRate
 from ensembler.training.setup import FoldSetup
 from ensembler.training.spec import MemberSpec
+from ensembler.training.step_choice import StepDecision
 
 TINY = {
     "backbone": f"{__name__}:tiny",
@@ -156,3 +163,117 @@ def test_the_constant_rate_of_averaged_epochs_reaches_the_graph(data, device, gr
     options = {"epochs": 8, "also": ("swa", "ema"), "swa_lr": 0.02}
     found = both_ways(data, device, walk, options, weights=("last", "swa", "ema"))
     assert_the_same(*found)
+
+
+@pytest.mark.parametrize("clip", [{}, {"clip_grad": 1.0}], ids=["plain", "clipped"])
+def test_float16_runs_as_a_graph_with_its_scaler(
+    data, device, graphs, walk, clip, monkeypatch
+):
+    # the first scales are too large: their steps are skipped, and later the scale grows again
+    scaler = partial(torch.amp.GradScaler, init_scale=2.0**24, growth_interval=2)
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    found = both_ways(data, device, walk, {"amp": "fp16", "ema": 0.9, **clip})
+    assert_the_same(*found)
+    walked = found[1][1]
+    is_skipped = [
+        all(map(torch.equal, before, after)) for before, after in pairwise(walked)
+    ]
+    assert is_skipped[1]
+    assert not is_skipped[-1]
+
+
+class StopAfter(Progress):
+    def epoch(self, epoch):
+        if epoch.epoch == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("options", [{}, {"opt": "sgd", "momentum": 0.9, "ema": 0.9}])
+def test_a_resume_in_the_middle_records_anew_and_goes_on(
+    data, device, graphs, walk, tmp_path, options
+):
+    whole = train(data, device, "eager", options)
+    walk.clear()
+    state = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        train(data, device, "graph", options, state_path=state, progress=StopAfter())
+    resumed = train(data, device, "graph", options, state_path=state)
+    torch.testing.assert_close(
+        resumed.network.state_dict(), whole.network.state_dict(), rtol=1e-4, atol=1e-6
+    )
+
+
+REFUSED = RuntimeError("operation not permitted when stream is capturing\nand more")
+
+
+def test_what_cannot_be_recorded_is_trained_eagerly_and_told_once(data, monkeypatch, walk):
+    graphs = RecordingGraphs(fault=REFUSED)
+    monkeypatch.setattr(fold, "graphs_on", lambda _: graphs)
+    progress, decision = RecordedProgress(), StepDecision()
+    eager = train(data, "cpu", "eager", {"accumulate": 2, "ema": 0.9})
+    for _ in range(2):  # the folds of one training
+        refused = train(
+            data,
+            "cpu",
+            "graph",
+            {"accumulate": 2, "ema": 0.9},
+            progress=progress,
+            step_decision=decision,
+        )
+        # to the bit: what the attempt moved was put back
+        for name, value in eager.network.state_dict().items():
+            assert torch.equal(value, refused.network.state_dict()[name])
+    assert progress.notes == [
+        "no CUDA graph: the steps are taken eagerly (operation not permitted when stream is "
+        "capturing)"
+    ]
+
+
+def test_a_network_that_asks_for_values_is_found_out_by_recording(data, device, graphs):
+    progress = RecordedProgress()
+    asks = {"backbone": f"{__name__}:asking"}
+    trained = train(data, device, "graph", asks, progress=progress)
+    assert len(trained.history) == 3
+    assert [note.partition(" (")[0] for note in progress.notes] == [
+        "no CUDA graph: the steps are taken eagerly"
+    ]
+
+
+@contextmanager
+def rates_of_the_host(self):
+    yield
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "instead"),
+    [
+        (graphed._Numbers, "in_place", rates_of_the_host),
+        (graphed._Numbers, "fill", lambda *_: None),
+        (graphed, "preserved", lambda _: nullcontext()),
+    ],
+    ids=["rates baked in", "numbers never filled", "warm-up left in"],
+)
+def test_these_comparisons_see_a_graph_that_trains_wrongly_and_fast(
+    data, monkeypatch, walk, place, name, instead
+):
+    monkeypatch.setattr(fold, "graphs_on", lambda _: RecordingGraphs())
+    monkeypatch.setattr(place, name, instead)
+    found = both_ways(data, "cpu", walk, {})
+    with pytest.raises(AssertionError):
+        assert_the_same(*found)
+
+
+def test_weights_are_averaged_as_timm_averages_them(device):
+    from timm.utils import ModelEmaV3
+
+    network = tiny(2, 3).to(device)
+    average = ModelEmaV3(network, decay=0.9)
+    ours = ModelEmaV3(network, decay=0.9).module
+    network(torch.rand(4, 3, 12, 12, device=device)).sum().backward()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += torch.rand_like(parameter)
+    average.update(network)
+    average_in(ours, network, torch.tensor(0.1, device=device))
+    torch.testing.assert_close(ours.state_dict(), average.module.state_dict())
+    assert int(ours[1].num_batches_tracked) == 1
