@@ -21,9 +21,9 @@ from ensembler.data.images import ArrayImages
 from ensembler.data.spec import InputSpec
 from ensembler.inference.engines.registry import (
     AUTO,
-    DEFAULT,
     check_engine,
     check_installed,
+    named_engine,
 )
 from ensembler.progress import QUIET, Progress
 
@@ -136,10 +136,12 @@ class Networks:
         return _deterministic(in_batches(predictor, most), wanted=member.deterministic)
 
     def _engine_of(self, member: PackedMember, network: nn.Module) -> str:
+        from ensembler.networks.devices import pick_device
+
         wanted = self.engine or self._own_engine
         if wanted == AUTO:
             return self._fastest(member, network)
-        return DEFAULT if wanted == "default" else wanted
+        return named_engine(wanted, pick_device(self.device).type)
 
     @cached_property
     def _own_engine(self) -> str:
@@ -151,7 +153,7 @@ class Networks:
             check_installed(check_engine(name))
         except RequestError as error:
             self.progress.warn(f"{error}; the default engine predicts instead")
-            return DEFAULT
+            return "default"
         return name
 
     def _fastest(self, member: PackedMember, network: nn.Module) -> str:

@@ -7,9 +7,11 @@ into an issue.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ensembler.data.decoding import decode
 from ensembler.data.on_device.choose import choose_augment
 from ensembler.inference.engines.choose import ready
 from ensembler.inference.engines.eager import plain
@@ -29,6 +32,7 @@ from ensembler.inference.one_pass import PredictionRequest, run_pass
 from ensembler.inference.predictor import as_images
 from ensembler.inference.views import expand_views
 from ensembler.logits import softmax
+from ensembler.machine.cores import available_cores
 from ensembler.machine.execution import Execution
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.devices import (
@@ -45,6 +49,7 @@ from ensembler.training.spec import MemberSpec
 
 CLASSES = 10
 VIEWS = ("identity", "hflip", "vflip", "rot180")
+_FILE_SIDE = 512  # of the JPEG files that are decoded
 _MINUTE = 60.0  # seconds after which nothing more is tried
 
 
@@ -147,18 +152,24 @@ def try_device(
     Raises RequestError for a device that is not there.
     """
     device = pick_device(name)
-    trial = _Trial(name, device, size or _size_for(device))
+    of = size or _size_for(device)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        tried = _try_all(_Trial(name, device, of, Path(folder)), progress)
+    seconds = time.perf_counter() - began
+    return DeviceReport(str(device), of.backbone, of.size, of.batch, seconds, tuple(tried))
+
+
+def _try_all(trial: _Trial, progress: Progress) -> list[Tried]:
     began, tried = time.perf_counter(), list[Tried]()
     paths = trial.paths
     for i, (part, path, measure) in enumerate(paths):
         if time.perf_counter() - began > _MINUTE:
             tried.append(Tried(part, path, fault="not tried: a minute is over"))
         else:
-            tried.append(_tried(part, path, measure, device))
+            tried.append(_tried(part, path, measure, trial.device))
         progress.step("trying the device", i + 1, len(paths))
-    seconds = time.perf_counter() - began
-    of = trial.size
-    return DeviceReport(str(device), of.backbone, of.size, of.batch, seconds, tuple(tried))
+    return tried
 
 
 def _size_for(device: torch.device) -> Size:
@@ -212,6 +223,7 @@ class _Trial:
     name: str
     device: torch.device
     size: Size
+    folder: Path
 
     @property
     def paths(self) -> Sequence[tuple[str, str, Measure]]:
@@ -232,6 +244,8 @@ class _Trial:
                 for on in ("host", "device")
             ),
             *(("predicting", f"engine {e}", partial(self._predict, e)) for e in engines),
+            ("decoding", "JPEG files on the host", self._decode),
+            *((("decoding", "JPEG files by nvJPEG", self._decode_by_nvjpeg),) * is_card),
             *(
                 (("training", "step compile", partial(train, {"step": "compile"})),)
                 * is_card
@@ -326,16 +340,54 @@ class _Trial:
         exact = plain(_copied(network), self.name)(sample)
         apart = float(np.abs(softmax(predictor(sample)) - softmax(exact)).max())
         rows, views = np.arange(len(pixels)), expand_views(VIEWS)
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder)
-            asked = PredictionRequest("a", out, CLASSES, views, (rows,), out / "logits.npy")
-            began = time.perf_counter()
-            run_pass([asked], pixels, lambda _: [predictor], device=self.name)
-            seconds = time.perf_counter() - began
+        out = self.folder / f"{engine}.npy"
+        asked = PredictionRequest("a", self.folder, CLASSES, views, (rows,), out)
+        began = time.perf_counter()
+        run_pass([asked], pixels, lambda _: [predictor], device=self.name)
+        seconds = time.perf_counter() - began
         return Found(len(views) * len(rows) / seconds, apart, tuple(heard.notes))
+
+    def _files(self) -> list[Path]:
+        """JPEG files of the trial's folder."""
+        from PIL import Image
+
+        paths = []
+        for i, pixels in enumerate(self._pixels()[:16]):
+            paths.append(self.folder / f"{i}.jpg")
+            side = (_FILE_SIDE, _FILE_SIDE)
+            Image.fromarray(pixels).resize(side).save(paths[-1], quality=90)
+        return paths
+
+    def _decode(self) -> Found:
+        """Files a second, by all cores."""
+        paths = self._files()
+        began = time.perf_counter()
+        with ThreadPoolExecutor(available_cores()) as pool:
+            n_decoded = len(list(pool.map(decode, paths)))
+        return Found(n_decoded / (time.perf_counter() - began))
+
+    def _decode_by_nvjpeg(self) -> Found:
+        """Files a second on the card, and by how much their pixels differ from the host's.
+
+        Runs decode on the host: pixels that depend on who decoded them would not be one data set.
+        """
+        from torchvision.io import decode_jpeg, read_file
+
+        paths = self._files()
+        contents = [read_file(str(path)) for path in paths]
+        decode_jpeg(contents[:1], device=self.device)
+        began = time.perf_counter()
+        found = decode_jpeg(contents, device=self.device)
+        torch.cuda.synchronize(self.device)
+        seconds = time.perf_counter() - began
+        apart = 0
+        for path, image in zip(paths, found, strict=True):
+            here = torch.from_numpy(decode(path)).permute(2, 0, 1).short()
+            apart = max(apart, int((image.cpu().short() - here).abs().max()))
+        return Found(
+            len(paths) / seconds, notes=(f"pixels differ by up to {apart} of 255",)
+        )
 
 
 def _copied(network: Normalised) -> Normalised:
-    import copy
-
     return copy.deepcopy(network)

@@ -1,6 +1,7 @@
 """What a device does in each path: on the processor, and with faults that are part of the report."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def test_every_path_has_a_rate_or_a_reason(monkeypatch):
     report = try_device("cpu", progress, TINY)
     found = {(one.part, one.path): one for one in report.tried}
     parts = {part for part, _ in found}
-    assert parts == {"training", "synthetic", "augmentation", "predicting"}
+    assert parts == {"training", "synthetic", "augmentation", "predicting", "decoding"}
     assert {path for part, path in found if part == "augmentation"} == {
         "light on host",
         "light on device",
@@ -53,11 +54,12 @@ def test_after_a_minute_nothing_more_is_tried(monkeypatch):
 
 
 def test_a_card_is_tried_with_graphs_and_a_compiled_step_last():
-    trial = doctor_gpu._Trial("cuda", torch.device("cuda"), TINY)
+    trial = doctor_gpu._Trial("cuda", torch.device("cuda"), TINY, Path())
     paths = [(part, path) for part, path, _ in trial.paths]
     assert ("training", "step graph") in paths
     assert ("training", "amp fp16") in paths
     assert ("predicting", "engine graph") in paths
+    assert ("decoding", "JPEG files by nvJPEG") in paths
     assert paths[-1] == ("training", "step compile")
 
 
