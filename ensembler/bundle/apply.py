@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blends.pool import BLEND_PREFIX
-from ensembler.bundle.ensemble import Ensemble
+from ensembler.bundle.ensemble import ALTERED, Ensemble
 from ensembler.bundle.records import PackedBlend, PackedMember
+from ensembler.errors import BundleError, EnsemblerError
 from ensembler.predictions.merging import merge_views
 from ensembler.targets.composition import Composition
 from ensembler.targets.kinds import TargetKind
@@ -34,14 +35,27 @@ class Answer:
 
 
 def answers_of(ensemble: Ensemble, logits: Logits) -> dict[str, Answer]:
-    """What each of the ensemble's answers is for some rows, by the name of its blend."""
-    probs = member_probs(ensemble, logits)
-    found = {}
-    for name in ensemble.record.answers:
-        blended = blend_probs(ensemble, name, probs)
-        apart = _disagreement(ensemble, name, blended, probs)
-        found[name] = Answer(blended, apart)
-    return found
+    """What each of the ensemble's answers is for some rows, by the name of its blend.
+
+    BundleError where parts of it do not fit each other.
+    """
+    try:
+        probs = member_probs(ensemble, logits)
+        return {name: _answer(ensemble, name, probs) for name in ensemble.record.answers}
+    except EnsemblerError:
+        raise
+    except ALTERED as error:
+        raise BundleError(
+            f"{ensemble.where}: its parts do not fit each other ({error!r}); it was altered"
+        ) from error
+
+
+def _answer(ensemble: Ensemble, name: str, probs: MemberProbs) -> Answer:
+    blended = blend_probs(ensemble, name, probs)
+    wanted = (len(blended), len(ensemble.record.target_of(name).classes))
+    if blended.shape != wanted:
+        raise ValueError(f"blend {name!r} gives {list(blended.shape)}")
+    return Answer(blended, _disagreement(ensemble, name, blended, probs))
 
 
 def member_probs(ensemble: Ensemble, logits: Logits) -> MemberProbs:
@@ -104,7 +118,8 @@ def _composed(
     ensemble: Ensemble, blend: PackedBlend, probs: MemberProbs
 ) -> NDArray[np.float32]:
     packed = ensemble.record.composition
-    assert packed is not None
+    if packed is None:
+        raise ValueError("nothing says how its tasks compose a class")
     of_tasks = {
         task: blend_probs(ensemble, inner, probs) for task, inner in blend.tasks.items()
     }

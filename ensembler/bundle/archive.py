@@ -45,7 +45,7 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """The content of an entry; BundleError when it is not what was packed."""
-        if name not in self._entries:
+        if name not in self.record.sha256:
             raise _broken(self.path, f"it has no entry {name}")
         content = self._content(self._entries[name])
         if hashlib.sha256(content).hexdigest() != self.record.sha256[name]:

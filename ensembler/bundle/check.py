@@ -48,13 +48,15 @@ def check_reference(networks: Networks) -> float:
     if kept is None:
         return 0.0
     images = _array(ensemble.read(kept.images), kept.images, ensemble.where)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    is_colour = images.ndim == 4 and images.shape[3] == 3
+    if images.dtype != np.uint8 or not is_colour or 0 in images.shape:
         raise BundleError(f"{ensemble.where}: {kept.images} holds no images")
     found = reference_probs(networks, images)
     gaps = np.zeros(len(images))
     for answer, entry in kept.probs.items():
         wanted = _array(ensemble.read(entry), entry, ensemble.where)
-        if answer not in found or wanted.shape != found[answer].shape:
+        is_alike = answer in found and wanted.shape == found[answer].shape
+        if not is_alike or wanted.dtype != np.float32:
             raise BundleError(f"{ensemble.where}: {entry} is not of answer {answer!r}")
         gaps = np.maximum(gaps, np.abs(found[answer] - wanted).max(axis=1))
     _judge(networks, gaps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ensembler.blending.candidate import Candidate
 from ensembler.blending.fitted import FittedBlend
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ensembler.inference.views import View
     from ensembler.networks.build import Normalised
 
-# What a state that was altered may raise on its way to a blend.
-_ALTERED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
+# What parts that were altered may raise on their way to a prediction.
+ALTERED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,7 @@ class Ensemble:
 
         member, content = self._member_of(entry), self.read(entry)
         name = f"{self.where}: {entry}"
-        said = description_from_bytes(content, name).get("classes")
-        if said is not None and tuple(said) != member.logit_names:
-            raise BundleError(
-                f"{name} was trained for the classes {', '.join(map(str, said[:5]))} in this "
-                "order, and the record says another one; it was altered"
-            )
+        _check_classes(member, name, description_from_bytes(content, name))
         return checkpoint_from_bytes(content, name, device, self._own_spec(member))
 
     def _member_of(self, entry: str) -> PackedMember:
@@ -113,7 +108,7 @@ class Ensemble:
             fitted = FittedBlend.from_state(state)
         except RequestError:
             raise
-        except _ALTERED as error:
+        except ALTERED as error:
             raise BundleError(
                 f"{self.where}: {entry} is no fitted blend ({error!r})"
             ) from error
@@ -184,3 +179,18 @@ class Ensemble:
         ]
         for inner in {*inside, *blend.tasks.values()} & self.record.blends.keys():
             self._check_depth(inner, (*above, name))
+
+
+def _check_classes(member: PackedMember, name: str, said: Mapping[str, Any]) -> None:
+    """Raise BundleError unless a checkpoint was trained for the member's classes in their order."""
+    shape, classes = said.get("shape"), said.get("classes")
+    n_logits = shape.get("classes") if isinstance(shape, dict) else None
+    if n_logits != member.n_logits:
+        raise BundleError(
+            f"{name} gives {n_logits} logits, and the record says {member.n_logits}; it was altered"
+        )
+    if isinstance(classes, list) and tuple(classes) != member.logit_names:
+        raise BundleError(
+            f"{name} was trained for the classes {', '.join(map(str, classes[:5]))} in this order, "
+            "and the record says another one; it was altered"
+        )

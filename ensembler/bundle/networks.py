@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from ensembler.bundle.records import PackedMember
 from ensembler.bundle.reference import draw_reference
 from ensembler.data.images import ArrayImages
 from ensembler.data.spec import InputSpec
+from ensembler.errors import EnsemblerError, RequestError, StoreError
 from ensembler.inference.engines.registry import (
     AUTO,
     check_engine,
@@ -123,17 +125,35 @@ class Networks:
         engine = self._engine_of(member, network)
         most = at_once(engine, member.batch_size)
         targets = self.ensemble.record.targets
-        predictor = ready(
-            engine,
-            lambda: copy.deepcopy(network),
-            self._sample(member.input)[:most],
-            amp=member.amp,
-            device=self.device,
-            name=f"member {member.name!r}: {entry}",
-            progress=self.progress,
-            kinds=tuple(targets[name].named(name).kind for name in member.targets),
-        )
+        with self._faults_named(member, entry):
+            predictor = ready(
+                engine,
+                lambda: copy.deepcopy(network),
+                self._sample(member.input)[:most],
+                amp=member.amp,
+                device=self.device,
+                name=f"member {member.name!r}: {entry}",
+                progress=self.progress,
+                kinds=tuple(targets[name].named(name).kind for name in member.targets),
+            )
         return _deterministic(in_batches(predictor, most), wanted=member.deterministic)
+
+    @contextmanager
+    def _faults_named(self, member: PackedMember, entry: str) -> Iterator[None]:
+        """Turn what a network raises that cannot compute images of its input into a StoreError."""
+        from ensembler.networks.memory import memory_advice
+
+        size = member.input.size
+        try:
+            with memory_advice(batch_size=member.batch_size, size=size, amp=member.amp):
+                yield
+        except (RuntimeError, ValueError, AssertionError) as error:
+            if isinstance(error, EnsemblerError):
+                raise
+            first = "".join(str(error).strip().splitlines()[:1])
+            raise StoreError(
+                f"{self.ensemble.where}: {entry} cannot compute images of {size} px ({first})"
+            ) from error
 
     def _engine_of(self, member: PackedMember, network: nn.Module) -> str:
         from ensembler.networks.devices import pick_device
@@ -146,8 +166,6 @@ class Networks:
     @cached_property
     def _own_engine(self) -> str:
         """The engine that the recipe asks for, or the default one where it is not there."""
-        from ensembler.errors import RequestError
-
         name = self.ensemble.record.engine
         try:
             check_installed(check_engine(name))

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +18,7 @@ from ensembler.bundle.ensemble import Ensemble
 from ensembler.data.decoding import AS_IT_IS, Decoding, decode, pixels_of_opened
 from ensembler.data.formats import Header
 from ensembler.data.images import checksum
-from ensembler.errors import RequestError
+from ensembler.errors import MissingExtraError, RequestError
 from ensembler.targets.target import Target
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Predictor:
         (default: what the recipe said). Code that the bundle brings along is run only with
         `trust_code`.
         """
+        if find_spec("torch") is None:
+            raise MissingExtraError("Predictor", "train")
         from ensembler.bundle.check import check_reference
         from ensembler.bundle.networks import Networks
         from ensembler.bundle.open import open_bundle

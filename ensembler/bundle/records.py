@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -75,6 +76,15 @@ class PackedMember(Record):
     backbone: str = ""
     model_args: dict[str, Any] = Field(default_factory=dict)
     provenance: Provenance | None = None
+
+    def check_parts(self, parts: Sequence[PackedMember]) -> None:
+        """Raise ValueError unless it has a checkpoint for each fold, or such `parts`."""
+        if bool(self.checkpoints) == bool(parts):
+            raise ValueError(f"members.{self.name} has either checkpoints or parts")
+        for one in parts or [self]:
+            is_whole = len(one.checkpoints) == self.folds and one.targets == self.targets
+            if not is_whole or not set(self.view_names) <= set(one.view_names):
+                raise ValueError(f"members.{self.name} has parts that do not fit it")
 
     @property
     def n_logits(self) -> int:
@@ -168,6 +178,10 @@ class BundleRecord(Record):
         name = self.blends[blend].target
         return self.targets[name].named(name)
 
+    def _parts(self, member: PackedMember) -> tuple[str, ...]:
+        _all_known(f"members.{member.name}.parts", member.parts, self.members)
+        return member.parts
+
     @model_validator(mode="after")
     def _check_names(self) -> BundleRecord:
         _all_known("answers", self.answers, self.blends)
@@ -176,7 +190,9 @@ class BundleRecord(Record):
             _all_known(f"blends.{name}.target", [blend.target], self.targets)
             _all_known(f"blends.{name}.state", _given(blend.state), self.sha256)
         for name, member in self.members.items():
-            _all_known(f"members.{name}.parts", member.parts, self.members)
+            if name != member.name:
+                raise ValueError(f"members.{name} is called {member.name}")
+            member.check_parts([self.members[part] for part in self._parts(member)])
             _all_known(f"members.{name}.checkpoints", member.checkpoints, self.sha256)
             _all_known(f"members.{name}.targets", member.targets, self.targets)
             for target, merging in member.merging.items():

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ensembler import Predictor
 from ensembler.data.decoding import decode
-from ensembler.errors import ImageError, RequestError
+from ensembler.errors import ImageError, MissingExtraError, RequestError
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +127,15 @@ def test_an_engine_that_is_not_installed_is_named(written, monkeypatch):
     monkeypatch.setattr("ensembler.inference.engines.registry.find_spec", lambda _: None)
     with pytest.raises(RequestError, match="engine: openvino needs the extra 'openvino'"):
         Predictor.load(written, engine="openvino", device="cpu")
+
+
+def test_without_torch_the_extra_is_named(written, monkeypatch):
+    monkeypatch.setattr("ensembler.bundle.predictor.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="Predictor needs the extra 'train'"):
+        Predictor.load(written)
+
+
+def test_every_target_has_its_probabilities(predictor, paths):
+    found = predictor.by_target(paths)
+    assert list(found) == ["label"]
+    assert np.array_equal(found["label"], predictor(paths))
