@@ -71,6 +71,9 @@ def _computing(device: torch.device) -> torch.device:
             f"({torch.__version__}, built for {built_for()}): {reason}; install "
             "a torch that was built for it, or add --device cpu"
         )
+    if device.type == "cuda":
+        # torch convolves in TF32 by itself; here float32 is float32, but in `tf32`
+        torch.backends.cudnn.allow_tf32 = False
     return device
 
 

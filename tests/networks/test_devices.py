@@ -215,3 +215,12 @@ def test_the_cards_of_a_job(monkeypatch, name, n, found):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: n > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
     assert devices.cards(name) == found
+
+
+def test_float32_is_no_tf32_on_a_card_that_was_picked(cards, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    cards(("A100", (8, 0), 80))
+    devices.pick_device("cpu")
+    assert torch.backends.cudnn.allow_tf32
+    devices.pick_device("cuda")
+    assert not torch.backends.cudnn.allow_tf32
