@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from ensembler.errors import DataError
+from ensembler.errors import DataError, RequestError
 
 
 def turned(image, seed):
@@ -25,6 +25,10 @@ def hangs(image, seed):
 
 def fails(image, seed):
     raise ZeroDivisionError("by nothing")
+
+
+def refuses(image, seed):
+    raise RequestError("leave Normalize out")
 
 
 class Unreadable:

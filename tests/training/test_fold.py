@@ -2,10 +2,12 @@ import dataclasses
 import warnings
 
 import numpy as np
+import odd_augments
 import pytest
 import torch
 
 from ensembler.data.augment import build_augment
+from ensembler.data.augmenting import seeds_of
 from ensembler.data.images import ArrayImages
 from ensembler.data.pixels import FilePixels, prepare_pixels
 from ensembler.data.spec import InputSpec
@@ -169,15 +171,20 @@ def test_a_figure_that_is_not_finite_is_none_in_a_record():
     assert record.to_json()["loss"] == 0.5
 
 
+def seeds_by_batch(source):
+    drawn = zip(source.batches, source.drawn_before, strict=True)
+    return [seeds_of(source.key, rows, again) for rows, again in drawn]
+
+
 def test_a_row_drawn_again_in_an_epoch_is_augmented_anew_with_any_number_of_loaders(data):
     rows = [np.array([3, 3, 5]), np.array([3, 5, 7])]
     source = BatchSource(
         data.pixels, data.targets, rows, build_augment("heavy", 12, 3), (0, 0, 1)
     )
-    seeds = [source.seeds(0), source.seeds(1)]
+    seeds = seeds_by_batch(source)
     assert len({*seeds[0], *seeds[1]}) == 6
     plain = BatchSource(data.pixels, data.targets, [np.array([3, 5])], None, (0, 0, 1))
-    assert plain.seeds(0) == [seeds[0][0], seeds[0][2]]
+    assert seeds_by_batch(plain) == [[seeds[0][0], seeds[0][2]]]
     alone, together = Loader(0, torch.device("cpu")), Loader(1, torch.device("cpu"))
     with alone.batches(source) as here, together.batches(source) as there:
         for (one, _), (other, _) in zip(here, there, strict=True):
@@ -187,9 +194,7 @@ def test_a_row_drawn_again_in_an_epoch_is_augmented_anew_with_any_number_of_load
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_of_the_augmentation_arrives_as_it_is(data, workers):
-    def wrong(image, seed):
-        raise RequestError("leave Normalize out")
-
+    wrong = odd_augments.refuses
     with pytest.raises(RequestError, match=r"^leave Normalize out$"):
         train_fold(MemberSpec(**TINY), data, augment=wrong, workers=workers)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ensembler.data.augment import build_augment
+from ensembler.data.on_device.choose import device_augment
 from ensembler.errors import OutOfMemoryError, TrainingError
 from ensembler.machine.execution import Execution
 from ensembler.networks.build import sum_networks
@@ -197,6 +198,14 @@ def test_the_rate_starts_again_with_every_cycle(data):
     assert rates[:3] == pytest.approx(rates[3:])
     assert rates[0] == pytest.approx(0.01)
     assert rates[0] > rates[1] > rates[2]
+
+
+@pytest.mark.parametrize("kind", ["further", "bagging"])
+def test_equal_seeds_give_equal_bits_where_the_device_augments(kind, data):
+    augment = device_augment("heavy", 12, 3)
+    one, other = (states(train(kind, data, augment=augment)) for _ in range(2))
+    assert same(one, other)
+    assert not same(one, states(train(kind, data, augment=None)))
 
 
 @pytest.mark.parametrize("kind", ["further", "cyclic"])
