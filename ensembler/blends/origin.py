@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ensembler.blending.judging.absolute import score_interval
-from ensembler.blends.apply import blends_within
+from ensembler.blends.apply import blends_within, members_below
 from ensembler.blends.current import Checksums
 from ensembler.blends.pool import BLEND_PREFIX
 from ensembler.errors import StoreError
@@ -31,6 +31,13 @@ def origin_of_blend(store: RunStore, name: str, progress: Progress = QUIET) -> O
         weights=record.weights,
         scores={kind: record.scores.get(kind) for kind in ("cross_fitted", "holdout")},
     )
+    unscored = tuple(
+        member
+        for member in members_below(store, name)
+        if member in store.complete_members and store.member(member).record.refit_of
+    )
+    if unscored:
+        made_of = made_of.model_copy(update={"unscored": unscored})
     try:
         found = cross_fitted_score(store, blend)
     except StoreError as error:

@@ -226,6 +226,8 @@ def _has_other_folds(
 ) -> bool:
     if isinstance(first, Member) and record.fold_column != first.record.fold_column:
         return True
+    if record.refit_of is not None:
+        return False
     # One fold in test.npy means that the folds were averaged before they came here.
     return record.folds > 1 and record.folds != len(np.unique(first.folds[rows]))
 

@@ -126,6 +126,12 @@ def print_evaluation(evaluation: Evaluation, metrics: Sequence[str] | None = Non
     """Print one table for out-of-fold scores and one for held-out rows."""
     for table in evaluation.tables() if metrics is None else evaluation.tables(metrics):
         print_table(table)
+    if evaluation.unscored:
+        names = ", ".join(evaluation.unscored)
+        print(
+            f"Out-of-fold scores of {names} are those of the folds; networks on all rows predict "
+            "the test rows, and only a holdout scores these."
+        )
     if evaluation.optimistic:
         names = ", ".join(evaluation.optimistic)
         print(

@@ -96,7 +96,8 @@ def evaluate(  # noqa: PLR0913 in notebooks: a keyword for each option of `ens e
         store.samples.first_target([row.target for row in rows]) or store.samples.targets[0]
     )
     optimistic = tuple(member.name for member in scored.members if member.is_optimistic)
-    return Evaluation(store.name, store.classes(label), tuple(rows), optimistic)
+    refits = tuple(member.name for member in scored.members if member.record.refit_of)
+    return Evaluation(store.name, store.classes(label), tuple(rows), optimistic, refits)
 
 
 def _opened(store: RunStore, members: Sequence[str] | None) -> _Scored:

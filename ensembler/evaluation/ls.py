@@ -103,6 +103,8 @@ def _complete(store: RunStore, name: str, check: bool) -> MemberListing:
     r = member.record
     retraining = (member.folder / RETRAINING).is_dir()
     state = "complete, training again" if retraining else "complete"
+    if r.refit_of is not None:
+        state += f", test rows by networks on all rows (unscored; scores are those of {r.refit_of})"
     return MemberListing(
         name, r.folds, r.folds, r.views, state, r.target, r.scores, r.seconds
     )

@@ -41,13 +41,15 @@ class ScoreRow:
 class Evaluation:
     """All scores of a run.
 
-    `optimistic` names members whose training was chosen by the rows they are scored on.
+    `optimistic` names members whose training was chosen by the rows they are scored on, `unscored`
+    those whose test rows are predicted by other networks than are scored out of fold.
     """
 
     run: str
     classes: tuple[str, ...]
     rows: tuple[ScoreRow, ...] = field(default_factory=tuple)
     optimistic: tuple[str, ...] = ()
+    unscored: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens evaluate --json` prints."""
@@ -57,6 +59,7 @@ class Evaluation:
             "classes": list(self.classes),
             "rows": rows,
             "flattered": list(self.optimistic),
+            "unscored": list(self.unscored),
         }
 
     def tables(self, metrics: Sequence[str] = SHOWN) -> list[Table]:

@@ -11,13 +11,12 @@ import numpy as np
 
 from ensembler.errors import RequestError
 from ensembler.files import fingerprint
-from ensembler.own_code import is_own
+from ensembler.members.recorded import recorded_spec
 from ensembler.predictions.members import Member
 from ensembler.predictions.samples import fold_repeats
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import PlannedMember, planned_members
-from ensembler.recipe.own_code import code_named_by
 from ensembler.training.spec import TrainingSpec
 
 
@@ -94,15 +93,7 @@ class Costs:
         planned = self._planned.get(member.name)
         if planned is not None:
             return planned.base
-        known = TrainingSpec.model_fields
-        said = {key: v for key, v in member.record.options.items() if key in known}
-        found = TrainingSpec.model_validate(said)
-        if is_own(found.backbone) and found.backbone not in code_named_by(self.recipe.spec):
-            raise RequestError(
-                f"member {member.name!r} has a backbone, {found.backbone!r}, that the recipe does "
-                "not name, and what a record names is not run"
-            )
-        return found
+        return recorded_spec(member, self.recipe.spec)
 
     @cached_property
     def _planned(self) -> dict[str, PlannedMember]:

@@ -21,6 +21,7 @@ from ensembler.files import claim
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.averages import mean_of_parts
 from ensembler.members.plan import MemberPlan
+from ensembler.members.recorded import select_recorded
 from ensembler.members.tta_predict import Rows, Task, ViewPredictor, group_tasks
 from ensembler.outputs import check_output, write_output
 from ensembler.predictions.arrays import release
@@ -139,7 +140,7 @@ def member_probs(
         workspace.progress.note(remark.message)
     ids, images = part.table["id"].tolist(), part.images
     store, cache = workspace.store, cache_folder(workspace.artifacts)
-    members = workspace.select(names)
+    members = select_recorded(workspace, names)
     tasks = [
         Task(MemberPlan(workspace, planned), member, _recorded_views(workspace, member))
         for planned in members

@@ -291,7 +291,20 @@ def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> li
             else member.name in named or _is_named(member, named)
         )
     ]
-    return [name for name in wanted if name in store.complete_members]
+    complete = store.complete_members
+    stands_for = store.lock.part_of
+    # the refit of a member predicts in its place, as soon as it is there
+    with_refits = [
+        stands_for[name]
+        if name in stands_for and _is_refit_of(store, stands_for[name], name)
+        else name
+        for name in wanted
+    ]
+    return [name for name in with_refits if name in complete]
+
+
+def _is_refit_of(store: RunStore, name: str, of: str) -> bool:
+    return name in store.complete_members and store.member(name).record.refit_of == of
 
 
 def _warn(workspace: Workspace, outcome: BlendOutcome) -> None:

@@ -12,6 +12,7 @@ from ensembler.execution.executors import executor_of
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.prices import PriceList
+from ensembler.members.refit import refit_members
 from ensembler.members.schedule import KFoldResult, Schedule
 from ensembler.members.short_folds import (
     discard_short_members,
@@ -89,7 +90,10 @@ def train_members(
             f"{' and '.join(there)}; `ens run` trains all methods, `ens kfold` the methods kfold "
             "and soup, `ens bag` the others"
         )
-    return schedule.train(selected, folds)
+    result = schedule.train(selected, folds)
+    if folds is None and result.stopped is None:
+        refit_members(workspace, selected, execution=execution, stop=stop)
+    return result
 
 
 def fix_epochs(

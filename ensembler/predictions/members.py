@@ -43,7 +43,8 @@ class MemberRecord(Record):
     `fingerprint` is their digest; `history` has the epochs of each fold and `chosen_epochs` the one
     that predicts, which was `chosen_by` "last", "best" or "patience"; `augmented_on` says for each
     fold where its images were augmented, on the host or the device (None = not at all, or unknown),
-    and `environments` what computed it.
+    and `environments` what computed it. `refit_of` names the member whose folds gave the
+    out-of-fold logits, where other networks, trained on all rows, predicted the test rows.
     """
 
     format: Literal[1] = FORMAT
@@ -76,6 +77,7 @@ class MemberRecord(Record):
     augmented_on: Information[tuple[str | None, ...]] = ()
     chosen_by_metric: Information[str | None] = None
     flattered: Information[bool] = False
+    refit_of: Information[str | None] = None
 
     @property
     def kind_of_target(self) -> TargetKind:

@@ -46,6 +46,19 @@ class PlannedMember:
         return bool({self.name, self.training, self.entry} & set(names))
 
 
+def refit_name(name: str) -> str:
+    """What the refit of a member is called."""
+    return f"{name}-refit"
+
+
+def refit_in_pool(member: PlannedMember) -> str | None:
+    """The refit that stands for a member in blends; None where the member itself does."""
+    asked = member.spec.refit if isinstance(member.spec, MemberSpec) else None
+    if asked is None or asked.predict == "folds":
+        return None
+    return refit_name(member.name)
+
+
 def planned_members(
     members: Mapping[str, TrainedSpec], repeats: Sequence[str] = ()
 ) -> tuple[PlannedMember, ...]:

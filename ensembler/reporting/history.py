@@ -51,6 +51,7 @@ class Listed:
             "by_hand": version.by_hand,
             "replay_of": version.replay_of,
             "file": version.file,
+            "unscored": list(version.made_of.unscored),
         }
 
 
@@ -76,6 +77,14 @@ class RunHistory:
         columns = ("n", "time", "made of", "members", "rows", "score", "95 % interval")
         rows = tuple(_row(listed) for listed in self.versions)
         notes = ("* is what submission.csv holds.", *_words(self.agreement))
+        unscored = [
+            str(listed.n) for listed in self.versions if listed.version.made_of.unscored
+        ]
+        if unscored:
+            notes += (
+                f"{', '.join(unscored)}: test rows by networks on all rows, which nothing has "
+                "scored; the score is that of the folds.",
+            )
         title = f"submissions of {self.run}"
         return [Table(title, (*columns, "public", ""), rows, notes=notes)]
 

@@ -16,7 +16,11 @@ HISTORY_RECORD = "submission.json"
 
 
 class MadeOf(Record):
-    """What a version was made of: a blend of the store, or the finished folds of each member."""
+    """What a version was made of: a blend of the store, or the finished folds of each member.
+
+    `unscored` are members whose test rows were predicted by networks on all rows: the score is that
+    of their folds.
+    """
 
     method: str | None = None
     blend: str | None = None
@@ -24,6 +28,7 @@ class MadeOf(Record):
     weights: dict[str, float] | None = None
     scores: dict[str, dict[str, float | None] | None] = Field(default_factory=dict)
     folds: dict[str, tuple[int, ...]] | None = None
+    unscored: tuple[str, ...] = ()
 
 
 class ScoreRecord(Record):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Discriminator, Tag
 from ensembler.training.specs.base import REQUIRES, TrainingSpec
 from ensembler.training.specs.ensemble import BOOSTING, EnsembleMethod, EnsembleSpec
 from ensembler.training.specs.kfold import AVERAGE, EMA_DECAY, MemberSpec
+from ensembler.training.specs.refit import RefitSpec
 from ensembler.training.specs.soup import SoupSpec
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "EnsembleMethod",
     "EnsembleSpec",
     "MemberSpec",
+    "RefitSpec",
     "SoupSpec",
     "TrainingSpec",
     "any_has_option",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -20,7 +20,7 @@ from ensembler.predictions.records import write_record
 from ensembler.predictions.samples import fold_repeats, samples_csv
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.load import Recipe
-from ensembler.recipe.members import planned_members
+from ensembler.recipe.members import PlannedMember, planned_members, refit_in_pool
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.training.specs.base import AUTO
 from ensembler.workspace.fingerprints import data_fingerprint
@@ -81,7 +81,7 @@ def write_lock(
             "multi_label": dict(samples.set_formats),
             "composition": samples.composition,
             "members": tuple(member.name for member in members),
-            "part_of": {part: member.name for member in members for part in member.parts},
+            "part_of": _parts(members),
             "left_out": tuple(sorted(left_out)) or old.left_out,
             "data": data_fingerprint(samples),
             "images": images,
@@ -102,6 +102,13 @@ def _split_digest(store: RunStore, table: pd.DataFrame) -> str:
     if store.samples_path.is_file():
         return store.samples_sha256
     return hashlib.sha256(samples_csv(table)).hexdigest()
+
+
+def _parts(members: Sequence[PlannedMember]) -> dict[str, str]:
+    """Which member stands for another in blends: a mean for its parts, a refit for its folds."""
+    means = {part: member.name for member in members for part in member.parts}
+    refits = {member.name: refit_in_pool(member) for member in members}
+    return means | {name: refit for name, refit in refits.items() if refit is not None}
 
 
 def write_recipe(store: RunStore, resolved: Mapping[str, Any], old: RunLock) -> str:

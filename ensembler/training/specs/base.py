@@ -169,7 +169,7 @@ class TrainingSpec(NetworkSpec):
         """The options that decide what the trained networks are, as plain values."""
         return self.model_dump(
             mode="json",
-            exclude={"augment", "seeds", "as_", "also", "step", "priority"},
+            exclude={"augment", "seeds", "as_", "also", "refit", "step", "priority"},
         )
 
     @property

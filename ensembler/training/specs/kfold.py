@@ -13,6 +13,7 @@ from ensembler.metrics.renamed import first_name
 from ensembler.own_code import is_own
 from ensembler.training.catalogue import check_sampler_name, traits_of
 from ensembler.training.specs.base import TrainingSpec, raise_first
+from ensembler.training.specs.refit import RefitSpec
 
 EMA_DECAY = 0.999  # of also: [ema] when ema says no other
 AVERAGE = re.compile(r"^last_(?P<epochs>\d+)$")
@@ -122,6 +123,11 @@ class MemberSpec(TrainingSpec):
         "recorded once as a CUDA graph; compile, by torch.compile; auto measures on CUDA which of "
         "them pays (default: graph on CUDA where it can, else eager).",
     )
+    refit: RefitSpec | None = Field(
+        None,
+        description="After the folds, networks on all rows: {seeds: 3, predict: refit}. They are "
+        "member NAME-refit, whose test predictions nothing has scored.",
+    )
     deterministic: bool = Field(
         False,
         description="Only deterministic algorithms, where the device has slower ones.",
@@ -213,6 +219,9 @@ class MemberSpec(TrainingSpec):
         yield from self._problems_of_choice()
         yield from self._problems_of_also()
         yield from self._problems_of_snapshots()
+        several = [name for name in ("also", "seeds", "snapshots") if self.says(name)]
+        if self.refit is not None and several:
+            yield f"refit is for one network a fold; leave {several[0]} out"
 
     def _problems_of_mixing(self) -> Iterator[str]:
         if not self.mixes:
