@@ -16,7 +16,7 @@ from ensembler.training.spec import MemberSpec
 from ensembler.workspace.workspace import Workspace
 
 # options that say where a network began, or how it is trained and not what it is
-_UNSAID = ("augment", "checkpoint", "pretrained")
+_UNSAID = ("augment", "checkpoint", "pretrained", "refit")
 
 
 def select_recorded(

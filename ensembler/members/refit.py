@@ -157,7 +157,7 @@ class _Refit:
         if self.name not in self.store.complete_members:
             return False
         record = self.store.member(self.name).record
-        return record.options.get("refit") == self.described
+        return record.options.get("refit_by") == self.described
 
     def make(self) -> None:
         """Train the networks that are missing, and write the member."""
@@ -258,7 +258,7 @@ class _Refit:
             "chosen_epochs": (self.epochs,) * n_networks,
             "environments": tuple(n.record.get("environment") for n in networks),
             "fingerprint": plan.fingerprint,
-            "options": {**plan.options, "refit": self.described},
+            "options": {**plan.options, "refit_by": self.described},
             "refit_of": scored.name,
             "sha256": {**sums, "samples.csv": self.store.samples_sha256},
         }
