@@ -1,9 +1,10 @@
 """Breadth or depth: how many members with how many epochs, for `epochs: auto` under a deadline.
 
 An ensemble of unfinished networks loses to one finished network. So members are added only while
-all of them, over all folds, get at least half the epochs after which a network is about finished;
-a single member that does not get them has fewer folds rather. The rule is simulated on learning
-curves (benchmarks/planner.py), not measured on whole runs.
+all of them, over all folds, get the epochs after which a network is about finished; a single member
+that does not get them has fewer folds rather, and time that is left goes to further folds in full.
+The rule is simulated on learning curves (benchmarks/planner.py), where half or three quarters of
+these epochs were not enough; it was not measured on whole runs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 # Optimizer steps after which a network is about finished, and the fewest and most epochs of it.
 SCRATCH_STEPS, PRETRAINED_STEPS = 1500, 300
 SCRATCH_EPOCHS, PRETRAINED_EPOCHS = (10, 100), (3, 20)
-ENOUGH = 0.5  # of these epochs: with fewer a network is unfinished
+ENOUGH = 1.0  # of these epochs: with fewer a network is unfinished
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ def choose_depth(
 ) -> dict[str, int]:
     """Epochs, by name, of as many `candidates` (in their order) as get enough in `seconds`.
 
-    All of them get the same share of their targets, at most the whole. Where not even the first
-    gets enough over all its folds, it alone is planned, with enough for as many folds as there is
-    time for, and with whatever one fold can get where that is none.
+    Enough is a share of the target, of which all get the same. What is left goes to members that
+    get their whole target in one fold. Where not even the first gets enough over all its folds, it
+    alone is planned, with enough for as many folds as there is time for, and with whatever one fold
+    can get where that is none.
     """
     if not candidates:
         return {}
@@ -59,13 +61,29 @@ def choose_depth(
     for n in range(len(candidates), 0, -1):
         share = _share(candidates[:n], all_folds, seconds)
         if share >= enough:
-            return _epochs(candidates[:n], share)
+            planned = candidates[:n]
+            left = seconds - sum(
+                c.seconds(math.floor(share * c.target), c.folds) for c in planned
+            )
+            further = _one_fold_more(candidates[n:], left)
+            return _epochs(planned, share) | _epochs(further, 1.0)
     first = candidates[:1]
     for folds in range(all_folds - 1, 0, -1):
         share = _share(first, folds, seconds)
         if share >= enough:
             return _epochs(first, share)
     return _epochs(first, _share(first, 1, seconds))
+
+
+def _one_fold_more(candidates: Sequence[Candidate], seconds: float) -> list[Candidate]:
+    """The candidates of which one fold with its whole target ends in `seconds`, one by one."""
+    found = []
+    for candidate in candidates:
+        one = candidate.seconds(candidate.target, 1)
+        if one <= seconds:
+            found.append(candidate)
+            seconds -= one
+    return found
 
 
 def _share(candidates: Sequence[Candidate], folds: int, seconds: float) -> float:

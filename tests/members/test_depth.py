@@ -17,29 +17,34 @@ def test_with_time_for_all_every_member_gets_all_its_epochs():
     assert found == {"a": 20, "b": 20}
 
 
-def test_members_share_the_time_while_each_gets_enough():
-    found = choose_depth([candidate("a"), candidate("b")], 1.5 * ONE)
-    assert found == {"a": 13, "b": 13}
-
-
 def test_rather_fewer_members_than_unfinished_ones():
     many = [candidate(name) for name in "abcdef"]
     assert choose_depth(many, ONE) == {"a": 20}
-    assert choose_depth(many, 2 * ONE) == {"a": 11, "b": 11, "c": 11}
+    assert choose_depth(many, 2 * ONE) == {"a": 20, "b": 20}
+    # with less than the whole being enough there would be more of them
+    assert choose_depth(many, 2 * ONE, enough=0.5) == {"a": 11, "b": 11, "c": 11}
+
+
+def test_what_is_left_goes_to_folds_with_their_whole_target():
+    many = [candidate("a"), candidate("b"), candidate("c", target=100), candidate("d")]
+    assert choose_depth(many, ONE + 24) == {"a": 20}
+    assert choose_depth(many, ONE + 60) == {"a": 20, "b": 20, "d": 20}
 
 
 def test_rather_fewer_folds_than_an_unfinished_member():
-    # three folds would get 5 epochs each
-    assert choose_depth([candidate("a")], 32) == {"a": 11}
+    # three folds would get 12 epochs each
+    assert choose_depth([candidate("a")], 52) == {"a": 20}
 
 
 def test_whatever_one_fold_can_get_where_there_is_time_for_no_more():
+    assert choose_depth([candidate("a")], 24) == {"a": 19}
     assert choose_depth([candidate("a")], 9) == {"a": 4}
     assert choose_depth([candidate("a")], 0) == {"a": 1}
 
 
 def test_large_members_get_as_large_a_share_of_their_own_target():
-    found = choose_depth([candidate("a", target=10), candidate("b", target=40)], 120.0)
+    members = [candidate("a", target=10), candidate("b", target=40)]
+    found = choose_depth(members, 120.0, enough=0.5)
     assert found["b"] == pytest.approx(4 * found["a"], abs=4)
 
 
