@@ -356,18 +356,25 @@ def depth(seed: int = 0) -> pd.DataFrame:
         losses = {length: valid_loss[width, length] for length in lengths}
         return min(n for n in lengths if losses[n] <= 1.05 * min(losses.values()))
 
-    def loss_of(epochs: dict[int, int], n_folds: int) -> float:
+    def loss_of(epochs: dict[int, int], folds: dict[int, int]) -> float:
         parts = [
-            np.mean([test[w, _at_most(n, lengths), f] for f in range(n_folds)], axis=0)
+            np.mean([test[w, _at_most(n, lengths), f] for f in range(folds[w])], axis=0)
             for w, n in epochs.items()
+            if folds[w]
         ]
         return score("log_loss", _safe(np.mean(parts, axis=0)), y_test)
 
-    def by_rule(budget: int, enough: float) -> tuple[dict[int, int], int]:
+    def by_rule(budget: int, enough: float) -> tuple[dict[int, int], dict[int, int]]:
+        """The epochs of each net, and how many of its folds end, fold by fold."""
         candidates = [Candidate(str(w), target(w), 1.0, 0.0, k) for w in widths]
         found = choose_depth(candidates, budget, enough)
         chosen = {int(name): n for name, n in found.items()}
-        return chosen, max(1, min(k, budget // max(1, sum(chosen.values()))))
+        folds, left = dict.fromkeys(chosen, 0), budget
+        for width in [w for _ in range(k) for w in chosen]:
+            if chosen[width] <= left:
+                folds[width] += 1
+                left -= chosen[width]
+        return chosen, folds
 
     rows = []
     # an epoch costs one unit for every width, so that the question is breadth or depth alone
@@ -375,11 +382,11 @@ def depth(seed: int = 0) -> pd.DataFrame:
         each, alone = max(1, budget // (k * len(widths))), max(1, budget // k)
         row = {"epochs in all": budget}
         row |= {f"rule, {e:.0%}": loss_of(*by_rule(budget, e)) for e in (0.5, 0.75, 1.0)}
-        chosen, n_folds = by_rule(budget, ENOUGH)
-        row |= {"members": len(chosen), "each": max(chosen.values()), "folds": n_folds}
-        row["all three"] = loss_of(dict.fromkeys(widths, each), k)
-        row["one alone"] = loss_of({widths[0]: alone}, k)
-        row["one, one fold"] = loss_of({widths[0]: budget}, 1)
+        chosen, folds = by_rule(budget, ENOUGH)
+        row |= {"members": len(chosen), "folds": sum(folds.values())}
+        all_folds = dict.fromkeys(widths, k)
+        row["all three"] = loss_of(dict.fromkeys(widths, each), all_folds)
+        row["one alone"] = loss_of({widths[0]: alone}, all_folds)
         rows.append(row)
     return pd.DataFrame(rows)
 
