@@ -194,3 +194,10 @@ def test_other_probabilities_than_those_of_the_reference_are_an_error(
     write_archive(path, archive.record, contents)
     with pytest.raises(StoreError, match="its reference images get other probabilities"):
         check_reference(Networks(open_bundle(path), "cpu"))
+
+
+def test_a_blend_may_be_called_like_one_of_its_members(untrained, tmp_path):
+    blend = untrained.record.blends["soft"].model_dump()
+    named = changed(untrained, blends={"a": blend}, answers=["a"])
+    path = write_bundle(tmp_path / "b.ens", named, reference=False)
+    assert open_bundle(path).record.answers == ("a",)
