@@ -27,6 +27,7 @@ from ensembler.inference.views import (
     shift_axis,
     shifted_from,
 )
+from ensembler.networks.devices import copies_early
 
 DeviceView = Callable[[Tensor], Tensor]
 
@@ -87,7 +88,13 @@ def _crop(batch: Tensor, crop: CropPlace) -> Tensor:
 
 
 def _taken(batch: Tensor, places: NDArray[np.int64], axis: int) -> Tensor:
-    return batch.index_select(axis, torch.tensor(places, device=batch.device))
+    return batch.index_select(axis, _beside(batch, places))
+
+
+def _beside(batch: Tensor, numbers: NDArray[np.int64] | NDArray[np.float32]) -> Tensor:
+    """Numbers on the device of a batch, which is not waited for."""
+    early = copies_early(batch.device)
+    return torch.tensor(numbers).to(batch.device, non_blocking=early)
 
 
 def _as_pixels(values: Tensor) -> Tensor:
@@ -108,7 +115,7 @@ def _resampled(values: Tensor, taps: Taps, axis: int) -> Tensor:
     shape[axis] = len(places)
     total = torch.zeros((), device=values.device)
     for tap in range(places.shape[1]):
-        weight = torch.tensor(weights[:, tap], device=values.device).view(shape)
+        weight = _beside(values, weights[:, tap]).view(shape)
         total = total + _taken(values, places[:, tap], axis) * weight
     return total
 
@@ -135,7 +142,7 @@ def _enlarged(batch: Tensor, height: int, width: int) -> Tensor:
     places, weights = _linear_taps(batch.shape[1], height, stops_at_border=False)
     total = torch.zeros((), device=batch.device)
     for tap in (0, 1):
-        share = torch.tensor(weights[:, tap], device=batch.device).view(-1, 1, 1)
+        share = _beside(batch, weights[:, tap]).view(-1, 1, 1)
         total = total + _whole_product(_taken(found, places[:, tap], 1), share)
     return ((total + 2) / 4).floor().to(torch.uint8)
 
