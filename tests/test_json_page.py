@@ -98,6 +98,8 @@ def answers(workshop):
     write_shapes(workshop / "shapes", n=60, seed=1)
     (workshop / "recipe.yaml").write_text(RECIPE)
     write_fake_run(workshop / "artifacts" / "fake", n_train=90)
+    members = {"a": 0.7, "b": 0.9}
+    write_fake_run(workshop / "artifacts" / "two", members, n_train=300, n_test=200)
     rows = [f"r{i},{'ab'[i % 2]},{i % 3}" for i in range(30)]
     (workshop / "labels.csv").write_text("\n".join(["id,label,fold", *rows]))
     (workshop / "test.csv").write_text("id\nt0\nt1\n")
@@ -124,13 +126,20 @@ COMMANDS = {
         ("tta-predict tiny --data shapes/images --out new.csv", 0),
     ],
     "ens ablate": [("ablate recipe.yaml --member cnn --axis lr=1e-3,1e-2", 0)],
-    "ens blend": [("blend fake", 0), ("blend fake --method hard", 0)],
+    "ens blend": [
+        ("blend fake", 0),
+        ("blend fake --method hard", 0),
+        ("blend two --method single --members a", 0),
+    ],
     "ens evaluate": [("evaluate fake --over a", 0), ("evaluate fake", 0)],
     "ens diversity": [("diversity fake", 0)],
     "ens ls": [("ls fake", 0), ("ls tiny", 0)],
     "ens pack": [("pack tiny --with-code tinynets.py", 0)],
     "ens predict": [("predict tiny.ens shapes/images --trust-code", 0)],
-    "ens submit": [("submit fake --blend auto", 0), ("submit fake --second", 0)],
+    "ens submit": [
+        ("submit fake --blend auto", 0),
+        ("submit two --second --blend single", 0),
+    ],
     "ens history": [("history fake", 0), ("history fake --set-score 1 0.5", 0)],
     "ens replay": [("replay fake 1", 0)],
     "ens distill": [

@@ -111,12 +111,22 @@ def _with_weight(result: BlendResult) -> list[str]:
 
 
 def _optimistic(store: RunStore, members: Sequence[str]) -> list[PoolFinding]:
-    """A warning for each member whose epoch was chosen by the rows that the blend is scored on."""
+    """A warning for each student, and each member whose epoch the rows of the score have chosen."""
     names = [name for name in members if not name.startswith(BLEND_PREFIX)]
     message = (
         "its epochs were chosen by the rows it is scored on, so its score, and that of the"
     )
-    return [
+    students = [
+        PoolFinding(
+            "student",
+            name,
+            f"member {name!r} has learned from networks that have seen the labels it is scored by: "
+            "its score, and that of the blend, are flattered; a holdout tells what it is worth",
+        )
+        for name in names
+        if name in store.lock.students
+    ]
+    chosen = [
         PoolFinding(
             "chosen_by_score",
             name,
@@ -125,3 +135,4 @@ def _optimistic(store: RunStore, members: Sequence[str]) -> list[PoolFinding]:
         for name in names
         if store.member(name).is_optimistic
     ]
+    return students + chosen

@@ -110,6 +110,8 @@ def _candidates(store: RunStore, first: Blend) -> Iterator[_Candidate]:
         other = store.blend(name)
         if name in (first.record.name, SECOND) or other.record.target != target:
             continue
+        if set(other.record.members) & set(store.lock.students):
+            continue  # their scores are flattered
         columns = [other.record.classes.index(label) for label in classes]
         oof, test = np.asarray(other.oof)[:, columns], np.asarray(other.test)[:, columns]
         yield _Candidate(name, oof, test)

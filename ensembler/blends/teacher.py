@@ -2,7 +2,8 @@
 
 A student of fold k learns from a blend that was fitted without the rows of fold k: on train rows it
 is cross-fitted over predictions out of fold, so no network or weight has seen the row. What remains
-is slight: the members' networks of the other folds were trained on the rows of fold k.
+flatters the student's out-of-fold scores much (docs/fewer.md): the networks that predict the other
+folds' rows were trained on the rows of fold k.
 """
 
 from __future__ import annotations

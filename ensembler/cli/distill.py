@@ -76,7 +76,7 @@ def command(
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """Train one small member that learns from a blend, with honest scores like any member."""
+    """Train one small member that learns from a blend; held-out rows score it honestly."""
     from ensembler.pipeline.check import check_training_installed
     from ensembler.predictions.store import RunStore
     from ensembler.recipe.document import typed_options

@@ -126,6 +126,12 @@ def print_evaluation(evaluation: Evaluation, metrics: Sequence[str] | None = Non
     """Print one table for out-of-fold scores and one for held-out rows."""
     for table in evaluation.tables() if metrics is None else evaluation.tables(metrics):
         print_table(table)
+    if evaluation.students:
+        names = ", ".join(evaluation.students)
+        print(
+            f"Out-of-fold scores of {names} are flattered: what taught a student has seen the "
+            "labels it is scored by. A holdout tells what it is worth."
+        )
     if evaluation.unscored:
         names = ", ".join(evaluation.unscored)
         print(

@@ -42,7 +42,8 @@ class Evaluation:
     """All scores of a run.
 
     `optimistic` names members whose training was chosen by the rows they are scored on, `unscored`
-    those whose test rows are predicted by other networks than are scored out of fold.
+    those whose test rows are predicted by other networks than are scored out of fold, `students`
+    those that learned from networks which have seen the labels that they are scored by.
     """
 
     run: str
@@ -50,6 +51,7 @@ class Evaluation:
     rows: tuple[ScoreRow, ...] = field(default_factory=tuple)
     optimistic: tuple[str, ...] = ()
     unscored: tuple[str, ...] = ()
+    students: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens evaluate --json` prints."""
@@ -58,7 +60,7 @@ class Evaluation:
             "run": self.run,
             "classes": list(self.classes),
             "rows": rows,
-            "flattered": list(self.optimistic),
+            "flattered": [*self.optimistic, *self.students],
             "unscored": list(self.unscored),
         }
 

@@ -220,6 +220,9 @@ def _record(
 def _special(plan: MemberPlan, finished: Sequence[FinishedFold]) -> dict[str, Any]:
     """What is said of sums of networks and of soups alone."""
     special: dict[str, Any] = {}
+    if "teacher" in plan.options:
+        # Its teachers have seen the labels that a student is scored by (docs/fewer.md).
+        special["flattered"] = True
     if plan.member.variant == "sum":
         special["values"] = "log_probabilities"
     if "made_of" in finished[0].record:

@@ -110,7 +110,8 @@ class DistilledStudent:
         gain = self.gain
         return (
             f"{said} Against its teacher that is {gain.value:+.4f} ({gain.low:+.4f} to "
-            f"{gain.high:+.4f}; positive is better)."
+            f"{gain.high:+.4f}; positive is better), and flattered: what taught it has seen the "
+            "labels it is scored by. A holdout tells what it is worth."
         )
 
     def to_json(self) -> dict[str, Any]:

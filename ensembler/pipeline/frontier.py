@@ -103,7 +103,8 @@ class Frontier:
         notes = (
             "Out of fold, blends cross-fitted, those of fewer members with their choice. Times "
             "were measured here, on one device and in batches; views and folds count.",
-            "The best member is the best of several by the score that is shown.",
+            "The best member is the best of several by the score that is shown; scores of students "
+            "are flattered, and none is chosen by them.",
         )
         rows = tuple(_row(point) for point in self.points)
         return Table(f"{self.run}: cost and score", columns, rows, notes, _best(self))
@@ -128,7 +129,8 @@ class Frontier:
     def affordable(self, most: Callable[[MemberCost], bool]) -> Point:
         """The best that `most` allows; RequestError when nothing is."""
         sign = check_metric(self.metric).sign
-        found = [p for p in self.points if most(p.cost) and p.score is not None]
+        honest = [p for p in self.points if p.kind != "student"]
+        found = [p for p in honest if most(p.cost) and p.score is not None]
         if not found:
             cheapest, smallest = (
                 min(p.cost.seconds for p in self.points),
@@ -136,7 +138,8 @@ class Frontier:
             )
             raise RequestError(
                 f"nothing in run {self.run!r} fits: the quickest takes {1000 * cheapest:.3g} ms an "
-                f"image, the smallest {smallest / 1e6:.3g} MB; `ens distill` makes a smaller one"
+                f"image, the smallest {smallest / 1e6:.3g} MB; `ens distill` makes "
+                "a smaller one, which --blend names"
             )
         return max(found, key=lambda p: sign * p.score.value if p.score else -np.inf)
 
@@ -160,7 +163,7 @@ def _best(found: Frontier) -> tuple[int, ...]:
     sign, best, rows = check_metric(found.metric).sign, -np.inf, []
     for i, point in enumerate(found.points):
         value = -np.inf if point.score is None else sign * point.score.value
-        if value > best:
+        if value > best and point.kind != "student":
             best = value
             rows.append(i)
     return tuple(rows)
