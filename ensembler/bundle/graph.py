@@ -33,11 +33,11 @@ from ensembler.bundle.graph_images import (
     ImageSet,
     JudgedImages,
     drawn_images,
-    halves_of,
     images_of_run,
     judged_images_of_run,
     named_images,
     open_images,
+    thirds_of,
 )
 from ensembler.bundle.graph_int8 import MOST_LOSS, Int8Cost, check_int8, quantised
 from ensembler.bundle.graph_module import (
@@ -212,7 +212,7 @@ class ImageSource:
     def to_quantise(self) -> JudgedImages:
         """Images to calibrate on, and others to judge by; RequestError without real ones."""
         if self.named:
-            return halves_of(named_images(self.ensemble, self.named, 2 * N_CALIBRATED))
+            return thirds_of(named_images(self.ensemble, self.named, 3 * N_CALIBRATED))
         if self._workspace is None:
             raise RequestError(
                 "--int8 is calibrated on real images, and there are none here; --images FOLDER "

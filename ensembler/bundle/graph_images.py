@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,70 +141,59 @@ _FEWEST = 30  # labelled rows; fewer judge nothing
 
 @dataclass(frozen=True)
 class JudgedImages:
-    """Images that a graph in int8 is calibrated on, and others that it is judged on.
+    """Three sets of images: a graph in int8 is calibrated on one, tempered on another, and judged.
 
-    `truth` has distributions `[judged, classes]` of what is true, by the position of the answer;
-    an answer without is judged by what the graph says in float32. `first_half` `[judged]` is what
-    is fitted on for the others, and the other way round; groups are not torn apart.
+    `truth` has distributions `[judged, classes]` of what is true of the first answer; without it
+    the graph is judged by what it says in float32. Labels judge, and nothing is fitted to them.
     """
 
     calibration: ImageSet
+    tempering: ImageSet
     judged: ImageSet
-    first_half: NDArray[np.bool_]
     judged_by: str
-    truth: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    truth: NDArray[np.float64] | None = None
 
 
-def halves_of(images: ImageSet) -> JudgedImages:
-    """Images of which nothing is known: every other one calibrates, the others judge."""
-    calibration = replace(images, rows=images.rows[::2], what=f"half of {images.what}")
-    judged = replace(images, rows=images.rows[1::2], predicted={})
-    return JudgedImages(
-        calibration,
-        judged,
-        np.arange(len(judged)) % 2 == 0,
-        "what float32 says of the other half",
-    )
+def thirds_of(images: ImageSet) -> JudgedImages:
+    """Images of which nothing is known: a third of them for each purpose."""
+    parts = [
+        replace(
+            images, rows=images.rows[nth::3], what=f"a third of {images.what}", predicted={}
+        )
+        for nth in range(3)
+    ]
+    by = f"what float32 says of a third of {images.what}"
+    return JudgedImages(parts[0], parts[1], parts[2], by)
 
 
 def judged_images_of_run(workspace: Workspace, ensemble: Ensemble) -> JudgedImages:
-    """Train images calibrate; labelled test rows judge, which no network has seen.
+    """Train images calibrate and temper; labelled test rows judge, which no network has seen.
 
     Where there are too few of those, test images judge by what float32 says of them, or where
     there are none train images.
     """
     train, test = workspace.image_rows
     images, inputs = workspace.samples.images, graph_inputs(ensemble)
-    chosen = spread(len(train), 2 * N_CALIBRATED)
-    of_train = ImageSet(
-        f"{len(chosen)} train images of the run", images, train[chosen], inputs
-    )
+
+    def image_set(rows: NDArray[np.int64], kind: str) -> ImageSet:
+        return ImageSet(f"{len(rows)} {kind} images of the run", images, rows, inputs)
+
     if not len(test):
-        return halves_of(of_train)
-    calibration = halves_of(of_train).calibration
-    calibration = replace(calibration, what=f"{len(calibration)} train images of the run")
-    store = workspace.store
+        return thirds_of(image_set(train[spread(len(train), 3 * N_CALIBRATED)], "train"))
+    chosen = train[spread(len(train), 2 * N_CALIBRATED)]
+    calibration = image_set(chosen[::2], "train")
+    tempering = image_set(chosen[1::2], "train")
     target = ensemble.record.target_of(ensemble.record.answers[0])
-    labels = store.labels(target.name, "test", target.classes)
+    labels = workspace.store.labels(target.name, "test", target.classes)
     known = np.flatnonzero((labels if labels.ndim == 1 else labels[:, 0]) >= 0)
     has_labels = len(known) >= _FEWEST
     among = known if has_labels else np.arange(len(test))
     rows = among[spread(len(among), N_JUDGED)]
-    judged = ImageSet(f"{len(rows)} test images of the run", images, test[rows], inputs)
-    groups = store.samples.test.get("group")
-    half = _half(np.arange(len(rows)) if groups is None else groups.to_numpy()[rows])
+    judged = image_set(test[rows], "test")
     if not has_labels:
-        return JudgedImages(calibration, judged, half, "what float32 says of test images")
+        by = f"what float32 says of {judged.what}"
+        return JudgedImages(calibration, tempering, judged, by)
     one_label = labels.ndim == 1
     truth = np.eye(len(target.classes))[labels[rows]] if one_label else labels[rows]
-    by = "labels of the holdout, which no network has seen"
-    return JudgedImages(calibration, judged, half, by, {0: truth.astype(np.float64)})
-
-
-def _half(groups: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which rows `[rows]` are in the first half: groups go to the halves in turn."""
-    in_order = {group: i for i, group in enumerate(dict.fromkeys(groups.tolist()))}
-    half = np.array([in_order[group] % 2 == 0 for group in groups.tolist()], dtype=bool)
-    if half.all():
-        half[1::2] = False  # one group cannot be in both halves otherwise
-    return half
+    by = "labels of the holdout, which nothing was fitted to"
+    return JudgedImages(calibration, tempering, judged, by, truth.astype(np.float64))

@@ -35,8 +35,8 @@ _LOG_T = (-3.0, 3.0)
 class Int8Cost:
     """What whole numbers cost and gain.
 
-    Log losses are those of `rows` images, `judged_by` what stood for the truth. The temperature
-    that is divided by was fitted on one half of them for the other, and that in the graph on all.
+    Log losses are those of `rows` images, `judged_by` what stood for the truth. The temperatures
+    bring int8 as near to float32 as they can on `tempered_on`, other images, without labels.
     `cpu_ms` are milliseconds of processor time of one image on one thread: float32, then int8, in
     batches of 1 and of 16.
     """
@@ -47,6 +47,7 @@ class Int8Cost:
     rows: int
     judged_by: str
     calibrated_on: str
+    tempered_on: str
     temperatures: tuple[float, ...]
     max_difference: float
     answers_changed: int
@@ -76,13 +77,13 @@ def quantised(
     n_answers = len(graph.ensemble.record.answers)
     in_float = _answers_only(model.clone(), n_answers)
     in_int8 = _answers_only(_quantise(model, graph, images.calibration), n_answers)
-    float_probs = _probs(compiled(in_float, names), images.judged)
-    int8_probs = _probs(compiled(in_int8, names), images.judged)
     judge = _Judge(images, graph)
-    temperatures = judge.temperatures(float_probs, int8_probs)
-    before, after = judge.losses(float_probs, int8_probs)
+    runs = [compiled(one, names) for one in (in_float, in_int8)]
+    temperatures = judge.temperatures(*(_probs(run, images.tempering) for run in runs))
     tempered = _with_temperatures(in_int8, temperatures, judge.several_labels)
+    float_probs = _probs(runs[0], images.judged)
     answers = _probs(compiled(tempered, names), images.judged)
+    before, after = judge.losses(float_probs, answers)
     cost = Int8Cost(
         log_loss_float32=before,
         log_loss_int8=after,
@@ -90,6 +91,7 @@ def quantised(
         rows=len(images.judged),
         judged_by=images.judged_by,
         calibrated_on=images.calibration.what,
+        tempered_on=images.tempering.what,
         temperatures=tuple(temperatures),
         max_difference=_gap(float_probs, answers),
         answers_changed=judge.changed(float_probs, answers),
@@ -216,27 +218,18 @@ class _Judge:
         self.several_labels = [kind.is_multi_label for kind in kinds]
 
     def temperatures(self, in_float: Probs, in_int8: Probs) -> list[float]:
-        """The temperature of each answer, fitted on all rows."""
+        """The temperature of each answer that brings int8 nearest to float32."""
         return [
-            fit_temperature(*self._rows(nth, in_float, in_int8))
-            for nth in range(len(in_int8))
+            fit_temperature(self._rows(nth, truth), self._rows(nth, probs))
+            for nth, (truth, probs) in enumerate(zip(in_float, in_int8, strict=True))
         ]
 
     def losses(self, in_float: Probs, in_int8: Probs) -> tuple[float, float]:
-        """Log losses of the first answer, of float32 and of int8.
-
-        The temperature of a row's half was fitted on the other half.
-        """
-        first_half = self.images.first_half
-        truth, rows = self._rows(0, in_float, in_int8)
-        _, of_float = self._rows(0, in_float, in_float)
-        each = len(rows) // len(first_half)  # a row of labels is a row for each of them
-        half = np.repeat(first_half, each)
-        tempered = np.empty_like(rows)
-        for fitted in (half, ~half):
-            temperature = fit_temperature(truth[fitted], rows[fitted])
-            tempered[~fitted] = _tempered(rows[~fitted], temperature)
-        return cross_entropy(truth, of_float), cross_entropy(truth, tempered)
+        """Log losses of the first answer, of float32 and of int8."""
+        given = self.images.truth
+        truth = self._rows(0, in_float[0] if given is None else given)
+        of_float, of_int8 = (self._rows(0, probs[0]) for probs in (in_float, in_int8))
+        return cross_entropy(truth, of_float), cross_entropy(truth, of_int8)
 
     def changed(self, in_float: Probs, in_int8: Probs) -> int:
         """How many rows get another answer."""
@@ -248,14 +241,9 @@ class _Judge:
             return (probs[0] >= 0.5).astype(np.int64)
         return probs[0].argmax(axis=1)[:, None]
 
-    def _rows(
-        self, nth: int, in_float: Probs, probs: Probs
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What is true, and what is said of it, as distributions `[rows, classes]`."""
-        truth = self.images.truth.get(nth, in_float[nth])
-        if not self.several_labels[nth]:
-            return truth, probs[nth]
-        return _yes_or_no(truth), _yes_or_no(probs[nth])
+    def _rows(self, nth: int, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is said of an answer as distributions `[rows, classes]`: a row for each label."""
+        return _yes_or_no(probs) if self.several_labels[nth] else probs
 
 
 def _yes_or_no(probs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -192,8 +192,8 @@ def _export_graph(
         return
     print(
         f"int8 costs {cost.cost:+.4f} nats of log loss ({cost.log_loss_float32:.4f} in float32, "
-        f"{cost.log_loss_int8:.4f} on {cost.rows} rows, judged by {cost.judged_by}; the "
-        "temperature of each half was fitted on the other)."
+        f"{cost.log_loss_int8:.4f} on {cost.rows} rows, judged by {cost.judged_by}; "
+        f"tempered on {cost.tempered_on})."
     )
     for batch, (before, after) in cost.cpu_ms.items():
         print(

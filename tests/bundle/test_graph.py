@@ -28,6 +28,7 @@ from ensembler.errors import EnsemblerError, MissingExtraError, RequestError, St
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
+RNG = np.random.default_rng(7)
 CONSUMER = ROOT / "docs" / "predict_onnx.py"
 
 
@@ -296,3 +297,24 @@ def test_the_consumer_prepares_files_as_the_run_does(tmp_path, steps, channels):
     for path in tmp_path.iterdir():
         ours = FilePixels(FileImages([path]), spec)[0].astype(int)
         assert np.abs(consumer()["pixels"](path, wanted) - ours).max() <= 1, path.name
+
+
+def test_the_consumer_decodes_to_a_fraction_where_the_run_does(tmp_path):
+    from ensembler.data.images import FileImages
+    from ensembler.data.pixels import FilePixels
+    from ensembler.data.spec import InputSpec
+
+    blocks = np.kron(RNG.integers(0, 256, (40, 30, 3)), np.ones((16, 16, 1)))
+    path = tmp_path / "large.jpg"
+    Image.fromarray(blocks.astype(np.uint8)).save(path)
+    ours = FilePixels(FileImages([path]), InputSpec(size=32, decode="reduced"))[0].astype(
+        int
+    )
+    wanted = {"shape": [32, 32, 3], "resize": "stretch", "prepare": []}
+    found = {
+        decode: np.abs(
+            consumer()["pixels"](path, {**wanted, "decode": decode}) - ours
+        ).max()
+        for decode in ("reduced", "full")
+    }
+    assert found["reduced"] <= 1 < found["full"]

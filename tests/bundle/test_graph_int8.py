@@ -8,7 +8,7 @@ import pytest
 
 from ensembler.bundle import graph_int8
 from ensembler.bundle.graph import export_graph
-from ensembler.bundle.graph_images import ImageSet, JudgedImages, _half, halves_of
+from ensembler.bundle.graph_images import ImageSet, JudgedImages, thirds_of
 from ensembler.bundle.graph_int8 import _Judge, check_int8, cross_entropy, fit_temperature
 from ensembler.errors import EnsemblerError, MissingExtraError, RequestError
 from ensembler.logits import softmax
@@ -17,10 +17,10 @@ from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
 RNG = np.random.default_rng(5)
 
 
-def judge_of(truth, n, kind=SINGLE_LABEL):
-    images = JudgedImages(None, None, np.arange(n) % 2 == 0, "labels", truth)
+def judge_of(truth, kind=SINGLE_LABEL):
     judge = _Judge.__new__(_Judge)
-    judge.images, judge.several_labels = images, [kind.is_multi_label]
+    judge.images = JudgedImages(None, None, None, "labels", truth)
+    judge.several_labels = [kind.is_multi_label]
     return judge
 
 
@@ -34,27 +34,22 @@ def test_the_temperature_brings_back_what_was_sharpened():
     assert fit_temperature(probs, probs) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_a_row_is_judged_with_the_temperature_of_the_other_half():
+def test_labels_judge_and_nothing_is_fitted_to_them():
     probs = softmax(RNG.normal(size=(60, 4)))
     truth = np.eye(4)[RNG.integers(0, 4, 60)]
-    judge = judge_of({0: truth}, 60)
-    before, after = judge.losses([probs], [sharpened(probs, 3.0)])
-    first = np.arange(60) % 2 == 0
-    expected = np.empty_like(probs)
-    for fitted in (first, ~first):
-        temperature = fit_temperature(truth[fitted], sharpened(probs, 3.0)[fitted])
-        expected[~fitted] = sharpened(probs, 3.0 / temperature)[~fitted]
-    assert before == pytest.approx(cross_entropy(truth, probs))
-    assert after == pytest.approx(cross_entropy(truth, expected))
-    assert after > cross_entropy(
-        truth, sharpened(probs, 3.0 / fit_temperature(truth, sharpened(probs, 3.0)))
+    judge = judge_of(truth)
+    assert judge.losses([probs], [sharpened(probs, 3.0)]) == pytest.approx(
+        (cross_entropy(truth, probs), cross_entropy(truth, sharpened(probs, 3.0)))
+    )
+    assert judge.temperatures([probs], [sharpened(probs, 3.0)]) == pytest.approx(
+        [3.0], abs=0.01
     )
 
 
 def test_without_labels_the_cost_is_the_divergence_from_float32():
     probs = softmax(RNG.normal(size=(60, 4)))
     other = softmax(np.log(probs) + 0.2 * RNG.normal(size=probs.shape))
-    before, after = judge_of({}, 60).losses([probs], [other])
+    before, after = judge_of(None).losses([probs], [other])
     assert before == pytest.approx(cross_entropy(probs, probs))
     assert 0 < after - before < 0.1
 
@@ -62,27 +57,17 @@ def test_without_labels_the_cost_is_the_divergence_from_float32():
 def test_of_several_labels_each_is_judged_by_itself():
     probs = RNG.uniform(0.1, 0.9, size=(40, 3))
     truth = (RNG.uniform(size=(40, 3)) < probs).astype(float)
-    judge = judge_of({0: truth}, 40, MULTI_LABEL)
+    judge = judge_of(truth, MULTI_LABEL)
     before, _ = judge.losses([probs], [probs])
     each = -np.log(np.where(truth == 1, probs, 1 - probs))
     assert before == pytest.approx(each.mean())
     assert judge.changed([probs], [1 - probs]) == 40
 
 
-def test_groups_are_in_one_half():
-    groups = np.array(["a", "b", "a", "c", "b", "a"])
-    half = _half(groups)
-    assert half.any()
-    assert not half.all()
-    assert all(len(set(half[groups == group])) == 1 for group in "abc")
-    assert _half(np.array(["a"] * 4)).tolist() == [True, False, True, False]
-
-
-def test_named_images_calibrate_or_judge_and_never_both():
-    images = ImageSet("9 images", None, np.arange(9), ())
-    halves = halves_of(images)
-    assert not set(halves.calibration.rows) & set(halves.judged.rows)
-    assert len(halves.calibration) + len(halves.judged) == 9
+def test_an_image_calibrates_or_tempers_or_judges():
+    parts = thirds_of(ImageSet("10 images", None, np.arange(10), ()))
+    rows = [set(part.rows) for part in (parts.calibration, parts.tempering, parts.judged)]
+    assert sum(map(len, rows)) == len(set.union(*rows)) == 10
 
 
 def test_int8_needs_openvino_and_nncf(monkeypatch):
@@ -115,6 +100,7 @@ def test_a_graph_in_int8_states_its_cost_and_is_refused_when_that_is_too_much(
     assert cost.rows > 0
     assert cost.cost == pytest.approx(cost.log_loss_int8 - cost.log_loss_float32)
     assert "train images" in cost.calibrated_on
+    assert "train images" in cost.tempered_on
     assert 1e-5 < made.max_difference < 0.2
     assert all(value > 0 for pair in cost.cpu_ms.values() for value in pair)
     images = {"images": RNG.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)}
