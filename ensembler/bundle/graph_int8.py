@@ -97,14 +97,19 @@ def quantised(
         answers_changed=judge.changed(float_probs, answers),
         cpu_ms=_times(in_float, tempered, names, images.calibration),
     )
+    check_cost(cost, most_loss)
+    return tempered, cost
+
+
+def check_cost(cost: Int8Cost, most_loss: float) -> None:
+    """Raise EnsemblerError for a cost above `most_loss` nats, or one that is no number."""
     if not cost.cost <= most_loss:
         raise EnsemblerError(
-            f"int8 costs {cost.cost:.4f} nats of log loss ({before:.4f} in float32, {after:.4f} on "
-            f"{cost.rows} rows judged by {images.judged_by}), more than {most_loss:g}; nothing was "
-            f"written: --max-loss {cost.cost * 1.1:.2g} takes it, and so do more images to "
-            "calibrate on"
+            f"int8 costs {cost.cost:.4f} nats of log loss ({cost.log_loss_float32:.4f} in float32, "
+            f"{cost.log_loss_int8:.4f} on {cost.rows} rows judged by {cost.judged_by}), more than "
+            f"{most_loss:g}; nothing was written: --max-loss {cost.cost * 1.1:.2g} takes it, and "
+            "more images to calibrate on may lower it"
         )
-    return tempered, cost
 
 
 # --- quantising

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ import pytest
 from ensembler.bundle import graph_int8
 from ensembler.bundle.graph import export_graph
 from ensembler.bundle.graph_images import ImageSet, JudgedImages, thirds_of
-from ensembler.bundle.graph_int8 import _Judge, check_int8, cross_entropy, fit_temperature
+from ensembler.bundle.graph_int8 import (
+    MOST_LOSS,
+    Int8Cost,
+    _Judge,
+    check_cost,
+    check_int8,
+    cross_entropy,
+    fit_temperature,
+)
 from ensembler.errors import EnsemblerError, MissingExtraError, RequestError
 from ensembler.logits import softmax
 from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
@@ -78,9 +87,17 @@ def test_int8_needs_openvino_and_nncf(monkeypatch):
         check_int8("openvino")
 
 
+@pytest.mark.parametrize("loss", [1.0051, np.nan])
+def test_a_cost_above_what_is_allowed_is_refused(loss):
+    cost = Int8Cost(1.0, loss, loss - 1.0, 40, "labels", "a", "b", (1.0,), 0.1, 2, {})
+    with pytest.raises(EnsemblerError, match=r"on 40 rows judged by labels.*--max-loss"):
+        check_cost(cost, MOST_LOSS)
+    check_cost(replace(cost, cost=0.005), MOST_LOSS)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_graph_in_int8_states_its_cost_and_is_refused_when_that_is_too_much(
+def test_a_graph_in_int8_states_its_cost(
     tmp_path_factory, finished_run, tmp_path, monkeypatch
 ):
     pytest.importorskip("nncf", reason="the extra int8 is not installed")
@@ -106,9 +123,5 @@ def test_a_graph_in_int8_states_its_cost_and_is_refused_when_that_is_too_much(
     images = {"images": RNG.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)}
     (probs,) = run_openvino(out, out.with_suffix(".bin"), ["images"])(images)
     assert probs.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
-    with pytest.raises(EnsemblerError, match="--max-loss"):
-        export_graph(
-            ensemble, "openvino", tmp_path / "no.xml", store=store, int8=True, max_loss=-1.0
-        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.bin", "small.xml"]
     sys.modules.pop("tinynets", None)
