@@ -86,7 +86,7 @@ class Schedule:
             incomplete=tuple(n for n in names if n not in complete),
             trained=tuple(done.trained),
             failures=tuple(dict.fromkeys(done.failures)),
-            stopped=self.stop.reason or ("deadline" if done.is_partial else None),
+            stopped=(self.stop.reason or "deadline") if done.is_partial else None,
             left_out=tuple(done.left_out.values()),
             shortened=tuple(done.shortened),
         )

@@ -99,6 +99,16 @@ def test_what_does_not_end_in_time_is_left_out_and_the_next_run_trains_it(recipe
     assert RunStore(again.folder).complete_members == ["narrow", "wide"]
 
 
+def test_a_run_that_is_done_was_not_stopped_however_late_it_is(recipe):
+    clock, one = Clock(slower=1.3), ["defaults.epochs=1"]
+    found = run(recipe, 73.0, clock, one, members=["narrow"])
+    # 53 seconds for training: the third fold of 18 begins when 17 are left
+    assert clock.now > 53.0
+    assert finished(clock) == ["narrow0", "narrow1", "narrow2"]
+    assert found.stopped is None
+    assert found.left_out == ()
+
+
 def test_before_all_folds_are_there_the_finished_ones_are_submitted(recipe):
     clock = Clock()
     first = run(recipe, 80.0, clock)
