@@ -19,7 +19,7 @@ from ensembler.errors import TrainingError
 from ensembler.files import fingerprint
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.complete import array_files, drop_stale, forget_work, member_scores
-from ensembler.members.executor import Failure
+from ensembler.members.executor import Failure, LeftOut
 from ensembler.members.fold import FoldTrainer
 from ensembler.members.option_claims import claim_options
 from ensembler.members.plan import MemberPlan
@@ -41,7 +41,7 @@ from ensembler.predictions.publish import replacing
 from ensembler.predictions.records import write_record
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.members import PlannedMember, refit_name
-from ensembler.stop import Stop
+from ensembler.stop import Stop, Stopped
 from ensembler.training.spec import MemberSpec, RefitSpec
 from ensembler.workspace.workspace import Workspace
 
@@ -70,18 +70,24 @@ def refit_members(
     *,
     execution: Execution = DEFAULT_EXECUTION,
     stop: Stop | None = None,
-) -> list[str]:
-    """Make the refits that complete members ask for and that are not there; their names."""
-    made = []
+) -> list[LeftOut]:
+    """Make the refits that complete members ask for and that are not there.
+
+    Return those for which there was no time: what is trained of them is kept.
+    """
+    left_out = []
     for planned in selected:
         asked = planned.spec.refit if isinstance(planned.spec, MemberSpec) else None
         if asked is None or planned.name not in workspace.store.complete_members:
             continue
-        refit = _Refit(workspace, planned, asked, execution, stop or Stop())
-        if not refit.is_there:
-            refit.make()
-            made.append(refit.name)
-    return made
+        asking = Stop() if stop is None else stop
+        refit = _Refit(workspace, planned, asked, execution, asking)
+        if refit.is_there:
+            continue
+        missing = refit.make()
+        if missing is not None:
+            left_out.append(missing)
+    return left_out
 
 
 @dataclass(frozen=True)
@@ -159,8 +165,11 @@ class _Refit:
         record = self.store.member(self.name).record
         return record.options.get("refit_by") == self.described
 
-    def make(self) -> None:
-        """Train the networks that are missing, and write the member."""
+    def make(self) -> LeftOut | None:
+        """Train the networks that are missing, and write the member.
+
+        A network for which there is no time is returned, and nothing is written.
+        """
         plan = self.plan
         training = Training(self.name, (plan,), (plan,))
         trainer = FoldTrainer(
@@ -171,9 +180,15 @@ class _Refit:
             # the first numbers that no fold has: of their rows none is left out
             numbers = [plan.rows.n_folds + seed for seed in range(self.asked.seeds)]
             for number in numbers:
-                result = trainer.finish(training.task(number), wait=True)
+                task = training.task(number)
+                try:
+                    result = trainer.finish(task, wait=True)
+                except Stopped as error:
+                    return LeftOut(task, str(error))
                 if isinstance(result, Failure):
                     raise TrainingError(result.message)
+                if isinstance(result, LeftOut):
+                    return result
             folder = plan.on_disk.folder
             self._write([read_finished_fold(folder, number) for number in numbers], folder)
             forget_work(plan)
@@ -183,6 +198,7 @@ class _Refit:
                 if self.asked.predict != "both":
                     weights_path(folder, number).unlink(missing_ok=True)
         training.remove_empty_folders()
+        return None
 
     def _write(self, networks: Sequence[FinishedFold], folder: Path) -> None:
         plan, scored = self.plan, self.scored

@@ -92,7 +92,10 @@ def train_members(
         )
     result = schedule.train(selected, folds)
     if folds is None and result.stopped is None:
-        refit_members(workspace, selected, execution=execution, stop=stop)
+        left_out = refit_members(workspace, selected, execution=execution, stop=stop)
+        if left_out:
+            reason = (None if stop is None else stop.reason) or "deadline"
+            result = replace(result, stopped=reason, left_out=tuple(left_out))
     return result
 
 

@@ -17,11 +17,17 @@ from ensembler.members.prices import Price, PriceList, Seconds
 from ensembler.pipeline.run import run_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import RecordedProgress
+from ensembler.recipe.members import refit_name
 from ensembler.reporting.versions import submission_versions
 
 pytestmark = pytest.mark.slow
 EPOCH = {"narrow": 10.0, "wide": 100.0}
 RESERVE = 20.0
+
+
+def kind(training):
+    """narrow or wide, also of shortened folds and refits."""
+    return next(name for name in EPOCH if training.startswith(name))
 
 
 class Clock(RecordedProgress):
@@ -36,8 +42,7 @@ class Clock(RecordedProgress):
 
     def epoch(self, epoch):
         super().epoch(epoch)
-        name = epoch.training.partition("@")[0]
-        self.now += self.slower * EPOCH[name]
+        self.now += self.slower * EPOCH[kind(epoch.training)]
         if epoch.epoch == epoch.epochs:
             self.now += 5.0
 
@@ -46,8 +51,9 @@ class Clock(RecordedProgress):
 def prices(monkeypatch):
     def price(_self, training):
         rows = len(training.all_plans[0].rows.rows_of_fold(0, validation=False))
-        name = training.name.partition("@")[0]
-        return Price(EPOCH[name] / rows, 0.0, 5.0, "earlier folds", (0.9, 1.1))
+        return Price(
+            EPOCH[kind(training.name)] / rows, 0.0, 5.0, "earlier folds", (0.9, 1.1)
+        )
 
     monkeypatch.setattr(PriceList, "price", price)
     monkeypatch.setattr(PriceList, "measured", lambda _self, training: (training,))
@@ -107,6 +113,19 @@ def test_a_run_that_is_done_was_not_stopped_however_late_it_is(recipe):
     assert finished(clock) == ["narrow0", "narrow1", "narrow2"]
     assert found.stopped is None
     assert found.left_out == ()
+
+
+def test_a_refit_for_which_there_is_no_time_is_left_out_and_made_later(recipe):
+    asked = ["members.narrow.refit={seeds: 1}"]
+    clock = Clock()
+    found = run(recipe, 100.0, clock, asked, members=["narrow"])
+    assert finished(clock) == ["narrow0", "narrow1", "narrow2"]
+    assert found.stopped == "deadline"
+    assert [fold.task.training for fold in found.left_out] == [refit_name("narrow")]
+    assert clock.now <= 100.0
+    again = run(recipe, None, clock, asked, members=["narrow"])
+    assert again.stopped is None
+    assert refit_name("narrow") in RunStore(again.folder).complete_members
 
 
 def test_before_all_folds_are_there_the_finished_ones_are_submitted(recipe):
