@@ -439,7 +439,7 @@ def ens(task: Task, augment=None, name: str = "ens") -> Side:
         batch_size=task.case.batch,
         val_interval=1,
     )
-    chosen = choose_augment(augment, task.case.size, 3, device=task.device.type)
+    chosen = choose_augment(augment, task.case.size, 3, device=task.device)
     heard = RecordedProgress()
     trained = train_fold(
         FoldSetup(spec, data, augment=chosen.augment, seed=task.seed),
