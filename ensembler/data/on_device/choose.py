@@ -26,10 +26,9 @@ from ensembler.data.presets import Preset
 from ensembler.data.spec import AugmentSpec
 
 HOST, DEVICE = "host", "device"
-_TRIED = 16  # images
-_MAY_DIFFER = (
-    0.01  # of their values: a place just between two pixels may be rounded either way
-)
+_TRIED, _TRIED_SIDE = 16, 32  # images, and their side
+# of their values: a place just between two pixels may be rounded either way
+_MAY_DIFFER = 0.01
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,9 @@ def fault_on(
     """
     if device.type == "cpu":
         return None
-    images = torch.arange(_TRIED * channels * size * size).view(
-        _TRIED, channels, size, size
+    side = min(size, _TRIED_SIDE)  # what is wrong is wrong in small images, too
+    images = torch.arange(_TRIED * channels * side * side).view(
+        _TRIED, channels, side, side
     )
     images = (images * 37 % 251).byte()
     drawn = augment.draw(Streams(np.arange(_TRIED, dtype=np.uint64)))
