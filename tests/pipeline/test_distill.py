@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ensembler.errors import RequestError
+from ensembler.evaluation.evaluate import evaluate
 from ensembler.members.plan import MemberPlan
 from ensembler.pipeline.distill import Lesson, distill
 from ensembler.predictions.store import RunStore
@@ -38,6 +39,10 @@ def test_a_student_is_a_complete_member_with_a_blend_of_its_own(workspace, finis
     assert found.rows["views"] == 2
     assert found.gain.over == "soft"
     assert store.blend("student").record.members == ("student",)
+    # its scores are flattered, and that is said
+    assert student.record.flattered
+    assert "student" in {warning.code for warning in store.blend("student").record.warnings}
+    assert "student" in evaluate(store).to_json()["flattered"]
     # no blend takes it unasked, and the others are as they were
     assert "student" not in store.pool_members
     assert {name: store.member(name).record for name in before} == before
