@@ -154,6 +154,7 @@ def distill(
         workspace, MemberPlan(at_school, planned), lesson, teacher, execution
     )
     _train(StudentPlan(at_school, planned, lessons), execution)
+    store = RunStore(store.folder)  # as it is now: its lock names the student
     member = store.member(planned.name)
     alone = BlendSpec(
         method="single", members=(planned.name,), name=planned.name, metric=metric
