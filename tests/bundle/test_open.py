@@ -139,6 +139,7 @@ def test_files_of_code_have_names_of_modules(untrained, tmp_path, name):
 @pytest.mark.parametrize(
     "content",
     [b"", b"nothing", save({"a": np.zeros(2)}), save({}, {"format": "1", "state": "[]"})],
+    ids=["empty", "text", "without a header", "another state"],
 )
 def test_a_state_that_is_none_is_refused(untrained, tmp_path, content):
     contents = {"blends/soft.safetensors": content}
@@ -164,7 +165,11 @@ def test_a_blend_that_is_made_of_itself_is_refused(untrained, tmp_path):
         open_bundle(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing", bytes(8) + b"{}", b"\xff" * 64])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"nothing", bytes(8) + b"{}", b"\xff" * 64],
+    ids=["empty", "text", "short", "noise"],
+)
 def test_a_checkpoint_that_is_none_is_refused(untrained, tmp_path, content):
     contents = {"members/a/fold0.safetensors": content}
     path = tmp_path / "b.ens"
