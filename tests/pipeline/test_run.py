@@ -816,16 +816,16 @@ def test_a_fold_stopped_while_it_predicts_goes_on_with_the_chunks_that_are_missi
     monkeypatch.setattr(chunks, "CHUNK", 8)
     run(recipe, "name=whole")
     predicted, left = [], [3]
-    predict = one_pass._predict_chunk
+    predict = one_pass._Pass._predict
 
-    def stop(chunk, *args):
+    def stop(self, chunk, device):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
         predicted.append(chunk.rows.tolist())
-        predict(chunk, *args)
+        predict(self, chunk, device)
 
-    monkeypatch.setattr(one_pass, "_predict_chunk", stop)
+    monkeypatch.setattr(one_pass._Pass, "_predict", stop)
     with pytest.raises(KeyboardInterrupt):
         run(recipe)
     artifacts = recipe.parent / "artifacts"
