@@ -33,7 +33,7 @@ class Candidate:
     around: float
     folds: int
 
-    def seconds(self, epochs: int, folds: int) -> float:
+    def seconds(self, epochs: float, folds: int) -> float:
         """What so many folds with so many epochs cost."""
         return min(folds, self.folds) * (epochs * self.epoch + self.around)
 

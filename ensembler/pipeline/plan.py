@@ -222,12 +222,14 @@ class Planner:
             first = by_entry[entry][0]
             return -priority_of(first), ranks[first.name]
 
-        candidates = [
-            self._candidate(entry, by_entry[entry], folds)
-            for entry in sorted(by_entry, key=place)
-        ]
+        entries = sorted(by_entry, key=place)
         share = self.execution.processes * max(0.0, seconds) - others
+        candidates = [self._candidate(e, by_entry[e], folds, _MOST_DOUBT) for e in entries]
         chosen = choose_depth(candidates, share)
+        careful = [self._candidate(e, by_entry[e], folds, math.inf) for e in entries]
+        if not any(c.seconds(chosen.get(c.name, math.inf), 1) <= seconds for c in careful):
+            # not one fold would surely end in time
+            chosen = choose_depth(careful, share)
         for entry, wanted in chosen.items():
             spec = recipe.spec.members[entry]
             assert not isinstance(spec, SoupSpec)
@@ -239,13 +241,17 @@ class Planner:
         )
 
     def _candidate(
-        self, entry: str, trainings: Sequence[Training], folds: Sequence[int] | None
+        self,
+        entry: str,
+        trainings: Sequence[Training],
+        folds: Sequence[int] | None,
+        most_doubt: float,
     ) -> Candidate:
         base = trainings[0].all_plans[0].member.base
         work = workload_of(trainings[0], 0)
         steps = math.ceil(work.rows / base.batch_size)
         # prices may be too low; so far that they often are is reckoned with
-        doubt = min(_MOST_DOUBT, self.prices.price(trainings[0]).off[1])
+        doubt = min(most_doubt, self.prices.price(trainings[0]).off[1])
         ones = [one_epoch(training, 0, self.prices) for training in trainings]
         return Candidate(
             entry,

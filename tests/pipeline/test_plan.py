@@ -70,6 +70,22 @@ def test_what_cannot_end_in_time_is_left_out_and_what_still_fits_is_not(plan):
     assert found.seconds.high < wide * 0.9
 
 
+class DoubtfulPrices(FakePrices):
+    """Prices that may be far too low."""
+
+    def price(self, training):
+        return Price(ROW[training.name], 0.001, 1.0, "timed batches", (0.6, 3.0))
+
+
+def test_prices_that_may_be_far_too_low_leave_a_fold_that_fits(recipe, tmp_path):
+    deadline = Deadline(datetime.now(UTC), 150.0, clock=lambda: 0.0)
+    loaded = Recipe.load(recipe, ["defaults.epochs=auto"])
+    with preview_workspace(loaded, tmp_path / "artifacts") as workspace:
+        found = Planner(workspace, Execution("cpu"), DoubtfulPrices()).plan(deadline)
+    assert found.epochs
+    assert "narrow0" in folds_of(found, planned=True)
+
+
 def test_the_shortest_deadline_is_one_epoch_of_the_smallest_member(plan):
     found = plan()
     narrow = found.steps[1]
