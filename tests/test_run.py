@@ -19,6 +19,7 @@ def test_exported_members_are_these_and_all_there():
         "BlendSpec",
         "EnsemblerError",
         "Pool",
+        "Predictor",
         "Recipe",
         "Run",
         "__version__",

@@ -18,7 +18,7 @@ from ensembler.predictions.blends import copy_blend
 from ensembler.predictions.records import write_record
 from ensembler.predictions.store import RunStore
 from ensembler.progress import Progress
-from ensembler.reporting.provisional import finished_members, oof_of
+from ensembler.reporting.provisional import finished_together, oof_of
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submitted import SubmissionChoice, is_as_recorded, last_choice
 from ensembler.reporting.versions import submission_versions
@@ -149,7 +149,7 @@ def gain_over_folds(
         return None
     labels = store.labels(target, "train", classes)
     if partial is None:
-        finished = finished_members(store, tuple(folds), target, classes)
+        finished = finished_together(store, tuple(folds), target, classes)
         baseline = oof_of(finished, folds, len(labels), len(classes))
     else:
         baseline = np.full((len(labels), len(classes)), np.nan)

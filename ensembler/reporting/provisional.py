@@ -45,6 +45,8 @@ class FoldProbs:
 
 
 Finished = dict[str, dict[int, FoldProbs]]  # by member and fold
+# Joins the names of members whose tasks make the label together; no member's name has spaces.
+_TOGETHER = " x "
 FITTED = "fitted to what is finished"
 
 
@@ -71,9 +73,7 @@ def renew_submission(
         return
     with claim(store.lock_path, wait=True):
         classes = store.classes(target)
-        finished = finished_members(store, members, target, classes)
-        if store.composition is not None and target == store.composition.name:
-            finished |= _finished_tasks(store, members, store.composition)
+        finished = finished_together(store, members, target, classes)
         if not finished or not _is_wanted(store, finished, target, metric):
             return
         submission = make_submission(store, spec, _soft_vote(finished), target, classes)
@@ -169,6 +169,21 @@ def finished_members(
     return {name: folds for name, folds in finished.items() if folds}
 
 
+def finished_together(
+    store: RunStore, members: Sequence[str], target: str, classes: tuple[str, ...]
+) -> Finished:
+    """What is finished of each member in a target, and of a composed label what its tasks make.
+
+    A name that stands for the members of tasks together counts as those members.
+    """
+    each = chain.from_iterable(name.split(_TOGETHER) for name in members)
+    names = tuple(dict.fromkeys(each))
+    finished = finished_members(store, names, target, classes)
+    if store.composition is not None and target == store.composition.name:
+        finished |= _finished_tasks(store, names, store.composition)
+    return finished
+
+
 def _finished_tasks(
     store: RunStore, members: Sequence[str], composition: Composition
 ) -> Finished:
@@ -180,7 +195,7 @@ def _finished_tasks(
     everywhere = set.intersection(*(_all_folds(found) for found in by_task.values()))
     folds = {fold: _composed_fold(store, by_task, fold) for fold in sorted(everywhere)}
     names = dict.fromkeys(chain.from_iterable(by_task.values()))
-    return {" x ".join(names): folds} if folds else {}
+    return {_TOGETHER.join(names): folds} if folds else {}
 
 
 def _all_folds(finished: Finished) -> set[int]:

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from ensembler.evaluation.evaluate import evaluate
 from ensembler.predictions.merging import merge_groups, merge_views
 from ensembler.predictions.store import RunStore
 from ensembler.reporting.spec import SubmissionSpec
+from ensembler.reporting.submitted import make_submission
 
 PROBS = np.array([[0.6, 0.4, 0.0], [0.1, 0.9, 0.0], [0.5, 0.2, 0.3], [0.6, 0.4, 0.0]])
 
@@ -27,8 +30,6 @@ def test_rows_of_a_group_become_one(how, expected):
 
 
 def test_a_submission_has_a_row_for_each_group_or_the_groups_answer_in_each_row(fake_run):
-    from ensembler.reporting import submitted as submission
-
     store = RunStore(fake_run.folder)
     store.samples.table["group"] = "g" + (np.arange(len(store.samples.table)) // 3).astype(
         str
@@ -40,13 +41,17 @@ def test_a_submission_has_a_row_for_each_group_or_the_groups_answer_in_each_row(
     groups = store.samples.test["group"][store.samples.to_submit].to_numpy()
     classes = store.classes("label")
     spec = SubmissionSpec(per="group", columns=("who", "label"))
-    table, _ = submission.export_submission(store, "soft", spec)
+    blend = store.blend("soft")
+
+    def table_of(spec):
+        made = make_submission(store, spec, np.asarray(blend.test), "label", classes)
+        return pd.read_csv(io.BytesIO(made.content))
+
+    table = table_of(spec)
     assert table["who"].tolist() == list(dict.fromkeys(groups))
     expected = {g: classes[int(test[groups == g].mean(axis=0).argmax())] for g in groups}
     assert table["label"].tolist() == [expected[g] for g in table["who"]]
-    each, _ = submission.export_submission(
-        store, "soft", spec.model_copy(update={"each": True})
-    )
+    each = table_of(spec.model_copy(update={"each": True}))
     assert each["label"].tolist() == [expected[g] for g in groups]
     assert submit_blend(store, "soft", spec)
     asked = {"per": "group", "columns": ("who", "label")}

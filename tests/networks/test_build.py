@@ -135,5 +135,5 @@ def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(RequestError, match="expected auto, cpu, cuda"):
         pick_device("gpu7x")
     if not torch.cuda.is_available():
-        with pytest.raises(RequestError, match="there is no such device here"):
+        with pytest.raises(RequestError, match="no CUDA device here"):
             pick_device("cuda")
