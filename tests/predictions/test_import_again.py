@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from fuzz import some
 
 from ensembler.errors import RequestError
 from ensembler.predictions.importing import import_
@@ -188,7 +189,7 @@ def stop_before_operation(n):
         setattr(os, name, counted(getattr(os, name)))
 
 run = files / "run"
-for n in range(1, 300):
+for n in range(int(sys.argv[3]), 300, int(sys.argv[4])):
     shutil.rmtree(run, ignore_errors=True)
     child = os.fork()
     if not child:
@@ -208,13 +209,21 @@ print(n)
 """
 
 
-@pytest.mark.parametrize("how", ["killed", "full"])
-def test_any_instant_of_an_import_is_good_to_stop_at(files, how):
-    """Before the n-th operation on a file, for every n.
+@pytest.mark.parametrize(("how", "first"), [("killed", 1), ("full", 2)])
+def test_any_instant_of_an_import_is_good_to_stop_at(files, how, first):
+    """Before the n-th operation on a file, for every n; in a usual run for every fourth.
 
     The same command then ends with what one import makes.
     """
-    command = [sys.executable, "-c", STOP_AT_EVERY_STEP, str(files), how]
+    numbers = some((first, 4), (1, 1))
+    command = [
+        sys.executable,
+        "-c",
+        STOP_AT_EVERY_STEP,
+        str(files),
+        how,
+        *map(str, numbers),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert 30 < int(done.stdout) < 299
