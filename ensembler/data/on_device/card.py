@@ -50,8 +50,15 @@ class Card(Protocol):
         """Begin to copy; the mark of this copy for `use` and `finish`."""
         ...
 
-    def use(self, mark: Any, out: Tensor) -> None:
-        """Let what is computed from now on wait for the copy into `out`."""
+    def use(self, mark: Any) -> None:
+        """Let what is computed from now on wait for a copy."""
+        ...
+
+    def keep(self, tensor: Tensor) -> None:
+        """Keep the memory of a tensor until what is computed with it is over.
+
+        That is needed where it was made for another fold, on another stream.
+        """
         ...
 
     def finish(self, mark: Any) -> None:
@@ -95,13 +102,15 @@ class CudaCard:
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             out.copy_(pinned, non_blocking=True)
+            # At once: whoever stops early drops `out` while it is still copied to.
+            self.keep(out)
             return self._stream.record_event()
 
-    def use(self, mark: torch.cuda.Event, out: Tensor) -> None:
-        computing = torch.cuda.current_stream(self.device)
-        computing.wait_event(mark)
-        # allocated for one stream and used by another: not to be given away before both are done
-        out.record_stream(self._stream)
+    def use(self, mark: torch.cuda.Event) -> None:
+        torch.cuda.current_stream(self.device).wait_event(mark)
+
+    def keep(self, tensor: Tensor) -> None:
+        tensor.record_stream(torch.cuda.current_stream(self.device))
 
     def finish(self, mark: torch.cuda.Event) -> None:
         mark.synchronize()
@@ -142,7 +151,10 @@ class PlainCard:
     def copy(self, pinned: Tensor, out: Tensor) -> None:
         out.copy_(pinned)
 
-    def use(self, mark: None, out: Tensor) -> None:
+    def use(self, mark: None) -> None:
+        pass
+
+    def keep(self, tensor: Tensor) -> None:
         pass
 
     def finish(self, mark: None) -> None:

@@ -103,6 +103,8 @@ class DeviceFeed:
     def batches(self, batches: Sequence[Rows]) -> Iterator[Iterator[Tensor]]:
         """The images of each batch in order."""
         placed = self.store.place(self.pixels, self.first, self.progress)
+        # another fold may have placed them, and they may leave while this one computes with them
+        self.store.card.keep(placed.pixels)
         missing = [rows[placed.place_of[rows] < 0] for rows in batches]
         to_copy = [rows for rows in missing if len(rows)]
         with streamed(self.store.card, self.pixels, to_copy) as copied:

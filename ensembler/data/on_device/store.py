@@ -140,7 +140,7 @@ class DeviceStore:
             read_into(buffer.numpy(), pixels, some)
             marks[i % 2] = self.card.copy(buffer, there[start : start + len(some)])
         for mark in marks[: math.ceil(len(rows) / at_once)]:
-            self.card.use(mark, there)
+            self.card.use(mark)
             self.card.finish(mark)
         return there
 

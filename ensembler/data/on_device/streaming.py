@@ -68,7 +68,7 @@ class _Copy:
 
 
 def _arrived(card: Card, reader: Reader, copy: _Copy) -> Tensor:
-    card.use(copy.mark, copy.out)
+    card.use(copy.mark)
     # Begun two batches ago, it is over: this waits for nothing.
     card.finish(copy.mark)
     reader.give_back(copy.source)

@@ -23,6 +23,7 @@ class RecordingCard(PlainCard):
     def __init__(self, fails=False):
         super().__init__(CPU)
         self.calls = []
+        self.kept = []
         self.fails = fails
         self.begun = 0
 
@@ -40,8 +41,11 @@ class RecordingCard(PlainCard):
         self.calls.append(("copy", self.begun))
         return self.begun
 
-    def use(self, mark, out):
+    def use(self, mark):
         self.calls.append(("use", mark))
+
+    def keep(self, tensor):
+        self.kept.append(tensor)
 
     def finish(self, mark):
         self.calls.append(("finish", mark))
@@ -107,6 +111,14 @@ def test_train_rows_come_first_and_the_rest_is_said_once(pixels):
     assert len(progress.notes) == 1
     assert "4 of 20 images fit" in progress.notes[0]
     assert "ENS_DEVICE_CACHE_GB" in progress.notes[0]
+
+
+def test_the_memory_of_pixels_is_kept_for_each_fold_that_computes_with_them(pixels):
+    here = store()
+    placed = here.place(pixels, None)
+    for _ in range(2):
+        given(DeviceFeed(here, pixels))
+    assert [kept is placed.pixels for kept in here.card.kept] == [True, True]
 
 
 def test_the_input_used_least_recently_leaves():

@@ -45,6 +45,26 @@ def test_the_same_batches_come_whatever_fits_on_the_card(pixels, budget):
             np.testing.assert_array_equal(one.cpu().numpy(), other)
 
 
+def test_pixels_that_leave_stay_for_the_fold_that_still_computes_with_them(pixels):
+    card = CudaCard(torch.device(CUDA))
+    here = DeviceStore(card, pixels.nbytes)
+    here.place(pixels, None)
+    busy = torch.zeros(4096, 4096, device=CUDA)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        with DeviceFeed(here, pixels).batches([np.arange(N)]) as found:
+            for _ in range(50):
+                busy = busy @ busy  # so that the batch is gathered later
+            batch = next(found)
+        del found
+    # what takes the place of pixels that left, on the stream for which these were placed
+    here.clear()
+    for _ in range(8):
+        card.empty((N, SIZE, SIZE, 3)).fill_(255)
+    torch.cuda.synchronize()
+    np.testing.assert_array_equal(batch.permute(0, 2, 3, 1).cpu().numpy(), pixels)
+
+
 @pytest.mark.parametrize(
     "spec",
     ["light", "medium", "heavy", ({"Rotate": {}}, {"GaussNoise": {}}, {"ToGray": {}})],
