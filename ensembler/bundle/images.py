@@ -117,9 +117,11 @@ def _of_manifest(
 
 
 def _of_pattern(argument: str) -> Iterator[tuple[str, Path]]:
-    if Path(argument).exists() or not glob.has_magic(argument):
+    if Path(argument).exists():
         yield argument, Path(argument)
         return
+    if not glob.has_magic(argument):
+        raise DataError(f"{argument}: there is no such image or folder")
     names = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 a text with wildcards
     files = [name for name in names if Path(name).is_file()]
     if not files:

@@ -105,7 +105,8 @@ def command(
         print_json({**made.__dict__, "out": str(made.out), "failed": failed})
     else:
         told = sys.stderr if is_standard_output(made.out) else sys.stdout
-        print(f"{made.rows} predictions are in {made.out}.", file=told)
+        n_predicted = made.rows - len(made.failed)
+        print(f"{n_predicted} predictions are in {made.out}.", file=told)
     if made.failed:
         n, first = len(made.failed), ", ".join(path for path, _ in made.failed[:3])
         print(

@@ -62,6 +62,7 @@ def test_what_names_no_image_is_refused(pictures, tmp_path):
         f"{tmp_path}/m.csv": "has no column 'path'",
         f"{tmp_path}/n.csv": "row 2: path is empty",
         f"{tmp_path}/none.csv": "does not exist",
+        f"{tmp_path}/none": "no such image or folder",
         "-": "no image to predict",
     }.items():
         with pytest.raises(DataError, match=words):
