@@ -1,7 +1,7 @@
 # %% [markdown]
 # # A code competition: hidden images, no network, an hour
 #
-# The notebook that is handed in meets images that nobody has seen, on a machine without a network,
+# The notebook that is submitted meets images that nobody has seen, on a machine without a network,
 # without the training images and without your folder of runs. What it needs goes along in two
 # files: wheels, and a bundle. Runs in an empty folder; needs the extra `train`.
 
@@ -59,7 +59,7 @@ print(packed["bytes"], "bytes; off by at most", packed["max_difference"])
 #     pip download --dest upload/wheels "ensembler-toolkit[train]"
 
 # %% [markdown]
-# # The notebook that is handed in
+# # The notebook that is submitted
 # ## Install from the uploaded folder, with the network off
 #
 #     pip install --no-index --find-links /input/upload/wheels "ensembler-toolkit[train]"

@@ -1,4 +1,4 @@
-"""A blend of members that have not all their folds yet: what a run that was stopped hands in.
+"""A blend of members that have not all their folds yet: what a run that was stopped submits.
 
 The members that have the first k folds are blended on the rows of these folds, k being the one
 whose blend does best, cross-fitted, on the rows of the first fold, which all share. Test

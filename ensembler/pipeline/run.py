@@ -219,8 +219,8 @@ def _blend_partial(
     )
     if found is not None:
         workspace.progress.note(
-            f"submitted {found.result.method} of {len(found.members)} members with "
-            f"{found.level} folds each"
+            f"submitted a blend ({found.result.method}) of {len(found.members)} members, "
+            f"fitted on the rows of {found.level} of their folds"
         )
     return found
 

@@ -373,7 +373,7 @@ input: {{size: {guess.size}, channels: {guess.channels}}}
 augment: light                 # none, light, medium, heavy, or a list of albumentations transforms
 views: [identity, hflip]       # test-time augmentation; drop hflip where left and right matter
 defaults:
-  epochs: auto
+  epochs: auto                 # 10, or what a deadline allows: ens run ... --deadline 30m
   batch_size: 64
   pretrained: false            \
 # true starts from ImageNet weights: on photographs worth more than any other line here
