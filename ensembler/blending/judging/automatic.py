@@ -78,6 +78,7 @@ def choose(
     `narrowing` every part chooses its members from the whole `pool`; the blend has `narrowed` of
     them.
     """
+    stop = Stop() if stop is None else stop
     judge = settings.judge or Judge(spec.metric, pool.y, pool.groups)
     members = narrowed or len(pool.names)
     candidates = candidates_for(
@@ -92,9 +93,7 @@ def choose(
         candidate for candidate in candidates if candidate.label == settings.chosen
     ] or candidates
     with shared_fits():
-        found = _cross_fitted(
-            pool, part, candidates, stop or Stop(), settings.progress, narrowing
-        )
+        found = _cross_fitted(pool, part, candidates, stop, settings.progress, narrowing)
     seen = [judge.see(probs) for probs in found.predictions]
     labels = [candidate.label for candidate in found.candidates]
     values = [score(judge.metric, probs, judge.y) for probs in seen]
