@@ -143,7 +143,8 @@ def changed_spec(
     changes: dict[str, Any] = {
         "format": format,
         "columns": columns,
-        "template": template and str(template),
+        # it is read again from wherever the next command is given
+        "template": template and str(template.absolute()),
         "per": per,
         "reduce": reduce,
     }

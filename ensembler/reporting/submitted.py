@@ -191,7 +191,7 @@ def add_version(
     is_in_between = origin.made_of.blend is None and not version.by_hand
     if is_in_between and len(submission.content) > _MOST_IN_BETWEEN:
         del files[SUBMISSION]
-    sources = {**origin.sources, **_template_of(submission.spec)}
+    sources = {**_template_of(submission.spec, origin.sources), **origin.sources}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     kept = keep_files(store, files)
     known: dict[str, object] = {"time": now, "sources": sources, "kept": kept}
@@ -216,8 +216,11 @@ def add_out_version(
         add_version(store, version, submission, origin)
 
 
-def _template_of(spec: SubmissionSpec) -> dict[str, str]:
-    return {} if spec.template is None else {spec.template: sha256_of(Path(spec.template))}
+def _template_of(spec: SubmissionSpec, known: Mapping[str, str]) -> dict[str, str]:
+    """The sha256 of the template; of one that is known already, which may be gone, nothing."""
+    if spec.template is None or spec.template in known:
+        return {}
+    return {spec.template: sha256_of(Path(spec.template))}
 
 
 def _keep_altered(store: RunStore, progress: Progress) -> None:

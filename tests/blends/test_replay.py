@@ -1,5 +1,7 @@
 """A submission of the history is written again byte for byte, or what changed is named."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,25 @@ def test_a_submission_whose_blend_is_made_of_a_blend_is_made_again(fake_run):
     run.blend("geometric", name="inner")
     replay(fake_run, 1, out=out, remake=True)
     assert out.read_bytes() == written
+
+
+def test_a_template_is_found_again_from_another_folder_and_may_be_gone(
+    fake_run, tmp_path, monkeypatch
+):
+    Run(fake_run).blend("soft", name="best", submit=True)
+    template, out = tmp_path / "template.csv", tmp_path / "out.csv"
+    ids = fake_run.samples.test["id"].tolist()[::-1]
+    template.write_text("id,label\n" + "".join(f"{name},\n" for name in ids))
+    monkeypatch.chdir(tmp_path)
+    submit_run(fake_run, "best", template=Path("template.csv"))
+    written = fake_run.submission_path.read_bytes()
+    monkeypatch.chdir(fake_run.folder)
+    done = replay(fake_run, 2, out=out, remake=True)
+    assert (done.changed, out.read_bytes()) == ((), written)
+    template.unlink()
+    out.unlink()
+    done = replay(fake_run, 2, out=out)
+    assert (done.changed, out.read_bytes()) == ((str(template),), written)
 
 
 def test_versions_from_before_say_that_they_were_not_kept(run):
