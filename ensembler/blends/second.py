@@ -20,7 +20,7 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.blends.blend import blend_run
 from ensembler.blends.origin import metric_of
 from ensembler.blends.pool import StorePool, read_pool
-from ensembler.blends.submit import blend_to_replace, submission_spec
+from ensembler.blends.submit import default_blend, submission_spec
 from ensembler.errors import MissingFileError, RequestError
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.store import RunStore
@@ -85,7 +85,7 @@ def second_choice(store: RunStore, first: str | None = None) -> SecondChoice:
 
     RequestError when nothing else is as good beyond doubt.
     """
-    over = first or blend_to_replace(store)
+    over = first or default_blend(store)
     blend = store.blend(over)
     candidates = list(_candidates(store, blend))
     judged = []

@@ -54,7 +54,7 @@ def submit_run(
     """Write a blend (the submitted one when none is named) as the submission, or to `out`."""
     if out is not None:
         check_output(out)
-    name = blend or blend_to_replace(store)
+    name = blend or default_blend(store)
     spec = changed_spec(
         submission_spec(store),
         format=format,
@@ -113,7 +113,7 @@ def _named_after(spec: SubmissionSpec, store: RunStore, target: str) -> Submissi
     return spec.model_copy(update={"columns": columns})
 
 
-def blend_to_replace(store: RunStore) -> str:
+def default_blend(store: RunStore) -> str:
     """The blend last submitted, else the only one there is."""
     return blend_to_submit(store) or _only_blend(store)
 

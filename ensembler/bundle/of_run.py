@@ -18,7 +18,7 @@ from ensembler.blends.apply import ViewMerging, merging_below
 from ensembler.blends.composed import COMPOSED
 from ensembler.blends.origin import cross_fitted_score
 from ensembler.blends.pool import BLEND_PREFIX
-from ensembler.blends.submit import submission_spec
+from ensembler.blends.submit import default_blend, submission_spec
 from ensembler.bundle.ensemble import Ensemble
 from ensembler.bundle.provenance import provenance_of
 from ensembler.bundle.records import (
@@ -30,7 +30,7 @@ from ensembler.bundle.records import (
     ViewMerge,
 )
 from ensembler.data.spec import InputSpec
-from ensembler.errors import MissingFileError, RequestError, StoreError
+from ensembler.errors import RequestError, StoreError
 from ensembler.inference.spec import CustomView, ViewSpec
 from ensembler.own_code import load_own
 from ensembler.predictions.blends import Blend
@@ -41,7 +41,6 @@ from ensembler.predictions.store import RunStore
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import PlannedMember, planned_members
 from ensembler.recipe.own_code import code_named_by
-from ensembler.reporting.submitted import blend_to_submit
 from ensembler.training.spec import TrainingSpec
 
 
@@ -55,23 +54,8 @@ def ensemble_of_run(
     Raises RequestError or StoreError, in one line, for what cannot be kept: a blend without its
     fitted state, a member without checkpoints.
     """
-    name = blend or _default_blend(store)
+    name = blend or default_blend(store)
     return _Reader(store, tuple(folders)).ensemble([name, *_beside(store, name)])
-
-
-def _default_blend(store: RunStore) -> str:
-    name = blend_to_submit(store)
-    if name is not None:
-        return name
-    if len(store.blends) == 1:
-        return store.blends[0]
-    if not store.blends:
-        raise MissingFileError(
-            f"run {store.name!r} has no blend yet; `ens blend {store.name}` makes one"
-        )
-    raise RequestError(
-        f"run {store.name!r} has several blends; say which with --blend: {', '.join(store.blends)}"
-    )
 
 
 def _beside(store: RunStore, name: str) -> list[str]:

@@ -18,7 +18,7 @@ from ensembler.blends.apply import ViewMerging, members_below, merging_below
 from ensembler.blends.blend import blend_run
 from ensembler.blends.origin import metric_of
 from ensembler.blends.recipe_blend import gain_over_blend
-from ensembler.blends.submit import blend_to_replace
+from ensembler.blends.submit import default_blend
 from ensembler.blends.teacher import BlendTeacher, NewProbs, Taught, check_teacher_views
 from ensembler.data.pixels import Pixels, prepare_pixels
 from ensembler.data.samples import read_unlabelled
@@ -175,7 +175,7 @@ def distill(
 def _teacher_of(store: RunStore, student: str) -> str:
     """The blend last submitted, or the only one, unless it is the student's own."""
     others = [name for name in store.blends if name != student]
-    submitted = blend_to_replace(store) if len(others) != 1 else others[0]
+    submitted = default_blend(store) if len(others) != 1 else others[0]
     if submitted == student:
         raise RequestError(
             f"blend {student!r} is the student itself; say which blend teaches with --blend: "

@@ -21,7 +21,7 @@ from ensembler.blends.composed import COMPOSED
 from ensembler.blends.origin import cross_fitted_score, metric_of
 from ensembler.blends.pool import BLEND_PREFIX, StorePool, read_pool
 from ensembler.blends.request import seconds
-from ensembler.blends.submit import blend_to_replace
+from ensembler.blends.submit import default_blend
 from ensembler.errors import RequestError, StoreError
 from ensembler.members.cost import Costs, MemberCost, total
 from ensembler.metrics import check_metric, score
@@ -185,7 +185,7 @@ def frontier(
     check_run_is_trainable(store)
     recipe = Recipe.load_recorded(store.recipe_path)
     introduce_code(code_named_by(recipe.spec), progress, [Path.cwd()])
-    name = blend or blend_to_replace(store)
+    name = blend or default_blend(store)
     full = store.blend(name)
     made = _Points(store, full, Costs(store, recipe, device), {})
     points = [*made.kept(), *made.members(), *made.pruned(within or {})]
@@ -406,6 +406,6 @@ def blend_within(
     if point.blend is not None:
         return point.blend
     assert point.spec is not None
-    target = store.blend(blend or blend_to_replace(store)).record.target
+    target = store.blend(blend or default_blend(store)).record.target
     blend_run(store, point.spec, target=target, common_rows=True)
     return PACKED
