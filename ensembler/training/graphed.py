@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ensembler.networks.devices import copies_early
 from ensembler.networks.graphs import Graph, Graphs
+from ensembler.training.distillation import DistillationLoss
 from ensembler.training.loading import Batch
 from ensembler.training.losses import TaskLosses
 from ensembler.training.preserved import begins_with_zeros, preserved
@@ -37,6 +38,9 @@ def why_not_graphed(learner: Learner) -> str | None:
     if spec.loss == "soft_f1":
         return "loss: soft_f1"
     criterion = learner.criterion
+    # It asks the host which images of a batch have a label.
+    if isinstance(criterion, DistillationLoss):
+        return "a student's loss"
     if isinstance(criterion, TaskLosses) and not all(criterion.all_known):
         return "a target with labels missing"
     return None

@@ -1,5 +1,7 @@
 """How steps are taken: by recipe and device alone, or as a measurement chose."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from recorded_graph import RecordingGraphs
 
 from ensembler.progress import RecordedProgress
 from ensembler.training import step_choice
+from ensembler.training.distillation import SoftTargets
 from ensembler.training.fold_data import FoldData
 from ensembler.training.graphed import GraphedUpdates
 from ensembler.training.learner import Learner
@@ -36,10 +39,11 @@ def own_loss(logits, targets):
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
-def learner_of(**options):
+def learner_of(teacher=None, **options):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (30, 8, 8, 3), dtype=np.uint8)
     data = FoldData(pixels, np.arange(30) % 2, np.arange(20), np.arange(20, 30), 2)
+    data = replace(data, teacher=teacher)
     spec = MemberSpec(**{**OPTIONS, "backbone": f"{__name__}:tiny", **options})
     return Learner.build(FoldSetup(spec, data), CPU)
 
@@ -108,6 +112,14 @@ def test_what_no_graph_can_hold_is_left_to_eager_steps_by_name(options, named):
     assert choose(learner_of(**options), RecordingGraphs(), decision) == []
 
 
+def test_a_student_takes_eager_steps():
+    teacher = SoftTargets(np.full((30, 2), 0.5, np.float32))
+    learner = learner_of(teacher, backbone="test_resnet")
+    notes = choose(learner, RecordingGraphs())
+    assert notes == ["no CUDA graph: a student's loss is for eager steps"]
+    assert learner.whole_updates is None
+
+
 def test_code_of_ones_own_is_recorded_when_that_is_asked_for():
     learner = learner_of(step="graph")
     assert choose(learner, RecordingGraphs()) == []
@@ -118,9 +130,21 @@ def test_code_of_ones_own_is_recorded_when_that_is_asked_for():
 
 
 @pytest.mark.parametrize("graphs", [None, RecordingGraphs()])
-def test_nothing_is_measured_on_a_processor_or_under_deterministic(graphs):
-    learner = learner_of(step="auto", deterministic=graphs is not None)
-    choose(learner, graphs)
+def test_nothing_is_measured_on_a_processor_or_under_deterministic(timed, graphs):
+    measured = []
+
+    def keep(choice):
+        measured.append(choice)
+        return "eager"
+
+    options = {"backbone": "test_resnet", "deterministic": graphs is not None}
+    learner = learner_of(step="auto", **options)
+    notes = choose(learner, graphs, StepDecision(keep=keep), example)
+    assert (notes, measured) == ([], [])
+    # what a recipe without a word gets
+    by_itself = learner_of(**options)
+    choose(by_itself, graphs)
+    assert type(learner.whole_updates) is type(by_itself.whole_updates)
 
 
 def test_auto_counts_what_measuring_and_compiling_cost(timed):
