@@ -46,53 +46,68 @@ def target_epochs(steps: int, *, pretrained: bool) -> int:
 
 
 def choose_depth(
-    candidates: Sequence[Candidate], seconds: float, enough: float = ENOUGH
+    candidates: Sequence[Candidate],
+    seconds: float,
+    enough: float = ENOUGH,
+    longest: float = math.inf,
 ) -> dict[str, int]:
     """Epochs, by name, of as many `candidates` (in their order) as get enough in `seconds`.
 
     Enough is a share of the target, of which all get the same. What is left goes to members that
     get their whole target in one fold. Where not even the first gets enough over all its folds, it
     alone is planned, with enough for as many folds as there is time for, and with whatever one fold
-    can get where that is none.
+    can get where that is none. No fold takes more than `longest` seconds: several processes have
+    more of them together than any one fold.
     """
     if not candidates:
         return {}
     all_folds = max(candidate.folds for candidate in candidates)
     for n in range(len(candidates), 0, -1):
-        share = _share(candidates[:n], all_folds, seconds)
+        share = _share(candidates[:n], all_folds, seconds, longest)
         if share >= enough:
             planned = candidates[:n]
             left = seconds - sum(
                 c.seconds(math.floor(share * c.target), c.folds) for c in planned
             )
-            further = _one_fold_more(candidates[n:], left)
+            further = _one_fold_more(candidates[n:], left, longest)
             return _epochs(planned, share) | _epochs(further, 1.0)
     first = candidates[:1]
     for folds in range(all_folds - 1, 0, -1):
-        share = _share(first, folds, seconds)
+        share = _share(first, folds, seconds, longest)
         if share >= enough:
             return _epochs(first, share)
-    return _epochs(first, _share(first, 1, seconds))
+    return _epochs(first, _share(first, 1, seconds, longest))
 
 
-def _one_fold_more(candidates: Sequence[Candidate], seconds: float) -> list[Candidate]:
+def _one_fold_more(
+    candidates: Sequence[Candidate], seconds: float, longest: float
+) -> list[Candidate]:
     """The candidates of which one fold with its whole target ends in `seconds`, one by one."""
     found = []
     for candidate in candidates:
         one = candidate.seconds(candidate.target, 1)
-        if one <= seconds:
+        if one <= min(seconds, longest):
             found.append(candidate)
             seconds -= one
     return found
 
 
-def _share(candidates: Sequence[Candidate], folds: int, seconds: float) -> float:
+def _share(
+    candidates: Sequence[Candidate], folds: int, seconds: float, longest: float
+) -> float:
     """The share of their targets that candidates get in `seconds`, from 0 to 1."""
     around = sum(c.seconds(0, folds) for c in candidates)
     trained = sum(c.seconds(c.target, folds) for c in candidates) - around
     if trained <= 0:
         return 1.0
-    return min(1.0, max(0.0, (seconds - around) / trained))
+    of_a_fold = [_share_of_a_fold(c, longest) for c in candidates]
+    return min(1.0, max(0.0, min((seconds - around) / trained, *of_a_fold)))
+
+
+def _share_of_a_fold(candidate: Candidate, longest: float) -> float:
+    """The share of its target that one fold of a candidate gets in `longest` seconds."""
+    trained = candidate.target * candidate.epoch
+    return (longest - candidate.around) / trained if trained > 0 else math.inf
 
 
 def _epochs(candidates: Sequence[Candidate], share: float) -> dict[str, int]:

@@ -225,11 +225,11 @@ class Planner:
         entries = sorted(by_entry, key=place)
         share = self.execution.processes * max(0.0, seconds) - others
         candidates = [self._candidate(e, by_entry[e], folds, _MOST_DOUBT) for e in entries]
-        chosen = choose_depth(candidates, share)
+        chosen = choose_depth(candidates, share, longest=seconds)
         careful = [self._candidate(e, by_entry[e], folds, math.inf) for e in entries]
         if not any(c.seconds(chosen.get(c.name, math.inf), 1) <= seconds for c in careful):
             # not one fold would surely end in time
-            chosen = choose_depth(careful, share)
+            chosen = choose_depth(careful, share, longest=seconds)
         for entry, wanted in chosen.items():
             spec = recipe.spec.members[entry]
             assert not isinstance(spec, SoupSpec)

@@ -48,6 +48,13 @@ def test_large_members_get_as_large_a_share_of_their_own_target():
     assert found["b"] == pytest.approx(4 * found["a"], abs=4)
 
 
+def test_a_fold_gets_no_more_than_there_is_time_for_where_several_run_at_once():
+    # three processes with 15 s each
+    assert choose_depth([candidate("a")], 3 * 15, longest=15) == {"a": 10}
+    many = [candidate("a"), candidate("b", target=100)]
+    assert choose_depth(many, 8 * 60, longest=60) == {"a": 20}
+
+
 def test_nothing_to_choose():
     assert choose_depth([], 100.0) == {}
 

@@ -86,6 +86,16 @@ def test_prices_that_may_be_far_too_low_leave_a_fold_that_fits(recipe, tmp_path)
     assert "narrow0" in folds_of(found, planned=True)
 
 
+def test_no_fold_gets_more_epochs_than_end_in_time_with_many_processes(recipe, tmp_path):
+    deadline = Deadline(datetime.now(UTC), 150.0, clock=lambda: 0.0)
+    loaded = Recipe.load(recipe, ["defaults.epochs=auto"])
+    with preview_workspace(loaded, tmp_path / "artifacts") as workspace:
+        planner = Planner(workspace, Execution("cpu", processes=8), FakePrices())
+        found = planner.plan(deadline, members=["wide"])
+    assert found.epochs
+    assert folds_of(found, planned=True) == ["wide0", "wide1", "wide2"]
+
+
 def test_the_shortest_deadline_is_one_epoch_of_the_smallest_member(plan):
     found = plan()
     narrow = found.steps[1]
