@@ -33,7 +33,8 @@ class FoldWatch:
         """A member of the training has the fold."""
         record = finished.record
         self._epochs = [float(epoch["seconds"]) for epoch in record["history"]]
-        self._trained += float(record["seconds"])
+        # each member is said to have taken its share, whether or not the others are asked for
+        self._trained = float(record["seconds"]) * len(self._training.all_plans)
         self._predicted += float(record["seconds_predicting"])
 
     def keep(self, prices: PriceList) -> None:
@@ -45,7 +46,9 @@ class FoldWatch:
         per_row = self._trained / passes
         if usual and len(self._epochs) == work.epochs:
             per_row = median(usual) / max(1, work.rows)
-        beside = self._clock() - self._began - self._trained - self._predicted
+        # a soup is made without epochs: all that it takes is beside them
+        in_epochs = self._trained if work.epochs else 0.0
+        beside = self._clock() - self._began - in_epochs - self._predicted
         measured = MeasuredFold(
             row=per_row,
             prediction=self._predicted / max(1, work.predictions),

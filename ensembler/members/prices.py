@@ -279,8 +279,7 @@ def kind_of_work(training: Training) -> str:
             "sampler",
         },
     )
-    augment = base.augment or plan.workspace.spec.augment
-    work = [*_network(training), spec.method, options, augment]
+    work = [*_network(training), spec.method, options, plan.augment]
     return fingerprint([*work, len(training.all_plans)])
 
 
