@@ -142,6 +142,11 @@ def find_broken(
     return _prepare(images, spec, cache, progress).broken
 
 
+def decode_first(images: Images, spec: InputSpec, n: int) -> None:
+    """Prepare the first `n` images for nothing, as all are prepared; broken ones are no error."""
+    _fill(FilePixels(images, spec), None, QUIET, n)
+
+
 def describe_broken(broken: dict[int, str]) -> str:
     """All images that cannot be read, in one message."""
     shown = [broken[i] for i in sorted(broken)[:20]]
@@ -299,9 +304,12 @@ def _write_record(path: Path, broken: Mapping[int, str], sha256: str | None = No
 
 
 def _fill(
-    files: FilePixels, array: NDArray[np.uint8] | None, progress: Progress
+    files: FilePixels,
+    array: NDArray[np.uint8] | None,
+    progress: Progress,
+    first: int | None = None,
 ) -> dict[int, str]:
-    """Prepare every image, into `array` when there is one.
+    """Prepare every image, or so many `first` ones, into `array` when there is one.
 
     What is wrong with those that are broken.
     """
@@ -316,7 +324,7 @@ def _fill(
         if array is not None:
             array[i] = pixels
 
-    n = len(files.images)
+    n = len(files.images) if first is None else first
     with ThreadPoolExecutor(available_cores()) as pool:
         for done, _ in enumerate(pool.map(fill, range(n), chunksize=1), start=1):
             if done % 50 == 0 or done == n:

@@ -292,7 +292,7 @@ class Planner:
 
     def _decoding(self, trainings: Sequence[Training]) -> list[Step]:
         """Decoding the images of every input that is not in the cache."""
-        from ensembler.data.pixels import FilePixels, are_prepared
+        from ensembler.data.pixels import are_prepared, decode_first
 
         images, cache = (
             self.workspace.samples.images,
@@ -307,7 +307,7 @@ class Planner:
                 continue
             n = min(_DECODED, len(images))
             began = self.clock()
-            _ = FilePixels(images, seen)[:n]
+            decode_first(images, seen, n)
             each = (self.clock() - began) / max(1, n)
             seconds = each * len(images)
             reason = f"{len(images)} images at {seen.size} px, by {n} that were decoded"

@@ -108,6 +108,13 @@ def test_members_and_folds_are_selected_as_in_a_run(plan):
     assert folds_of(plan(members=["wide"], folds=[1]), planned=True) == ["wide1"]
 
 
+def test_broken_images_are_the_business_of_the_run(plan, recipe):
+    images = recipe.parent / "shapes" / "images"
+    (images / "00000.png").write_bytes((images / "00000.png").read_bytes()[:200])
+    (images / "00001.png").write_bytes(b"")
+    assert [step.kind for step in plan().steps][0] == "decode"
+
+
 def test_a_plan_leaves_no_run_behind(plan, tmp_path):
     plan()
     assert not (tmp_path / "artifacts" / "shapes").exists()
