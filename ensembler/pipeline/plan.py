@@ -100,6 +100,12 @@ class Plan:
         """The steps for which there is no time."""
         return tuple(step for step in self.steps if not step.planned)
 
+    @property
+    def views(self) -> Seconds:
+        """What predicting the views takes that complete members lack: a run does so at its end."""
+        steps = (s for s in self.steps if s.kind == "predict" and s.fold is None)
+        return sum((step.seconds for step in steps), Seconds())
+
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens plan --json` prints."""
         deadline = self.deadline

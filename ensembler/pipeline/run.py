@@ -28,7 +28,7 @@ from ensembler.files import write_json
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.executor import Failure, LeftOut
 from ensembler.members.option_claims import check_nobody_trains_otherwise
-from ensembler.members.prices import PriceList
+from ensembler.members.prices import PriceList, Seconds
 from ensembler.members.schedule import KFoldResult
 from ensembler.members.short_folds import has_finished_folds, short_members
 from ensembler.members.tta_predict import predict_missing_views
@@ -105,25 +105,26 @@ def run_recipe(
         members = _without(workspace, members, plan.skipped)
     workspace = fix_epochs(workspace, members, {} if plan is None else plan.epochs)
     prices = PriceList.of(workspace, execution)
-    end = TimeToEnd(deadline, prices.blending(workspace))
+    views = Seconds() if plan is None else plan.views
+    end = TimeToEnd(deadline, views + prices.blending(workspace))
     end.keep_back(stop)
     with stop.heard():
         training = train_members(
             workspace, execution=execution, members=members, folds=folds, stop=stop
         )
-    trained_until = time.monotonic()
     has_time = end.has_time
     name, outcome = None, None
     if has_time:
         predict_missing_views(workspace, execution)
     store = RunStore(workspace.store.folder)
+    blending_since = time.monotonic()
     if has_time:
         partial = _blend_partial(workspace, store, training)
         name, outcome = _blend(workspace, store, partial)
     done = bool(store.complete_members) and has_time
     evaluation = evaluate(store) if done else None
     if outcome is not None:
-        prices.add_blend(workspace, time.monotonic() - trained_until)
+        prices.add_blend(workspace, time.monotonic() - blending_since)
     is_partial = not has_time or (plan is not None and bool(plan.skipped))
     return RunResult(
         run=store.name,

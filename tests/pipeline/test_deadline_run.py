@@ -4,6 +4,8 @@ An epoch of narrow takes 10 seconds, one of wide 100, and each fold 5 seconds be
 """
 
 import hashlib
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -14,6 +16,7 @@ from ensembler.deadline import Deadline
 from ensembler.errors import RequestError
 from ensembler.machine.execution import Execution
 from ensembler.members.prices import Price, PriceList, Seconds
+from ensembler.members.tta_predict import predict_missing_views
 from ensembler.pipeline.run import run_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import RecordedProgress
@@ -113,6 +116,34 @@ def test_a_run_that_is_done_was_not_stopped_however_late_it_is(recipe):
     assert finished(clock) == ["narrow0", "narrow1", "narrow2"]
     assert found.stopped is None
     assert found.left_out == ()
+
+
+def test_time_for_the_views_that_members_lack_is_kept_back(recipe, monkeypatch):
+    one = ["defaults.epochs=1"]
+    run(recipe, None, None, [*one, "views=[identity]"], members=["narrow"])
+    blends = []
+    monkeypatch.setattr(PriceList, "add_blend", lambda _self, _, s: blends.append(s))
+
+    def slow_views(workspace, execution):
+        time.sleep(3.0)
+        return predict_missing_views(workspace, execution)
+
+    monkeypatch.setattr("ensembler.pipeline.run.predict_missing_views", slow_views)
+    priced = PriceList.price
+
+    def price(self, training):
+        found = priced(self, training)
+        return replace(found, prediction=1.0) if training.name == "narrow" else found
+
+    monkeypatch.setattr(PriceList, "price", price)
+    # a fold of wide takes up to 116 s, and the views of narrow about as much
+    clock = Clock()
+    found = run(recipe, 180.0, clock, one)
+    assert finished(clock) == []
+    assert found.stopped == "deadline"
+    assert [fold.task.training for fold in found.left_out] == ["wide"] * 3
+    (seconds,) = blends
+    assert seconds < 3.0
 
 
 def test_a_refit_for_which_there_is_no_time_is_left_out_and_made_later(recipe):
