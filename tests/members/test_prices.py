@@ -80,8 +80,20 @@ def test_an_altered_file_of_prices_is_no_foresight_and_no_error(tmp_path, conten
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path):
-    (tmp_path / "file").write_text("")
-    PriceFile(tmp_path / "file" / "prices.json").update(lambda record: record)
+    (tmp_path / "file").write_text("content")
+    file = PriceFile(tmp_path / "file" / "prices.json")
+    file.update(lambda record: record.with_flops("net", 2.0))
+    assert file.read() == PriceRecord()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "content"
+
+
+def test_an_error_that_is_none_of_the_disk_is_not_passed_over(tmp_path):
+    def fail(_record):
+        raise ValueError("no price")
+
+    with pytest.raises(ValueError, match="no price"):
+        PriceFile(tmp_path / "prices.json").update(fail)
 
 
 def test_a_blend_is_priced_by_those_of_about_its_size(tmp_path, monkeypatch):

@@ -112,7 +112,7 @@ def test_broken_images_are_the_business_of_the_run(plan, recipe):
     images = recipe.parent / "shapes" / "images"
     (images / "00000.png").write_bytes((images / "00000.png").read_bytes()[:200])
     (images / "00001.png").write_bytes(b"")
-    assert [step.kind for step in plan().steps][0] == "decode"
+    assert plan().steps[0].kind == "decode"
 
 
 def test_a_plan_leaves_no_run_behind(plan, tmp_path):
