@@ -75,7 +75,17 @@ def load_own(place: str, kind: str, folders: Iterable[Path] = ()) -> Any:
     # of what is about to be imported, not of what it may be edited to later
     digest_of(place, tuple(looked))
     with _on_path(looked):
-        return load_place(place, kind, looked)
+        found = load_place(place, kind, looked)
+    _LOADED.add(place)
+    return found
+
+
+_LOADED: set[str] = set()
+
+
+def is_loaded(place: str) -> bool:
+    """Whether this process has imported `module:name`, for somebody who named it."""
+    return place in _LOADED
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from ensembler.blending.make import make_blend
 from ensembler.blending.spec import BlendSpec
 from ensembler.blending.state import State
 from ensembler.blends.composed import COMPOSED
-from ensembler.blends.pool import BLEND_PREFIX, read_pool
+from ensembler.blends.pool import BLEND_PREFIX, StorePool, read_pool
 from ensembler.errors import RequestError, StoreError
 from ensembler.metrics.renamed import with_names_of_today
-from ensembler.own_code import is_own
+from ensembler.own_code import is_loaded, is_own
 from ensembler.predictions.blends import STATE, Blend, BlendRecord
 from ensembler.predictions.composed import compose_probs
 from ensembler.predictions.merging import Merge
@@ -176,36 +176,53 @@ def _kept_blend(store: RunStore, blend: Blend, code: Collection[str]) -> FittedB
     return fitted
 
 
-def _fitted_again(
-    store: RunStore, record: BlendRecord, code: Collection[str]
-) -> FittedBlend:
-    """The blend fitted once more on the same rows, as far as its record says how."""
+def settled_spec(record: BlendRecord) -> BlendSpec:
+    """How a blend was made, as far as its record says.
+
+    The record's members are what was left after pruning, costs and trust: nothing is left out a
+    second time.
+    """
     spec = BlendSpec.model_validate(
         with_names_of_today(record.spec or {"method": record.method})
     )
-    _check_code(store, record, spec.code, code)
-    found = read_pool(
-        store,
-        record.members,
-        target=record.target,
-        merge=spec.merge,
-        views=record.views or spec.views,
-        common_rows=True,
-    )
-    # The record's members are what was left after pruning, costs and trust: nothing is left out a
-    # second time.
     settled: dict[str, object] = {"prune": None, "max_cost": None}
     if spec.weights is not None:
         # those given may name members that were left out
         settled["weights"] = record.weights
-    result = make_blend(
-        found.pool,
-        spec.model_copy(update=settled),
-        trust=found.pool.names,
-        chosen=record.details.chosen,
+    return spec.model_copy(update=settled)
+
+
+def pool_of_blend(
+    store: RunStore, record: BlendRecord, views: Sequence[str] | None = None
+) -> StorePool:
+    """What a blend was fitted on, or with `views` the same members by these views."""
+    spec = settled_spec(record)
+    return read_pool(
+        store,
+        record.members,
+        target=record.target,
+        merge=spec.merge,
+        views=views or record.views or spec.views,
+        common_rows=True,
     )
+
+
+def _fitted_again(
+    store: RunStore, record: BlendRecord, code: Collection[str]
+) -> FittedBlend:
+    """The blend fitted once more on the same rows, as far as its record says how."""
+    spec = settled_spec(record)
+    _check_code(store, record, spec.code, code)
+    pool = pool_of_blend(store, record).pool
+    result = make_blend(pool, spec, trust=pool.names, chosen=record.details.chosen)
     assert result.blend is not None
     return result.blend
+
+
+def check_code_is_named(store: RunStore, record: BlendRecord) -> None:
+    """RequestError for code that a blend's record names, and nobody else in this process."""
+    named = settled_spec(record).code
+    _check_code(store, record, named, [place for place in named if is_loaded(place)])
 
 
 def _code_of(candidate: Candidate) -> list[str]:
@@ -223,5 +240,5 @@ def _check_code(
         raise RequestError(
             f"blend {record.name!r} was fitted with code, {strange[0]!r}, that the recipe of run "
             f"{store.name!r} does not name, and what a record names is not run; name it in the "
-            "recipe (under blend), or submit another blend"
+            "recipe (under blend), or name another blend"
         )

@@ -10,6 +10,8 @@ from ensembler.blends.current import Checksums
 from ensembler.blends.pool import BLEND_PREFIX
 from ensembler.errors import StoreError
 from ensembler.metrics import score
+from ensembler.metrics.renamed import first_name, with_names_of_today
+from ensembler.own_code import is_loaded, is_own
 from ensembler.predictions.blends import BLEND_RECORD, STATE, Blend
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
@@ -48,12 +50,20 @@ def origin_of_blend(store: RunStore, name: str, progress: Progress = QUIET) -> O
 
 def metric_of(blend: Blend) -> str:
     """The metric that a blend was made for."""
-    return str((blend.record.spec or {}).get("metric") or DEFAULT_METRIC)
+    said = with_names_of_today(blend.record.spec or {})
+    return str(said.get("metric") or DEFAULT_METRIC)
 
 
 def cross_fitted_score(store: RunStore, blend: Blend) -> ScoreRecord | None:
-    """A blend's cross-fitted score in its metric with the interval; None without labelled rows."""
+    """A blend's cross-fitted score in its metric with the interval; None without labelled rows.
+
+    In a metric by code that only the blend's record names, it is the recorded score alone.
+    """
     record, metric = blend.record, metric_of(blend)
+    scores = record.scores.get("cross_fitted") or {}
+    said = scores.get(metric, scores.get(first_name(metric)))
+    if is_own(metric) and not is_loaded(metric):
+        return None if said is None else ScoreRecord(metric=metric, value=said)
     labels = store.labels(record.target, "train", record.classes)
     oof = np.asarray(blend.oof)
     rows = np.flatnonzero(np.isfinite(oof).all(axis=1) & is_known(labels))
@@ -62,7 +72,6 @@ def cross_fitted_score(store: RunStore, blend: Blend) -> ScoreRecord | None:
     groups = store.samples.groups()
     groups = None if groups is None else groups[rows]
     found = score_interval(metric, oof[rows], labels[rows], groups)
-    said = (record.scores.get("cross_fitted") or {}).get(metric)
     if said is not None:
         # with what the choice of the blend adds to its score by chance taken off
         found = found.moved(said - score(metric, oof[rows], labels[rows]))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ensembler.blending.judging.comparison import Gain, paired_gain
 from ensembler.blending.spec import BlendSpec
+from ensembler.blends.apply import check_code_is_named, members_below
 from ensembler.blends.blend import blend_run
 from ensembler.blends.origin import metric_of
 from ensembler.blends.pool import StorePool, read_pool
@@ -87,6 +88,7 @@ def second_choice(store: RunStore, first: str | None = None) -> SecondChoice:
     """
     over = first or default_blend(store)
     blend = store.blend(over)
+    check_code_is_named(store, blend.record)
     candidates = list(_candidates(store, blend))
     judged = []
     for candidate in candidates:
@@ -110,7 +112,7 @@ def _candidates(store: RunStore, first: Blend) -> Iterator[_Candidate]:
         other = store.blend(name)
         if name in (first.record.name, SECOND) or other.record.target != target:
             continue
-        if set(other.record.members) & set(store.lock.students):
+        if set(members_below(store, name)) & set(store.lock.students):
             continue  # their scores are flattered
         columns = [other.record.classes.index(label) for label in classes]
         oof, test = np.asarray(other.oof)[:, columns], np.asarray(other.test)[:, columns]

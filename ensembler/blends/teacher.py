@@ -8,7 +8,7 @@ folds' rows were trained on the rows of fold k.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,15 +19,17 @@ from ensembler.blending.make import make_blend
 from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult
 from ensembler.blending.spec import BlendSpec
+from ensembler.blends.apply import (
+    NewProbs,
+    check_code_is_named,
+    pool_of_blend,
+    settled_spec,
+)
 from ensembler.blends.composed import COMPOSED
-from ensembler.blends.pool import BLEND_PREFIX, StorePool, read_pool
+from ensembler.blends.pool import BLEND_PREFIX, StorePool
 from ensembler.errors import RequestError
-from ensembler.metrics.renamed import with_names_of_today
 from ensembler.predictions.blends import BlendRecord
 from ensembler.predictions.store import RunStore
-
-# probabilities of new samples `[folds, samples, classes]`, by member and target
-NewProbs = Mapping[tuple[str, str], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -67,25 +69,12 @@ class BlendTeacher:
 
     @cached_property
     def _found(self) -> StorePool:
-        record = self.record
-        return read_pool(
-            self.store,
-            record.members,
-            target=record.target,
-            merge=self._spec.merge,
-            views=self.views or record.views or self._spec.views,
-            common_rows=True,
-        )
+        return pool_of_blend(self.store, self.record, self.views)
 
     @cached_property
     def _spec(self) -> BlendSpec:
-        """How the blend was made; what was left out of it stays out."""
-        record = self.record
-        said = with_names_of_today(record.spec or {"method": record.method})
-        settled: dict[str, object] = {"prune": None, "max_cost": None}
-        if "weights" in said:
-            settled["weights"] = record.weights
-        return BlendSpec.model_validate(said).model_copy(update=settled)
+        check_code_is_named(self.store, self.record)
+        return settled_spec(self.record)
 
     def without(self, fold: NDArray[np.bool_], new: NewProbs | None = None) -> Taught:
         """What the blend that is fitted without the train rows in `fold` `[train rows]` says.

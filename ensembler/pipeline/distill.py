@@ -14,12 +14,12 @@ from pydantic import ValidationError
 
 from ensembler.blending.judging.comparison import Gain
 from ensembler.blending.spec import BlendSpec
-from ensembler.blends.apply import ViewMerging, members_below, merging_below
+from ensembler.blends.apply import NewProbs, ViewMerging, members_below, merging_below
 from ensembler.blends.blend import blend_run
 from ensembler.blends.origin import metric_of
 from ensembler.blends.recipe_blend import gain_over_blend
 from ensembler.blends.submit import default_blend
-from ensembler.blends.teacher import BlendTeacher, NewProbs, Taught, check_teacher_views
+from ensembler.blends.teacher import BlendTeacher, Taught, check_teacher_views
 from ensembler.data.pixels import Pixels, prepare_pixels
 from ensembler.data.samples import read_unlabelled
 from ensembler.errors import RequestError, TrainingError

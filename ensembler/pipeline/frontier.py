@@ -15,7 +15,7 @@ from ensembler.blending.make import make_blend
 from ensembler.blending.pool import Pool
 from ensembler.blending.result import BlendResult
 from ensembler.blending.spec import BlendSpec
-from ensembler.blends.apply import members_below
+from ensembler.blends.apply import check_code_is_named, members_below
 from ensembler.blends.blend import blend_run
 from ensembler.blends.composed import COMPOSED
 from ensembler.blends.origin import cross_fitted_score, metric_of
@@ -187,6 +187,7 @@ def frontier(
     introduce_code(code_named_by(recipe.spec), progress, [Path.cwd()])
     name = blend or default_blend(store)
     full = store.blend(name)
+    check_code_is_named(store, full.record)
     made = _Points(store, full, Costs(store, recipe, device), {})
     points = [*made.kept(), *made.members(), *made.pruned(within or {})]
     ordered = sorted(points, key=lambda p: (p.cost.seconds, p.name))
