@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Keys = NDArray[np.uint64]
+Numbers = NDArray[np.float64]  # [images] or [images, ...]
 _GOLDEN = 0x9E3779B97F4A7C15
 _ALL = 2**64 - 1
 
@@ -60,15 +61,15 @@ class Streams:
         """The streams of one transform, independent of those of all others."""
         return Streams(mixed(self.keys ^ np.uint64(salt_of(name))))
 
-    def unit(self, name: str) -> NDArray[np.float64]:
+    def unit(self, name: str) -> Numbers:
         """Uniform numbers from 0 to below 1, one for each image."""
         return (self.of(name).keys >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
-    def uniform(self, name: str, low: float, high: float) -> NDArray[np.float64]:
+    def uniform(self, name: str, low: float, high: float) -> Numbers:
         """Uniform numbers between two limits."""
         return low + (high - low) * self.unit(name)
 
-    def around(self, name: str, most: float) -> NDArray[np.float64]:
+    def around(self, name: str, most: float) -> Numbers:
         """Uniform numbers up to `most` to either side of 0."""
         return self.uniform(name, -most, most)
 

@@ -6,14 +6,13 @@ from its own ranges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ensembler.data.albumentations_augment import build_transform
-from ensembler.data.augment_steps import name_and_arguments
-from ensembler.data.counters import Streams
+from ensembler.data.counters import Numbers, Streams
 from ensembler.data.on_device import colours, geometry
 from ensembler.data.on_device.holes import Holes
 from ensembler.data.on_device.noise import Noise
@@ -21,10 +20,10 @@ from ensembler.data.on_device.parts import (
     D4,
     Asked,
     Beyond,
-    Exact,
+    Library,
     NotOnDevice,
-    Numbers,
     Part,
+    flip,
     grey,
     inverse,
     inverted,
@@ -36,31 +35,6 @@ from ensembler.data.on_device.parts import (
 
 _LINEAR, _CONSTANT, _MIRRORED = 1, 0, 2  # OpenCV's numbers
 _QUARTERS = ("e", "r90", "r180", "r270")
-
-
-def parts_of(steps: Sequence[Any], size: int, first: int = 0) -> list[Part]:
-    """The parts of a list; its transforms are numbered from `first` on.
-
-    Raises NotOnDevice with the name of one that is not known.
-    """
-    return [
-        part
-        for i, step in enumerate(steps, start=first)
-        for part in _parts(step, size, str(i))
-    ]
-
-
-def _parts(step: Any, size: int, key: str) -> list[Part]:
-    name, _ = name_and_arguments(step)
-    if name == "NoOp":
-        return []
-    if name not in _KNOWN:
-        raise NotOnDevice(name)
-    return [_KNOWN[name](Asked(build_transform(step, size), size, f"{key}.{name}"))]
-
-
-def _flip(axis: int) -> Callable[[Asked], Part]:
-    return lambda asked: Exact(geometry.mirror(asked.key, asked.given.p, axis))
 
 
 def _one_of(*elements: str) -> Callable[[Asked], Part]:
@@ -199,8 +173,8 @@ def _grey(asked: Asked) -> Part:
 
 
 _KNOWN: dict[str, Callable[[Asked], Part]] = {
-    "HorizontalFlip": _flip(0),
-    "VerticalFlip": _flip(1),
+    "HorizontalFlip": flip(0),
+    "VerticalFlip": flip(1),
     "Transpose": _one_of("t"),
     "RandomRotate90": _one_of(*_QUARTERS),
     "D4": _one_of(*D4),
@@ -214,3 +188,4 @@ _KNOWN: dict[str, Callable[[Asked], Part]] = {
     "GaussNoise": _noise,
     "CoarseDropout": _dropout,
 }
+ALBUMENTATIONS = Library(build_transform, _KNOWN, idle="NoOp")

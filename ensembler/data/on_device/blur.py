@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ensembler.data.counters import Streams
-from ensembler.data.on_device.stages import Drawn, Numbers
+from ensembler.data.on_device.stages import Drawn, Draws, PlacedNumbers
 
-Draws = Callable[[Streams], NDArray[np.float64]]
 _AT_ONCE = 8  # images, for each takes as much memory as its filter has taps
 
 
@@ -36,7 +34,7 @@ class Blur:
         sigmas = self.sigmas(streams)
         return Drawn(sigmas.astype(np.float32)[:, None], sigmas > 0)
 
-    def apply(self, images: Tensor, drawn: Numbers) -> Tensor:
+    def apply(self, images: Tensor, drawn: PlacedNumbers) -> Tensor:
         """Every image blurred along both axes."""
         some = zip(
             torch.split(images, _AT_ONCE), torch.split(drawn.values, _AT_ONCE), strict=True

@@ -18,10 +18,11 @@ from ensembler.data.augment import (
 )
 from ensembler.data.augment_steps import Augment
 from ensembler.data.counters import Streams
-from ensembler.data.on_device import albumentations_list, torchvision_list
+from ensembler.data.on_device.albumentations_list import ALBUMENTATIONS
 from ensembler.data.on_device.parts import NotOnDevice, Part, stages_of
 from ensembler.data.on_device.preset import device_preset
 from ensembler.data.on_device.stages import DeviceAugment
+from ensembler.data.on_device.torchvision_list import TORCHVISION
 from ensembler.data.presets import Preset
 from ensembler.data.spec import AugmentSpec
 
@@ -132,6 +133,6 @@ def _listed_parts(
     for i, step in enumerate(steps):
         if is_torchvision(step):
             # numbers of its own, far from those of the list around it
-            yield from torchvision_list.parts_of(step["torchvision"], size, 1000 * (i + 1))
+            yield from TORCHVISION.parts_of(step["torchvision"], size, 1000 * (i + 1))
         else:
-            yield from albumentations_list.parts_of([step], size, i)
+            yield from ALBUMENTATIONS.parts_of([step], size, i)

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ensembler.data.counters import Streams
-from ensembler.data.on_device.stages import Drawn, Numbers
+from ensembler.data.counters import Numbers, Streams
+from ensembler.data.on_device.stages import Drawn, PlacedNumbers
 
 # From RGB and 1 to RGB and 1, 0 to 255: `[images, 4, 4]`, the last row 0, 0, 0, 1.
 Matrices = NDArray[np.float64]
@@ -42,7 +42,7 @@ class Colours:
         is_changed = np.any(together != np.eye(4), axis=(1, 2))
         return Drawn(values, is_changed if self.seldom else None)
 
-    def apply(self, images: Tensor, drawn: Numbers) -> Tensor:
+    def apply(self, images: Tensor, drawn: PlacedNumbers) -> Tensor:
         """Every image with its colours changed."""
         return coloured(images, drawn.values)
 
@@ -74,14 +74,14 @@ def unchanged(n: int) -> Matrices:
     return np.tile(np.eye(4), (n, 1, 1))
 
 
-def greyed(colour: NDArray[np.float64]) -> Matrices:
+def greyed(colour: Numbers) -> Matrices:
     """Matrices that keep so much of an image's colour: 0 = grey, 1 = as it is, above 1 = more."""
     out, share = unchanged(len(colour)), (1 - colour)[:, None, None]
     out[:, :3, :3] = colour[:, None, None] * np.eye(3) + share * np.array(GREY)
     return out
 
 
-def toned(gain: NDArray[np.float64], offset: NDArray[np.float64]) -> Matrices:
+def toned(gain: Numbers, offset: Numbers) -> Matrices:
     """Matrices of images times `gain` plus `offset`."""
     out = unchanged(len(gain))
     for i in range(3):
@@ -89,7 +89,7 @@ def toned(gain: NDArray[np.float64], offset: NDArray[np.float64]) -> Matrices:
     return out
 
 
-def hued(degrees: NDArray[np.float64], saturation: NDArray[np.float64]) -> Matrices:
+def hued(degrees: Numbers, saturation: Numbers) -> Matrices:
     """Matrices that turn hues about the grey axis and scale the distance from it."""
     angle = np.radians(degrees)
     cos, sin = saturation * np.cos(angle), saturation * np.sin(angle)

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ensembler.data.counters import Streams
-from ensembler.data.on_device.stages import Drawn, Numbers
+from ensembler.data.counters import Numbers, Streams
+from ensembler.data.on_device.stages import Drawn, PlacedNumbers
 
 # From places in the output to places in the input, from -1 to 1 from edge to edge:
 # `[images, 3, 3]`, the last row 0, 0, 1.
@@ -38,7 +38,7 @@ class Geometry:
         maps = reduce(np.matmul, (part(streams) for part in self.parts))
         return Drawn(maps[:, :2].reshape(len(streams), 6).astype(np.float32))
 
-    def apply(self, images: Tensor, drawn: Numbers) -> Tensor:
+    def apply(self, images: Tensor, drawn: PlacedNumbers) -> Tensor:
         """Every image warped by its map."""
         if self.fill is None:
             return warped(images, drawn.values, "reflection", self.mode)
@@ -73,7 +73,7 @@ def where(happens: NDArray[np.bool_], maps: Maps) -> Maps:
     return np.where(happens[:, None, None], maps, still(len(maps)))
 
 
-def maps_of(rows: Sequence[Sequence[NDArray[np.float64] | float]], n: int) -> Maps:
+def maps_of(rows: Sequence[Sequence[Numbers | float]], n: int) -> Maps:
     """Maps from their two rows of three numbers, each `[images]` or the same for all."""
     out = still(n)
     for i, row in enumerate(rows):
@@ -94,10 +94,10 @@ def mirror(name: str, p: float, axis: int = 0) -> DrawMaps:
 
 
 def turned(
-    degrees: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    right: NDArray[np.float64],
-    down: NDArray[np.float64],
+    degrees: Numbers,
+    scale: Numbers,
+    right: Numbers,
+    down: Numbers,
 ) -> Maps:
     """Maps of images that are turned clockwise, scaled, and shifted by shares of the side."""
     angle = np.radians(degrees)
@@ -108,10 +108,10 @@ def turned(
 
 
 def parts_of_images(
-    width: NDArray[np.float64],
-    height: NDArray[np.float64],
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
+    width: Numbers,
+    height: Numbers,
+    x: Numbers,
+    y: Numbers,
 ) -> Maps:
     """Maps of crops scaled to the whole: sides as shares, and where their middles lie (-1 to 1)."""
     return maps_of([(width, 0, x), (0, height, y)], len(width))

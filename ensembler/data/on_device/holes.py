@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ensembler.data.counters import Streams
-from ensembler.data.on_device.stages import Drawn, Numbers
-
-Draws = Callable[[Streams], NDArray[np.float64]]
+from ensembler.data.on_device.stages import Drawn, Draws, PlacedNumbers
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Holes:
         happens = np.any(boxes[:, :, 2] > boxes[:, :, 0], axis=1)
         return Drawn(boxes.reshape(len(boxes), -1).astype(np.float32), happens)
 
-    def apply(self, images: Tensor, drawn: Numbers) -> Tensor:
+    def apply(self, images: Tensor, drawn: PlacedNumbers) -> Tensor:
         """Every image with its holes."""
         colour = images.mean(dim=(2, 3), keepdim=True).round_()
         if self.fill is not None:

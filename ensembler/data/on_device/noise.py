@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ensembler.data.counters import Streams, salt_of
-from ensembler.data.on_device.stages import Drawn, Numbers
+from ensembler.data.on_device.stages import Drawn, Draws, PlacedNumbers
 
-Draws = Callable[[Streams], NDArray[np.float64]]
 _ALL_BITS = 2**64
 
 
@@ -30,7 +27,7 @@ class Noise:
         stds = self.stds(streams)
         return Drawn(stds.astype(np.float32)[:, None], stds > 0)
 
-    def apply(self, images: Tensor, drawn: Numbers) -> Tensor:
+    def apply(self, images: Tensor, drawn: PlacedNumbers) -> Tensor:
         """Every image with noise of its own."""
         keys = drawn.keys ^ _signed(salt_of(self.name))
         noise = _normal(keys, images[0].numel()).view(images.shape)

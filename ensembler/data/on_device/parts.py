@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.data.counters import Streams
+from ensembler.data.augment_steps import name_and_arguments
+from ensembler.data.counters import Numbers, Streams
 from ensembler.data.on_device import colours
 from ensembler.data.on_device.geometry import (
     DrawMaps,
@@ -17,11 +18,12 @@ from ensembler.data.on_device.geometry import (
     Interpolation,
     Maps,
     maps_of,
+    mirror,
     still,
+    where,
 )
 from ensembler.data.on_device.stages import Stage
 
-Numbers = NDArray[np.float64]
 _TRIES = 10  # for a crop that fits, as both libraries have it
 
 
@@ -64,6 +66,36 @@ class Beyond:
 Part = Exact | Inside | Beyond | Stage
 
 
+@dataclass(frozen=True)
+class Library:
+    """The transforms of a library that are known on a device, by name.
+
+    `build` makes one from a step of a list, for images of a size; the one called `idle` does
+    nothing. `prefix` keeps the streams of a library's transforms apart from those of others.
+    """
+
+    build: Callable[[Any, int], Any]
+    known: Mapping[str, Callable[[Asked], Part]]
+    idle: str
+    prefix: str = ""
+
+    def parts_of(self, steps: Sequence[Any], size: int, first: int = 0) -> list[Part]:
+        """The parts of a list; its transforms are numbered from `first` on.
+
+        Raises NotOnDevice with the name of one that is not known.
+        """
+        parts: list[Part] = []
+        for i, step in enumerate(steps, start=first):
+            name, _ = name_and_arguments(step)
+            if name == self.idle:
+                continue
+            if name not in self.known:
+                raise NotOnDevice(name)
+            given = self.build(step, size)
+            parts.append(self.known[name](Asked(given, size, f"{i}.{self.prefix}{name}")))
+        return parts
+
+
 def stages_of(parts: Iterable[Part]) -> tuple[Stage, ...]:
     """The stages of some parts: geometry that follows geometry is one warp where that is the same.
 
@@ -99,8 +131,7 @@ def symmetry(name: str, p: float, elements: Mapping[str, Maps] | list[Maps]) -> 
 
     def draw(streams: Streams) -> Maps:
         which = listed[streams.choice(f"{name}.which", len(listed))]
-        happens = streams.happens(name, p)[:, None, None]
-        return np.where(happens, which, still(len(streams)))
+        return where(streams.happens(name, p), which)
 
     return Exact(draw)
 
@@ -143,7 +174,6 @@ def resized_crop(
             width, height = np.where(fits, w, width), np.where(fits, h, height)
         left = np.floor((size - width + 1) * streams.unit(f"{name}.left"))
         top = np.floor((size - height + 1) * streams.unit(f"{name}.top"))
-        happens = streams.happens(name, p)
         maps = maps_of(
             [
                 (width / size, 0, (2 * left + width) / size - 1),
@@ -151,7 +181,7 @@ def resized_crop(
             ],
             n,
         )
-        return np.where(happens[:, None, None], maps, still(n))
+        return where(streams.happens(name, p), maps)
 
     return Inside(draw)
 
@@ -168,6 +198,11 @@ def rectangles(
     top = np.floor((size - height + 1) * streams.unit(f"{name}.top"))
     left = np.floor((size - width + 1) * streams.unit(f"{name}.left"))
     return np.stack([top, left, top + height, left + width], axis=1)
+
+
+def flip(axis: int) -> Callable[[Asked], Part]:
+    """A mirror image left to right (`axis` 0) or upside down (1)."""
+    return lambda asked: Exact(mirror(asked.key, asked.given.p, axis))
 
 
 def grey(key: str, p: float) -> Part:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ensembler.data.counters import Streams
+from ensembler.data.counters import Numbers, Streams
 from ensembler.data.on_device import blur, colours, geometry, holes, noise
 from ensembler.data.on_device.stages import DeviceAugment, Stage
 from ensembler.data.presets import (
@@ -100,7 +100,7 @@ def _hue(hue: Hue) -> colours.DrawMatrices:
 
 
 def _blur(part: Blur, size: int) -> Stage:
-    def sigmas(streams: Streams) -> NDArray[np.float64]:
+    def sigmas(streams: Streams) -> Numbers:
         drawn = streams.uniform("blur.sigma", *part.sigma)
         return size * drawn * streams.happens("blur", part.p)
 
@@ -109,7 +109,7 @@ def _blur(part: Blur, size: int) -> Stage:
 
 
 def _noise(part: Noise) -> Stage:
-    def stds(streams: Streams) -> NDArray[np.float64]:
+    def stds(streams: Streams) -> Numbers:
         return (
             255 * streams.uniform("noise.std", *part.std) * streams.happens("noise", part.p)
         )
@@ -118,7 +118,7 @@ def _noise(part: Noise) -> Stage:
 
 
 def _holes(part: Holes, size: int) -> Stage:
-    def boxes(streams: Streams) -> NDArray[np.float64]:
+    def boxes(streams: Streams) -> Numbers:
         happens = streams.happens("holes", part.p)
         count = happens * (1 + streams.choice("holes.count", part.most))
         return np.stack(
@@ -130,7 +130,7 @@ def _holes(part: Holes, size: int) -> Stage:
 
 def _box(
     part: Holes, size: int, streams: Streams, nth: int, is_there: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+) -> Numbers:
     """Top, left, bottom and right of the nth hole of each image, `[images, 4]`."""
     height = streams.uniform(f"holes.{nth}.height", *part.side)
     width = streams.uniform(f"holes.{nth}.width", *part.side)

@@ -7,7 +7,7 @@ stage alone, not on the batch, its neighbours or the number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ensembler.data.counters import Streams
+from ensembler.data.counters import Numbers, Streams
 
 Values = NDArray[np.float32]
+Draws = Callable[[Streams], Numbers]
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ class Stage(Protocol):
         """What happens to each image."""
         ...
 
-    def apply(self, images: Tensor, drawn: Numbers) -> Tensor:
+    def apply(self, images: Tensor, drawn: PlacedNumbers) -> Tensor:
         """The images changed: float32 `[images, channels, height, width]`, 0 to 255."""
         ...
 
 
 @dataclass(frozen=True)
-class Numbers:
+class PlacedNumbers:
     """What a stage has drawn, on the device: `values` float32 `[images, numbers]`.
 
     `keys` int64 `[images]` are for what is drawn for each pixel.
@@ -55,9 +56,9 @@ class Numbers:
     values: Tensor
     keys: Tensor
 
-    def of(self, which: slice | Tensor) -> Numbers:
+    def of(self, which: slice | Tensor) -> PlacedNumbers:
         """The numbers of some of the images."""
-        return Numbers(self.values[which], self.keys[which])
+        return PlacedNumbers(self.values[which], self.keys[which])
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class DrawnImages:
         keys = torch.from_numpy(self.keys).to(device)
         values = _split([drawn.values for drawn in self.stages], device)
         return PlacedImages(
-            tuple(Numbers(of_stage, keys) for of_stage in values),
+            tuple(PlacedNumbers(of_stage, keys) for of_stage in values),
             tuple(drawn.happens for drawn in self.stages),
         )
 
@@ -117,7 +118,7 @@ class DrawnImages:
 class PlacedImages:
     """What happens to images by stage, on a device."""
 
-    numbers: tuple[Numbers, ...]
+    numbers: tuple[PlacedNumbers, ...]
     happens: tuple[NDArray[np.bool_] | None, ...]
 
 

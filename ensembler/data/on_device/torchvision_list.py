@@ -6,7 +6,7 @@ from its own ranges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,18 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensembler.data.augment_steps import name_and_arguments
-from ensembler.data.counters import Streams
+from ensembler.data.counters import Numbers, Streams
 from ensembler.data.on_device import colours, geometry
 from ensembler.data.on_device.blur import Blur
 from ensembler.data.on_device.holes import Holes
 from ensembler.data.on_device.parts import (
     Asked,
     Beyond,
-    Exact,
+    Library,
     NotOnDevice,
-    Numbers,
     Part,
+    flip,
     grey,
     inverse,
     inverted,
@@ -33,38 +32,10 @@ from ensembler.data.on_device.parts import (
     rectangles,
     resized_crop,
 )
-from ensembler.data.on_device.stages import Drawn
-from ensembler.data.on_device.stages import Numbers as DrawnNumbers
+from ensembler.data.on_device.stages import Drawn, PlacedNumbers
 from ensembler.data.torchvision_augment import build_transform
 
 _TRIES = 10
-
-
-def parts_of(steps: Sequence[Any], size: int, first: int = 0) -> list[Part]:
-    """The parts of a list; its transforms are numbered from `first` on.
-
-    Raises NotOnDevice with the name of one that is not known.
-    """
-    return [
-        part
-        for i, step in enumerate(steps, start=first)
-        for part in _parts(step, size, str(i))
-    ]
-
-
-def _parts(step: Any, size: int, key: str) -> list[Part]:
-    name, _ = name_and_arguments(step)
-    if name == "Identity":
-        return []
-    if name not in _KNOWN:
-        raise NotOnDevice(name)
-    return [
-        _KNOWN[name](Asked(build_transform(step, size), size, f"{key}.torchvision.{name}"))
-    ]
-
-
-def _flip(axis: int) -> Callable[[Asked], Part]:
-    return lambda asked: Exact(geometry.mirror(asked.key, asked.given.p, axis))
 
 
 def _rotation(asked: Asked) -> Part:
@@ -200,7 +171,7 @@ class Jitter:
         ]
         return Drawn(np.hstack(steps).astype(np.float32))
 
-    def apply(self, images: Tensor, drawn: DrawnNumbers) -> Tensor:
+    def apply(self, images: Tensor, drawn: PlacedNumbers) -> Tensor:
         """Every image with its three steps."""
         for step in torch.split(drawn.values, 13, dim=1):
             matrix = step[:, :12].clone()
@@ -219,8 +190,8 @@ def _jitter(asked: Asked) -> Part:
 
 
 _KNOWN: dict[str, Callable[[Asked], Part]] = {
-    "RandomHorizontalFlip": _flip(0),
-    "RandomVerticalFlip": _flip(1),
+    "RandomHorizontalFlip": flip(0),
+    "RandomVerticalFlip": flip(1),
     "RandomRotation": _rotation,
     "RandomAffine": _affine,
     "RandomResizedCrop": _crop,
@@ -230,3 +201,4 @@ _KNOWN: dict[str, Callable[[Asked], Part]] = {
     "GaussianBlur": _blur,
     "ColorJitter": _jitter,
 }
+TORCHVISION = Library(build_transform, _KNOWN, idle="Identity", prefix="torchvision.")
