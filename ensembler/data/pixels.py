@@ -35,6 +35,7 @@ from ensembler.npy import mapped_into
 from ensembler.progress import QUIET, Progress
 
 _KEPT_FREE = 1 << 30  # bytes of the disk that the cache leaves to others
+_BUDGET = "ENS_CACHE_GB"
 _ALTERED = "was altered or cut short since it was written"
 
 
@@ -164,7 +165,7 @@ def _prepare(
     cache: Path,
     progress: Progress,
 ) -> PreparedPixels:
-    _budget()  # a wrong one is an error even when nothing has to be built
+    budget_of(_BUDGET)  # a wrong one is an error even when nothing has to be built
     key = pixels_key(images, spec, cache)
     path = cache / f"pixels-{spec.size}x{spec.channels}-{key}.npy"
     found = _open(path, images, spec)
@@ -196,7 +197,7 @@ def _bytes(shape: tuple[int, ...]) -> int:
 
 def _room(cache: Path) -> int:
     """By how many bytes the cache may grow."""
-    budget = _budget()
+    budget = budget_of(_BUDGET)
     there = (
         cache if cache.is_dir() else next(p for p in cache.resolve().parents if p.is_dir())
     )
@@ -204,26 +205,26 @@ def _room(cache: Path) -> int:
     if budget is None:
         return free
     taken = sum(path.stat().st_size for path in cache.glob("pixels-*.npy"))
-    return max(0, min(free, int(budget * 1e9) - taken))
+    return max(0, min(free, budget - taken))
 
 
-def _budget() -> float | None:
-    """The gigabytes that `ENS_CACHE_GB` allows all prepared pixels together.
+def budget_of(variable: str) -> int | None:
+    """The bytes that an environment variable allows pixels, given in gigabytes.
 
-    None when it says nothing.
+    None when it is not set.
     """
-    given = os.environ.get("ENS_CACHE_GB")
+    given = os.environ.get(variable)
     if given is None:
         return None
     try:
-        budget = float(given)
+        gigabytes = float(given)
     except ValueError:
-        budget = -1.0
-    if not 0 <= budget < float("inf"):
+        gigabytes = -1.0
+    if not 0 <= gigabytes < float("inf"):
         raise RequestError(
-            f"ENS_CACHE_GB={given!r}: expected gigabytes, such as 20, or 0 to keep no pixels"
+            f"{variable}={given!r}: expected gigabytes, such as 20, or 0 to keep no pixels there"
         )
-    return budget
+    return int(gigabytes * 1e9)
 
 
 def _open(path: Path, images: Images, spec: InputSpec) -> PreparedPixels | str:

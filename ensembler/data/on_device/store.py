@@ -8,7 +8,6 @@ leaves.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -23,8 +22,7 @@ from torch import Tensor
 
 from ensembler.data.mapped_file import MappedFile
 from ensembler.data.on_device.card import Card, card_of
-from ensembler.data.pixels import Pixels
-from ensembler.errors import RequestError
+from ensembler.data.pixels import Pixels, budget_of
 from ensembler.progress import QUIET, Progress
 
 _CHUNK = 64 << 20  # bytes copied at once
@@ -203,16 +201,5 @@ def give_up_pixels() -> bool:
 
 def device_budget(card: Card) -> int:
     """The bytes that pixels may take on a device."""
-    given = os.environ.get("ENS_DEVICE_CACHE_GB")
-    if given is None:
-        return int(_SHARE * card.free_bytes())
-    try:
-        budget = float(given)
-    except ValueError:
-        budget = -1.0
-    if not 0 <= budget < float("inf"):
-        raise RequestError(
-            f"ENS_DEVICE_CACHE_GB={given!r}: expected gigabytes of a GPU's memory, such as 20, or "
-            "0 to keep no pixels there"
-        )
-    return int(budget * 1e9)
+    budget = budget_of("ENS_DEVICE_CACHE_GB")
+    return int(_SHARE * card.free_bytes()) if budget is None else budget
