@@ -9,11 +9,11 @@ import itertools
 
 import numpy as np
 
-from ensembler.blending.judging.comparison import Gain, paired_gain
+from ensembler.blending.judging.comparison import Gain
+from ensembler.blends.gain import gain_on_shared_rows
 from ensembler.blends.partial import PartialBlend
 from ensembler.blends.submit import submit_blend
 from ensembler.files import claim
-from ensembler.metrics import metric_names
 from ensembler.predictions.blends import copy_blend
 from ensembler.predictions.records import write_record
 from ensembler.predictions.store import RunStore
@@ -22,7 +22,6 @@ from ensembler.reporting.provisional import finished_together, oof_of
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submitted import SubmissionChoice, is_as_recorded, last_choice
 from ensembler.reporting.versions import submission_versions
-from ensembler.targets.label_sets import is_known
 
 
 def keep_blend_made_by_hand(
@@ -143,26 +142,15 @@ def gain_over_folds(
     folds = versions[-1].made_of.folds if versions and is_as_recorded(store) else None
     if folds is None:
         return None
-    blend = store.blend(name)
-    target, classes = blend.record.target, blend.record.classes
-    if metric not in metric_names(of=store.kind(target)):
-        return None
-    labels = store.labels(target, "train", classes)
+    record, oof = store.blend(name).record, np.asarray(store.blend(name).oof)
     if partial is None:
-        finished = finished_together(store, tuple(folds), target, classes)
-        baseline = oof_of(finished, folds, len(labels), len(classes))
+        finished = finished_together(store, tuple(folds), record.target, record.classes)
+        baseline = oof_of(finished, folds, *oof.shape)
     else:
-        baseline = np.full((len(labels), len(classes)), np.nan)
+        baseline = np.full(oof.shape, np.nan)
         baseline[partial.rows] = partial.result.oof
-    probs = np.asarray(blend.oof)
-    is_predicted = np.isfinite(probs).all(axis=1) & np.isfinite(baseline).all(axis=1)
-    rows = np.flatnonzero(is_predicted & is_known(labels))
-    if not len(rows):
-        return None
-    groups = store.samples.groups()
-    groups = None if groups is None else groups[rows]
     over = str(versions[-1].made_of.method)
-    return paired_gain(metric, probs[rows], over, baseline[rows], labels[rows], groups)
+    return gain_on_shared_rows(store, record, metric, oof, over, baseline)
 
 
 def _advice(store: RunStore) -> str:
@@ -186,20 +174,10 @@ def gain_over_blend(store: RunStore, name: str, over: str, metric: str) -> Gain 
     other targets or classes, or without a row in common.
     """
     ours, theirs = store.blend(name), store.blend(over)
-    target, classes = ours.record.target, ours.record.classes
-    is_of_the_same = theirs.record.target == target
+    classes = ours.record.classes
+    is_of_the_same = theirs.record.target == ours.record.target
     if not is_of_the_same or set(theirs.record.classes) != set(classes):
-        return None
-    labels = store.labels(target, "train", classes)
-    of_other_kinds = set(metric_names()) - set(metric_names(of=store.kind(target)))
-    if metric in of_other_kinds:
         return None
     columns = [theirs.record.classes.index(label) for label in classes]
     probs, baseline = np.asarray(ours.oof), np.asarray(theirs.oof)[:, columns]
-    is_predicted = np.isfinite(probs).all(axis=1) & np.isfinite(baseline).all(axis=1)
-    rows = np.flatnonzero(is_predicted & is_known(labels))
-    if not len(rows):
-        return None
-    groups = store.samples.groups()
-    groups = None if groups is None else groups[rows]
-    return paired_gain(metric, probs[rows], over, baseline[rows], labels[rows], groups)
+    return gain_on_shared_rows(store, ours.record, metric, probs, over, baseline)

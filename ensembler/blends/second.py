@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.blending.judging.comparison import Gain, paired_gain
+from ensembler.blending.judging.comparison import Gain
 from ensembler.blending.spec import BlendSpec
 from ensembler.blends.apply import check_code_is_named, members_below
 from ensembler.blends.blend import blend_run
+from ensembler.blends.gain import gain_on_shared_rows
 from ensembler.blends.origin import metric_of
 from ensembler.blends.pool import StorePool, read_pool
 from ensembler.blends.submit import default_blend, submission_spec
 from ensembler.errors import MissingFileError, RequestError
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.store import RunStore
-from ensembler.targets.label_sets import is_known
 
 SECOND = "second"
 SECOND_FILE = "submission-second.csv"
@@ -89,10 +89,11 @@ def second_choice(store: RunStore, first: str | None = None) -> SecondChoice:
     over = first or default_blend(store)
     blend = store.blend(over)
     check_code_is_named(store, blend.record)
+    metric, oof = metric_of(blend), np.asarray(blend.oof)
     candidates = list(_candidates(store, blend))
     judged = []
     for candidate in candidates:
-        gain = _gain(store, blend, candidate)
+        gain = gain_on_shared_rows(store, blend.record, metric, candidate.oof, over, oof)
         different = _difference(store, blend, candidate)
         if gain is not None and gain.verdict != "worse" and different > 0:
             judged.append((different, gain.value, candidate, gain))
@@ -154,21 +155,6 @@ def _hardly_used(first: Blend, names: Sequence[str]) -> list[int]:
     total = sum(abs(weight) for weight in weights.values())
     fair = total / len(names)
     return [i for i, name in enumerate(names) if abs(weights.get(name, 0.0)) < fair]
-
-
-def _gain(store: RunStore, first: Blend, candidate: _Candidate) -> Gain | None:
-    """By how much the candidate is better, on the rows that both predict; None without any."""
-    record = first.record
-    labels = store.labels(record.target, "train", record.classes)
-    baseline = np.asarray(first.oof)
-    both = np.isfinite(candidate.oof).all(axis=1) & np.isfinite(baseline).all(axis=1)
-    rows = np.flatnonzero(both & is_known(labels))
-    if not len(rows):
-        return None
-    groups = store.samples.groups()
-    groups = None if groups is None else groups[rows]
-    ours, theirs = candidate.oof[rows], baseline[rows]
-    return paired_gain(metric_of(first), ours, record.name, theirs, labels[rows], groups)
 
 
 def _difference(store: RunStore, first: Blend, candidate: _Candidate) -> float:

@@ -36,12 +36,12 @@ def submit_by_hand(run, name):
     return run.store.submission_path.read_bytes()
 
 
-def finish(run, name, notes, *, is_new=True):
+def finish(run, name, notes, *, is_new=True, metric="log_loss"):
     submit_recipe_blend(
         run.store,
         name,
         submission_spec(run.store),
-        metric="log_loss",
+        metric=metric,
         is_new=is_new,
         progress=notes,
     )
@@ -160,15 +160,18 @@ def submit_folds(run):
     return run.store.submission_path.read_bytes()
 
 
-def test_what_folds_made_stays_when_the_blend_of_the_recipe_is_clearly_worse(run, notes):
+@pytest.mark.parametrize("metric", ["log_loss", "top_2_accuracy"])
+def test_what_folds_made_stays_when_the_blend_of_the_recipe_is_clearly_worse(
+    run, notes, metric
+):
     before = submit_folds(run)
-    finish(run, "poor", notes)
+    finish(run, "poor", notes, metric=metric)
     assert run.store.submission_path.read_bytes() == before
     (said,) = notes.warnings
     assert said.startswith(
         "the submission stays soft vote of what is finished: the recipe's"
     )
-    assert "worse in log_loss by" in said
+    assert f"worse in {metric} by" in said
 
 
 def test_what_folds_made_gives_way_to_a_blend_that_is_not_clearly_worse(run, notes):
