@@ -100,8 +100,9 @@ def command(
         f"{len(made.members)} members, {made.bytes / 1e6:,.1f} MB."
     )
     if made.max_difference > 0:
+        own = f" and {made.compared} test images" if made.compared else ""
         print(
             f"Probabilities differ from the run's by at most {made.max_difference:.1e} on the "
-            "reference images."
+            f"reference images{own}."
         )
     print(f"Next: `ens predict {made.bundle} IMAGES`")
