@@ -81,7 +81,7 @@ def cross_fitted_score(store: RunStore, blend: Blend) -> ScoreRecord | None:
 def _sources(store: RunStore, name: str) -> dict[str, str]:
     """The sha256 of the samples, and of the members' test predictions, by path below the run.
 
-    They are those of the files that the blend was made of, whatever lies there now.
+    They are those of the files that the blend was made of, whatever is there now.
     """
     found = {"samples.csv": store.samples_sha256}
     for inner in blends_within(store, name):

@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -194,4 +193,4 @@ def _write(
             write_submission(store, submission, origin, by_hand=True, progress=recorded)
         else:
             add_out_version(store, os.fspath(out), submission, origin)
-    return list(chain(recorded.warnings))
+    return recorded.warnings

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -116,7 +115,7 @@ def check_cost(cost: Int8Cost, most_loss: float) -> None:
 
 
 def _quantise(model: Any, graph: EnsembleGraph, calibration: ImageSet) -> Any:
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    openvino_package()  # before nncf imports it
     with contextlib.redirect_stdout(io.StringIO()):
         import nncf
 
@@ -219,8 +218,12 @@ class _Judge:
     def __init__(self, images: JudgedImages, graph: EnsembleGraph) -> None:
         self.images = images
         record = graph.ensemble.record
-        kinds = [record.target_of(answer).kind for answer in record.answers]
-        self.several_labels = [kind.is_multi_label for kind in kinds]
+        self.kinds = [record.target_of(answer).kind for answer in record.answers]
+
+    @property
+    def several_labels(self) -> list[bool]:
+        """By answer, whether a row has several labels."""
+        return [kind.is_multi_label for kind in self.kinds]
 
     def temperatures(self, in_float: Probs, in_int8: Probs) -> list[float]:
         """The temperature of each answer that brings int8 nearest to float32."""
@@ -238,13 +241,7 @@ class _Judge:
 
     def changed(self, in_float: Probs, in_int8: Probs) -> int:
         """How many rows get another answer."""
-        before, after = (self._decided(probs) for probs in (in_float, in_int8))
-        return int((before != after).any(axis=1).sum())
-
-    def _decided(self, probs: Probs) -> NDArray[np.int64]:
-        if self.several_labels[0]:
-            return (probs[0] >= 0.5).astype(np.int64)
-        return probs[0].argmax(axis=1)[:, None]
+        return int(self.kinds[0].decides_otherwise(in_float[0], in_int8[0]).sum())
 
     def _rows(self, nth: int, probs: NDArray[np.float64]) -> NDArray[np.float64]:
         """What is said of an answer as distributions `[rows, classes]`: a row for each label."""

@@ -49,7 +49,7 @@ def ensemble_of_run(
 ) -> Ensemble:
     """The ensemble behind a blend of a run (default: the submitted one).
 
-    Modules of the user's own that the recipe names may lie in one of `folders`.
+    Modules of the user's own that the recipe names may be in one of `folders`.
 
     Raises RequestError or StoreError, in one line, for what cannot be kept: a blend without its
     fitted state, a member without checkpoints.
@@ -73,7 +73,7 @@ def _beside(store: RunStore, name: str) -> list[str]:
 
 @dataclass
 class _Reader:
-    """Reads the parts of an ensemble from a run; `files` has where each entry lies."""
+    """Reads the parts of an ensemble from a run; `files` says where each entry is."""
 
     store: RunStore
     folders: tuple[Path, ...] = ()

@@ -66,7 +66,7 @@ def predict_images(
     """Predict images and write them as a table, whose form the ending of `out` says.
 
     Images that cannot be read keep a row without values. What is predicted is kept beside `out`
-    until the table is there: after a crash the same call goes on.
+    until the table is there: after a crash the same call resumes.
     """
     began = time.perf_counter()
     ending = check_ending(out)
@@ -247,9 +247,9 @@ def _key(networks: Networks, asked: AskedImages) -> str:
 
 @contextmanager
 def _kept_beside(out: Path, key: str) -> Iterator[Path]:
-    """Where predictions are kept until the table is there; a killed job goes on from there.
+    """Where predictions are kept until the table is there; a killed job resumes from there.
 
-    Of standard output or a pipe that is a temporary folder, and nothing goes on.
+    Of standard output or a pipe that is a temporary folder, and nothing is resumed.
     """
     if out.exists() and not out.is_file():
         with tempfile.TemporaryDirectory(prefix="ens-predict-") as name:

@@ -23,7 +23,7 @@ def provenance_of(spec: NetworkSpec) -> Provenance:
             backbone=spec.backbone, start="file", source=path.name, sha256=digest
         )
     if source == FOLDER:
-        # where the folder lies is nobody else's business
+        # where the folder is is nobody else's business
         name = Path(place).name
         start = "file" if spec.pretrained else "random"
         return Provenance(backbone=f"{FOLDER}:{name}", start=start, source=name)

@@ -114,7 +114,7 @@ def _left_out(fold: LeftOut) -> dict[str, str | int]:
 
 
 def _stopped(result: RunResult, recipe: Path) -> str:
-    """Why a run ended early, what was left out, and how it goes on."""
+    """Why a run ended early, what was left out, and how it is resumed."""
     why = {"deadline": "Stopped for the deadline", "interrupted": "Interrupted"}
     n = len(result.left_out)
     left = f", {n} folds left out" if n else ""

@@ -67,7 +67,7 @@ def print_table(table: Table) -> None:
 
 @contextmanager
 def stoppable(how_to_go_on: str) -> Iterator[None]:
-    """Turn Ctrl-C (and a polite kill) into one line that says how to go on."""
+    """Turn Ctrl-C (and a polite kill) into one line that says how to resume."""
     try:
         yield
     except InterruptedNow:

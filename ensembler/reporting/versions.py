@@ -53,7 +53,7 @@ class SubmissionVersion(Record):
     `options` are kept of those made `by_hand`, `written_with` of all. `file` is its place where
     that is not the run's `submission.csv`, `replay_of` the number of the version that it is again.
     `sources` are the files that it was computed from, by their sha256; `kept` says under which name
-    a copy of a file lies in `history/`. Versions that an earlier `ens` wrote lack all of these.
+    a copy of a file is kept in `history/`. Versions that an earlier `ens` wrote lack all of these.
     """
 
     sha256: str | None = None

@@ -29,7 +29,7 @@ RNG = np.random.default_rng(5)
 def judge_of(truth, kind=SINGLE_LABEL):
     judge = _Judge.__new__(_Judge)
     judge.images = JudgedImages(None, None, None, "labels", truth)
-    judge.several_labels = [kind.is_multi_label]
+    judge.kinds = [kind]
     return judge
 
 
