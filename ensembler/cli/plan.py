@@ -86,7 +86,7 @@ def _table(plan: Plan) -> Table:
     ]
     if plan.left_out:
         n_folds = sum(step.kind == "fold" for step in plan.left_out)
-        notes.append(f"Left out for want of time: {n_folds} folds.")
+        notes.append(f"Folds left out for want of time: {n_folds}.")
     if plan.shortest is not None:
         notes.append(
             f"The shortest deadline with a submission: {duration(plan.shortest)} from now."

@@ -117,7 +117,7 @@ def _stopped(result: RunResult, recipe: Path) -> str:
     """Why a run ended early, what was left out, and how it is resumed."""
     why = {"deadline": "Stopped for the deadline", "interrupted": "Interrupted"}
     n = len(result.left_out)
-    left = f", {n} folds left out" if n else ""
+    left = f"; folds left out: {n}" if n else ""
     nothing = (
         "" if result.has_folds else " No fold was finished, so there is no submission."
     )
