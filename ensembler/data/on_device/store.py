@@ -45,9 +45,11 @@ class PlacedPixels:
         """The memory they take."""
         return self.pixels.nbytes
 
-    def has(self, rows: NDArray[np.int64]) -> bool:
-        """Whether all these images are there."""
-        return bool((self.place_of[rows] >= 0).all())
+    def puts_first(self, rows: NDArray[np.int64]) -> bool:
+        """Whether all these images are there, or none but these: there is no room for more."""
+        is_first, is_there = np.zeros(len(self.place_of), bool), self.place_of >= 0
+        is_first[rows] = True
+        return bool(is_there[is_first].all() or is_first[is_there].all())
 
 
 @dataclass
@@ -70,7 +72,7 @@ class DeviceStore:
         with self._lock:
             key = identity_of(pixels)
             found = self._placed.get(key)
-            if found is not None and (first is None or found.has(first)):
+            if found is not None and (first is None or found.puts_first(first)):
                 self._placed.move_to_end(key)
                 return found
             placed = self._place(pixels, first, progress)

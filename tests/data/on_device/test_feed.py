@@ -121,6 +121,18 @@ def test_the_memory_of_pixels_is_kept_for_each_fold_that_computes_with_them(pixe
     assert [kept is placed.pixels for kept in here.card.kept] == [True, True]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_where_not_even_train_rows_fit_they_are_placed_once(pixels, fails):
+    here = store(6 * OF_ONE, fails=fails)
+    train, others = np.arange(10), np.arange(10, 20)
+    placed = here.place(pixels, train)
+    assert np.flatnonzero(placed.place_of >= 0).tolist() == ([] if fails else [*range(6)])
+    for first in (train, train[::-1], train[:5], None):
+        assert here.place(pixels, first) is placed
+    # others take their place, where there is any
+    assert (here.place(pixels, others) is placed) == fails
+
+
 def test_the_input_used_least_recently_leaves():
     one, other, third = (np.full((10, 4, 4, 3), i, np.uint8) for i in range(3))
     here = store(20 * OF_ONE)
