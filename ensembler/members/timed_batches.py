@@ -78,8 +78,7 @@ def _setup_on_noise(training: Training) -> Any:
     data = FoldData(
         pixels, np.arange(n) % classes, np.arange(n), np.zeros(0, np.int64), classes
     )
-    asked = plan.member.base.augment or plan.workspace.spec.augment
-    augment = build_augment(asked, seen.size, seen.channels)
+    augment = build_augment(plan.augment, seen.size, seen.channels)
     return FoldSetup(spec, data, augment=augment)
 
 

@@ -117,6 +117,8 @@ def run_recipe(
     if has_time:
         predict_missing_views(workspace, execution)
     store = RunStore(workspace.store.folder)
+    is_all_there = training.stopped is None and not views.expected
+    has_time = has_time or (is_all_there and _is_blended(workspace, store))
     blending_since = time.monotonic()
     if has_time:
         partial = _blend_partial(workspace, store, training)
@@ -178,14 +180,28 @@ def _audit(workspace: Workspace) -> None:
             workspace.progress.warn(f"{finding.code}: {finding.message}; {finding.fix}")
 
 
+def _is_blended(workspace: Workspace, store: RunStore) -> bool:
+    """Whether the label's blend is there as it would be made now, so that it takes no time."""
+    label = workspace.samples.targets[0]
+    members = _wanted(workspace, store, (label, *_tasks(workspace)))
+    if not members:
+        return False
+    views = _views(workspace, store, members)
+    return is_current(store, workspace.spec.blend, members, views)
+
+
+def _tasks(workspace: Workspace) -> tuple[str, ...]:
+    """The tasks whose predictions make the label together; none of a label by itself."""
+    composition = workspace.samples.composition
+    return () if composition is None else composition.tasks
+
+
 def _blend(
     workspace: Workspace, store: RunStore, partial: PartialBlend | None
 ) -> tuple[str | None, BlendOutcome | None]:
     """Blend the label, which is submitted, and each further target that is no task of it."""
     label, *others = workspace.samples.targets
-    tasks = (
-        () if workspace.samples.composition is None else workspace.samples.composition.tasks
-    )
+    tasks = _tasks(workspace)
     made = _blend_label(workspace, store, label, tasks, partial)
     for target in others:
         if target not in tasks and (members := _wanted(workspace, store, (target,))):

@@ -78,7 +78,7 @@ def run(recipe, seconds=None, clock=None, overrides=(), **options):
     )
 
 
-def finished(clock):
+def folds_done(clock):
     return [f"{task.training}{task.fold}" for task in clock.finished]
 
 
@@ -94,7 +94,7 @@ def test_what_does_not_end_in_time_is_left_out_and_the_next_run_trains_it(recipe
     clock = Clock()
     first = run(recipe, 110.0, clock)
     # 90 seconds for training: three folds of narrow take 25 each, one of wide 205
-    assert finished(clock) == ["narrow0", "narrow1", "narrow2"]
+    assert folds_done(clock) == ["narrow0", "narrow1", "narrow2"]
     assert first.stopped == "deadline"
     assert [fold.task.training for fold in first.left_out] == ["wide"] * 3
     assert "it takes up to" in first.left_out[0].reason
@@ -113,9 +113,18 @@ def test_a_run_that_is_done_was_not_stopped_however_late_it_is(recipe):
     found = run(recipe, 73.0, clock, one, members=["narrow"])
     # 53 seconds for training: the third fold of 18 begins when 17 are left
     assert clock.now > 53.0
-    assert finished(clock) == ["narrow0", "narrow1", "narrow2"]
+    assert folds_done(clock) == ["narrow0", "narrow1", "narrow2"]
     assert found.stopped is None
     assert found.left_out == ()
+
+
+def test_a_finished_run_needs_no_time(finished):
+    # a blend would take 8 s
+    found = run(finished, 5.0)
+    assert found.stopped is None
+    assert found.blend == "soft"
+    assert found.evaluation is not None
+    assert found.submission is not None
 
 
 def test_time_for_the_views_that_members_lack_is_kept_back(recipe, monkeypatch):
@@ -139,7 +148,7 @@ def test_time_for_the_views_that_members_lack_is_kept_back(recipe, monkeypatch):
     # a fold of wide takes up to 116 s, and the views of narrow about as much
     clock = Clock()
     found = run(recipe, 180.0, clock, one)
-    assert finished(clock) == []
+    assert folds_done(clock) == []
     assert found.stopped == "deadline"
     assert [fold.task.training for fold in found.left_out] == ["wide"] * 3
     (seconds,) = blends
@@ -150,7 +159,7 @@ def test_a_refit_for_which_there_is_no_time_is_left_out_and_made_later(recipe):
     asked = ["members.narrow.refit={seeds: 1}"]
     clock = Clock()
     found = run(recipe, 100.0, clock, asked, members=["narrow"])
-    assert finished(clock) == ["narrow0", "narrow1", "narrow2"]
+    assert folds_done(clock) == ["narrow0", "narrow1", "narrow2"]
     assert found.stopped == "deadline"
     assert [fold.task.training for fold in found.left_out] == [refit_name("narrow")]
     assert clock.now <= 100.0
@@ -162,7 +171,7 @@ def test_a_refit_for_which_there_is_no_time_is_left_out_and_made_later(recipe):
 def test_before_all_folds_are_there_the_finished_ones_are_submitted(recipe):
     clock = Clock()
     first = run(recipe, 80.0, clock)
-    assert finished(clock) == ["narrow0", "narrow1"]
+    assert folds_done(clock) == ["narrow0", "narrow1"]
     assert first.blend is None
     assert first.stopped == "deadline"
     assert first.submission is not None
@@ -175,7 +184,7 @@ def test_the_least_is_one_fold_of_the_smallest_member_with_fewer_epochs(recipe):
     clock = Clock()
     first = run(recipe, 90.0, clock, longer)
     # 70 seconds: 5 beside the epochs, and epochs that may take 12.5 seconds each after the first
-    assert finished(clock) == ["narrow@short0"]
+    assert folds_done(clock) == ["narrow@short0"]
     assert len(clock.epochs) == 5
     assert clock.epochs[-1].epochs == 5
     assert any("is trained for 5 epochs" in note for note in clock.notes)
@@ -216,7 +225,7 @@ def test_a_fold_that_turns_out_too_long_is_given_up_and_goes_on_later(recipe):
     run(recipe, 60.0, overrides=longer, members=["narrow"], folds=[0])
     clock = Clock(slower=3.0)
     found = run(recipe, 480.0, clock, longer, members=["wide"], folds=[0])
-    assert finished(clock) == []
+    assert folds_done(clock) == []
     assert [epoch.epoch for epoch in clock.epochs] == [1]
     assert found.stopped == "deadline"
     assert "more epochs take" in found.left_out[0].reason
@@ -231,7 +240,7 @@ def test_the_only_network_there_is_is_submitted_when_time_ends_in_its_training(r
     found = run(recipe, 95.0, clock, ["defaults.epochs=6"])
     assert found.stopped == "deadline"
     assert [epoch.epoch for epoch in clock.epochs] == [1, 2, 3]
-    assert finished(clock) == ["narrow@short0"]
+    assert folds_done(clock) == ["narrow@short0"]
     assert found.submission is not None
     clock = Clock()
     run(recipe, None, clock, ["defaults.epochs=6"], members=["narrow"], folds=[0])
