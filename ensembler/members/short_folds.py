@@ -7,7 +7,7 @@ and submitted only while there is nothing else.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -89,17 +89,17 @@ def shortest_fold(
     None when some fold ends in full, or one with as many epochs is there.
     """
     by_name = {training.name: training for training in trainings}
-    trained = [task for task in tasks if task.cost.epochs]
-    if not trained:
+    submitted = tasks_of_submission(tasks, by_name)
+    if not submitted:
         return None
-    expected = [prices.fold(by_name[t.training], t.fold).expected for t in trained]
+    expected = [prices.fold(by_name[t.training], t.fold).expected for t in submitted]
     if min(expected) <= seconds:
         return None
 
     def least(task: FoldTask) -> float:
-        return one_epoch(by_name[task.training], task.fold, prices)[0]
+        return least_seconds(by_name[task.training], task.fold, prices)
 
-    task = min(trained, key=least)
+    task = min(submitted, key=least)
     training = by_name[task.training]
     one, each = one_epoch(training, task.fold, prices)
     more = int((seconds - one) / (_SAFETY * each)) if each else 0
@@ -107,6 +107,30 @@ def shortest_fold(
     if short is None or epochs_there(short, task.fold) >= short.task(task.fold).cost.epochs:
         return None
     return short, short.task(task.fold)
+
+
+def tasks_of_submission(
+    tasks: Sequence[FoldTask], by_name: Mapping[str, Training]
+) -> list[FoldTask]:
+    """The folds to train that can be submitted by themselves; all where none of them can."""
+    trained = [task for task in tasks if task.cost.epochs]
+    submitted = [task for task in trained if _predicts_label(by_name[task.training])]
+    return submitted or trained
+
+
+def _predicts_label(training: Training) -> bool:
+    """Whether a training's members predict the label, or all tasks that make it together."""
+    plan = training.all_plans[0]
+    samples, targets = plan.workspace.samples, set(plan.output.targets)
+    tasks = () if samples.composition is None else samples.composition.tasks
+    return samples.targets[0] in targets or (bool(tasks) and targets.issuperset(tasks))
+
+
+def least_seconds(training: Training, fold: int, prices: PriceList) -> float:
+    """Seconds of a fold with one epoch, or of a whole one where it cannot be shortened."""
+    if shortened_spec(training.all_plans[0].member.spec, 1) is None:
+        return prices.fold(training, fold).expected
+    return one_epoch(training, fold, prices)[0]
 
 
 def one_epoch(training: Training, fold: int, prices: PriceList) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from ensembler.members.prices import (
     workload_of,
 )
 from ensembler.members.schedule import trainings_of
-from ensembler.members.short_folds import one_epoch
+from ensembler.members.short_folds import least_seconds, one_epoch, tasks_of_submission
 from ensembler.members.timed_batches import time_batches
 from ensembler.members.training import Training
 from ensembler.pipeline.check import check_recipe
@@ -385,14 +385,14 @@ class Planner:
         blending: Seconds,
     ) -> float | None:
         """Seconds that a fold of the smallest member takes with one epoch, and a submission."""
-        trained = [task for task in tasks if task.cost.epochs]
-        if not trained:
+        submitted = tasks_of_submission(tasks, by_name)
+        if not submitted:
             return None
-        least = min(self._least(by_name[task.training], task.fold) for task in trained)
+        least = min(
+            least_seconds(by_name[task.training], task.fold, self.prices)
+            for task in submitted
+        )
         return begin.expected + least + blending.expected
-
-    def _least(self, training: Training, fold: int) -> float:
-        return one_epoch(training, fold, self.prices)[0]
 
 
 class Slots:

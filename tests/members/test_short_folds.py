@@ -1,5 +1,6 @@
 """Folds with fewer epochs than the recipe says: their options, and which of them is trained."""
 
+import pandas as pd
 import pytest
 
 from ensembler import Recipe
@@ -73,6 +74,35 @@ def there(recipe, tmp_path):
     trainings = trainings_of(workspace, workspace.members)
     tasks = [task for training in trainings for task in training.missing_tasks(None)]
     return workspace, trainings, tasks
+
+
+@pytest.fixture
+def shortest(recipe, tmp_path):
+    def find(*overrides):
+        loaded = Recipe.load(recipe, ["defaults.epochs=30", *overrides])
+        workspace = open_workspace(loaded, tmp_path / "artifacts")
+        trainings = trainings_of(workspace, workspace.members)
+        tasks = [task for training in trainings for task in training.missing_tasks(None)]
+        return shortest_fold(trainings, tasks, FakePrices(), 0.1)
+
+    return find
+
+
+def test_a_member_that_cannot_be_shortened_is_left_to_others(shortest):
+    _, task = shortest("members.narrow.method=snapshot", "members.narrow.estimators=5")
+    assert task.training == "wide@short"
+
+
+def test_a_fold_that_says_nothing_of_the_label_is_no_submission(shortest, recipe):
+    for name in ("train.csv", "test.csv"):
+        path = recipe.parent / "shapes" / name
+        table = pd.read_csv(path)
+        table["shade"] = ["dark", "bright"] * (len(table) // 2) + ["dark"] * (
+            len(table) % 2
+        )
+        table.to_csv(path, index=False)
+    _, task = shortest("data.targets=[label, shade]", "members.narrow.target=shade")
+    assert task.training == "wide@short"
 
 
 def test_the_smallest_member_gets_as_many_epochs_as_end_in_time(there):
