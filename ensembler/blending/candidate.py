@@ -17,6 +17,7 @@ from ensembler.blending.registry import (
 )
 from ensembler.blending.spec import BlendSpec
 from ensembler.errors import RequestError, UnknownNameError
+from ensembler.own_code import is_own
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Candidate:
         before = [] if self.before == "none" else [self.before]
         after = [] if self.after == "none" else [self.after]
         return " + ".join([*before, f"{self.method} {self.variant}".strip(), *after])
+
+    @property
+    def code(self) -> list[str]:
+        """Every `module:name` of the user's own that it names."""
+        named = (self.method, self.metric, *self.options.values())
+        return [str(place) for place in named if is_own(place)]
 
     def of_members(self, kept: Sequence[int]) -> Candidate:
         """The candidate for the members at some positions."""

@@ -17,7 +17,7 @@ from ensembler.blends.composed import COMPOSED
 from ensembler.blends.pool import BLEND_PREFIX, StorePool, read_pool
 from ensembler.errors import RequestError, StoreError
 from ensembler.metrics.renamed import with_names_of_today
-from ensembler.own_code import is_loaded, is_own
+from ensembler.own_code import is_loaded
 from ensembler.predictions.blends import STATE, Blend, BlendRecord
 from ensembler.predictions.composed import compose_probs
 from ensembler.predictions.merging import Merge
@@ -161,7 +161,7 @@ def _kept_blend(store: RunStore, blend: Blend, code: Collection[str]) -> FittedB
     try:
         state = State.from_bytes(content)
         candidate = Candidate.from_json(state.values["candidate"])
-        _check_code(store, blend.record, _code_of(candidate), code)
+        _check_code(store, blend.record, candidate.code, code)
         fitted = FittedBlend.from_state(state)
     except RequestError:
         raise
@@ -223,12 +223,6 @@ def check_code_is_named(store: RunStore, record: BlendRecord) -> None:
     """RequestError for code that a blend's record names, and nobody else in this process."""
     named = settled_spec(record).code
     _check_code(store, record, named, [place for place in named if is_loaded(place)])
-
-
-def _code_of(candidate: Candidate) -> list[str]:
-    """What a blend names of the user's own code."""
-    named = (candidate.method, candidate.metric, *candidate.options.values())
-    return [place for place in named if is_own(place)]
 
 
 def _check_code(

@@ -10,7 +10,6 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from ensembler.blending.candidate import Candidate
 from ensembler.bundle.archive import Archive
 from ensembler.bundle.ensemble import Ensemble
 from ensembler.errors import BundleError, RequestError
@@ -27,22 +26,15 @@ def used_code(ensemble: Ensemble) -> dict[str, str]:
     for member in ensemble.networks:
         if is_own_backbone(member.backbone):
             found[member.backbone] = "backbone"
-        for step in member.input.prepare:
-            name = step if isinstance(step, str) else next(iter(step), "")
-            if is_own(name):
-                found[name] = "prepare step"
+        for step in member.input.step_names:
+            if is_own(step):
+                found[step] = "prepare step"
         for view in member.view_names:
             if is_own(view):
                 found[place_of_own(view)] = "view"
     for fitted in ensemble.fitted.values():
-        found |= dict.fromkeys(code_of_blend(fitted.candidate), "blend")
+        found |= dict.fromkeys(fitted.candidate.code, "blend")
     return found
-
-
-def code_of_blend(candidate: Candidate) -> list[str]:
-    """What a blend names of the user's own code."""
-    named = (candidate.method, candidate.metric, *candidate.options.values())
-    return [str(place) for place in named if is_own(place)]
 
 
 def code_entries(used: Mapping[str, str], files: Collection[Path]) -> dict[str, bytes]:

@@ -103,8 +103,7 @@ class Ensemble:
         try:
             state = State.from_bytes(self.read(entry))
             candidate = Candidate.from_json(state.values["candidate"])
-            named = (candidate.method, candidate.metric, *candidate.options.values())
-            self._check_code(f"blend {name!r}", [str(p) for p in named if is_own(p)])
+            self._check_code(f"blend {name!r}", candidate.code)
             fitted = FittedBlend.from_state(state)
         except RequestError:
             raise
@@ -147,10 +146,8 @@ class Ensemble:
 
     def _check_own(self, member: PackedMember) -> None:
         """Raise RequestError where a member would run code that may not be run."""
-        steps = [
-            s if isinstance(s, str) else next(iter(s), "") for s in member.input.prepare
-        ]
-        self._check_code("a prepare step", [step for step in steps if is_own(step)])
+        own_steps = [step for step in member.input.step_names if is_own(step)]
+        self._check_code("a prepare step", own_steps)
         if is_own_backbone(member.backbone):
             self._check_code(f"member {member.name!r}", [member.backbone])
 

@@ -58,8 +58,8 @@ def check_exportable(ensemble: Ensemble) -> None:
     for name, fitted in ensemble.fitted.items():
         check_formula(name, fitted)
     for member in ensemble.networks:
-        for step in member.input.prepare:
-            _check_step(member, step if isinstance(step, str) else next(iter(step)))
+        for step in member.input.step_names:
+            _check_step(member, step)
         _views(ensemble, member)
 
 

@@ -82,13 +82,11 @@ def pack_run(
 def check_can_be_kept(ensemble: Ensemble) -> None:
     """Raise RequestError for what lies outside of a run and a bundle cannot hold."""
     for member in ensemble.networks:
-        for step in member.input.prepare:
-            name = step if isinstance(step, str) else next(iter(step), "")
-            if name == "rembg":
-                raise RequestError(
-                    f"{ensemble.where}: prepare step rembg reads weights of its own, which a "
-                    "bundle cannot hold; train with grabcut, or without backgrounds"
-                )
+        if "rembg" in member.input.step_names:
+            raise RequestError(
+                f"{ensemble.where}: prepare step rembg reads weights of its own, which a "
+                "bundle cannot hold; train with grabcut, or without backgrounds"
+            )
 
 
 @dataclass(frozen=True)

@@ -401,6 +401,13 @@ class InputSpec(BaseModel):
     )
 
     @property
+    def step_names(self) -> tuple[str, ...]:
+        """The names of the steps in `prepare`, without their arguments."""
+        return tuple(
+            step if isinstance(step, str) else next(iter(step), "") for step in self.prepare
+        )
+
+    @property
     def described(self) -> dict[str, Any]:
         """The options as plain values, as fingerprints hold them.
 

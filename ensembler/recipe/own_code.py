@@ -21,10 +21,7 @@ def code_named_by(spec: RecipeSpec) -> dict[str, str]:
     named: dict[str, str] = {}
     for member in spec.members.values():
         named |= _code_of_member(member)
-    for step in spec.input.prepare:
-        name = step if isinstance(step, str) else next(iter(step), "")
-        if is_own(name):
-            named[name] = "prepare step"
+    named |= dict.fromkeys(own_among(spec.input.step_names), "prepare step")
     views = dict.fromkeys(own_among(spec.views), "view")
     return named | views | spec.blend.code
 
