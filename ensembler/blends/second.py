@@ -126,7 +126,7 @@ def _candidates(store: RunStore, first: Blend) -> Iterator[_Candidate]:
 
 
 def _of_members(store: RunStore, found: StorePool, first: Blend) -> Iterator[_Candidate]:
-    """Every member alone, and soft votes of some of them."""
+    """Every member with probabilities alone, and soft votes of some of them."""
     pool = found.pool
     columns = [pool.classes.index(label) for label in first.record.classes]
     if pool.test is None:
@@ -140,10 +140,11 @@ def _of_members(store: RunStore, found: StorePool, first: Blend) -> Iterator[_Ca
         names = tuple(pool.names[m] for m in members)
         return _Candidate(f"{method} of {', '.join(names)}", oof, test, (method, names))
 
-    everyone = range(len(pool.names))
+    everyone = [m for m, name in enumerate(pool.names) if name not in pool.votes_only]
     for member in everyone:
         yield vote([member], "single")
-    sets = {tuple(everyone), tuple(_hardly_used(first, pool.names))}
+    hardly_used = _hardly_used(first, pool.names)
+    sets = {tuple(everyone), tuple(m for m in everyone if m in hardly_used)}
     for members in sorted(sets):
         if len(members) > 1:
             yield vote(members, "soft")

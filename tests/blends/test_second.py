@@ -1,12 +1,16 @@
 """The second submission errs elsewhere, and is not clearly worse."""
 
+import json
+
 import numpy as np
 import pytest
 
 from ensembler.blends.second import second_choice
 from ensembler.blends.submit import submission_spec, submit_blend
 from ensembler.errors import RequestError
-from ensembler.predictions.testing import write_fake_run
+from ensembler.files import write_json
+from ensembler.predictions.store import RunStore
+from ensembler.predictions.testing import write_fake_member, write_fake_run
 from ensembler.run import Run
 
 
@@ -48,6 +52,29 @@ def test_the_same_question_has_the_same_answer_twice(store):
     first, again = second_choice(store), second_choice(store)
     assert (first.blend, first.different) == (again.blend, again.different)
     assert store.blends == ["first", "second"]
+
+
+def test_a_member_that_only_votes_is_no_candidate(store):
+    folder, classes = store.member_folder("b"), ("cat", "dog", "eel")
+    logits = [np.load(folder / name) for name in ("oof.npy", "test.npy")]
+    oof, test = (np.eye(3, dtype=np.float32)[each.argmax(axis=-1)] for each in logits)
+    write_fake_member(store.folder, "b", oof, test, classes, ("identity", "hflip"))
+    path = folder / "member.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "labels"}))
+    store = RunStore(store.folder)
+    Run(store).blend("single", name="first", members=["a"], metric="accuracy")
+    with pytest.raises(RequestError, match="clearly worse"):
+        second_choice(store, "first")
+
+
+def test_a_blend_of_a_blend_of_a_student_is_no_candidate(store):
+    Run(store).blend("soft", name="first", members=["a"])
+    Run(store).blend("soft", name="inner", members=["b"])
+    Run(store).blend("soft", name="outer", members=["blend:inner"])
+    assert second_choice(store, "first").candidates == 7
+    write_json(store.recipe_lock_path, {"students": ["b"]})
+    with pytest.raises(RequestError, match=r"none of 3 .* clearly worse"):
+        second_choice(RunStore(store.folder), "first")
 
 
 def test_nothing_but_worse_candidates_is_an_error(tmp_path):
