@@ -54,8 +54,8 @@ from ensembler.data.pixels import prepare_pixels
 from ensembler.data.spec import InputSpec
 from ensembler.inference.engines.choose import CHECKED, ready
 from ensembler.inference.engines.eager import plain as plain_predictor
-from ensembler.inference.one_pass import ON_DEVICE, PredictionRequest, run_pass
-from ensembler.inference.predictor import as_images, logits_on_device
+from ensembler.inference.one_pass import PredictionRequest, run_pass
+from ensembler.inference.predictor import ON_DEVICE, as_images, logits_on_device
 from ensembler.inference.views import expand_views
 from ensembler.logits import softmax
 from ensembler.machine.cores import available_cores

@@ -1,7 +1,7 @@
 """One pass over the pixels for many checkpoints: each image is read once, each view made once.
 
 What is predicted goes to mapped files chunk by chunk (`ensembler.predictions.chunks`): memory does
-not grow with the number of images, and a pass that was ended goes on with the chunks that are
+not grow with the number of images, and a pass that was ended resumes with the chunks that are
 missing.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ensembler.data.ahead import settled
 from ensembler.data.pixels import Pixels
 from ensembler.errors import NotFiniteError
-from ensembler.inference.predictor import BATCH, Predictor, predict_batch
+from ensembler.inference.predictor import BATCH, ON_DEVICE, Predictor, predict_batch
 from ensembler.inference.views import View
 from ensembler.networks.devices import pick_device
 from ensembler.predictions.arrays import release
@@ -29,10 +29,6 @@ from ensembler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
     from ensembler.inference import device_pass
-
-ON_DEVICE = (
-    512  # images that are on a device at once; a predictor takes them in parts of its own
-)
 
 
 @dataclass(frozen=True)

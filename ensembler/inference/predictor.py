@@ -17,6 +17,7 @@ from ensembler.networks.devices import copies_early, pick_device
 from ensembler.networks.memory import in_parts
 
 BATCH = 64  # images read at once, the same for all members, so that they can share a pass
+ON_DEVICE = 512  # images on a device at once; a predictor takes them in parts of its own
 
 # Logits float32 [images, classes] of uint8 pixels [images, channels, height, width] on the device.
 Predictor = Callable[[Tensor], NDArray[np.float32]]

@@ -25,7 +25,7 @@ from ensembler.inference.engines.registry import (
     is_installed,
     named_engine,
 )
-from ensembler.inference.predictor import BATCH, Predictor, as_images, in_batches
+from ensembler.inference.predictor import BATCH, ON_DEVICE, Predictor, as_images, in_batches
 from ensembler.networks.devices import pick_device, predicting_precisions
 from ensembler.networks.memory import is_out_of_memory
 from ensembler.progress import QUIET, Progress
@@ -174,13 +174,16 @@ def fastest(
     batch_size: int = BATCH,
     repeats: int = 3,
 ) -> EngineChoice:
-    """Measure the installed engines on a batch of `pixels`; the one that is done first.
+    """Measure the installed engines on batches of `pixels`; the one that is done first.
 
     `batches` are to be computed in all, by `networks` networks that each have to be made ready;
     they were trained in batches of `batch_size`.
     """
-    sample = as_images(np.resize(pixels, (BATCH, *pixels.shape[1:])), device)
-    precision = predicting_precisions(amp, pick_device(device))[0]
+    on_device = pick_device(device)
+    # As many images as a pass gives them: some engines compute whole batches of their own alone.
+    n_at_once = 1 if on_device.type == "cpu" else min(batches, ON_DEVICE // BATCH)
+    sample = as_images(np.resize(pixels, (n_at_once * BATCH, *pixels.shape[1:])), device)
+    precision = predicting_precisions(amp, on_device)[0]
     preparing: dict[str, float] = {}
     batch: dict[str, float] = {}
     for name in _candidates(device):
@@ -188,7 +191,7 @@ def fastest(
             continue
         began = time.perf_counter()
         try:
-            engine = ENGINES.load(name)(load(), sample, precision, device)
+            engine = ENGINES.load(name)(load(), sample[:BATCH], precision, device)
             predictor = in_batches(engine, at_once(name, batch_size))
             predictor(sample)
         # it cannot compute this network here: it is no candidate, and `ready` will say so if asked
@@ -197,7 +200,8 @@ def fastest(
                 raise
             continue
         preparing[name] = time.perf_counter() - began
-        batch[name] = min(_timed(predictor, sample) for _ in range(repeats))
+        taken = min(_timed(predictor, sample) for _ in range(repeats))
+        batch[name] = taken / n_at_once
     total = {name: networks * preparing[name] + batches * batch[name] for name in batch}
     return EngineChoice(min(total, key=total.__getitem__), preparing, batch)
 

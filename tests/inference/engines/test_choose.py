@@ -84,6 +84,31 @@ def test_the_fastest_engine_is_the_one_that_is_done_first(monkeypatch):
     assert fastest(network, PIXELS, 1000, **options).engine == "openvino"
 
 
+def test_on_a_device_engines_are_timed_on_as_many_images_as_a_pass_gives_them(monkeypatch):
+    # of a graph of 512 images all are computed, whatever it is given
+    seconds = {"eager": lambda n: 0.002 * n / 64, "graph": lambda _: 0.008}
+    now = [0.0]
+
+    def load_engine(name):
+        def predictor(images):
+            now[0] += seconds[name](len(images))
+            return np.zeros((len(images), 2), np.float32)
+
+        return lambda *_: predictor
+
+    monkeypatch.setattr(choose, "_candidates", lambda _: list(seconds))
+    monkeypatch.setattr(choose, "pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(choose, "predicting_precisions", lambda *_: ("off",))
+    monkeypatch.setattr(choose, "as_images", lambda pixels, _: as_images(pixels, "cpu"))
+    monkeypatch.setattr(choose.ENGINES, "load", load_engine)
+    monkeypatch.setattr(choose.time, "perf_counter", lambda: now[0])
+    options = {"networks": 1, "amp": "off", "device": "cuda"}
+    many = fastest(network, PIXELS, 1000, **options)
+    assert many.engine == "graph"
+    assert many.batch == pytest.approx({"eager": 0.002, "graph": 0.001})
+    assert fastest(network, PIXELS, 1, **options).engine == "eager"
+
+
 class Wide(nn.Module):
     """A network whose inner values are beyond float16 and well within bfloat16."""
 
