@@ -16,7 +16,7 @@
 
 All sides train on the same rows of the same drawn files and validate after every epoch. Rates are
 medians of the epochs after the first, of training alone; seconds of validation and of everything
-that is no epoch (start-up: decoding, loaders, compiling) stand beside them. Every part writes a
+that is no epoch (start-up: decoding, loaders, compiling) are given beside them. Every part writes a
 table and, with --out, a JSON file with card and versions. `--device cpu` runs the same code with
 test networks at 32 px, to see that it runs; its figures mean nothing.
 """
@@ -868,7 +868,7 @@ def used(command: list[str], folder: Path) -> tuple[float, float]:
 def show(
     rows: list[dict], against: tuple[str, ...], rate: str = "train_images_a_second"
 ) -> None:
-    """A table of one case: rates, and ratios to the sides that stand in `against`."""
+    """A table of one case: rates, and ratios to the sides in `against`."""
     bounds = {row["name"]: row[rate] for row in rows if row["name"] in against}
     print(rows[0]["case"])
     for row in rows:

@@ -98,9 +98,8 @@ def _decode_with_pillow(
         raise
     except MemoryError as error:
         raise ImageError.of(path, "there is not enough memory to decode it") from error
-    except (
-        Exception
-    ) as error:  # a decoder that meets nonsense raises whatever it stumbles over
+    # a decoder that meets nonsense raises whatever it stumbles over
+    except Exception as error:
         fault = f"broken or cut short ({error or type(error).__name__})"
         raise ImageError.of(path, fault) from error
 

@@ -91,9 +91,8 @@ def read_header(path: Path) -> Header | None:
             )
     except RequestError:
         raise
-    except (
-        Exception
-    ):  # whatever a decoder stumbles over: `decode` names the file and its fault
+    # whatever a decoder stumbles over: `decode` names the file and its fault
+    except Exception:
         return None
 
 

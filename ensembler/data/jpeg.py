@@ -85,7 +85,7 @@ def jpeg_facts(content: bytes) -> JpegFacts | None:
 def _orientation(exif: bytes, xmp_turns: bool) -> int | None:
     """The orientation in EXIF, 1 where nothing says one.
 
-    None when it is broken, or stands in XMP alone.
+    None when it is broken, or only XMP has one.
     """
     from PIL import Image
 
@@ -96,9 +96,8 @@ def _orientation(exif: bytes, xmp_turns: bool) -> int | None:
         with NO_WARNINGS:
             tags.load(exif)
             found = tags.get(0x0112)
-    except (
-        Exception
-    ):  # broken EXIF raises whatever it meets; Pillow then decides for the whole file
+    # broken EXIF raises whatever it meets; Pillow then decides for the whole file
+    except Exception:
         return None
     if found is None:
         return None if xmp_turns else 1

@@ -28,7 +28,7 @@ def logits_on_device(predictor: Predictor, images: Tensor) -> Tensor:
     """The logits of a predictor float32 `[images, classes]`, perhaps still being computed.
 
     A predictor whose logits can stay on its device has a method `on_device` besides; those of
-    another one are waited for, and lie here.
+    another one are waited for, and are on the host.
     """
     on_device: Callable[[Tensor], Tensor] | None = getattr(predictor, "on_device", None)
     if on_device is None:

@@ -13,10 +13,8 @@ _KERNEL = Path("/proc/driver/nvidia")
 _PCI = Path("/sys/bus/pci/devices")
 _CONTROL = Path("/dev/nvidiactl")
 _WSL = Path("/dev/dxg")  # how Windows lends its cards to Linux
-_NVIDIA, _DISPLAY = (
-    "0x10de",
-    "0x03",
-)  # of a PCI device: the vendor, and the class it begins with
+# of a PCI device: the vendor, and what its class begins with
+_NVIDIA, _DISPLAY = "0x10de", "0x03"
 _PATIENCE = 10.0  # seconds for nvidia-smi; a card that hangs answers never
 
 

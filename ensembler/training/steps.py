@@ -11,7 +11,7 @@ from ensembler.training.loading import Batch
 
 @dataclass(frozen=True)
 class Place:
-    """Where a batch stands among those whose gradients make one update.
+    """The position of a batch among those whose gradients make one update.
 
     `sizes` are the images of each of them.
     """

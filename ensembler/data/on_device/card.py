@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 class Card(Protocol):
-    """A device on which pixels lie or to which they are copied."""
+    """A device that holds pixels, or to which they are copied."""
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +98,7 @@ class CudaCard:
         _runtime().cudaHostUnregister(memory.data_ptr())
 
     def copy(self, pinned: Tensor, out: Tensor) -> torch.cuda.Event:
-        # `out` may lie where something was that is still computed with.
+        # The memory of `out` may be that of something that is still computed with.
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             out.copy_(pinned, non_blocking=True)

@@ -35,7 +35,7 @@ class Feed(Protocol):
     def batches(self, batches: Sequence[Rows]) -> AbstractContextManager[Iterator[Tensor]]:
         """The images of each batch in order: uint8 `[rows, channels, height, width]`.
 
-        Their channels lie last. What a batch holds is nobody else's and may be kept.
+        Their memory is channels-last. What a batch holds is nobody else's and may be kept.
         """
         ...
 
@@ -159,5 +159,5 @@ def _joined(batches: Sequence[Rows]) -> Rows:
 
 
 def _channels_first(images: Tensor) -> Tensor:
-    """`[n, h, w, c]` seen as `[n, c, h, w]`, whose channels lie last."""
+    """`[n, h, w, c]` seen as `[n, c, h, w]`, channels-last in memory."""
     return images.permute(0, 3, 1, 2)

@@ -113,5 +113,5 @@ def parts_of_images(
     x: Numbers,
     y: Numbers,
 ) -> Maps:
-    """Maps of crops scaled to the whole: sides as shares, and where their middles lie (-1 to 1)."""
+    """Maps of crops scaled to the whole: sides as shares, and their middles (-1 to 1)."""
     return maps_of([(width, 0, x), (0, height, y)], len(width))

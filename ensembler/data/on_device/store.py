@@ -31,7 +31,7 @@ _SHARE = 0.5  # of the free memory
 
 @dataclass(frozen=True)
 class PlacedPixels:
-    """The images of an input that lie on a device.
+    """The images of an input that are on a device.
 
     `pixels` are uint8 `[placed, height, width, channels]`; `place_of` `[images]` says where among
     them an image is, -1 for those that are not there.

@@ -113,7 +113,7 @@ def recorded(
 
 
 class GraphedPredictor:
-    """A predictor that launches a recorded forward pass on images that lie where it reads them."""
+    """Copies images to where a recorded forward pass reads them, and launches it."""
 
     def __init__(self, predictor: TorchPredictor, images: Tensor, graphs: Graphs) -> None:
         self._predictor = predictor
