@@ -24,6 +24,7 @@ from typing import IO, Any
 from ensembler.errors import DiskFullError, MissingFileError, RequestError, StoreError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # numbers of an OSError
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 _NO_FLOCK = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.ENOLCK)
 _PIECE = 1 << 20

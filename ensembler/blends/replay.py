@@ -25,8 +25,8 @@ from ensembler.reporting.submitted import (
     SUBMISSION,
     Origin,
     Submission,
-    add_out_version,
     make_submission,
+    note_out_version,
     write_submission,
 )
 from ensembler.reporting.versions import SubmissionVersion
@@ -185,12 +185,10 @@ def _write(
     files = {path: read_kept(store, name) for path, name in kept.items()}
     again = version.replay_of or n
     origin = Origin(version.made_of, version.score, version.sources, files, again)
-    recorded = RecordedProgress()
     if out is not None:
         write_output(out, content)
+        return note_out_version(store, os.fspath(out), submission, lambda: origin)
+    recorded = RecordedProgress()
     with claim(store.lock_path, wait=True):
-        if out is None:
-            write_submission(store, submission, origin, by_hand=True, progress=recorded)
-        else:
-            add_out_version(store, os.fspath(out), submission, origin)
+        write_submission(store, submission, origin, by_hand=True, progress=recorded)
     return recorded.warnings

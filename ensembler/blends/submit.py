@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from ensembler.progress import QUIET, Progress, RecordedProgress
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submitted import (
     Submission,
-    add_out_version,
     blend_to_submit,
     make_submission,
+    note_out_version,
     write_submission,
 )
 from ensembler.reporting.table import read_template
@@ -85,24 +86,13 @@ def submit_run(
         notes += recorded.warnings
     else:
         write_output(path, submission.content)
-        notes += _note_written(store, name, out, submission)
+        recorded = RecordedProgress()
+        origin = partial(origin_of_blend, store, name, recorded)
+        notes += note_out_version(store, str(out), submission, origin)
+        notes += recorded.warnings
     return WrittenSubmission(
         store.name, name, path, submission.rows, submission.columns, tuple(notes)
     )
-
-
-def _note_written(
-    store: RunStore, name: str, out: Path, submission: Submission
-) -> list[str]:
-    """Add a submission that was written elsewhere to the history; what is to be said of it."""
-    recorded = RecordedProgress()
-    try:
-        with claim(store.lock_path, wait=True):
-            origin = origin_of_blend(store, name, recorded)
-            add_out_version(store, str(out), submission, origin)
-    except PermissionError as error:
-        return [f"`ens history` will not list it: {error.strerror}: {error.filename}"]
-    return recorded.warnings
 
 
 def _named_after(spec: SubmissionSpec, store: RunStore, target: str) -> SubmissionSpec:

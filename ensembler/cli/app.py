@@ -45,7 +45,7 @@ from ensembler.cli import (
 from ensembler.cli.began import note_began
 from ensembler.cli.terminal import print_error
 from ensembler.errors import EnsemblerError
-from ensembler.files import FULL, disk_full
+from ensembler.files import FULL, READ_ONLY, disk_full
 from ensembler.stop import interrupt_on_sigterm
 
 _INTERRUPTED = 130  # Typer's exit code after Ctrl-C; older versions raise Abort
@@ -180,7 +180,7 @@ def _report(error: EnsemblerError | OSError) -> int:
             if error.filename
             else f"{error.strerror}: {place}"
         )
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    elif error.errno in READ_ONLY:
         message = (
             f"no permission to write or read {place}; choose another folder with "
             "--artifacts DIR"

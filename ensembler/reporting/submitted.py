@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError
-from ensembler.files import sha256_of, write_bytes
+from ensembler.files import READ_ONLY, claim, sha256_of, write_bytes
 from ensembler.predictions.merging import merge_groups
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
@@ -202,13 +202,28 @@ def add_version(
     write_versions(store, [*earlier, version.model_copy(update=known)])
 
 
-def add_out_version(
-    store: RunStore, place: str, submission: Submission, origin: Origin
-) -> None:
+def note_out_version(
+    store: RunStore, place: str, submission: Submission, origin: Callable[[], Origin]
+) -> list[str]:
     """Record a submission that was written to another place than the run's own.
 
-    Nothing when that is the newest of its place already. For whoever holds the run's lock.
+    Return what is to be said where the run cannot be written. `origin` is asked for it under the
+    run's lock.
     """
+    try:
+        with claim(store.lock_path, wait=True):
+            _add_out_version(store, place, submission, origin())
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        return [f"`ens history` will not list it: {error.strerror}: {error.filename}"]
+    return []
+
+
+def _add_out_version(
+    store: RunStore, place: str, submission: Submission, origin: Origin
+) -> None:
+    """Nothing when that is the newest of its place already."""
     version = _version(submission, origin, by_hand=True)
     version = version.model_copy(update={"file": place})
     there = [earlier for earlier in all_versions(store) if earlier.file == place]

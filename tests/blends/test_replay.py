@@ -1,5 +1,6 @@
 """A submission of the history is written again byte for byte, or what changed is named."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,17 @@ def test_versions_from_before_say_that_they_were_not_kept(run):
     write_versions(store, [old, *all_versions(store)[1:]])
     with pytest.raises(StoreError, match="not kept"):
         replay(store, 1)
+
+
+def test_of_a_run_that_cannot_be_written_another_file_is_written(run, first, monkeypatch):
+    def read_only(path, *, wait=False):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    store = run.store
+    out = store.folder / "out.csv"
+    monkeypatch.setattr("ensembler.reporting.submitted.claim", read_only)
+    done = replay(store, 1, out=out)
+    assert out.read_bytes() == first
+    assert "will not list it: Read-only file system" in done.notes[0]
+    written = submit_run(store, "best", out=out)
+    assert "will not list it: Read-only file system" in written.notes[0]
