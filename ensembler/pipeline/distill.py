@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -265,8 +265,8 @@ def _lessons(
     names: list[str | None] = [None]
     if views:
         names = [view.name for view in views]
-    for name in names:
-        new = _new_probs(workspace, lesson, teacher, name, execution)
+    new_by_view = _new_probs(workspace, lesson, teacher, names, execution)
+    for name, new in zip(names, new_by_view, strict=True):
         blend = BlendTeacher(store, teacher, None if name is None else (name,))
         for fold in range(plan.rows.n_folds):
             taught[fold, name] = blend.without(plan.rows.fold_of_row == fold, new)
@@ -300,19 +300,27 @@ def _new_probs(
     workspace: Workspace,
     lesson: Lesson,
     teacher: str,
-    view: str | None,
+    views: Sequence[str | None],
     execution: Execution,
-) -> NewProbs | None:
-    """What each member of the teacher says of the unlabelled images; None without any."""
+) -> list[NewProbs | None]:
+    """What each member of the teacher says of the unlabelled images under each view.
+
+    The view None merges as the teacher does. None without any images.
+    """
     if lesson.data is None:
-        return None
+        return [None] * len(views)
     store = workspace.store
     merging = merging_below(store, teacher)
-    if view is not None:
-        merging = {key: ViewMerging(by.how, (view,)) for key, by in merging.items()}
+    mergings = [merging if view is None else _by_one_view(merging, view) for view in views]
     names = members_below(store, teacher)
     predictor = ViewPredictor(workspace, execution)
-    return member_probs(workspace, lesson.data, names, predictor, merging)[1]
+    return [*member_probs(workspace, lesson.data, names, predictor, mergings)[1]]
+
+
+def _by_one_view(
+    merging: Mapping[tuple[str, str], ViewMerging], view: str
+) -> dict[tuple[str, str], ViewMerging]:
+    return {key: ViewMerging(by.how, (view,)) for key, by in merging.items()}
 
 
 def _new_pixels(workspace: Workspace, plan: MemberPlan, lesson: Lesson) -> Pixels | None:

@@ -73,12 +73,12 @@ def predict_new(
     names = members_below(store, blend) if blend else list(members or store.pool_members)
     if not names:
         raise MissingFileError(f"run {store.name!r} has no complete member to predict with")
-    ids, probs_by_member = member_probs(
+    ids, (probs_by_member,) = member_probs(
         workspace,
         data,
         names,
         ViewPredictor(workspace, execution),
-        merging_below(store, blend) if blend else {},
+        [merging_below(store, blend) if blend else {}],
     )
     if blend is not None:
         target, classes = (
@@ -124,11 +124,12 @@ def member_probs(
     data: Path,
     names: Sequence[str],
     predictor: ViewPredictor,
-    merging: Mapping[tuple[str, str], ViewMerging],
-) -> tuple[list[str], dict[tuple[str, str], NDArray[np.float32]]]:
+    mergings: Sequence[Mapping[tuple[str, str], ViewMerging]],
+) -> tuple[list[str], list[dict[tuple[str, str], NDArray[np.float32]]]]:
     """Ids of new images, and by member and target probabilities `[folds, samples, classes]`.
 
-    Views are merged as `merging` says, where it says nothing by the mean of all.
+    They are predicted once, and their views merged as each of `mergings` says, where it says
+    nothing by the mean of all.
 
     A member that is the mean of others is that of their predictions.
     """
@@ -164,11 +165,21 @@ def member_probs(
                 for task in group
             }
             logits |= predictor.predict(group, pixels, asked, kept)
-        probs: dict[tuple[str, str], NDArray[np.float32]] = {}
-        for planned in members:
-            if planned.name in names:
-                probs |= _probs(MemberPlan(workspace, planned), logits, merging)
-    return ids, probs
+        plans = [MemberPlan(workspace, m) for m in members if m.name in names]
+        merged = [_all_probs(plans, logits, merging) for merging in mergings]
+    return ids, merged
+
+
+def _all_probs(
+    plans: Sequence[MemberPlan],
+    logits: Mapping[str, Sequence[ChunkedLogits]],
+    merging: Mapping[tuple[str, str], ViewMerging],
+) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Probabilities by member and target."""
+    probs: dict[tuple[str, str], NDArray[np.float32]] = {}
+    for plan in plans:
+        probs |= _probs(plan, logits, merging)
+    return probs
 
 
 @contextmanager

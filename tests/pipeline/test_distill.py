@@ -6,6 +6,7 @@ import pytest
 from ensembler.errors import RequestError
 from ensembler.evaluation.evaluate import evaluate
 from ensembler.members.plan import MemberPlan
+from ensembler.members.tta_predict import ViewPredictor
 from ensembler.pipeline.distill import Lesson, distill
 from ensembler.predictions.store import RunStore
 from ensembler.workspace.workspace import workspace_of_run
@@ -21,7 +22,16 @@ def workspace(finished):
 LESSON = Lesson("tinynets:tiny", options={"epochs": 2}, teacher_views=True, with_test=True)
 
 
-def test_a_student_is_a_complete_member_with_a_blend_of_its_own(workspace, finished):
+def test_a_student_is_a_complete_member_with_a_blend_of_its_own(
+    workspace, finished, monkeypatch
+):
+    predict, groups = ViewPredictor.predict, []
+
+    def counted(self, group, *args):
+        groups.append([task.name for task in group])
+        return predict(self, group, *args)
+
+    monkeypatch.setattr(ViewPredictor, "predict", counted)
     store = workspace.store
     before = {name: store.member(name).record for name in store.complete_members}
     images = sorted((finished.parent / "shapes" / "images").iterdir())[:5]
@@ -36,6 +46,8 @@ def test_a_student_is_a_complete_member_with_a_blend_of_its_own(workspace, finis
     assert student.record.views == ("identity", "hflip")
     assert student.record.options["teacher"]["blend"] == found.teacher == "soft"
     assert found.rows["unlabelled"] == 5
+    # new images are predicted once for all views
+    assert groups == [["narrow", "wide"]]
     assert found.rows["views"] == 2
     assert found.gain.over == "soft"
     assert store.blend("student").record.members == ("student",)
