@@ -174,7 +174,7 @@ def _remove_if_left(path: Path) -> None:
             if _is_left(file, path):
                 path.unlink(missing_ok=True)
     except (FileNotFoundError, PermissionError):
-        pass  # its writer was done just now; or it is another user's, who will sweep it
+        pass  # its writer was done just now; or it is another user's, whose next command removes it
 
 
 def _is_left(file: IO[bytes], path: Path) -> bool:
@@ -268,8 +268,8 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
         try:
             path.unlink(missing_ok=True)
         except PermissionError:
-            # another user's, in a folder where only owners may remove files: it is as free without
-            # us
+            # another user's, in a folder where only owners may remove files; left where it is, it
+            # locks nothing once it is closed
             pass
         finally:
             os.close(descriptor)

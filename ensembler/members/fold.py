@@ -150,7 +150,7 @@ class FoldTrainer:
     def _why_no_time(self, training: Training, task: FoldTask) -> str | None:
         """Why a fold may not begin before the deadline; None when it may.
 
-        One that has begun may always go on: what it has is kept, however far it gets.
+        One that has begun is always resumed: what is trained of it is kept, however far it gets.
         """
         left = self.stop.seconds_left
         if left is None or is_short(training.name):
@@ -440,7 +440,7 @@ def record_failure(training: Training, fold: int, error: Exception) -> Failure:
         write_json(plan.on_disk.folder / FAILED, record)
     progress = training.plans[0].workspace.progress
     progress.failed(training.name)
-    progress.warn(f"{failure.message}; the other members go on")
+    progress.warn(f"{failure.message}; the other members are still trained")
     return failure
 
 

@@ -41,7 +41,7 @@ class FoldWatch:
         """Keep what was seen on the price list."""
         work = workload_of(self._training, self._fold)
         passes = max(1, work.epochs) * max(1, work.rows)
-        # the first epoch also warms up what lies beneath
+        # the first epoch also warms up the device and its libraries
         usual = self._epochs[1:] or self._epochs
         per_row = self._trained / passes
         if usual and len(self._epochs) == work.epochs:

@@ -1,6 +1,6 @@
 """`prices.json`: what folds took on this machine, kept beside the prepared pixels.
 
-Deleting it costs nothing but foresight.
+Without it later plans are less certain, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class PriceFile:
     path: Path
 
     def read(self) -> PriceRecord:
-        """What is kept: nothing where the file is missing or altered, for it is only foresight."""
+        """What is kept; nothing where the file is missing or altered, no result depends on it."""
         try:
             return PriceRecord.model_validate(read_json(self.path))
         except (EnsemblerError, ValidationError, OSError):

@@ -186,7 +186,7 @@ def _all_probs(
 def _folder(task: Task, key: str) -> Iterator[Path]:
     """Where a member's logits of new images are kept.
 
-    An interrupted prediction goes on from there.
+    An interrupted prediction is resumed from there.
     """
     folder = task.plan.final_folder / f".new-{key}"
     with claim(task.plan.final_folder / ".new.lock", wait=True):
