@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -36,7 +35,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,6 +57,7 @@ from ensembler.inference.predictor import ON_DEVICE, as_images, logits_on_device
 from ensembler.inference.views import expand_views
 from ensembler.logits import softmax
 from ensembler.machine.cores import available_cores
+from ensembler.machine.environment import versions
 from ensembler.machine.execution import Execution
 from ensembler.networks.build import build_network
 from ensembler.networks.checkpoint import load_checkpoint, save_checkpoint
@@ -891,15 +890,13 @@ def show(
 
 def described(device: torch.device, part: str) -> dict:
     devices, problems = devices_here()
-    packages = ("torch", "torchvision", "timm", "albumentations", "ensembler-toolkit")
     return {
         "part": part,
         "device": str(device),
         "devices": devices,
         "problems": problems,
-        "python": platform.python_version(),
         "cores": available_cores(),
-        "versions": {name: metadata.version(name) for name in packages},
+        "versions": versions(),
         "cuda": torch.version.cuda,
     }
 
