@@ -26,6 +26,7 @@ from ensembler.errors import DiskFullError, MissingFileError, RequestError, Stor
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # numbers of an OSError
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 _NO_FLOCK = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.ENOLCK)
 _PIECE = 1 << 20
 _ASIDE = re.compile(r"^\..+\.[0-9a-f]{16}\.aside$")
@@ -38,9 +39,15 @@ _ABANDONED = 24 * 3600  # seconds without a change
 
 @contextmanager
 def write_aside(
-    path: Path, *, durable: bool = True, size: int | None = None
+    path: Path,
+    *,
+    durable: bool = True,
+    size: int | None = None,
+    exclusive: bool = False,
 ) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of `path` when the block ends, and vanishes when it raises.
+
+    When `exclusive`, a file that is there stays, and FileExistsError is raised.
 
     The file written aside is locked (flock) until then, so that `sweep` can tell whether its writer
     lives, in whatever container or on whatever host that is. With `durable`, bytes and name have
@@ -55,12 +62,33 @@ def write_aside(
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
-                aside.replace(path)
+                if exclusive:
+                    _link(aside, path)
+                else:
+                    aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
         if durable:
             sync_folder(path.parent)
+
+
+def _link(aside: Path, path: Path) -> None:
+    """Give `aside` the name `path`; FileExistsError where a file has it.
+
+    Where the file system knows no hard links, the content is copied into a new file of that name,
+    which is there before it is whole.
+    """
+    try:
+        os.link(aside, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with aside.open("rb") as content, path.open("xb") as file:
+            shutil.copyfileobj(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+    aside.unlink()
 
 
 def _open_aside(path: Path) -> tuple[Path, IO[bytes]]:

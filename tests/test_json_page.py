@@ -133,7 +133,10 @@ COMMANDS = {
     ],
     "ens evaluate": [("evaluate fake --over a", 0), ("evaluate fake", 0)],
     "ens diversity": [("diversity fake", 0)],
-    "ens ls": [("ls fake", 0), ("ls tiny", 0)],
+    "ens share": [("share fake pool --author Ann", 0)],
+    "ens pull": [("pull pool fake", 0)],
+    "ens merge": [("merge fake two", 2)],
+    "ens ls": [("ls fake", 0), ("ls tiny", 0), ("ls pool", 0)],
     "ens pack": [("pack tiny --with-code tinynets.py", 0)],
     "ens predict": [("predict tiny.ens shapes/images --trust-code", 0)],
     "ens submit": [

@@ -32,13 +32,16 @@ from ensembler.cli import (
     init,
     kfold,
     ls,
+    merge,
     pack,
     plan,
     predict,
+    pull,
     replay,
     reproduce,
     run,
     schema,
+    share,
     submit,
     tta_predict,
 )
@@ -84,6 +87,9 @@ app.command("pack")(pack.command)
 app.command("predict")(predict.command)
 app.command("import")(import_.command)
 app.command("export")(export.command)
+app.command("share")(share.command)
+app.command("pull")(pull.command)
+app.command("merge")(merge.command)
 app.command("doctor")(doctor.command)
 app.command("schema")(schema.command)
 app.command("demo-data")(demo_data.command)

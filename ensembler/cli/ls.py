@@ -1,4 +1,4 @@
-"""`ens ls [RUN]`."""
+"""`ens ls [RUN|POOL]`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from ensembler.cli.terminal import print_json, print_table
 def command(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="A run's name or folder; none = all runs."),
+        typer.Argument(
+            metavar="[RUN|POOL]", help="A run's name or folder, or a pool; none = all runs."
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
-    """List the runs, or what is in one: members, views, blends, submission."""
+    """List the runs, what is in one (members, views, blends, submission), or a team's pool."""
+    from ensembler.arguments import what_is
     from ensembler.evaluation.ls import list_run, list_runs
     from ensembler.evaluation.tables import listing_tables, runs_table
     from ensembler.predictions.store import RunStore, artifacts_folder
@@ -37,6 +40,9 @@ def command(
         else:
             print_table(runs_table(root, runs))
         return
+    if what_is(run) == "pool":
+        _print_pool(run, json)
+        return
     listing = list_run(RunStore.open(run, artifacts), check=True)
     if json:
         print_json(listing.to_json())
@@ -49,3 +55,14 @@ def command(
             f"It is not as it was written (altered or cut short): `ens submit {listing.run}` "
             "writes it again."
         )
+
+
+def _print_pool(source: str, json: bool) -> None:
+    from ensembler.sharing.ls import list_pool
+    from ensembler.sharing.tables import pool_table
+
+    listing = list_pool(source)
+    if json:
+        print_json(listing.to_json())
+    else:
+        print_table(pool_table(listing))

@@ -58,6 +58,23 @@ Jobs = Annotated[
 Members = Annotated[
     str | None, typer.Option("--members", metavar="A,B", help="Only these members.")
 ]
+MembersNamed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--member",
+        "--members",
+        metavar="A,B",
+        help="Only these members (repeatable, or with commas).",
+    ),
+]
+TakenAs = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="holdout-only",
+        help="Take members of other folds for the test rows alone; no blend is fitted on them.",
+    ),
+]
 Folds = Annotated[
     str | None, typer.Option("--folds", metavar="0,2", help="Only these folds.")
 ]
@@ -82,6 +99,20 @@ def names(given: str | None) -> tuple[str, ...] | None:
             f"{given!r} should be names with commas between them, none empty or twice"
         )
     return parts
+
+
+def names_in_all(given: list[str] | None) -> tuple[str, ...] | None:
+    """The names in each of several "a,b"; None when nothing was given."""
+    return names(",".join(given)) if given else None
+
+
+def is_holdout_only(given: str | None) -> bool:
+    """Whether members of other folds are taken for test rows; no other way is known."""
+    if given not in (None, "holdout-only"):
+        raise RequestError(
+            f"--as {given!r} is unknown; choose holdout-only, or leave it out"
+        )
+    return given is not None
 
 
 def fold_numbers(given: str | None) -> tuple[int, ...] | None:

@@ -45,6 +45,10 @@ class MemberRecord(Record):
     fold where its images were augmented, on the host or the device (None = not at all, or unknown),
     and `environments` what computed it. `refit_of` names the member whose folds gave the
     out-of-fold logits, where other networks, trained on all rows, predicted the test rows.
+
+    Of a member that another person made, `origin` is "pulled", `author` who shared it and
+    `pulled_from` the sha256 of its record there; of one that is `holdout_only` the test rows alone
+    are predicted, for its networks have seen the train rows of this run in other folds.
     """
 
     format: Literal[1] = FORMAT
@@ -78,6 +82,10 @@ class MemberRecord(Record):
     chosen_by_metric: Information[str | None] = None
     flattered: Information[bool] = False
     refit_of: Information[str | None] = None
+    origin: Information[str | None] = None
+    author: Information[str | None] = None
+    pulled_from: Information[str | None] = None
+    holdout_only: bool = False
 
     @property
     def kind_of_target(self) -> TargetKind:

@@ -120,6 +120,11 @@ def read_samples_csv(path: Path) -> SampleTable:
         raise MissingFileError(
             f"{path} is missing; without it no prediction of the run can be matched"
         ) from error
+    return parse_samples_csv(content, path)
+
+
+def parse_samples_csv(content: bytes, path: Path) -> SampleTable:
+    """As `read_samples_csv`, of the bytes of the file that errors call `path`."""
     try:
         table = pd.read_csv(
             io.BytesIO(content), dtype=str, keep_default_na=False, na_values={}

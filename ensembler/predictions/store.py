@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
+from ensembler.arguments import check_is
 from ensembler.errors import (
     MissingFileError,
     MissingRunError,
@@ -53,7 +54,11 @@ class RunStore:
 
     @classmethod
     def open(cls, run: str | Path, artifacts: Path | None = None) -> RunStore:
-        """Open a run by its folder or by its name under the folder of all runs."""
+        """Open a run by its folder or by its name under the folder of all runs.
+
+        RequestError for the name of something else: a recipe, a bundle, a pool.
+        """
+        check_is(run, "run")
         given = Path(run)
         if (given / "samples.csv").is_file():
             return cls(given)
@@ -131,11 +136,13 @@ class RunStore:
         """The complete members that are blended unless others are named.
 
         Those that a complete member of the recipe is the mean of are in it already, and students
-        have learned from the labels of all folds, through the blend that taught them.
+        have learned from the labels of all folds, through the blend that taught them. Members of
+        other folds have no out-of-fold predictions.
         """
         complete, lock = self.complete_members, self.lock
         candidates = [name for name in complete if name not in lock.students]
-        return [name for name in candidates if lock.part_of.get(name) not in complete]
+        whole = [name for name in candidates if lock.part_of.get(name) not in complete]
+        return [name for name in whole if not self.member(name).record.holdout_only]
 
     @property
     def begun_members(self) -> list[str]:

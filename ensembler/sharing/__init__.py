@@ -1,0 +1,1 @@
+"""A team's pool of members: shared, listed, pulled, merged."""
