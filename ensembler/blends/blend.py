@@ -85,6 +85,14 @@ def _check_blend_name(store: RunStore, name: str, members: Sequence[str]) -> Non
         )
 
 
+def _members_below(store: RunStore, members: Sequence[str]) -> list[str]:
+    """The members among `members`, and those that the blends among them are made of."""
+    inside = sorted(_blends_below(store, members))
+    of_blends = [name for inner in inside for name in store.blend(inner).record.members]
+    names = dict.fromkeys([*members, *of_blends])
+    return [name for name in names if not name.startswith(BLEND_PREFIX)]
+
+
 def _blends_below(store: RunStore, members: Sequence[str]) -> set[str]:
     """Names of the blends among `members`, and of those that they are made of."""
     names = {
@@ -112,7 +120,8 @@ def _with_weight(result: BlendResult) -> list[str]:
 
 def _optimistic(store: RunStore, members: Sequence[str]) -> list[PoolFinding]:
     """A warning for each student, and each member whose epoch the rows of the score have chosen."""
-    names = [name for name in members if not name.startswith(BLEND_PREFIX)]
+    names = _members_below(store, members)
+    flattered = store.flattered_students
     message = (
         "its epochs were chosen by the rows it is scored on, so its score, and that of the"
     )
@@ -124,7 +133,7 @@ def _optimistic(store: RunStore, members: Sequence[str]) -> list[PoolFinding]:
             "its score, and that of the blend, are flattered; a holdout tells what it is worth",
         )
         for name in names
-        if name in store.lock.students
+        if name in flattered
     ]
     chosen = [
         PoolFinding(

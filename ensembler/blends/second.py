@@ -109,11 +109,12 @@ def second_choice(store: RunStore, first: str | None = None) -> SecondChoice:
 
 def _candidates(store: RunStore, first: Blend) -> Iterator[_Candidate]:
     target, classes = first.record.target, first.record.classes
+    flattered = store.flattered_students
     for name in store.blends:
         other = store.blend(name)
         if name in (first.record.name, SECOND) or other.record.target != target:
             continue
-        if set(members_below(store, name)) & set(store.lock.students):
+        if set(members_below(store, name)) & flattered:
             continue  # their scores are flattered
         columns = [other.record.classes.index(label) for label in classes]
         oof, test = np.asarray(other.oof)[:, columns], np.asarray(other.test)[:, columns]

@@ -3,7 +3,8 @@
 A student of fold k learns from a blend that was fitted without the rows of fold k: on train rows it
 is cross-fitted over predictions out of fold, so no network or weight has seen the row. What remains
 flatters the student's out-of-fold scores much (docs/fewer.md): the networks that predict the other
-folds' rows were trained on the rows of fold k.
+folds' rows were trained on the rows of fold k. `of_fold` has no such leak: the networks of fold k,
+which have not seen its rows, say something of rows without labels alone.
 """
 
 from __future__ import annotations
@@ -82,15 +83,57 @@ class BlendTeacher:
         It says nothing of those rows.
         """
         pool, classes = self._found.pool, len(self._found.pool.classes)
-        kept = np.flatnonzero(~fold[self._found.rows])
-        if not len(kept):
-            raise RequestError(f"blend {self.name!r} predicts no row outside of a fold")
+        kept = self._outside(fold)
         result = self._fit(_of_rows(pool, kept))
         train = np.full((len(self.store.samples.train), classes), np.nan, np.float32)
         train[self._found.rows[kept]] = result.oof
         none = np.empty((0, classes), np.float32)
         of_new = none if new is None else self._predict(result, new)
         return Taught(train, none if result.test is None else result.test, of_new)
+
+    def of_fold(
+        self, number: int, fold: NDArray[np.bool_], new: NewProbs | None = None
+    ) -> Taught:
+        """What the networks of one fold say of test rows and of new images; of train rows nothing.
+
+        They are blended by a fit without the train rows in `fold` `[train rows]`. `check_by_fold`
+        tells whether each member has such networks.
+        """
+        pool = self._found.pool
+        result = self._fit(_of_rows(pool, self._outside(fold)))
+        assert result.blend is not None
+        members = result.blend.members
+        none = np.empty((0, len(pool.classes)), np.float32)
+        of_test, of_new = none, none
+        if pool.test is not None:
+            by_name = dict(zip(pool.names, pool.test, strict=True))
+            tests = [by_name[name][number : number + 1] for name in members]
+            of_test = result.blend.predict(tests)
+        if new is not None:
+            given = [new[name, self.record.target] for name in members]
+            of_new = result.blend.predict([probs[number : number + 1] for probs in given])
+        n_train = len(self.store.samples.train)
+        return Taught(
+            np.full((n_train, len(pool.classes)), np.nan, np.float32), of_test, of_new
+        )
+
+    def check_by_fold(self, fold_column: str) -> None:
+        """Raise RequestError unless each member has a network for each fold of `fold_column`."""
+        for name in self.record.members:
+            record = self.store.member(name).record
+            if record.fold_column != fold_column or record.refit_of or record.imported:
+                raise RequestError(
+                    f"member {name!r} of blend {self.name!r} has no network for each fold of "
+                    f"column {fold_column!r}, so nothing of a fold's own can teach; leave out "
+                    "--own-fold, or name another blend with --blend"
+                )
+
+    def _outside(self, fold: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Positions of the blend's rows outside of `fold`."""
+        kept = np.flatnonzero(~fold[self._found.rows])
+        if not len(kept):
+            raise RequestError(f"blend {self.name!r} predicts no row outside of a fold")
+        return kept
 
     def _fit(self, pool: Pool) -> BlendResult:
         chosen = self.record.details.chosen

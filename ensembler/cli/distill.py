@@ -53,6 +53,14 @@ def command(
             help="Learn from each of the run's views the teacher's answer to that view.",
         ),
     ] = False,
+    own_fold: Annotated[
+        bool,
+        typer.Option(
+            "--own-fold",
+            help="Learn train rows from their labels, and images without labels from the fold's "
+            "own networks: scores out of fold stay honest.",
+        ),
+    ] = False,
     temperature: Annotated[
         float,
         typer.Option("--temperature", min=0.1, max=100.0, help="Softens both sides."),
@@ -89,7 +97,16 @@ def command(
     from ensembler.workspace.workspace import workspace_of_run
 
     lesson = Lesson(
-        student, name, blend, options, data, with_test, teacher_views, temperature, hard
+        student,
+        name,
+        blend,
+        options,
+        data,
+        with_test,
+        teacher_views,
+        temperature,
+        hard,
+        own_fold,
     )
     same = f"the same `ens distill {run}`"
     with stoppable(same), show_progress(quiet=quiet) as progress:

@@ -97,7 +97,7 @@ def evaluate(  # noqa: PLR0913 in notebooks: a keyword for each option of `ens e
     )
     optimistic = tuple(member.name for member in scored.members if member.is_optimistic)
     refits = tuple(member.name for member in scored.members if member.record.refit_of)
-    students = set(store.lock.students)
+    students = store.flattered_students
     taught = tuple(m.name for m in scored.members if m.name in students)
     return Evaluation(
         store.name, store.classes(label), tuple(rows), optimistic, refits, taught

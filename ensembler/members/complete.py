@@ -220,7 +220,8 @@ def _record(
 def _special(plan: MemberPlan, finished: Sequence[FinishedFold]) -> dict[str, Any]:
     """What is said of sums of networks and of soups alone."""
     special: dict[str, Any] = {}
-    if "teacher" in plan.options:
+    teacher = plan.options.get("teacher")
+    if teacher is not None and not teacher.get("own_fold"):
         # Its teachers have seen the labels that a student is scored by (docs/fewer.md).
         special["flattered"] = True
     if plan.member.variant == "sum":

@@ -28,7 +28,8 @@ class Lessons:
     `taught` has for each fold, and for each of `views` (None: images as they are), what a teacher
     says that was fitted without the fold. `test_rows` are positions among the test rows that are
     learned from, `new` further images. `temperature` and `hard` are those of the loss; `described`
-    is all that decides the lessons, for the member's record.
+    is all that decides the lessons, for the member's record. With `own_fold` the teacher of a fold
+    are that fold's networks: train rows have their labels alone, and scores out of fold are honest.
     """
 
     taught: Mapping[tuple[int, str | None], Taught]
@@ -38,6 +39,7 @@ class Lessons:
     temperature: float
     hard: float
     described: Mapping[str, Any]
+    own_fold: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,9 @@ class StudentRows(MemberRows):
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Positions among all images, and what the teacher says of them."""
         train_images, test_images = self.output.workspace.image_rows
-        is_learned = np.isin(train_images, train_rows) & np.isfinite(taught.train).all(
-            axis=1
-        )
+        is_learned = np.isin(train_images, train_rows)
+        if not self.lessons.own_fold:
+            is_learned &= np.isfinite(taught.train).all(axis=1)
         n_new = len(taught.new)
         rows = [
             train_images[is_learned],

@@ -68,7 +68,9 @@ class Lesson:
 
     `options` are those of a member in a recipe; `data` are further images without labels,
     `with_test` takes the unlabelled test rows, too, `teacher_views` the teacher's answer for each
-    view and not for the image. `temperature` softens both sides, `hard` is the labels' share.
+    view and not for the image. `temperature` softens both sides, `hard` is the labels' share. With
+    `own_fold` train rows have their labels alone, and the networks of a fold teach that fold's
+    student images without labels: its scores out of fold are honest.
     """
 
     backbone: str
@@ -80,6 +82,22 @@ class Lesson:
     teacher_views: bool = False
     temperature: float = 1.0
     hard: float = 0.1
+    own_fold: bool = False
+
+    def check(self) -> None:
+        """Raise RequestError for options that cannot go together."""
+        if not self.own_fold:
+            return
+        if self.data is None and not self.with_test:
+            raise RequestError(
+                "with --own-fold the teacher speaks of images without labels alone; name some with "
+                "--data, or take the test rows with --with-test"
+            )
+        if self.teacher_views:
+            raise RequestError(
+                "--own-fold takes the teacher's answers to images as they are; leave out "
+                "--teacher-views"
+            )
 
 
 @dataclass(frozen=True)
@@ -98,6 +116,7 @@ class DistilledStudent:
     scores: dict[str, Any]
     gain: Gain | None
     seconds: float
+    flattered: bool = True
 
     @property
     def words(self) -> str:
@@ -108,10 +127,15 @@ class DistilledStudent:
         if self.gain is None:
             return said
         gain = self.gain
-        return (
+        against = (
             f"{said} Against its teacher that is {gain.value:+.4f} ({gain.low:+.4f} to "
-            f"{gain.high:+.4f}; positive is better), and flattered: what taught it has seen the "
-            "labels it is scored by. A holdout tells what it is worth."
+            f"{gain.high:+.4f}; positive is better)"
+        )
+        if not self.flattered:
+            return f"{against}."
+        return (
+            f"{against}, and flattered: what taught it has seen the labels it is scored by. A "
+            "holdout tells what it is worth."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -126,6 +150,7 @@ class DistilledStudent:
             "scores": self.scores,
             "gain": None if self.gain is None else self.gain.to_json(),
             "seconds": self.seconds,
+            "flattered": self.flattered,
         }
 
 
@@ -135,8 +160,11 @@ def distill(
     """Train a student of a blend, fold by fold like any member; a blend of its own is kept, too.
 
     On a train row the teacher is the blend of predictions out of fold, fitted without the student's
-    fold; on other rows it is the blend of all networks. What is finished is not done again.
+    fold; on other rows it is the blend of all networks. With `lesson.own_fold` labels teach the
+    train rows, and on other rows the teacher is the blend of the fold's own networks. What is
+    finished is not done again.
     """
+    lesson.check()
     store = workspace.store
     teacher = lesson.blend or _teacher_of(store, lesson.name)
     BlendTeacher(store, teacher).check()
@@ -169,6 +197,7 @@ def distill(
         dict(member.record.scores),
         gain_over_blend(store, planned.name, teacher, metric),
         member.record.seconds or 0.0,
+        member.record.flattered,
     )
 
 
@@ -260,6 +289,14 @@ def _lessons(
 
     store = workspace.store
     views = expand_views(workspace.spec.views) if lesson.teacher_views else ()
+    test_rows = np.empty(0, np.int64)
+    if lesson.with_test:
+        test_rows = _unlabelled_test(store, teacher)
+    if lesson.own_fold and lesson.data is None and not len(test_rows):
+        raise RequestError(
+            f"run {store.name!r} has no test row without a label, so with --own-fold a teacher has "
+            "nothing to say; name images with --data"
+        )
     check_teacher_views(store, teacher, [view.name for view in views])
     taught: dict[tuple[int, str | None], Taught] = {}
     names: list[str | None] = [None]
@@ -268,8 +305,15 @@ def _lessons(
     new_by_view = _new_probs(workspace, lesson, teacher, names, execution)
     for name, new in zip(names, new_by_view, strict=True):
         blend = BlendTeacher(store, teacher, None if name is None else (name,))
+        if lesson.own_fold:
+            blend.check_by_fold(plan.member.fold_column)
         for fold in range(plan.rows.n_folds):
-            taught[fold, name] = blend.without(plan.rows.fold_of_row == fold, new)
+            is_left_out = plan.rows.fold_of_row == fold
+            taught[fold, name] = (
+                blend.of_fold(fold, is_left_out, new)
+                if lesson.own_fold
+                else blend.without(is_left_out, new)
+            )
     described = {
         "blend": teacher,
         "temperature": lesson.temperature,
@@ -277,14 +321,19 @@ def _lessons(
         "views": [view.name for view in views],
         "taught": _digest(taught),
     }
+    if (
+        lesson.own_fold
+    ):  # absent otherwise, so that students of earlier versions stay current
+        described["own_fold"] = True
     return Lessons(
         taught,
         views,
-        _unlabelled_test(store, teacher) if lesson.with_test else np.empty(0, np.int64),
+        test_rows,
         _new_pixels(workspace, plan, lesson),
         lesson.temperature,
         lesson.hard,
         {**described, "test_rows": lesson.with_test},
+        lesson.own_fold,
     )
 
 

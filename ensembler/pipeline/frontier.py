@@ -48,7 +48,7 @@ class Point:
     """One way to predict: what it is worth out of fold, and what it costs.
 
     `blend` is its name among the blends of the store; None: it is made by `spec` where it is
-    wanted.
+    wanted. A `flattered` score is of a student whose teachers have seen the labels.
     """
 
     kind: Kind
@@ -58,6 +58,7 @@ class Point:
     cost: MemberCost
     blend: str | None
     spec: BlendSpec | None = None
+    flattered: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -73,6 +74,7 @@ class Point:
             "high": None if found is None else found.high,
             "milliseconds": 1000 * self.cost.seconds,
             "bytes": self.cost.bytes,
+            "flattered": self.flattered,
         }
 
 
@@ -100,12 +102,14 @@ class Frontier:
             self.metric,
             "95 % interval",
         )
-        notes = (
+        notes: tuple[str, ...] = (
             "Out of fold, blends cross-fitted, those of fewer members with their choice. Times "
             "were measured here, on one device and in batches; views and folds count.",
-            "The best member is the best of several by the score that is shown; scores of students "
-            "are flattered, and none is chosen by them.",
+            "The best member is the best of several by the score that is shown.",
         )
+        flattered = ", ".join(point.name for point in self.points if point.flattered)
+        if flattered:
+            notes += (f"The score of {flattered} is flattered, and chooses nothing.",)
         rows = tuple(_row(point) for point in self.points)
         return Table(f"{self.run}: cost and score", columns, rows, notes, _best(self))
 
@@ -129,7 +133,7 @@ class Frontier:
     def affordable(self, most: Callable[[MemberCost], bool]) -> Point:
         """The best that `most` allows; RequestError when nothing is."""
         sign = check_metric(self.metric).sign
-        honest = [p for p in self.points if p.kind != "student"]
+        honest = [p for p in self.points if not p.flattered]
         found = [p for p in honest if most(p.cost) and p.score is not None]
         if not found:
             cheapest, smallest = (
@@ -163,7 +167,7 @@ def _best(found: Frontier) -> tuple[int, ...]:
     sign, best, rows = check_metric(found.metric).sign, -np.inf, []
     for i, point in enumerate(found.points):
         value = -np.inf if point.score is None else sign * point.score.value
-        if value > best and point.kind != "student":
+        if value > best and not point.flattered:
             best = value
             rows.append(i)
     return tuple(rows)
@@ -211,6 +215,7 @@ class _Points:
     def kept(self) -> list[Point]:
         """The blends of the store that are of the same target."""
         store, points = self.store, []
+        flattered = store.flattered_students
         for name in store.blends:
             blend = store.blend(name)
             record = blend.record
@@ -229,7 +234,11 @@ class _Points:
                 score_ = ScoreInterval(found.metric, found.value, low, high)
             cost = total(self.cost(member) for member in used)
             kind: Kind = "student" if is_student else "blend"
-            points.append(Point(kind, name, tuple(used), score_, cost, name))
+            is_flattered = not flattered.isdisjoint(used)
+            point = Point(
+                kind, name, tuple(used), score_, cost, name, flattered=is_flattered
+            )
+            points.append(point)
         return points
 
     def members(self) -> list[Point]:

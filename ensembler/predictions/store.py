@@ -145,6 +145,12 @@ class RunStore:
         return [name for name in whole if not self.member(name).record.holdout_only]
 
     @property
+    def flattered_students(self) -> set[str]:
+        """Names of the complete students whose teachers have seen the labels they are scored by."""
+        students = set(self.complete_members) & set(self.lock.students)
+        return {name for name in students if self.member(name).record.flattered}
+
+    @property
     def begun_members(self) -> list[str]:
         """Names of the members that have a folder but are not complete."""
         done = set(self.complete_members)

@@ -18,7 +18,7 @@ class SoftTargets:
     """A teacher's probabilities `[images, classes]` of the images that are trained on.
 
     Both sides are softened by `temperature`; `hard` is the share of the loss that the label has
-    where there is one.
+    where there is one. A row of NaN has no teacher, and learns from its label alone.
     """
 
     probs: NDArray[np.float32]
@@ -36,8 +36,8 @@ class DistillationLoss(nn.Module):
     """The loss from logits `[batch, classes]` and positions among the images `[batch]`.
 
     `(1 - hard) * T^2 * KL(teacher || student)`, both at temperature T, and `hard` times the loss of
-    the label; of images without a label the first part alone, whole. `label_loss` takes logits and
-    labels, -1 = unknown.
+    the label; of images without a label the first part alone, whole, and of images without a
+    teacher the second. `label_loss` takes logits and labels, -1 = unknown.
     """
 
     soft: Tensor
@@ -64,13 +64,21 @@ class DistillationLoss(nn.Module):
     def forward(self, logits: Tensor, rows: Tensor) -> Tensor:
         """The mean over the batch."""
         soft, labels = self.soft[rows], self.labels[rows]
-        apart = self._apart(logits, soft) * self.temperature**2
-        known = labels >= 0 if labels.ndim == 1 else labels[:, 0] >= 0
-        if self.hard == 0 or not bool(known.any()):
-            return apart.mean()
-        weight = torch.where(known, 1 - self.hard, 1.0)
-        of_labels: Tensor = self.label_loss(logits[known], labels[known])
-        return (weight * apart).mean() + self.hard * known.float().mean() * of_labels
+        is_taught = soft.isfinite().all(dim=1)
+        is_known = labels >= 0 if labels.ndim == 1 else labels[:, 0] >= 0
+        of_teacher = torch.where(is_known, 1 - self.hard, 1.0) * is_taught
+        # what no teacher says is a uniform answer with weight 0: NaN times 0 would stay NaN
+        answers = torch.where(is_taught[:, None], soft, 1 / soft.shape[1])
+        apart = self._apart(logits, answers) * self.temperature**2
+        total: Tensor = (of_teacher * apart).mean()
+        for is_meant, share in (
+            (is_known & is_taught, self.hard),
+            (is_known & ~is_taught, 1.0),
+        ):
+            if share > 0 and bool(is_meant.any()):
+                of_labels = self.label_loss(logits[is_meant], labels[is_meant])
+                total = total + share * is_meant.float().mean() * of_labels
+        return total
 
     def _apart(self, logits: Tensor, soft: Tensor) -> Tensor:
         """How far the student is from its teacher, by row: a Kullback-Leibler divergence."""

@@ -79,3 +79,36 @@ def test_a_blend_of_blends_is_refused(run):
     run.blend("soft", name="outer", members=["blend:inner", "a"])
     with pytest.raises(RequestError, match="made of other blends"):
         BlendTeacher(run.store, "outer").check()
+
+
+def test_networks_of_one_fold_say_nothing_of_train_rows_and_their_own_of_the_others(run):
+    run.blend("weights", name="t", weights={"a": 3.0, "b": 1.0})
+    classes = run.classes()
+    tests = {(n, "label"): run.store.member(n).test(classes) for n in ("a", "b")}
+    teacher = BlendTeacher(run.store, "t")
+    teacher.check_by_fold("fold")
+    taught = teacher.of_fold(2, fold_of(run, 2), tests)
+    wanted = 0.75 * tests["a", "label"][2] + 0.25 * tests["b", "label"][2]
+    assert np.isnan(taught.train).all()
+    assert np.allclose(taught.test, wanted, atol=1e-6)
+    assert np.array_equal(taught.new, taught.test)
+
+
+def test_a_member_without_networks_of_these_folds_cannot_teach_by_them(run):
+    run.blend("soft", name="t")
+    with pytest.raises(RequestError, match="no network for each fold of column 'fold-r1'"):
+        BlendTeacher(run.store, "t").check_by_fold("fold-r1")
+
+
+def test_a_blend_of_a_blend_of_a_flattered_student_is_warned_of(run):
+    from ensembler.files import read_json, write_json
+    from ensembler.predictions.store import RunStore
+
+    path = run.store.member_folder("b") / "member.json"
+    write_json(path, {**read_json(path), "flattered": True})
+    write_json(run.store.recipe_lock_path, {"format": 1, "students": ["b"]})
+    taught = Run(RunStore(run.store.folder))
+    taught.blend("soft", name="inner", members=["a", "b"])
+    taught.blend("soft", name="outer", members=["blend:inner", "a"])
+    warned = {(w.code, w.member) for w in taught.store.blend("outer").record.warnings}
+    assert ("student", "b") in warned

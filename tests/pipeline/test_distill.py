@@ -100,3 +100,39 @@ def test_every_fold_learns_from_all_rows_but_its_own(workspace):
 def test_what_a_student_cannot_be_is_refused(workspace, change, words):
     with pytest.raises(RequestError, match=words):
         distill(workspace, Lesson(**{**LESSON.__dict__, **change}))
+
+
+def test_a_fold_taught_by_its_own_networks_keeps_scores_honest(workspace, finished):
+    new = finished.parent / "beside"
+    new.mkdir(exist_ok=True)
+    for image in sorted((finished.parent / "shapes" / "images").iterdir())[:6]:
+        (new / image.name).write_bytes(image.read_bytes())
+    lesson = Lesson("tinynets:tiny", "own", options={"epochs": 1}, data=new, own_fold=True)
+    found = distill(workspace, lesson)
+    store = RunStore(workspace.store.folder)
+    record = store.member("own").record
+    assert not found.flattered
+    assert "flattered" not in found.words
+    assert not record.flattered
+    assert record.options["teacher"]["own_fold"]
+    assert store.flattered_students == set()
+    assert "own" not in evaluate(store).to_json()["flattered"]
+    assert "student" not in {w.code for w in store.blend("own").record.warnings}
+    assert "own" not in store.pool_members  # no blend takes it unasked
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "images without labels alone"),
+        ({"with_test": True}, "no test row without a label"),
+        ({"with_test": True, "teacher_views": True}, "leave out --teacher-views"),
+    ],
+)
+def test_own_fold_needs_images_without_labels(workspace, change, words, monkeypatch):
+    from ensembler.pipeline import distill as steps
+
+    none = np.empty(0, np.int64)
+    monkeypatch.setattr(steps, "_unlabelled_test", lambda *_: none)
+    with pytest.raises(RequestError, match=words):
+        distill(workspace, Lesson("tinynets:tiny", own_fold=True, **change))

@@ -57,3 +57,24 @@ def test_of_several_labels_each_is_learned_by_itself():
     same = loss_of(probs, [[1, 0]], logits, [0], of_sets=True, hard=0.0, temperature=2.0)
     assert same == pytest.approx(0, abs=1e-5)
     assert loss_of(probs, [[1, 0]], -logits, [0], of_sets=True, hard=0.0) > 0.3
+
+
+def test_a_row_without_a_teacher_learns_from_its_label_alone():
+    logits = [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    probs = [[np.nan] * 3, PROBS[1]]
+    of_label = float(
+        nn.functional.cross_entropy(torch.tensor([logits[0]]), torch.tensor([0]))
+    )
+    alone = loss_of(probs, [0, -1], [logits[0]], [0], hard=0.1)
+    assert alone == pytest.approx(of_label)
+    taught = loss_of(probs, [0, -1], [logits[1]], [1], hard=0.1)
+    both = loss_of(probs, [0, -1], logits, [0, 1], hard=0.1)
+    assert both == pytest.approx((of_label + taught) / 2)
+
+
+def test_gradients_of_rows_without_a_teacher_are_finite():
+    teacher = SoftTargets(np.array([[np.nan] * 3, PROBS[1]], np.float32))
+    loss = DistillationLoss(teacher, np.array([0, 1]), nn.CrossEntropyLoss(), of_sets=False)
+    logits = torch.zeros(2, 3, requires_grad=True)
+    loss(logits, torch.tensor([0, 1])).backward()
+    assert torch.isfinite(logits.grad).all()
