@@ -19,6 +19,7 @@ from ensembler.blends.composed import blend_label
 from ensembler.blends.keep import BlendOutcome
 from ensembler.blends.pool import read_pool
 from ensembler.blends.submit import submission_spec, submit_blend
+from ensembler.evaluation.by_class import ByClass, evaluate_by_class
 from ensembler.evaluation.evaluate import evaluate
 from ensembler.evaluation.scores import Evaluation
 from ensembler.predictions.blends import Blend
@@ -182,3 +183,9 @@ class Run:
     def evaluate(self, **options: Unpack[EvaluationOptions]) -> Evaluation:
         """Scores of members and blends, out of fold and on the holdout."""
         return evaluate(self.store, **options)
+
+    def evaluate_by_class(
+        self, members: Sequence[str] | None = None, *, target: str | None = None
+    ) -> ByClass:
+        """What each class is worth with each member and blend, and what is taken for what."""
+        return evaluate_by_class(self.store, members=members, target=target)

@@ -131,7 +131,11 @@ COMMANDS = {
         ("blend fake --method hard", 0),
         ("blend two --method single --members a", 0),
     ],
-    "ens evaluate": [("evaluate fake --over a", 0), ("evaluate fake", 0)],
+    "ens evaluate": [
+        ("evaluate fake --over a", 0),
+        ("evaluate fake", 0),
+        ("evaluate fake --per class --confusion", 0),
+    ],
     "ens diversity": [("diversity fake", 0)],
     "ens share": [("share fake pool --author Ann", 0)],
     "ens pull": [("pull pool fake", 0)],

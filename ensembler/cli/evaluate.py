@@ -14,6 +14,7 @@ from ensembler.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ensembler.evaluation.by_class import ByClass
     from ensembler.evaluation.scores import Evaluation
 
 
@@ -37,8 +38,14 @@ def command(
     ] = None,
     per: Annotated[
         str,
-        typer.Option("--per", help="Score each row, or each group as one: row or group."),
+        typer.Option(
+            "--per",
+            help="Score each row, each group as one, or class by class: row, group or class.",
+        ),
     ] = "row",
+    confusion: Annotated[
+        bool, typer.Option("--confusion", help="Show which classes are taken for which.")
+    ] = False,
     reduce: Annotated[
         str,
         typer.Option(
@@ -65,6 +72,7 @@ def command(
     from pathlib import Path
 
     from ensembler.blending.judging.remarks import ordered_classes
+    from ensembler.evaluation.by_class import evaluate_by_class
     from ensembler.evaluation.evaluate import check_per, evaluate
     from ensembler.evaluation.scores import SHOWN
     from ensembler.evaluation.tables import gains_table
@@ -76,6 +84,14 @@ def command(
     shown = names(metrics) or SHOWN
     for name in shown:
         check_metric_name(name)
+    asked_per = check_per(per)
+    if by_view and (asked_per == "class" or confusion):
+        raise RequestError(
+            "classes are counted over all views together; leave out --by-view, or name one view "
+            "with --views"
+        )
+    if confusion and asked_per == "group":
+        raise RequestError("--confusion counts rows; leave out --per group")
     store = RunStore.open(run, artifacts)
     if code := own_among(shown):
         with show_progress(quiet=quiet or json) as progress:
@@ -88,9 +104,18 @@ def command(
         by_view=by_view,
         target=target,
         metrics=shown,
-        per=check_per(per),
+        per="group" if asked_per == "group" else "row",
         reduce=check_reduce(reduce),
     )
+    by_class = None
+    if asked_per == "class" or confusion:
+        by_class = evaluate_by_class(
+            store,
+            members=names(members),
+            merge=check_merge(merge),
+            views=names(views),
+            target=target,
+        )
     gains = None
     if over is not None:
         from ensembler.evaluation.gains import gains_over
@@ -110,9 +135,16 @@ def command(
         answer = result.to_json()
         if gains is not None:
             answer["gains"] = gains.to_json()
+        if by_class is not None:
+            answer |= by_class.to_json(per_class=asked_per == "class", confusion=confusion)
         print_json(answer)
         return
-    print_evaluation(result, shown)
+    if by_class is None:
+        print_evaluation(result, shown)
+    else:
+        print_by_class(
+            by_class, names(members), per_class=asked_per == "class", confusion=confusion
+        )
     remarks = [ordered_classes(name, result.classes) for name in shown]
     for remark in [found for found in remarks if found is not None][:1]:
         print(f"note: {remark.message}")
@@ -144,3 +176,23 @@ def print_evaluation(evaluation: Evaluation, metrics: Sequence[str] | None = Non
             f"Out-of-fold scores of {names} are optimistic: their epochs were chosen by the rows "
             "they are scored on (choose: best, patience)."
         )
+
+
+def print_by_class(
+    result: ByClass, members: Sequence[str] | None, *, per_class: bool, confusion: bool
+) -> None:
+    """Print what each class is worth, or which are taken for which, of one prediction or several."""
+    from ensembler.evaluation.class_tables import class_tables, confusion_tables
+
+    tables = class_tables(result, members) if per_class else []
+    if confusion:
+        tables += confusion_tables(result, members)
+    for table in tables:
+        print_table(table)
+    if confusion and result.without_matrix:
+        targets = ", ".join(result.without_matrix)
+        print(f"{targets}: rows have several labels at once, which one takes for no other.")
+    if per_class and result.groups:
+        print("Intervals are those of whole groups.")
+    if members is None:
+        print("--members A,B shows members, --json all members and blends.")

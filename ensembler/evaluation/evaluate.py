@@ -4,35 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensembler.errors import MissingFileError, RequestError, UnknownNameError
-from ensembler.evaluation.scores import Evaluation, ScoreRow, Split
+from ensembler.errors import RequestError, UnknownNameError
+from ensembler.evaluation.predicted import (
+    Predicted,
+    Predictors,
+    open_predictors,
+    predicted_by_blend,
+    predicted_by_member,
+)
+from ensembler.evaluation.scores import Evaluation, ScoreRow
 from ensembler.metrics import check_metric, metric_names, score_all
 from ensembler.metrics.registry import reported_score
 from ensembler.predictions.blends import Blend, BlendRecord
 from ensembler.predictions.members import Member
 from ensembler.predictions.merging import Merge, Reduce, merge_groups
 from ensembler.predictions.store import RunStore
-from ensembler.reporting.submitted import submitted_blend
 from ensembler.targets.kinds import kind_of
-from ensembler.targets.label_sets import is_known
 
 
 class MixedGroupsError(RequestError):
     """The rows of one group have several labels of a target that is to be scored by group."""
 
 
-def check_per(name: str) -> Literal["row", "group"]:
+def check_per(name: str) -> Literal["row", "group", "class"]:
     """Return `name` as what is scored, or raise UnknownNameError."""
-    if name not in ("row", "group"):
-        raise UnknownNameError("--per", name, ("row", "group"))
-    return "group" if name == "group" else "row"
+    known: dict[str, Literal["row", "group", "class"]] = {
+        "row": "row",
+        "group": "group",
+        "class": "class",
+    }
+    if name not in known:
+        raise UnknownNameError("--per", name, known)
+    return known[name]
 
 
 @dataclass(frozen=True)
@@ -45,22 +54,6 @@ class Scoring:
     metrics: tuple[str, ...] = ()
     per: Literal["row", "group"] = "row"
     reduce: Reduce = "mean"
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """The members and blends that are scored."""
-
-    members: tuple[Member, ...]
-    blends: tuple[Blend, ...]
-
-    @property
-    def targets(self) -> list[str]:
-        """The targets that any of them predicts."""
-        of_members = list(chain.from_iterable(member.targets for member in self.members))
-        return list(
-            dict.fromkeys([*of_members, *(blend.record.target for blend in self.blends)])
-        )
 
 
 def evaluate(  # noqa: PLR0913 in notebooks: a keyword for each option of `ens evaluate`
@@ -86,8 +79,8 @@ def evaluate(  # noqa: PLR0913 in notebooks: a keyword for each option of `ens e
         raise RequestError(
             f"run {store.name!r} has no groups to score by; name their column with data.group"
         )
-    scored = _opened(store, members)
-    targets = _asked_targets(scored, target)
+    scored = open_predictors(store, members)
+    targets = scored.asked_targets(target)
     kept_views = None if views is None else tuple(views)
     rule = Scoring(merge, kept_views, by_view, tuple(metrics or ()), per, reduce)
     _check_metrics(store, rule, targets)
@@ -104,27 +97,6 @@ def evaluate(  # noqa: PLR0913 in notebooks: a keyword for each option of `ens e
     )
 
 
-def _opened(store: RunStore, members: Sequence[str] | None) -> _Scored:
-    """All members and blends, or the members named."""
-    names = store.complete_members if members is None else members
-    blends = store.blends if members is None else []
-    if not names and not store.blends:
-        raise MissingFileError(
-            f"run {store.name!r} has no complete member yet; `ens ls {store.name}` shows what is "
-            "there"
-        )
-    return _Scored(tuple(map(store.member, names)), tuple(map(store.blend, blends)))
-
-
-def _asked_targets(scored: _Scored, target: str | None) -> list[str]:
-    """The targets to score: all that are predicted, or the one named."""
-    if target is None:
-        return scored.targets
-    if target not in scored.targets:
-        raise UnknownNameError("target", target, scored.targets)
-    return [target]
-
-
 def _check_metrics(store: RunStore, rule: Scoring, targets: Sequence[str]) -> None:
     """Where all targets are of one kind, refuse metrics of another."""
     kinds = {store.kind(target) for target in targets}
@@ -135,7 +107,7 @@ def _check_metrics(store: RunStore, rule: Scoring, targets: Sequence[str]) -> No
 
 
 def _rows_of_targets(
-    store: RunStore, scored: _Scored, targets: Sequence[str], rule: Scoring
+    store: RunStore, scored: Predictors, targets: Sequence[str], rule: Scoring
 ) -> list[ScoreRow]:
     """The scores of all targets, in the run's order of targets, members before blends.
 
@@ -155,17 +127,15 @@ def _rows_of_targets(
 
 
 def _rows_of_target(
-    store: RunStore, scored: _Scored, target: str, rule: Scoring
+    store: RunStore, scored: Predictors, target: str, rule: Scoring
 ) -> list[ScoreRow]:
     rows: list[ScoreRow] = []
     for member in scored.members:
         if target in member.targets:
             rows += _member_rows(store, member.for_target(target), rule)
-    submitted = submitted_blend(store)
     for blend in scored.blends:
         if blend.record.target == target:
-            is_submitted = blend.record.name == submitted
-            rows += _blend_rows(store, blend, rule, is_submitted=is_submitted)
+            rows += _blend_rows(store, blend, rule)
     return rows
 
 
@@ -182,39 +152,32 @@ def _member_rows(store: RunStore, member: Member, rule: Scoring) -> list[ScoreRo
 def _scores_of_views(
     store: RunStore, member: Member, rule: Scoring, views: Sequence[str] | None
 ) -> list[ScoreRow]:
-    target = member.record.target
-    classes = store.classes(target)
-    test = np.asarray(member.test(classes, rule.merge, views)).mean(axis=0)
-    probs: dict[Split, NDArray[Any]] = {
-        "oof": member.oof(classes, rule.merge, views),
-        "holdout": test,
-    }
-    rows = []
-    for split, of_split in probs.items():
-        found = _scores(store, target, classes, split, of_split, rule)
-        if found is not None:
-            rows.append(ScoreRow("member", member.name, target, split, *found))
-    return rows
+    predicted = predicted_by_member(store, member, rule.merge, views)
+    return [_scored_row(store, of_split, rule) for of_split in predicted]
 
 
-def _blend_rows(
-    store: RunStore, blend: Blend, rule: Scoring, *, is_submitted: bool
-) -> list[ScoreRow]:
+def _blend_rows(store: RunStore, blend: Blend, rule: Scoring) -> list[ScoreRow]:
     """The scores of a blend; out of fold they are those of its record, which are cross-fitted."""
-    record, rows = blend.record, []
-    probs: dict[Split, NDArray[Any]] = {"oof": blend.oof, "holdout": blend.test}
-    for split, of_split in probs.items():
-        given = np.asarray(of_split)
-        found = _scores(store, record.target, record.classes, split, given, rule)
-        if found is None:
-            continue
-        row = ScoreRow(
-            "blend", record.name, record.target, split, *found, submitted=is_submitted
-        )
-        if split == "oof" and rule.per == "row":
-            row = _with_recorded_scores(row, record)
+    rows = []
+    for predicted in predicted_by_blend(store, blend):
+        row = _scored_row(store, predicted, rule)
+        if predicted.split == "oof" and rule.per == "row":
+            row = _with_recorded_scores(row, blend.record)
         rows.append(row)
     return rows
+
+
+def _scored_row(store: RunStore, predicted: Predicted, rule: Scoring) -> ScoreRow:
+    n, metrics = _scores(store, predicted, rule)
+    return ScoreRow(
+        predicted.kind,
+        predicted.name,
+        predicted.target,
+        predicted.split,
+        n,
+        metrics,
+        submitted=predicted.submitted,
+    )
 
 
 def _with_recorded_scores(row: ScoreRow, record: BlendRecord) -> ScoreRow:
@@ -224,22 +187,14 @@ def _with_recorded_scores(row: ScoreRow, record: BlendRecord) -> ScoreRow:
 
 
 def _scores(
-    store: RunStore,
-    target: str,
-    classes: tuple[str, ...],
-    split: Split,
-    probs: NDArray[Any],
-    rule: Scoring,
-) -> tuple[int, dict[str, float]] | None:
-    """How many rows of a split are scored, and their scores; None when no label is known."""
-    labels = store.labels(target, "train" if split == "oof" else "test", classes)
-    known = is_known(labels) & np.isfinite(probs).all(axis=1)
-    if not known.any():
-        return None
-    probs, labels = probs[known], labels[known]
+    store: RunStore, predicted: Predicted, rule: Scoring
+) -> tuple[int, dict[str, float]]:
+    """How many rows or groups are scored, and their scores."""
+    probs, labels = predicted.probs, predicted.y
     if rule.per == "group":
-        rows = store.samples.train if split == "oof" else store.samples.test
-        probs, labels = _by_group(target, rows[known]["group"], probs, labels, rule.reduce)
+        rows = store.samples.train if predicted.split == "oof" else store.samples.test
+        groups = rows["group"].iloc[predicted.rows]
+        probs, labels = _by_group(predicted.target, groups, probs, labels, rule.reduce)
     found = score_all(probs, labels)
     fitting = set(metric_names(of=kind_of(labels)))
     for name in rule.metrics:
