@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ensembler.evaluation.by_class import ByClass
+    from ensembler.evaluation.gains import PairedGains
     from ensembler.evaluation.scores import Evaluation
 
 
@@ -69,89 +71,120 @@ def command(
     artifacts: Artifacts = None,
 ) -> None:
     """Show members and blends side by side, out of fold and on the holdout."""
-    from pathlib import Path
-
-    from ensembler.blending.judging.remarks import ordered_classes
     from ensembler.evaluation.by_class import evaluate_by_class
     from ensembler.evaluation.evaluate import check_per, evaluate
+    from ensembler.evaluation.gains import gains_over
     from ensembler.evaluation.scores import SHOWN
-    from ensembler.evaluation.tables import gains_table
     from ensembler.metrics import check_metric_name
     from ensembler.predictions.merging import check_merge, check_reduce
     from ensembler.predictions.store import RunStore
-    from ensembler.recipe.own_code import introduce_code, own_among
 
     shown = names(metrics) or SHOWN
     for name in shown:
         check_metric_name(name)
-    asked_per = check_per(per)
-    if by_view and (asked_per == "class" or confusion):
-        raise RequestError(
-            "classes are counted over all views together; leave out --by-view, or name one view "
-            "with --views"
-        )
-    if confusion and asked_per == "group":
-        raise RequestError("--confusion counts rows; leave out --per group")
+    asked = _Asked(check_per(per), confusion=confusion, by_view=by_view, over=over)
+    asked.check()
     store = RunStore.open(run, artifacts)
-    if code := own_among(shown):
-        with show_progress(quiet=quiet or json) as progress:
-            introduce_code(dict.fromkeys(code, "metric"), progress, [Path.cwd()])
+    _introduce_own(shown, quiet=quiet or json)
+    selection: dict[str, Any] = {
+        "members": names(members),
+        "merge": check_merge(merge),
+        "views": names(views),
+        "target": target,
+    }
     result = evaluate(
         store,
-        members=names(members),
-        merge=check_merge(merge),
-        views=names(views),
+        **selection,
         by_view=by_view,
-        target=target,
         metrics=shown,
-        per="group" if asked_per == "group" else "row",
+        per="group" if asked.per == "group" else "row",
         reduce=check_reduce(reduce),
     )
-    by_class = None
-    if asked_per == "class" or confusion:
-        by_class = evaluate_by_class(
-            store,
-            members=names(members),
-            merge=check_merge(merge),
-            views=names(views),
-            target=target,
-        )
+    by_class = evaluate_by_class(store, **selection) if asked.by_class else None
     gains = None
     if over is not None:
-        from ensembler.evaluation.gains import gains_over
-
-        if per == "group" or by_view:
-            raise RequestError("--over compares rows; leave out --per group and --by-view")
-        gains = gains_over(
-            store,
-            over,
-            members=names(members),
-            target=target,
-            merge=check_merge(merge),
-            views=names(views),
-            metrics=[name for name in shown if name != "ece"] if metrics is None else shown,
-        )
+        compared = [name for name in shown if name != "ece"] if metrics is None else shown
+        gains = gains_over(store, over, **selection, metrics=compared)
+    found = _Found(result, by_class, gains)
     if json:
-        answer = result.to_json()
-        if gains is not None:
-            answer["gains"] = gains.to_json()
-        if by_class is not None:
-            answer |= by_class.to_json(per_class=asked_per == "class", confusion=confusion)
-        print_json(answer)
-        return
-    if by_class is None:
-        print_evaluation(result, shown)
+        print_json(found.to_json(asked))
     else:
-        print_by_class(
-            by_class, names(members), per_class=asked_per == "class", confusion=confusion
-        )
-    remarks = [ordered_classes(name, result.classes) for name in shown]
-    for remark in [found for found in remarks if found is not None][:1]:
-        print(f"note: {remark.message}")
-    if gains is not None:
-        print_table(gains_table(gains.over, gains.rows, gains.n_groups))
-        for warning in gains.warnings:
-            print(f"warning: {warning.message}")
+        found.show(asked, shown, names(members))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for beside the scores, and whether it goes together."""
+
+    per: str
+    confusion: bool
+    by_view: bool
+    over: str | None
+
+    @property
+    def by_class(self) -> bool:
+        """Whether anything is counted class by class."""
+        return self.confusion or self.per == "class"
+
+    def check(self) -> None:
+        """Raise RequestError where two options exclude each other."""
+        if self.by_view and self.by_class:
+            raise RequestError(
+                "classes are counted over all views together; leave out --by-view, or name one "
+                "view with --views"
+            )
+        if self.confusion and self.per == "group":
+            raise RequestError("--confusion counts rows; leave out --per group")
+        if self.over is not None and (self.per == "group" or self.by_view):
+            raise RequestError("--over compares rows; leave out --per group and --by-view")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the command found."""
+
+    evaluation: Evaluation
+    by_class: ByClass | None
+    gains: PairedGains | None
+
+    def to_json(self, asked: _Asked) -> dict[str, Any]:
+        answer = self.evaluation.to_json()
+        if self.gains is not None:
+            answer["gains"] = self.gains.to_json()
+        if self.by_class is not None:
+            per_class = asked.per == "class"
+            answer |= self.by_class.to_json(per_class=per_class, confusion=asked.confusion)
+        return answer
+
+    def show(
+        self, asked: _Asked, metrics: Sequence[str], members: Sequence[str] | None
+    ) -> None:
+        """Print it for people: the classes when they are asked for, else the scores."""
+        from ensembler.blending.judging.remarks import ordered_classes
+        from ensembler.evaluation.tables import gains_table
+
+        if self.by_class is None:
+            print_evaluation(self.evaluation, metrics)
+        else:
+            _print_by_class(self.by_class, asked, members)
+        remarks = [ordered_classes(name, self.evaluation.classes) for name in metrics]
+        for remark in [found for found in remarks if found is not None][:1]:
+            print(f"note: {remark.message}")
+        if self.gains is not None:
+            print_table(gains_table(self.gains.over, self.gains.rows, self.gains.n_groups))
+            for warning in self.gains.warnings:
+                print(f"warning: {warning.message}")
+
+
+def _introduce_own(metrics: Sequence[str], *, quiet: bool) -> None:
+    """Say which functions of the user's own are among the metrics."""
+    from pathlib import Path
+
+    from ensembler.recipe.own_code import introduce_code, own_among
+
+    if code := own_among(metrics):
+        with show_progress(quiet=quiet) as progress:
+            introduce_code(dict.fromkeys(code, "metric"), progress, [Path.cwd()])
 
 
 def print_evaluation(evaluation: Evaluation, metrics: Sequence[str] | None = None) -> None:
@@ -178,20 +211,19 @@ def print_evaluation(evaluation: Evaluation, metrics: Sequence[str] | None = Non
         )
 
 
-def print_by_class(
-    result: ByClass, members: Sequence[str] | None, *, per_class: bool, confusion: bool
-) -> None:
-    """Print what each class is worth, or which are taken for which, of one prediction or several."""
+def _print_by_class(result: ByClass, asked: _Asked, members: Sequence[str] | None) -> None:
+    """Print what classes are worth, or are taken for, of one prediction or of those named."""
     from ensembler.evaluation.class_tables import class_tables, confusion_tables
 
+    per_class = asked.per == "class"
     tables = class_tables(result, members) if per_class else []
-    if confusion:
+    if asked.confusion:
         tables += confusion_tables(result, members)
     for table in tables:
         print_table(table)
-    if confusion and result.without_matrix:
+    if asked.confusion and result.without_matrix:
         targets = ", ".join(result.without_matrix)
-        print(f"{targets}: rows have several labels at once, which one takes for no other.")
+        print(f"No confusion matrix of {targets}: rows have several labels at once.")
     if per_class and result.groups:
         print("Intervals are those of whole groups.")
     if members is None:

@@ -24,7 +24,7 @@ from ensembler.evaluation.predicted import (
     predicted_by,
 )
 from ensembler.evaluation.scores import Split
-from ensembler.metrics.by_class import ClassCounts, class_counts
+from ensembler.metrics.by_class import class_counts
 from ensembler.metrics.confusion import count_confusion
 from ensembler.predictions.merging import Merge
 from ensembler.predictions.store import RunStore
