@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 import signal
@@ -17,6 +18,16 @@ def ctrl_c_is_heard():
     """Processes started in the background ignore SIGINT and so would all that tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """What all tests have in common is left out of every later garbage collection."""
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    """What was left out is let go at the end."""
+    gc.unfreeze()
 
 
 def pytest_runtest_setup(item):
@@ -88,13 +99,20 @@ def tiny(num_classes, in_chans, width=8):
 """
 
 
+LASTING = {}  # the modules that lie in no test's folder, by their names
+
+
 @pytest.fixture(autouse=True)
 def fresh_modules():
     """No test sees a module that another one wrote into its folder, under the same name."""
     temporary = os.path.join(tempfile.gettempdir(), "pytest-of-")  # noqa: PTH118 files are texts
     for name, module in list(sys.modules.items()):
+        if LASTING.get(name) is module:
+            continue  # thousands of them at every test: only what is new is looked at
         if str(getattr(module, "__file__", None)).startswith(temporary):
             del sys.modules[name]
+        else:
+            LASTING[name] = module
 
 
 @pytest.fixture(scope="module")
