@@ -137,6 +137,7 @@ COMMANDS = {
         ("evaluate fake --per class --confusion", 0),
     ],
     "ens diversity": [("diversity fake", 0)],
+    "ens folds": [("folds recipe.yaml --out split.csv", 0)],
     "ens share": [("share fake pool --author Ann", 0)],
     "ens pull": [("pull pool fake", 0)],
     "ens merge": [("merge fake two", 2)],

@@ -52,6 +52,6 @@ def _unnamed_columns(spec: RecipeSpec, paths: pd.Series) -> pd.DataFrame:
         read_table(Path(data.source), data).drop_duplicates(data.path).set_index(data.path)
     )
     raw = raw.reindex(paths).reset_index(drop=True)
-    used = {"id", data.id, data.group, data.split, data.weight, spec.folds.column}
+    used = {"id", data.id, data.group, data.split, data.weight, spec.folds.manifest_column}
     used |= {*data.target_specs, *(target.column for target in data.target_specs.values())}
     return raw.drop(columns=[column for column in raw.columns if column in used])

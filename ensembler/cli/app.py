@@ -26,6 +26,7 @@ from ensembler.cli import (
     doctor,
     evaluate,
     export,
+    folds,
     frontier,
     history,
     import_,
@@ -67,6 +68,7 @@ app.command("init")(init.command)
 app.command("run")(run.command)
 app.command("plan")(plan.command)
 app.command("audit")(audit.command)
+app.command("folds")(folds.command)
 app.command("kfold")(kfold.command)
 app.command("bag")(bag.command)
 # the same, by the name that people look for

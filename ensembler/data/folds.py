@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ensembler.data.fold_file import GIVEN, HELD_OUT, given_column
 from ensembler.data.samples import SampleSet
 from ensembler.data.spec import FoldSpec, Scheme
 from ensembler.errors import FoldsError, GroupLeakError
-from ensembler.fold_columns import fold_column, is_fold_column
+from ensembler.fold_columns import fold_column, is_fold_column, is_repeat
 from ensembler.targets.kinds import MULTI_LABEL
 from ensembler.targets.label_sets import indicators, labels_in
 from ensembler.targets.target import Target
@@ -43,10 +44,14 @@ def split_samples(samples: SampleSet, folds: FoldSpec) -> SplitResult:
     target = samples.targets[0]
     _stratify(table, samples, folds.count)
     scheme = folds.scheme or ("stratified-group" if "group" in table else "stratified")
+    if folds.are_given:
+        scheme = "column"
     if scheme in ("group", "stratified-group") and "group" not in table:
         raise FoldsError(
             f"folds.scheme: {scheme} needs groups; name their column with data.group"
         )
+    if HELD_OUT in table:
+        table.loc[table[HELD_OUT], "split"] = "test"
     if folds.holdout > 0:
         table = _hold_out(table, target, folds)
         _stratify(table, samples, folds.count)
@@ -148,7 +153,9 @@ def _fold_columns(
     train: pd.DataFrame, target: str, scheme: Scheme, folds: FoldSpec, notes: list[str]
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
     if scheme == "column":
-        yield "fold", _given(train, folds)
+        repeats = [str(c).removesuffix(GIVEN) for c in train if is_repeat(c)]
+        for column in ["fold", *repeats]:
+            yield column, _given(train, folds, column)
     elif scheme == "single":
         yield "fold", _single(train, target, folds, notes)
     elif scheme == "repeated":
@@ -159,13 +166,13 @@ def _fold_columns(
         yield "fold", _split(train, target, scheme, folds, folds.seed, notes)
 
 
-def _given(train: pd.DataFrame, folds: FoldSpec) -> NDArray[np.int64]:
-    numbers = train["fold_given"].to_numpy(np.int64)
+def _given(train: pd.DataFrame, folds: FoldSpec, column: str) -> NDArray[np.int64]:
+    numbers = train[given_column(column)].to_numpy(np.int64)
     found = sorted(set(numbers[numbers >= 0].tolist()))
     if found != list(range(len(found))) or len(found) < 2:
         raise FoldsError(
-            f"column {folds.column!r} holds folds {found}; expected 0, 1, ... with at least two "
-            "folds"
+            f"column {folds.column or column!r} holds folds {found}; expected 0, 1, ... with at "
+            "least two folds"
         )
     return numbers
 

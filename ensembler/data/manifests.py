@@ -31,7 +31,9 @@ def read_manifest_parts(
     """The train part of a table, and its test part when a column says which rows are which."""
     _check_columns(table, path, data, folds)
     if data.split is None:
-        return _read_part(Rows.of(table, path, data, "train"), folds.column, faults), None
+        return _read_part(
+            Rows.of(table, path, data, "train"), folds.manifest_column, faults
+        ), None
     values = table[data.split].str.strip().str.lower()
     strange = np.flatnonzero(~values.isin(["train", "test"]))
     if len(strange):
@@ -42,7 +44,7 @@ def read_manifest_parts(
         )
     train = Rows.of(table[values == "train"], path, data, "train")
     test = Rows.of(table[values == "test"], path, data, "test")
-    train_part = _read_part(train, folds.column, faults)
+    train_part = _read_part(train, folds.manifest_column, faults)
     return train_part, _read_part(test, None, faults) if len(test.table) else None
 
 
@@ -64,7 +66,7 @@ def _check_columns(
         for target, spec in data.target_specs.items()
     ]
     named += [("data.group", data.group), ("data.split", data.split)]
-    named += [("folds.column", folds.column), ("data.weight", data.weight)]
+    named += [("folds.column", folds.manifest_column), ("data.weight", data.weight)]
     for key, column in named:
         if column is not None:
             need_column(table, column, key, path)

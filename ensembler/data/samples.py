@@ -14,6 +14,7 @@ from ensembler.data.checks import check_ids, check_labels
 from ensembler.data.choosing import choose_train_rows, drop_unwanted_labels, limit_rows
 from ensembler.data.compose import compose
 from ensembler.data.faults import Fault, Remark
+from ensembler.data.fold_file import add_given_folds
 from ensembler.data.images import ChosenImages, Images, JoinedImages
 from ensembler.data.labels import stated_order
 from ensembler.data.parts import SourcePart
@@ -92,6 +93,9 @@ def read_samples(
     if data.composition is not None:
         table, composition = compose(table, data, classes, table["split"] == "train")
         classes = {composition.name: composition.classes, **classes}
+    remarks = [*chain.from_iterable(part.remarks for part in parts)]
+    if folds.file is not None:
+        remarks += add_given_folds(table, folds)
     for column in [name for name in ("id", "group", *data.label_names) if name in table]:
         check_plain_text(table[column], column, str(data.source))
     return SampleSet(
@@ -101,7 +105,7 @@ def read_samples(
         train.images if test is None else JoinedImages([train.images, test.images]),
         composition=composition,
         set_formats=data.set_formats,
-        remarks=tuple(chain.from_iterable(part.remarks for part in parts)),
+        remarks=tuple(remarks),
     )
 
 

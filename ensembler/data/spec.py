@@ -353,11 +353,48 @@ class FoldSpec(BaseModel):
         0.2, gt=0, lt=1, description="The validation share of scheme: single."
     )
     column: str | None = Field(
-        None, description="The column of fold numbers for scheme: column."
+        None, description="The column of fold numbers for scheme: column, or in file."
     )
+    file: str | None = Field(
+        None,
+        description="A CSV of id, fold and perhaps split, as `ens folds` writes it or a run's "
+        "samples.csv is: the split of a team. `folds: folds.csv` is short for it.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_file(cls, given: Any) -> Any:
+        return {"file": given} if isinstance(given, str) else given
+
+    @property
+    def are_given(self) -> bool:
+        """Whether the folds are read and not drawn."""
+        return self.file is not None or self.scheme == "column"
+
+    @property
+    def manifest_column(self) -> str | None:
+        """The column of the manifest that folds are read from."""
+        return None if self.file is not None else self.column
+
+    @model_validator(mode="after")
+    def _check_file(self) -> FoldSpec:
+        drawn = {"count", "scheme", "seed", "holdout", "repeats", "share"}
+        said = sorted(drawn & self.model_fields_set)
+        differing = [
+            key
+            for key in said
+            if getattr(self, key) != type(self).model_fields[key].default
+        ]
+        if self.file is not None and differing:
+            raise ValueError(
+                f"file says all of the split, and {differing[0]} how one is drawn; keep one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> FoldSpec:
+        if self.file is not None:
+            return self
         if self.scheme == "column" and self.column is None:
             raise ValueError("scheme: column needs column: NAME")
         if self.scheme != "column" and self.column is not None:

@@ -132,10 +132,11 @@ def _content_without_members(
     blend = {key: value for key, value in blend.items() if key not in dropped}
     content |= {"name": name, "members": {}, "blend": blend}
     if common.folds is not None:
-        scheme = recipe.spec.folds.scheme
-        if scheme in ("column", "single"):
+        folds = recipe.spec.folds
+        if folds.are_given or folds.scheme == "single":
             raise RequestError(
-                f"--folds {common.folds}: the recipe's folds are of scheme: {scheme}"
+                f"--folds {common.folds}: the recipe's folds are of "
+                f"{f'a file, {folds.file}' if folds.file else f'scheme: {folds.scheme}'}"
             )
         content["folds"] = {**content.get("folds", {}), "count": common.folds}
     return content

@@ -17,6 +17,8 @@ _PATH_PLACES = (
     ("data", "source"),
     ("data", "root"),
     ("data", "test"),
+    ("folds",),
+    ("folds", "file"),
     ("defaults", "checkpoint"),
     ("members", "*", "checkpoint"),
     ("submission", "template"),

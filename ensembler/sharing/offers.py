@@ -39,7 +39,8 @@ def why_kept_back(store: RunStore, member: Member) -> str | None:
     """Why a member of a run is none for others to take; None when it is one."""
     if member.record.holdout_only:
         return "it has predictions of test rows alone"
-    if member.name in store.lock.students or "teacher" in member.record.options:
+    was_taught = "teacher" in member.record.options
+    if member.name in store.flattered_students or (was_taught and member.record.flattered):
         return (
             "it is a student, which has learned from the labels of all folds: its out-of-fold "
             "predictions would flatter every blend"

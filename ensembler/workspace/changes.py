@@ -16,11 +16,14 @@ from ensembler.data.samples import SampleSet
 from ensembler.errors import ChangedRecipeError
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.workspace.fingerprints import data_fingerprint
+from ensembler.workspace.fingerprints import data_fingerprint, former_fingerprint
 from ensembler.workspace.lock import dump_spec
 
 # Where the data are may change; what they are may not.
-_LOCATIONS = {"source", "root", "test", "allow_outside"}
+_LOCATIONS = {
+    "data": {"source", "root", "test", "allow_outside"},
+    "folds": {"file"},
+}
 
 
 def check_options(spec: RecipeSpec, store: RunStore) -> None:
@@ -30,8 +33,7 @@ def check_options(spec: RecipeSpec, store: RunStore) -> None:
     new, changed = dump_spec(spec), []
     for section in ("data", "folds"):
         before, after = store.lock.section(section), new.get(section) or {}
-        may_change = _LOCATIONS if section == "data" else set()
-        for key in sorted((before.keys() | after.keys()) - may_change):
+        for key in sorted((before.keys() | after.keys()) - _LOCATIONS[section]):
             old, now = before.get(key), after.get(key)
             if old != now:
                 changed.append(f"{section}.{key} ({old!r} there, {now!r} now)")
@@ -65,9 +67,9 @@ def check_rows(spec: RecipeSpec, store: RunStore, samples: SampleSet) -> None:
     """Raise ChangedRecipeError if samples, labels, groups or folds differ from samples.csv.
 
     Of data and a samples.csv that are those of the last time, split by the same options (see
-    `check_options`), this is known: nothing is split again.
+    `check_options`), this is known: nothing is split again. Folds that are given are compared.
     """
-    if _is_known(store, samples):
+    if not spec.folds.are_given and _is_known(store, samples):
         return
     new = split_samples(samples, spec.folds).table.reset_index(drop=True)
     old = store.samples.table
@@ -92,17 +94,18 @@ def _is_known(store: RunStore, samples: SampleSet) -> bool:
     return lock.data == data_fingerprint(samples)
 
 
-def check_fingerprints(store: RunStore, data: str, images: str) -> None:
+def check_fingerprints(store: RunStore, samples: SampleSet, images: str) -> None:
     """Raise ChangedRecipeError for changes that samples.csv does not show.
 
     These are sample weights, labels to train on, and the images.
     """
+    data = (data_fingerprint(samples), former_fingerprint(samples))
     comparisons = {
         "weights or labels to train on": (store.lock.data, data),
-        "what its images show": (store.lock.images, images),
+        "what its images show": (store.lock.images, (images,)),
     }
     for what, (before, now) in comparisons.items():
-        if before is not None and before != now:
+        if before is not None and before not in now:
             raise ChangedRecipeError(
                 f"the data of run {store.name!r} have changed in {what}; {_advice(store)}"
             )

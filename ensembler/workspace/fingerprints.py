@@ -5,13 +5,26 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pandas as pd
+
+from ensembler.data.fold_file import is_given
 from ensembler.data.samples import SampleSet
 from ensembler.predictions.store import cache_folder
 
 
 def data_fingerprint(samples: SampleSet) -> str:
-    """A digest of ids, labels, groups and weights in their order."""
-    table = samples.table.drop(columns=["path"], errors="ignore")
+    """A digest of ids, labels, groups and weights in their order, however they are split."""
+    given = [column for column in samples.table if is_given(column)]
+    table = samples.table.drop(columns=["path", *given], errors="ignore")
+    return _digest(table)
+
+
+def former_fingerprint(samples: SampleSet) -> str:
+    """The same as earlier versions took it: with the folds that a column of the manifest gives."""
+    return _digest(samples.table.drop(columns=["path"], errors="ignore"))
+
+
+def _digest(table: pd.DataFrame) -> str:
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 

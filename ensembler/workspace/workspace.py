@@ -33,7 +33,7 @@ from ensembler.workspace.changes import (
     check_rows,
 )
 from ensembler.workspace.epochs import with_kept_epochs
-from ensembler.workspace.fingerprints import data_fingerprint, images_fingerprint
+from ensembler.workspace.fingerprints import images_fingerprint
 from ensembler.workspace.lock import write_lock
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _compare(
         samples = drop_samples(samples, store.lock.left_out)
     check_rows(recipe.spec, store, samples)
     images = images_fingerprint(samples, artifacts)
-    check_fingerprints(store, data_fingerprint(samples), images)
+    check_fingerprints(store, samples, images)
     if check is not None:
         check(Workspace(recipe, store, samples, artifacts, progress))
     write_lock(recipe, store, samples, store.samples.table, images)

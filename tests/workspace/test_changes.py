@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from ensembler.data.spec import FoldSpec
 from ensembler.errors import ChangedRecipeError
 from ensembler.workspace import changes
 from ensembler.workspace.changes import check_rows
@@ -36,7 +37,7 @@ def met(monkeypatch):
 
 def test_equal_data_and_an_equal_samples_csv_are_not_split_again(met):
     store, samples = met
-    check_rows(SimpleNamespace(folds=None), store, samples)
+    check_rows(SimpleNamespace(folds=FoldSpec()), store, samples)
 
 
 @pytest.mark.parametrize("change", ["samples.csv", "the data", "a lock that says nothing"])
@@ -51,4 +52,4 @@ def test_anything_else_is_compared_row_by_row(met, change):
     with pytest.raises(
         ChangedRecipeError, match="the data of run 'r' have changed in 'fold'"
     ):
-        check_rows(SimpleNamespace(folds=None), store, samples)
+        check_rows(SimpleNamespace(folds=FoldSpec()), store, samples)
