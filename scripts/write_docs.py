@@ -26,7 +26,13 @@ from ensembler.metrics import metric_names
 from ensembler.metrics.registry import METRICS
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.reporting.spec import SubmissionSpec
-from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.training.spec import (
+    EnsembleSpec,
+    FeaturesSpec,
+    MemberSpec,
+    ProbeSpec,
+    SoupSpec,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 RECIPE_IS_CODE = (
@@ -50,6 +56,8 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("members.NAME, and defaults", MemberSpec),
     ("members.NAME with a method of torchensemble", EnsembleSpec),
     ("members.NAME with method: soup", SoupSpec),
+    ("members.NAME with method: probe", ProbeSpec),
+    ("members.NAME.features of a probe", FeaturesSpec),
     ("views: one of your own", CustomView),
     ("inference", InferenceSpec),
     ("blend", BlendSpec),

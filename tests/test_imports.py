@@ -32,6 +32,7 @@ HOUSE = [
     "training",
     "inference",
     "networks",
+    "estimators",
     "blending",
     "predictions",
     "demo",

@@ -15,7 +15,7 @@ from ensembler.errors import RequestError
 from ensembler.outputs import check_output, write_output
 from ensembler.predictions.store import cache_folder
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.training.spec import SoupSpec
+from ensembler.training.spec import WITHOUT_EPOCHS
 
 ROWS = 8
 TILE = 96
@@ -36,7 +36,7 @@ def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
     own = [
         m.augment
         for m in spec.members.values()
-        if not isinstance(m, SoupSpec) and m.augment is not None
+        if not isinstance(m, WITHOUT_EPOCHS) and m.augment is not None
     ]
     ways = {str(a): a for a in [spec.augment, *own]}
     augments = [

@@ -342,6 +342,11 @@ class _Reader:
                 f"member {member.name!r} was imported and has no networks to keep; blend without "
                 f"it: `ens blend {self.store.name} --members ... --name NAME`, then --blend NAME"
             )
+        if record.options.get("method") == "probe":
+            raise RequestError(
+                f"member {member.name!r} is a probe, which is not packed yet; blend without it: "
+                f"`ens blend {self.store.name} --members ... --name NAME`, then --blend NAME"
+            )
         for fold in range(record.folds):
             path = member.folder / f"fold{fold}.safetensors"
             if path.name not in record.sha256 or not path.is_file():

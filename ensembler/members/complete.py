@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from ensembler.errors import StoreError
 from ensembler.files import claim
+from ensembler.members.features import FEATURES
+from ensembler.members.on_disk import check_weights
 from ensembler.members.plan import MemberPlan
 from ensembler.metrics import score_all
 from ensembler.predictions.arrays import fill_array, release
@@ -31,7 +33,7 @@ from ensembler.predictions.merging import merge_views
 from ensembler.predictions.publish import finish_replacement, prepared_replacement
 from ensembler.predictions.records import write_record
 from ensembler.targets.label_sets import is_known
-from ensembler.training.spec import MemberSpec, SoupSpec
+from ensembler.training.spec import FittedSpec, MemberSpec, SoupSpec
 
 BLOCK = 4096  # rows merged at once
 
@@ -76,14 +78,22 @@ def complete_member(plan: MemberPlan, finished: Sequence[FinishedFold]) -> None:
 def _prepare(plan: MemberPlan, finished: Sequence[FinishedFold], prepared: Path) -> None:
     scores = write_logits(plan, prepared, finished)
     names = [weights_path(plan.on_disk.folder, fold.fold).name for fold in finished]
+    frozen = [FEATURES] if is_probe_of_network(plan) else []
+    names += frozen
     if plan.on_disk.folder.name == RETRAINING:
         for name in names:
             shutil.copyfile(plan.on_disk.folder / name, prepared / name)
     sums = checksums(prepared, array_files(plan)) | _weights_checksums(
         plan.on_disk.folder, finished
     )
+    sums |= checksums(plan.on_disk.folder, frozen)
     record = _record(plan, finished, scores, sums)
     write_record(prepared / MEMBER_RECORD, record)
+
+
+def is_probe_of_network(plan: MemberPlan) -> bool:
+    """Whether heads stand on a frozen network, which is kept beside them."""
+    return isinstance(plan.member.spec, FittedSpec) and plan.member.sees_images
 
 
 def array_files(plan: MemberPlan) -> list[str]:
@@ -167,13 +177,13 @@ def _weights_checksums(folder: Path, finished: Sequence[FinishedFold]) -> dict[s
 
 def _why_other_weights(weights: Path, logits: Path) -> str:
     """What to do about weights that are not those whose logits are there."""
-    from ensembler.networks.checkpoint import check_checkpoint
+    from ensembler.networks.header import read_description
 
     both = (
         f"restore it from a copy, or remove it and {logits} to have the fold trained again"
     )
     try:
-        is_whole = check_checkpoint(weights)
+        is_whole = check_weights(weights, read_description(weights))
     except StoreError as error:
         return f"{error}; {both}"
     if is_whole:

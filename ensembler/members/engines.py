@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.pixels import Pixels
-from ensembler.files import fingerprint
+from ensembler.estimators.files import read_heads
+from ensembler.files import fingerprint, sha256_of
 from ensembler.inference.engines.registry import AUTO, check_engine, named_engine
 from ensembler.machine.cores import available_cores
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
+from ensembler.members.features import FEATURES, SharedFeatures, feature_predictor
+from ensembler.members.fitted_fold import joined_logits
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.store import RunStore
+from ensembler.training.spec import FittedSpec
 from ensembler.workspace.lock import keep_choice, kept_choice
 from ensembler.workspace.workspace import Workspace
 
@@ -31,6 +35,7 @@ class Engines:
 
     workspace: Workspace
     execution: Execution = DEFAULT_EXECUTION
+    frozen: dict[str, SharedFeatures] = field(default_factory=dict)
 
     def predictor(
         self,
@@ -44,6 +49,8 @@ class Engines:
 
         It predicts no more images at once than the member is trained with.
         """
+        if isinstance(plan.member.spec, FittedSpec):
+            return self._heads(plan, weights)
         from ensembler.inference.engines.choose import CHECKED, at_once, ready
         from ensembler.inference.predictor import in_batches
         from ensembler.networks.checkpoint import load_checkpoint
@@ -67,6 +74,17 @@ class Engines:
         in_parts = in_batches(predictor, most)
         return _Deterministic(in_parts) if is_deterministic else in_parts
 
+    def _heads(self, plan: MemberPlan, weights: Path) -> Predictor:
+        """The heads in `weights` on features that all heads of one frozen network share."""
+        heads = read_heads(weights).heads
+        network = weights.parent / FEATURES
+        key = sha256_of(network)
+        if key not in self.frozen:
+            made = feature_predictor(plan, network, self.execution)
+            self.frozen[key] = SharedFeatures(made)
+        shared, targets = self.frozen[key], plan.output.targets
+        return lambda images: joined_logits(heads, targets, shared(images))
+
     def of(self, plan: MemberPlan, weights: Path, pixels: Pixels) -> str:
         """The name of a member's engine.
 
@@ -74,6 +92,8 @@ class Engines:
         """
         from ensembler.networks.devices import pick_device
 
+        if isinstance(plan.member.spec, FittedSpec):
+            return "eager"
         wanted = check_engine(self.execution.engine or self.workspace.spec.inference.engine)
         if wanted != AUTO:
             return named_engine(wanted, pick_device(self.execution.device).type)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -27,6 +28,7 @@ from ensembler.machine.environment import environment
 from ensembler.machine.execution import Execution
 from ensembler.members.engines import Engines
 from ensembler.members.executor import Failure, FinishedTask, FoldResult, LeftOut
+from ensembler.members.fitted_fold import fitted_fold
 from ensembler.members.fold_stop import FoldOverruns, FoldStop, WatchedProgress
 from ensembler.members.fold_watch import FoldWatch
 from ensembler.members.plan import MemberPlan
@@ -43,7 +45,13 @@ from ensembler.predictions.finished_folds import (
 from ensembler.predictions.members import FAILED
 from ensembler.progress import FoldTask, Progress
 from ensembler.stop import Stop, Stopped
-from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.training.spec import (
+    WITHOUT_EPOCHS,
+    EnsembleSpec,
+    FittedSpec,
+    MemberSpec,
+    SoupSpec,
+)
 from ensembler.training.trained import EndedEarly
 from ensembler.workspace.lock import keep_choice, kept_choice
 from ensembler.workspace.workspace import Workspace
@@ -105,20 +113,24 @@ class FoldTrainer:
             return self._finish_claimed(training, task) if is_ours else None
 
     def _finish_claimed(self, training: Training, task: FoldTask) -> FoldResult | None:
-        from ensembler.networks.devices import pick_device
-        from ensembler.networks.lost import lost_device
-
         failure = failure_of(training)
         if failure is not None or not training.unfinished(task.fold):
             return failure
-        device = pick_device(self.execution.device)
         try:
-            with training.memory_advice, lost_device(device):
+            if not training.sees_images:
+                return self._finish(training, task)
+            with training.memory_advice, self._lost_device():
                 return self._finish(training, task)
         except Exception as error:
             if concerns_all(error):
                 raise
             return record_failure(training, task.fold, error)
+
+    def _lost_device(self) -> AbstractContextManager[None]:
+        from ensembler.networks.devices import pick_device
+        from ensembler.networks.lost import lost_device
+
+        return lost_device(pick_device(self.execution.device))
 
     def _finish(self, training: Training, task: FoldTask) -> FinishedTask | LeftOut:
         fold, plans = task.fold, training.unfinished(task.fold)
@@ -129,6 +141,8 @@ class FoldTrainer:
             reason = self._why_no_time(training, task)
             if reason is not None:
                 return LeftOut(task, reason)
+        if isinstance(plans[0].member.spec, FittedSpec):
+            return self._fit(training, task, was_fitted=needs_training)
         watch = FoldWatch(training, fold)
         if needs_training:
             try:
@@ -146,6 +160,14 @@ class FoldTrainer:
         if needs_training:
             watch.keep(self.prices)
         return FinishedTask(task, was_trained=needs_training)
+
+    def _fit(self, training: Training, task: FoldTask, *, was_fitted: bool) -> FinishedTask:
+        """A fold of a member without a training: its heads fitted on tables of numbers."""
+        (plan,) = training.plans
+        finished = fitted_fold(plan, task.fold, self.execution)
+        write_finished_fold(plan.on_disk.folder, finished)
+        training.progress_done(plan, task.fold, finished)
+        return FinishedTask(task, was_trained=was_fitted)
 
     def _why_no_time(self, training: Training, task: FoldTask) -> str | None:
         """Why a fold may not begin before the deadline; None when it may.
@@ -229,6 +251,7 @@ class FoldTrainer:
         if isinstance(spec, SoupSpec):
             builder = SoupBuilder(first, spec, self.execution.device)
             return self.soup_builders.setdefault(training.name, builder).build(fold)
+        assert not isinstance(spec, FittedSpec)
         data = first.rows.fold_data(fold, first.pixels)
         self._note_short_cycles(training, len(data.train_rows))
         stop = self._fold_stop(training, fold)
@@ -286,7 +309,7 @@ class FoldTrainer:
     def _note_short_cycles(self, training: Training, n_rows: int) -> None:
         """Say, with the first fold of a training, that its snapshots may be poor."""
         spec = training.all_plans[0].member.spec
-        if isinstance(spec, SoupSpec) or spec.cycle_epochs is None:
+        if isinstance(spec, WITHOUT_EPOCHS) or spec.cycle_epochs is None:
             return
         if training.name in self.looked_at_cycles:
             return

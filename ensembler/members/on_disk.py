@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ensembler.errors import StoreError
+from ensembler.estimators.files import check_heads, is_of_heads
 from ensembler.predictions.finished_folds import fold_path, read_finished_fold, weights_path
 from ensembler.predictions.members import MEMBER_RECORD, RETRAINING, MemberRecord
 from ensembler.predictions.settled import has_record, read_settled
@@ -79,7 +80,7 @@ class MemberOnDisk:
 
         In earlier versions a fold could differ.
         """
-        from ensembler.networks.checkpoint import read_description
+        from ensembler.networks.header import read_description
 
         for fold in range(self.n_folds):
             try:
@@ -119,7 +120,7 @@ class MemberOnDisk:
 
     def checkpoint_header(self, fold: int) -> dict[str, Any] | None:
         """What is written beside the weights of a fold trained with these options, or None."""
-        from ensembler.networks.checkpoint import read_description
+        from ensembler.networks.header import read_description
 
         path = weights_path(self.folder, fold)
         if not path.is_file():
@@ -133,13 +134,25 @@ class MemberOnDisk:
 
     def drop_altered_weights(self, fold: int) -> None:
         """Remove the weights of a fold when they are not what its training saved, and say so."""
-        from ensembler.networks.checkpoint import check_checkpoint
-
-        if self.checkpoint_header(fold) is None:
+        header = self.checkpoint_header(fold)
+        if header is None:
             return
         path = weights_path(self.folder, fold)
         try:
-            check_checkpoint(path)
+            check_weights(path, header)
         except StoreError as error:
             self.progress.warn(f"{error}; the fold is trained again")
             path.unlink(missing_ok=True)
+
+
+def check_weights(path: Path, header: Mapping[str, Any]) -> bool:
+    """Raise StoreError when the weights, or fitted heads, of a fold are not what was saved.
+
+    False when the file, whose description is `header`, is of a version that kept no digest.
+    """
+    if is_of_heads(header):
+        check_heads(path)
+        return True
+    from ensembler.networks.checkpoint import check_checkpoint
+
+    return check_checkpoint(path)

@@ -20,7 +20,13 @@ from ensembler.members.rows import MemberRows
 from ensembler.networks.sources import FOLDER, contents_of_backbone, source_of_backbone
 from ensembler.own_code import digest_of
 from ensembler.recipe.members import PlannedMember
-from ensembler.training.spec import EMA_DECAY, MemberSpec, SoupSpec
+from ensembler.training.spec import (
+    EMA_DECAY,
+    FittedSpec,
+    MemberSpec,
+    ProbeSpec,
+    SoupSpec,
+)
 from ensembler.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -81,6 +87,8 @@ class MemberPlan:
     @cached_property
     def options(self) -> dict[str, Any]:
         """Everything that decides what the trained network is, as plain values."""
+        if isinstance(self.member.spec, FittedSpec):
+            return self._fitted_options(self.member.spec)
         targets = self.output.targets
         version = augment_version(self.augment)
         contents = self._contents
@@ -95,6 +103,51 @@ class MemberPlan:
             "target": targets[0] if len(targets) == 1 else list(targets),
             "fold_column": self.member.fold_column,
         }
+
+    def _fitted_options(self, spec: FittedSpec) -> dict[str, Any]:
+        """The same of a member without a training: no augmentation, and perhaps no pixels."""
+        targets = self.output.targets
+        options = spec.decisive_options
+        if isinstance(spec, ProbeSpec):
+            options["features"] = self._features_options(spec)
+        heads = {place: digest for place in spec.code if (digest := digest_of(place))}
+        seen = (
+            {"input": self.workspace.input_options(self.input)} if spec.sees_images else {}
+        )
+        return {
+            **options,
+            **({"contents": heads} if heads else {}),
+            **seen,
+            "seed": self.seed,
+            "target": targets[0] if len(targets) == 1 else list(targets),
+            "fold_column": self.member.fold_column,
+            "weights": self.member.variant,
+        }
+
+    def _features_options(self, spec: ProbeSpec) -> dict[str, Any]:
+        """Where features come from: what is in files counts, not where these lie."""
+        given = spec.features
+        if given.file is not None and given.ids is not None:
+            files = {"file": given.file, "ids": given.ids}
+            return {name: sha256_by_stat(Path(path)) for name, path in files.items()}
+        options = given.model_dump(
+            mode="json", exclude={"file", "ids", "size", "batch_size"}
+        )
+        return {**options, **self.network_options}
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What decides the network that a training starts from, or a frozen one."""
+        base = self.member.base
+        options: dict[str, Any] = base.model_dump(
+            mode="json", include={"backbone", "pretrained", "checkpoint", "model_args"}
+        )
+        if base.checkpoint is not None:
+            options["checkpoint"] = sha256_by_stat(Path(base.checkpoint))
+        if source_of_backbone(base.backbone)[0] == FOLDER:
+            options["backbone"] = FOLDER
+        behind = contents_of_backbone(base.backbone, weights=base.pretrained)
+        return {**options, **({"contents": behind} if behind else {})}
 
     @property
     def augment(self) -> AugmentSpec:
@@ -120,6 +173,7 @@ class MemberPlan:
                 "take": spec.take,
                 "of": {p.member.name: p.fingerprint for p in self.ingredients},
             }
+        assert not isinstance(spec, FittedSpec)
         options = spec.decisive_options
         if spec.checkpoint is not None:  # what is in the file counts, not where it lies
             options["checkpoint"] = sha256_by_stat(Path(spec.checkpoint))
@@ -160,7 +214,7 @@ class MemberPlan:
 
     def _fingerprint(self, *, classes: bool, contents: bool, place: bool) -> str:
         options = {k: v for k, v in self._options.items() if contents or k != "contents"}
-        if place:
+        if place and "augment" in options:
             options["augment"] = _as_values(self.augment)
         if self.ingredients:
             options["of"] = {
@@ -195,9 +249,11 @@ class MemberPlan:
 
     @cached_property
     def views(self) -> tuple[View, ...]:
-        """The views of the recipe, expanded."""
+        """The views of the recipe, expanded; without a look at images there is one."""
         from ensembler.inference.views import expand_views
 
+        if not self.member.sees_images:
+            return expand_views(("identity",))
         return expand_views(self.workspace.spec.views)
 
     @property

@@ -27,7 +27,7 @@ from ensembler.members.price_record import (
 )
 from ensembler.members.training import Training
 from ensembler.predictions.store import cache_folder
-from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.training.spec import EnsembleSpec, FittedSpec, MemberSpec, SoupSpec
 from ensembler.workspace.workspace import Workspace
 
 Source = Literal["earlier folds", "timed batches", "estimate"]
@@ -179,7 +179,9 @@ class PriceList:
         self.record = self.record.with_blend(self.machine, blend)
 
     def _estimate(self, training: Training) -> Price:
-        forwards = (self.flops(training) or 0.0) / self._rate
+        has_network = training.all_plans[0].member.base.backbone != ""
+        flops = self.flops(training) if has_network else None
+        forwards = (flops or 0.0) / self._rate
         row = _TRAINING_PASSES * forwards + _IMAGE_SECONDS
         prediction = forwards + _IMAGE_SECONDS / 4
         return Price(row, prediction, _AROUND_SECONDS, "estimate", _OFF["estimate"])
@@ -249,7 +251,16 @@ def workload_of(training: Training, fold: int) -> Workload:
     n_images = len(plan.rows.validated_in(fold)) + len(plan.workspace.image_rows[1])
     predictions = n_images * len(plan.views) * len(training.plans)
     rows = len(plan.rows.rows_of_fold(fold, validation=False))
+    if isinstance(spec, FittedSpec):
+        return Workload(0, rows, _features_of_a_fold(training) if spec.sees_images else 0)
     return Workload(0 if isinstance(spec, SoupSpec) else _passes(spec), rows, predictions)
+
+
+def _features_of_a_fold(training: Training) -> int:
+    """A fold's share of the features of all images, which are computed once."""
+    plan = training.all_plans[0]
+    n_images = sum(map(len, plan.workspace.image_rows))
+    return len(plan.views) * n_images // plan.rows.n_folds
 
 
 def _passes(spec: MemberSpec | EnsembleSpec) -> int:

@@ -47,6 +47,14 @@ class MemberRows:
         """
         return self._side_by_side(trained_on=False)
 
+    def labels_to_train_on(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """Labels to train on of the images at `rows`, by target: as `Target.encode` gives them."""
+        workspace = self.output.workspace
+        return {
+            target: workspace.image_labels(target, trained_on=True)[rows]
+            for target in self.output.targets
+        }
+
     def _side_by_side(self, *, trained_on: bool) -> NDArray[np.int64]:
         image_labels = self.output.workspace.image_labels
         labels = [

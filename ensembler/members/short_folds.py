@@ -22,7 +22,8 @@ from ensembler.predictions.finished_folds import (
 )
 from ensembler.predictions.store import RunStore
 from ensembler.progress import FoldTask
-from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.recipe.members import TrainedSpec
+from ensembler.training.spec import WITHOUT_EPOCHS, EnsembleSpec, MemberSpec
 
 SUFFIX = "@short"
 _SAFETY = 1.25  # by how much an epoch may take longer than is expected
@@ -142,11 +143,9 @@ def one_epoch(training: Training, fold: int, prices: PriceList) -> tuple[float, 
     return one, price.training(replace(work, epochs=passes)).expected
 
 
-def shortened_spec(
-    spec: MemberSpec | EnsembleSpec | SoupSpec, epochs: int
-) -> MemberSpec | EnsembleSpec | None:
+def shortened_spec(spec: TrainedSpec, epochs: int) -> MemberSpec | EnsembleSpec | None:
     """The options of a training that has so many epochs; None where that cannot be."""
-    if isinstance(spec, SoupSpec):
+    if isinstance(spec, WITHOUT_EPOCHS):
         return None
     options = spec.model_dump(by_alias=True, exclude_unset=True) | {"epochs": epochs}
     if isinstance(spec, MemberSpec):

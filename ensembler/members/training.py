@@ -14,7 +14,7 @@ from ensembler.members.plan import MemberPlan
 from ensembler.predictions.finished_folds import FinishedFold
 from ensembler.progress import FoldCost, FoldTask
 from ensembler.recipe.members import PlannedMember
-from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.training.spec import EnsembleSpec, FittedSpec, MemberSpec, SoupSpec
 from ensembler.workspace.workspace import Workspace
 
 
@@ -39,6 +39,11 @@ class Training:
     def fingerprint(self) -> str:
         """A digest of everything that decides what it makes."""
         return self.all_plans[0].fingerprint
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether a network of it looks at images."""
+        return self.all_plans[0].member.sees_images
 
     @property
     def memory_advice(self) -> AbstractContextManager[None]:
@@ -133,6 +138,8 @@ class Training:
         plan, spec = self.all_plans[0], self.plans[0].member.spec
         if isinstance(spec, SoupSpec):
             return FoldCost(0)
+        if isinstance(spec, FittedSpec):
+            return FoldCost(1, f"{spec.method} {plan.member.base.backbone}", 1.0)
         network, work = f"{spec.method} {spec.backbone}", float(plan.input.size**2)
         if isinstance(spec, EnsembleSpec):
             return FoldCost(spec.passes, network, work)

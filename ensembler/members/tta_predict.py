@@ -20,6 +20,7 @@ from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.averages import assemble_members
 from ensembler.members.complete import array_files, write_logits
 from ensembler.members.engines import Engines
+from ensembler.members.features import FEATURES
 from ensembler.members.plan import MemberPlan
 from ensembler.members.predict import predict_checkpoints
 from ensembler.predictions.finished_folds import FinishedFold
@@ -120,7 +121,9 @@ class ViewPredictor:
     def _task(self, planned: PlannedMember, views: Sequence[View]) -> Task | None:
         member = self.workspace.store.member(planned.name)
         new = tuple(view for view in views if view.name not in member.record.views)
-        return Task(MemberPlan(self.workspace, planned), member, new) if new else None
+        if not new or not planned.sees_images:
+            return None
+        return Task(MemberPlan(self.workspace, planned), member, new)
 
     def _extend(self, tasks: Sequence[Task]) -> None:
         ws, first = self.workspace, tasks[0].plan
@@ -279,6 +282,13 @@ def checked_weights(member: Member, fold: int) -> Path:
     if sha256_of(path) != member.record.sha256[path.name]:
         raise StoreError(
             f"{path} is not the file that member.json describes (its sha256 differs); restore it"
+        )
+    frozen = member.folder / FEATURES
+    if FEATURES in member.record.sha256 and (
+        not frozen.is_file() or sha256_of(frozen) != member.record.sha256[FEATURES]
+    ):
+        raise StoreError(
+            f"{frozen} is not the file that member.json describes; restore it from a copy"
         )
     return path
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from ensembler.errors import EnsemblerError, MissingFileError, RequestError, StoreError
+from ensembler.errors import EnsemblerError, RequestError, StoreError
 from ensembler.files import write_bytes
 from ensembler.networks.build import (
     STARTS,
@@ -25,12 +25,10 @@ from ensembler.networks.build import (
     sum_networks,
 )
 from ensembler.networks.devices import pick_device, place
+from ensembler.networks.header import DIGEST, FORMAT, read_description
 from ensembler.networks.sources import is_own_backbone, source_of_backbone
 from ensembler.networks.spec import NetworkSpec
 
-FORMAT = 1
-# Key in the header: the digest of the header and the tensors at the moment of saving.
-DIGEST = "content_sha256"
 _HEADER_SIZE = 8  # bytes that say how long the JSON header of a safetensors file is
 
 
@@ -83,31 +81,6 @@ def _sum_of(network: Normalised) -> dict[str, Any]:
         if isinstance(inner, SumOfNetworks)
         else {}
     )
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """The description in a checkpoint's header; StoreError when the file is none of ours."""
-    try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})["ensembler"])
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{path} is missing") from error
-    except (
-        SafetensorError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-        OSError,
-    ) as error:
-        raise StoreError(
-            f"{path} is not a whole checkpoint of a member ({error})"
-        ) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise StoreError(
-            f"{path} has another format than {FORMAT}; it was written by another version"
-        )
-    return header
 
 
 def check_checkpoint(path: Path) -> bool:

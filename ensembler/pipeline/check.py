@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 from ensembler.blending.registry import accepts, method_class
 from ensembler.blending.spec import BlendSpec
-from ensembler.data.spec import FoldSpec
-from ensembler.errors import MissingExtraError, RecipeError, RequestError
+from ensembler.data.spec import FoldSpec, InputSpec
+from ensembler.errors import DataError, MissingExtraError, RecipeError, RequestError
 from ensembler.inference.engines.registry import check_installed
 from ensembler.metrics.registry import check_metric
 from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import planned_members
-from ensembler.training.spec import SoupSpec
+from ensembler.training.spec import FittedSpec, ProbeSpec, SoupSpec
 
 
 def check_training_installed(what: str) -> None:
@@ -62,6 +63,10 @@ def check_recipe(recipe: Recipe) -> None:
         if isinstance(member, SoupSpec):
             checks.append((f"members.{name}", partial(_check_soup, member, spec.folds)))
             continue
+        if isinstance(member, FittedSpec):
+            fitted = partial(_check_fitted, member, spec.input)
+            checks.append((f"members.{name}", fitted))
+            continue
         checks.append(
             (
                 f"members.{name}",
@@ -94,6 +99,29 @@ def _check_blend(spec: BlendSpec) -> None:
             raise RequestError(
                 f"{option!r} is not an option of the blend method {spec.method!r}"
             )
+
+
+def _check_fitted(spec: FittedSpec, seen: InputSpec) -> None:
+    """The arguments of a head, and the network or file that its features come from."""
+    from ensembler.estimators.target_head import new_head
+
+    new_head(spec.head, spec.head_args)
+    if not isinstance(spec, ProbeSpec):
+        return
+    features = spec.features
+    if features.file is not None and features.ids is not None:
+        from ensembler.members.imported_features import open_features, read_ids
+
+        open_features(Path(features.file))
+        read_ids(Path(features.ids))
+        return
+    from ensembler.inference.views import expand_views
+    from ensembler.networks.build import check_network
+
+    expand_views(features.views)
+    check_network(features.network, size=features.size or seen.size, channels=seen.channels)
+    if features.checkpoint is not None and not Path(features.checkpoint).is_file():
+        raise DataError(f"checkpoint {features.checkpoint} does not exist")
 
 
 def _check_soup(spec: SoupSpec, folds: FoldSpec) -> None:

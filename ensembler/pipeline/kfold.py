@@ -1,4 +1,4 @@
-"""`ens kfold`: the members that our own loop trains, and the soups of their weights."""
+"""`ens kfold`: members of our own loop, soups of their weights, heads on frozen features."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from functools import partial
 
 from ensembler.pipeline.train import train_recipe
 
-METHODS = ("kfold", "soup")
+METHODS = ("kfold", "soup", "probe")
 train_kfold = partial(train_recipe, methods=METHODS)

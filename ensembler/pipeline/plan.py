@@ -31,7 +31,7 @@ from ensembler.progress import QUIET, FoldTask, Progress
 from ensembler.recipe.auto_epochs import nearest_epochs, with_epochs
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.own_code import introduce_code_of
-from ensembler.training.spec import SoupSpec
+from ensembler.training.spec import WITHOUT_EPOCHS
 from ensembler.workspace.epochs import kept_epochs
 from ensembler.workspace.preview import preview_workspace
 from ensembler.workspace.workspace import Workspace
@@ -238,7 +238,7 @@ class Planner:
             chosen = choose_depth(careful, share, longest=seconds)
         for entry, wanted in chosen.items():
             spec = recipe.spec.members[entry]
-            assert not isinstance(spec, SoupSpec)
+            assert not isinstance(spec, WITHOUT_EPOCHS)
             self.epochs[entry] = nearest_epochs(spec, wanted)
         self.skipped = tuple(entry for entry in by_entry if entry not in chosen)
         spec_with_epochs = with_epochs(recipe.spec, self.epochs)
@@ -291,8 +291,8 @@ class Planner:
             self.timed_names.append(training.name)
 
     def _is_unknown(self, training: Training) -> bool:
-        is_soup = isinstance(training.plans[0].member.spec, SoupSpec)
-        if is_soup or self.prices.measured(training):
+        is_trained = not isinstance(training.plans[0].member.spec, WITHOUT_EPOCHS)
+        if not is_trained or self.prices.measured(training):
             return False
         return self.prices.timed(training) is None
 

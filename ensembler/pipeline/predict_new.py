@@ -28,6 +28,7 @@ from ensembler.predictions.arrays import release
 from ensembler.predictions.members import Member, shared_views
 from ensembler.predictions.merging import merge_views
 from ensembler.predictions.store import cache_folder
+from ensembler.recipe.members import PlannedMember
 from ensembler.recipe.own_code import code_named_by, own_among
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.reporting.submitted import blend_to_submit
@@ -142,6 +143,7 @@ def member_probs(
     ids, images = part.table["id"].tolist(), part.images
     store, cache = workspace.store, cache_folder(workspace.artifacts)
     members = select_recorded(workspace, names)
+    _check_see_images(members)
     tasks = [
         Task(MemberPlan(workspace, planned), member, _recorded_views(workspace, member))
         for planned in members
@@ -168,6 +170,16 @@ def member_probs(
         plans = [MemberPlan(workspace, m) for m in members if m.name in names]
         merged = [_all_probs(plans, logits, merging) for merging in mergings]
     return ids, merged
+
+
+def _check_see_images(members: Sequence[PlannedMember]) -> None:
+    """Raise RequestError for a member that no image is enough for."""
+    for planned in members:
+        if not planned.sees_images:
+            raise RequestError(
+                f"member {planned.name!r} does not look at images: it is fitted on features or "
+                "columns that new images do not come with; blend without it, or name --members"
+            )
 
 
 def _all_probs(

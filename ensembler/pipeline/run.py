@@ -343,8 +343,6 @@ def _views(
     wanted = workspace.spec.blend.views or tuple(
         view.name for view in expand_views(workspace.spec.views)
     )
-    return (
-        wanted
-        if any(set(store.member(m).record.views) != set(wanted) for m in members)
-        else None
-    )
+    seeing = {member.name for member in workspace.members if not member.sees_images}
+    others = [store.member(name).record.views for name in members if name not in seeing]
+    return wanted if any(set(views) != set(wanted) for views in others) else None

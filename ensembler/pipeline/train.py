@@ -87,8 +87,8 @@ def train_members(
         there = sorted({planned.spec.method for planned in workspace.select(members)})
         raise RequestError(
             f"no member to train has the method {' or '.join(methods)}, only "
-            f"{' and '.join(there)}; `ens run` trains all methods, `ens kfold` the methods kfold "
-            "and soup, `ens bag` the others"
+            f"{' and '.join(there)}; `ens run` trains all methods, `ens kfold` the methods "
+            "kfold, soup and probe, `ens bag` the others"
         )
     result = schedule.train(selected, folds)
     if folds is None and result.stopped is None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ensembler.files import fingerprint
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.training.spec import WITHOUT_EPOCHS, EnsembleSpec, MemberSpec
 from ensembler.training.specs.base import AUTO
 
 TrainedSpec = MemberSpec | EnsembleSpec
@@ -32,7 +32,7 @@ def with_epochs(spec: RecipeSpec, epochs: Mapping[str, int]) -> RecipeSpec:
     members = dict(spec.members)
     for name, n in epochs.items():
         member = members[name]
-        if not isinstance(member, SoupSpec) and member.epochs != n:
+        if not isinstance(member, WITHOUT_EPOCHS) and member.epochs != n:
             members[name] = of_epochs(member, n)
     return spec.model_copy(update={"members": members})
 

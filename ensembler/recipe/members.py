@@ -4,6 +4,7 @@ cnn                        one training, one member
 cnn: {seeds: 2}            two trainings: cnn-s1, cnn-s2
 cnn: {also: [ema]}         one training, two members: cnn, cnn-ema
 cnn: {snapshots: cyclic}   one training, a member for each cycle: cnn-c1, cnn-c2, cnn-c3
+probe: {method: probe}     a head on frozen features, one member
 bag: {method: bagging}     one training, a member for each estimator: bag-e1, ..., and bag,
                            their mean
 """
@@ -14,9 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec, TrainingSpec
+from ensembler.training.spec import (
+    EnsembleSpec,
+    FittedSpec,
+    MemberSpec,
+    ProbeSpec,
+    SoupSpec,
+    TrainingSpec,
+)
 
-TrainedSpec = MemberSpec | EnsembleSpec | SoupSpec
+TrainedSpec = MemberSpec | EnsembleSpec | SoupSpec | ProbeSpec
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,8 @@ class PlannedMember:
     `entry` is its key in the recipe, `training` names the training that it comes from together with
     others, `variant` which of that training's networks it is. A member with `parts` has no
     networks: it is the mean of those members. `base` says what its networks are like (for a soup
-    that of its first ingredient); `ingredients` are a soup's.
+    that of its first ingredient, for a probe the frozen one, '' being the backbone of none);
+    `ingredients` are a soup's.
     """
 
     name: str
@@ -40,6 +49,11 @@ class PlannedMember:
     parts: tuple[str, ...] = ()
     ingredients: tuple[str, ...] = ()
     in_pool: bool = True
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether a network of it looks at images."""
+        return not isinstance(self.spec, FittedSpec) or self.spec.sees_images
 
     def is_called(self, names: Sequence[str]) -> bool:
         """Whether one of `names` is the member's own, its training's or its entry's."""
@@ -87,15 +101,16 @@ def planned_members(
 
 
 def _of_entry(
-    name: str, spec: MemberSpec | EnsembleSpec, column: str, entry: str
+    name: str, spec: MemberSpec | EnsembleSpec | ProbeSpec, column: str, entry: str
 ) -> list[PlannedMember]:
     trainings = (
         [name] if spec.seeds == 1 else [f"{name}-s{i + 1}" for i in range(spec.seeds)]
     )
     members = []
     for nth, training in enumerate(trainings):
+        base = spec.base if isinstance(spec, FittedSpec) else spec
         made_here = PlannedMember(
-            training, spec, column, entry, training, _primary(spec), spec, nth
+            training, spec, column, entry, training, _primary(spec), base, nth
         )
         members += [
             replace(made_here, name=f"{training}{suffix}", variant=variant)
@@ -106,6 +121,8 @@ def _of_entry(
         for member in members
         if not isinstance(spec, MemberSpec) or member.variant not in spec.also
     ]
+    if isinstance(spec, FittedSpec):
+        return members
     if spec.as_ == "ensemble" and len(main) > 1:
         parts = tuple(member.name for member in main)
         members = [replace(member, in_pool=member.name not in parts) for member in members]
@@ -115,12 +132,16 @@ def _of_entry(
     return members
 
 
-def _primary(spec: MemberSpec | EnsembleSpec) -> str:
+def _primary(spec: MemberSpec | EnsembleSpec | ProbeSpec) -> str:
+    if isinstance(spec, FittedSpec):
+        return spec.variant
     return spec.primary if isinstance(spec, MemberSpec) else "sum"
 
 
-def _variants(spec: MemberSpec | EnsembleSpec) -> dict[str, str]:
+def _variants(spec: MemberSpec | EnsembleSpec | ProbeSpec) -> dict[str, str]:
     """Which networks of a training are members, by what is added to its name."""
+    if isinstance(spec, FittedSpec):
+        return {"": spec.variant}
     if isinstance(spec, EnsembleSpec):
         return (
             {"": "sum"}
@@ -152,6 +173,11 @@ def _soup(
         )
     base = next(iter(found.values())).base
     for member in found.values():
+        if isinstance(member.spec, FittedSpec):
+            raise RequestError(
+                f"members.{entry}.of: {member.name!r} is {member.spec.method}: it trains no "
+                "network whose weights could be averaged"
+            )
         if isinstance(member.spec, SoupSpec) or member.variant == "sum":
             raise RequestError(
                 f"members.{entry}.of: {member.name!r} is made of several networks and cannot be "

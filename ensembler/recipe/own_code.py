@@ -13,7 +13,7 @@ from ensembler.own_code import is_own, load_own, source_of
 from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.training.spec import AnyMemberSpec, SoupSpec
+from ensembler.training.spec import AnyMemberSpec, FittedSpec, SoupSpec
 
 
 def code_named_by(spec: RecipeSpec) -> dict[str, str]:
@@ -31,6 +31,8 @@ def _code_of_member(member: AnyMemberSpec) -> dict[str, str]:
 
     if isinstance(member, SoupSpec):
         return {}
+    if isinstance(member, FittedSpec):
+        return member.code
     backbone = {member.backbone: "backbone"} if is_own_backbone(member.backbone) else {}
     return {**backbone, **member.code}
 

@@ -21,10 +21,17 @@ _PATH_PLACES = (
     ("folds", "file"),
     ("defaults", "checkpoint"),
     ("members", "*", "checkpoint"),
+    ("members", "*", "features", "checkpoint"),
+    ("members", "*", "features", "file"),
+    ("members", "*", "features", "ids"),
     ("submission", "template"),
 )
 # Places of a name that may hold a path, behind this.
-_BACKBONE_PLACES = (("defaults", "backbone"), ("members", "*", "backbone"))
+_BACKBONE_PLACES = (
+    ("defaults", "backbone"),
+    ("members", "*", "backbone"),
+    ("members", "*", "features", "backbone"),
+)
 
 
 def resolve_paths(document: Document) -> Document:

@@ -12,7 +12,13 @@ from ensembler.metrics import check_metric_name, metric_names
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
 from ensembler.training.catalogue import traits_of
-from ensembler.training.spec import AnyMemberSpec, EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.training.spec import (
+    AnyMemberSpec,
+    EnsembleSpec,
+    FittedSpec,
+    MemberSpec,
+    SoupSpec,
+)
 
 
 class RecipeSpec(BaseModel):
@@ -65,6 +71,12 @@ class RecipeSpec(BaseModel):
                     raise ValueError(
                         f"members.{name} names target {target!r}; {nearest(target, known)}"
                     )
+            if isinstance(member, FittedSpec):
+                if member.sample_weights and self.data.weight is None:
+                    raise ValueError(
+                        f"members.{name}: sample_weights needs data.weight, the column of weights"
+                    )
+                continue
             if (
                 isinstance(member, MemberSpec)
                 and member.sampler == "weights"

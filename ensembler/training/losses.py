@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensembler.errors import RequestError, UnknownNameError
+from ensembler.errors import RequestError
+from ensembler.estimators.weights import class_weights as weights_of_classes
+from ensembler.estimators.weights import label_ratios
 from ensembler.own_code import is_own, load_own
 from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL, TargetKind
 from ensembler.training.catalogue import LOSSES
-from ensembler.training.sampling import BETA
 from ensembler.training.spec import TrainingSpec
 
 
@@ -208,25 +209,11 @@ def class_weights(
 ) -> Tensor | None:
     """The weight of each class `[classes]`, on average 1 over the train rows.
 
-    None when all weigh the same. balanced is 1 / n; effective is (1 - b) / (1 - b^n) with b = 0.999
-    (Cui et al., 2019).
+    None when all weigh the same.
     """
-    if spec.class_weights == "none":
-        return None
-    n = np.maximum(counts, 1).astype(np.float64)
-    if isinstance(spec.class_weights, dict):
-        names = list(classes or map(str, range(len(counts))))
-        for name in spec.class_weights:
-            if name not in names:
-                raise UnknownNameError("class in class_weights", name, names)
-        return torch.tensor(
-            [spec.class_weights.get(name, 1.0) for name in names], dtype=torch.float32
-        )
-    effective = (1 - BETA) / (1 - BETA**n)
-    weights = 1 / n if spec.class_weights == "balanced" else effective
-    return torch.tensor(
-        weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32
-    )
+    names = list(classes or map(str, range(len(counts))))
+    weights = weights_of_classes(spec.class_weights, counts, names)
+    return None if weights is None else torch.tensor(weights, dtype=torch.float32)
 
 
 def label_weights(
@@ -234,19 +221,11 @@ def label_weights(
 ) -> Tensor | None:
     """How much more it counts that a row has a label than that it has not `[classes]`.
 
-    None when both count alike. balanced is the ratio of rows without the label to rows with it,
-    effective that of their effective numbers.
+    None when both count alike.
     """
-    if spec.class_weights == "none":
-        return None
-    if isinstance(spec.class_weights, dict):
-        return class_weights(spec, labels.sum(axis=0), classes)
-    having = np.maximum(labels.sum(axis=0), 1).astype(np.float64)
-    lacking = np.maximum(len(labels) - having, 1)
-    ratio = lacking / having
-    if spec.class_weights == "effective":
-        ratio = (1 - BETA**lacking) / (1 - BETA**having)
-    return torch.tensor(ratio, dtype=torch.float32)
+    names = list(classes or map(str, range(labels.shape[1])))
+    ratios = label_ratios(spec.class_weights, labels, names)
+    return None if ratios is None else torch.tensor(ratios, dtype=torch.float32)
 
 
 class LabelSetLoss(nn.Module):

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.errors import RequestError
+from ensembler.estimators.weights import BETA
 from ensembler.own_code import is_own, load_own
 from ensembler.training.catalogue import SAMPLERS
-
-BETA = 0.999  # of the effective number of samples (Cui et al., 2019)
 
 Rows: TypeAlias = NDArray[np.int64]  # positions, or row numbers
 Sampler: TypeAlias = Callable[[NDArray[np.int64], np.random.Generator], Rows]

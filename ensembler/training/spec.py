@@ -1,8 +1,8 @@
 """What a recipe may say about a member: its networks and how they are trained, in timm's words.
 
 A member's `method` says how it comes about: K-fold networks of our own loop (`kfold`, the default),
-an ensemble that torchensemble trains in every fold, or a soup of other members' weights. Each kind
-has a file in `specs/`; this module is the door for recipes.
+an ensemble that torchensemble trains in every fold, a soup of other members' weights, or a head on
+frozen features. Each kind has a file in `specs/`; this module is the door for recipes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pydantic import BaseModel, Discriminator, Tag
 
 from ensembler.training.specs.base import REQUIRES, TrainingSpec
 from ensembler.training.specs.ensemble import BOOSTING, EnsembleMethod, EnsembleSpec
+from ensembler.training.specs.fitted import FittedSpec
 from ensembler.training.specs.kfold import AVERAGE, EMA_DECAY, MemberSpec
+from ensembler.training.specs.probe import FeaturesSpec, ProbeSpec
 from ensembler.training.specs.refit import RefitSpec
 from ensembler.training.specs.soup import SoupSpec
 
@@ -22,10 +24,14 @@ __all__ = [
     "BOOSTING",
     "EMA_DECAY",
     "MEMBER_SPECS",
+    "WITHOUT_EPOCHS",
     "AnyMemberSpec",
     "EnsembleMethod",
     "EnsembleSpec",
+    "FeaturesSpec",
+    "FittedSpec",
     "MemberSpec",
+    "ProbeSpec",
     "RefitSpec",
     "SoupSpec",
     "TrainingSpec",
@@ -41,20 +47,24 @@ def _method_of(value: Any) -> str:
         value if isinstance(value, dict) else {"method": getattr(value, "method", "kfold")}
     )
     method = given.get("method", "kfold")
-    return method if method in ("kfold", "soup") else "ensemble"
+    return method if method in ("kfold", "soup", "probe") else "ensemble"
 
 
 AnyMemberSpec = Annotated[
     Annotated[MemberSpec, Tag("kfold")]
     | Annotated[EnsembleSpec, Tag("ensemble")]
-    | Annotated[SoupSpec, Tag("soup")],
+    | Annotated[SoupSpec, Tag("soup")]
+    | Annotated[ProbeSpec, Tag("probe")],
     Discriminator(_method_of),
 ]
 MEMBER_SPECS: dict[str, type[BaseModel]] = {
     "kfold": MemberSpec,
     "ensemble": EnsembleSpec,
     "soup": SoupSpec,
+    "probe": ProbeSpec,
 }
+# members that no network is trained for
+WITHOUT_EPOCHS = (SoupSpec, ProbeSpec)
 
 
 def spec_of(member: Any) -> type[BaseModel]:

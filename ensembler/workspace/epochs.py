@@ -8,7 +8,7 @@ from dataclasses import replace
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.auto_epochs import made_for, with_epochs
 from ensembler.recipe.load import Recipe
-from ensembler.training.spec import SoupSpec
+from ensembler.training.spec import WITHOUT_EPOCHS
 from ensembler.workspace.lock import keep_choice, kept_choice
 
 _KIND = "epochs"
@@ -19,7 +19,7 @@ def kept_epochs(recipe: Recipe, store: RunStore) -> dict[str, int]:
     found = {}
     for name in sorted(recipe.auto_epochs):
         member = recipe.spec.members[name]
-        if isinstance(member, SoupSpec):
+        if isinstance(member, WITHOUT_EPOCHS):
             continue
         kept = kept_choice(store, _KIND, name, made_for(member))
         if kept is not None:
@@ -43,7 +43,7 @@ def keep_epochs(
     counts = {}
     for name in sorted(recipe.auto_epochs & set(members)):
         member = recipe.spec.members[name]
-        if isinstance(member, SoupSpec):
+        if isinstance(member, WITHOUT_EPOCHS):
             continue
         epochs = {"epochs": chosen.get(name, member.epochs)}
         kept = keep_choice(store, _KIND, name, made_for(member), epochs)
