@@ -29,7 +29,7 @@ folds: {{count: 3}}
 input: {{size: 56, channels: 1}}
 augment: {{torchvision: [RandomHorizontalFlip]}}
 views: [identity, hflip]
-defaults: {{backbone: resnet10t, epochs: {epochs}, batch_size: 64}}
+defaults: {{backbone: test_efficientnet, lr: 3e-3, epochs: {epochs}, batch_size: 64}}
 members:
   bce: {{}}
   weighted: {{class_weights: balanced}}
