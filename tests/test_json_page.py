@@ -115,7 +115,7 @@ def answers(workshop):
 COMMANDS = {
     "An error": [("ls nosuch", 2)],
     "ens init": [("init shapes --out mine.yaml", 0)],
-    "ens audit": [("audit recipe.yaml", 0)],
+    "ens audit": [("audit recipe.yaml", 0), ("audit fake --labels --out fixes.csv", 0)],
     "ens kfold": [("kfold recipe.yaml", 1)],
     "ens bag": [("bag recipe.yaml", 0)],
     "ens ensemble": [("ensemble recipe.yaml", 0)],
