@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,10 +127,12 @@ class LabelErrors:
         return Table(title, columns, tuple(rows), notes=notes, digits=2)
 
     def _pairs_table(self) -> Table:
-        counts: Counter[tuple[str, str]] = Counter()
+        wrong_of: dict[tuple[str, str], float] = {}
         for suspect in self.labels:
-            counts[suspect.given, suspect.suggested] += suspect.confidence
-        rows = [(*pair, wrong) for pair, wrong in counts.most_common(_MOST_PAIRS)]
+            pair = suspect.given, suspect.suggested
+            wrong_of[pair] = wrong_of.get(pair, 0.0) + suspect.confidence
+        most = sorted(wrong_of.items(), key=lambda item: -item[1])[:_MOST_PAIRS]
+        rows = [(*pair, wrong) for pair, wrong in most]
         columns = ("given", "suggested", "expected wrong")
         return Table("pairs of classes", columns, tuple(rows), digits=1)
 

@@ -125,7 +125,7 @@ def fit_noise(probs: Probs, given: Targets, *, by_pair: bool = True) -> LabelNoi
     rates, sharpness = _one_rate(0.05, n_classes), 1.2
     searched = some_rows(len(given), _SEARCH_ROWS)
     expected = np.inf
-    noise = LabelNoise(probs, rates, sharpness, given)
+    noise = LabelNoise(softmax(logs), rates, sharpness, given)
     for step in range(_MOST_STEPS):
         if step % 3 == 0:
             sharpness = _sharpest(logs[searched], given[searched], rates, sharpness)
