@@ -15,7 +15,7 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +34,9 @@ _ASIDE = re.compile(r"^\..+\.[0-9a-f]{16}\.aside$")
 _UNLOCKED_ASIDE = re.compile(r"^\..+\.[A-Za-z0-9]+-\d+-[0-9a-f]{8}\.aside$")
 _LOCK = re.compile(r"^(\..*lock|pixels-.+\.lock)$")
 _ATTEMPTS = 100
+_TRY_EVERY = (
+    0.2  # seconds between two tries of a lock, where something else is asked between them
+)
 _ABANDONED = 24 * 3600  # seconds without a change
 
 
@@ -279,14 +282,17 @@ def _known_sha256(path: Path, *_stat: int) -> str:
 
 
 @contextmanager
-def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
+def claim(
+    path: Path, *, wait: bool = False, check: Callable[[], None] | None = None
+) -> Iterator[bool]:
     """Hold the lock file `path` while the block runs.
 
-    Yield False at once when another process holds it. The lock is the kernel's (flock): it is free
+    Yield False at once when another process holds it, or `wait` for it: `check` is then called from
+    time to time, and what it raises ends the wait. The lock is the kernel's (flock): it is free
     the moment its holder ends, however that happens. The file is removed when the block is left, so
     that nothing remains of a run that is over.
     """
-    descriptor = _lock(path, wait)
+    descriptor = _lock(path, wait) if check is None else _lock_asking(path, wait, check)
     if descriptor is None:
         yield False
         return
@@ -328,6 +334,16 @@ def _lock(path: Path, wait: bool) -> int | None:
         if lies_at(descriptor, path):
             return descriptor
         os.close(descriptor)
+
+
+def _lock_asking(path: Path, wait: bool, check: Callable[[], None]) -> int | None:
+    """As `_lock`, with `check` called between two tries."""
+    descriptor = _lock(path, wait=False)
+    while descriptor is None and wait:
+        check()
+        time.sleep(_TRY_EVERY)
+        descriptor = _lock(path, wait=False)
+    return descriptor
 
 
 def open_lock(path: Path) -> int:

@@ -83,9 +83,12 @@ class Stop:
         """A block in which Ctrl-C may ask for the end of the job; see `signals.SignalStop`."""
         return nullcontext()
 
-    def for_other_process(self) -> Stop:
-        """A signal with the same limits, for another process of this machine."""
-        other = Stop()
+    def for_other_process(self, is_asked: Callable[[], bool] = bool) -> Stop:
+        """A signal with the same limits, for another process of this machine.
+
+        That process ends early, too, when `is_asked` says there that this one should end.
+        """
+        other = _AskedStop(is_asked)
         for ends, clock in self._limits:
             other.limit(ends, clock)
         return other
@@ -102,6 +105,20 @@ class Stop:
         """Raise Stopped when the job should end."""
         if self.reason is not None:
             raise Stopped(f"stopped: {self.reason}")
+
+
+class _AskedStop(Stop):
+    """A signal that is also set from another process."""
+
+    def __init__(self, is_asked: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_asked = is_asked
+
+    @property
+    def reason(self) -> StopReason | None:
+        """Why the job should end; None while it should not."""
+        found = super().reason
+        return "interrupted" if found is None and self._is_asked() else found
 
 
 def interrupt_on_sigterm() -> None:

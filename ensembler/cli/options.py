@@ -35,6 +35,14 @@ Overrides = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Devices = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE[,DEVICE]",
+        help="auto, cpu, cuda, cuda:1 or mps; several, such as cuda:0,cuda:1, share the folds.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -9,7 +9,7 @@ import typer
 from ensembler.cli.options import (
     Artifacts,
     Debug,
-    Device,
+    Devices,
     Jobs,
     Json,
     Quiet,
@@ -46,7 +46,7 @@ def command(
             help="Share of probability that may move on average, where bits cannot be the same.",
         ),
     ] = 0.02,
-    device: Device = "auto",
+    device: Devices = "auto",
     workers: Workers = None,
     jobs: Jobs = 1,
     json: Json = False,
@@ -69,7 +69,7 @@ def command(
             members=names(member),
             folds=fold_numbers(fold),
             tolerance=tolerance,
-            execution=Execution(device, workers, jobs),
+            execution=Execution.on(device, workers, jobs),
             progress=progress,
         )
     if json:

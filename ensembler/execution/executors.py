@@ -15,5 +15,5 @@ def executor_of(execution: Execution) -> Executor:
         return Here(execution)
     from ensembler.networks.devices import cards
 
-    is_one_card = len(cards(execution.device)) == 1
+    is_one_card = len(execution.devices or cards(execution.device)) == 1
     return Together(execution) if is_one_card else Processes(execution)

@@ -30,7 +30,8 @@ class Here:
         from ensembler.networks.devices import pick_device, use_available_cores
 
         use_available_cores()
-        pick_device(self.execution.device)
+        for device in self.execution.devices or (self.execution.device,):
+            pick_device(device)
 
     def run(
         self,

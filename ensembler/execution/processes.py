@@ -1,28 +1,31 @@
 """Folds trained at the same time, by processes of this machine that claim them one at a time.
 
 For networks too small to keep several cores busy in step, and for several cards. Each process
-computes with its share of the cores.
+computes with its share of the cores, and holds its share of large arrays in memory.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensembler.errors import EnsemblerError, RequestError
+from ensembler.errors import DeviceLostError, EnsemblerError, RequestError
 from ensembler.execution.here import Here
 from ensembler.execution.shares import shares_of
 from ensembler.execution.together import Together
 from ensembler.machine.cores import available_cores
 from ensembler.machine.execution import Execution
+from ensembler.machine.memory import most_in_memory
 from ensembler.members.executor import Failure, FinishedTask, FoldResult, LeftOut
 from ensembler.progress import FoldTask, Message, Progress, ProgressForwarder
 from ensembler.stop import Stop, interrupt_on_sigterm
@@ -33,11 +36,16 @@ if TYPE_CHECKING:
     from ensembler.workspace.workspace import Workspace
 
 _LOOK_EVERY = 1.0  # seconds between two looks at the stop signal
+_LEAST_GRACE = 2.0  # seconds that workers have to end after their time is over
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What every worker is given: the run, and which of its folds are wanted."""
+    """What every worker is given: the run, which of its folds are wanted, its share of the machine.
+
+    `memory` are the bytes that an array may take in it; once `asked` is set it ends after the epoch
+    at hand.
+    """
 
     recipe: Recipe
     artifacts: Path
@@ -45,7 +53,16 @@ class WorkerConfig:
     tasks: tuple[FoldTask, ...]
     execution: Execution
     threads: int
+    memory: int
+    asked: Event
     stop: Stop
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """A worker's device computes nothing more: its folds are left to the others."""
+
+    message: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,7 @@ class WorkerError:
     error: EnsemblerError | OSError
 
 
-FromWorker = Message | FoldResult | WorkerDone | WorkerError
+FromWorker = Message | FoldResult | WorkerDone | WorkerError | WorkerLost
 
 
 @dataclass(frozen=True)
@@ -88,29 +105,47 @@ class Processes:
         """Do the tasks in processes, and here what processes that died have left.
 
         One process, or a single task, is left to this one. What a worker raises for the user is
-        raised here.
+        raised here, but for a device that is lost: the others do its folds.
         """
         shares = shares_of(self.execution, min(self.at_once, len(tasks)))
+        rest = replace(self.execution, devices=())
         if len(shares) > 1:
-            members = [
-                plan.member.name for training in trainings for plan in training.plans
-            ]
-            threads = max(1, available_cores() // len(shares))
-            configs = [
-                WorkerConfig(
-                    workspace.recipe,
-                    workspace.artifacts,
-                    tuple(members),
-                    tuple(tasks),
-                    share,
-                    threads,
-                    stop.for_other_process(),
-                )
-                for share in shares
-            ]
+            asked = get_context("spawn").Event()
+            ends = stop.for_other_process()
+            configs = _configs(workspace, trainings, tasks, shares, asked, ends)
             with _workers(configs) as receivers:
-                yield from _results(receivers, workspace.progress, stop)
-        yield from Here(self.execution).run(workspace, trainings, tasks, stop)
+                lost = yield from _Results(receivers, workspace.progress, stop, asked).all()
+            alive = [share for i, share in enumerate(shares) if i not in lost]
+            if not alive:
+                raise DeviceLostError("; ".join(lost.values()))
+            rest = replace(rest, device=alive[0].device)
+        yield from Here(rest).run(workspace, trainings, tasks, stop)
+
+
+def _configs(
+    workspace: Workspace,
+    trainings: Sequence[Training],
+    tasks: Sequence[FoldTask],
+    shares: Sequence[Execution],
+    asked: Event,
+    stop: Stop,
+) -> list[WorkerConfig]:
+    """What the workers are given, one for each share of the machine."""
+    members = [plan.member.name for training in trainings for plan in training.plans]
+    return [
+        WorkerConfig(
+            workspace.recipe,
+            workspace.artifacts,
+            tuple(members),
+            tuple(tasks),
+            share,
+            threads=max(1, available_cores() // len(shares)),
+            memory=most_in_memory() // len(shares),
+            asked=asked,
+            stop=stop,
+        )
+        for share in shares
+    ]
 
 
 @contextmanager
@@ -134,34 +169,68 @@ def _workers(configs: Sequence[WorkerConfig]) -> Iterator[list[Connection]]:
             process.join()
 
 
-def _results(
-    receivers: Sequence[Connection], progress: Progress, stop: Stop
-) -> Generator[FoldResult, None, None]:
-    """What became of the folds, until every worker has ended or `stop` says so."""
-    waiting, n_dead = list(receivers), 0
-    while waiting and not stop:
-        for receiver in wait(waiting, timeout=_LOOK_EVERY):
-            assert isinstance(receiver, Connection)
-            try:
-                received: FromWorker = receiver.recv()
-            except (EOFError, OSError):
-                waiting.remove(receiver)
-                n_dead += 1
-                continue
-            match received:
-                case WorkerDone():
-                    waiting.remove(receiver)
-                case WorkerError(error):
-                    raise error
-                case FinishedTask() | LeftOut() | Failure():
-                    yield received
-                case message:
-                    message.show(progress)
-    if n_dead:
-        n = len(receivers)
-        progress.warn(
-            f"{n_dead} of {n} processes died; what is left is trained by this one"
-        )
+@dataclass
+class _Results:
+    """What the workers say, until every one of them has ended.
+
+    When `stop` says so they are `asked` to end after the epoch at hand. Of a limit of time they
+    know themselves; those that take longer than half of what is kept back for the end are left.
+    """
+
+    receivers: Sequence[Connection]
+    progress: Progress
+    stop: Stop
+    asked: Event
+    clock: Callable[[], float] = time.monotonic
+    lost: dict[int, str] = field(default_factory=dict)
+    n_dead: int = 0
+    over_since: float | None = None
+
+    def all(self) -> Generator[FoldResult, None, dict[int, str]]:
+        """Yield what became of the folds; return the workers that lost their device, and how."""
+        waiting = list(self.receivers)
+        while waiting and not self._has_waited_enough():
+            for receiver in wait(waiting, timeout=_LOOK_EVERY):
+                assert isinstance(receiver, Connection)
+                received = self._received(receiver)
+                match received:
+                    case WorkerDone() | WorkerLost():
+                        waiting.remove(receiver)
+                    case FinishedTask() | LeftOut() | Failure():
+                        yield received
+                    case message:
+                        message.show(self.progress)
+        if self.n_dead:
+            n = len(self.receivers)
+            self.progress.warn(
+                f"{self.n_dead} of {n} processes died; what is left is trained by this one"
+            )
+        return self.lost
+
+    def _received(
+        self, receiver: Connection
+    ) -> Message | FoldResult | WorkerDone | WorkerLost:
+        """What a worker sends next; one that died has nothing more to do."""
+        try:
+            received: FromWorker = receiver.recv()
+        except (EOFError, OSError):
+            self.n_dead += 1
+            return WorkerDone()
+        if isinstance(received, WorkerError):
+            raise received.error
+        if isinstance(received, WorkerLost):
+            self.lost[self.receivers.index(receiver)] = received.message
+            self.progress.warn(f"{received.message}; the others do its folds")
+        return received
+
+    def _has_waited_enough(self) -> bool:
+        if self.stop and not self.asked.is_set():
+            self.asked.set()
+        if not self.stop.is_over:
+            return False
+        self.over_since = self.over_since or self.clock()
+        grace = max(_LEAST_GRACE, self.stop.kept_back / 2)
+        return self.clock() - self.over_since > grace
 
 
 def _worker_main(config: WorkerConfig, sender: Connection) -> None:
@@ -169,6 +238,7 @@ def _worker_main(config: WorkerConfig, sender: Connection) -> None:
     # Ctrl-C reaches all of them at once: the process that shows progress ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
+    os.environ["ENS_STACK_MEMORY"] = str(config.memory)
     import torch
 
     torch.set_num_threads(config.threads)
@@ -178,6 +248,8 @@ def _worker_main(config: WorkerConfig, sender: Connection) -> None:
         sender.send(WorkerDone())
     except KeyboardInterrupt:
         return
+    except DeviceLostError as error:
+        sender.send(WorkerLost(str(error)))
     except (EnsemblerError, OSError) as error:
         sender.send(WorkerError(_plain(error)))
     finally:
@@ -209,7 +281,8 @@ def _train(config: WorkerConfig, sender: Connection) -> None:
     executor = Together(config.execution) if several else Here(config.execution)
     executor.check()
     with claim_options(trainings):
-        for result in executor.run(workspace, trainings, config.tasks, config.stop):
+        stop = config.stop.for_other_process(config.asked.is_set)
+        for result in executor.run(workspace, trainings, config.tasks, stop):
             send(result)
 
 

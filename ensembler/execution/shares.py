@@ -11,16 +11,24 @@ def shares_of(execution: Execution, n_folds: int) -> list[Execution]:
     """What each process may use to train `n_folds` at once.
 
     Of several cards each has a process, which trains its share of the folds at once; otherwise
-    there is a process for each fold.
+    there is a process for each fold, in turn on each device that is named.
     """
     from ensembler.networks.devices import cards
 
-    devices = cards(execution.device)[:n_folds] or (execution.device,) * n_folds
+    devices = execution.devices or cards(execution.device) or (execution.device,)
+    # folds that share a card share a process; other devices are given one for each fold
+    are_cards = all(name.startswith("cuda:") for name in devices)
+    n_processes = min(len(devices), n_folds) if are_cards else n_folds
     workers = _workers(execution, n_folds)
-    at_once = [len(range(i, n_folds, len(devices))) for i in range(len(devices))]
     return [
-        replace(execution, device=device, workers=workers, processes=n)
-        for device, n in zip(devices, at_once, strict=True)
+        replace(
+            execution,
+            device=devices[i % len(devices)],
+            devices=(),
+            workers=workers,
+            processes=len(range(i, n_folds, n_processes)),
+        )
+        for i in range(n_processes)
     ]
 
 

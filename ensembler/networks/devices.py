@@ -23,6 +23,11 @@ def pick_device(name: str = "auto") -> torch.device:
 
     Raises RequestError for a device that is not there, or for which torch was not built.
     """
+    if "," in name:
+        raise RequestError(
+            f"--device {name!r}: one device is expected here; `ens run`, `ens kfold` and `ens bag` "
+            "spread folds over several"
+        )
     if name == "auto":
         if torch.cuda.is_available():
             return _computing(torch.device("cuda"))
