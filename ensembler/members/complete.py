@@ -228,7 +228,7 @@ def _record(
 
 
 def _special(plan: MemberPlan, finished: Sequence[FinishedFold]) -> dict[str, Any]:
-    """What is said of sums of networks and of soups alone."""
+    """What is said of some members alone: sums of networks, soups, those short of memory."""
     special: dict[str, Any] = {}
     teacher = plan.options.get("teacher")
     if teacher is not None and not teacher.get("own_fold"):
@@ -236,6 +236,9 @@ def _special(plan: MemberPlan, finished: Sequence[FinishedFold]) -> dict[str, An
         special["flattered"] = True
     if plan.member.variant == "sum":
         special["values"] = "log_probabilities"
+    at_once = tuple(fold.record.get("images_at_once") for fold in finished)
+    if any(at_once):
+        special["images_at_once"] = at_once
     if "made_of" in finished[0].record:
         special["weights_of"] = tuple(tuple(fold.record["made_of"]) for fold in finished)
     return special

@@ -43,6 +43,7 @@ from ensembler.predictions.finished_folds import (
     write_finished_fold,
 )
 from ensembler.predictions.members import FAILED
+from ensembler.predictions.store import RunStore
 from ensembler.progress import FoldTask, Progress
 from ensembler.stop import Stop, Stopped
 from ensembler.training.spec import (
@@ -53,7 +54,7 @@ from ensembler.training.spec import (
     SoupSpec,
 )
 from ensembler.training.trained import EndedEarly
-from ensembler.workspace.lock import keep_choice, kept_choice
+from ensembler.workspace.lock import keep_choice, keep_smallest, kept_choice
 from ensembler.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ if TYPE_CHECKING:
 SHORT_CYCLE = (
     100  # steps: after fewer, the first snapshots are hardly trained (docs/members.md)
 )
+
+
+AT_ONCE = "images_at_once"  # of a batch, in the lock and in records
+_FEWEST_AT_ONCE = 2  # batch norms have no statistics of one image
 
 
 class _Reporting(TypedDict):
@@ -90,6 +95,9 @@ class FoldTrainer:
     step_decisions: dict[str, StepDecision] = field(default_factory=dict)
     overran: set[FoldTask] = field(default_factory=set)
     turns: Turns | None = None  # how folds share this process; None: one at a time
+    # whether it says what fits before the deadline, and takes unfinished networks where there is
+    # nothing else; somebody else does where it does not see the run
+    judges_time: bool = True
 
     @cached_property
     def prices(self) -> PriceList:
@@ -109,7 +117,8 @@ class FoldTrainer:
                 text = f"{training.name} fold {task.fold} waits for {needed}"
                 self.workspace.progress.note(text)
             return None
-        with claim(training.folder / f".fold{task.fold}.lock", wait=wait) as is_ours:
+        lock = training.folder / f".fold{task.fold}.lock"
+        with claim(lock, wait=wait, check=self.stop.check) as is_ours:
             return self._finish_claimed(training, task) if is_ours else None
 
     def _finish_claimed(self, training: Training, task: FoldTask) -> FoldResult | None:
@@ -137,8 +146,8 @@ class FoldTrainer:
         for plan in plans:
             plan.on_disk.drop_altered_weights(fold)
         needs_training = not all(plan.on_disk.checkpoint_header(fold) for plan in plans)
-        if needs_training:
-            reason = self._why_no_time(training, task)
+        if needs_training and self.judges_time:
+            reason = self.why_no_time(training, task)
             if reason is not None:
                 return LeftOut(task, reason)
         if isinstance(plans[0].member.spec, FittedSpec):
@@ -169,7 +178,7 @@ class FoldTrainer:
         training.progress_done(plan, task.fold, finished)
         return FinishedTask(task, was_trained=was_fitted)
 
-    def _why_no_time(self, training: Training, task: FoldTask) -> str | None:
+    def why_no_time(self, training: Training, task: FoldTask) -> str | None:
         """Why a fold may not begin before the deadline; None when it may.
 
         One that has begun is always resumed: what is trained of it is kept, however far it gets.
@@ -224,21 +233,51 @@ class FoldTrainer:
             save_checkpoint(path, network, plan.member.base, shape, header)
 
     def _train_with_room(self, training: Training, fold: int) -> TrainedFold:
-        """Train a fold; pixels on the device are given up where it runs out of memory otherwise."""
+        """Train a fold; where it runs out of memory, with less of it, until there is enough."""
+        while True:
+            try:
+                with training.memory_advice:
+                    return self._train(training, fold)
+            except OutOfMemoryError:
+                how = self._make_room(training)
+                if how is None:
+                    raise
+            # Not inside the handler: there the error would still hold what the attempt has made.
+            prefix = f"{training.name} fold {fold} ran out of memory"
+            self.workspace.progress.note(f"{prefix}: {how}")
+
+    def _make_room(self, training: Training) -> str | None:
+        """Let a training need less memory, and say how; None where there is nothing left to do.
+
+        Pixels on the device are given up first, then batches go through the network in halves of
+        halves.
+        """
         from ensembler.data.on_device.store import give_up_pixels
 
-        try:
-            with training.memory_advice:
-                return self._train(training, fold)
-        except OutOfMemoryError:
-            if not give_up_pixels():
-                raise
-        # Not inside the handler: there the error would still hold what the attempt has made.
-        self.workspace.progress.note(
-            f"{training.name} fold {fold} ran out of memory: pixels no longer stay on the device "
-            "and are copied to it batch by batch; ENS_DEVICE_CACHE_GB sets their room"
+        if give_up_pixels():
+            return (
+                "pixels no longer stay on the device and are copied to it batch by batch; "
+                "ENS_DEVICE_CACHE_GB sets their room"
+            )
+        spec = training.all_plans[0].member.spec
+        if not isinstance(spec, MemberSpec):
+            return None
+        half = (self._images_at_once(training) or spec.batch_size) // 2
+        if half < _FEWEST_AT_ONCE:
+            return None
+        store, name = self.workspace.store, training.name
+        keep_smallest(store, AT_ONCE, name, training.fingerprint, half)
+        return (
+            f"batches of {spec.batch_size} go through the network in parts of {half} images, "
+            "with steps as large as before"
         )
-        return self._train(training, fold)
+
+    def _images_at_once(self, training: Training) -> int | None:
+        """How many images of a batch go through the network together, as the lock says."""
+        # as the lock is now: another fold may have run out of memory since it was opened
+        store = RunStore(self.workspace.store.folder)
+        kept = kept_choice(store, AT_ONCE, training.name, training.fingerprint)
+        return None if kept is None else int(kept[AT_ONCE])
 
     def _train(self, training: Training, fold: int) -> TrainedFold:
         from ensembler.training.ensembles import train_ensemble
@@ -283,6 +322,7 @@ class FoldTrainer:
             augment.augment,
             first.seed,
             fold,
+            self._images_at_once(training),
         )
         trained = train_fold(
             setup,
@@ -292,7 +332,8 @@ class FoldTrainer:
             turns=self.turns or ALONE,
             **reporting,
         )
-        return replace(trained, augmented_on=augment.where)
+        at_once = setup.images_at_once
+        return replace(trained, augmented_on=augment.where, images_at_once=at_once)
 
     def _fold_stop(self, training: Training, fold: int) -> FoldStop:
         """When a fold has to end, so that there is time to predict with its network."""
@@ -302,7 +343,8 @@ class FoldTrainer:
             after = self.prices.price(training).predicting(work).expected
         spec = training.all_plans[0].member.spec
         # snapshots and averages of epochs that do not come are no networks
-        takes = isinstance(spec, MemberSpec) and not spec.cycle_ends and not spec.also
+        is_whole = isinstance(spec, MemberSpec) and not spec.cycle_ends and not spec.also
+        takes = self.judges_time and is_whole
         store = self.workspace.store
         return FoldStop(self.stop, after, lambda: takes and not has_finished_folds(store))
 
@@ -435,7 +477,9 @@ def _checkpoint_header(
     tasks = {
         target: [part.start, part.stop] for target, part in plan.output.task_slices.items()
     }
-    made_of = {"made_of": list(trained.made_of)} if trained.made_of else {}
+    special: dict[str, Any] = {"made_of": list(trained.made_of)} if trained.made_of else {}
+    if trained.images_at_once is not None:
+        special[AT_ONCE] = trained.images_at_once
     return {
         "fingerprint": plan.fingerprint,
         "member": plan.member.name,
@@ -446,7 +490,7 @@ def _checkpoint_header(
         "chosen_epoch": trained.epoch_of(plan.member.variant),
         "augmented_on": trained.augmented_on,
         "history": [record.to_json() for record in trained.history],
-        **made_of,
+        **special,
     }
 
 
@@ -454,17 +498,24 @@ def record_failure(training: Training, fold: int, error: Exception) -> Failure:
     """Keep and report why a training failed, so that none of its other folds is tried."""
     is_ours = isinstance(error, EnsemblerError)
     detail = str(error) if is_ours else f"{type(error).__name__}: {error}"
-    failure = _failure(training, fold, detail)
-    for plan in training.plans:
-        plan.on_disk.folder.mkdir(parents=True, exist_ok=True)
-        if not is_ours:
-            write_bytes(plan.on_disk.folder / "failed.log", traceback.format_exc().encode())
-        record = {"fold": fold, "message": detail, "fingerprint": plan.fingerprint}
-        write_json(plan.on_disk.folder / FAILED, record)
+    failure = keep_failure(
+        training, fold, detail, "" if is_ours else traceback.format_exc()
+    )
     progress = training.plans[0].workspace.progress
     progress.failed(training.name)
     progress.warn(f"{failure.message}; the other members are still trained")
     return failure
+
+
+def keep_failure(training: Training, fold: int, detail: str, log: str = "") -> Failure:
+    """Keep why a training failed, so that none of its other folds is tried."""
+    for plan in training.plans:
+        plan.on_disk.folder.mkdir(parents=True, exist_ok=True)
+        if log:
+            write_bytes(plan.on_disk.folder / "failed.log", log.encode())
+        record = {"fold": fold, "message": detail, "fingerprint": plan.fingerprint}
+        write_json(plan.on_disk.folder / FAILED, record)
+    return _failure(training, fold, detail)
 
 
 def failure_of(training: Training) -> Failure | None:

@@ -43,8 +43,9 @@ class MemberRecord(Record):
     `fingerprint` is their digest; `history` has the epochs of each fold and `chosen_epochs` the one
     that predicts, which was `chosen_by` "last", "best" or "patience"; `augmented_on` says for each
     fold where its images were augmented, on the host or the device (None = not at all, or unknown),
-    and `environments` what computed it. `refit_of` names the member whose folds gave the
-    out-of-fold logits, where other networks, trained on all rows, predicted the test rows.
+    and `environments` what computed it; `images_at_once` went through the network of a fold
+    together where memory was too short for a whole batch. `refit_of` names the member whose folds
+    gave the out-of-fold logits, where other networks, trained on all rows, predicted the test rows.
 
     Of a member that another person made, `origin` is "pulled", `author` who shared it and
     `pulled_from` the sha256 of its record there; of one that is `holdout_only` the test rows alone
@@ -79,6 +80,7 @@ class MemberRecord(Record):
     chosen_epochs: Information[tuple[int | None, ...]] = ()
     chosen_by: Information[str] = "last"
     augmented_on: Information[tuple[str | None, ...]] = ()
+    images_at_once: Information[tuple[int | None, ...]] = ()
     chosen_by_metric: Information[str | None] = None
     flattered: Information[bool] = False
     refit_of: Information[str | None] = None

@@ -87,7 +87,8 @@ def train_fold(
         training = _FoldTraining.build(setup, loader)
         if state_path is not None:
             training.resume(state_path, progress)
-        if not training.is_over:
+        # what is measured or captured takes whole batches
+        if not training.is_over and setup.images_at_once is None:
             training.choose_steps(step_decision or StepDecision(), progress)
         while not training.is_over:
             training.train_epoch(pass_on)

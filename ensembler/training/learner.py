@@ -77,6 +77,7 @@ class Learner:
     ema: Any
     scaler: Any
     total: Tensor  # the summed losses of an epoch's images, where they are computed
+    images_at_once: int | None = None  # None: a batch
     compiled: nn.Module | None = None  # the same network, for whole batches
     whole_updates: Steps | None = None  # takes updates of whole batches, if not `take`
 
@@ -102,6 +103,7 @@ class Learner:
             ema=build_ema(spec, network) if "ema" in setup.wanted else None,
             scaler=torch.amp.GradScaler(device.type, enabled=is_scaled),
             total=torch.zeros((), device=device),
+            images_at_once=setup.images_at_once,
         )
 
     @property
@@ -194,15 +196,17 @@ class Learner:
 
     def learn_from(self, batch: Batch, in_update: int) -> None:
         """Add the gradients of a batch, one of `in_update` that are accumulated, and its loss."""
-        images, targets = batch
+        n_images = len(batch[1])
         # Another batch size would be compiled anew, so the last batch of an epoch goes through the
         # plain network.
-        is_whole = len(targets) == self.spec.batch_size
+        is_whole = n_images == self.spec.batch_size
         network = self.compiled if is_whole and self.compiled is not None else self.network
-        loss = self.loss(batch, network)
-        with compiler_faults():
-            self.scaler.scale(loss / in_update).backward()
-        self.total += loss.detach() * len(images)
+        for part in parts_of(batch, self.images_at_once):
+            share = len(part[1]) / n_images
+            loss = self.loss(part, network)
+            with compiler_faults():
+                self.scaler.scale(share * loss / in_update).backward()
+            self.total += loss.detach() * len(part[1])
 
     def loss(self, batch: Batch, network: nn.Module) -> Tensor:
         """The loss of a batch by a network."""
@@ -246,6 +250,20 @@ class Learner:
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         self.scaler.load_state_dict(state["scaler"])
+
+
+def parts_of(batch: Batch, at_most: int | None) -> list[Batch]:
+    """A batch in parts of `at_most` images or so, as equal as can be; None: the batch itself.
+
+    No part is a single image, for which batch norms have no statistics, unless the batch is one.
+    """
+    images, targets = batch
+    n_images = len(targets)
+    if at_most is None or n_images <= at_most:
+        return [batch]
+    n_parts = min(math.ceil(n_images / at_most), max(1, n_images // 2))
+    parts = zip(images.tensor_split(n_parts), targets.tensor_split(n_parts), strict=True)
+    return list(parts)
 
 
 @contextmanager

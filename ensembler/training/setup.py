@@ -24,6 +24,8 @@ class FoldSetup:
 
     `weights` names the networks that are wanted of the training (default: the member's own,
     `spec.primary`); `identity` is a digest of whatever else counts, such as the augmentation.
+    `images_at_once` go through the network together where memory is too short for a whole batch.
+    Gradients of the parts are added up, so that steps and their number stay as they are.
     """
 
     spec: MemberSpec
@@ -33,6 +35,7 @@ class FoldSetup:
     augment: Augment | DeviceAugment | None = None
     seed: int = 0
     fold: int = 0
+    images_at_once: int | None = None
 
     @property
     def wanted(self) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ class TrainedFold:
     made_of: tuple[str, ...] = ()  # the members whose weights a soup averages
     epochs: Mapping[str, int] = field(default_factory=dict)
     augmented_on: str | None = None
+    images_at_once: int | None = None  # None: whole batches
 
     def epoch_of(self, name: str) -> int:
         """The epoch after which one of the networks was taken."""

@@ -56,6 +56,19 @@ def keep_choice(
     return kept.chosen
 
 
+def keep_smallest(
+    store: RunStore, kind: str, name: str, made_for: str, number: int
+) -> None:
+    """Keep a `number` in `recipe.lock.json` as a choice, unless a smaller one is there."""
+    with claim(store.lock_path, wait=True):
+        store = RunStore(store.folder)  # as it is now, not as it was when it was opened
+        before = kept_choice(store, kind, name, made_for)
+        if before is not None and int(before[kind]) <= number:
+            return
+        kept = KeptChoice.model_validate({kind: number, "for": made_for})
+        write_record(store.recipe_lock_path, store.lock.with_choice(kind, name, kept))
+
+
 def write_lock(
     recipe: Recipe,
     store: RunStore,
