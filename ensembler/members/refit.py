@@ -90,6 +90,17 @@ def refit_members(
     return left_out
 
 
+def is_refit_there(
+    workspace: Workspace, planned: PlannedMember, execution: Execution
+) -> bool:
+    """Whether the refit that a member asks for is made, of the folds that are there."""
+    spec = planned.spec
+    asked = spec.refit if isinstance(spec, MemberSpec) else None
+    if asked is None or planned.name not in workspace.store.complete_members:
+        return False
+    return _Refit(workspace, planned, asked, execution, Stop()).is_there
+
+
 @dataclass(frozen=True)
 class _Refit:
     """One refit to make."""

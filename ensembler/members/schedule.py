@@ -27,6 +27,8 @@ from ensembler.recipe.members import PlannedMember
 from ensembler.stop import Stop, StopReason
 from ensembler.workspace.workspace import Workspace
 
+_NO_TIME = "no time was left"
+
 
 @dataclass(frozen=True)
 class KFoldResult:
@@ -108,9 +110,26 @@ class Schedule:
         if short is not None:
             self._run([short[0]], [short[1]], done)
         self._run(trainings, tasks, done)
-        if self.stop:
-            done.note_missing([task for t in trainings for task in t.missing_tasks(folds)])
+        if self.stop or done.is_partial:
+            self._note_missing(trainings, folds, done)
         return done
+
+    def _note_missing(
+        self, trainings: Sequence[Training], folds: Sequence[int] | None, done: _Done
+    ) -> None:
+        """Note the folds that are missing although nothing failed: there was no time for them.
+
+        What another process finished after all was not left out.
+        """
+        missing: dict[FoldTask, LeftOut] = {}
+        for training in trainings:
+            if failure_of(training) is not None:
+                continue
+            for task in training.missing_tasks(folds):
+                lacks = training.lacks(task.fold)
+                reason = f"it needs {lacks}, which is not all there" if lacks else _NO_TIME
+                missing[task] = done.left_out.get(task) or LeftOut(task, reason)
+        done.left_out = missing
 
     def _run(
         self, trainings: Sequence[Training], tasks: Sequence[FoldTask], done: _Done
@@ -170,7 +189,7 @@ class _Done:
         return bool(self.left_out or self.shortened)
 
     def add(self, result: FoldResult) -> None:
-        """One more result; what another process did after all was not left out."""
+        """One more result; what was done after all was not left out."""
         match result:
             case Failure():
                 self.failures.append(result)
@@ -182,11 +201,6 @@ class _Done:
                     self.shortened.append(result.task)
                 elif result.was_trained:
                     self.trained.append(result.task)
-
-    def note_missing(self, tasks: Sequence[FoldTask]) -> None:
-        """These folds are missing after the job was stopped."""
-        for task in tasks:
-            self.left_out.setdefault(task, LeftOut(task, "no time was left"))
 
 
 def trainings_of(workspace: Workspace, selected: Sequence[PlannedMember]) -> list[Training]:

@@ -7,7 +7,7 @@ and submitted only while there is nothing else.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -19,6 +19,7 @@ from ensembler.predictions.finished_folds import (
     finished_folds,
     fold_path,
     read_finished_fold,
+    targets_of_fold,
 )
 from ensembler.predictions.store import RunStore
 from ensembler.progress import FoldTask
@@ -49,13 +50,31 @@ def short_members(store: RunStore) -> list[str]:
 
 
 def has_finished_folds(store: RunStore) -> bool:
-    """Whether a fold of any member of the run is finished, in full."""
-    if store.complete_members:
-        return True
+    """Whether folds are finished, in full, that can be submitted by themselves.
+
+    They predict the label, or together all tasks that make it.
+    """
+    label = store.samples.targets[0]
+    tasks = () if store.composition is None else store.composition.tasks
+    predicted: set[str] = set()
+    for targets in _finished_targets(store):
+        predicted.update(targets)
+        if label in predicted or (tasks and predicted.issuperset(tasks)):
+            return True
+    return False
+
+
+def _finished_targets(store: RunStore) -> Iterator[tuple[str, ...]]:
+    """The targets of each complete member, and of one finished fold of each other one."""
+    complete = store.complete_members
+    for name in complete:
+        yield store.member(name).targets
     n_folds = int(store.samples.table["fold"].max()) + 1
-    begun = [name for name in store.begun_members if not is_short(name)]
-    folders = (store.member_folder(name) for name in begun)
-    return any(finished_folds(folder, n_folds) for folder in folders)
+    for name in store.begun_members:
+        folder = store.member_folder(name)
+        folds = [] if is_short(name) else finished_folds(folder, n_folds)
+        if folds and name not in complete:
+            yield targets_of_fold(folder, folds[0])
 
 
 def discard_short_members(store: RunStore) -> None:

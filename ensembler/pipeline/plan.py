@@ -21,22 +21,25 @@ from ensembler.members.prices import (
     Workload,
     workload_of,
 )
+from ensembler.members.refit import is_refit_there
 from ensembler.members.schedule import trainings_of
 from ensembler.members.short_folds import least_seconds, one_epoch, tasks_of_submission
 from ensembler.members.timed_batches import time_batches
 from ensembler.members.training import Training
 from ensembler.pipeline.check import check_recipe
+from ensembler.predictions.finished_folds import fold_path
 from ensembler.predictions.store import cache_folder
 from ensembler.progress import QUIET, FoldTask, Progress
 from ensembler.recipe.auto_epochs import nearest_epochs, with_epochs
 from ensembler.recipe.load import Recipe
+from ensembler.recipe.members import refit_name
 from ensembler.recipe.own_code import introduce_code_of
-from ensembler.training.spec import WITHOUT_EPOCHS
+from ensembler.training.spec import WITHOUT_EPOCHS, MemberSpec
 from ensembler.workspace.epochs import kept_epochs
 from ensembler.workspace.preview import preview_workspace
 from ensembler.workspace.workspace import Workspace
 
-Kind = Literal["decode", "fold", "predict", "blend"]
+Kind = Literal["decode", "fold", "predict", "refit", "blend"]
 # Timing batches takes at most so many seconds, and at most this share of the time there is.
 MOST_TIMING = 10.0
 TIMING_SHARE = 0.05
@@ -191,6 +194,9 @@ class Planner:
         laid = Slots(self.execution.processes, begin, left)
         for task in tasks:
             steps += self._fold(by_name[task.training], task, laid)
+        if folds is None:
+            lacking = [s for s in steps if not s.planned and s.entry not in self.skipped]
+            steps += self._refits(trainings, laid, is_all_planned=not lacking)
         steps.append(blending)
         return Plan(
             run=self.workspace.store.name,
@@ -370,6 +376,40 @@ class Planner:
         predict = replace(fold, kind="predict", seconds=price.predicting(work), epochs=None)
         return [fold, predict]
 
+    def _refits(
+        self, trainings: Sequence[Training], laid: Slots, *, is_all_planned: bool
+    ) -> list[Step]:
+        """The networks on all rows that members ask for, trained after all folds."""
+        steps = []
+        for training in trainings:
+            for plan in training.plans:
+                seconds = self._refit_seconds(training, plan)
+                if plan.member.entry in self.skipped or seconds is None:
+                    continue
+                is_planned = is_all_planned and laid.add_last(seconds)
+                reason = "on all rows, after the folds"
+                if not is_all_planned:
+                    reason = "refits are made once all folds are there; some are left out"
+                elif not is_planned:
+                    reason = f"no time: it takes up to {seconds.high:.0f} s after all folds"
+                name, entry = refit_name(plan.member.name), plan.member.entry
+                steps.append(Step("refit", seconds, is_planned, reason, name, entry=entry))
+        return steps
+
+    def _refit_seconds(self, training: Training, plan: MemberPlan) -> Seconds | None:
+        """What the refit of a member takes; None where none is asked for, or it is there."""
+        spec = plan.member.spec
+        asked = spec.refit if isinstance(spec, MemberSpec) else None
+        if asked is None or is_refit_there(self.workspace, plan.member, self.execution):
+            return None
+        n_train, n_test = (len(rows) for rows in self.workspace.image_rows)
+        work = Workload(plan.member.base.epochs, n_train, n_test * len(plan.views))
+        each = self.prices.price(training).fold(work)
+        folder = self.workspace.store.member_folder(refit_name(plan.member.name))
+        numbers = [plan.rows.n_folds + seed for seed in range(asked.seeds)]
+        missing = [n for n in numbers if not fold_path(folder, n).is_file()]
+        return sum((each for _ in missing), Seconds())
+
     def _blending(self) -> Step:
         members = len(self.workspace.pool)
         seconds = self.prices.blending(self.workspace)
@@ -412,6 +452,14 @@ class Slots:
         """Seconds that the next fold may take."""
         first = min(self._ends, key=lambda end: end.expected)
         return None if self._left is None else self._left - first.expected
+
+    def add_last(self, seconds: Seconds) -> bool:
+        """Lay out a step after all others, for one process; False when there is no time for it."""
+        end = self.end + seconds
+        if self._left is not None and end.high > self._left:
+            return False
+        self._ends = [end] * len(self._ends)
+        return True
 
     def add(self, seconds: Seconds) -> bool:
         """Lay out a fold where it can begin first; False when there is no time for it."""

@@ -25,6 +25,17 @@ from ensembler.predictions.arrays import release
 _TYPES = {"rows": "I64", "oof": "F32", "test": "F32"}
 _PIECE = 65536  # rows
 _MOST_HEADER = 100_000_000  # bytes, as safetensors has it
+_FIX = "remove it and the fold will be predicted again"
+# What reading a file raises that is none of ours, or was cut short.
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True)
@@ -88,25 +99,29 @@ def read_finished_fold(folder: Path, fold: int) -> FinishedFold:
     StoreError when that is altered or cut short.
     """
     path = fold_path(folder, fold)
-    fix = "remove it and the fold will be predicted again"
     try:
         told, arrays = _map(path)
         record = json.loads(told["record"])
         state = path.stat()
         digest = _digest_of_file(path, state.st_ino, state.st_mtime_ns, state.st_size)
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OverflowError,
-    ) as error:
-        raise StoreError(f"{path} cannot be read ({error}); {fix}") from error
+    except _UNREADABLE as error:
+        raise StoreError(f"{path} cannot be read ({error}); {_FIX}") from error
     if told.get("sha256") != digest:
-        raise StoreError(f"{path} was altered (its checksum differs); {fix}")
+        raise StoreError(f"{path} was altered (its checksum differs); {_FIX}")
     return FinishedFold(fold, arrays["rows"], arrays["oof"], arrays["test"], record)
+
+
+def targets_of_fold(folder: Path, fold: int) -> tuple[str, ...]:
+    """The targets that a finished fold predicts, read from its header alone.
+
+    StoreError when it cannot be read.
+    """
+    path = fold_path(folder, fold)
+    try:
+        record = json.loads(_map(path)[0]["record"])
+        return tuple(record.get("tasks") or ())
+    except _UNREADABLE as error:
+        raise StoreError(f"{path} cannot be read ({error}); {_FIX}") from error
 
 
 def _map(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:

@@ -1,5 +1,6 @@
 """Folds with fewer epochs than the recipe says: their options, and which of them is trained."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,6 +17,7 @@ from ensembler.members.short_folds import (
     shortened_spec,
     shortest_fold,
 )
+from ensembler.predictions.finished_folds import FinishedFold, write_finished_fold
 from ensembler.training.spec import EnsembleSpec, MemberSpec, SoupSpec
 from ensembler.workspace.workspace import open_workspace
 
@@ -52,6 +54,23 @@ def test_what_cannot_have_so_many_epochs_is_not_shortened():
     snapshot = EnsembleSpec(backbone="resnet18", method="snapshot", estimators=5, epochs=10)
     assert shortened_spec(snapshot, 3) is None
     assert shortened_spec(SoupSpec(method="soup", of=("a", "b")), 3) is None
+
+
+def write_fold(folder, fold, target):
+    """A finished fold of a member that predicts `target`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, logits = np.arange(2), np.zeros((1, 2, 3), np.float32)
+    record = {"tasks": {target: [0, 3]}}
+    write_finished_fold(folder, FinishedFold(fold, rows, logits, logits, record))
+
+
+def test_folds_count_that_can_be_submitted_by_themselves(there):
+    store = there[0].store
+    (label,) = store.samples.targets
+    write_fold(store.member_folder("wide"), 0, "another")
+    assert not has_finished_folds(store)
+    write_fold(store.member_folder("narrow"), 1, label)
+    assert has_finished_folds(store)
 
 
 class FakePrices:
@@ -131,13 +150,11 @@ def test_a_shortened_fold_is_kept_apart_until_there_are_others(there):
     folder = short.plans[0].on_disk.folder
     assert folder.name == f"{trainings[0].name}@short"
     assert epochs_there(short, 0) == 0
-    folder.mkdir(parents=True)
-    (folder / "fold0.logits.safetensors").write_bytes(b"")
+    write_fold(folder, 0, "label")
     assert short_members(workspace.store) == [folder.name]
     assert not has_finished_folds(workspace.store)
     other = workspace.store.member_folder("wide")
-    other.mkdir()
-    (other / "fold2.logits.safetensors").write_bytes(b"")
+    write_fold(other, 2, "label")
     assert has_finished_folds(workspace.store)
     discard_short_members(workspace.store)
     assert short_members(workspace.store) == []

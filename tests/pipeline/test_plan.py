@@ -70,6 +70,30 @@ def test_what_cannot_end_in_time_is_left_out_and_what_still_fits_is_not(plan):
     assert found.seconds.high < wide * 0.9
 
 
+def test_refits_come_after_all_folds_and_only_when_none_is_left_out(recipe, tmp_path):
+    loaded = Recipe.load(recipe, ["members.narrow.refit={seeds: 2}"])
+
+    def plan(seconds=None):
+        deadline = seconds and Deadline(datetime.now(UTC), seconds, clock=lambda: 0.0)
+        with preview_workspace(loaded, tmp_path / "artifacts") as workspace:
+            return Planner(workspace, Execution("cpu"), FakePrices()).plan(deadline)
+
+    found = plan()
+    *_, refit, blend = found.steps
+    assert (refit.kind, refit.member, refit.planned) == ("refit", "narrow-refit", True)
+    # two networks on all rows take longer than two folds
+    folds = [s.seconds.expected for s in found.steps if s.member == "narrow"][:4]
+    assert refit.seconds.expected > sum(folds)
+    total = sum(step.seconds.expected for step in found.steps)
+    assert found.seconds.expected == pytest.approx(total)
+    no_time_for_it = plan(seconds=found.seconds.high - blend.seconds.high)
+    assert [s.kind for s in no_time_for_it.left_out] == ["refit"]
+    assert "after all folds" in no_time_for_it.left_out[0].reason
+    no_time_for_wide = plan(seconds=found.seconds.high / 2)
+    assert not no_time_for_wide.steps[-2].planned
+    assert "some are left out" in no_time_for_wide.steps[-2].reason
+
+
 class DoubtfulPrices(FakePrices):
     """Prices that may be far too low."""
 
