@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ensembler.cli.options import Artifacts, Debug, Json, Quiet
 from ensembler.cli.terminal import print_json, print_table
+from ensembler.errors import RequestError
 
 
 def command(
@@ -15,6 +17,15 @@ def command(
         str | None,
         typer.Argument(
             metavar="[RUN|POOL]", help="A run's name or folder, or a pool; none = all runs."
+        ),
+    ] = None,
+    mine: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="Of a pool: what each member would add to the blend of this run (default: the one "
+            "run with its folds).",
         ),
     ] = None,
     json: Json = False,
@@ -41,8 +52,10 @@ def command(
             print_table(runs_table(root, runs))
         return
     if what_is(run) == "pool":
-        _print_pool(run, json)
+        _print_pool(run, mine, json, artifacts)
         return
+    if mine is not None:
+        raise RequestError(f"--run is for a pool, and {run} is a run")
     listing = list_run(RunStore.open(run, artifacts), check=True)
     if json:
         print_json(listing.to_json())
@@ -57,11 +70,16 @@ def command(
         )
 
 
-def _print_pool(source: str, json: bool) -> None:
-    from ensembler.sharing.ls import list_pool
+def _print_pool(source: str, run: str | None, json: bool, artifacts: Path | None) -> None:
+    from ensembler.predictions.store import RunStore, artifacts_folder
+    from ensembler.sharing.ls import list_pool, run_beside
     from ensembler.sharing.tables import pool_table
 
-    listing = list_pool(source)
+    if run is None:
+        store = run_beside(source, artifacts_folder(artifacts))
+    else:
+        store = RunStore.open(run, artifacts)
+    listing = list_pool(source, store)
     if json:
         print_json(listing.to_json())
     else:
