@@ -16,6 +16,7 @@ HEAVY = ("torch", "torchvision", "timm", "albumentations", "cv2", "torchensemble
 HOUSE = [
     "__main__",
     "cli",
+    "report",
     "experiments",
     "pipeline",
     "execution",
@@ -60,6 +61,7 @@ HOUSE = [
 UPSTREAM = {
     "__main__",
     "cli",
+    "report",
     "experiments",
     "pipeline",
     "execution",

@@ -136,6 +136,7 @@ COMMANDS = {
         ("evaluate fake", 0),
         ("evaluate fake --per class --confusion", 0),
     ],
+    "ens report": [("report fake", 0)],
     "ens diversity": [("diversity fake", 0)],
     "ens folds": [("folds recipe.yaml --out split.csv", 0)],
     "ens share": [("share fake pool --author Ann", 0)],

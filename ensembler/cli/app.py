@@ -39,6 +39,7 @@ from ensembler.cli import (
     predict,
     pull,
     replay,
+    report,
     reproduce,
     run,
     schema,
@@ -76,6 +77,7 @@ app.command("ensemble", hidden=True)(bag.command)
 app.command("tta-predict")(tta_predict.command)
 app.command("blend")(blend.command)
 app.command("evaluate")(evaluate.command)
+app.command("report")(report.command)
 app.command("ablate")(ablate.command)
 app.command("diversity")(diversity.command)
 app.command("ls")(ls.command)

@@ -34,6 +34,7 @@ from ensembler.signals import SignalStop
 if TYPE_CHECKING:
     from ensembler.members.executor import LeftOut
     from ensembler.pipeline.run import RunResult
+    from ensembler.progress import Progress
 
 
 def command(
@@ -77,6 +78,7 @@ def command(
             stop=stop,
             deadline=end,
         )
+        report = _write_report(result, progress)
     failures = [failure.__dict__ for failure in result.failures]
     if json:
         evaluation = result.evaluation.to_json() if result.evaluation else None
@@ -87,6 +89,7 @@ def command(
                 "trained_folds": result.trained,
                 "blend": result.blend,
                 "submission": str(result.submission) if result.submission else None,
+                "report": str(report) if report else None,
                 "seconds": time.monotonic() - began,
                 "stopped": result.stopped,
                 "left_out": [_left_out(fold) for fold in result.left_out],
@@ -104,9 +107,32 @@ def command(
         print(f"The run is in {result.folder}.")
         if result.submission:
             print(f"Ready to submit: {result.submission}")
+        if report:
+            print(f"To look at: {report}")
     has_nothing = result.stopped is not None and not result.has_folds
     if failures or has_nothing:
         raise typer.Exit(1)
+
+
+def _write_report(result: RunResult, progress: Progress) -> Path | None:
+    """Write the run's page where something is new; whatever goes wrong with it, the run is done.
+
+    A run that was stopped leaves it to `ens report`, for its time is over.
+    """
+    from ensembler.predictions.store import RunStore
+    from ensembler.report.report import REPORT, report_run
+
+    path = result.folder / REPORT
+    is_new = result.trained or result.new_blend or result.failures
+    if result.stopped is not None or (path.is_file() and not is_new):
+        return path if path.is_file() else None
+    try:
+        return report_run(RunStore(result.folder), result.folder.parent).file
+    except Exception as error:  # whatever it is, a page is not worth a finished run
+        progress.warn(
+            f"{path} was not written: {error}; `ens report {result.run}` tries again"
+        )
+        return None
 
 
 def _left_out(fold: LeftOut) -> dict[str, str | int]:

@@ -93,16 +93,19 @@ def predicted_by(
 
 
 def predicted_by_member(
-    store: RunStore, member: Member, merge: Merge, views: Sequence[str] | None
+    store: RunStore,
+    member: Member,
+    merge: Merge,
+    views: Sequence[str] | None,
+    *,
+    holdout: bool = True,
 ) -> Iterator[Predicted]:
     """What a member, opened for one target, predicts with its views merged."""
     target = member.record.target
     classes = store.classes(target)
-    test = np.asarray(member.test(classes, merge, views)).mean(axis=0)
-    probs: dict[Split, NDArray[Any]] = {
-        "oof": member.oof(classes, merge, views),
-        "holdout": test,
-    }
+    probs: dict[Split, NDArray[Any]] = {"oof": member.oof(classes, merge, views)}
+    if holdout:
+        probs["holdout"] = np.asarray(member.test(classes, merge, views)).mean(axis=0)
     for split, of_split in probs.items():
         rows, y = _labelled(store, target, classes, split, of_split)
         if len(rows):

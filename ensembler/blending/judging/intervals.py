@@ -148,14 +148,14 @@ def _unknown(n_values: int) -> Uncertainty:
     return Uncertainty(np.full(n_values, np.inf), np.eye(n_values), 0.0)
 
 
-def t_quantile(freedom: float) -> float:
+def t_quantile(freedom: float, level: float = LEVEL) -> float:
     """How many standard errors a two-sided interval reaches.
 
     Infinite without a degree of freedom.
     """
     if freedom <= 0:
         return np.inf
-    share = (1 + LEVEL) / 2
+    share = (1 + level) / 2
     if freedom >= _NORMAL:
         return NormalDist().inv_cdf(share)
     from scipy.special import stdtrit
