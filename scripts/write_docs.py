@@ -19,7 +19,14 @@ from ensembler.blending.spec import BlendSpec
 from ensembler.cli.app import app
 from ensembler.data.augment import POLICIES
 from ensembler.data.presets import PRESETS, Preset
-from ensembler.data.spec import ComposeSpec, DataSpec, FoldSpec, InputSpec, TargetSpec
+from ensembler.data.spec import (
+    ComposeSpec,
+    CorrectionsSpec,
+    DataSpec,
+    FoldSpec,
+    InputSpec,
+    TargetSpec,
+)
 from ensembler.inference.spec import CustomView, InferenceSpec
 from ensembler.inference.views import GROUPS, view_names
 from ensembler.metrics import metric_names
@@ -51,6 +58,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("data", DataSpec),
     ("data.targets.NAME", TargetSpec),
     ("data.compose", ComposeSpec),
+    ("data.corrections", CorrectionsSpec),
     ("folds", FoldSpec),
     ("input", InputSpec),
     ("members.NAME, and defaults", MemberSpec),

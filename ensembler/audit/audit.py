@@ -201,7 +201,7 @@ def _of_remarks(samples: SampleSet) -> list[Finding]:
     for remark in samples.remarks:
         fix = _FIXES.get(remark.code, "")
         finding = Finding(remark.code, "warning", remark.message, fix, remark.files)
-        is_note = remark.code == "left_out"
+        is_note = remark.code in ("left_out", "corrected")
         findings.append(replace(finding, severity="note") if is_note else finding)
     return findings
 

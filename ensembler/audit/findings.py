@@ -31,6 +31,7 @@ CODES_BY_SEVERITY = (
     "mixed_modes",
     "label_spaces",
     "left_out",
+    "corrected",
 )
 
 # What makes out-of-fold scores too good: a run warns of it before it trains.

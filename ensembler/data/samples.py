@@ -13,6 +13,7 @@ import pandas as pd
 from ensembler.data.checks import check_ids, check_labels
 from ensembler.data.choosing import choose_train_rows, drop_unwanted_labels, limit_rows
 from ensembler.data.compose import compose
+from ensembler.data.corrections import Correction, correct_labels
 from ensembler.data.faults import Fault, Remark
 from ensembler.data.fold_file import add_given_folds
 from ensembler.data.images import ChosenImages, Images, JoinedImages
@@ -37,7 +38,8 @@ class SampleSet:
     recipe names them, `group` and `fold_given`. Row i is image i. `classes` holds each target's
     class names in their order. A composed class is the first target; `train:NAME` beside a target
     holds the labels to train on where they differ; `weight` the sample weights. The targets in
-    `set_formats` are multi-label: their column holds sets of labels. `remarks` are for the user.
+    `set_formats` are multi-label: their column holds sets of labels. `remarks` are for the user,
+    `corrections` say which labels are not those of the source.
     """
 
     table: pd.DataFrame
@@ -48,6 +50,7 @@ class SampleSet:
     composition: Composition | None = None
     set_formats: dict[str, SetFormat] = field(default_factory=dict)
     remarks: tuple[Remark, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     def target(self, name: str) -> Target:
         """A target with its classes and kind."""
@@ -74,6 +77,7 @@ def read_samples(
     are empty or only in the test part, a single class, paths that leave their root.
     """
     train, test, classes_of_source = read_source(data, folds, faults)
+    train, corrections = correct_labels(train, data, tolerant=faults is not None)
     train = choose_train_rows(train, data)
     drop_unwanted_labels(train, test, data)
     train, test = limit_rows(train, test, data)
@@ -106,6 +110,7 @@ def read_samples(
         composition=composition,
         set_formats=data.set_formats,
         remarks=tuple(remarks),
+        corrections=corrections,
     )
 
 

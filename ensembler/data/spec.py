@@ -156,6 +156,34 @@ class ComposeSpec(BaseModel):
     )
 
 
+Correcting = Literal["relabel", "drop", "weight"]
+
+
+class CorrectionsSpec(BaseModel):
+    """Labels that are corrected, from a file as `ens audit RUN --labels --out` writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str = Field(
+        description="The CSV: id, given, suggested; perhaps confidence, target, action."
+    )
+    action: Correcting = Field(
+        "relabel",
+        description="What is done with its rows: relabel as suggested, drop them, or weight: they "
+        "count for less. A column action says otherwise of a row.",
+    )
+    weight: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="What the weight of such a row is multiplied by; sampler: weights, and "
+        "sample_weights, read it.",
+    )
+    min_confidence: float = Field(
+        0.0, ge=0, le=1, description="Rows of the file below that confidence are not taken."
+    )
+
+
 class DataSpec(BaseModel):
     """What is read, and how. A column counts only when it is named here."""
 
@@ -197,6 +225,11 @@ class DataSpec(BaseModel):
     )
     group: str | None = Field(
         None, description="The column of groups: samples of one group stay on one side."
+    )
+    corrections: str | CorrectionsSpec | None = Field(
+        None,
+        description="A CSV of corrected labels of train rows, such as ens audit RUN --labels --out "
+        "writes, or that with options.",
     )
     group_duplicates: bool = Field(
         False,
@@ -264,6 +297,21 @@ class DataSpec(BaseModel):
     def kind(self, target: str) -> TargetKind:
         """Whether rows have one label of a target, or several at once."""
         return kind_written_as(self.set_formats.get(target))
+
+    @property
+    def correcting(self) -> CorrectionsSpec | None:
+        """The corrections with their options; None when there are none."""
+        if isinstance(self.corrections, str):
+            return CorrectionsSpec(file=self.corrections)
+        return self.corrections
+
+    @property
+    def weighs_rows(self) -> bool:
+        """Whether train rows have weights: of a column, or by corrections."""
+        correcting = self.correcting
+        return self.weight is not None or (
+            correcting is not None and correcting.action == "weight"
+        )
 
     @property
     def composition(self) -> ComposeSpec | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from ensembler.evaluation.label_noise import (
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 from ensembler.reporting.tables import Table
+from ensembler.targets.composition import Composition
 from ensembler.targets.label_sets import write_set
 
 _MOST_SHOWN = 20  # suspects in a table
@@ -60,7 +61,11 @@ class Suspect:
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """The suspects among `n` rows, the most suspect first, and how many labels are wrong."""
+    """The suspects among `n` rows, the most suspect first, and how many labels are wrong.
+
+    `first_target` is the one that a recipe's corrections are of when they name none, `composition`
+    how the run's label is composed.
+    """
 
     run: str
     target: str
@@ -69,6 +74,8 @@ class LabelErrors:
     labels: tuple[Suspect, ...]
     wrong: WrongRows
     warnings: tuple[str, ...] = ()
+    first_target: str = "label"
+    composition: Composition | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the object that `ens audit RUN --labels --json` prints."""
@@ -85,12 +92,29 @@ class LabelErrors:
         }
 
     def corrections(self) -> bytes:
-        """The suspects as a CSV that a person edits and a recipe takes as `data.corrections`."""
-        rows = [(s.id, s.given, s.suggested, round(s.confidence, 4)) for s in self.labels]
-        table = pd.DataFrame(rows, columns=["id", "given", "suggested", "confidence"])
-        buffer = io.StringIO()
-        table.to_csv(buffer, index=False, lineterminator="\n")
-        return buffer.getvalue().encode()
+        """The suspects as a CSV that a person edits and a recipe takes as `data.corrections`.
+
+        Of a composed class the tasks that differ are named, for these are what a recipe reads.
+        """
+        rows = list(chain.from_iterable(map(self._rows_of, self.labels)))
+        columns = ["id", "given", "suggested", "confidence", "target"]
+        table = pd.DataFrame(rows, columns=columns)
+        if (table["target"] == self.first_target).all():
+            table = table.drop(columns="target")
+        return table.to_csv(index=False, lineterminator="\n").encode()
+
+    def _rows_of(self, suspect: Suspect) -> list[tuple[str, str, str, float, str]]:
+        confidence = round(suspect.confidence, 4)
+        composed = self.composition
+        if composed is None or composed.name != self.target:
+            return [(suspect.id, suspect.given, suspect.suggested, confidence, self.target)]
+        parts_of = dict(zip(composed.classes, composed.parts, strict=True))
+        given, suggested = parts_of[suspect.given], parts_of[suspect.suggested]
+        return [
+            (suspect.id, before, after, confidence, task)
+            for task, before, after in zip(composed.tasks, given, suggested, strict=True)
+            if before != after
+        ]
 
     @property
     def verdict(self) -> str:
@@ -154,8 +178,8 @@ def find_label_errors(
     pool, warnings = _without_leaks(read.pool)
     all_ids = store.samples.train["id"].tolist()
     ids = tuple(all_ids[i] for i in read.rows.tolist())
-    rows = _Rows(ids, pool, _positions_of(copies, ids))
-    judged = _Judged.of(rows, progress)
+    rows = Rows(ids, pool, _positions_of(copies, ids))
+    judged = Judged.of(rows, progress)
     return LabelErrors(
         run=store.name,
         target=read.target,
@@ -164,7 +188,18 @@ def find_label_errors(
         labels=judged.suspects(),
         wrong=judged.wrong,
         warnings=warnings,
+        first_target=_first_read(store),
+        composition=store.composition,
     )
+
+
+def _first_read(store: RunStore) -> str:
+    """The first target that is read from the data: a composed class is made of others."""
+    composed = store.composition
+    read = [
+        name for name in store.samples.targets if composed is None or name != composed.name
+    ]
+    return read[0]
 
 
 def _without_leaks(pool: Pool) -> tuple[Pool, tuple[str, ...]]:
@@ -193,7 +228,7 @@ def _positions_of(
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """The rows that are judged; `copies` are sets of positions that show one image.
 
     Of a multi-label target each label of a row is judged, as yes or no: a row then has a cell for
@@ -241,16 +276,16 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class Judged:
     """Rows and what is believed of their labels; `noise` is that of their cells."""
 
-    rows: _Rows
+    rows: Rows
     noise: LabelNoise
     wrong: WrongRows
     n_flagged: int
 
     @classmethod
-    def of(cls, rows: _Rows, progress: Progress) -> _Judged:
+    def of(cls, rows: Rows, progress: Progress) -> Judged:
         """Judge rows by members, groups and copies."""
         cells = rows.cells
         of_groups = None

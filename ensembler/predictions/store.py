@@ -94,6 +94,11 @@ class RunStore:
         return self.folder / "samples.csv"
 
     @property
+    def corrections_path(self) -> Path:
+        """Where the corrections of labels lie that the run was made with, if there were any."""
+        return self.folder / "corrections.csv"
+
+    @property
     def recipe_path(self) -> Path:
         """Where the resolved recipe lies."""
         return self.folder / "recipe.yaml"

@@ -17,6 +17,8 @@ _PATH_PLACES = (
     ("data", "source"),
     ("data", "root"),
     ("data", "test"),
+    ("data", "corrections"),
+    ("data", "corrections", "file"),
     ("folds",),
     ("folds", "file"),
     ("defaults", "checkpoint"),

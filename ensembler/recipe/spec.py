@@ -72,7 +72,7 @@ class RecipeSpec(BaseModel):
                         f"members.{name} names target {target!r}; {nearest(target, known)}"
                     )
             if isinstance(member, FittedSpec):
-                if member.sample_weights and self.data.weight is None:
+                if member.sample_weights and not self.data.weighs_rows:
                     raise ValueError(
                         f"members.{name}: sample_weights needs data.weight, the column of weights"
                     )
@@ -80,7 +80,7 @@ class RecipeSpec(BaseModel):
             if (
                 isinstance(member, MemberSpec)
                 and member.sampler == "weights"
-                and self.data.weight is None
+                and not self.data.weighs_rows
             ):
                 raise ValueError(
                     f"members.{name}: sampler: weights needs data.weight, the column of weights"

@@ -21,7 +21,7 @@ from ensembler.workspace.lock import dump_spec
 
 # Where the data are may change; what they are may not.
 _LOCATIONS = {
-    "data": {"source", "root", "test", "allow_outside"},
+    "data": {"source", "root", "test", "allow_outside", "corrections"},
     "folds": {"file"},
 }
 

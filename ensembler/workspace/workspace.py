@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.audit.audit import with_duplicates_grouped
+from ensembler.data.corrections import corrections_csv
 from ensembler.data.folds import split_samples
 from ensembler.data.labels import TRAIN_PREFIX
 from ensembler.data.samples import SampleSet, drop_samples, read_samples
 from ensembler.errors import RequestError, UnknownNameError
-from ensembler.files import check_name, claim
+from ensembler.files import check_name, claim, write_bytes
 from ensembler.predictions.publish import clean_up
 from ensembler.predictions.samples import fold_repeats, read_samples_csv, write_samples
 from ensembler.predictions.store import RunStore, cache_folder
@@ -244,6 +245,8 @@ def create_run(
         progress.note(note)
     images = images_fingerprint(samples, artifacts)
     write_lock(recipe, store, samples, split.table, images, left_out=samples.left_out)
+    if samples.corrections:
+        write_bytes(store.corrections_path, corrections_csv(samples.corrections))
     write_samples(store.samples_path, split.table)  # last: now the run exists
 
 

@@ -6,13 +6,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ensembler.blending.pool import Pool
 from ensembler.errors import MissingFileError, UnknownNameError
-from ensembler.evaluation.label_errors import find_label_errors
-from ensembler.evaluation.label_noise import count_confident, fit_noise, with_copies
+from ensembler.evaluation.label_errors import (
+    Judged,
+    LabelErrors,
+    Rows,
+    Suspect,
+    find_label_errors,
+)
+from ensembler.evaluation.label_noise import (
+    WrongRows,
+    count_confident,
+    fit_noise,
+    with_copies,
+)
 from ensembler.logits import softmax
 from ensembler.predictions.samples import write_samples
 from ensembler.predictions.store import RunStore
 from ensembler.predictions.testing import write_fake_member, write_fake_run
+from ensembler.progress import QUIET
+from ensembler.targets.composition import Composition
 
 CLASSES = ("ant", "bee", "cow", "dog")
 
@@ -221,3 +235,38 @@ def test_one_member_may_judge_alone(noisy):
     found = find_label_errors(store, ["a"])
     first = [suspect.id for suspect in found.labels[: len(wrong)]]
     assert np.mean([name in wrong for name in first]) > 0.5
+
+
+def test_corrections_of_a_composed_class_name_its_tasks():
+    composed = Composition.build("label", {"mask": ("on", "off"), "age": ("old", "young")})
+    suspect = Suspect("s1", "on-old", "off-old", 0.9, 1, 1.0)
+    found = LabelErrors(
+        run="r",
+        target="label",
+        n=1,
+        members=("a",),
+        labels=(suspect,),
+        wrong=WrongRows(1.0, 0.0, 1.0),
+        first_target="age",
+        composition=composed,
+    )
+    lines = found.corrections().decode().splitlines()
+    assert lines == ["id,given,suggested,confidence,target", "s1,on,off,0.9,mask"]
+
+
+def test_of_several_labels_at_once_the_wrong_one_is_taken_out():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, (400, 3))
+    given = truth.copy()
+    given[:20, 1] = 1 - given[:20, 1]
+    members = [
+        1 / (1 + np.exp(-(6 * truth - 3 + rng.normal(size=truth.shape)))) for _ in "ab"
+    ]
+    pool = Pool(("a", "b"), np.stack(members), given, ("x", "y", "z"), np.zeros(400, int))
+    judged = Judged.of(Rows(tuple(f"s{i:03d}" for i in range(400)), pool), QUIET)
+    first = judged.suspects()[:20]
+    assert len({s.id for s in first} & {f"s{i:03d}" for i in range(20)}) > 16
+    assert judged.wrong.expected == pytest.approx(20, abs=6)
+    (one,) = [s for s in first if s.id == first[0].id]
+    changed = set(one.given.split("|")) ^ set(one.suggested.split("|"))
+    assert changed - {""} == {"y"}
