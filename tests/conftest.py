@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from contextlib import contextmanager
 
 import pytest
 from forked_ens import Ens
@@ -28,6 +29,14 @@ def pytest_collection_finish():
 def pytest_sessionfinish():
     """What was left out is let go at the end."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disks_are_not_waited_for():
+    """No test cuts the power: what is written need not reach the disk, here; processes do wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: None)
+        yield
 
 
 def pytest_runtest_setup(item):
@@ -177,13 +186,34 @@ def finished_run(tmp_path_factory, drawn_shapes):
     shutil.copytree(drawn_shapes, folder / "shapes")
     (folder / "tinynets.py").write_text(TINY_NETWORKS)
     (folder / "recipe.yaml").write_text(textwrap.dedent(RECIPE))
+    with within(folder):
+        run_recipe(Recipe.load(folder / "recipe.yaml"), folder / "artifacts")
+    return folder
+
+
+@contextmanager
+def within(folder):
+    """The folder is the current one, and `tinynets` the module that lies in it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.chdir(folder)
         patch.delitem(sys.modules, "tinynets", raising=False)
-        run_recipe(Recipe.load(folder / "recipe.yaml"), folder / "artifacts")
+        yield
         patch.delitem(sys.modules, "tinynets")
-    return folder
+
+
+@pytest.fixture(scope="session")
+def packed_run(finished_run):
+    """What was said of the bundle `shapes.ens` of the finished run, to be copied."""
+    from ensembler.bundle.pack import pack_run
+    from ensembler.predictions.store import RunStore
+
+    store, code = (
+        RunStore(finished_run / "artifacts" / "shapes"),
+        finished_run / "tinynets.py",
+    )
+    with within(finished_run):
+        return pack_run(store, finished_run / "shapes.ens", with_code=[code])
 
 
 @pytest.fixture

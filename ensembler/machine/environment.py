@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,18 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that count, those that are installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    installed = {package: _version(package) for package in PACKAGES}
+    found = {package: version for package, version in installed.items() if version}
+    return {"python": platform.python_version(), **found}
+
+
+@cache
+def _version(package: str) -> str | None:
+    """Looked for once in a process, for every fold keeps the versions it was trained with."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
@@ -43,6 +49,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
     }
 
 
+@cache
 def processor() -> str:
     """The processor's name, where the system tells it."""
     if _CPU_INFO.is_file():

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,14 @@ def most_in_memory() -> int:
 
 def machine_memory() -> int:
     """The bytes of memory that this machine has, or its container where that has fewer."""
+    return _least_memory(_CONTAINER_LIMITS)
+
+
+@cache
+def _least_memory(limits: tuple[Path, ...]) -> int:
+    """Read once in a process: every array of a blend's search asks for it."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in _CONTAINER_LIMITS:
+    for path in limits:
         if path.is_file() and (text := path.read_text().strip()).isdecimal():
             found.append(int(text))
     return min(found)

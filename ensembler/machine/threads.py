@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any
 
 
 def one_thread() -> AbstractContextManager[Any]:
     """Limit BLAS to one thread while the block runs."""
-    from threadpoolctl import threadpool_limits
-
-    limit: AbstractContextManager[Any] = threadpool_limits(limits=1, user_api="blas")
+    libraries = _libraries(len(sys.modules))
+    limit: AbstractContextManager[Any] = libraries.limit(limits=1, user_api="blas")
     return limit
+
+
+@lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> Any:  # noqa: ARG001 what was found is known by it
+    """The libraries with threads: looked for again once another module was imported.
+
+    Looking takes longer than many a fit inside the block.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

@@ -337,17 +337,17 @@ def test_a_class_whose_images_are_all_broken_stops_the_run_with_its_name(shapes)
         open_workspace(recipe, shapes.folder / "artifacts", Progress())
 
 
-def test_the_command_prints_one_object_and_strict_is_an_exit_code(ens, tmp_path):
+def test_the_command_prints_one_object_and_strict_is_an_exit_code(ens_here, tmp_path):
     write_shapes(tmp_path / "d", n=60, seed=1)
-    done = ens("audit", "d/recipe.yaml", "--json")
+    done = ens_here("audit", "d/recipe.yaml", "--json")
     content = json.loads(done.stdout)
     assert {"findings", "counts"} <= set(content)
     (tmp_path / "d" / "images" / "00000.png").write_bytes(b"")
-    done = ens("audit", "d/recipe.yaml", "--strict", expect=1)
+    done = ens_here("audit", "d/recipe.yaml", "--strict", expect=1)
     assert "error empty" in done.stdout
-    finding = json.loads(ens("audit", "d/recipe.yaml", "--json").stdout)["findings"][0]
+    finding = json.loads(ens_here("audit", "d/recipe.yaml", "--json").stdout)["findings"][0]
     assert {"code", "severity", "message", "fix", "mend", "files"} <= set(finding)
-    ens("audit", "d/missing.yaml", expect=2)
+    ens_here("audit", "d/missing.yaml", expect=2)
 
 
 def test_files_left_out_and_spaces_around_labels_are_findings(tmp_path):

@@ -9,16 +9,18 @@ from ensembler.cli import predict
 
 
 @pytest.fixture
-def packed(ens_here, finished):
+def packed(recipe, packed_run):
     """The bundle `shapes.ens` in the current folder, whose code is `tinynets.py`."""
+    shutil.copy(packed_run.bundle, recipe.parent)
+    return recipe.parent
+
+
+def test_a_run_is_packed_and_images_become_predictions_csv(ens_here, finished):
+    packed = finished.parent
     done = ens_here("pack", "shapes", "--with-code", "tinynets.py", "--json", "--quiet")
     made = json.loads(done.stdout)
     assert made["bundle"] == "shapes.ens"
     assert made["members"] == ["narrow", "wide"]
-    return finished.parent
-
-
-def test_images_become_predictions_csv(ens_here, packed):
     done = ens_here("predict", "shapes.ens", "shapes/images", "--trust-code")
     assert "predictions are in predictions.csv" in done.stdout
     table = pd.read_csv(packed / "predictions.csv")

@@ -19,6 +19,9 @@ import torch
 
 def colours(num_classes, in_chans):
     return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(in_chans, num_classes))
+
+def turned(image):
+    return image[::-1].copy()
 """
 COLOURS = {
     "1.1": (230, 20, 20),
@@ -83,9 +86,14 @@ def test_folds_trained_by_processes_of_other_hash_seeds_make_one_member(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_processes_that_train_at_once_have_one_order_of_classes(ens, recipe, monkeypatch):
+def test_processes_that_train_at_once_have_one_order_of_classes_and_find_ones_own_code(
+    ens, recipe, monkeypatch
+):
     monkeypatch.setenv("PYTHONHASHSEED", "random")
-    ens("run", recipe, "--jobs", 2, "--quiet")
+    own_step = "input={size: 8, prepare: ['colournets:turned']}"
+    done = ens("run", recipe, "--jobs", 2, "--set", own_step)
+    assert done.stderr.count("uses code of yours: colournets:colours") == 1
+    assert "colournets:turned" in done.stderr
     check_all_right(ens.folder)
 
 

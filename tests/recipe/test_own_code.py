@@ -202,18 +202,6 @@ def test_a_recipe_finds_a_module_beside_it_and_says_what_runs(folder, monkeypatc
     assert "added hflip" in found.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)  # two processes import torch anew
-def test_several_processes_and_steps_find_the_module_too(folder):
-    folder.recipe("tinyown:net", **{"{size: 16}": "{size: 16, prepare: ['tinyown:half']}"})
-    (folder.path / "tinyown.py").write_text(
-        TINY + "\ndef half(image):\n    return image // 2\n"
-    )
-    done = folder.ens("run", "recipe.yaml", "--jobs", "2")
-    assert done.stderr.count("uses code of yours: tinyown:net") == 1
-    assert "tinyown:half" in done.stderr
-
-
 def test_a_module_of_ones_own_never_hides_an_installed_one(folder):
     folder.recipe("pandas:net")
     (folder.path / "pandas.py").write_text(MARKS.format(mark=folder.mark))
