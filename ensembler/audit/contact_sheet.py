@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.augment import build_augment, sample_seed
+from ensembler.data.augment_steps import Augment
 from ensembler.data.images import ChosenImages, fit_to_input
-from ensembler.data.pixels import prepare_pixels
+from ensembler.data.pixels import Pixels, prepare_pixels
 from ensembler.data.samples import read_samples
+from ensembler.data.spec import AugmentSpec, InputSpec
 from ensembler.errors import RequestError
 from ensembler.outputs import check_output, write_output
 from ensembler.predictions.store import cache_folder
@@ -25,34 +29,72 @@ DRAWS = 3  # augmented versions for each augmentation
 def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
     """Write a PNG with one row for each of some train images.
 
-    A row shows the image as read, prepared, and augmented three times in each way. The images are
-    of as many classes as possible; the augmentations are those of the recipe and of its members.
+    A row shows the image as read, then for the recipe's input and each one of a member's own the
+    image prepared, and augmented three times in each way. The images are of as many classes as
+    possible; the augmentations are those of the recipe and of its members.
     """
     check_preview(out)
     samples = read_samples(spec.data, spec.folds)
     rows = _some_rows(samples.table[samples.targets[0]].to_numpy(dtype=object))
     chosen = ChosenImages(samples.images, rows)
-    pixels = prepare_pixels(chosen, spec.input, cache_folder(artifacts))
-    own = [
-        m.augment
-        for m in spec.members.values()
-        if not isinstance(m, WITHOUT_EPOCHS) and m.augment is not None
-    ]
-    ways = {str(a): a for a in [spec.augment, *own]}
-    augments = [
-        build_augment(way, spec.input.size, spec.input.channels) for way in ways.values()
+    ways = [
+        _Way.of(seen, augments, chosen, artifacts) for seen, augments in _ways_to_see(spec)
     ]
     lines = []
     for i in range(len(rows)):
-        tiles = [_tile(chosen.read(i)), _tile(pixels[i])]
-        for augment in augments:
-            seen = [
-                pixels[i] if augment is None else augment(pixels[i], sample_seed(i, d))
-                for d in range(DRAWS)
-            ]
-            tiles += [_tile(image) for image in seen]
+        tiles = [_tile(chosen.read(i))]
+        for way in ways:
+            tiles += way.tiles(i)
         lines.append(np.concatenate(tiles, axis=1))
     write_output(out, _png(np.concatenate(lines)))
+
+
+def _ways_to_see(spec: RecipeSpec) -> list[tuple[InputSpec, list[AugmentSpec]]]:
+    """The inputs of the recipe and its members, each with how its images are augmented."""
+    found: dict[str, tuple[InputSpec, dict[str, AugmentSpec]]] = {}
+    usual = (spec.input, spec.augment)
+    own = [
+        (member.seen_input(spec.input), member.augment or spec.augment)
+        for member in spec.members.values()
+        if not isinstance(member, WITHOUT_EPOCHS)
+    ]
+    for seen, augment in [usual, *own]:
+        _, augments = found.setdefault(seen.model_dump_json(), (seen, {}))
+        augments[str(augment)] = augment
+    return [(seen, list(augments.values())) for seen, augments in found.values()]
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Images prepared in one way, and how they are augmented."""
+
+    pixels: Pixels
+    augments: Sequence[Augment | None]
+
+    @classmethod
+    def of(
+        cls,
+        seen: InputSpec,
+        augments: Sequence[AugmentSpec],
+        images: ChosenImages,
+        artifacts: Path,
+    ) -> _Way:
+        pixels = prepare_pixels(images, seen, cache_folder(artifacts))
+        built = [build_augment(augment, seen.size, seen.channels) for augment in augments]
+        return cls(pixels, built)
+
+    def tiles(self, i: int) -> list[NDArray[np.uint8]]:
+        """An image as it is prepared, then as each augmentation draws it."""
+        tiles = [_tile(self.pixels[i])]
+        for augment in self.augments:
+            drawn = [
+                self.pixels[i]
+                if augment is None
+                else augment(self.pixels[i], sample_seed(i, d))
+                for d in range(DRAWS)
+            ]
+            tiles += [_tile(image) for image in drawn]
+        return tiles
 
 
 def check_preview(out: Path) -> None:

@@ -44,6 +44,7 @@ from ensembler.bundle.graph_module import (
     EnsembleGraph,
     OpenGraph,
     check_exportable,
+    input_key,
     output_names,
 )
 from ensembler.errors import RequestError, StoreError
@@ -320,10 +321,11 @@ def _gap(
 def eager_probs(graph: EnsembleGraph, batch: Batch) -> list[NDArray[np.float32]]:
     """What the ensemble gives in float32, network by network, merged and blended by numpy."""
     ensemble = graph.ensemble
-    by_size = {given.spec.size: batch[given.name] for given in graph.inputs}
+    pixels = {input_key(given.spec): batch[given.name] for given in graph.inputs}
     logits = {}
     for number, member in enumerate(ensemble.networks):
-        views = [view(by_size[member.input.size]) for view in ensemble.views(member)]
+        seen = pixels[input_key(member.input)]
+        views = [view(seen) for view in ensemble.views(member)]
         logits[member.name] = [
             np.stack(list(map(partial(_logits, network), views)))
             for network in graph.networks_of(number)

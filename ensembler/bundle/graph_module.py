@@ -39,18 +39,30 @@ class GraphInput(NamedTuple):
 
 
 def graph_inputs(ensemble: Ensemble) -> tuple[GraphInput, ...]:
-    """The inputs: one, or one for each size where members differ."""
-    specs = {member.input.model_dump_json(): member.input for member in ensemble.networks}
+    """The inputs: one, or one for each way in which members' images are prepared.
+
+    Those of one size are numbered in the order of the members.
+    """
+    specs = {input_key(member.input): member.input for member in ensemble.networks}
     ordered = sorted(specs.values(), key=lambda spec: spec.size)
     if len(ordered) == 1:
         return (GraphInput("images", ordered[0]),)
-    names = [f"images_{spec.size}" for spec in ordered]
-    if len(set(names)) < len(names):
-        raise RequestError(
-            f"{ensemble.where}: members see images of one size that are prepared in different "
-            "ways, which a graph cannot tell apart"
-        )
+    sizes = [spec.size for spec in ordered]
+    names = [
+        f"images_{size}" if sizes.count(size) == 1 else f"images_{size}_{nth}"
+        for size, nth in zip(sizes, _nth_of_its_kind(sizes), strict=True)
+    ]
     return tuple(map(GraphInput, names, ordered))
+
+
+def input_key(spec: InputSpec) -> str:
+    """What tells one way to prepare images from another."""
+    return spec.model_dump_json()
+
+
+def _nth_of_its_kind(values: Sequence[int]) -> list[int]:
+    """For each value, the how many of its equals it is, from 1."""
+    return [values[: i + 1].count(value) for i, value in enumerate(values)]
 
 
 def check_exportable(ensemble: Ensemble) -> None:
@@ -116,11 +128,11 @@ class EnsembleGraph(nn.Module):
 
     def seen(self, images: Sequence[Tensor]) -> dict[str, Tensor]:
         """By member, what its networks see: one batch `[views * n, channels, size, size]`."""
-        sizes = [given.spec.size for given in self.inputs]
-        pixels = dict(zip(sizes, images, strict=True))
+        keys = [input_key(given.spec) for given in self.inputs]
+        pixels = dict(zip(keys, images, strict=True))
         return {
             member.name: torch.cat(
-                [view(pixels[member.input.size]) for view in self.views[member.name]]
+                [view(pixels[input_key(member.input)]) for view in self.views[member.name]]
             ).permute(0, 3, 1, 2)
             for member in self.ensemble.networks
         }

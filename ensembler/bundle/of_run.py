@@ -29,7 +29,6 @@ from ensembler.bundle.records import (
     PackedTarget,
     ViewMerge,
 )
-from ensembler.data.spec import InputSpec
 from ensembler.errors import RequestError, StoreError
 from ensembler.inference.spec import CustomView, ViewSpec
 from ensembler.own_code import load_own
@@ -41,7 +40,7 @@ from ensembler.predictions.store import RunStore
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import PlannedMember, planned_members
 from ensembler.recipe.own_code import code_named_by
-from ensembler.training.spec import TrainingSpec
+from ensembler.training.spec import TrainingSpec, with_own_input
 
 
 def ensemble_of_run(
@@ -288,17 +287,14 @@ class _Reader:
     def _packed(self, member: Member, views: list[str]) -> PackedMember:
         base = self._training(member)
         record = member.record
-        own_size = base.size
-        input_ = self.recipe.spec.input
-        if own_size is not None:
-            input_ = input_.model_copy(update={"size": own_size})
+        input_ = base.seen_input(self.recipe.spec.input)
         targets = {
             target: member.for_target(target).record.classes for target in member.targets
         }
         packed = PackedMember(
             name=member.name,
             targets=targets,
-            input=InputSpec.model_validate(input_.model_dump()),
+            input=input_,
             folds=record.folds,
             amp=base.amp,
             batch_size=base.batch_size,
@@ -320,7 +316,7 @@ class _Reader:
             if key in TrainingSpec.model_fields
         }
         try:
-            return TrainingSpec.model_validate(options)
+            return TrainingSpec.model_validate(with_own_input(options))
         except ValueError as error:
             raise StoreError(
                 f"member {member.name!r} is not in the recipe of run {self.store.name!r}, and its "

@@ -61,6 +61,10 @@ def compose(
                 f"{strange[0]!r} occurs only in the test part; compose: {{unseen: keep}} "
                 "without min_count keeps such classes"
             )
+    trained = TRAIN_PREFIX + spec.name
+    if trained in table:  # what is no class any more is not trained on
+        is_class = table[trained].isin(composition.classes)
+        table[trained] = table[trained].where(is_class, None)
     return table, composition
 
 

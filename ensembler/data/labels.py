@@ -13,20 +13,23 @@ import numpy as np
 import pandas as pd
 
 from ensembler.data.faults import Remark
-from ensembler.data.spec import DataSpec, TargetSpec
+from ensembler.data.spec import DataSpec, TargetSpec, TrainBins, as_train_bins
 from ensembler.errors import DataError, nearest
 from ensembler.targets.label_sets import SetFormat, read_set
 
 # of columns that hold the labels to train on, where they differ from those that are scored
 TRAIN_PREFIX = "train:"
+# of columns that hold the numbers which bins cut, for members that draw their own
+VALUE_PREFIX = "value:"
 
 
 @dataclass
 class Derived:
     """The labels of one target by column name, and in words what does not fit, each with its row.
 
-    The columns are the target's name, and `train:` before it where training bins differ. None =
-    unknown. `cells` are those of the table, `where` what messages call it.
+    The columns are the target's name, `train:` before it where training bins differ, and `value:`
+    for the numbers that bins cut. None = unknown. `cells` are those of the table, `where` what
+    messages call it.
     """
 
     spec: TargetSpec
@@ -85,21 +88,36 @@ def derive_labels(
     if spec.set_format is not None:
         derived.labels[name] = _sets(derived, spec.set_format)
     elif spec.bins is not None:
-        derived.labels[name] = _binned(derived, spec.bins)
+        derived.labels[name] = _binned(derived.cells, spec, spec.bins)
         derived.problems += _not_numbers(derived)
+        derived.labels[VALUE_PREFIX + name] = derived.cells
         if spec.train_bins is not None:
-            derived.labels[TRAIN_PREFIX + name] = _binned(derived, spec.train_bins)
+            bins = as_train_bins(spec.train_bins)
+            trained = labels_to_train_on(derived.cells, spec, bins)
+            derived.labels[TRAIN_PREFIX + name] = trained
     else:
         values = derived.cells if spec.map is None else _mapped(derived, spec.map)
         derived.labels[name] = values.astype(object).where(values != "", None)
     return derived
 
 
-def _binned(derived: Derived, bins: Sequence[float]) -> pd.Series:
-    numbers = pd.to_numeric(derived.cells, errors="coerce")
-    names = np.array(derived.spec.bin_labels, dtype=object)
+def labels_to_train_on(cells: pd.Series, spec: TargetSpec, bins: TrainBins) -> pd.Series:
+    """The labels of numbers by the edges that are trained with.
+
+    None where there is no number, or where it is among those that are left out.
+    """
+    labels = _binned(cells, spec, bins.edges or spec.bins or ())
+    numbers = pd.to_numeric(cells, errors="coerce")
+    for low, high in bins.drop:
+        labels = labels.mask(numbers.between(low, high), None)
+    return labels.mask(labels.isin(spec.drop), None)
+
+
+def _binned(cells: pd.Series, spec: TargetSpec, bins: Sequence[float]) -> pd.Series:
+    numbers = pd.to_numeric(cells, errors="coerce")
+    names = np.array(spec.bin_labels, dtype=object)
     labels = names[np.digitize(numbers.fillna(0), bins)]
-    return pd.Series(labels, dtype=object).where(numbers.notna(), None)
+    return pd.Series(labels, dtype=object, index=cells.index).where(numbers.notna(), None)
 
 
 def _not_numbers(derived: Derived) -> list[str]:

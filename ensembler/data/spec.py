@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from ensembler.fold_columns import is_fold_column
 from ensembler.targets.kinds import TargetKind, kind_written_as
@@ -17,6 +28,54 @@ Scheme = Literal[
 BUILT_IN_SOURCES = ("digits", "fashion-mnist")
 # A preset's name, or a list of transforms: names, or a name with its arguments.
 AugmentSpec = str | tuple[str | dict[str, Any], ...] | dict[str, Any]
+
+
+def _as_ranges(given: Any) -> Any:
+    """One pair of numbers stands for a list of it."""
+    is_pair = isinstance(given, (list, tuple)) and not any(
+        isinstance(end, (list, tuple)) for end in given
+    )
+    return [given] if is_pair and given else given
+
+
+_RANGE_SCHEMA = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+Ranges = Annotated[
+    tuple[tuple[float, float], ...],
+    BeforeValidator(_as_ranges),
+    WithJsonSchema({"anyOf": [_RANGE_SCHEMA, {"type": "array", "items": _RANGE_SCHEMA}]}),
+]
+
+
+class TrainBins(BaseModel):
+    """How labels to train on are cut from a number, where that is not as they are scored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edges: tuple[float, ...] | None = Field(
+        None, min_length=1, description="Edges to train with (default: those of bins)."
+    )
+    drop: Ranges = Field(
+        (),
+        description="Rows whose number lies from the first to the second, such as [57, 59], are "
+        "not trained on; or a list of such pairs.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for low, high in self.drop:
+            if low > high:
+                raise ValueError(
+                    f"drop [{low:g}, {high:g}] should be a lower and a higher number"
+                )
+        return self
+
+
+TrainBinsGiven = tuple[float, ...] | TrainBins
+
+
+def as_train_bins(given: TrainBinsGiven) -> TrainBins:
+    """Training bins, which may be given as a list of their edges."""
+    return TrainBins(edges=given) if isinstance(given, tuple) else given
 
 
 class TargetSpec(BaseModel):
@@ -34,10 +93,10 @@ class TargetSpec(BaseModel):
         min_length=1,
         description="Edges that cut a number into classes; an edge belongs to the bin above it.",
     )
-    train_bins: tuple[float, ...] | None = Field(
+    train_bins: TrainBinsGiven | None = Field(
         None,
-        min_length=1,
-        description="Other edges for the labels that are trained on; scores keep to bins.",
+        description="Other edges for the labels that are trained on, or {edges: [...], drop: [57, "
+        "59]}, where rows with a number from 57 to 59 are not trained on; scores keep to bins.",
     )
     labels: tuple[str, ...] | None = Field(
         None, description="Names of the bins, one more than edges."
@@ -86,13 +145,9 @@ class TargetSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> TargetSpec:
-        for name, edges in (("bins", self.bins), ("train_bins", self.train_bins)):
-            if edges is not None and list(edges) != sorted(set(edges)):
-                raise ValueError(f"{name} {list(edges)} should rise from edge to edge")
-        if self.train_bins is not None and len(self.train_bins) != len(self.bins or ()):
-            raise ValueError(
-                f"train_bins {list(self.train_bins)} should have as many edges as bins"
-            )
+        _check_edges("bins", self.bins)
+        if self.train_bins is not None:
+            self.check_train_bins(as_train_bins(self.train_bins))
         if self.bins is not None and self.map is not None:
             raise ValueError("bins and map both say what the labels are; keep one")
         if self.labels is not None and (
@@ -113,12 +168,27 @@ class TargetSpec(BaseModel):
             )
         return self
 
+    def check_train_bins(self, given: TrainBins) -> None:
+        """Raise ValueError for training bins that are not those of this target's classes."""
+        if self.bins is None:
+            raise ValueError("train_bins needs bins, which say what is scored")
+        _check_edges("train_bins", given.edges)
+        if given.edges is not None and len(given.edges) != len(self.bins):
+            raise ValueError(
+                f"train_bins {list(given.edges)} should have as many edges as bins"
+            )
+
     @property
     def set_format(self) -> SetFormat | None:
         """How its values write sets of labels; None when a sample has one label."""
         return (
             None if self.multi_label is None else SetFormat(self.multi_label, self.no_label)
         )
+
+
+def _check_edges(name: str, edges: tuple[float, ...] | None) -> None:
+    if edges is not None and list(edges) != sorted(set(edges)):
+        raise ValueError(f"{name} {list(edges)} should rise from edge to edge")
 
 
 class ComposeSpec(BaseModel):
@@ -368,7 +438,7 @@ class DataSpec(BaseModel):
             )
         for name in names:
             is_fixed = name in ("id", "split", "source", "group") or is_fold_column(name)
-            if is_fixed or name.startswith("train:"):
+            if is_fixed or name.startswith(("train:", "value:")):
                 raise ValueError(
                     f"targets: the name {name!r} is taken by a column of samples.csv; rename the "
                     "column"
@@ -450,6 +520,11 @@ class FoldSpec(BaseModel):
         return self
 
 
+def names_of_steps(steps: Sequence[str | Mapping[str, Any]]) -> tuple[str, ...]:
+    """The names of steps that prepare images, without their arguments."""
+    return tuple(step if isinstance(step, str) else next(iter(step), "") for step in steps)
+
+
 class InputSpec(BaseModel):
     """What the networks see."""
 
@@ -488,9 +563,7 @@ class InputSpec(BaseModel):
     @property
     def step_names(self) -> tuple[str, ...]:
         """The names of the steps in `prepare`, without their arguments."""
-        return tuple(
-            step if isinstance(step, str) else next(iter(step), "") for step in self.prepare
-        )
+        return names_of_steps(self.prepare)
 
     @property
     def described(self) -> dict[str, Any]:
@@ -503,3 +576,38 @@ class InputSpec(BaseModel):
             mode="json",
             exclude={name for name in later if getattr(self, name) == later[name]},
         )
+
+    def with_own(self, own: OwnInputSpec | None) -> InputSpec:
+        """The input with what is a member's own."""
+        if own is None:
+            return self
+        return InputSpec.model_validate({**self.model_dump(), **own.said})
+
+
+class OwnInputSpec(InputSpec):
+    """What of the input is a member's own; the rest is as the recipe says."""
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The options that are given, as plain values; null leaves one to the recipe."""
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        return {name: value for name, value in written.items() if name in self.said}
+
+    @classmethod
+    def of_record(cls, described: Mapping[str, Any]) -> OwnInputSpec:
+        """The whole input of a member, from what its record says of it.
+
+        Words among its values say how this version prepares some images otherwise than earlier ones
+        did; they are no options.
+        """
+        known = {
+            name: value
+            for name, value in described.items()
+            if name in cls.model_fields and (name != "bits" or not isinstance(value, str))
+        }
+        return cls.model_validate(InputSpec.model_validate(known).model_dump())

@@ -19,6 +19,9 @@ from ensembler.training.spec import MEMBER_SPECS, has_option, is_effective, spec
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_.@+-]+")
 _LONGEST_NAME = 80
+# What a recipe says of all members and a member may say of itself, by where the member has it.
+_SHORT = {"input.size": "size", "input.prepare": "prepare"}
+_TARGETS = "data.targets."
 # Options with which variants would not be comparable, and what to do instead.
 _INCOMPARABLE = {
     "seeds": "--seeds N trains every variant N times",
@@ -38,7 +41,7 @@ class Setting:
     @property
     def keys(self) -> list[str]:
         """Where the option lies among the member's."""
-        return self.option.split(".")
+        return own_option(self.option).split(".")
 
     @property
     def top(self) -> str:
@@ -63,9 +66,27 @@ class CommonOptions:
 Settings = Sequence[Setting]
 
 
+def own_option(option: str) -> str:
+    """The member's own option for one that the recipe has for all: input.size is its size.
+
+    RequestError for what all members of a run have in common.
+    """
+    if not option.startswith("data."):
+        return _SHORT.get(option, option)
+    target, _, rest = option.removeprefix(_TARGETS).partition(".")
+    if option.startswith(_TARGETS) and rest.partition(".")[0] == "train_bins":
+        top, *below = rest.split(".")
+        return ".".join([top, target, *below])
+    raise RequestError(
+        f"--axis {option}: variants are compared on the same rows and labels; of the targets only "
+        "train_bins may differ, such as data.targets.age.train_bins"
+    )
+
+
 def check_option(option: str, own: Mapping[str, Any]) -> None:
     """Raise RequestError for an option that cannot be varied in a member of options `own`."""
-    top = option.partition(".")[0]
+    place = own_option(option)
+    top = place.partition(".")[0]
     known = sorted(
         set(chain.from_iterable(_keys_of(spec) for spec in MEMBER_SPECS.values()))
     )
@@ -77,7 +98,7 @@ def check_option(option: str, own: Mapping[str, Any]) -> None:
         raise RequestError(
             f"--axis {option} would compare other things with each other; {_INCOMPARABLE[top]}"
         )
-    if "." in option and not isinstance(own.get(top, {}), dict):
+    if "." in place and not isinstance(own.get(top, {}), dict):
         raise RequestError(
             f"--axis {option}: {top} is {own[top]!r} in the recipe, which has no parts"
         )
@@ -155,6 +176,7 @@ def _variant(
             made["freeze_epochs"] = min(own["freeze_epochs"], common.epochs)
     for setting in settings:
         made = _with(made, setting.keys, setting.value)
+    made = _without_shadowed(made, settings)
     varied = {setting.top for setting in settings}
     idle = {key for key in own if key not in varied and not is_effective(key, made)}
     spec = spec_of(made)
@@ -165,6 +187,15 @@ def _variant(
         for key, value in made.items()
         if key not in idle and (key not in own or has_option(spec, key))
     }
+
+
+def _without_shadowed(made: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The options without those of the member's `input` that a setting says in short."""
+    said = {setting.top for setting in settings} & set(_SHORT.values())
+    inside = made.get("input")
+    if not said or not isinstance(inside, Mapping):
+        return dict(made)
+    return {**made, "input": {k: v for k, v in inside.items() if k not in said}}
 
 
 def _with(options: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:

@@ -70,8 +70,9 @@ class Costs:
         from ensembler.networks.checkpoint import load_checkpoint
         from ensembler.networks.devices import pick_device
 
-        base, given = self._base(member), self.recipe.spec.input
-        size = given.size if base.size is None else base.size
+        base = self._base(member)
+        given = base.seen_input(self.recipe.spec.input)
+        size = given.size
         key = fingerprint([base.backbone, base.model_args, base.amp, size, given.channels])
         if key in self.timed:
             return self.timed[key]

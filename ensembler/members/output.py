@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.data.spec import TrainBins
+from ensembler.data.train_labels import bins_that_count
 from ensembler.metrics import score
 from ensembler.predictions.finished_folds import FinishedFold
 from ensembler.predictions.merging import merge_views
@@ -27,6 +30,18 @@ class MemberOutput:
     def targets(self) -> tuple[str, ...]:
         """The targets it predicts: its own, else the recipe's label."""
         return self.member.base.targets or self.workspace.samples.targets[:1]
+
+    @cached_property
+    def train_bins(self) -> dict[str, TrainBins]:
+        """The member's own training bins by target, as far as they change what it learns."""
+        base = self.member.base
+        if base.train_bins is None:
+            return {}
+        own = base.own_train_bins(self.workspace.spec.data)
+        samples, found = self.workspace.samples, dict[str, TrainBins]()
+        for target in self.targets:
+            found |= bins_that_count(samples, target, own)
+        return found
 
     @property
     def classes(self) -> tuple[str, ...]:

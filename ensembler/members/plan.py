@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensembler.data.augment import augment_version, where_to_augment
+from ensembler.data.prepare import contents_of_steps
 from ensembler.data.spec import AugmentSpec
 from ensembler.errors import UnknownNameError
 from ensembler.files import fingerprint, sha256_by_stat
@@ -99,6 +100,7 @@ class MemberPlan:
             "augment": _as_values(where_to_augment(self.augment).transforms),
             **({} if version is None else {"augment_version": version}),
             "input": self.workspace.input_options(self.input),
+            **self._train_bins,
             "seed": self.seed,
             "target": targets[0] if len(targets) == 1 else list(targets),
             "fold_column": self.member.fold_column,
@@ -110,14 +112,17 @@ class MemberPlan:
         options = spec.decisive_options
         if isinstance(spec, ProbeSpec):
             options["features"] = self._features_options(spec)
-        heads = {place: digest for place in spec.code if (digest := digest_of(place))}
+        contents = {place: digest for place in spec.code if (digest := digest_of(place))}
+        if spec.sees_images:
+            contents |= contents_of_steps(self.input.prepare)
         seen = (
             {"input": self.workspace.input_options(self.input)} if spec.sees_images else {}
         )
         return {
             **options,
-            **({"contents": heads} if heads else {}),
+            **({"contents": contents} if contents else {}),
             **seen,
+            **self._train_bins,
             "seed": self.seed,
             "target": targets[0] if len(targets) == 1 else list(targets),
             "fold_column": self.member.fold_column,
@@ -150,6 +155,16 @@ class MemberPlan:
         return {**options, **({"contents": behind} if behind else {})}
 
     @property
+    def _train_bins(self) -> dict[str, Any]:
+        """The member's own training bins, where it has any."""
+        own = self.output.train_bins
+        if not own:
+            return {}
+        return {
+            "train_bins": {name: bins.model_dump(mode="json") for name, bins in own.items()}
+        }
+
+    @property
     def augment(self) -> AugmentSpec:
         """Its augmentation as the recipe says it, its own or that of all members."""
         return self.member.base.augment or self.workspace.spec.augment
@@ -157,8 +172,6 @@ class MemberPlan:
     @property
     def _contents(self) -> dict[str, str]:
         """Digests of files of the user's own, which may be edited under the same name."""
-        from ensembler.data.prepare import contents_of_steps
-
         base = self.member.base
         backbone = contents_of_backbone(base.backbone, weights=base.pretrained)
         training = {place: digest for place in base.code if (digest := digest_of(place))}
@@ -237,10 +250,8 @@ class MemberPlan:
 
     @cached_property
     def input(self) -> InputSpec:
-        """What its networks see: the recipe's input, perhaps with the member's own size."""
-        own = self.member.base.size
-        given = self.workspace.spec.input
-        return given if own is None else given.model_copy(update={"size": own})
+        """What its networks see: the recipe's input, with what is the member's own."""
+        return self.member.base.seen_input(self.workspace.spec.input)
 
     @property
     def pixels(self) -> Pixels:
@@ -262,7 +273,11 @@ class MemberPlan:
         return tuple(view.name for view in self.views)
 
     def check_classes(self) -> None:
-        """Raise UnknownNameError for a class in class_weights that the target does not have."""
+        """Raise UnknownNameError for a class in class_weights that the target does not have.
+
+        RequestError for a class that the member's training bins leave nothing of.
+        """
+        self.rows.check_classes_are_learned()
         weights = self.member.base.class_weights
         for name in weights if isinstance(weights, dict) else ():
             if name not in self.output.classes:

@@ -12,7 +12,7 @@ from ensembler.predictions.members import Member
 from ensembler.recipe.members import PlannedMember
 from ensembler.recipe.own_code import code_named_by
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.training.spec import MemberSpec
+from ensembler.training.spec import MemberSpec, with_own_input
 from ensembler.workspace.workspace import Workspace
 
 # options that say where a network began, or how it is trained and not what it is
@@ -56,7 +56,7 @@ def recorded_spec(member: Member, recipe: RecipeSpec) -> MemberSpec:
         if key in MemberSpec.model_fields and key not in _UNSAID
     }
     try:
-        spec = MemberSpec.model_validate(options)
+        spec = MemberSpec.model_validate(with_own_input(options))
     except ValidationError as error:
         raise StoreError(
             f"member {member.name!r} is not in the recipe, and its member.json does not say what "

@@ -45,29 +45,32 @@ class MemberRows:
 
         A target has one column, a multi-label target one for each class.
         """
-        return self._side_by_side(trained_on=False)
+        image_labels = self.output.workspace.image_labels
+        return _side_by_side([image_labels(target) for target in self.output.targets])
 
     def labels_to_train_on(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Labels to train on of the images at `rows`, by target: as `Target.encode` gives them."""
-        workspace = self.output.workspace
+        workspace, own = self.output.workspace, self.output.train_bins
         return {
-            target: workspace.image_labels(target, trained_on=True)[rows]
+            target: workspace.labels_to_train_on(target, own)[rows]
             for target in self.output.targets
         }
 
-    def _side_by_side(self, *, trained_on: bool) -> NDArray[np.int64]:
-        image_labels = self.output.workspace.image_labels
-        labels = [
-            image_labels(target, trained_on=trained_on) for target in self.output.targets
-        ]
-        return np.concatenate([part.reshape(len(part), -1) for part in labels], axis=1)
+    @cached_property
+    def learned_targets(self) -> NDArray[np.int64]:
+        """Labels of every image as they are trained on, `[images, columns]`, -1 = not at all."""
+        to_train_on = self.output.workspace.labels_to_train_on
+        own = self.output.train_bins
+        return _side_by_side([to_train_on(target, own) for target in self.output.targets])
 
     def rows_of_fold(self, fold: int, *, validation: bool) -> NDArray[np.int64]:
         """Positions among the images of a fold's train rows, or of its validation rows."""
         train_images, _ = self.output.workspace.image_rows
         inside = self.fold_of_row == fold
-        known = (self.image_targets[train_images] >= 0).any(axis=1)
-        return train_images[(inside if validation else ~inside) & known]
+        chosen = inside if validation else ~inside
+        labels = self.image_targets if validation else self.learned_targets
+        known = (labels[train_images] >= 0).any(axis=1)
+        return train_images[chosen & known]
 
     def fold_data(self, fold: int, pixels: Pixels) -> FoldData:
         """What a fold is trained on; rows it is validated on keep the labels that are scored."""
@@ -80,7 +83,7 @@ class MemberRows:
         )
         train = self.rows_of_fold(fold, validation=False)
         targets = self.image_targets.copy()
-        targets[train] = self._side_by_side(trained_on=True)[train]
+        targets[train] = self.learned_targets[train]
         is_multi_task = len(output.targets) > 1
         sampler = spec.sampler if isinstance(spec, MemberSpec) else "none"
         classes = tuple(workspace.samples.classes[target] for target in output.targets)
@@ -93,7 +96,7 @@ class MemberRows:
             tasks=tuple(map(len, classes)) if is_multi_task else None,
             balance=None
             if sampler == "none"
-            else workspace.image_strata(self._balanced_target),
+            else workspace.image_strata(self._balanced_target, output.train_bins),
             weights=workspace.image_weights if sampler == "weights" else None,
             names=classes,
             kinds=tuple(output.kind(target) for target in output.targets),
@@ -113,3 +116,30 @@ class MemberRows:
         if wrong:
             name, last = self.output.member.name, self.n_folds - 1
             raise RequestError(f"--folds {wrong[0]}: member {name!r} has folds 0 to {last}")
+
+    def check_classes_are_learned(self) -> None:
+        """Raise RequestError for a class that training bins leave no row to train on in a fold."""
+        if not self.output.train_bins:
+            return
+        for target in self.output.targets:
+            if not self.output.kind(target).is_multi_label:
+                self._check_classes_of(target)
+
+    def _check_classes_of(self, target: str) -> None:
+        workspace, own = self.output.workspace, self.output.train_bins
+        train_images, _ = workspace.image_rows
+        scored = workspace.image_labels(target)[train_images]
+        learned = workspace.labels_to_train_on(target, own)[train_images]
+        for fold in range(self.n_folds):
+            seen = self.fold_of_row != fold
+            lost = set(scored[seen]) - set(learned[seen]) - {-1}
+            if lost:
+                name = workspace.samples.classes[target][min(lost)]
+                raise RequestError(
+                    f"member {self.output.member.name!r}: train_bins leave no row of {name!r} "
+                    f"({target}) to train on in fold {fold}"
+                )
+
+
+def _side_by_side(labels: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate([part.reshape(len(part), -1) for part in labels], axis=1)

@@ -67,14 +67,7 @@ def check_recipe(recipe: Recipe) -> None:
             fitted = partial(_check_fitted, member, spec.input)
             checks.append((f"members.{name}", fitted))
             continue
-        checks.append(
-            (
-                f"members.{name}",
-                partial(
-                    check_member, member, size=spec.input.size, channels=spec.input.channels
-                ),
-            )
-        )
+        checks.append((f"members.{name}", partial(check_member, member, spec.input)))
         if member.augment is not None:
             checks.append(
                 (f"members.{name}.augment", partial(check_augment, member.augment))
@@ -115,11 +108,14 @@ def _check_fitted(spec: FittedSpec, seen: InputSpec) -> None:
         open_features(Path(features.file))
         read_ids(Path(features.ids))
         return
+    from ensembler.data.prepare import build_steps
     from ensembler.inference.views import expand_views
     from ensembler.networks.build import check_network
 
     expand_views(features.views)
-    check_network(features.network, size=features.size or seen.size, channels=seen.channels)
+    own = spec.base.seen_input(seen)
+    build_steps(own.prepare)
+    check_network(features.network, size=own.size, channels=own.channels)
     if features.checkpoint is not None and not Path(features.checkpoint).is_file():
         raise DataError(f"checkpoint {features.checkpoint} does not exist")
 

@@ -60,4 +60,5 @@ def nearest_epochs(member: TrainedSpec, wanted: int) -> int:
 
 def made_for(member: TrainedSpec) -> str:
     """A digest of everything that a member says beside its epochs."""
-    return fingerprint(member.model_dump(mode="json", exclude={"epochs", "priority"}))
+    exclude = {"epochs", "priority", *member.unused_later}
+    return fingerprint(member.model_dump(mode="json", exclude=exclude))

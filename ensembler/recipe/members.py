@@ -185,7 +185,7 @@ def _soup(
             )
         odd = [
             f
-            for f in ("backbone", "model_args", "target", "size")
+            for f in ("backbone", "model_args", "target", "size", "input", "prepare")
             if getattr(member.base, f) != getattr(base, f)
         ]
         if odd:

@@ -59,6 +59,22 @@ class RecipeSpec(BaseModel):
         default_factory=SubmissionSpec, description="The file that is submitted."
     )
 
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What networks see: the recipe's own way first where a member keeps to it."""
+        found: dict[str, InputSpec] = {}
+        for member in self.members.values():
+            if isinstance(member, SoupSpec):
+                continue
+            if isinstance(member, FittedSpec) and not member.sees_images:
+                continue
+            base = member.base if isinstance(member, FittedSpec) else member
+            seen = base.seen_input(self.input)
+            found[seen.model_dump_json()] = seen
+        usual = found.pop(self.input.model_dump_json(), None)
+        others = tuple(found.values())
+        return others if usual is None and others else (self.input, *others)
+
     @model_validator(mode="after")
     def _check_targets(self) -> RecipeSpec:
         known = self.data.label_names
@@ -71,6 +87,7 @@ class RecipeSpec(BaseModel):
                     raise ValueError(
                         f"members.{name} names target {target!r}; {nearest(target, known)}"
                     )
+            _check_own_data(name, member, self)
             if isinstance(member, FittedSpec):
                 if member.sample_weights and not self.data.weighs_rows:
                     raise ValueError(
@@ -95,6 +112,18 @@ class RecipeSpec(BaseModel):
                 f"{known[0]!r} has; choose from {', '.join(fitting)}"
             )
         return self
+
+
+def _check_own_data(
+    name: str, member: MemberSpec | EnsembleSpec | FittedSpec, recipe: RecipeSpec
+) -> None:
+    """Raise ValueError for a member's own input or training bins that cannot be."""
+    base = member.base if isinstance(member, FittedSpec) else member
+    try:
+        base.seen_input(recipe.input)
+        base.own_train_bins(recipe.data)
+    except ValueError as error:
+        raise ValueError(f"members.{name}: {error}") from error
 
 
 def _check_label_sets(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ensembler.data.prepare import build_steps
+from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError, UnknownNameError
 from ensembler.metrics import check_metric
 from ensembler.networks.build import check_network
@@ -14,11 +16,13 @@ from ensembler.training.spec import EnsembleSpec, MemberSpec, TrainingSpec
 SCHEDULES = ("cosine", "tanh", "poly", "step", "none")
 
 
-def check_member(spec: TrainingSpec, *, size: int, channels: int) -> None:
+def check_member(spec: TrainingSpec, of_recipe: InputSpec) -> None:
     """Raise RequestError for an unknown name, a size the network cannot take, a missing file."""
     from timm.optim import list_optimizers
 
-    check_network(spec, size=spec.size or size, channels=channels)
+    seen = spec.seen_input(of_recipe)
+    build_steps(seen.prepare)
+    check_network(spec, size=seen.size, channels=seen.channels)
     check_loss(spec)
     if isinstance(spec, MemberSpec):
         check_sampler(spec.sampler)

@@ -7,10 +7,12 @@ frozen features. Each kind has a file in `specs/`; this module is the door for r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Discriminator, Tag
 
+from ensembler.data.spec import OwnInputSpec
 from ensembler.training.specs.base import REQUIRES, TrainingSpec
 from ensembler.training.specs.ensemble import BOOSTING, EnsembleMethod, EnsembleSpec
 from ensembler.training.specs.fitted import FittedSpec
@@ -39,6 +41,7 @@ __all__ = [
     "has_option",
     "is_effective",
     "spec_of",
+    "with_own_input",
 ]
 
 
@@ -91,3 +94,14 @@ def has_option(spec: type[BaseModel], key: str) -> bool:
 def any_has_option(key: str) -> bool:
     """Whether some member may have the option `key`."""
     return any(has_option(spec, key) for spec in MEMBER_SPECS.values())
+
+
+def with_own_input(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Options from a member's record whose `input`, a record of all it saw, is the member's own."""
+    options = dict(recorded)
+    if not isinstance(options.get("input"), Mapping):
+        return options
+    own = OwnInputSpec.of_record(options["input"]).said
+    if options.get("size") is not None:
+        own.pop("size")
+    return options | {"input": own}

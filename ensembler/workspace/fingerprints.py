@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ensembler.data.fold_file import is_given
+from ensembler.data.labels import VALUE_PREFIX
 from ensembler.data.samples import SampleSet
 from ensembler.predictions.store import cache_folder
 
@@ -15,16 +16,18 @@ from ensembler.predictions.store import cache_folder
 def data_fingerprint(samples: SampleSet) -> str:
     """A digest of ids, labels, groups and weights in their order, however they are split."""
     given = [column for column in samples.table if is_given(column)]
-    table = samples.table.drop(columns=["path", *given], errors="ignore")
-    return _digest(table)
+    return _digest(samples.table.drop(columns=given))
 
 
 def former_fingerprint(samples: SampleSet) -> str:
     """The same as earlier versions took it: with the folds that a column of the manifest gives."""
-    return _digest(samples.table.drop(columns=["path"], errors="ignore"))
+    return _digest(samples.table)
 
 
 def _digest(table: pd.DataFrame) -> str:
+    # not the numbers that bins cut: members that draw other borders say so themselves
+    numbers = [name for name in table if str(name).startswith(VALUE_PREFIX)]
+    table = table.drop(columns=["path", *numbers], errors="ignore")
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ensembler.audit.audit import with_duplicates_grouped
 from ensembler.data.corrections import corrections_csv
 from ensembler.data.folds import split_samples
-from ensembler.data.labels import TRAIN_PREFIX
 from ensembler.data.samples import SampleSet, drop_samples, read_samples
+from ensembler.data.train_labels import OwnBins, cells_to_train_on
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.files import check_name, claim, write_bytes
 from ensembler.predictions.publish import clean_up
@@ -102,19 +103,21 @@ class Workspace:
         ]
         return rows[0], rows[1]
 
-    def image_labels(self, target: str, *, trained_on: bool = False) -> NDArray[np.int64]:
-        """The labels of all images, in their order, as `Target.encode` gives them.
+    def image_labels(self, target: str) -> NDArray[np.int64]:
+        """The labels of all images as they are scored, in their order, as `Target.encode` has them.
 
-        Those of test rows are unknown. `trained_on` asks for the labels to train on, where the
-        recipe draws them otherwise than those it scores.
+        Those of test rows are unknown.
         """
-        encoding = self.samples.target(target)
-        rows, _ = self.image_rows
-        labels = encoding.unknown(len(self.samples.table))
-        labels[rows] = encoding.encode(self._train_cells(target, trained_on=trained_on))
-        return labels
+        return self._encoded(target, self.samples.table[target])
 
-    def image_strata(self, target: str) -> NDArray[np.int64]:
+    def labels_to_train_on(self, target: str, own: OwnBins) -> NDArray[np.int64]:
+        """The same as they are trained on, where the recipe or a member draws them otherwise.
+
+        `own` are the member's training bins.
+        """
+        return self._encoded(target, self._cells_to_train_on(target, own))
+
+    def image_strata(self, target: str, own: OwnBins) -> NDArray[np.int64]:
         """What a sampler balances, by image `[images]`.
 
         It is the label to train on, or the rarest of several labels at once.
@@ -122,16 +125,20 @@ class Workspace:
         encoding = self.samples.target(target)
         rows, _ = self.image_rows
         codes = np.full(len(self.samples.table), -1, dtype=np.int64)
-        codes[rows] = encoding.strata_codes(self._train_cells(target, trained_on=True))
+        cells = self._cells_to_train_on(target, own)
+        codes[rows] = encoding.strata_codes(cells.to_numpy()[rows].tolist())
         return codes
 
-    def _train_cells(self, target: str, *, trained_on: bool) -> list[object]:
-        """The cells of a target in the run's train rows."""
-        column = f"{TRAIN_PREFIX}{target}"
-        table = self.samples.table
-        cells = table[column if trained_on and column in table else target]
+    def _cells_to_train_on(self, target: str, own: OwnBins) -> pd.Series:
+        return cells_to_train_on(self.samples, self.spec.data.target_specs, target, own)
+
+    def _encoded(self, target: str, cells: pd.Series) -> NDArray[np.int64]:
+        """The cells of the run's train rows as labels; those of other images are unknown."""
+        encoding = self.samples.target(target)
         rows, _ = self.image_rows
-        return cells.to_numpy()[rows].tolist()
+        labels = encoding.unknown(len(self.samples.table))
+        labels[rows] = encoding.encode(cells.to_numpy()[rows].tolist())
+        return labels
 
     def pixels(self, spec: InputSpec) -> Pixels:
         """All images, prepared for an input: `[images, size, size, channels]`.
@@ -221,12 +228,9 @@ def _without_broken(
     from ensembler.data.broken import drop_broken
     from ensembler.data.pixels import find_broken
 
-    broken = find_broken(
-        samples.images,
-        recipe.spec.input,
-        cache_folder(artifacts),
-        progress,
-    )
+    # the way of preparing them that is needed anyway
+    seen = recipe.spec.inputs[0]
+    broken = find_broken(samples.images, seen, cache_folder(artifacts), progress)
     kept = drop_broken(samples, broken, recipe.spec.data.on_broken)
     if broken:
         progress.warn(

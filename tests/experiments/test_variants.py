@@ -7,6 +7,7 @@ from ensembler.experiments.variants import (
     Setting,
     check_option,
     member_options,
+    own_option,
     variant_recipe,
 )
 
@@ -86,3 +87,25 @@ def test_a_wrong_value_is_named_as_it_was_given(base):
 def test_an_option_that_cannot_be_varied_is_refused(base, option, message):
     with pytest.raises(RequestError, match=message):
         check_option(option, member_options(base, "cnn"))
+
+
+def test_what_a_recipe_says_of_all_is_varied_where_a_member_has_it(base):
+    assert own_option("input.size") == "size"
+    assert own_option("input.resize") == "input.resize"
+    assert own_option("data.targets.age.train_bins.drop") == "train_bins.age.drop"
+    assert made(base, setting("input.resize", "pad"))[2]["input"] == {"resize": "pad"}
+    with pytest.raises(RequestError, match="only train_bins may differ"):
+        own_option("data.targets.age.bins")
+
+
+def test_a_short_option_takes_the_place_of_what_the_members_input_says(base):
+    (base.path).write_text(
+        "name: r\n"
+        "data: {source: images, targets: {age: {bins: [30, 60]}}}\n"
+        "members: {cnn: {backbone: resnet18, input: {size: 64, resize: pad}}}\n"
+    )
+    recipe = Recipe.load(base.path)
+    _, _, options = made(recipe, setting("input.size", 48))
+    assert (options["size"], options["input"]) == (48, {"resize": "pad"})
+    _, _, moved = made(recipe, setting("data.targets.age.train_bins", [29, 58]))
+    assert moved["train_bins"] == {"age": [29, 58]}

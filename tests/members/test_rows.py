@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ensembler.data.spec import TrainBins
 from ensembler.errors import RequestError
 from ensembler.members.output import MemberOutput
 from ensembler.members.rows import MemberRows
@@ -28,8 +29,9 @@ def output(**options):
         samples=samples,
         store=store,
         image_rows=(np.array([0, 1, 2, 3, 4]), np.array([5])),
-        image_labels=lambda target, **_: LABELS[target],
-        image_strata=lambda target: LABELS[target],
+        image_labels=lambda target: LABELS[target],
+        labels_to_train_on=lambda target, _: LABELS[target],
+        image_strata=lambda target, _: LABELS[target],
         image_weights=np.ones(6),
     )
     job = SimpleNamespace(name="cnn", spec=spec, base=spec, fold_column="fold")
@@ -79,3 +81,17 @@ def test_a_sampler_balances_the_target_it_names_else_its_own_else_the_label(
 def test_a_fold_that_is_not_there_is_named():
     with pytest.raises(RequestError, match="--folds 2: member 'cnn' has folds 0 to 1"):
         MemberRows(output()).check_folds([0, 2])
+
+
+def test_rows_that_are_not_trained_on_are_still_validated():
+    part = output(train_bins={"size": {"drop": [5, 6]}})
+    rows = MemberRows(part)
+    part.__dict__["train_bins"] = {"size": TrainBins(drop=[5, 6])}
+    part.workspace.labels_to_train_on = lambda *_: np.array([-1, 1, -1, 1, 0, 1])
+    assert rows.rows_of_fold(1, validation=False).tolist() == [1, 4]
+    assert rows.rows_of_fold(0, validation=True).tolist() == [0, 1]
+    rows.check_classes_are_learned()
+    part.workspace.labels_to_train_on = lambda *_: np.array([0, 1, -1, 1, -1, 1])
+    message = "train_bins leave no row of 'small' .size. to train on in fold 0"
+    with pytest.raises(RequestError, match=message):
+        rows.check_classes_are_learned()

@@ -1,6 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from ensembler.data.spec import InputSpec
 from ensembler.errors import RecipeError, RequestError
 from ensembler.recipe import Recipe
 from ensembler.training.spec import AnyMemberSpec, EnsembleSpec, MemberSpec
@@ -152,15 +153,12 @@ def test_a_resolved_recipe_is_read_again(load, tmp_path):
 def test_a_momentum_for_an_optimizer_without_one_is_refused():
     from ensembler.training.check import check_member
 
-    check_member(
-        MemberSpec(backbone="resnet18", opt="sgd", momentum=0.9), size=32, channels=3
-    )
+    seen = InputSpec(size=32)
+    check_member(MemberSpec(backbone="resnet18", opt="sgd", momentum=0.9), seen)
     with pytest.raises(
         RequestError, match="momentum counts only for optimizers that have one"
     ):
-        check_member(
-            MemberSpec(backbone="resnet18", opt="adamw", momentum=0.9), size=32, channels=3
-        )
+        check_member(MemberSpec(backbone="resnet18", opt="adamw", momentum=0.9), seen)
 
 
 def test_a_member_takes_of_the_defaults_what_counts_beside_its_own_options(load):

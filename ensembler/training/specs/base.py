@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
-from ensembler.data.spec import AugmentSpec
+from ensembler.data.spec import (
+    AugmentSpec,
+    DataSpec,
+    InputSpec,
+    OwnInputSpec,
+    TrainBins,
+    TrainBinsGiven,
+    as_train_bins,
+    names_of_steps,
+)
+from ensembler.errors import nearest
 from ensembler.networks.spec import NetworkSpec
 from ensembler.own_code import is_own
 from ensembler.training.catalogue import check_loss_name, traits_of
@@ -39,6 +57,44 @@ Epochs = Annotated[
 ]
 
 
+def _form_of_train_bins(given: Any) -> str:
+    if isinstance(given, dict):
+        return "of one" if given.keys() <= TrainBins.model_fields.keys() else "by target"
+    return "of one" if isinstance(given, TrainBins) else "edges"
+
+
+# Edges, or edges and what is dropped, of the one target that has bins; or that by target.
+OwnTrainBins = Annotated[
+    Annotated[tuple[float, ...], Tag("edges")]
+    | Annotated[TrainBins, Tag("of one")]
+    | Annotated[dict[str, TrainBinsGiven], Tag("by target")],
+    Discriminator(_form_of_train_bins),
+]
+# Options of later versions: where one is not used, fingerprints are those of earlier versions.
+LATER = ("input", "prepare", "train_bins")
+
+
+PREPARE = (
+    "Steps that prepare the images of this member alone, instead of those of input.prepare."
+)
+OWN_INPUT = (
+    "Whatever of `input` is different for this member, such as {size: 96, resize: pad}; size and "
+    "prepare are short for two of them."
+)
+TRAIN_BINS = (
+    "Training bins of this member alone, by target, such as {age: [30, 58]} or {age: {drop: [57, "
+    "59]}} (without its name where one target has bins); {} trains on what is scored."
+)
+
+
+def code_of_steps(
+    prepare: Sequence[str | dict[str, Any]] | None, own: OwnInputSpec | None
+) -> dict[str, str]:
+    """Every `module:function` among a member's own steps."""
+    steps = names_of_steps([*(() if own is None else own.prepare), *(prepare or ())])
+    return {step: "prepare step" for step in steps if is_own(step)}
+
+
 def raise_first(problems: Iterator[str]) -> None:
     """Raise ValueError with the first of the problems, if there is one."""
     problem = next(problems, None)
@@ -61,9 +117,12 @@ class TrainingSpec(NetworkSpec):
     size: int | None = Field(
         None, ge=8, le=2048, description="Input size of this member alone."
     )
+    prepare: tuple[str | dict[str, Any], ...] | None = Field(None, description=PREPARE)
+    input: OwnInputSpec | None = Field(None, description=OWN_INPUT)
     augment: AugmentSpec | None = Field(
         None, description="Augmentation of this member alone."
     )
+    train_bins: OwnTrainBins | None = Field(None, description=TRAIN_BINS)
     epochs: Epochs = Field(
         10,
         description="How often every train row is seen. auto leaves it to the plan under a "
@@ -152,6 +211,49 @@ class TrainingSpec(NetworkSpec):
         yield from self._problems_of_class_weights()
         if len(set(self.targets)) != len(self.targets):
             yield f"target {list(self.targets)} names one twice"
+        yield from self._problems_of_input()
+
+    def _problems_of_input(self) -> Iterator[str]:
+        said = {} if self.input is None else self.input.said
+        for name in ("size", "prepare"):
+            if name in said and getattr(self, name) is not None:
+                yield f"{name} and input.{name} both say what this member sees; keep one"
+
+    def seen_input(self, of_recipe: InputSpec) -> InputSpec:
+        """What its networks see: the recipe's input with what is its own."""
+        short = {"size": self.size, "prepare": self.prepare}
+        own = {name: value for name, value in short.items() if value is not None}
+        given = of_recipe.with_own(self.input)
+        return InputSpec.model_validate({**given.model_dump(), **own}) if own else given
+
+    def own_train_bins(self, data: DataSpec) -> dict[str, TrainBins]:
+        """Its own training bins by target.
+
+        Raises ValueError for a target without bins, and for edges that do not fit its bins.
+        """
+        given = self.train_bins
+        if given is None:
+            return {}
+        specs = data.target_specs
+        if not isinstance(given, dict):
+            binned = [name for name, spec in specs.items() if spec.bins is not None]
+            if len(binned) != 1:
+                raise ValueError(
+                    f"train_bins is for the one target with bins, and {len(binned)} have any; "
+                    "name targets, such as {age: [30, 58]}"
+                )
+            given = {binned[0]: given}
+        found = {name: as_train_bins(bins) for name, bins in given.items()}
+        for name, bins in found.items():
+            if name not in specs:
+                raise ValueError(f"train_bins names {name!r}; {nearest(name, specs)}")
+            specs[name].check_train_bins(bins)
+        return found
+
+    @property
+    def unused_later(self) -> set[str]:
+        """Options that earlier versions did not have and that are not used here."""
+        return {name for name in LATER if getattr(self, name) is None}
 
     def _problems_of_class_weights(self) -> Iterator[str]:
         if not isinstance(self.class_weights, dict):
@@ -169,7 +271,17 @@ class TrainingSpec(NetworkSpec):
         """The options that decide what the trained networks are, as plain values."""
         return self.model_dump(
             mode="json",
-            exclude={"augment", "seeds", "as_", "also", "refit", "step", "priority"},
+            # what is said of input and of labels to train on, `members.plan` says resolved
+            exclude={
+                "augment",
+                "seeds",
+                "as_",
+                "also",
+                "refit",
+                "step",
+                "priority",
+                *LATER,
+            },
         )
 
     @property
@@ -178,7 +290,8 @@ class TrainingSpec(NetworkSpec):
 
         The backbone's is beside it: see `networks.sources`.
         """
-        return {self.loss: "loss"} if is_own(self.loss) else {}
+        named = code_of_steps(self.prepare, self.input)
+        return named | ({self.loss: "loss"} if is_own(self.loss) else {})
 
     @property
     def targets(self) -> tuple[str, ...]:

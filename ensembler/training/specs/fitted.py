@@ -10,7 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ensembler.estimators.registry import check_head
 from ensembler.own_code import is_own
-from ensembler.training.specs.base import TrainingSpec, raise_first
+from ensembler.training.specs.base import (
+    LATER,
+    TRAIN_BINS,
+    OwnTrainBins,
+    TrainingSpec,
+    raise_first,
+)
 
 
 class FittedSpec(BaseModel):
@@ -48,6 +54,7 @@ class FittedSpec(BaseModel):
         description="Members with a higher priority are made first; of equal ones the cheapest is "
         "first, fold by fold.",
     )
+    train_bins: OwnTrainBins | None = Field(None, description=TRAIN_BINS)
     seed: int | None = Field(
         None, ge=0, description="Seed of this member (default: the recipe's)."
     )
@@ -84,6 +91,7 @@ class FittedSpec(BaseModel):
         return TrainingSpec(
             backbone="",
             target=self.target,
+            train_bins=self.train_bins,
             class_weights=self.class_weights,
             priority=self.priority,
             seed=self.seed,
@@ -93,7 +101,7 @@ class FittedSpec(BaseModel):
     @property
     def decisive_options(self) -> dict[str, Any]:
         """The options that decide what is fitted, as plain values."""
-        return self.model_dump(mode="json", exclude={"seeds", "priority"})
+        return self.model_dump(mode="json", exclude={"seeds", "priority", *LATER})
 
     @model_validator(mode="after")
     def _check_fitted(self) -> FittedSpec:

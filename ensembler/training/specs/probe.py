@@ -7,10 +7,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ensembler.data.spec import OwnInputSpec
 from ensembler.inference.spec import ViewSpec
 from ensembler.networks.sources import is_own_backbone
 from ensembler.networks.spec import NetworkSpec
-from ensembler.training.specs.base import TrainingSpec, raise_first
+from ensembler.training.specs.base import (
+    OWN_INPUT,
+    PREPARE,
+    TrainingSpec,
+    code_of_steps,
+    raise_first,
+)
 from ensembler.training.specs.fitted import FittedSpec
 
 
@@ -104,6 +111,8 @@ class ProbeSpec(FittedSpec):
 
     method: Literal["probe"] = Field(description="probe fits heads on frozen features.")
     features: FeaturesSpec = Field(description="The features: see below.")
+    prepare: tuple[str | dict[str, Any], ...] | None = Field(None, description=PREPARE)
+    input: OwnInputSpec | None = Field(None, description=OWN_INPUT)
 
     @property
     def sees_images(self) -> bool:
@@ -115,7 +124,7 @@ class ProbeSpec(FittedSpec):
         """Every `module:name` of the user's own, and what it is used as."""
         backbone = self.features.backbone or ""
         own = {backbone: "backbone"} if is_own_backbone(backbone) else {}
-        return {**super().code, **own}
+        return {**super().code, **own, **code_of_steps(self.prepare, self.input)}
 
     @property
     def base(self) -> TrainingSpec:
@@ -127,6 +136,9 @@ class ProbeSpec(FittedSpec):
                 **super().base.model_dump(
                     include={"target", "class_weights", "priority", "seed", "seeds"}
                 ),
+                "train_bins": self.train_bins,
+                "prepare": self.prepare,
+                "input": self.input,
                 "size": features.size,
                 "amp": features.amp,
                 "batch_size": features.batch_size,
