@@ -18,7 +18,7 @@ from ensembler.blending.pool import Pool
 from ensembler.errors import MissingFileError, RequestError, UnknownNameError
 from ensembler.machine.memory import most_in_memory, on_disk, room
 from ensembler.predictions.blends import Blend
-from ensembler.predictions.members import Member, MemberRecord
+from ensembler.predictions.members import FEATURES, Member, MemberRecord
 from ensembler.predictions.merging import Merge
 from ensembler.predictions.store import RunStore
 from ensembler.targets.label_sets import is_known
@@ -240,11 +240,16 @@ def _costs(store: RunStore, records: Mapping[str, MemberRecord]) -> dict[str, fl
     n_train, n_test = len(store.samples.train), len(store.samples.test)
     return {
         name: record.seconds_by_phase["predicting"]
-        * record.folds
-        / (n_train + record.folds * n_test)
+        * _networks(record)
+        / (n_train + _networks(record) * n_test)
         for name, record in records.items()
         if record.seconds_by_phase.get("predicting")
     }
+
+
+def _networks(record: MemberRecord) -> int:
+    """How many networks look at a new image: one for each fold, or the frozen one of a probe."""
+    return 1 if FEATURES in record.sha256 else record.folds
 
 
 def _label_target(store: RunStore) -> str | None:

@@ -14,6 +14,8 @@ from ensembler.blending.state import State
 from ensembler.blends.pool import BLEND_PREFIX
 from ensembler.bundle.records import BundleRecord, PackedMember
 from ensembler.errors import BundleError, RequestError
+from ensembler.estimators.files import heads_from_bytes
+from ensembler.estimators.target_head import TargetHead
 from ensembler.networks.sources import is_own_backbone
 from ensembler.networks.spec import NetworkSpec
 from ensembler.own_code import is_own
@@ -61,10 +63,42 @@ class Ensemble:
             description_from_bytes,
         )
 
-        member, content = self._member_of(entry), self.read(entry)
-        name = f"{self.where}: {entry}"
+        member = self._member_of(entry)
+        if member.frozen is not None:
+            return self._with_heads(member, entry, device)
+        content, name = self.read(entry), f"{self.where}: {entry}"
         _check_classes(member, name, description_from_bytes(content, name))
         return checkpoint_from_bytes(content, name, device, self._own_spec(member))
+
+    def heads(self, entry: str) -> dict[str, TargetHead]:
+        """The heads of a probe in an entry, by target."""
+        member, name = self._member_of(entry), f"{self.where}: {entry}"
+        found = heads_from_bytes(self.read(entry), name, self.code)
+        classes, targets = found.description.get("classes"), list(found.heads)
+        if classes != list(member.logit_names) or targets != list(member.targets):
+            raise BundleError(f"{name} was fitted for other classes than the record says")
+        return dict(found.heads)
+
+    def frozen(self, member: PackedMember, device: str = "cpu") -> Normalised:
+        """The network whose features the heads of a probe stand on."""
+        from ensembler.networks.checkpoint import checkpoint_from_bytes
+
+        entry = str(member.frozen)
+        name, content = f"{self.where}: {entry}", self.read(entry)
+        return checkpoint_from_bytes(content, name, device, self._own_spec(member))
+
+    def _with_heads(self, member: PackedMember, entry: str, device: str) -> Normalised:
+        """A probe as one network; RequestError for heads that are no layers."""
+        from ensembler.networks.heads import with_layers
+
+        layers = [head.layers for head in self.heads(entry).values()]
+        known = [one for one in layers if one is not None]
+        if len(known) < len(layers):
+            raise RequestError(
+                f"{self.where}: the heads of member {member.name!r} are no layers of a network, "
+                "which a graph would have to hold; logistic, lda, ridge and mlp are"
+            )
+        return with_layers(self.frozen(member, device), known)
 
     def _member_of(self, entry: str) -> PackedMember:
         return next(m for m in self.networks if entry in m.checkpoints)

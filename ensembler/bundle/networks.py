@@ -21,6 +21,7 @@ from ensembler.bundle.reference import draw_reference
 from ensembler.data.images import ArrayImages
 from ensembler.data.spec import InputSpec
 from ensembler.errors import EnsemblerError, RequestError, StoreError
+from ensembler.estimators.target_head import joined_logits
 from ensembler.inference.engines.registry import (
     AUTO,
     check_engine,
@@ -32,6 +33,7 @@ from ensembler.progress import QUIET, Progress
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ensembler.inference.frozen import SharedFeatures
     from ensembler.inference.one_pass import PredictionRequest
     from ensembler.inference.predictor import Predictor as NetworkPredictor
     from ensembler.inference.views import View
@@ -121,6 +123,8 @@ class Networks:
         from ensembler.inference.predictor import in_batches
 
         member = next(m for m in self.ensemble.networks if entry in m.checkpoints)
+        if member.frozen is not None:
+            return self._heads(member, entry)
         network = self.ensemble.network(entry, self.device)
         engine = self._engine_of(member, network)
         most = at_once(engine, member.batch_size)
@@ -137,6 +141,30 @@ class Networks:
                 kinds=tuple(targets[name].named(name).kind for name in member.targets),
             )
         return _deterministic(in_batches(predictor, most), wanted=member.deterministic)
+
+    def _heads(self, member: PackedMember, entry: str) -> NetworkPredictor:
+        """The heads of a probe on features that all heads of its network share."""
+        from ensembler.inference.frozen import SharedFeatures, feature_predictor
+
+        key = f"{member.frozen} {member.input.model_dump_json()} {member.amp}"
+        if key not in self._frozen:
+            seen = member.input
+            shape = (2, seen.size, seen.size, seen.channels)
+            with self._faults_named(member, str(member.frozen)):
+                made = feature_predictor(
+                    self.ensemble.frozen(member, self.device),
+                    shape,
+                    amp=member.amp,
+                    device=self.device,
+                    most=member.batch_size,
+                )
+            self._frozen[key] = SharedFeatures(made)
+        heads, shared = self.ensemble.heads(entry), self._frozen[key]
+        return lambda images: joined_logits(heads, tuple(member.targets), shared(images))
+
+    @cached_property
+    def _frozen(self) -> dict[str, SharedFeatures]:
+        return {}
 
     @contextmanager
     def _faults_named(self, member: PackedMember, entry: str) -> Iterator[None]:

@@ -31,16 +31,17 @@ from ensembler.bundle.records import (
 )
 from ensembler.errors import RequestError, StoreError
 from ensembler.inference.spec import CustomView, ViewSpec
+from ensembler.networks.header import read_description
 from ensembler.own_code import load_own
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.composed import co_occurrence_of, composition_of
-from ensembler.predictions.members import Member, shared_views
+from ensembler.predictions.members import FEATURES, Member, shared_views
 from ensembler.predictions.samples import fold_repeats
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import PlannedMember, planned_members
 from ensembler.recipe.own_code import code_named_by
-from ensembler.training.spec import TrainingSpec, with_own_input
+from ensembler.training.spec import FITTED, TrainingSpec, with_own_input
 
 
 def ensemble_of_run(
@@ -338,11 +339,6 @@ class _Reader:
                 f"member {member.name!r} was imported and has no networks to keep; blend without "
                 f"it: `ens blend {self.store.name} --members ... --name NAME`, then --blend NAME"
             )
-        if record.options.get("method") == "probe":
-            raise RequestError(
-                f"member {member.name!r} is a probe, which is not packed yet; blend without it: "
-                f"`ens blend {self.store.name} --members ... --name NAME`, then --blend NAME"
-            )
         for fold in range(record.folds):
             path = member.folder / f"fold{fold}.safetensors"
             if path.name not in record.sha256 or not path.is_file():
@@ -353,4 +349,34 @@ class _Reader:
             entry = f"members/{member.name}/{path.name}"
             self.files[entry] = (path, record.sha256[path.name])
             entries.append(entry)
-        return packed.model_copy(update={"checkpoints": tuple(entries)})
+        frozen = self._frozen(member)
+        return packed.model_copy(update={"checkpoints": tuple(entries), "frozen": frozen})
+
+    def _frozen(self, member: Member) -> str | None:
+        """The entry of the network that a probe's heads stand on; None for other members.
+
+        RequestError where these look at no image, or were not kept.
+        """
+        record = member.record
+        if record.options.get("method") not in FITTED:
+            return None
+        without = (
+            f"`ens blend {self.store.name} --members ... --name NAME`, then --blend NAME"
+        )
+        if FEATURES not in record.sha256:
+            raise RequestError(
+                f"member {member.name!r} does not look at images, which is all that a bundle is "
+                f"given; blend without it: {without}"
+            )
+        header = read_description(member.folder / "fold0.safetensors")
+        if "not_kept" in header:
+            raise RequestError(
+                f"member {member.name!r} keeps no heads ({header['not_kept']}); blend without it: "
+                f"{without}"
+            )
+        digest = record.sha256[FEATURES]
+        entry = (
+            f"frozen/{digest[:16]}.safetensors"  # the same for all probes of one network
+        )
+        self.files[entry] = (member.folder / FEATURES, digest)
+        return entry

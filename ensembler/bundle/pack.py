@@ -169,6 +169,7 @@ def _gap(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
 def _contents(ensemble: Ensemble, record: BundleRecord) -> dict[str, Callable[[], bytes]]:
     states = [blend.state for blend in record.blends.values() if blend.state is not None]
     entries = [entry for member in ensemble.networks for entry in member.checkpoints]
+    entries += sorted({m.frozen for m in ensemble.networks if m.frozen is not None})
     return {entry: partial(ensemble.read, entry) for entry in [*states, *entries]}
 
 
@@ -185,7 +186,9 @@ def with_precision(ensemble: Ensemble, precision: Precision) -> Ensemble:
     from ensembler.networks.checkpoint import checkpoint_as
 
     dtype: torch.dtype = getattr(torch, precision)
-    checkpoints = {e for member in ensemble.networks for e in member.checkpoints}
+    trained = [member for member in ensemble.networks if member.frozen is None]
+    checkpoints = {entry for member in trained for entry in member.checkpoints}
+    checkpoints |= {m.frozen for m in ensemble.networks if m.frozen is not None}
 
     def read(entry: str) -> bytes:
         content = ensemble.read(entry)

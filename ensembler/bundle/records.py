@@ -57,7 +57,8 @@ class PackedMember(Record):
 
     `targets` has the classes of each target in the order of its logits, `merging` how the views
     of each are merged. `view_names` are the names of `views`, groups spelt out. `averages` says
-    what of its `parts` is averaged.
+    what of its `parts` is averaged. The checkpoints of a probe are its heads, which stand on the
+    features of the network in the entry `frozen`.
     """
 
     name: str
@@ -68,6 +69,7 @@ class PackedMember(Record):
     view_names: tuple[str, ...] = ()
     merging: dict[str, ViewMerge] = Field(default_factory=dict)
     checkpoints: tuple[str, ...] = ()
+    frozen: str | None = None
     parts: tuple[str, ...] = ()
     averages: Literal["probabilities", "logits"] = "probabilities"
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
@@ -194,6 +196,7 @@ class BundleRecord(Record):
                 raise ValueError(f"members.{name} is called {member.name}")
             member.check_parts([self.members[part] for part in self._parts(member)])
             _all_known(f"members.{name}.checkpoints", member.checkpoints, self.sha256)
+            _all_known(f"members.{name}.frozen", _given(member.frozen), self.sha256)
             _all_known(f"members.{name}.targets", member.targets, self.targets)
             for target, merging in member.merging.items():
                 _all_known(f"members.{name}.merging", [target], member.targets)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,22 +66,32 @@ def is_of_heads(header: Mapping[str, Any]) -> bool:
     return _HEADS in header
 
 
-def read_heads(path: Path) -> HeadFile:
-    """Read what `write_heads` wrote; StoreError for any other file, or where no head is kept."""
+def read_heads(path: Path, code: Collection[str] = ()) -> HeadFile:
+    """Read what `write_heads` wrote; StoreError for any other file, or where no head is kept.
+
+    `code` has every `module:name` that may be loaded, which the user's recipe names: a file that
+    names another one is refused.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error
-    return heads_from_bytes(content, str(path))
+    return heads_from_bytes(content, str(path), code)
 
 
-def heads_from_bytes(content: bytes, name: str) -> HeadFile:
+def heads_from_bytes(content: bytes, name: str, code: Collection[str] = ()) -> HeadFile:
     """The same for the content of a file, which messages call `name`."""
     header, arrays = _checked(content, name)
     if _WHY_NOT in header:
         raise StoreError(
             f"{name} keeps no fitted head ({header[_WHY_NOT]}): it cannot predict other images"
         )
+    for place in _places_in(header[_HEADS]):
+        if place not in code:
+            raise StoreError(
+                f"{name} names code to run ({place}) that the recipe does not name; nothing of it "
+                "was run: restore the file from a copy, or remove it to have the fold fitted again"
+            )
     try:
         state = State(arrays, header[_HEADS])
         heads = {
@@ -95,6 +105,15 @@ def heads_from_bytes(content: bytes, name: str) -> HeadFile:
             f"{name} does not hold the heads it describes ({error!r})"
         ) from error
     return HeadFile(heads, header)
+
+
+def _places_in(values: Any) -> Iterator[str]:
+    """Every `module:name` that plain values of heads name."""
+    if isinstance(values, Mapping):
+        if "place" in values:
+            yield str(values["place"])
+        for value in values.values():
+            yield from _places_in(value)
 
 
 def check_heads(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 
 from ensembler.blending.state import State
 from ensembler.errors import NotKeptError, RequestError, TrainingError
+from ensembler.estimators.linear import Layers
 from ensembler.estimators.own import OwnEstimator
 from ensembler.estimators.problem import FittedHead, Head, Problem
 from ensembler.estimators.registry import HEADS
@@ -50,6 +51,13 @@ class ClassHead:
             return found
         out[:, self.present] = log_softmax(found.astype(np.float64), axis=1)
         return out
+
+    @property
+    def layers(self) -> Layers | None:
+        """The same as layers; None where it has none, or a class had no train rows."""
+        if len(self.present) < self.n_classes or not isinstance(self.fitted, Layers):
+            return None
+        return self.fitted
 
     @property
     def state(self) -> State:
@@ -108,6 +116,26 @@ class TargetHead:
         return np.stack([of_label[:, 1] - of_label[:, 0] for of_label in both], axis=1)
 
     @property
+    def layers(self) -> Layers | None:
+        """The same as layers, for a network or a graph; None where a head has none."""
+        found = [head.layers for head in self.heads]
+        if any(one is None for one in found):
+            return None
+        known = [one for one in found if one is not None]
+        if not self.is_set:
+            return known[0]
+        if any(len(one.matrices) > 1 for one in known):
+            return None
+        return Layers(
+            (
+                np.stack(
+                    [m[:, 1] - m[:, 0] for (m,) in (o.matrices for o in known)], axis=1
+                ),
+            ),
+            (np.array([b[1] - b[0] for (b,) in (o.biases for o in known)], np.float32),),
+        )
+
+    @property
     def state(self) -> State:
         """All it has learned; NotKeptError where a part of it cannot be kept."""
         whole = State({}, {"heads": len(self.heads), "is_set": self.is_set})
@@ -136,3 +164,10 @@ def fit_classes(head: Head, problem: Problem) -> ClassHead:
     if not np.isfinite(fitted.logits(of_present.x[:256])).all():
         raise TrainingError("the head's logits are not finite")
     return ClassHead(fitted, present.astype(np.int64), problem.n_classes)
+
+
+def joined_logits(
+    heads: Mapping[str, TargetHead], targets: Sequence[str], x: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Logits `[rows, classes]` of features `[rows, features]`, those of the targets in order."""
+    return np.concatenate([heads[target].logits(x) for target in targets], axis=1)

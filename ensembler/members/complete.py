@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ensembler.errors import StoreError
 from ensembler.files import claim
-from ensembler.members.features import FEATURES
 from ensembler.members.on_disk import check_weights
 from ensembler.members.plan import MemberPlan
 from ensembler.metrics import score_all
@@ -21,6 +20,7 @@ from ensembler.predictions.arrays import fill_array, release
 from ensembler.predictions.finished_folds import FinishedFold, fold_path, weights_path
 from ensembler.predictions.members import (
     FAILED,
+    FEATURES,
     FORMAT,
     MEMBER_RECORD,
     RETRAINING,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,12 @@ import numpy as np
 from ensembler.errors import RequestError
 from ensembler.files import fingerprint
 from ensembler.members.recorded import recorded_spec
-from ensembler.predictions.members import Member
+from ensembler.predictions.members import FEATURES, Member
 from ensembler.predictions.samples import fold_repeats
 from ensembler.predictions.store import RunStore
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import PlannedMember, planned_members
-from ensembler.training.spec import TrainingSpec
+from ensembler.training.spec import FITTED, TrainingSpec
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,20 @@ class Costs:
                 f"member {name!r} has no networks (it was imported); what it costs is not known"
             )
         n_views = len(member.record.views)
+        if member.record.options.get("method") in FITTED:
+            return self._of_probe(member, paths, n_views)
         seconds = self._seconds(member, paths[0]) * len(paths) * n_views
         return MemberCost(seconds, sum(path.stat().st_size for path in paths), len(paths))
+
+    def _of_probe(self, member: Member, heads: Sequence[Path], n_views: int) -> MemberCost:
+        """What a probe costs: its frozen network once, for its heads cost next to nothing."""
+        if FEATURES not in member.record.sha256:
+            raise RequestError(
+                f"member {member.name!r} does not look at images; what it costs is not known"
+            )
+        frozen = member.folder / FEATURES
+        n_bytes = sum(path.stat().st_size for path in [*heads, frozen])
+        return MemberCost(self._seconds(member, frozen) * n_views, n_bytes, 1)
 
     def _seconds(self, member: Member, path: Path) -> float:
         """The seconds of one network for one view of one image, by the device's default engine."""

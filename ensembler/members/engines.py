@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from ensembler.data.pixels import Pixels
 from ensembler.estimators.files import read_heads
+from ensembler.estimators.target_head import joined_logits
 from ensembler.files import fingerprint, sha256_of
 from ensembler.inference.engines.registry import AUTO, check_engine, named_engine
 from ensembler.machine.cores import available_cores
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
-from ensembler.members.features import FEATURES, SharedFeatures, feature_predictor
-from ensembler.members.fitted_fold import joined_logits
+from ensembler.members.features import probe_predictor
 from ensembler.members.plan import MemberPlan
+from ensembler.predictions.members import FEATURES
 from ensembler.predictions.store import RunStore
 from ensembler.training.spec import FittedSpec
 from ensembler.workspace.lock import keep_choice, kept_choice
@@ -26,6 +27,7 @@ from ensembler.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ensembler.inference.frozen import SharedFeatures
     from ensembler.inference.predictor import Predictor
 
 
@@ -76,11 +78,15 @@ class Engines:
 
     def _heads(self, plan: MemberPlan, weights: Path) -> Predictor:
         """The heads in `weights` on features that all heads of one frozen network share."""
-        heads = read_heads(weights).heads
+        spec = plan.member.spec
+        code = spec.code if isinstance(spec, FittedSpec) else {}
+        heads = read_heads(weights, code).heads
+        from ensembler.inference.frozen import SharedFeatures
+
         network = weights.parent / FEATURES
         key = sha256_of(network)
         if key not in self.frozen:
-            made = feature_predictor(plan, network, self.execution)
+            made = probe_predictor(plan, network, self.execution)
             self.frozen[key] = SharedFeatures(made)
         shared, targets = self.frozen[key], plan.output.targets
         return lambda images: joined_logits(heads, targets, shared(images))

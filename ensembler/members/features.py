@@ -21,18 +21,16 @@ from ensembler.files import claim, fingerprint, read_json, write_json
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.chunks import ChunkedLogits
+from ensembler.predictions.members import FEATURES
 from ensembler.predictions.store import cache_folder
 from ensembler.training.spec import FeaturesSpec, ProbeSpec
 from ensembler.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ensembler.inference.one_pass import PredictionRequest
     from ensembler.inference.predictor import Predictor
     from ensembler.inference.views import View
 
-FEATURES = "features.safetensors"  # the frozen network, beside the heads of a member
 _VERSION = 1
 
 
@@ -166,7 +164,7 @@ class FrozenFeatures:
             )
             for view in views
         ]
-        predictor = feature_predictor(self.plan, self.network_path, self.execution)
+        predictor = probe_predictor(self.plan, self.network_path, self.execution)
 
         def load(missing: Sequence[PredictionRequest]) -> list[Predictor]:
             return [predictor] * len(missing)
@@ -214,33 +212,19 @@ def _width(network: Any, backbone: str, shape: Mapping[str, int]) -> int:
     return int(found.shape[1])
 
 
-def feature_predictor(plan: MemberPlan, path: Path, execution: Execution) -> Predictor:
+def probe_predictor(plan: MemberPlan, path: Path, execution: Execution) -> Predictor:
     """The frozen network in `path`, from pixels to features `[images, features]`."""
-    from ensembler.inference.engines import eager
-    from ensembler.inference.predictor import as_images, in_batches
+    from ensembler.inference.frozen import feature_predictor
     from ensembler.networks.checkpoint import load_checkpoint
 
     base, seen = plan.member.base, plan.input
-    network = load_checkpoint(path, execution.device, base)
-    blank = np.zeros((2, seen.size, seen.size, seen.channels), np.uint8)
-    sample = as_images(blank, execution.device)
-    made = eager.prepare(network, sample, base.amp, execution.device)
-    return in_batches(made, base.batch_size)
-
-
-@dataclass
-class SharedFeatures:
-    """A frozen network that several heads ask, one after the other, for the same images."""
-
-    predictor: Predictor
-    _images: Tensor | None = None
-    _found: NDArray[np.float32] | None = None
-
-    def __call__(self, images: Tensor) -> NDArray[np.float32]:
-        """Features `[images, features]`, computed once for a batch."""
-        if self._found is None or self._images is not images:
-            self._found, self._images = self.predictor(images), images
-        return self._found
+    return feature_predictor(
+        load_checkpoint(path, execution.device, base),
+        (2, seen.size, seen.size, seen.channels),
+        amp=base.amp,
+        device=execution.device,
+        most=base.batch_size,
+    )
 
 
 def copy_network(source: Path, folder: Path) -> str:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from ensembler.estimators.files import read_heads, write_heads
 from ensembler.estimators.problem import Problem
-from ensembler.estimators.target_head import ClassHead, TargetHead, fit_classes, new_head
+from ensembler.estimators.target_head import (
+    ClassHead,
+    TargetHead,
+    fit_classes,
+    joined_logits,
+    new_head,
+)
 from ensembler.estimators.weights import class_weights, label_ratios
 from ensembler.files import sha256_of
 from ensembler.machine.execution import Execution
@@ -50,7 +56,7 @@ class _Fold:
         path = weights_path(plan.on_disk.folder, self.fold)
         header = plan.on_disk.checkpoint_header(self.fold)
         if header is not None and "not_kept" not in header:
-            heads: Mapping[str, TargetHead] = read_heads(path).heads
+            heads: Mapping[str, TargetHead] = read_heads(path, self._spec.code).heads
         else:
             began = time.perf_counter()
             heads = self._fitted(tables)
@@ -185,10 +191,3 @@ class _Fold:
             "augmented_on": None,
             "history": [],
         }
-
-
-def joined_logits(
-    heads: Mapping[str, TargetHead], targets: Sequence[str], x: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Logits `[rows, classes]` of features `[rows, features]`, those of the targets in order."""
-    return np.concatenate([heads[target].logits(x) for target in targets], axis=1)

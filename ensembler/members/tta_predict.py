@@ -20,11 +20,16 @@ from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.averages import assemble_members
 from ensembler.members.complete import array_files, write_logits
 from ensembler.members.engines import Engines
-from ensembler.members.features import FEATURES
 from ensembler.members.plan import MemberPlan
 from ensembler.members.predict import predict_checkpoints
 from ensembler.predictions.finished_folds import FinishedFold
-from ensembler.predictions.members import MEMBER_RECORD, Member, MemberRecord, checksums
+from ensembler.predictions.members import (
+    FEATURES,
+    MEMBER_RECORD,
+    Member,
+    MemberRecord,
+    checksums,
+)
 from ensembler.predictions.publish import replacing
 from ensembler.predictions.records import read_record, write_record
 from ensembler.predictions.store import cache_folder

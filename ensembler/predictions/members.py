@@ -27,6 +27,7 @@ FAILED = "failed.json"  # why a member could not be trained
 RETRAINING = (
     ".retrain"  # a member that is trained again with other options stays usable meanwhile
 )
+FEATURES = "features.safetensors"  # the frozen network that the heads of a probe stand on
 Kind = Literal["logits", "probs", "labels"]
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "AVERAGE",
     "BOOSTING",
     "EMA_DECAY",
+    "FITTED",
     "MEMBER_SPECS",
     "WITHOUT_EPOCHS",
     "AnyMemberSpec",
@@ -66,6 +67,7 @@ MEMBER_SPECS: dict[str, type[BaseModel]] = {
     "soup": SoupSpec,
     "probe": ProbeSpec,
 }
+FITTED = ("probe",)  # methods of members that are fitted on tables of numbers
 # members that no network is trained for
 WITHOUT_EPOCHS = (SoupSpec, ProbeSpec)
 

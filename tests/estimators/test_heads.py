@@ -244,3 +244,21 @@ def test_what_cannot_be_kept_says_so_when_it_is_to_predict(tmp_path):
     check_heads(path)
     with pytest.raises(StoreError, match=r"keeps no fitted head .* it cannot predict"):
         read_heads(path)
+
+
+def test_a_file_that_names_code_is_read_only_where_the_recipe_names_it(tmp_path):
+    heads = {
+        "label": TargetHead((fit_classes(new_head(OWN, {}), problem()),), is_set=False)
+    }
+    path = tmp_path / "fold0.safetensors"
+    assert write_heads(path, heads, {"fold": 0}) is None
+    with pytest.raises(StoreError, match=r"names code to run .* nothing of it was run"):
+        read_heads(path)
+    assert read_heads(path, [OWN]).heads
+
+
+@pytest.mark.parametrize("is_set", [False, True])
+def test_layers_of_a_target_are_its_logits(is_set):
+    head = fit_classes(new_head("logistic", {}), problem(classes=2 if is_set else 3))
+    target, x = TargetHead((head, head)[: 1 + is_set], is_set), problem().x
+    assert np.allclose(target.layers.logits(x), target.logits(x), rtol=1e-3, atol=1e-3)

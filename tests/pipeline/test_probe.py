@@ -6,8 +6,11 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ensembler import Recipe
+from ensembler.bundle.networks import Networks
+from ensembler.bundle.open import open_bundle
 from ensembler.bundle.pack import pack_run
 from ensembler.errors import RecipeError, RequestError, StoreError
 from ensembler.inference.views import expand_views
@@ -57,7 +60,7 @@ def run(made, tmp_path):
 def test_probes_are_members_like_any_other(made):
     folder, progress = made
     store = RunStore(folder / "artifacts" / "probes")
-    assert store.complete_members == ["knn", "lda"]
+    assert store.complete_members == ["lda", "knn"]
     assert store.submission_path.is_file()
     for name in store.complete_members:
         record = store.member(name).record
@@ -117,9 +120,23 @@ def test_an_altered_network_predicts_nothing(run):
         ViewPredictor(workspace).add_views(expand_views(("vflip",)), ["lda"])
 
 
-def test_what_cannot_be_packed_is_refused_in_a_line(run, tmp_path):
-    with pytest.raises(RequestError, match="is a probe, which is not packed yet"):
-        pack_run(run, tmp_path / "probes.ens")
+def test_a_bundle_of_probes_predicts_as_the_run_did(run, tmp_path):
+    made = pack_run(run, tmp_path / "probes.ens")
+    assert made.max_difference < 1e-4
+    assert made.compared > 0
+    bundle = open_bundle(tmp_path / "probes.ens")
+    assert len({member.frozen for member in bundle.networks}) == 1
+
+
+def test_heads_that_are_layers_are_a_network_of_their_own(run, tmp_path):
+    pack_run(run, tmp_path / "probes.ens")
+    bundle = open_bundle(tmp_path / "probes.ens")
+    images = torch.randint(0, 255, (3, 3, 16, 16), dtype=torch.uint8)
+    lda, knn = bundle.members["lda"].checkpoints[0], bundle.members["knn"].checkpoints[0]
+    found = bundle.network(lda)(images).detach().numpy()
+    assert np.allclose(found, Networks(bundle).ready(lda)(images), atol=1e-3)
+    with pytest.raises(RequestError, match="'knn' are no layers of a network"):
+        bundle.network(knn)
 
 
 IMPORTED = (
@@ -178,8 +195,8 @@ def test_ids_that_do_not_fit_are_named(imported, ids, message):
     ("override", "message"),
     [
         ("members.lda.head=ldaa", "did you mean 'lda'"),
-        ("members.lda.features={}", "name one of them"),
-        ("members.lda.features={file: a.npy}", "file and ids go together"),
+        ("members.lda.features={backbone: null}", "name one of them"),
+        ("members.lda.features={backbone: null, file: a.npy}", "file and ids go together"),
         ("members.lda.epochs=3", "epochs"),
         ("members.lda.sample_weights=true", "needs data.weight"),
         ("members.lda.target=nothing", "nothing"),

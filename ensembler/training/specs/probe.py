@@ -83,8 +83,9 @@ class FeaturesSpec(BaseModel):
         if self.file is None:
             return
         fields = type(self).model_fields
-        for name in fields.keys() - {"backbone", "file", "ids"}:
-            if getattr(self, name) != fields[name].default:
+        for name in sorted(fields.keys() - {"backbone", "file", "ids"}):
+            usual = fields[name].get_default(call_default_factory=True)
+            if getattr(self, name) != usual:
                 yield f"{name} is of a network, and features are read from a file"
 
     @property
