@@ -49,7 +49,7 @@ def test_an_example_that_trains_runs_on_fewer_images(empty_folder, name):
     source = (GALLERY / f"{name}.py").read_text()
     assert "IMAGES, EPOCHS = 600, 12" in source
     copy = empty_folder / "example.py"
-    copy.write_text(source.replace("IMAGES, EPOCHS = 600, 12", "IMAGES, EPOCHS = 120, 1"))
+    copy.write_text(source.replace("IMAGES, EPOCHS = 600, 12", "IMAGES, EPOCHS = 75, 1"))
     done = runpy.run_path(str(copy))
     assert "auto" in done["run"].blends
     assert (done["run"].store.folder / "submission.csv").is_file()
@@ -58,6 +58,7 @@ def test_an_example_that_trains_runs_on_fewer_images(empty_folder, name):
         assert not done["made"]["failed"]
 
 
+@pytest.mark.slow
 def test_predictions_of_other_tools_are_blended(empty_folder):
     done = runpy.run_path(str(GALLERY / "other_tools.py"))
     assert done["accuracy"] > 0.9

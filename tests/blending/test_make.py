@@ -68,9 +68,9 @@ def test_auto_is_honest_and_better_than_the_best_member():
 @pytest.mark.parametrize(
     "shape",
     [
-        {"members": 1},
+        {"members": 1, "rows": 90},
         {"rows": 30},
-        {"classes": 2},
+        {"classes": 2, "rows": 90},
         {"members": 1, "rows": 30, "classes": 2},
         {"members": 30, "rows": 31},
     ],
@@ -108,7 +108,7 @@ def test_parts_hold_every_class_and_fold_in_equal_shares_and_keep_groups_whole()
     assert len(np.unique(part)) == 5
 
 
-def test_a_leaked_member_is_named_and_left_out_of_auto_unless_trusted():
+def test_a_leaked_member_is_named_and_left_out_of_auto_unless_trusted(few_families):
     p = pool(rows=1000, n_test=1000)
     leaked = p.oof.copy()
     leaked[1] = 0.05 * leaked[1] + 0.95 * np.eye(3, dtype=np.float32)[p.y]
@@ -149,7 +149,7 @@ def hard_leak(rows=1000, folds=2, seed=0):
     )
 
 
-def test_a_complete_leak_without_any_doubt_is_named_and_left_out():
+def test_a_complete_leak_without_any_doubt_is_named_and_left_out(few_families):
     """A tree or a nearest neighbour doubts nothing, so its doubt betrays nothing.
 
     Its checkpoints contradict each other.
@@ -300,8 +300,10 @@ def test_auto_takes_the_richer_family_where_many_rows_say_so():
     assert "stack with probabilities" in result.details.candidates
 
 
-def test_auto_says_what_it_gains_over_soft_voting_with_temperature_and_over_greedy():
-    gains = make_blend(pool(rows=1500), BlendSpec()).details.gains
+def test_auto_says_what_it_gains_over_soft_voting_with_temperature_and_over_greedy(
+    few_families,
+):
+    gains = make_blend(pool(rows=300), BlendSpec()).details.gains
     assert [g.over for g in gains] == ["soft + temperature", "greedy"]
     assert all(g.low <= g.value <= g.high for g in gains)
 
@@ -415,7 +417,7 @@ def test_a_pool_says_what_does_not_fit(change, message):
 
 
 def test_labels_and_folds_of_a_pool_may_be_lists_or_small_integers():
-    p = pool()
+    p = pool(rows=100, n_test=20)
     expected = make_blend(p, BlendSpec(method="greedy", metric="f1_macro")).scores
     for y in (p.y.tolist(), p.y.astype(np.uint8)):
         listed = dataclasses.replace(p, y=y, folds=p.folds.tolist())
@@ -435,7 +437,8 @@ def test_a_search_that_did_not_converge_is_a_warning(monkeypatch):
 
     monkeypatch.setattr(LogLinearProblem, "is_solved_by", lambda *_: False)
     for method in ("loglinear", "stack"):
-        codes = {w["code"] for w in make_blend(pool(), BlendSpec(method=method)).warnings}
+        given, spec = pool(rows=100), BlendSpec(method=method)
+        codes = {warning["code"] for warning in make_blend(given, spec).warnings}
         assert "not_converged" in codes
     assert "not_converged" not in {
         w["code"] for w in make_blend(pool(), BlendSpec(method="simplex")).warnings

@@ -182,7 +182,7 @@ def noise(members=100, rows=400, seed=0):
     ],
 )
 def test_members_chosen_by_luck_are_no_better_than_chance_where_they_are_scored(
-    asked, left
+    asked, left, few_families
 ):
     """The members are chosen inside each part: by the rows that are scored, the best is right in 0.4 of them."""
     spec = BlendSpec(**{"method": "soft", **asked})

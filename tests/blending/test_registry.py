@@ -18,6 +18,7 @@ def test_every_method_of_the_catalogue_loads_and_names_unknown_options():
         create_blend("gredy")
 
 
+@pytest.mark.slow
 def test_a_fresh_process_finds_the_same_bits():
     stack, y = invented_pool()
     found = [

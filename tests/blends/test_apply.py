@@ -45,7 +45,11 @@ def without_state(run, name):
     "spec",
     [
         {"method": "auto"},
-        {"method": "stack", "calibrate": "temperature"},
+        {
+            "method": "stack",
+            "calibrate": "temperature",
+            "options": {"shrinkage": 30.0, "ridge": 0.01},
+        },
         {"method": "soft", "calibrate_members": "vector", "calibrate": "temperature"},
         {"method": "greedy", "metric": "accuracy", "calibrate": "biases"},
         {"method": "weights", "weights": {"a": 1, "b": 2}},

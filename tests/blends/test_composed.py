@@ -27,6 +27,8 @@ from ensembler.workspace.workspace import workspace_of_run
 
 from ..conftest import TINY_NETWORKS
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
     name: masks
     data:

@@ -28,6 +28,7 @@ print((peak - before) * 1024 / (image.shape[0] * image.shape[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "name"),
     [("RGB", "x.png"), ("RGBA", "x.png"), ("I;16", "x.png"), ("F", "x.tif")],
@@ -72,6 +73,7 @@ def test_an_image_larger_than_all_memory_is_decoded_alone(save, monkeypatch):
         assert all(np.array_equal(image, PIXELS) for image in pool.map(decode, [path] * 8))
 
 
+@pytest.mark.slow
 def test_a_process_made_while_others_decode_does_not_wait_for_them(save):
     path = save(Image.fromarray(PIXELS), "x.png")
     code = f"""

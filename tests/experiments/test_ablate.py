@@ -26,6 +26,7 @@ def ablate(recipe, *axes, progress=QUIET, **options):
     )
 
 
+@pytest.mark.slow
 def test_variants_are_members_of_a_run_of_their_own_compared_on_the_same_rows(recipe):
     progress = Counting()
     found = ablate(recipe, "augment=none,light", "model_args.width=4,8", progress=progress)
@@ -48,6 +49,7 @@ def test_variants_are_members_of_a_run_of_their_own_compared_on_the_same_rows(re
     assert json.loads((run.store.folder / "ablation.json").read_text())["comparisons"] == 3
 
 
+@pytest.mark.slow
 def test_a_second_call_trains_nothing_and_more_values_only_themselves(recipe):
     ablate(recipe, "lr=0.01,0.02")
     again, more = Counting(), Counting()
@@ -58,6 +60,7 @@ def test_a_second_call_trains_nothing_and_more_values_only_themselves(recipe):
     assert found.n_comparisons == 2
 
 
+@pytest.mark.slow
 def test_seeds_are_paired_and_averaged(recipe):
     found = ablate(recipe, "lr=0.01,0.02", seeds=2)
     assert found.variants[1].members == ("lr-0.02-s1", "lr-0.02-s2")
@@ -69,6 +72,7 @@ def test_seeds_are_paired_and_averaged(recipe):
     assert found.variants[1].scores["accuracy"] == pytest.approx(sum(scores) / 2, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_an_option_without_effect_is_called_that(recipe):
     found = ablate(recipe, "clip_grad=1e6,1e7")
     assert "no effect" in found.warnings[0]
@@ -116,6 +120,7 @@ def test_a_comma_inside_brackets_divides_nothing():
     assert axis.values == (["HorizontalFlip", "VerticalFlip"], "none")
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_or_one_object(recipe, ens_here):
     ablate(recipe, "lr=0.01,0.02")
     asked = ("ablate", recipe, "--axis", "lr=0.01,0.02", "--folds", 2, "--epochs", 1)
@@ -134,6 +139,7 @@ def test_the_command_prints_a_table_or_one_object(recipe, ens_here):
     )
 
 
+@pytest.mark.slow
 def test_options_that_do_not_count_for_a_variant_are_left_out(recipe):
     recipe.write_text(
         recipe.read_text().replace(

@@ -46,6 +46,7 @@ class Meanwhile(Progress):
             what()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", ["members.narrow.lr=0.02", "members.narrow.model_args={width: 4}"]
 )
@@ -75,6 +76,7 @@ def test_other_options_are_refused_while_a_training_goes_on_and_its_folds_stay(
     assert len(kfold(recipe, change, members=["narrow"]).trained) == 3  # its turn has come
 
 
+@pytest.mark.slow
 def test_old_options_are_refused_while_a_member_is_trained_again_with_new_ones(recipe):
     kfold(recipe, members=["narrow"])
     folder = recipe.parent / "artifacts" / "shapes" / "members" / "narrow"
@@ -98,6 +100,7 @@ def test_old_options_are_refused_while_a_member_is_trained_again_with_new_ones(r
     )
 
 
+@pytest.mark.slow
 def test_the_same_options_share_the_folds(recipe):
     trained = []
     first = kfold(
@@ -141,6 +144,7 @@ def test_a_claim_is_free_when_its_process_has_died(trainings, monkeypatch):
     assert not claims_of(trainings)
 
 
+@pytest.mark.slow
 def test_many_processes_that_come_and_go_share_one_claim_and_leave_nothing(trainings):
     errors = []
 

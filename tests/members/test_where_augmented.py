@@ -29,6 +29,7 @@ def plan_of(recipe, artifacts):
     return MemberPlan(workspace, workspace.members[0])
 
 
+@pytest.mark.slow
 def test_where_images_were_augmented_is_in_lock_and_record_and_makes_no_member_stale(
     recipe,
 ):
@@ -48,6 +49,7 @@ def test_where_images_were_augmented_is_in_lock_and_record_and_makes_no_member_s
     assert store.member("narrow").record == record
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_where_it_was_begun(recipe):
     artifacts = recipe.parent / "artifacts"
     begun = loaded(recipe, "light")
@@ -60,6 +62,7 @@ def test_a_training_goes_on_where_it_was_begun(recipe):
     assert set(record.augmented_on) == {"device"}
 
 
+@pytest.mark.slow
 def test_a_list_with_an_unknown_transform_says_so_once_and_is_augmented_on_the_host(recipe):
     progress = RecordedProgress()
     given = loaded(recipe, "{transforms: [{ElasticTransform: {p: 0.5}}], on: device}")
@@ -69,6 +72,7 @@ def test_a_list_with_an_unknown_transform_says_so_once_and_is_augmented_on_the_h
     assert "augmented on the host" in told[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "augment", ["{torchvision: [RandomHorizontalFlip], on: device}", "light", "none"]
 )
@@ -93,6 +97,7 @@ def test_a_wrong_place_is_an_error_before_anything_is_done(recipe):
         train(loaded(recipe, "{preset: light, on: gpu}"), recipe.parent / "artifacts")
 
 
+@pytest.mark.slow
 def test_a_fold_that_runs_out_of_memory_is_trained_without_resident_pixels(
     recipe, monkeypatch
 ):

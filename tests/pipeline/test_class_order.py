@@ -150,6 +150,7 @@ def plan_of(recipe):
     return MemberPlan(workspace, workspace.members[0])
 
 
+@pytest.mark.slow
 def test_folds_and_members_of_earlier_versions_stay_when_their_classes_are_the_same(recipe):
     kfold(recipe, folds=[0])
     folder = recipe.parent / "numbers" / "members" / "one"
@@ -159,6 +160,7 @@ def test_folds_and_members_of_earlier_versions_stay_when_their_classes_are_the_s
     assert not kfold(recipe).trained
 
 
+@pytest.mark.slow
 def test_a_fold_or_member_of_an_earlier_version_with_classes_in_another_order_is_trained_again(
     recipe,
 ):

@@ -209,6 +209,7 @@ print(n)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "first"), [("killed", 1), ("full", 2)])
 def test_any_instant_of_an_import_is_good_to_stop_at(files, how, first):
     """Before the n-th operation on a file, for every n; in a usual run for every fourth.

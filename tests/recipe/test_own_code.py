@@ -184,6 +184,7 @@ def test_what_a_header_says_of_weights_to_start_from_does_not_count(weights, sta
     assert torch.equal(load_checkpoint(weights, "cpu")(images), before)
 
 
+@pytest.mark.slow
 def test_a_recipe_finds_a_module_beside_it_and_says_what_runs(folder, monkeypatch):
     (folder.path / "project").mkdir()
     folder.recipe("tinyown:net", name="project/recipe.yaml", **{"shapes/": "../shapes/"})
@@ -254,6 +255,7 @@ class Logistic(sklearn.linear_model.LogisticRegression):
 """
 
 
+@pytest.mark.slow
 def test_a_blend_of_ones_own_is_named_by_recipe_or_command_and_said(received, folder):
     shutil.copytree(received.path, folder.path, dirs_exist_ok=True)
     (folder.path / "stacker.py").write_text(STACKER)
@@ -283,6 +285,7 @@ def edited(folder, name, text):
     os.utime(path, (later, later))
 
 
+@pytest.mark.slow
 def test_an_edited_step_of_ones_own_prepares_and_trains_again(folder):
     folder.recipe("test_resnet", **{"{size: 16}": "{size: 16, prepare: ['stepown:step']}"})
     edited(folder, "stepown.py", STEP)
@@ -298,6 +301,7 @@ def test_an_edited_step_of_ones_own_prepares_and_trains_again(folder):
     assert "what is in stepown:step" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_edited_network_of_ones_own_is_trained_again_and_a_member_of_an_older_version_is_not(
     folder,
 ):
@@ -343,6 +347,7 @@ def sampler(labels, rng):
 VIEW = "def view(batch):\n    return batch[:, :, ::-1]\n"
 
 
+@pytest.mark.slow
 def test_a_loss_sampler_view_and_metric_of_ones_own_make_a_run_and_count_in_its_options(
     folder,
 ):

@@ -121,6 +121,7 @@ print(n)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "full"])
 def test_any_instant_of_a_submission_is_good_to_stop_at(run, how):
     """Before the n-th operation on a file, for every n: the record tells what lies there, and the next call mends it."""

@@ -99,9 +99,3 @@ def test_a_junit_report_gives_number_and_seconds(code_figures, tmp_path):
         "seconds, all tests together": 1.8,
         "seconds, the ten slowest": 1.8,
     }
-
-
-def test_this_house_has_no_circle(code_figures):
-    modules, rooms = code_figures.graphs_of(code_figures.modules_of(SCRIPT.parents[1]))
-    assert code_figures.circles(modules) == []
-    assert code_figures.circles(rooms) == []

@@ -50,6 +50,7 @@ def same(some, others):
         assert torch.equal(label, same_label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_processes_make_the_same_batches_and_live_on(pixels, tmp_path, workers):
     np.save(tmp_path / "pixels.npy", pixels)
@@ -74,6 +75,7 @@ def no_memory(*_):
     raise OSError(38, "Function not implemented")
 
 
+@pytest.mark.slow
 def test_without_shared_memory_the_same_batches_come_through_pipes_and_it_is_said_once(
     pixels, monkeypatch
 ):
@@ -120,6 +122,7 @@ def test_shared_memory_is_pinned_once_and_let_go_when_it_grows_or_ends():
     gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("augment", "told"),
     [
@@ -136,6 +139,7 @@ def test_a_loader_process_that_dies_is_an_error_with_advice(pixels, augment, tol
     same(batches(Loader(1, CPU), source(pixels)), batches(Loader(0, CPU), source(pixels)))
 
 
+@pytest.mark.slow
 def test_a_loader_process_that_hangs_is_an_error_with_advice(pixels, monkeypatch):
     loader = Loader(1, CPU)
     batches(loader, source(pixels))
@@ -146,6 +150,7 @@ def test_a_loader_process_that_hangs_is_an_error_with_advice(pixels, monkeypatch
         batches(loader, source(pixels, odd_augments.hangs))
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_process_is_told_with_its_name(pixels):
     with pytest.raises(TrainingError, match="ZeroDivisionError: by nothing") as error:
         batches(Loader(1, CPU), source(pixels, odd_augments.fails))
@@ -158,6 +163,7 @@ def test_an_image_that_cannot_be_read_is_an_error_for_the_user(workers):
         batches(Loader(workers, CPU), source(odd_augments.Unreadable()))
 
 
+@pytest.mark.slow
 def test_an_epoch_that_ends_early_leaves_nothing_for_the_next_one(pixels):
     loader = Loader(2, CPU)
     with (
@@ -204,6 +210,7 @@ def test_no_process_is_started_where_the_host_does_not_augment(pixels):
     assert not POOLS.free(4)
 
 
+@pytest.mark.slow
 def test_two_epochs_at_the_same_time_do_not_mix(pixels):
     one, other = (source(pixels, build_augment("heavy", 16, 3), epoch) for epoch in (1, 2))
     loader = Loader(1, CPU)

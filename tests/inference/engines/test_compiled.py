@@ -8,6 +8,7 @@ from ensembler.inference.engines.choose import TOLERANCE
 from ensembler.inference.predictor import as_images
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"
 )

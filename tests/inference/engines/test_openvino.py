@@ -6,6 +6,7 @@ import pytest
 from ensembler.inference.engines import registry
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not registry.is_installed("openvino"), reason="the extra openvino is not installed"
 )
