@@ -40,7 +40,10 @@ def disks_are_not_waited_for():
 
 
 def pytest_runtest_setup(item):
-    """Skip what is marked `gpu` where no CUDA device is found."""
+    """Skip what is marked `gpu` without a CUDA device, and `cluster` unless it is asked for."""
+    is_of_cluster = item.get_closest_marker("cluster") is not None
+    if is_of_cluster and "cluster" not in item.config.option.markexpr:
+        pytest.skip("starts a Ray cluster: pytest -m cluster")
     if item.get_closest_marker("gpu") is None:
         return
     import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ensembler.cli.cluster import Address, ExecutorOption, Gpus, Insecure, cluster_of
 from ensembler.cli.kfold import train_and_report
 from ensembler.cli.options import (
     Artifacts,
@@ -25,19 +26,24 @@ def command(
     folds: Folds = None,
     device: Devices = "auto",
     jobs: Jobs = 1,
+    executor: ExecutorOption = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    insecure: Insecure = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
     """Train the members that torchensemble makes (bagging, ...); also called `ens ensemble`."""
+    cluster = cluster_of(executor, address, gpus, insecure=insecure)
     train_and_report(
         "bag",
         recipe,
         overrides,
         members,
         folds,
-        Execution.on(device, processes=jobs),
+        Execution.on(device, processes=jobs, cluster=cluster),
         json=json,
         quiet=quiet,
         artifacts=artifacts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from ensembler.cli.options import Debug, Device, Json, Quiet
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json
+from ensembler.machine.shared_folder import SharedFolder, check_shared
 
 if TYPE_CHECKING:
     from ensembler.machine.doctor import Diagnosis
@@ -22,12 +24,33 @@ def command(
             help="Try every path on the device for a minute; a block to paste into an issue.",
         ),
     ] = False,
+    shared: Annotated[
+        Path | None,
+        typer.Option(
+            "--shared",
+            metavar="DIR",
+            help="Check that machines which share this folder may share a run: that locks hold.",
+        ),
+    ] = None,
+    hold: Annotated[
+        float,
+        typer.Option(
+            "--hold",
+            min=0.0,
+            max=3600.0,
+            metavar="SECONDS",
+            help="With --shared, wait so long for the same check on another machine.",
+        ),
+    ] = 0.0,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Show versions, devices and what each extra would add; --gpu tries the device."""
+    if shared is not None:
+        _print_shared(check_shared(shared, hold), json=json)
+        return
     from ensembler.machine.doctor import examine
     from ensembler.networks.devices_here import devices_here
 
@@ -51,6 +74,15 @@ def command(
     _print_diagnosis(report)
     print(*tried.lines, sep="\n")
     print("```")
+
+
+def _print_shared(found: SharedFolder, *, json: bool) -> None:
+    if json:
+        print_json(found.to_json())
+    else:
+        print(found.message)
+    if not found.holds:
+        raise typer.Exit(1)
 
 
 def _print_diagnosis(report: Diagnosis) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from ensembler.cli.cluster import Address, ExecutorOption, Gpus, Insecure, cluster_of
 from ensembler.cli.options import (
     Artifacts,
     Debug,
@@ -34,19 +35,24 @@ def command(
     device: Devices = "auto",
     workers: Workers = None,
     jobs: Jobs = 1,
+    executor: ExecutorOption = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    insecure: Insecure = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
     artifacts: Artifacts = None,
 ) -> None:
     """Train the K-fold members; each fold's logits are kept as it finishes."""
+    cluster = cluster_of(executor, address, gpus, insecure=insecure)
     train_and_report(
         "kfold",
         recipe,
         overrides,
         members,
         folds,
-        Execution.on(device, workers, jobs),
+        Execution.on(device, workers, jobs, cluster),
         json=json,
         quiet=quiet,
         artifacts=artifacts,

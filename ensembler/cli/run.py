@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ensembler.cli.began import command_began
+from ensembler.cli.cluster import Address, ExecutorOption, Gpus, Insecure, cluster_of
 from ensembler.cli.options import (
     Artifacts,
     DeadlineOption,
@@ -46,6 +47,10 @@ def command(
     device: Devices = "auto",
     workers: Workers = None,
     jobs: Jobs = 1,
+    executor: ExecutorOption = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    insecure: Insecure = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -59,6 +64,7 @@ def command(
     from ensembler.predictions.store import artifacts_folder
     from ensembler.recipe import Recipe
 
+    cluster = cluster_of(executor, address, gpus, insecure=insecure)
     loaded = Recipe.load(recipe, overrides or ())
     check_training_installed("ens run")
     from ensembler.pipeline.run import run_recipe
@@ -71,7 +77,7 @@ def command(
         result = run_recipe(
             loaded,
             artifacts_folder(artifacts),
-            execution=Execution.on(device, workers, jobs),
+            execution=Execution.on(device, workers, jobs, cluster),
             members=names(members),
             folds=fold_numbers(folds),
             progress=progress,

@@ -11,6 +11,10 @@ from ensembler.members.executor import Executor
 
 def executor_of(execution: Execution) -> Executor:
     """What trains folds as `execution` says."""
+    if execution.cluster is not None:
+        from ensembler.execution.on_ray import OnRay
+
+        return OnRay(execution)
     if execution.processes == 1:
         return Here(execution)
     from ensembler.networks.devices import cards

@@ -32,6 +32,7 @@ EXTRAS = {
         {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
     ),
     "report": ("plots", {"matplotlib": "matplotlib"}),
+    "ray": ("folds on a Ray cluster", {"ray": "ray"}),
 }
 _CORE = (
     "numpy",
