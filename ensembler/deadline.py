@@ -86,15 +86,17 @@ def parse_deadline(
     return deadline
 
 
-def _length(text: str) -> float | None:
-    """The seconds of 45s, 30m or 1h30m; None for anything else."""
+def seconds_in(text: str) -> float | None:
+    """The seconds of a length of time: 45s, 30m or 1h30m; None for anything else."""
     found = _LENGTH.fullmatch(text)
     if found is None or not text:
         return None
-    seconds = sum(
-        float(found[unit]) * factor for unit, factor in _UNIT.items() if found[unit]
-    )
-    if seconds > _LONGEST:
+    return sum(float(found[unit]) * factor for unit, factor in _UNIT.items() if found[unit])
+
+
+def _length(text: str) -> float | None:
+    seconds = seconds_in(text)
+    if seconds is not None and seconds > _LONGEST:
         raise RequestError(f"--deadline {text!r}: a year is the longest")
     return seconds
 

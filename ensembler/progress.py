@@ -38,7 +38,8 @@ class FoldTask:
 class Epoch:
     """One finished epoch.
 
-    `loss` when the training knows it, `score` is the validation accuracy when there is one.
+    `loss` when the training knows it, `score` is the validation accuracy when there is one, and
+    `valid_loss` the log loss beside it.
     """
 
     training: str
@@ -48,6 +49,7 @@ class Epoch:
     loss: float | None
     score: float | None
     seconds: float
+    valid_loss: float | None = None
 
     def show(self, progress: Progress) -> None:
         """Show it on `progress`."""
@@ -176,6 +178,41 @@ class WarningMessage:
     def show(self, progress: Progress) -> None:
         """Show it on `progress`."""
         progress.warn(self.text)
+
+
+class RelayedProgress(Progress):
+    """Shows everything on another progress, as it is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def plan(self, tasks: Sequence[FoldTask], at_once: int = 1) -> None:
+        """Show it as it is."""
+        self._progress.plan(tasks, at_once)
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """Show it as it is."""
+        self._progress.step(what, done, total)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Show it as it is."""
+        self._progress.epoch(epoch)
+
+    def fold_done(self, task: FoldTask, text: str) -> None:
+        """Show it as it is."""
+        self._progress.fold_done(task, text)
+
+    def failed(self, training: str) -> None:
+        """Show it as it is."""
+        self._progress.failed(training)
+
+    def note(self, text: str) -> None:
+        """Show it as it is."""
+        self._progress.note(text)
+
+    def warn(self, text: str) -> None:
+        """Show it as it is."""
+        self._progress.warn(text)
 
 
 class PrefixedProgress(Progress):

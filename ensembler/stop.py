@@ -79,6 +79,11 @@ class Stop:
         """Whether a training that ends now gives its network as it is; see `FoldStop`."""
         return False
 
+    @property
+    def may_shorten(self) -> bool:
+        """Whether folds may be cut short where nothing else could be submitted."""
+        return True
+
     def heard(self) -> AbstractContextManager[None]:
         """A block in which Ctrl-C may ask for the end of the job; see `signals.SignalStop`."""
         return nullcontext()

@@ -46,6 +46,7 @@ from ensembler.cli import (
     share,
     submit,
     tta_predict,
+    tune,
 )
 from ensembler.cli.began import note_began
 from ensembler.cli.terminal import print_error
@@ -79,6 +80,7 @@ app.command("blend")(blend.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
 app.command("ablate")(ablate.command)
+app.command("tune")(tune.command)
 app.command("diversity")(diversity.command)
 app.command("ls")(ls.command)
 app.command("submit")(submit.command)

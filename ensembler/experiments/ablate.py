@@ -21,6 +21,7 @@ from ensembler.experiments.variants import (
     Setting,
     check_option,
     member_options,
+    named_after_settings,
     variant_recipe,
 )
 from ensembler.files import write_json
@@ -74,7 +75,10 @@ class Axis:
     def settings(self) -> list[Setting]:
         """Each of its values, as a variant has it."""
         values = zip(self.values, self.texts, strict=True)
-        return [Setting(self.option, value, text) for value, text in values]
+        return [
+            Setting(self.option, value, text, f"--axis {self.option}={text}")
+            for value, text in values
+        ]
 
 
 def _divided(text: str) -> list[str]:
@@ -239,14 +243,18 @@ def _varied(
     """The recipe whose members are the combinations of values, and the options of each."""
     _check_axes(axes, member_options(recipe, base))
     usual = f"{recipe.spec.name}-ablate-{'+'.join(axis.option for axis in axes)}"
-    combinations = list(product(*(axis.settings for axis in axes)))
-    return variant_recipe(recipe, base, combinations, name or usual, common)
+    variants = named_after_settings(product(*(axis.settings for axis in axes)))
+    options = {
+        variant: {setting.option: setting.value for setting in settings}
+        for variant, settings in variants.items()
+    }
+    return variant_recipe(recipe, base, variants, name or usual, common), options
 
 
 def _check_axes(axes: Sequence[Axis], own: Mapping[str, Any]) -> None:
     """Raise for an option that cannot be varied or is given twice, and for too many variants."""
     for axis in axes:
-        check_option(axis.option, own)
+        check_option(axis.option, own, f"--axis {axis.option}")
     names = [axis.option for axis in axes]
     twice = [name for name in names if names.count(name) > 1]
     if twice:

@@ -1,4 +1,4 @@
-"""What `ens ablate` shows, as tables."""
+"""What `ens ablate` and `ens tune` show, as tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ensembler.reporting.tables import Cell, Table, duration
 
 if TYPE_CHECKING:
     from ensembler.experiments.ablate import Ablation
+    from ensembler.experiments.tune import TuneResult
 
 
 def ablation_tables(ablation: Ablation) -> list[Table]:
@@ -45,3 +46,59 @@ def _seed_notes(seeds: int) -> list[str]:
             "it."
         ]
     return []
+
+
+def search_tables(result: TuneResult) -> list[Table]:
+    """The trials with the values they had, and how much each value mattered."""
+    return [trials_table(result), *importance_tables(result)]
+
+
+def trials_table(result: TuneResult) -> Table:
+    """Each trial, in its order: parallel coordinates, as a table."""
+    keys = list(dict.fromkeys(key for found in result.trials for key in found.trial.params))
+    rows: list[tuple[Cell, ...]] = []
+    best: list[int] = []
+    for found in result.trials:
+        trial = found.trial
+        if trial.number == result.best:
+            best.append(len(rows))
+        values = [_shown(trial.params[key]) if key in trial.params else "" for key in keys]
+        rows.append(
+            (
+                str(trial.number),
+                trial.state,
+                "" if trial.value is None else trial.value,
+                *values,
+                found.folds_done,
+                duration(trial.seconds),
+            )
+        )
+    columns = ("trial", "state", result.objective, *keys, "folds", "seconds")
+    title = f"{result.run}: study {result.study}"
+    failed = [
+        f"trial {f.trial.number}: {f.trial.reason}"
+        for f in result.trials
+        if f.trial.state == "failed"
+    ]
+    return Table(title, columns, tuple(rows), best=tuple(best), notes=tuple(failed))
+
+
+def importance_tables(result: TuneResult) -> list[Table]:
+    """How much of the differences between trials each key explains, by two ways to say so."""
+    if not result.importances:
+        return []
+    evaluators = list(result.importances)
+    keys = list(result.importances[evaluators[0]])
+    rows: list[tuple[Cell, ...]] = [
+        (key, *(result.importances[name].get(key, "") for name in evaluators))
+        for key in keys
+    ]
+    names = {"ped_anova": "PED-ANOVA", "fanova": "fANOVA"}
+    columns = ("importance", *(names[name] for name in evaluators))
+    return [Table("What mattered", columns, tuple(rows))]
+
+
+def _shown(value: object) -> Cell:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value)

@@ -32,11 +32,15 @@ _INCOMPARABLE = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One option of a variant, dotted where it lies in another; `text` is the value as given."""
+    """One option of a variant, dotted where it lies in another; `text` is the value as given.
+
+    `origin` is what was asked for, as errors name it.
+    """
 
     option: str
     value: Any
     text: str
+    origin: str
 
     @property
     def keys(self) -> list[str]:
@@ -47,11 +51,6 @@ class Setting:
     def top(self) -> str:
         """The member's option that it is, or lies in."""
         return self.keys[0]
-
-    @property
-    def origin(self) -> str:
-        """What was asked for, as errors name it."""
-        return f"--axis {self.option}={self.text}"
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,16 @@ def own_option(option: str) -> str:
         top, *below = rest.split(".")
         return ".".join([top, target, *below])
     raise RequestError(
-        f"--axis {option}: variants are compared on the same rows and labels; of the targets only "
+        f"{option}: variants are compared on the same rows and labels; of the targets only "
         "train_bins may differ, such as data.targets.age.train_bins"
     )
 
 
-def check_option(option: str, own: Mapping[str, Any]) -> None:
-    """Raise RequestError for an option that cannot be varied in a member of options `own`."""
+def check_option(option: str, own: Mapping[str, Any], where: str) -> None:
+    """Raise RequestError for an option that cannot be varied in a member of options `own`.
+
+    `where` it was asked for is what the error begins with.
+    """
     place = own_option(option)
     top = place.partition(".")[0]
     known = sorted(
@@ -92,15 +94,15 @@ def check_option(option: str, own: Mapping[str, Any]) -> None:
     )
     if top not in known:
         raise RequestError(
-            f"--axis {option} is not a member option; {nearest(top, known, most=60)}"
+            f"{where} is not a member option; {nearest(top, known, most=60)}"
         )
     if top in _INCOMPARABLE:
         raise RequestError(
-            f"--axis {option} would compare other things with each other; {_INCOMPARABLE[top]}"
+            f"{where} would compare other things with each other; {_INCOMPARABLE[top]}"
         )
     if "." in place and not isinstance(own.get(top, {}), dict):
         raise RequestError(
-            f"--axis {option}: {top} is {own[top]!r} in the recipe, which has no parts"
+            f"{where}: {top} is {own[top]!r} in the recipe, which has no parts"
         )
 
 
@@ -118,33 +120,38 @@ def member_options(recipe: Recipe, member: str) -> dict[str, Any]:
 def variant_recipe(
     recipe: Recipe,
     member: str,
-    variants: Sequence[Settings],
+    variants: Mapping[str, Settings],
     name: str,
     common: CommonOptions,
-) -> tuple[Recipe, dict[str, dict[str, Any]]]:
-    """The checked recipe called `name` whose members are variants of `member`.
+) -> Recipe:
+    """The checked recipe called `name` whose members are variants of `member`, by their names.
 
-    Also the options of each variant, by the variant's name. What is wrong is said in the words of
-    the settings.
+    What is wrong is said in the words of the settings.
     """
     own = member_options(recipe, member)
     content = _content_without_members(recipe, name, common)
     origins: dict[Place, str] = {("folds", "count"): f"--folds {common.folds}"}
-    options: dict[str, dict[str, Any]] = {}
-    for settings in variants:
-        variant = _name(settings, taken=options)
+    for variant, settings in variants.items():
         place: Place = ("members", variant)
         origins[place] = ", ".join(setting.origin for setting in settings)
         origins |= {(*place, *setting.keys): setting.origin for setting in settings}
         content["members"][variant] = _variant(own, settings, common)
-        options[variant] = {setting.option: setting.value for setting in settings}
-    return Recipe.check(content, recipe.path, origins), options
+    return Recipe.check(content, recipe.path, origins)
+
+
+def named_after_settings(variants: Iterable[Settings]) -> dict[str, Settings]:
+    """Variants by names that say their settings."""
+    named: dict[str, Settings] = {}
+    for settings in variants:
+        named[_name(settings, taken=named)] = settings
+    return named
 
 
 def _content_without_members(
     recipe: Recipe, name: str, common: CommonOptions
 ) -> dict[str, Any]:
     content = recipe.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    content.pop("tune", None)
     blend = content.get("blend", {})
     # What the blend says of members that are no more.
     dropped = {"members", "weights", "name"}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ensembler.files import fingerprint
 from ensembler.members.complete import BLOCK, array_files, member_scores
+from ensembler.members.origin import origin_of
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.arrays import fill_array, release
 from ensembler.predictions.members import (
@@ -172,7 +173,7 @@ def _record(
         said["tasks"] = first.tasks
     if first.multi_label:
         said["multi_label"] = first.multi_label
-    return record.model_copy(update=said)
+    return record.model_copy(update=said | origin_of(plan))
 
 
 def _seconds_by_phase(parts: Sequence[Member]) -> dict[str, float]:

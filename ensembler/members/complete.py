@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ensembler.errors import StoreError
 from ensembler.files import claim
 from ensembler.members.on_disk import check_weights
+from ensembler.members.origin import origin_of
 from ensembler.members.plan import MemberPlan
 from ensembler.metrics import score_all
 from ensembler.predictions.arrays import fill_array, release
@@ -224,7 +225,8 @@ def _record(
         options=plan.options,
         sha256={**sums, "samples.csv": plan.workspace.store.samples_sha256},
     )
-    return record.model_copy(update=_tasks(plan) | _choice(plan) | _special(plan, finished))
+    said = _tasks(plan) | _choice(plan) | _special(plan, finished) | origin_of(plan)
+    return record.model_copy(update=said)
 
 
 def _special(plan: MemberPlan, finished: Sequence[FinishedFold]) -> dict[str, Any]:

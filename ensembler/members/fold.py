@@ -344,7 +344,7 @@ class FoldTrainer:
         spec = training.all_plans[0].member.spec
         # snapshots and averages of epochs that do not come are no networks
         is_whole = isinstance(spec, MemberSpec) and not spec.cycle_ends and not spec.also
-        takes = self.judges_time and is_whole
+        takes = self.judges_time and self.stop.may_shorten and is_whole
         store = self.workspace.store
         return FoldStop(self.stop, after, lambda: takes and not has_finished_folds(store))
 

@@ -146,7 +146,9 @@ class Schedule:
     ) -> tuple[Training, FoldTask] | None:
         """A fold with fewer epochs, where nothing is finished and no fold ends in time."""
         left = self.stop.seconds_left
-        if left is None or self.prices is None or has_finished_folds(self.workspace.store):
+        if left is None or self.prices is None or not self.stop.may_shorten:
+            return None
+        if has_finished_folds(self.workspace.store):
             return None
         found = shortest_fold(trainings, tasks, self.prices, left)
         if found is None:

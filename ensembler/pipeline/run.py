@@ -226,6 +226,7 @@ def _blend_partial(
     if training.stopped is None or store.composition is not None:
         return None
     members = [m.name for m in workspace.members if m.in_pool and not m.parts]
+    members += store.joined_members
     found = submit_partial_blend(
         store,
         workspace.spec.blend,
@@ -292,7 +293,10 @@ def _blend_label(
 
 
 def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> list[str]:
-    """The complete members that the recipe's blend takes for any of `targets`."""
+    """The complete members that the recipe's blend takes for any of `targets`.
+
+    Those that joined the run, as trials do, count as named.
+    """
     named, label = workspace.spec.blend.members, workspace.samples.targets[0]
     fitting = [
         member
@@ -308,6 +312,11 @@ def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> li
             else member.name in named or _is_named(member, named)
         )
     ]
+    joined = [
+        name
+        for name in store.joined_members
+        if set(targets) & set(store.member(name).targets) and name in (named or [name])
+    ]
     complete = store.complete_members
     stands_for = store.lock.part_of
     # the refit of a member predicts in its place, as soon as it is there
@@ -317,7 +326,7 @@ def _wanted(workspace: Workspace, store: RunStore, targets: Sequence[str]) -> li
         else name
         for name in wanted
     ]
-    return [name for name in with_refits if name in complete]
+    return [*(name for name in with_refits if name in complete), *joined]
 
 
 def _is_refit_of(store: RunStore, name: str, of: str) -> bool:

@@ -51,6 +51,8 @@ class MemberRecord(Record):
     Of a member that another person made, `origin` is "pulled", `author` who shared it and
     `pulled_from` the sha256 of its record there; of one that is `holdout_only` the test rows alone
     are predicted, for its networks have seen the train rows of this run in other folds.
+
+    `origin` is "trial" of a trial of a search, of which `trial` says which one it is.
     """
 
     format: Literal[1] = FORMAT
@@ -89,6 +91,7 @@ class MemberRecord(Record):
     author: Information[str | None] = None
     pulled_from: Information[str | None] = None
     holdout_only: bool = False
+    trial: Information[dict[str, Any]] = Field(default_factory=dict)
 
     @property
     def kind_of_target(self) -> TargetKind:

@@ -145,7 +145,8 @@ class RunStore:
         other folds have no out-of-fold predictions.
         """
         complete, lock = self.complete_members, self.lock
-        candidates = [name for name in complete if name not in lock.students]
+        left_out = {*lock.students, *_parts_of(self._joined)}
+        candidates = [name for name in complete if name not in left_out]
         whole = [name for name in candidates if lock.part_of.get(name) not in complete]
         return [name for name in whole if not self.member(name).record.holdout_only]
 
@@ -154,6 +155,24 @@ class RunStore:
         """Names of the complete students whose teachers have seen the labels they are scored by."""
         students = set(self.complete_members) & set(self.lock.students)
         return {name for name in students if self.member(name).record.flattered}
+
+    @property
+    def joined_members(self) -> list[str]:
+        """The complete members that count as named though the recipe does not name them.
+
+        Those are trials of a search, and members of the team's pool whose folds are the run's.
+        """
+        joined = self._joined
+        parts = _parts_of(joined)
+        return [member.name for member in joined if member.name not in parts]
+
+    @property
+    def _joined(self) -> list[Member]:
+        named = set(self.lock.members)
+        others = [name for name in self.complete_members if name not in named]
+        opened = [self.member(name) for name in others]
+        records = ((member, member.record) for member in opened)
+        return [m for m, record in records if record.origin and not record.holdout_only]
 
     @property
     def begun_members(self) -> list[str]:
@@ -275,3 +294,8 @@ class RunStore:
     def _in_order(self, names: Iterable[str]) -> list[str]:
         order = {name: i for i, name in enumerate(self.lock.members)}
         return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+
+
+def _parts_of(members: Iterable[Member]) -> set[str]:
+    """The members that some of `members` are the mean of."""
+    return set(chain.from_iterable(member.record.made_of for member in members))

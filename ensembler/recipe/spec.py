@@ -9,6 +9,7 @@ from ensembler.data.spec import AugmentSpec, DataSpec, FoldSpec, InputSpec
 from ensembler.errors import UnknownNameError, nearest
 from ensembler.inference.spec import InferenceSpec, ViewSpec
 from ensembler.metrics import check_metric_name, metric_names
+from ensembler.recipe.tune import TuneSpec, check_tune
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.targets.kinds import MULTI_LABEL, SINGLE_LABEL
 from ensembler.training.catalogue import traits_of
@@ -57,6 +58,9 @@ class RecipeSpec(BaseModel):
     )
     submission: SubmissionSpec = Field(
         default_factory=SubmissionSpec, description="The file that is submitted."
+    )
+    tune: TuneSpec | None = Field(
+        None, description="What `ens tune` searches for; its trials become members."
     )
 
     @property
@@ -111,6 +115,8 @@ class RecipeSpec(BaseModel):
                 f"blend.metric {self.blend.metric!r} is not a metric of {kind.says}, which "
                 f"{known[0]!r} has; choose from {', '.join(fitting)}"
             )
+        if self.tune is not None:
+            check_tune(self.tune, self.members, self.folds, self.data)
         return self
 
 

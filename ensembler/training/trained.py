@@ -37,7 +37,14 @@ class EpochRecord:
     def of(self, training: str, fold: int) -> Epoch:
         """The same as progress shows it."""
         return Epoch(
-            training, fold, self.epoch, self.epochs, self.loss, self.score, self.seconds
+            training,
+            fold,
+            self.epoch,
+            self.epochs,
+            self.loss,
+            self.score,
+            self.seconds,
+            self.valid_loss,
         )
 
     def to_json(self) -> dict[str, Any]:

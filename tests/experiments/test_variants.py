@@ -7,6 +7,7 @@ from ensembler.experiments.variants import (
     Setting,
     check_option,
     member_options,
+    named_after_settings,
     own_option,
     variant_recipe,
 )
@@ -27,13 +28,14 @@ def base(tmp_path):
 
 
 def made(base, *settings, **common):
-    recipe, options = variant_recipe(base, "cnn", [settings], "v", CommonOptions(**common))
-    (name,) = options
+    variants = named_after_settings([settings])
+    recipe = variant_recipe(base, "cnn", variants, "v", CommonOptions(**common))
+    (name,) = variants
     return recipe, name, member_options(recipe, name)
 
 
 def setting(option, value):
-    return Setting(option, value, str(value))
+    return Setting(option, value, str(value), f"--axis {option}={value}")
 
 
 def test_variants_replace_the_members_and_what_the_blend_says_of_them(base):
@@ -65,9 +67,8 @@ def test_a_dotted_option_changes_one_part_and_null_takes_an_option_out(base):
 
 
 def test_names_are_fit_for_folders_and_different(base):
-    variants = [[Setting("lr", 0.01, "a/b")], [Setting("lr", 0.02, "a b")]]
-    _, options = variant_recipe(base, "cnn", variants, "v", CommonOptions())
-    assert list(options) == ["lr-a_b", "lr-a_b@2"]
+    variants = [[Setting("lr", 0.01, "a/b", "")], [Setting("lr", 0.02, "a b", "")]]
+    assert list(named_after_settings(variants)) == ["lr-a_b", "lr-a_b@2"]
 
 
 def test_a_wrong_value_is_named_as_it_was_given(base):
@@ -86,7 +87,7 @@ def test_a_wrong_value_is_named_as_it_was_given(base):
 )
 def test_an_option_that_cannot_be_varied_is_refused(base, option, message):
     with pytest.raises(RequestError, match=message):
-        check_option(option, member_options(base, "cnn"))
+        check_option(option, member_options(base, "cnn"), f"--axis {option}")
 
 
 def test_what_a_recipe_says_of_all_is_varied_where_a_member_has_it(base):
