@@ -32,6 +32,7 @@ from ensembler.inference.views import GROUPS, view_names
 from ensembler.metrics import metric_names
 from ensembler.metrics.registry import METRICS
 from ensembler.recipe.spec import RecipeSpec
+from ensembler.recipe.tune import DimensionSpec, TuneSpec
 from ensembler.reporting.spec import SubmissionSpec
 from ensembler.training.spec import (
     EnsembleSpec,
@@ -70,6 +71,8 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("inference", InferenceSpec),
     ("blend", BlendSpec),
     ("submission", SubmissionSpec),
+    ("tune", TuneSpec),
+    ("tune.space.KEY", DimensionSpec),
 ]
 # What loading a recipe fills in: required of the spec, not of the file.
 FILLED_WHEN_LOADED: dict[tuple[type[BaseModel], str], str] = {

@@ -34,6 +34,12 @@ members:
 submission: {columns: [id, label]}
 """
 
+SEARCH = """
+extends: recipe.yaml
+name: search
+tune: {member: cnn, space: {lr: [0.01, 0.02]}, trials: 2, keep: 1}
+"""
+
 
 def promised():
     """The blocks of the page by command, in their order."""
@@ -97,6 +103,7 @@ def answers(workshop):
 
     write_shapes(workshop / "shapes", n=60, seed=1)
     (workshop / "recipe.yaml").write_text(RECIPE)
+    (workshop / "search.yaml").write_text(SEARCH)
     write_fake_run(workshop / "artifacts" / "fake", n_train=90)
     members = {"a": 0.7, "b": 0.9}
     write_fake_run(workshop / "artifacts" / "two", members, n_train=300, n_test=200)
@@ -126,6 +133,7 @@ COMMANDS = {
         ("tta-predict tiny --data shapes/images --out new.csv", 0),
     ],
     "ens ablate": [("ablate recipe.yaml --member cnn --axis lr=1e-3,1e-2", 0)],
+    "ens tune": [("tune search.yaml", 0)],
     "ens blend": [
         ("blend fake", 0),
         ("blend fake --method hard", 0),

@@ -20,7 +20,7 @@ from ensembler.files import fingerprint
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.recipe.tune import TuneSpec
-from ensembler.training.spec import SoupSpec, TrainingSpec
+from ensembler.training.spec import EnsembleSpec, MemberSpec, ProbeSpec, SoupSpec
 
 _COMMON = CommonOptions()
 
@@ -55,7 +55,7 @@ class Search:
         return cls(recipe, tune, tune.member or entries[0])
 
     @property
-    def base(self) -> TrainingSpec:
+    def base(self) -> MemberSpec | EnsembleSpec | ProbeSpec:
         """The member that varies, as it is in the recipe."""
         spec = self.recipe.spec.members[self.member]
         assert not isinstance(spec, SoupSpec)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ensembler.errors import EnsemblerError, MissingExtraError, RequestError, StoreError
-from ensembler.experiments.space import Params, Space, choices_of
+from ensembler.experiments.space import Space, choices_of
 from ensembler.files import fingerprint, sync_folder
 from ensembler.metrics import check_metric
 from ensembler.recipe.tune import (
@@ -507,15 +507,18 @@ def _free_name(number: int, taken: Sequence[str]) -> str:
     return name
 
 
+_STATES: dict[str, State] = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "WAITING": "waiting",
+    "RUNNING": "running",
+}
+
+
 def _trial(frozen: FrozenTrial) -> Trial:
-    states = {
-        "COMPLETE": "complete",
-        "PRUNED": "pruned",
-        "FAIL": "failed",
-        "WAITING": "waiting",
-    }
     told = frozen.user_attrs
-    state: State = states.get(frozen.state.name, "running")
+    state = _STATES[frozen.state.name]
     if state == "failed" and told.get("state") == "repeated":
         state = "repeated"
     value = told.get("value", frozen.value)
@@ -529,8 +532,3 @@ def _trial(frozen: FrozenTrial) -> Trial:
         seconds=float(told.get("seconds", 0.0)),
         reason=told.get("reason"),
     )
-
-
-def params_of(record: TrialRecord) -> Params:
-    """The values of a trial as its record has them."""
-    return record.params

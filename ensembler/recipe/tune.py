@@ -15,7 +15,13 @@ from ensembler.deadline import seconds_in
 from ensembler.errors import nearest
 from ensembler.metrics import metric_names
 from ensembler.own_code import is_own
-from ensembler.training.spec import AnyMemberSpec, SoupSpec, TrainingSpec
+from ensembler.training.spec import (
+    AnyMemberSpec,
+    EnsembleSpec,
+    MemberSpec,
+    ProbeSpec,
+    SoupSpec,
+)
 
 BLEND_OBJECTIVE = "blend"
 SAMPLERS = ("tpe", "random", "qmc", "gp", "cmaes", "nsgaii", "brute_force")
@@ -329,7 +335,9 @@ def _check_objective(objective: str, target: str, data: DataSpec) -> None:
     )
 
 
-def _check_conditions(tune: TuneSpec, member: TrainingSpec) -> None:
+def _check_conditions(
+    tune: TuneSpec, member: MemberSpec | EnsembleSpec | ProbeSpec
+) -> None:
     """Raise ValueError for a `when` that names neither a key of the space nor an option."""
     options = {field.alias or name for name, field in type(member).model_fields.items()}
     known = [*tune.space, *sorted(options)]

@@ -35,6 +35,7 @@ WORK = {
     "schema": "recipe.schema",
     "submit": "blends.submit",
     "tta-predict": "members.tta_predict",
+    "tune": "experiments.tune",
 }
 # whose work is in several files of one room
 ELSEWHERE = {"import": "predictions.importing"}
