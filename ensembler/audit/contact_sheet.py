@@ -34,6 +34,11 @@ def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
     possible; the augmentations are those of the recipe and of its members.
     """
     check_preview(out)
+    write_output(out, _png(np.concatenate(preview_lines(spec, artifacts))))
+
+
+def preview_lines(spec: RecipeSpec, artifacts: Path) -> list[NDArray[np.uint8]]:
+    """The rows of the sheet as images, one for each of some train images."""
     samples = read_samples(spec.data, spec.folds)
     rows = _some_rows(samples.table[samples.targets[0]].to_numpy(dtype=object))
     chosen = ChosenImages(samples.images, rows)
@@ -46,7 +51,7 @@ def write_preview(spec: RecipeSpec, artifacts: Path, out: Path) -> None:
         for way in ways:
             tiles += way.tiles(i)
         lines.append(np.concatenate(tiles, axis=1))
-    write_output(out, _png(np.concatenate(lines)))
+    return lines
 
 
 def _ways_to_see(spec: RecipeSpec) -> list[tuple[InputSpec, list[AugmentSpec]]]:

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
-from ensembler.reporting.tables import Table, cell_text
+from ensembler.reporting.tables import Cell, Table, cell_text
 
 FILTERED = 15  # rows from which a table can be filtered
 
@@ -39,10 +39,13 @@ class Grid:
     table: Table
 
     @property
-    def texts(self) -> list[list[str]]:
-        """The cells as they are shown."""
-        digits = self.table.digits
-        return [[cell_text(cell, digits) for cell in row] for row in self.table.rows]
+    def cells(self) -> list[list[tuple[str, bool]]]:
+        """The cells as they are shown, and whether each is text and no figure."""
+        return [[self._cell(cell) for cell in row] for row in self.table.rows]
+
+    def _cell(self, cell: Cell) -> tuple[str, bool]:
+        is_text = isinstance(cell, str) and not cell[:1].isdigit()
+        return cell_text(cell, self.table.digits), is_text
 
     @property
     def is_filtered(self) -> bool:
@@ -76,6 +79,7 @@ class Pictures:
     kind: ClassVar[str] = "pictures"
     title: str
     pictures: tuple[Picture, ...]
+    is_wide: bool = False  # one picture below the other
 
 
 @dataclass(frozen=True)
