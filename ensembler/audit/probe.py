@@ -19,7 +19,7 @@ from ensembler.errors import DataError
 from ensembler.metrics.ranking import roc_auc_ovr
 
 ROWS = 6000  # at most so many are probed, whole groups of them
-_TREES = 100
+TREES = 100
 _PARTS = 5
 _DRAWS = 500
 
@@ -66,7 +66,7 @@ def _features(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _trees() -> Any:
     from sklearn.ensemble import ExtraTreesClassifier
 
-    return ExtraTreesClassifier(_TREES, n_jobs=-1, random_state=0)
+    return ExtraTreesClassifier(TREES, n_jobs=-1, random_state=0)
 
 
 def _predicted(

@@ -39,7 +39,7 @@ DESCRIPTION = "ensembler"  # the key of the graph's description in each kind of 
 MOST_IN_ONE_FILE = (
     2_000_000_000  # bytes of a protocol buffer, less what surrounds the weights
 )
-_SMALL = 1024  # bytes; tensors up to this stay in the model's own file
+SMALL = 1024  # bytes; tensors up to this stay in the model's own file
 
 # By output, probabilities float32 `[n, classes]` of a batch.
 Run = Callable[[Batch], list[NDArray[np.float32]]]
@@ -227,7 +227,7 @@ def _write_onnx(
 
 def _write_weights(model: Any, path: Path) -> Path:
     """Move the weights of a model into a file beside `path`."""
-    large = [t for t in model.graph.initializer if len(t.raw_data) > _SMALL]
+    large = [t for t in model.graph.initializer if len(t.raw_data) > SMALL]
     digest = hashlib.sha256()
     for tensor in large:
         digest.update(tensor.raw_data)

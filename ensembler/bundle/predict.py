@@ -29,7 +29,7 @@ from ensembler.outputs import check_output, open_output
 from ensembler.predictions.chunks import CHUNK, ChunkedLogits
 from ensembler.progress import QUIET, Progress
 
-_WARNED = 20  # broken images that are warned of one by one
+MOST_WARNINGS = 20  # broken images that are warned of one by one
 SHARD = 8 * CHUNK  # images whose logits are on disk at once
 
 
@@ -181,7 +181,7 @@ class PredictionJob:
         self._keep(shard, answers, shard.broken_before)
 
     def _warn(self, i: int, fault: str) -> None:
-        if len(self._warned) < _WARNED:
+        if len(self._warned) < MOST_WARNINGS:
             self.progress.warn(f"{self.asked.paths[i]}: {fault}")
         self._warned.append(i)
 

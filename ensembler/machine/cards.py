@@ -9,10 +9,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-_KERNEL = Path("/proc/driver/nvidia")
-_PCI = Path("/sys/bus/pci/devices")
-_CONTROL = Path("/dev/nvidiactl")
-_WSL = Path("/dev/dxg")  # how Windows lends its cards to Linux
+KERNEL = Path("/proc/driver/nvidia")
+PCI = Path("/sys/bus/pci/devices")
+CONTROL = Path("/dev/nvidiactl")
+WSL = Path("/dev/dxg")  # how Windows lends its cards to Linux
 # of a PCI device: the vendor, and what its class begins with
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
 _PATIENCE = 10.0  # seconds for nvidia-smi; a card that hangs answers never
@@ -32,8 +32,8 @@ class Cards:
 
 def cards_here() -> Cards:
     """The NVIDIA cards of this machine, found without torch; on most systems by reading files."""
-    may_open = _CONTROL.exists() or _WSL.exists()
-    names = tuple(_model(path) for path in sorted(_KERNEL.glob("gpus/*/information")))
+    may_open = CONTROL.exists() or WSL.exists()
+    names = tuple(_model(path) for path in sorted(KERNEL.glob("gpus/*/information")))
     if names:
         return Cards(names, _driver_of_kernel(), may_open)
     names, driver = _asked_of_nvidia_smi()
@@ -56,7 +56,7 @@ def _model(path: Path) -> str:
 
 
 def _driver_of_kernel() -> str | None:
-    found = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)", _text_of(_KERNEL / "version"))
+    found = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)", _text_of(KERNEL / "version"))
     return found[1] if found else None
 
 
@@ -80,7 +80,7 @@ def _asked_of_nvidia_smi() -> tuple[tuple[str, ...], str | None]:
 def _unnamed_on_bus() -> list[str]:
     """One text for each card that is plugged in, driver or not."""
     found = []
-    for device in sorted(_PCI.glob("*")):
+    for device in sorted(PCI.glob("*")):
         is_display = _text_of(device / "class").startswith(_DISPLAY)
         if is_display and _text_of(device / "vendor").strip() == _NVIDIA:
             found.append(f"NVIDIA card at PCI {device.name}")

@@ -44,7 +44,7 @@ def claim_options(trainings: Sequence[Training]) -> Iterator[None]:
     with claim(folder / ".options.lock", wait=True):
         _remove_dead(folder)
         _check(folder, trainings)
-        descriptor = _claimed(path, {t.name: _content(t) for t in trainings})
+        descriptor = _claimed(path, {t.name: claimed_options(t) for t in trainings})
     try:
         yield
     finally:
@@ -73,7 +73,8 @@ def _folder(training: Training) -> Path:
     return training.folder.parent
 
 
-def _content(training: Training) -> dict[str, Any]:
+def claimed_options(training: Training) -> dict[str, Any]:
+    """What a claim holds of a training: its fingerprint and options, as plain values."""
     content = {
         "fingerprint": training.fingerprint,
         "options": training.all_plans[0].options,
@@ -85,7 +86,7 @@ def _content(training: Training) -> dict[str, Any]:
 def _check(folder: Path, trainings: Sequence[Training]) -> None:
     claims = [options for path in folder.glob(f"{PREFIX}*") if (options := _at_work(path))]
     for training in trainings:
-        ours = _content(training) if claims else {}
+        ours = claimed_options(training) if claims else {}
         for claimed in claims:
             theirs = claimed.get(training.name, ours)
             if theirs != ours:

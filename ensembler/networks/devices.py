@@ -89,7 +89,7 @@ def why_unusable(device: torch.device) -> str | None:
     A torch that was not built for a card sees it and says so only at the first computation.
     """
     try:
-        _compute_something(device)
+        compute_something(device)
     except RuntimeError as error:
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return None
@@ -98,13 +98,14 @@ def why_unusable(device: torch.device) -> str | None:
 def computes(device: torch.device) -> bool:
     """Whether a device computes at this moment."""
     try:
-        _compute_something(device)
+        compute_something(device)
     except RuntimeError:
         return False
     return True
 
 
-def _compute_something(device: torch.device) -> None:
+def compute_something(device: torch.device) -> None:
+    """Add two numbers on the device, and wait for the sum."""
     float((torch.ones(2, device=device) + 1).sum())
 
 

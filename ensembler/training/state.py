@@ -45,7 +45,7 @@ class StateKeeper:
         self._unwritten = copied(state)
         if self._is_due():
             self._began = time.monotonic()
-            self._writing = self._thread.submit(_timed_write, self.path, self._unwritten)
+            self._writing = self._thread.submit(timed_write, self.path, self._unwritten)
             self._unwritten = None
 
     def _is_due(self) -> bool:
@@ -84,7 +84,8 @@ def copied(state: Any) -> Any:
     return state
 
 
-def _timed_write(path: Path, state: dict[str, Any]) -> float:
+def timed_write(path: Path, state: dict[str, Any]) -> float:
+    """Write the state of a training; the seconds that took."""
     began = time.monotonic()
     write_state(path, state)
     return time.monotonic() - began

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ensembler import Recipe
+from ensembler.audit import probe
 from ensembler.audit.audit import audit_recipe
 from ensembler.audit.duplicates import MOST_BITS, _close_hashes
 from ensembler.audit.facts import look_at_images
@@ -30,6 +31,12 @@ def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clean") / "shapes"
     write_shapes(folder, n=90, seed=2)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch):
+    """A quarter of the trees of a probe tell the leaks of drawn images, too."""
+    monkeypatch.setattr(probe, "TREES", 25)
 
 
 @pytest.fixture

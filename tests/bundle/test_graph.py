@@ -117,7 +117,7 @@ def test_weights_beyond_what_one_file_holds_lie_beside_it(
     tmp_path, monkeypatch, model, ensemble, graph, written
 ):
     monkeypatch.setattr(graph_files, "MOST_IN_ONE_FILE", 1000)
-    monkeypatch.setattr(graph_files, "_SMALL", 100)
+    monkeypatch.setattr(graph_files, "SMALL", 100)
     path, check = tmp_path / "large.onnx", written[1]
     left = tmp_path / "large.onnx.0123.data"
     left.write_bytes(b"of an older model")
@@ -132,7 +132,7 @@ def test_weights_beyond_what_one_file_holds_lie_beside_it(
 def test_openvino_takes_weights_that_lie_beside_a_model(monkeypatch, model, written):
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     monkeypatch.setattr(graph_files, "MOST_IN_ONE_FILE", 1000)
-    monkeypatch.setattr(graph_files, "_SMALL", 100)
+    monkeypatch.setattr(graph_files, "SMALL", 100)
     path, check = written
     made = graph_files.openvino_model(copy_of(model))
     (probs,) = graph_files.compiled(made, ["images"])(check.batches[1])

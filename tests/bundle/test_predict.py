@@ -234,7 +234,7 @@ def test_a_full_disk_is_said_and_the_same_call_goes_on(
 
 
 def test_many_broken_images_are_not_warned_of_one_by_one(networks, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "_WARNED", 2)
+    monkeypatch.setattr(predict, "MOST_WARNINGS", 2)
     (tmp_path / "in").mkdir()
     for i in range(5):
         (tmp_path / "in" / f"{i}.png").write_bytes(b"")

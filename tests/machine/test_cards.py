@@ -11,10 +11,10 @@ from ensembler.machine.cards import Cards, cards_here, hidden_by
 @pytest.fixture
 def system(tmp_path, monkeypatch):
     """An empty machine, to which the test adds files."""
-    monkeypatch.setattr(cards, "_KERNEL", tmp_path / "proc")
-    monkeypatch.setattr(cards, "_PCI", tmp_path / "pci")
-    monkeypatch.setattr(cards, "_CONTROL", tmp_path / "nvidiactl")
-    monkeypatch.setattr(cards, "_WSL", tmp_path / "dxg")
+    monkeypatch.setattr(cards, "KERNEL", tmp_path / "proc")
+    monkeypatch.setattr(cards, "PCI", tmp_path / "pci")
+    monkeypatch.setattr(cards, "CONTROL", tmp_path / "nvidiactl")
+    monkeypatch.setattr(cards, "WSL", tmp_path / "dxg")
     monkeypatch.setattr(cards.shutil, "which", lambda _: None)
     return tmp_path
 

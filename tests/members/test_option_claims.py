@@ -123,8 +123,8 @@ def claims_of(trainings):
 
 
 def of_other_options(trainings, monkeypatch):
-    content = {**option_claims._content(trainings[0]), "fingerprint": "other"}
-    monkeypatch.setattr(option_claims, "_content", lambda _: content)
+    content = {**option_claims.claimed_options(trainings[0]), "fingerprint": "other"}
+    monkeypatch.setattr(option_claims, "claimed_options", lambda _: content)
 
 
 def test_a_claim_is_free_when_its_process_has_died(trainings, monkeypatch):

@@ -61,7 +61,7 @@ def cards(monkeypatch):
             "is_bf16_supported",
             lambda including_emulation=True: including_emulation,
         )
-        monkeypatch.setattr(devices, "_compute_something", compute)
+        monkeypatch.setattr(devices, "compute_something", compute)
         devices.why_unusable.cache_clear()
 
     yield simulate

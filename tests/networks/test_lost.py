@@ -16,7 +16,7 @@ def gone(monkeypatch):
     def compute(device):
         raise RuntimeError(GONE)
 
-    monkeypatch.setattr(devices, "_compute_something", compute)
+    monkeypatch.setattr(devices, "compute_something", compute)
 
 
 def test_a_device_that_computes_nothing_more_ends_the_job_with_one_line(gone):
@@ -37,6 +37,6 @@ def test_other_errors_are_left_as_they_are(gone, monkeypatch):
     for error in (torch.OutOfMemoryError("full"), TrainingError("not finite")):
         with pytest.raises(type(error)), lost_device(torch.device("cuda")):
             raise error
-    monkeypatch.setattr(devices, "_compute_something", lambda _: None)
+    monkeypatch.setattr(devices, "compute_something", lambda _: None)
     with pytest.raises(RuntimeError, match="shapes"), lost_device(torch.device("cuda")):
         raise RuntimeError("shapes do not fit")

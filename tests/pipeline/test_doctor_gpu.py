@@ -47,7 +47,7 @@ def test_every_path_has_a_rate_or_a_reason(monkeypatch):
 
 
 def test_after_a_minute_nothing_more_is_tried(monkeypatch):
-    monkeypatch.setattr(doctor_gpu, "_MINUTE", -1.0)
+    monkeypatch.setattr(doctor_gpu, "MOST_SECONDS", -1.0)
     report = try_device("cpu", size=TINY)
     assert {one.fault for one in report.tried} == {"not tried: a minute is over"}
     assert report.of_synthetic is None

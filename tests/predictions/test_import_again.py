@@ -101,7 +101,7 @@ def test_rows_that_are_not_those_of_the_run_are_refused(files):
 
 def meanwhile(monkeypatch, other):
     """Have another import take place from beginning to end when one has checked its files and writes nothing yet."""
-    real, done = import_._check_name_is_free, []
+    real, done = import_.check_name_is_free, []
 
     def checked(*arguments):
         free = real(*arguments)
@@ -110,7 +110,7 @@ def meanwhile(monkeypatch, other):
             other()
         return free
 
-    monkeypatch.setattr(import_, "_check_name_is_free", checked)
+    monkeypatch.setattr(import_, "check_name_is_free", checked)
 
 
 def test_of_two_imports_that_make_one_run_from_other_labels_one_is_refused(

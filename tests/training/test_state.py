@@ -96,7 +96,7 @@ def test_the_training_does_not_wait_for_a_slow_disk(path, monkeypatch):
 
 def test_writing_takes_a_small_share_of_the_time(path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(state, "_timed_write", lambda *_: 10.0)
+    monkeypatch.setattr(state, "timed_write", lambda *_: 10.0)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     written = []
     with StateKeeper(path, every=30) as keeper:

@@ -18,7 +18,7 @@ from ensembler.own_code import is_own, load_own
 
 GRADIENT_BOOSTING = "gradient_boosting"
 # Arrays of numbers that skops does not list by itself (the first one it trusts in a single tree).
-_TREES = (
+TREES = (
     "sklearn.tree._tree.Tree",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
@@ -94,7 +94,7 @@ def _strange(untrusted: Sequence[str], named: Any) -> list[str]:
     return [
         name
         for name in untrusted
-        if name not in _TREES and name.rpartition(".")[0] != module
+        if name not in TREES and name.rpartition(".")[0] != module
     ]
 
 

@@ -25,7 +25,7 @@ from ensembler.data.on_device.card import Card, card_of
 from ensembler.data.pixels import Pixels, budget_of
 from ensembler.progress import QUIET, Progress
 
-_CHUNK = 64 << 20  # bytes copied at once
+CHUNK = 64 << 20  # bytes copied at once
 _SHARE = 0.5  # of the free memory
 
 
@@ -128,7 +128,7 @@ class DeviceStore:
 
     def _upload(self, pixels: Pixels, rows: NDArray[np.int64]) -> Tensor:
         there = self._empty((len(rows), *pixels.shape[1:]))
-        at_once = max(1, _CHUNK // max(1, math.prod(pixels.shape[1:])))
+        at_once = max(1, CHUNK // max(1, math.prod(pixels.shape[1:])))
         at_once = min(at_once, max(1, len(rows)))
         buffers = [self.card.pinned((at_once, *pixels.shape[1:])) for _ in range(2)]
         marks: list[Any] = [None, None]

@@ -186,7 +186,7 @@ def fastest(
     precision = predicting_precisions(amp, on_device)[0]
     preparing: dict[str, float] = {}
     batch: dict[str, float] = {}
-    for name in _candidates(device):
+    for name in candidates(device):
         if name == "compile" and batch[DEFAULT] * batches < COMPILE_FROM:
             continue
         began = time.perf_counter()
@@ -206,7 +206,8 @@ def fastest(
     return EngineChoice(min(total, key=total.__getitem__), preparing, batch)
 
 
-def _candidates(device: str) -> Sequence[str]:
+def candidates(device: str) -> Sequence[str]:
+    """The engines that are compared on a device, the default one first."""
     kind = pick_device(device).type
     if kind == "cuda":
         return (DEFAULT, "graph", "compile")

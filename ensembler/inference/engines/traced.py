@@ -36,7 +36,7 @@ def prepare(network: nn.Module, sample: Tensor, amp: str, device: str) -> Predic
     simple, dtype = simplify(network, sample, amp, on_device)
     if dtype is not None:  # it needs autocast, which a frozen graph does not have
         return as_predictor(simple, dtype, on_device)
-    fused = as_predictor(_fused(simple, _whole(sample)), None, on_device)
+    fused = as_predictor(fused_network(simple, _whole(sample)), None, on_device)
 
     def predict(images: Tensor) -> NDArray[np.float32]:
         parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
@@ -54,7 +54,8 @@ def _whole(images: Tensor) -> Tensor:
     )
 
 
-def _fused(network: nn.Module, batch: Tensor) -> torch.jit.ScriptModule:
+def fused_network(network: nn.Module, batch: Tensor) -> torch.jit.ScriptModule:
+    """The network as one traced and frozen graph for batches of the size of `batch`."""
     jit: Any = torch.jit  # it has no types
     before = jit.onednn_fusion_enabled()
     with warnings.catch_warnings(), torch.no_grad():

@@ -132,7 +132,7 @@ def import_predictions(  # noqa: PLR0913 in notebooks: a keyword for each option
     held = 0
     for member in members:
         read = read_member(member, rows, options)
-        _check_name_is_free(store, member.name, _record(member.name, read, rows, options))
+        check_name_is_free(store, member.name, _record(member.name, read, rows, options))
         held += read.n_bytes
         if held <= MOST_HELD:
             arrays[member.name] = read
@@ -181,7 +181,7 @@ def _record(
     return record.model_copy(update={"multi_label": (rows.target,)})
 
 
-def _check_name_is_free(store: RunStore, name: str, record: MemberRecord) -> bool:
+def check_name_is_free(store: RunStore, name: str, record: MemberRecord) -> bool:
     """Whether the run lacks the member.
 
     False when it has this very one, RequestError when it has another.
@@ -207,7 +207,7 @@ def _write(
     record, folder = _record(name, arrays, rows, options), store.member_folder(name)
     with claim(store.lock_path, wait=True):
         finish_replacement(folder)
-        if not _check_name_is_free(store, name, record):
+        if not check_name_is_free(store, name, record):
             options.notes.append(
                 f"member {name!r} is there already, with the same predictions; it was left as it is"
             )

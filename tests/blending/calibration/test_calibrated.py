@@ -75,8 +75,8 @@ def test_what_follows_a_rich_method_does_not_sharpen_what_it_knows_by_heart(
 @cache
 def score_on_new_rows(estimator, after):
     """The log loss of a stack's estimator, calibrated in one way, on rows it was not fitted on."""
-    stack, y = invented_pool(6, 900, 3, seed=3)
-    fit, new = np.arange(500), np.arange(500, 900)
+    stack, y = invented_pool(3, 600, 3, seed=3)
+    fit, new = np.arange(300), np.arange(300, 600)
     method = create_blend("stack", estimator=estimator)
     if after != "none":
         method = Calibrated(method, after)

@@ -51,7 +51,7 @@ def test_an_estimator_with_parts_that_skops_does_not_trust_is_not_kept():
 def test_a_kept_estimator_with_a_strange_part_is_not_loaded(monkeypatch):
     pytest.importorskip("skops")
     state = fitted("sklearn.ensemble:ExtraTreesClassifier").state()
-    monkeypatch.setattr(estimators, "_TREES", ())
+    monkeypatch.setattr(estimators, "TREES", ())
     with pytest.raises(Exception, match=r"sklearn.tree._tree.Tree, which is not run"):
         create_blend("stack", estimator="sklearn.ensemble:ExtraTreesClassifier").restore(
             state

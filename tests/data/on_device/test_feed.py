@@ -213,7 +213,7 @@ def test_rows_in_batches_keep_their_order():
 
 
 def test_large_inputs_are_copied_in_parts(pixels, monkeypatch):
-    monkeypatch.setattr(stores, "_CHUNK", 3 * OF_ONE)
+    monkeypatch.setattr(stores, "CHUNK", 3 * OF_ONE)
     here = store()
     placed = here.place(pixels, None)
     assert here.card.begun == 7

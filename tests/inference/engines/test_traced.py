@@ -28,7 +28,7 @@ def test_a_traced_network_computes_batches_of_any_size_in_one_way(amp, monkeypat
 
 
 def test_a_fused_graph_that_computes_something_else_is_not_used(monkeypatch):
-    monkeypatch.setattr(traced, "_fused", lambda net, _: lambda images: -net(images))
+    monkeypatch.setattr(traced, "fused_network", lambda net, _: lambda images: -net(images))
     notes = []
     predictor = get_ready("traced", notes=notes)
     assert "plain float32 computes instead" in notes[0]
