@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ensembler.errors import EnsemblerError, MissingExtraError, RequestError
+from ensembler.execution.grace import Grace
 from ensembler.execution.here import Here
 from ensembler.execution.orders import Answer, Look, Node, Order, Start, line, message_of
 from ensembler.files import claim, write_bytes
@@ -102,7 +103,7 @@ class OnRay:
         if sent and not stop:
             with _driver(self.cluster, self.threads) as driver:
                 yield from _Dispatch(
-                    self, driver, workspace, by_name, stop, deque(sent)
+                    self, driver, workspace, by_name, stop, deque(sent), Grace(stop)
                 ).results()
         yield from Here(self.local).run(workspace, trainings, tasks, stop)
 
@@ -279,6 +280,7 @@ class _Dispatch:
     trainings: Mapping[str, Training]
     stop: Stop
     waiting: deque[FoldTask]
+    grace: Grace
     at_work: dict[int, tuple[FoldTask, ExitStack]] = field(default_factory=dict)
     n_sent: int = 0
     is_asked: bool = False
@@ -387,7 +389,7 @@ class _Dispatch:
         if not self.is_asked:
             self.is_asked = True
             self.driver.send("ask")
-        return self.stop.is_over
+        return self.grace.is_over
 
     def _heard(self, kind: str, content: dict[str, Any]) -> Iterator[FoldResult]:
         match kind:

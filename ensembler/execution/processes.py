@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensembler.errors import DeviceLostError, EnsemblerError, RequestError
+from ensembler.execution.grace import Grace
 from ensembler.execution.here import Here
 from ensembler.execution.shares import shares_of
 from ensembler.execution.together import Together
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ensembler.workspace.workspace import Workspace
 
 _LOOK_EVERY = 1.0  # seconds between two looks at the stop signal
-_LEAST_GRACE = 2.0  # seconds that workers have to end after their time is over
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,9 @@ class Processes:
             ends = stop.for_other_process()
             configs = _configs(workspace, trainings, tasks, shares, asked, ends)
             with _workers(configs) as receivers:
-                lost = yield from _Results(receivers, workspace.progress, stop, asked).all()
+                lost = yield from _Results(
+                    receivers, workspace.progress, stop, asked, Grace(stop)
+                ).all()
             alive = [share for i, share in enumerate(shares) if i not in lost]
             if not alive:
                 raise DeviceLostError("; ".join(lost.values()))
@@ -174,17 +175,16 @@ class _Results:
     """What the workers say, until every one of them has ended.
 
     When `stop` says so they are `asked` to end after the epoch at hand. Of a limit of time they
-    know themselves; those that take longer than half of what is kept back for the end are left.
+    know themselves; those that take longer than the `grace` are left.
     """
 
     receivers: Sequence[Connection]
     progress: Progress
     stop: Stop
     asked: Event
-    clock: Callable[[], float] = time.monotonic
+    grace: Grace
     lost: dict[int, str] = field(default_factory=dict)
     n_dead: int = 0
-    over_since: float | None = None
 
     def all(self) -> Generator[FoldResult, None, dict[int, str]]:
         """Yield what became of the folds; return the workers that lost their device, and how."""
@@ -226,11 +226,7 @@ class _Results:
     def _has_waited_enough(self) -> bool:
         if self.stop and not self.asked.is_set():
             self.asked.set()
-        if not self.stop.is_over:
-            return False
-        self.over_since = self.over_since or self.clock()
-        grace = max(_LEAST_GRACE, self.stop.kept_back / 2)
-        return self.clock() - self.over_since > grace
+        return self.grace.is_over
 
 
 def _worker_main(config: WorkerConfig, sender: Connection) -> None:

@@ -250,7 +250,8 @@ class _Driver:
         paths: dict[str, dict[str, str]] = {}
         for nth, (member, contents) in enumerate(files.items()):
             for name, content in contents.items():
-                path = Path(self._start.folder) / f"{number}-{nth}-{name}"
+                # names come from a node: of a path only its end counts
+                path = Path(self._start.folder) / f"{number}-{nth}-{Path(name).name}"
                 path.write_bytes(content)
                 paths.setdefault(member, {})[name] = str(path)
         return paths

@@ -11,7 +11,9 @@ from ensembler.blending.registry import accepts, method_class
 from ensembler.blending.spec import BlendSpec
 from ensembler.data.spec import FoldSpec, InputSpec
 from ensembler.errors import DataError, MissingExtraError, RecipeError, RequestError
+from ensembler.execution.executors import executor_of
 from ensembler.inference.engines.registry import check_installed
+from ensembler.machine.execution import Execution
 from ensembler.metrics.registry import check_metric
 from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
@@ -39,6 +41,15 @@ def check_device(device: str, progress: Progress) -> None:
     unused = why_no_card() if device == "auto" and picked.type == "cpu" else None
     if unused is not None:
         progress.warn(f"{unused}; until then the CPU computes")
+
+
+def check_execution(execution: Execution, progress: Progress) -> None:
+    """Raise RequestError for devices that cannot compute and clusters that are not to be used.
+
+    MissingExtraError without what an executor needs.
+    """
+    check_device(execution.device, progress)
+    executor_of(execution).check()
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -33,7 +33,7 @@ from ensembler.members.schedule import KFoldResult
 from ensembler.members.short_folds import has_finished_folds, short_members
 from ensembler.members.tta_predict import predict_missing_views
 from ensembler.metrics.registry import fits
-from ensembler.pipeline.check import check_device, check_recipe
+from ensembler.pipeline.check import check_execution, check_recipe
 from ensembler.pipeline.plan import Plan
 from ensembler.pipeline.time_limit import TimeToEnd, check_deadline
 from ensembler.pipeline.train import fix_epochs, train_members
@@ -90,7 +90,7 @@ def run_recipe(
     began, stop = time.monotonic(), Stop() if stop is None else stop
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
-    check_device(execution.device, progress)
+    check_execution(execution, progress)
     plan = None
     if deadline is not None:
         selection: dict[str, Any] = {"members": members, "folds": folds}

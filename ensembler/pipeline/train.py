@@ -19,7 +19,7 @@ from ensembler.members.short_folds import (
     has_finished_folds,
     short_members,
 )
-from ensembler.pipeline.check import check_device, check_recipe
+from ensembler.pipeline.check import check_execution, check_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 from ensembler.recipe.load import Recipe
@@ -131,7 +131,7 @@ def train_recipe(
     """Train what is missing of the members (or those named, or of some `methods`)."""
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
-    check_device(execution.device, progress)
+    check_execution(execution, progress)
     workspace = open_workspace(
         recipe, artifacts, progress, check=check_nobody_trains_otherwise
     )

@@ -144,6 +144,7 @@ def logits(recipe, folder):
     return Run.open("shapes", recipe.parent / folder).members["narrow"].oof_logits
 
 
+@pytest.mark.slow
 def test_folds_of_nodes_that_do_not_see_the_run_are_those_trained_here_to_the_last_bit(
     recipe, monkeypatch, own_temporary
 ):
@@ -165,6 +166,7 @@ def test_folds_of_nodes_that_do_not_see_the_run_are_those_trained_here_to_the_la
     assert not list(copies.iterdir())
 
 
+@pytest.mark.slow
 def test_nodes_that_see_the_run_work_in_its_folder(recipe, monkeypatch):
     driver = FakeDriver(node=HERE.model_copy(update={"sees_run": True}))
     assert train(recipe, "there", driver, monkeypatch).complete == ("narrow",)

@@ -11,6 +11,7 @@ import torch
 from ensembler import Recipe, Run
 from ensembler.deadline import Deadline
 from ensembler.execution import processes
+from ensembler.execution.grace import Grace
 from ensembler.execution.shares import share_of_loaders
 from ensembler.machine.execution import Execution
 from ensembler.members.executor import FinishedTask
@@ -126,7 +127,8 @@ def workers():
         def results(self, stop):
             receivers = [receiver for receiver, _ in pipes]
             clock = lambda: self.now  # noqa: E731 the clock of both
-            return processes._Results(receivers, self.progress, stop, self.asked, clock)
+            grace = Grace(stop, clock)
+            return processes._Results(receivers, self.progress, stop, self.asked, grace)
 
     return Workers()
 
