@@ -31,6 +31,7 @@ from ensembler.inference.spec import CustomView, InferenceSpec
 from ensembler.inference.views import GROUPS, view_names
 from ensembler.metrics import metric_names
 from ensembler.metrics.registry import METRICS
+from ensembler.recipe.portfolio import PORTFOLIOS, PortfolioSpec
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.recipe.tune import DimensionSpec, TuneSpec
 from ensembler.reporting.spec import SubmissionSpec
@@ -62,6 +63,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("data.corrections", CorrectionsSpec),
     ("folds", FoldSpec),
     ("input", InputSpec),
+    ("portfolio", PortfolioSpec),
     ("members.NAME, and defaults", MemberSpec),
     ("members.NAME with a method of torchensemble", EnsembleSpec),
     ("members.NAME with method: soup", SoupSpec),
@@ -154,6 +156,7 @@ def recipe_page() -> str:
                 f"{(field.description or '').replace('|', chr(92) + '|')} |"
             )
     lines += ["", "## Names", ""]
+    lines += portfolios()
     lines += wrapped(
         f"- **Augmentation presets**: {quoted([*PRESETS, *POLICIES])}; or a list of "
         "albumentations transforms (`Name` or `Name: {arguments}`), with `torchvision: "
@@ -176,6 +179,15 @@ def recipe_page() -> str:
     lines += wrapped(f"- **Blend methods**: `auto`, {quoted(BLEND_METHODS.names)}.")
     lines += metrics_table()
     return "\n".join(lines) + "\n"
+
+
+def portfolios() -> list[str]:
+    """Which members a portfolio makes."""
+    lines = []
+    for name, members in PORTFOLIOS.items():
+        made = ", ".join(f"`{m}` ({options['backbone']})" for m, options in members.items())
+        lines += wrapped(f"- **Portfolio `{name}`**: {made}.")
+    return lines
 
 
 def metrics_table() -> list[str]:

@@ -17,6 +17,7 @@ from ensembler.recipe.defaults import share_defaults
 from ensembler.recipe.document import Document, Place, merged, read_document
 from ensembler.recipe.overrides import override
 from ensembler.recipe.paths import resolve_paths
+from ensembler.recipe.portfolio import is_of_portfolio, with_portfolio
 from ensembler.recipe.renamed import with_options_of_today
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.recipe.validation import validate
@@ -46,7 +47,10 @@ class Recipe:
         path = Path(path)
         if path.is_dir() and (path / "recipe.yaml").is_file():
             path = path / "recipe.yaml"
-        document = expand(override(_read_with_base(path, ()), overrides))
+        of_portfolio = [given for given in overrides if is_of_portfolio(given)]
+        others = [given for given in overrides if not is_of_portfolio(given)]
+        document = with_portfolio(override(_read_with_base(path, ()), of_portfolio))
+        document = expand(override(document, others))
         document, problems = share_defaults(with_options_of_today(document))
         content = {
             "name": path.stem if path.name != "recipe.yaml" else path.resolve().parent.name,

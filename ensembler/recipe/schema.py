@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from ensembler.recipe.portfolio import PortfolioSpec
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.training.spec import MemberSpec
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The schema of what may stand in a recipe file, `extends` and `defaults` included."""
+    """The schema of a recipe file, `extends`, `defaults` and `portfolio` included."""
     schema = RecipeSpec.model_json_schema()
     schema["title"] = "ensembler recipe"
-    schema["required"] = ["data", "members"]
+    schema["required"] = ["data"]
+    schema["anyOf"] = [{"required": ["members"]}, {"required": ["portfolio"]}]
     member = MemberSpec.model_json_schema(ref_template="#/$defs/{model}")
     member.pop("$defs", None)
     member.pop("required", None)
@@ -25,6 +27,10 @@ def recipe_schema() -> dict[str, Any]:
             **member,
             "title": "Defaults",
             "description": "Member options that every member shares.",
+        },
+        "portfolio": {
+            **PortfolioSpec.model_json_schema(),
+            "title": "Portfolio",
         },
         **schema["properties"],
     }

@@ -168,7 +168,9 @@ def _options_at(place: Place, content: Any) -> list[str]:
         if isinstance(part, str) and part in model.model_fields:
             model = _model_in(model.model_fields[part].annotation) or model
     options = [f.alias or name for name, f in (model.model_fields if model else {}).items()]
-    return [*options, "extends", "defaults"] if model is RecipeSpec else options
+    return (
+        [*options, "extends", "defaults", "portfolio"] if model is RecipeSpec else options
+    )
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

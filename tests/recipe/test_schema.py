@@ -7,8 +7,9 @@ from ensembler.recipe.spec import RecipeSpec
 def test_every_key_of_a_recipe_is_in_the_schema_and_described():
     schema = recipe_schema()
     keys = {field.alias or name for name, field in RecipeSpec.model_fields.items()}
-    assert keys | {"extends", "defaults"} == set(schema["properties"])
-    assert schema["required"] == ["data", "members"]
+    assert keys | {"extends", "defaults", "portfolio"} == set(schema["properties"])
+    assert schema["required"] == ["data"]
+    assert schema["anyOf"] == [{"required": ["members"]}, {"required": ["portfolio"]}]
 
 
 def test_defaults_are_the_options_of_a_member_and_none_of_them_is_required():
