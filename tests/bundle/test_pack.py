@@ -171,7 +171,7 @@ def test_a_full_disk_leaves_nothing_behind(store, finished, small_disk):
 
 @pytest.fixture
 def many(packed, finished, tmp_path):
-    """A folder with the bundle and a manifest of 3,000 rows, and no run in it."""
+    """A folder with the bundle and a manifest of 1,600 rows, and no run in it."""
     shutil.rmtree(finished.parent / "artifacts")
     folder = tmp_path / "elsewhere"
     folder.mkdir()
@@ -179,7 +179,7 @@ def many(packed, finished, tmp_path):
     shutil.move(finished.parent / "shapes" / "images", folder / "images")
     shutil.rmtree(finished.parent / "shapes")
     names = sorted(path.name for path in (folder / "images").iterdir())
-    rows = [f"images/{names[i % len(names)]},{i}" for i in range(3000)]
+    rows = [f"images/{names[i % len(names)]},{i}" for i in range(1600)]
     (folder / "many.csv").write_text("\n".join(["path,id", *rows]))
     return folder
 

@@ -246,13 +246,13 @@ def test_a_greedy_soup_is_chosen_without_the_rows_it_is_scored_on(
     )
 
 
-def test_bag_trains_what_torchensemble_makes_and_kfold_the_rest(recipe, shapes, ens):
+def test_bag_trains_what_torchensemble_makes_and_kfold_the_rest(recipe, ens_here):
     done = json.loads(
-        ens("bag", recipe.path, "--members", "bag", "--json", "--quiet").stdout
+        ens_here("bag", recipe.path, "--members", "bag", "--json", "--quiet").stdout
     )
     assert done["complete"] == ["bag-e1", "bag-e2", "bag"]
     assert done["trained_folds"] == 2
     done = json.loads(
-        ens("kfold", recipe.path, "--members", "bag,snap", "--json", "--quiet").stdout
+        ens_here("kfold", recipe.path, "--members", "bag,snap", "--json", "--quiet").stdout
     )
     assert done["complete"] == ["snap-c1", "snap-c2", "snap"]
