@@ -10,8 +10,9 @@ import errno
 import io
 import os
 import sys
+from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -121,6 +122,12 @@ def root(
         typer.echo(context.get_help())
 
 
+@cache
+def _parser() -> Any:
+    """All commands with their options: read from their functions once in a process."""
+    return typer.main.get_command(app)
+
+
 def main(began: float | None = None) -> NoReturn:
     """Run the command line, which `began` then, and leave with its exit code.
 
@@ -130,7 +137,7 @@ def main(began: float | None = None) -> NoReturn:
     note_began(began)
     try:
         interrupt_on_sigterm()
-        code = app(standalone_mode=False)
+        code = _parser()(standalone_mode=False)
         sys.stdout.flush()
         if code == _INTERRUPTED:
             raise KeyboardInterrupt

@@ -73,6 +73,8 @@ def test_a_blend_of_a_blend_of_a_student_is_no_candidate(store):
     Run(store).blend("soft", name="outer", members=["blend:inner"])
     assert second_choice(store, "first").candidates == 7
     write_json(store.recipe_lock_path, {"students": ["b"]})
+    record = store.member_folder("b") / "member.json"
+    write_json(record, {**json.loads(record.read_text()), "flattered": True})
     with pytest.raises(RequestError, match=r"none of 3 .* clearly worse"):
         second_choice(RunStore(store.folder), "first")
 
