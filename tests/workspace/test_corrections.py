@@ -34,5 +34,5 @@ def test_a_run_keeps_its_corrections_and_refuses_others(recipe):
     assert labels["0.png"] == "b"
     open_workspace(Recipe.load(recipe), artifacts)
     (recipe.parent / "fixes.csv").write_text("id,given,suggested\n2.png,a,b\n")
-    with pytest.raises(ChangedRecipeError, match="have changed in 'label'"):
+    with pytest.raises(ChangedRecipeError, match="the data of run 'r' have changed"):
         open_workspace(Recipe.load(recipe), artifacts)
