@@ -20,6 +20,8 @@ StopReason = Literal["interrupted", "deadline", "pruned"]
 class Stopped(EnsemblerError):
     """A job ended before it was done, because something asked for it."""
 
+    code = "interrupted"
+
 
 class StoppedNow(Stopped):
     """A job was interrupted for the second time, and ended at once."""

@@ -1,4 +1,4 @@
-"""Write docs/recipe.md and docs/commands.md from the specs and commands.
+"""Write what is made from specs and commands: recipe and commands in docs/, the guide for agents.
 
 `--check` only says whether they are current.
 """
@@ -12,11 +12,14 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import typer
 from pydantic import BaseModel
 
+from ensembler.agents.guide import guide
 from ensembler.blending.registry import BLEND_METHODS
 from ensembler.blending.spec import BlendSpec
 from ensembler.cli.app import app
+from ensembler.cli.tools import command_tools
 from ensembler.data.augment import POLICIES
 from ensembler.data.presets import PRESETS, Preset
 from ensembler.data.spec import (
@@ -32,6 +35,7 @@ from ensembler.inference.views import GROUPS, view_names
 from ensembler.metrics import metric_names
 from ensembler.metrics.registry import METRICS
 from ensembler.recipe.portfolio import PORTFOLIOS, PortfolioSpec
+from ensembler.recipe.schema import top_level_keys
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.recipe.tune import DimensionSpec, TuneSpec
 from ensembler.reporting.spec import SubmissionSpec
@@ -43,7 +47,8 @@ from ensembler.training.spec import (
     SoupSpec,
 )
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 RECIPE_IS_CODE = (
     "**A recipe is code.** `module:name` (a backbone, a prepare step, a view, a loss, a "
     "sampler, a metric, the estimator of a blend) imports that module and calls what it "
@@ -301,20 +306,37 @@ def commands_page() -> str:
         ]
         hints = inspect.get_annotations(command.callback, eval_str=True)
         for name in inspect.signature(command.callback).parameters:
+            if hints[name] is typer.Context:
+                continue
             information = get_args(hints[name])[-1]
             text = information.help.replace("[", "\\[")  # or it is read as a link
             lines.append(f"| `{shown_option(information, name)}` | {text} |")
     return "\n".join(lines) + "\n"
 
 
+def agents_pages() -> dict[Path, str]:
+    """The guide for agents, in the two forms that tools look for."""
+    group: Any = typer.main.get_command(app)
+    tools = command_tools(group)
+    keys = top_level_keys()
+    return {
+        ROOT / "AGENTS.md": guide(tools, keys),
+        ROOT / "skills" / "ensembler" / "SKILL.md": guide(tools, keys, "skill"),
+    }
+
+
 def main() -> int:
     """Write the pages, or compare them."""
-    pages = {"recipe.md": recipe_page(), "commands.md": commands_page()}
+    pages = {
+        DOCS / "recipe.md": recipe_page(),
+        DOCS / "commands.md": commands_page(),
+        **agents_pages(),
+    }
     if "--check" in sys.argv:
         stale = [
-            name
-            for name, text in pages.items()
-            if not (DOCS / name).is_file() or (DOCS / name).read_text() != text
+            path.name
+            for path, text in pages.items()
+            if not path.is_file() or path.read_text() != text
         ]
         print(
             f"stale: {', '.join(stale)}; run scripts/write_docs.py"
@@ -322,8 +344,9 @@ def main() -> int:
             else "docs are current"
         )
         return 1 if stale else 0
-    for name, text in pages.items():
-        (DOCS / name).write_text(text)
+    for path, text in pages.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     return 0
 
 

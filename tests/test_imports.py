@@ -14,6 +14,7 @@ HEAVY = ("torch", "torchvision", "timm", "albumentations", "cv2", "torchensemble
 HOUSE = [
     "__main__",
     "cli",
+    "agents",
     "report",
     "experiments",
     "pipeline",
@@ -59,6 +60,7 @@ HOUSE = [
 UPSTREAM = {
     "__main__",
     "cli",
+    "agents",
     "report",
     "experiments",
     "pipeline",

@@ -2,16 +2,20 @@
 
 import json
 import re
+import shlex
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from ensembler.cli.app import app
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 PAGE = (Path(__file__).parents[1] / "docs" / "json.md").read_text()
+NEXT = "What makes sense next"  # a section about every answer
 TYPES = {
     "text": str,
     "number": (int, float, type(None)),  # null where it is not finite
@@ -177,6 +181,8 @@ COMMANDS = {
     ],
     "ens doctor": [("doctor", 0), ("doctor --gpu --device cpu", 0)],
     "ens schema": [("schema", 0)],
+    "ens guide": [("guide", 0)],
+    "ens mcp": [("mcp", 0)],
     "ens demo-data": [("demo-data shapes drawn --n 10", 0)],
 }
 
@@ -200,17 +206,55 @@ def answer(patch, line, expect):
 
 def test_every_command_is_on_the_page():
     commands = {f"ens {command.name}" for command in app.registered_commands}
-    assert set(promised()) == {"An error", *commands} == set(COMMANDS)
+    assert {"An error", *commands} == set(COMMANDS)
+    assert set(promised()) == {NEXT, *COMMANDS}
+
+
+@pytest.fixture(scope="module")
+def steps(answers):
+    """What makes sense next after each answer, by title."""
+    return {
+        title: list(chain.from_iterable(a.get("next", ()) for a in printed))
+        for title, printed in answers.items()
+    }
+
+
+def test_what_comes_next_can_be_given(steps):
+    """Every command of `next` is one, with options that it has."""
+    group = typer.main.get_command(app)
+    for title, found in steps.items():
+        for step in found:
+            name, command, *words = shlex.split(step["command"])
+            assert name == "ens", title
+            if command != "--help":
+                group.commands[command].make_context(command, words)
+
+
+def test_what_comes_next_is_as_the_page_says(steps):
+    (block,) = promised()[NEXT]
+    for found in steps.values():
+        assert differences(block, {"next": found}, whole=True) == []
+
+
+@pytest.mark.parametrize(
+    "title", ["init", "audit", "plan", "run", "kfold", "blend", "evaluate", "ls", "import"]
+)
+def test_the_way_to_a_submission_is_said_at_every_step(steps, title):
+    assert steps[f"ens {title}"]
 
 
 @pytest.mark.parametrize("title", COMMANDS)
 def test_the_page_says_what_a_command_prints(answers, title):
     blocks = promised()[title]
+    said = [
+        {k: v for k, v in a.items() if k != "next" or title == "An error"}
+        for a in answers[title]
+    ]
     for block in blocks:
-        found = [differences(block, printed, whole=True) for printed in answers[title]]
+        found = [differences(block, printed, whole=True) for printed in said]
         assert min(found, key=len) == [], title
     if len(blocks) == 1:
-        for printed in answers[title]:
+        for printed in said:
             assert differences(blocks[0], printed, whole=True) == []
 
 

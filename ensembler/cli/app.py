@@ -29,11 +29,13 @@ from ensembler.cli import (
     export,
     folds,
     frontier,
+    guide,
     history,
     import_,
     init,
     kfold,
     ls,
+    mcp,
     merge,
     pack,
     plan,
@@ -50,6 +52,7 @@ from ensembler.cli import (
     tune,
 )
 from ensembler.cli.began import note_began
+from ensembler.cli.given import GivenCommand
 from ensembler.cli.terminal import print_error
 from ensembler.errors import EnsemblerError
 from ensembler.files import FULL, READ_ONLY, disk_full
@@ -100,6 +103,11 @@ app.command("merge")(merge.command)
 app.command("doctor")(doctor.command)
 app.command("schema")(schema.command)
 app.command("demo-data")(demo_data.command)
+app.command("guide")(guide.command)
+app.command("mcp")(mcp.command)
+
+for _registered in app.registered_commands:
+    _registered.cls = GivenCommand
 
 
 def _version(wanted: bool) -> None:
@@ -146,7 +154,7 @@ def main(began: float | None = None) -> NoReturn:
         KeyboardInterrupt,
         typer.Abort,
     ):  # before the work began, or in a command that has nothing to resume
-        print_error("stopped; give the same command again", exit_code=1)
+        print_error("stopped; give the same command again", exit_code=1, code="interrupted")
         sys.exit(1)
     except (EnsemblerError, OSError) as error:
         if "--debug" in sys.argv:
@@ -159,6 +167,7 @@ def main(began: float | None = None) -> NoReturn:
         print_error(
             f"{error.format_message()} (`{_command_named()} --help` lists what there is)",
             exit_code=2,
+            code="usage",
         )
         sys.exit(2)
 
@@ -187,7 +196,7 @@ def _command_named() -> str:
 
 def _report(error: EnsemblerError | OSError) -> int:
     if isinstance(error, EnsemblerError):
-        print_error(str(error), exit_code=error.exit_code)
+        print_error(str(error), exit_code=error.exit_code, code=error.code)
         return error.exit_code
     if error.errno == errno.EPIPE:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -207,5 +216,5 @@ def _report(error: EnsemblerError | OSError) -> int:
     else:
         message = f"{error.strerror or error}: {place}"
     code = 1 if error.errno in (*FULL, errno.EIO) else 2
-    print_error(message, exit_code=code)
+    print_error(message, exit_code=code, code="file")
     return code

@@ -9,19 +9,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ensembler.agents.next_steps import next_after_error, next_steps
+from ensembler.cli.given import command_given
 from ensembler.reporting.tables import Table
 from ensembler.stop import InterruptedNow, Stopped, StoppedNow
 
 
-def print_error(message: str, *, exit_code: int) -> None:
+def print_error(message: str, *, exit_code: int, code: str) -> None:
     """Print an error for a person, and as the one JSON object when a script asked for JSON."""
     print(f"error: {message}", file=sys.stderr)
     if "--json" in sys.argv:
-        print_json({"error": message, "exit_code": exit_code})
+        error = {"error": message, "exit_code": exit_code, "code": code}
+        steps = next_after_error(code, sys.argv[1:])
+        _print_object({**error, "next": steps} if steps else error)
 
 
-def print_json(content: Any) -> None:
-    """Print the one JSON object of a command; numbers that are not finite become null."""
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print the one JSON object of a command, with what makes sense next.
+
+    Numbers that are not finite become null.
+    """
+    steps = [] if "error" in content else next_steps(*command_given(), content)
+    _print_object({**content, "next": steps} if steps else content)
+
+
+def _print_object(content: Mapping[str, Any]) -> None:
     text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")

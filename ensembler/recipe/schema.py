@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ensembler.recipe.portfolio import PortfolioSpec
@@ -35,3 +36,19 @@ def recipe_schema() -> dict[str, Any]:
         **schema["properties"],
     }
     return schema
+
+
+def top_level_keys() -> list[tuple[str, str]]:
+    """The keys that stand at the left of a recipe, in their order, each with what it says."""
+    properties = recipe_schema()["properties"]
+    fields = RecipeSpec.model_fields
+    keys = []
+    for name, found in properties.items():
+        about = fields[name].description if name in fields else None
+        keys.append((name, about or _says(found)))
+    return keys
+
+
+def _says(found: Mapping[str, Any]) -> str:
+    text = str(found.get("description") or "")
+    return " ".join(text.split("\n\n")[0].split())

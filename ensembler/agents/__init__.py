@@ -1,0 +1,1 @@
+"""What an agent reads and calls: the guide, what makes sense next, and the MCP server."""
