@@ -3,18 +3,19 @@
 python benchmarks/large_pool.py [--pool 20,1000000,10] [--test 1000000]
 
 Each command is a process of its own. Its growth is the most memory that belonged to it alone (files
-that are mapped not counted) beyond what `ens ls` of the same run takes, in MiB and as columns: one
-float32 number for each row of each member, which is 76 MiB of a pool of 20 members and 1 M rows.
+that are mapped not counted) beyond what the same command takes of a pool of 500 rows, in MiB and as
+columns: one float32 number for each row of each member, which is 76 MiB of a pool of 20 members and
+1 M rows. ENS_STACK_MEMORY=1000000 is as if the pool did not fit into memory.
 """
 
 import argparse
-import os
 import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,25 @@ def write_pool(folder: Path, members: int, n_train: int, n_test: int, classes: i
         file.writelines(f"b{i}\n" for i in range(n_test))
 
 
+STEPS = {
+    "import": "import large --labels labels.csv --folder . --test-ids test.csv --by-position",
+    "blend --method simplex": "blend large --method simplex",
+    "blend --method greedy": "blend large --method greedy",
+    "evaluate": "evaluate large",
+    "submit": "submit large --blend simplex",
+}
+SMALL = 500  # rows of a pool that shows what the commands themselves take
+
+
+def measured(pool: list[int], n_test: int) -> Iterator[tuple[str, float, float]]:
+    """Each step with its seconds and MiB, on a pool of its own."""
+    members, rows, classes = pool
+    with tempfile.TemporaryDirectory() as name:
+        write_pool(Path(name), members, rows, n_test, classes)
+        for what, command in STEPS.items():
+            yield what, *ens(*command.split(), cwd=Path(name))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pool", default="20,1000000,10", help="members,rows,classes")
@@ -76,30 +96,19 @@ def main() -> None:
         "--test", type=int, default=None, help="test rows (default: as many)"
     )
     a = parser.parse_args()
-    members, rows, classes = map(int, a.pool.split(","))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_pool(folder, members, rows, a.test or rows, classes)
-        column = members * rows * 4 / MIB
-        files = ["--labels", "labels.csv", "--folder", ".", "--test-ids", "test.csv"]
-        steps = {
-            "import": ["import", "large", *files, "--by-position"],
-            "blend --method simplex": ["blend", "large", "--method", "simplex"],
-            "blend --method greedy": ["blend", "large", "--method", "greedy"],
-            "evaluate": ["evaluate", "large"],
-            "submit": ["submit", "large", "--blend", "simplex"],
-        }
-        peaks = {what: ens(*command, cwd=folder) for what, command in steps.items()}
-        _, start = ens("ls", "large", cwd=folder)
+    members, rows, classes = pool = [int(n) for n in a.pool.split(",")]
+    small = {what: most for what, _, most in measured([members, SMALL, classes], SMALL)}
+    column = members * rows * 4 / MIB
     print(
-        f"{members} members, {rows:,} rows, {classes} classes: a column is {column:.0f} MiB; a "
-        f"command begins with {start:.0f} MiB (one thread: {os.environ.get('OMP_NUM_THREADS')})"
+        f"{members} members, {rows:,} rows, {classes} classes: a column is {column:.0f} MiB"
     )
-    for what, (seconds, most) in peaks.items():
-        growth = most - start
+    for what, seconds, most in measured(pool, a.test or rows):
+        growth = most - small[what]
+        columns = growth / column
         print(
-            f"{what:24s} {seconds:7.1f} s  {most:6.0f} MiB, {growth:6.0f} more = "
-            f"{growth / column:.1f} columns, {growth * MIB / rows / 4:.0f} float32 a row"
+            f"{what:24s} {seconds:7.1f} s  {most:6.0f} MiB, {growth:6.0f} of them for the rows: "
+            f"{columns:.1f} columns",
+            flush=True,
         )
 
 

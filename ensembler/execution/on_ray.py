@@ -37,7 +37,7 @@ from ensembler.members.short_folds import is_short
 from ensembler.members.training import Training
 from ensembler.predictions.finished_folds import fold_path, read_finished_fold, weights_path
 from ensembler.progress import FoldTask, Progress
-from ensembler.stop import Stop
+from ensembler.stop import Stop, Stopped
 from ensembler.training.spec import WITHOUT_EPOCHS
 from ensembler.workspace.workspace import Workspace
 
@@ -100,12 +100,27 @@ class OnRay:
         """Do the tasks on the cluster, and here what it left and what needs the run itself."""
         by_name = {training.name: training for training in trainings}
         sent = [task for task in tasks if is_for_cluster(by_name[task.training])]
-        if sent and not stop:
-            with _driver(self.cluster, self.threads) as driver:
-                yield from _Dispatch(
-                    self, driver, workspace, by_name, stop, deque(sent), Grace(stop)
-                ).results()
+        try:
+            if sent:
+                stop.check()
+                yield from self._run_there(workspace, by_name, sent, stop)
+        except Stopped:
+            return
         yield from Here(self.local).run(workspace, trainings, tasks, stop)
+
+    def _run_there(
+        self,
+        workspace: Workspace,
+        trainings: Mapping[str, Training],
+        tasks: Sequence[FoldTask],
+        stop: Stop,
+    ) -> Generator[FoldResult, None, None]:
+        """Do the tasks on the cluster; Stopped when `stop` says so before it has begun."""
+        with _driver(self.cluster, self.threads, stop) as driver:
+            dispatch = _Dispatch(
+                self, driver, workspace, trainings, stop, deque(tasks), Grace(stop)
+            )
+            yield from dispatch.results()
 
 
 def is_for_cluster(training: Training) -> bool:
@@ -182,9 +197,13 @@ class _Driver:
         *whole, self._begun = (self._begun + read).split(b"\n")
         return [json.loads(text) for text in whole if text]
 
-    def next(self, kind: str) -> dict[str, Any]:
-        """The content of the next line, which is of a `kind`, or says why there is none."""
+    def next(self, kind: str, stop: Stop) -> dict[str, Any]:
+        """The content of the next line, which is of a `kind`, or says why there is none.
+
+        Raises Stopped when `stop` says so first.
+        """
         while True:
+            stop.check()
             for said in self.receive(_LOOK_EVERY):
                 if said["kind"] == "unusable":
                     raise EnsemblerError(str(said["content"]["message"]))
@@ -192,17 +211,16 @@ class _Driver:
                     return dict(said["content"])
 
     def _gone(self) -> EnsemblerError:
-        lines = self.log.read_text(errors="replace").strip().splitlines() or [
-            "it said nothing"
-        ]
+        said = self.log.read_text(errors="replace").strip().splitlines()
+        last = said[-1][-200:] if said else "its driver ended without a word"
         return EnsemblerError(
-            f"the cluster is gone ({lines[-1][-200:]}); what is finished is kept, and the same "
+            f"the cluster is gone ({last}); what is finished is kept, and the same "
             "command resumes"
         )
 
 
 @contextmanager
-def _driver(cluster: Cluster, threads: int) -> Iterator[_Driver]:
+def _driver(cluster: Cluster, threads: int, stop: Stop) -> Iterator[_Driver]:
     """A driver that has found or started its cluster; both end with the block."""
     # short, for names of sockets are
     with tempfile.TemporaryDirectory(prefix="ens-", ignore_cleanup_errors=True) as folder:
@@ -216,16 +234,18 @@ def _driver(cluster: Cluster, threads: int) -> Iterator[_Driver]:
             package=package,
         )
         with ExitStack() as stack:
-            yield _started(cluster, start, stack)
+            yield _started(cluster, start, stack, stop)
 
 
-def _started(cluster: Cluster, start: Start, stack: ExitStack) -> _Driver:
+def _started(cluster: Cluster, start: Start, stack: ExitStack, stop: Stop) -> _Driver:
     """A driver whose cluster answers, after a few tries; `stack` ends it."""
     for attempt in range(1, _STARTS + 1):
         driver = stack.enter_context(_process(cluster, Path(start.folder), attempt))
         driver.send("start", start)
         try:
-            driver.next("ready")
+            driver.next("ready", stop)
+        except Stopped:
+            raise
         except EnsemblerError as error:
             if attempt == _STARTS or cluster.address is not None:
                 where = cluster.address or "a cluster on this machine"
@@ -322,19 +342,20 @@ class _Dispatch:
                 images=tuple(str(path.resolve()) for path in paths if path.is_file()),
             )
             self.driver.send("look", look)
-            found = self.driver.next("nodes")["nodes"]
+            found = self.driver.next("nodes", self.stop)["nodes"]
         finally:
             probe.unlink(missing_ok=True)
         nodes = [Node.model_validate(node) for node in found]
+        nodes = [node for node in nodes if node.slots]
+        if not nodes:
+            gpus = self.executor.cluster.gpus
+            asked = f"{self.executor.threads} CPUs" + (f" and {gpus} GPUs" if gpus else "")
+            raise RequestError(
+                f"no node of the cluster has the {asked} that a fold takes; OMP_NUM_THREADS, "
+                "--jobs and --gpus say how many"
+            )
         for node in nodes:
             check_node(node)
-        if not sum(node.slots for node in nodes):
-            asked = f"{self.executor.threads} CPUs"
-            gpus = self.executor.cluster.gpus
-            raise RequestError(
-                f"no node of the cluster has the {asked if not gpus else f'{asked}, {gpus} GPUs'} "
-                "that a fold takes; OMP_NUM_THREADS, --jobs and --gpus say how many"
-            )
         given = self.executor.cluster.sees_run
         self.sees_run = all(n.sees_run for n in nodes) if given is None else given
         return nodes

@@ -24,6 +24,7 @@ from ensembler.machine.execution import Cluster, Execution
 from ensembler.pipeline.train import train_recipe
 from ensembler.predictions.store import RunStore
 from ensembler.progress import Epoch, FoldDoneMessage, NoteMessage, RecordedProgress
+from ensembler.stop import Stop, Stopped
 
 HERE = Node(name="here", slots=2, versions=versions(), sees_run=False)
 
@@ -92,7 +93,7 @@ class FakeDriver:
         elif kind == "ask":
             self.asked = True
 
-    def next(self, kind):
+    def next(self, kind, _stop):
         assert kind == "nodes"
         return {"nodes": [self.node.model_dump()]}
 
@@ -187,6 +188,16 @@ def test_a_cluster_without_room_for_a_fold_is_a_wrong_request(recipe, monkeypatc
     driver = FakeDriver(node=HERE.model_copy(update={"slots": 0}))
     with pytest.raises(RequestError, match="no node of the cluster has the"):
         train(recipe, "there", driver, monkeypatch)
+
+
+def test_a_job_that_is_stopped_does_not_wait_for_a_cluster_to_answer(tmp_path):
+    out, theirs = os.pipe()
+    stop = Stop()
+    stop.request("deadline")
+    with pytest.raises(Stopped):
+        on_ray._Driver(None, out, tmp_path / "log").next("ready", stop)
+    os.close(theirs)
+    os.close(out)
 
 
 def test_a_driver_that_is_gone_ends_the_job_with_one_line(tmp_path):

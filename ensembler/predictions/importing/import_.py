@@ -14,6 +14,7 @@ import numpy as np
 
 from ensembler.errors import RequestError
 from ensembler.files import check_name, claim
+from ensembler.machine.memory import most_in_memory
 from ensembler.predictions.arrays import array_sha256, write_array
 from ensembler.predictions.importing.arrays import MemberArrays, read_member
 from ensembler.predictions.importing.options import ImportOptions, MemberFiles
@@ -24,7 +25,8 @@ from ensembler.predictions.records import read_record, write_record
 from ensembler.predictions.store import RunStore
 from ensembler.targets.label_sets import SetFormat
 
-# Bytes of predictions held in memory; of more members the files are read a second time.
+# Bytes of predictions held in memory, where so many may be; of more members the files are read a
+# second time.
 MOST_HELD = 1_000_000_000
 
 
@@ -129,12 +131,12 @@ def import_predictions(  # noqa: PLR0913 in notebooks: a keyword for each option
     # What fits into memory is read once; of the rest nothing but that it can be read is known when
     # writing begins.
     arrays: dict[str, MemberArrays] = {}
-    held = 0
+    held, most = 0, min(MOST_HELD, most_in_memory())
     for member in members:
         read = read_member(member, rows, options)
         check_name_is_free(store, member.name, _record(member.name, read, rows, options))
         held += read.n_bytes
-        if held <= MOST_HELD:
+        if held <= most:
             arrays[member.name] = read
     if given is not None:
         make_run(store, rows)
