@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -49,6 +50,8 @@ def main() -> None:
     finally:
         driver.end()
         ray.shutdown()
+    # the run has said all that it had to, or is no more
+    shutil.rmtree(start.folder, ignore_errors=True)
 
 
 def _read(orders: SimpleQueue[dict[str, Any] | None]) -> None:
