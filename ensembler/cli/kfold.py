@@ -24,6 +24,7 @@ from ensembler.cli.options import (
 )
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
+from ensembler.cli.tracking import tell_trackers, told_to_trackers
 from ensembler.machine.execution import Execution
 
 
@@ -83,14 +84,16 @@ def train_and_report(
 
     train = {"kfold": train_kfold, "bag": train_ensembles}[name]
     with stoppable(f"`ens {name} {recipe}`"), show_progress(quiet=quiet) as progress:
-        result = train(
-            loaded,
-            artifacts_folder(artifacts),
-            execution=execution,
-            members=names(members),
-            folds=fold_numbers(folds),
-            progress=progress,
-        )
+        with told_to_trackers(loaded.spec, artifacts, progress) as told:
+            result = train(
+                loaded,
+                artifacts_folder(artifacts),
+                execution=execution,
+                members=names(members),
+                folds=fold_numbers(folds),
+                progress=told,
+            )
+        tell_trackers(loaded.spec, artifacts, progress)
     if json:
         print_json(
             {

@@ -28,6 +28,7 @@ from ensembler.cli.options import (
 )
 from ensembler.cli.progress import show_progress
 from ensembler.cli.terminal import print_json, stoppable
+from ensembler.cli.tracking import tell_trackers, told_to_trackers
 from ensembler.deadline import parse_deadline
 from ensembler.machine.execution import Execution
 from ensembler.signals import SignalStop
@@ -74,17 +75,19 @@ def command(
         show_progress(quiet=quiet) as progress,
         (stop := SignalStop(progress.warn)).released(),
     ):
-        result = run_recipe(
-            loaded,
-            artifacts_folder(artifacts),
-            execution=Execution.on(device, workers, jobs, cluster),
-            members=names(members),
-            folds=fold_numbers(folds),
-            progress=progress,
-            stop=stop,
-            deadline=end,
-        )
+        with told_to_trackers(loaded.spec, artifacts, progress) as told:
+            result = run_recipe(
+                loaded,
+                artifacts_folder(artifacts),
+                execution=Execution.on(device, workers, jobs, cluster),
+                members=names(members),
+                folds=fold_numbers(folds),
+                progress=told,
+                stop=stop,
+                deadline=end,
+            )
         report = _write_report(result, progress)
+        tell_trackers(loaded.spec, artifacts, progress)
     failures = [failure.__dict__ for failure in result.failures]
     if json:
         evaluation = result.evaluation.to_json() if result.evaluation else None

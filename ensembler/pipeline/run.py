@@ -346,12 +346,20 @@ def _is_named(member: PlannedMember, names: Sequence[str]) -> bool:
 def _views(
     workspace: Workspace, store: RunStore, members: Sequence[str]
 ) -> tuple[str, ...] | None:
-    """The recipe's views when a member has more of them; None for all there are."""
+    """The recipe's views when a member has more of them; None for all there are.
+
+    Those that a member of somebody else lacks are left out; where that leaves none, each member
+    counts with its own.
+    """
     from ensembler.inference.views import expand_views
 
     wanted = workspace.spec.blend.views or tuple(
         view.name for view in expand_views(workspace.spec.views)
     )
     seeing = {member.name for member in workspace.members if not member.sees_images}
-    others = [store.member(name).record.views for name in members if name not in seeing]
-    return wanted if any(set(views) != set(wanted) for views in others) else None
+    records = [store.member(name).record for name in members if name not in seeing]
+    own = [record for record in records if record.origin != "pulled"]
+    if all(set(record.views) == set(wanted) for record in own):
+        return None
+    pulled = [record for record in records if record.origin == "pulled"]
+    return tuple(v for v in wanted if all(v in r.views for r in pulled)) or None

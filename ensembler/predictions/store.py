@@ -171,8 +171,9 @@ class RunStore:
         named = set(self.lock.members)
         others = [name for name in self.complete_members if name not in named]
         opened = [self.member(name) for name in others]
-        records = ((member, member.record) for member in opened)
-        return [m for m, record in records if record.origin and not record.holdout_only]
+        # what lacks rows would leave them out of the blend of all
+        whole = [m for m in opened if not (m.record.holdout_only or m.record.partial)]
+        return [member for member in whole if member.record.origin]
 
     @property
     def begun_members(self) -> list[str]:

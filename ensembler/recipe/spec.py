@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ensembler.blending.spec import BlendSpec
 from ensembler.data.spec import AugmentSpec, DataSpec, FoldSpec, InputSpec
@@ -78,6 +78,17 @@ class RecipeSpec(BaseModel):
         usual = found.pop(self.input.model_dump_json(), None)
         others = tuple(found.values())
         return others if usual is None and others else (self.input, *others)
+
+    track: tuple[str, ...] = Field(
+        (),
+        description="Experiment trackers that mirror the run: mlflow, wandb, tensorboard, trackio. "
+        "One that fails never stops a run.",
+    )
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _one_tracker(cls, track: object) -> object:
+        return (track,) if isinstance(track, str) else track
 
     @model_validator(mode="after")
     def _check_targets(self) -> RecipeSpec:

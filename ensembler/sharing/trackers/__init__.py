@@ -1,0 +1,1 @@
+"""Mirrors of a run in experiment trackers. The run's folder is the truth."""

@@ -1,0 +1,116 @@
+"""Learning curves that reach trackers while a run goes on, and never hold it up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from queue import Queue
+from threading import Thread
+
+from ensembler.predictions.store import RunStore
+from ensembler.progress import Epoch, FoldTask, Progress
+from ensembler.sharing.trackers.mirror import Noted
+from ensembler.sharing.trackers.tracker import Tracker, open_tracker
+
+PATIENCE = 10.0  # seconds that the end of a training waits for what is still to be sent
+
+
+@contextmanager
+def tracked(
+    store: RunStore, trackers: Sequence[str], progress: Progress
+) -> Iterator[Progress]:
+    """Yield a progress that tells trackers of every epoch, too.
+
+    Each has a thread of its own. One that fails is told no more until the end of the run, which
+    sends what it lacks (see `mirror_run`).
+    """
+    if not trackers:
+        yield progress
+        return
+    lives = [_Live(store, name, progress) for name in trackers]
+    try:
+        yield _Told(progress, lives)
+    finally:
+        for live in lives:
+            live.end()
+
+
+class _Live:
+    """One tracker, told in a thread of its own."""
+
+    def __init__(self, store: RunStore, name: str, progress: Progress) -> None:
+        self.store = store
+        self.name = name
+        self.progress = progress
+        self.waiting: Queue[Epoch | None] = Queue()
+        self.thread = Thread(target=self._work, daemon=True)
+        self.thread.start()
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Send an epoch when its turn comes."""
+        self.waiting.put(epoch)
+
+    def end(self) -> None:
+        """Send what is left, within reason."""
+        self.waiting.put(None)
+        self.thread.join(PATIENCE)
+
+    def _work(self) -> None:
+        tracker: Tracker | None = None
+        noted: Noted | None = None
+        try:
+            while (epoch := self.waiting.get()) is not None:
+                if tracker is None or noted is None:
+                    noted = Noted(self.store, self.name)
+                    tracker = open_tracker(
+                        self.name, self.store.name, self.store.folder, noted.kept
+                    )
+                tracker.epoch(epoch)
+                noted.save()
+            if tracker is not None:
+                tracker.close()
+        except (
+            Exception
+        ) as error:  # a tracker never stops a run, whatever its client raises
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            self.progress.warn(
+                f"{self.name} does not follow the run now ({said[0][:300]}); it is told at the end"
+            )
+
+
+class _Told(Progress):
+    """Shows everything on another progress, and epochs to trackers, too."""
+
+    def __init__(self, progress: Progress, lives: Sequence[_Live]) -> None:
+        self._progress = progress
+        self._lives = lives
+
+    def plan(self, tasks: Sequence[FoldTask], at_once: int = 1) -> None:
+        """Show it."""
+        self._progress.plan(tasks, at_once)
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """Show it."""
+        self._progress.step(what, done, total)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Show it, and send it on."""
+        self._progress.epoch(epoch)
+        for live in self._lives:
+            live.epoch(epoch)
+
+    def fold_done(self, task: FoldTask, text: str) -> None:
+        """Show it."""
+        self._progress.fold_done(task, text)
+
+    def failed(self, training: str) -> None:
+        """Show it."""
+        self._progress.failed(training)
+
+    def note(self, text: str) -> None:
+        """Show it."""
+        self._progress.note(text)
+
+    def warn(self, text: str) -> None:
+        """Show it."""
+        self._progress.warn(text)
