@@ -20,7 +20,6 @@ from ensembler.members.short_folds import (
     short_members,
 )
 from ensembler.pipeline.check import check_execution, check_recipe
-from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.own_code import introduce_code_of
@@ -51,7 +50,7 @@ def train_members(
     )
 
     def renew() -> None:
-        store = RunStore(workspace.store.folder)
+        store = workspace.store.again()
         done = set(store.complete_members)
         # A member that is the mean of others is counted through them until it is there.
         names = [

@@ -78,6 +78,12 @@ class RunStore:
         )
         raise MissingRunError(f"unknown run {str(run)!r}; {hint}")
 
+    def again(self) -> RunStore:
+        """The run as it is now, with the rows that were read already: those stay as they are."""
+        now = RunStore(self.folder)
+        now.__dict__["samples"] = self.samples
+        return now
+
     @property
     def name(self) -> str:
         """The run's name, which is its folder's."""

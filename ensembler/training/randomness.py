@@ -18,7 +18,10 @@ from ensembler.progress import QUIET, Progress
 
 def seed_all(seed: int) -> None:
     """Seed the global generators that torch, timm and torchensemble draw from."""
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # the same for the processor; torch.manual_seed keeps the whole call stack for a card
+        torch.default_generator.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 timm's Mixup draws from numpy's global generator
     random.seed(seed)
 

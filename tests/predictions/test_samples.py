@@ -73,3 +73,12 @@ def test_a_table_that_does_not_fit_is_refused_with_its_row(write, old, new, mess
 def test_a_missing_table_says_what_it_is_for(tmp_path):
     with pytest.raises(MissingFileError, match="no prediction of the run can be matched"):
         read_samples_csv(tmp_path / "samples.csv")
+
+
+def test_a_run_that_is_looked_at_again_shows_what_is_new_and_reads_its_rows_once(fake_run):
+    assert "late" not in fake_run.complete_members
+    first = fake_run.samples
+    fake_run.member_folder("a").rename(fake_run.member_folder("late"))
+    now = fake_run.again()
+    assert now.samples is first
+    assert "late" in now.complete_members

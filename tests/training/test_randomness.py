@@ -58,3 +58,11 @@ def test_an_operation_without_a_deterministic_form_is_one_note():
 def test_other_warnings_stay_what_they_are():
     with only_deterministic(True), pytest.raises(UserWarning, match="something else"):
         warnings.warn("something else", stacklevel=1)
+
+
+def test_the_processors_draws_are_those_after_torchs_own_seeding():
+    with own_randomness(CPU):
+        torch.manual_seed(7)
+        expected = torch.rand(3)
+        seed_all(7)
+        assert torch.equal(torch.rand(3), expected)
