@@ -33,7 +33,7 @@ def row_loss(probs, y):
 def disagreement(run, name):
     """Mean over pairs of networks of one fold, and over folds."""
     parts = sorted(
-        part for part, whole in run.store.lock["part_of"].items() if whole == name
+        part for part, whole in run.store.lock.part_of.items() if whole == name
     )
     if not parts:
         return float("nan")
@@ -73,7 +73,7 @@ def main() -> None:
             }
             row["gain"] = base - row_loss(probs, y)
             row["disagree"] = float("nan") if is_blend else disagreement(run, name)
-            wholes = run.store.lock["part_of"]
+            wholes = run.store.lock.part_of
             record = None if is_blend else run.members[name].record
             parts = [part for part, whole in wholes.items() if whole == name] or [name]
             row["seconds"] = (
