@@ -32,9 +32,7 @@ def row_loss(probs, y):
 
 def disagreement(run, name):
     """Mean over pairs of networks of one fold, and over folds."""
-    parts = sorted(
-        part for part, whole in run.store.lock.part_of.items() if whole == name
-    )
+    parts = sorted(part for part, whole in run.store.lock.part_of.items() if whole == name)
     if not parts:
         return float("nan")
     # [folds, rows] each
