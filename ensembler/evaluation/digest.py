@@ -28,11 +28,12 @@ from ensembler.evaluation.predicted import (
 )
 from ensembler.files import READ_ONLY, write_bytes
 from ensembler.metrics import row_losses, score
-from ensembler.metrics.by_class import class_counts
+from ensembler.metrics.by_class import ClassCounts, class_counts
+from ensembler.metrics.calibration import calibration_error
 from ensembler.predictions.blends import Blend
 from ensembler.predictions.members import Member
 from ensembler.predictions.store import RunStore
-from ensembler.targets.kinds import kind_of
+from ensembler.targets.kinds import Labels, kind_of
 
 SCORES = ("accuracy", "f1_macro", "log_loss", "ece")
 VERSION = "1"
@@ -74,18 +75,25 @@ class Digest:
         return np.where(either > 0, 2 * right / np.maximum(either, 1), np.nan)
 
 
-def member_digest(store: RunStore, member: Member, cache: Path | None) -> Digest | None:
-    """The digest of a member, opened for one target; None when it predicts no labelled row."""
+def member_digest(
+    store: RunStore, member: Member, cache: Path | None, y: Labels
+) -> Digest | None:
+    """The digest of a member, opened for one target; None when it predicts no labelled row.
+
+    `y` are the labels of all train rows.
+    """
     record = member.record
     made_of = [record.sha256.get(member.oof_file), record.views, record.kind]
     kept = _kept_at(store, cache, [record.target, *made_of])
     found = _read(kept, "member", member.name, record.target)
     if found is not None:
         return found
-    predicted = _of_train(predicted_by_member(store, member, "mean", None, holdout=False))
+    predicted = _of_train(
+        predicted_by_member(store, member, "mean", None, holdout=False, y=y)
+    )
     if predicted is None:
         return None
-    digest = digest_of(predicted, _views_alone(store, member))
+    digest = digest_of(predicted, _views_alone(store, member, y))
     _keep(kept, digest)
     return digest
 
@@ -118,8 +126,11 @@ def digest_of(predicted: Predicted, views: dict[str, dict[str, float]]) -> Diges
     if losses is None:
         raise ValueError("log loss is a mean over rows")
     is_right = decided == y
-    confidence = probs.max(axis=1)
-    if y.ndim == 2:
+    if y.ndim == 1:
+        confidence = np.take_along_axis(probs, decided[:, None], axis=1)[:, 0]
+        scores = _scores(counts, is_right, losses, confidence)
+    else:
+        scores = {name: float(score(name, probs, y)) for name in SCORES}
         confidence = np.where(probs >= 0.5, probs, 1 - probs).prod(axis=1)
         is_right, decided = is_right.all(axis=1), _set_numbers(decided)
     return Digest(
@@ -132,9 +143,26 @@ def digest_of(predicted: Predicted, views: dict[str, dict[str, float]]) -> Diges
         losses=losses.astype(np.float32),
         confidence=confidence.astype(np.float32),
         counts=np.concatenate([counts.there, counts.given, counts.right]),
-        scores={name: float(score(name, probs, y)) for name in SCORES},
+        scores=scores,
         views=views,
     )
+
+
+def _scores(
+    counts: ClassCounts,
+    right: NDArray[np.bool_],
+    losses: NDArray[np.float64],
+    confidence: NDArray[np.floating],
+) -> dict[str, float]:
+    """The scores of one label a row, from what is known already."""
+    either = (counts.there + counts.given)[0]
+    f1 = 2 * counts.right[0] / np.maximum(either, 1)
+    return {
+        "accuracy": float(right.mean()),
+        "f1_macro": float(f1[either > 0].mean()),
+        "log_loss": float(losses.mean()),
+        "ece": calibration_error(confidence, right),
+    }
 
 
 def _set_numbers(decided: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -144,14 +172,14 @@ def _set_numbers(decided: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array([int.from_bytes(digest) for digest in digests], np.int64)
 
 
-def _views_alone(store: RunStore, member: Member) -> dict[str, dict[str, float]]:
+def _views_alone(store: RunStore, member: Member, y: Labels) -> dict[str, dict[str, float]]:
     """The scores of each view by itself; none of a member with one view."""
     views = member.record.views
     if not 1 < len(views) <= _MOST_VIEWS:
         return {}
     found = {}
     for view in views:
-        alone = predicted_by_member(store, member, "mean", [view], holdout=False)
+        alone = predicted_by_member(store, member, "mean", [view], holdout=False, y=y)
         predicted = _of_train(alone)
         if predicted is not None:
             names = ("accuracy", "log_loss")
@@ -172,7 +200,7 @@ def _kept_at(store: RunStore, cache: Path | None, made_of: Sequence[object]) -> 
 
 
 def _keep(path: Path | None, digest: Digest) -> None:
-    """Keep a digest; where nothing can be written, the next report computes it again."""
+    """Keep a digest, so that the next report need not compute it again."""
     if path is None:
         return
     buffer = io.BytesIO()
@@ -181,9 +209,14 @@ def _keep(path: Path | None, digest: Digest) -> None:
     arrays["decided"] = _small(digest.decided)
     arrays["rows"] = digest.rows.astype(np.int32)
     np.savez(buffer, said=np.frombuffer(said.encode(), np.uint8), **arrays)
+    keep(path, buffer.getvalue())
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache, where it can be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, buffer.getvalue())
+        write_bytes(path, content)
     except DiskFullError:
         return
     except OSError as error:

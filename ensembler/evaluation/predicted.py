@@ -99,18 +99,24 @@ def predicted_by_member(
     views: Sequence[str] | None,
     *,
     holdout: bool = True,
+    y: Labels | None = None,
 ) -> Iterator[Predicted]:
-    """What a member, opened for one target, predicts with its views merged."""
+    """What a member, opened for one target, predicts with its views merged.
+
+    `y` are the labels of all train rows, where they are at hand.
+    """
     target = member.record.target
     classes = store.classes(target)
     probs: dict[Split, NDArray[Any]] = {"oof": member.oof(classes, merge, views)}
     if holdout:
         probs["holdout"] = np.asarray(member.test(classes, merge, views)).mean(axis=0)
     for split, of_split in probs.items():
-        rows, y = _labelled(store, target, classes, split, of_split)
+        at_hand = y if split == "oof" else None
+        rows, labels = _labelled(store, target, classes, split, of_split, at_hand)
         if len(rows):
+            probs_there = of_split if len(rows) == len(of_split) else of_split[rows]
             yield Predicted(
-                "member", member.name, target, classes, split, rows, of_split[rows], y
+                "member", member.name, target, classes, split, rows, probs_there, labels
             )
 
 
@@ -135,8 +141,10 @@ def _labelled(
     classes: Sequence[str],
     split: Split,
     probs: NDArray[Any],
+    labels: Labels | None = None,
 ) -> tuple[NDArray[np.int64], Labels]:
     """Positions and labels of the rows of a split that have a label and are predicted."""
-    labels = store.labels(target, "train" if split == "oof" else "test", classes)
+    if labels is None:
+        labels = store.labels(target, "train" if split == "oof" else "test", classes)
     rows = np.flatnonzero(is_known(labels) & np.isfinite(probs).all(axis=1))
     return rows, labels[rows]

@@ -18,9 +18,18 @@ def expected_calibration_error(probs: Probs, y: Labels, bins: int = BINS) -> flo
 
     Of probabilities `[samples, classes]` and class indices `[samples]`.
     """
-    confidence, is_right, bin_of = _binned(probs, y, bins)
-    gap = np.bincount(bin_of, weights=is_right - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(y))
+    confidence, is_right, _ = _binned(probs, y, bins)
+    return calibration_error(confidence, is_right, bins)
+
+
+def calibration_error(
+    confidence: NDArray[np.floating], is_right: NDArray[np.bool_], bins: int = BINS
+) -> float:
+    """The same of confidences, and whether each answer is right `[samples]`."""
+    exact = confidence.astype(np.float64)
+    bin_of = np.minimum((exact * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(bin_of, weights=is_right - exact, minlength=bins)
+    return float(np.abs(gap).sum() / len(exact))
 
 
 def reliability(probs: Probs, y: Labels, bins: int = 10) -> list[dict[str, float]]:

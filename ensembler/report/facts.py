@@ -16,6 +16,7 @@ from ensembler.errors import EnsemblerError
 from ensembler.evaluation.digest import Digest, blend_digest, member_digest
 from ensembler.evaluation.ls import MemberListing, list_run
 from ensembler.predictions.blends import Blend, BlendRecord
+from ensembler.predictions.members import Member
 from ensembler.predictions.store import RunStore, cache_folder
 from ensembler.reporting.submitted import submitted_blend
 from ensembler.targets.kinds import Labels
@@ -74,6 +75,7 @@ class RunFacts:
     members: tuple[MemberListing, ...]
     submitted: str | None
     faults: Faults
+    cache: Path | None = None  # where what was computed is kept
 
     @property
     def label(self) -> TargetFacts | None:
@@ -111,20 +113,44 @@ def read_run(store: RunStore, cache: Path | None, say: Callable[[str], None]) ->
     for name in store.samples.targets:
         of_target = [m.for_target(name) for m in members if name in m.targets]
         of_blends = [blend for blend in blends if blend.record.target == name]
-        digests: list[Digest] = []
-        for member in of_target:
-            say(f"reading {member.name}")
-            with faults.noted(f"member {member.name}"):
-                digests += _there(member_digest(store, member, cache))
-        for blend in of_blends:
-            with faults.noted(f"blend {blend.record.name}"):
-                digests += _there(blend_digest(store, blend, cache))
-        if digests:
-            targets.append(_target_facts(store, name, digests, of_blends, submitted))
+        if not of_target and not of_blends:
+            continue
+        with faults.noted(f"target {name}"):
+            y = store.labels(name, "train")
+            digests = _digests(store, of_target, of_blends, y, _Reading(cache, faults, say))
+            if digests:
+                targets.append(_target_facts(store, name, y, digests, of_blends, submitted))
     listing: tuple[MemberListing, ...] = ()
     with faults.noted("members"):
         listing = list_run(store).members
-    return RunFacts(store, tuple(targets), listing, submitted, faults)
+    return RunFacts(store, tuple(targets), listing, submitted, faults, cache)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How digests are read: from a cache, with what fails noted, and a word on each."""
+
+    cache: Path | None
+    faults: Faults
+    say: Callable[[str], None]
+
+
+def _digests(
+    store: RunStore,
+    members: list[Member],
+    blends: list[Blend],
+    y: Labels,
+    reading: _Reading,
+) -> list[Digest]:
+    digests: list[Digest] = []
+    for member in members:
+        reading.say(f"reading {member.name}")
+        with reading.faults.noted(f"member {member.name}"):
+            digests += _there(member_digest(store, member, reading.cache, y))
+    for blend in blends:
+        with reading.faults.noted(f"blend {blend.record.name}"):
+            digests += _there(blend_digest(store, blend, reading.cache))
+    return digests
 
 
 def _there(digest: Digest | None) -> list[Digest]:
@@ -142,6 +168,7 @@ def _opened(names: list[str], open_one: Callable[[str], T], faults: Faults) -> l
 def _target_facts(
     store: RunStore,
     name: str,
+    y: Labels,
     digests: list[Digest],
     blends: list[Blend],
     submitted: str | None,
@@ -152,7 +179,7 @@ def _target_facts(
     return TargetFacts(
         name,
         store.classes(name),
-        store.labels(name, "train"),
+        y,
         store.kind(name).is_multi_label,
         tuple(digests),
         shown,

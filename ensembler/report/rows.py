@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembler.evaluation.label_errors import LabelErrors, find_label_errors
+from ensembler.errors import StoreError
+from ensembler.evaluation.digest import VERSION, keep
+from ensembler.evaluation.label_errors import find_label_errors
+from ensembler.predictions.records import Record, read_record
 from ensembler.progress import QUIET, Progress
 from ensembler.report.facts import RunFacts, TargetFacts, position_of
 from ensembler.report.members import heading_of
@@ -17,7 +23,7 @@ from ensembler.reporting.tables import Cell, Table
 
 _LISTED = 40  # rows of a table
 _SHOWN = 24  # pictures of a sheet
-_MOST_BYTES = 300_000_000  # of probabilities that are read to judge labels
+_MOST_BYTES = 100_000_000  # of probabilities that are read to judge labels
 _MOST_MEMBERS = 12  # that judge them
 
 
@@ -123,21 +129,75 @@ def _wrong_labels(
     members = _judges(target)
     if not members:
         return []
-    found = find_label_errors(facts.store, members, target=target.name, progress=progress)
-    if not found.labels:
+    found = _judged(facts, target, members, progress)
+    if not found.suspects:
         return []
     said = f"{found.verdict}, as {len(members)} members judge by out-of-fold predictions alone."
     how = f"`ens audit {facts.store.name} --labels --out fixes.csv` lists all of them."
-    ids = [suspect.id for suspect in found.labels[:_SHOWN]]
-    lines = [
-        [suspect.given, f"rather {suspect.suggested}?"] for suspect in found.labels[:_SHOWN]
-    ]
+    ids = [suspect.id for suspect in found.suspects]
+    lines = [[suspect.given, f"rather {suspect.suggested}?"] for suspect in found.suspects]
     blocks: list[Block | None] = [
         Text((said, how)),
         _sheet(gallery, "The most suspect", ids, lines),
         grid(_suspects(found)),
     ]
     return section("labels", f"Labels that may be wrong{heading_of(facts, target)}", blocks)
+
+
+class _Suspect(Record):
+    """A row whose label may be wrong, as `LabelErrors` has it."""
+
+    id: str
+    given: str
+    suggested: str
+    confidence: float
+    agreement: float
+
+
+class _Judged(Record):
+    """The first suspects, how many there are, and one sentence on how many labels are wrong."""
+
+    verdict: str
+    n_suspects: int
+    suspects: tuple[_Suspect, ...]
+
+
+def _judged(
+    facts: RunFacts, target: TargetFacts, members: Sequence[str], progress: Progress
+) -> _Judged:
+    """What the members say of the labels; it takes a while, and is kept."""
+    kept = _kept_at(facts, target, members)
+    if kept is not None and kept.is_file():
+        try:
+            return read_record(kept, _Judged)
+        except StoreError:
+            progress.note(f"{kept} was altered; labels are judged again")
+    found = find_label_errors(facts.store, members, target=target.name, progress=progress)
+    suspects = tuple(
+        _Suspect(
+            id=s.id,
+            given=s.given,
+            suggested=s.suggested,
+            confidence=s.confidence,
+            agreement=s.agreement,
+        )
+        for s in found.labels[:_LISTED]
+    )
+    judged = _Judged(verdict=found.verdict, n_suspects=len(found.labels), suspects=suspects)
+    if kept is not None:
+        keep(kept, json.dumps(judged.to_json()).encode())
+    return judged
+
+
+def _kept_at(facts: RunFacts, target: TargetFacts, members: Sequence[str]) -> Path | None:
+    """Where the judgement of these members' predictions is kept."""
+    if facts.cache is None:
+        return None
+    store = facts.store
+    sums = [dict(store.member(name).record.sha256) for name in members]
+    made_of = [VERSION, store.samples_sha256, target.name, target.classes, members, sums]
+    digest = hashlib.sha256(json.dumps(made_of, default=list).encode()).hexdigest()
+    return facts.cache / f"labels-{digest[:32]}.json"
 
 
 def _judges(target: TargetFacts) -> list[str]:
@@ -150,10 +210,9 @@ def _judges(target: TargetFacts) -> list[str]:
     return by_weight[:most]
 
 
-def _suspects(found: LabelErrors) -> Table:
+def _suspects(found: _Judged) -> Table:
     rows = tuple(
-        (s.id, s.given, s.suggested, s.confidence, s.agreement)
-        for s in found.labels[:_LISTED]
+        (s.id, s.given, s.suggested, s.confidence, s.agreement) for s in found.suspects
     )
     columns = (
         "id",
@@ -162,7 +221,7 @@ def _suspects(found: LabelErrors) -> Table:
         "probability that it is wrong",
         "members that say so",
     )
-    title = f"The first {len(rows)} of {len(found.labels)} suspect labels"
+    title = f"The first {len(rows)} of {found.n_suspects} suspect labels"
     return Table(title, columns, rows, digits=2)
 
 

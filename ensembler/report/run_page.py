@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -28,9 +29,16 @@ from ensembler.reporting.tables import Table
 
 
 def run_page(
-    facts: RunFacts, pictures: list[Section], *, reload: int | None = None
+    facts: RunFacts,
+    pictures: Sequence[Section],
+    *,
+    first: Sequence[Section] = (),
+    reload: int | None = None,
 ) -> Page:
-    """The page of a run, the answer first; `pictures` are sections that show images."""
+    """The page of a run, the answer first; `pictures` are sections that show images.
+
+    What it is compared with comes `first`.
+    """
     name = facts.store.name
     begun = _begun_section(facts)
     of_targets = [
@@ -38,6 +46,7 @@ def run_page(
         for i, target in enumerate(facts.targets)
     ]
     sections = [
+        *first,
         *answer_section(facts),
         *begun,
         *chain.from_iterable(of_targets),
