@@ -21,6 +21,7 @@ from ensembler.predictions.importing.files import (
 from ensembler.predictions.importing.options import ImportOptions, MemberFiles
 from ensembler.predictions.importing.rows import Rows, RunRows
 
+_PIECE = 65536  # rows
 ROUNDING = (
     0.02  # by how much a row of probabilities may miss the sum 1 before it is an error
 )
@@ -227,7 +228,8 @@ def _checked(
     """Predictions as float32, finite wherever they are given; probabilities sum to 1."""
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise RequestError(f"{path} holds {array.dtype}, expected real numbers")
-    values = array.astype(np.float32)
+    # in place where it is ours; what an .npz held cannot be written to
+    values = array.astype(np.float32, copy=not array.flags.writeable)
     given: NDArray[np.bool_] = np.full(values.shape[:-1], True)
     if options.partial:
         given = np.asarray(~np.isnan(values).all(axis=-1))
@@ -239,15 +241,17 @@ def _checked(
         )
     if options.kind != "probs":
         return values
-    _check_range(path, values[given])
+    _check_range(path, values)
     if options.set_format is not None:
-        return np.clip(values, 0, 1)
-    values[given] = _renormalised(path, values[given], options)
+        return np.clip(values, 0, 1, out=values)
+    _renormalise(path, values, options)
     return values
 
 
 def _check_range(path: Path, probs: NDArray[np.float32]) -> None:
-    low, high = float(probs.min(initial=0)), float(probs.max(initial=0))
+    # rows that are missing are NaN, which neither sees
+    low = float(np.fmin.reduce(probs, axis=None, initial=0))
+    high = float(np.fmax.reduce(probs, axis=None, initial=0))
     if low < 0 or high > 1 + 1e-3:
         outside = low if low < 0 else high
         raise RequestError(
@@ -255,25 +259,26 @@ def _check_range(path: Path, probs: NDArray[np.float32]) -> None:
         )
 
 
-def _renormalised(
-    path: Path, probs: NDArray[np.float32], options: ImportOptions
-) -> NDArray[np.float32]:
-    """Probabilities `[rows, classes]` whose rows sum to 1.
+def _renormalise(path: Path, probs: NDArray[np.float32], options: ImportOptions) -> None:
+    """Let the rows of probabilities `[..., rows, classes]` sum to 1, in place.
 
-    A sum that is further off than rounding is refused.
+    A sum that is further off than rounding is refused; rows that are missing are NaN and stay.
     """
     sums = probs.sum(axis=-1, dtype=np.float64)
     off = np.abs(sums - 1)
-    worst = float(off.max(initial=0))
+    worst = float(np.fmax.reduce(off, axis=None, initial=0))
     if worst > ROUNDING:
-        row = int(off.argmax())
+        at = np.unravel_index(int(np.nanargmax(off)), off.shape)
         raise RequestError(
-            f"{path}: row {row} sums to {sums[row]:.3f}, probabilities sum to 1; say --kind logits "
-            "if these are, or --multi-label SEP if rows have several labels at once"
+            f"{path}: row {at[-1]} sums to {sums[at]:.3f}, probabilities sum to 1; say --kind "
+            "logits if these are, or --multi-label SEP if rows have several labels at once"
         )
     if worst > 1e-4:
         options.notes.append(
-            f"{path.name}: rows sum to {sums.min():.4f} .. {sums.max():.4f}, rounding; they were "
-            "renormalised"
+            f"{path.name}: rows sum to {np.nanmin(sums):.4f} .. {np.nanmax(sums):.4f}, rounding; "
+            "they were renormalised"
         )
-    return (probs / sums[..., None]).astype(np.float32)
+    # piece by piece: the quotients are float64, and there may be more of them than memory holds
+    for start in range(0, probs.shape[-2], _PIECE):
+        rows = slice(start, start + _PIECE)
+        probs[..., rows, :] = probs[..., rows, :] / sums[..., rows, None]
