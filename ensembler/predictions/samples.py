@@ -152,8 +152,16 @@ def _typed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
             )
         table[column] = numbers.astype(np.int64)
     targets = [str(c) for c in table if c not in FIXED_COLUMNS and not is_repeat(c)]
-    table[targets] = table[targets].astype(object).where(table[targets] != "", None)
+    for target in targets:
+        table[target] = _texts(table[target])
     return table
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """The texts of a column, None where it is empty; a text is one object in however many rows."""
+    codes, texts = pd.factorize(column)
+    objects = np.array([str(text) or None for text in texts], dtype=object)
+    return pd.Series(objects[codes], index=column.index, dtype=object)
 
 
 def _check_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:

@@ -31,6 +31,12 @@ def test_ids_and_labels_are_text_even_when_they_look_like_numbers_or_missing_val
     assert samples.targets == ("label",)
 
 
+def test_a_label_is_one_object_in_however_many_rows(write):
+    cells = read_samples_csv(write(GOOD)).table["label"].tolist()
+    assert len({id(cell) for cell in cells if cell == "a"}) == 1
+    assert cells.count("a") > 1
+
+
 def test_labels_become_indices_and_unknown_ones_minus_one(write):
     samples = read_samples_csv(write(GOOD))
     assert samples.labels(Target("label", ("NA", "a")), "train").tolist() == [1, 0]
