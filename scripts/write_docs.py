@@ -45,6 +45,7 @@ from ensembler.training.spec import (
     MemberSpec,
     ProbeSpec,
     SoupSpec,
+    TabularSpec,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +75,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("members.NAME with method: soup", SoupSpec),
     ("members.NAME with method: probe", ProbeSpec),
     ("members.NAME.features of a probe", FeaturesSpec),
+    ("members.NAME with method: tabular", TabularSpec),
     ("views: one of your own", CustomView),
     ("inference", InferenceSpec),
     ("blend", BlendSpec),

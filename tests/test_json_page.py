@@ -147,6 +147,7 @@ COMMANDS = {
         ("evaluate fake --over a", 0),
         ("evaluate fake", 0),
         ("evaluate fake --per class --confusion", 0),
+        ("evaluate fake --conformal 0.9 --shift", 0),
     ],
     "ens report": [("report fake", 0)],
     "ens diversity": [("diversity fake", 0)],

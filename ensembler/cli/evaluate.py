@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ensembler.evaluation.by_class import ByClass
+    from ensembler.evaluation.conformal import Conformal
     from ensembler.evaluation.gains import PairedGains
+    from ensembler.evaluation.prior_shift import PriorShift
     from ensembler.evaluation.scores import Evaluation
 
 
@@ -62,6 +64,24 @@ def command(
             help="Also compare each with this member or blend, paired, with intervals.",
         ),
     ] = None,
+    conformal: Annotated[
+        float | None,
+        typer.Option(
+            "--conformal",
+            metavar="SHARE",
+            help="Also show sets of classes that hold the true one in this share of rows.",
+        ),
+    ] = None,
+    conformal_method: Annotated[
+        str,
+        typer.Option("--conformal-method", help="How sets are made: raps or aps."),
+    ] = "raps",
+    shift: Annotated[
+        bool,
+        typer.Option(
+            "--shift", help="Also estimate the shares of classes in the test rows."
+        ),
+    ] = False,
     metrics: Annotated[
         str | None, typer.Option("--metrics", metavar="A,B", help="Which scores to show.")
     ] = None,
@@ -72,8 +92,10 @@ def command(
 ) -> None:
     """Show members and blends side by side, out of fold and on the holdout."""
     from ensembler.evaluation.by_class import evaluate_by_class
+    from ensembler.evaluation.conformal import check_conformal, evaluate_sets
     from ensembler.evaluation.evaluate import check_per, evaluate
     from ensembler.evaluation.gains import gains_over
+    from ensembler.evaluation.prior_shift import estimate_shift
     from ensembler.evaluation.scores import SHOWN
     from ensembler.metrics import check_metric_name
     from ensembler.predictions.merging import check_merge, check_reduce
@@ -84,6 +106,7 @@ def command(
         check_metric_name(name)
     asked = _Asked(check_per(per), confusion=confusion, by_view=by_view, over=over)
     asked.check()
+    how = None if conformal is None else check_conformal(conformal, conformal_method)
     store = RunStore.open(run, artifacts)
     _introduce_own(shown, quiet=quiet or json)
     selection: dict[str, Any] = {
@@ -105,7 +128,12 @@ def command(
     if over is not None:
         compared = [name for name in shown if name != "ece"] if metrics is None else shown
         gains = gains_over(store, over, **selection, metrics=compared)
-    found = _Found(result, by_class, gains)
+    chosen = {"members": names(members), "target": target}
+    sets = None
+    if conformal is not None and how is not None:
+        sets = evaluate_sets(store, conformal, how, **chosen)
+    shifted = estimate_shift(store, **chosen) if shift else None
+    found = _Found(result, by_class, gains, sets, shifted)
     if json:
         print_json(found.to_json(asked))
     else:
@@ -146,11 +174,17 @@ class _Found:
     evaluation: Evaluation
     by_class: ByClass | None
     gains: PairedGains | None
+    sets: Conformal | None = None
+    shift: PriorShift | None = None
 
     def to_json(self, asked: _Asked) -> dict[str, Any]:
         answer = self.evaluation.to_json()
         if self.gains is not None:
             answer["gains"] = self.gains.to_json()
+        if self.sets is not None:
+            answer["conformal"] = self.sets.to_json()
+        if self.shift is not None:
+            answer["shift"] = self.shift.to_json()
         if self.by_class is not None:
             per_class = asked.per == "class"
             answer |= self.by_class.to_json(per_class=per_class, confusion=asked.confusion)
@@ -161,12 +195,17 @@ class _Found:
     ) -> None:
         """Print it for people: the classes when they are asked for, else the scores."""
         from ensembler.blending.judging.remarks import ordered_classes
+        from ensembler.evaluation.set_tables import sets_table, shift_table
         from ensembler.evaluation.tables import gains_table
 
         if self.by_class is None:
             print_evaluation(self.evaluation, metrics)
         else:
             _print_by_class(self.by_class, asked, members)
+        if self.sets is not None:
+            print_table(sets_table(self.sets))
+        if self.shift is not None:
+            print_table(shift_table(self.shift))
         remarks = [ordered_classes(name, self.evaluation.classes) for name in metrics]
         for remark in [found for found in remarks if found is not None][:1]:
             print(f"note: {remark.message}")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ensembler.data.columns import FEATURE_PREFIX, feature_cells
 from ensembler.data.faults import Fault, Remark, faults_at
 from ensembler.data.images import FileImages
 from ensembler.data.labels import derive_labels, label_space_remarks
@@ -52,6 +53,8 @@ def read_test_rows(
     table: pd.DataFrame, path: Path, data: DataSpec, faults: list[Fault] | None
 ) -> SourcePart:
     """The rows of a table of test images, which may have no groups."""
+    for name in data.feature_names:
+        need_column(table, name, "data.features", path)
     if data.group is not None and data.group not in table:
         data = data.model_copy(update={"group": None})
     return _read_part(Rows.of(table, path, data, "test"), None, faults)
@@ -66,6 +69,7 @@ def _check_columns(
         for target, spec in data.target_specs.items()
     ]
     named += [("data.group", data.group), ("data.split", data.split)]
+    named += [("data.features", name) for name in data.feature_names]
     named += [("folds.column", folds.manifest_column), ("data.weight", data.weight)]
     for key, column in named:
         if column is not None:
@@ -213,9 +217,21 @@ def _further_columns(
         found["weight"] = _weights(rows, data.weight)
     if data.group is not None:
         found["group"] = _groups(rows, data.group)
+    for name in data.feature_names:
+        cells = feature_cells(rows.table, name)
+        wrong: list[Fault] = []
+        if data.feature_kinds.get(name) == "number":
+            wrong = _no_numbers(rows, name, cells)
+        found[f"{FEATURE_PREFIX}{name}"] = cells, wrong
     if fold_column is not None:
         found["fold_given"] = _fold_numbers(rows, fold_column)
     return found
+
+
+def _no_numbers(rows: Rows, column: str, cells: pd.Series) -> list[Fault]:
+    wrong = np.flatnonzero((cells != "") & pd.to_numeric(cells, errors="coerce").isna())
+    what = f"{rows.path}: {column} should be a number (data.features) in"
+    return faults_at(what, rows.places(wrong))
 
 
 def _weights(rows: Rows, column: str) -> tuple[pd.Series, list[Fault]]:

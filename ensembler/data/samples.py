@@ -12,6 +12,7 @@ import pandas as pd
 
 from ensembler.data.checks import check_ids, check_labels
 from ensembler.data.choosing import choose_train_rows, drop_unwanted_labels, limit_rows
+from ensembler.data.columns import FEATURE_PREFIX
 from ensembler.data.compose import compose
 from ensembler.data.corrections import Correction, correct_labels
 from ensembler.data.faults import Fault, Remark
@@ -35,11 +36,11 @@ class SampleSet:
 
     `table` has a row for each sample: `id` (text, unique), `split` ("train" or "test"), `source`
     (as `split`), `path`, a column of label names for each target (None = unknown) and, when the
-    recipe names them, `group` and `fold_given`. Row i is image i. `classes` holds each target's
-    class names in their order. A composed class is the first target; `train:NAME` beside a target
-    holds the labels to train on where they differ; `weight` the sample weights. The targets in
-    `set_formats` are multi-label: their column holds sets of labels. `remarks` are for the user,
-    `corrections` say which labels are not those of the source.
+    recipe names them, `group`, `fold_given` and `feature:NAME`. Row i is image i. `classes` holds
+    each target's class names in their order. A composed class is the first target; `train:NAME`
+    beside a target holds the labels to train on where they differ; `weight` the sample weights. The
+    targets in `set_formats` are multi-label: their column holds sets of labels. `remarks` are for
+    the user, `corrections` say which labels are not those of the source.
     """
 
     table: pd.DataFrame
@@ -84,6 +85,7 @@ def read_samples(
     parts = [train] if test is None else [train, test]
     table = pd.concat([part.table for part in parts], ignore_index=True)
     check_ids(table, data)
+    _check_features(table, data)
     stated = _stated_classes(data, classes_of_source)
     targets = [
         _target(name, stated.get(name), train.table[name], data)
@@ -112,6 +114,17 @@ def read_samples(
         remarks=tuple(remarks),
         corrections=corrections,
     )
+
+
+def _check_features(table: pd.DataFrame, data: DataSpec) -> None:
+    """Raise DataError for columns that a source without columns cannot have."""
+    for name in data.feature_names:
+        column = f"{FEATURE_PREFIX}{name}"
+        if column not in table or table[column].isna().any():
+            raise DataError(
+                f"data.features names {name!r}, and a part of the samples has no columns: it is a "
+                "folder; name a manifest with the column as data.source and data.test"
+            )
 
 
 def _stated_classes(
@@ -147,12 +160,19 @@ def drop_samples(samples: SampleSet, ids: Iterable[str]) -> SampleSet:
     )
 
 
+def _without_columns(data: DataSpec) -> DataSpec:
+    """What is read of new images: they come without groups and columns, from where they are."""
+    return data.model_copy(update={"root": None, "group": None, "features": ()})
+
+
 def read_unlabelled(source: Path, data: DataSpec) -> SourcePart:
     """New samples in a folder or a manifest (its columns named as in the recipe).
 
     Their ids are unique.
     """
-    part = read_test_part(source, data.model_copy(update={"root": None, "group": None}))
+    part = read_test_part(
+        source, data.model_copy(update={"root": None, "group": None, "features": ()})
+    )
     ids = part.table["id"]
     check_plain_text(ids, "id", str(source))
     if ids.duplicated().any():

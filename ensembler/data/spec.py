@@ -289,6 +289,12 @@ class DataSpec(BaseModel):
     weight: str | None = Field(
         None, description="The column of sample weights for sampler: weights."
     )
+    features: tuple[str, ...] | dict[str, Literal["auto", "number", "category"]] = Field(
+        (),
+        description="Columns beside images that members with method: tabular are fitted on: "
+        "numbers where every cell is one, else categories; {site: category} says so. Cells may be "
+        "empty.",
+    )
     id: str | None = Field(
         None,
         description="The column of sample ids (default: a column called id, else the path).",
@@ -343,6 +349,16 @@ class DataSpec(BaseModel):
         None, description="The separator of a CSV (default: found by looking)."
     )
     encoding: str = Field("utf-8-sig", description="The encoding of a CSV.")
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns that tabular members are fitted on."""
+        return tuple(self.features)
+
+    @property
+    def feature_kinds(self) -> dict[str, str]:
+        """What the recipe says of columns: number, category, or auto."""
+        return dict(self.features) if isinstance(self.features, dict) else {}
 
     @property
     def target_names(self) -> tuple[str, ...]:
@@ -418,6 +434,7 @@ class DataSpec(BaseModel):
             raise ValueError(
                 f"pattern {self.pattern!r} should hold fields, such as {{person}}_{{age:int}}/"
             )
+        self._check_features()
         composed = self.composition
         for name in (
             (*composed.of, *chain.from_iterable(composed.exclude)) if composed else ()
@@ -444,6 +461,19 @@ class DataSpec(BaseModel):
                     "column"
                 )
         return self
+
+    def _check_features(self) -> None:
+        """Raise ValueError for columns that are named twice, or would give the label away."""
+        names = self.feature_names
+        if len(set(names)) != len(names):
+            raise ValueError(f"features {list(names)} names one twice")
+        labels = {spec.column or name for name, spec in self.target_specs.items()}
+        known = sorted(labels & set(names))
+        if known:
+            raise ValueError(
+                f"features names {known[0]!r}, the column of a target: members would be told what "
+                "they are to predict"
+            )
 
 
 class FoldSpec(BaseModel):

@@ -58,6 +58,8 @@ class Boosted:
 class LightGBM:
     """Gradient boosting by LightGBM; `head_args` are those of its LGBMClassifier."""
 
+    takes_categories = True
+
     def __init__(self, **arguments: Any) -> None:
         _lightgbm()
         self.arguments = arguments
@@ -70,8 +72,15 @@ class LightGBM:
             random_state=problem.seed, **fixed, n_jobs=1, **settings
         )
         weights = problem.weights if problem.is_weighted else None
+        named = problem.is_category
+        codes = [] if named is None else np.flatnonzero(named).tolist()
         try:
-            model.fit(problem.x, problem.y, sample_weight=weights)
+            model.fit(
+                problem.x,
+                problem.y,
+                sample_weight=weights,
+                categorical_feature=codes or "auto",
+            )
         except (TypeError, ValueError, _lightgbm().basic.LightGBMError) as error:
             raise RequestError(f"head lightgbm cannot be fitted: {error}") from error
         text = model.booster_.model_to_string().encode()

@@ -17,7 +17,8 @@ class Problem:
     """Rows to fit on: features `[rows, features]`, labels `[rows]` 0 ... `n_classes` - 1.
 
     `weights` `[rows]` say how much each row counts, `groups` `[rows]` which rows stay together
-    where rows are divided once more; None: each by itself. Every class has a row.
+    where rows are divided once more; None: each by itself. `is_category` says which features are
+    codes of categories, of which NaN is none. Every class has a row.
     """
 
     x: NDArray[np.float32]
@@ -26,6 +27,7 @@ class Problem:
     weights: NDArray[np.float64]
     groups: NDArray[np.int64] | None = None
     seed: int = 0
+    is_category: NDArray[np.bool_] | None = None
 
     @property
     def is_weighted(self) -> bool:

@@ -13,6 +13,7 @@ HEADS = Registry(
         "lda": "ensembler.estimators.linear:Discriminant",
         "ridge": "ensembler.estimators.linear:Ridge",
         "mlp": "ensembler.estimators.linear:Perceptron",
+        "trees": "ensembler.estimators.trees:Trees",
         "knn": "ensembler.estimators.neighbours:Neighbours",
         "lightgbm": "ensembler.estimators.boosting:LightGBM",
     },

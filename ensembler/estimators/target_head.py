@@ -85,6 +85,7 @@ KEPT = {
     "layers": "ensembler.estimators.linear:Layers",
     "neighbours": "ensembler.estimators.neighbours:Remembered",
     "lightgbm": "ensembler.estimators.boosting:Boosted",
+    "trees": "ensembler.estimators.trees:GrownTrees",
     "estimator": "ensembler.estimators.own:Estimated",
 }
 

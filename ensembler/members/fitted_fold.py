@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.estimators.columns import ColumnEncoder, Encoded
 from ensembler.estimators.files import read_heads, write_heads
 from ensembler.estimators.problem import Problem
 from ensembler.estimators.target_head import (
@@ -22,11 +24,12 @@ from ensembler.estimators.target_head import (
 from ensembler.estimators.weights import class_weights, label_ratios
 from ensembler.files import sha256_of
 from ensembler.machine.execution import Execution
+from ensembler.members.columns import columns_of, with_predictions
 from ensembler.members.features import FeatureTable, FrozenFeatures, copy_network
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.finished_folds import FinishedFold, weights_path
 from ensembler.targets.kinds import MULTI_LABEL
-from ensembler.training.spec import FittedSpec, ProbeSpec
+from ensembler.training.spec import FittedSpec, ProbeSpec, TabularSpec
 
 if TYPE_CHECKING:
     from ensembler.inference.views import View
@@ -86,6 +89,8 @@ class _Fold:
     def _tables(self) -> dict[str, FeatureTable]:
         """Features of all images by view: of those that are predicted, and those fitted on."""
         spec, plan = self._spec, self.plan
+        if isinstance(spec, TabularSpec):
+            return {"identity": FeatureTable(self._encoded.x)}
         assert isinstance(spec, ProbeSpec)
         if not spec.sees_images:
             from ensembler.members.imported_features import read_features
@@ -102,8 +107,30 @@ class _Fold:
         from ensembler.inference.views import expand_views
 
         spec = self._spec
-        assert isinstance(spec, ProbeSpec)
-        return expand_views(spec.features.views)
+        own = spec.features.views if isinstance(spec, ProbeSpec) else ("identity",)
+        return expand_views(own)
+
+    @cached_property
+    def _encoded(self) -> Encoded:
+        """The columns of all images as numbers, by encoders fitted on the fold's train rows."""
+        spec, workspace = self._spec, self.plan.workspace
+        assert isinstance(spec, TabularSpec)
+        columns = columns_of(workspace, spec)
+        columns = with_predictions(columns, workspace, self.plan.member.ingredients)
+        rows = self.plan.rows.rows_of_fold(self.fold, validation=False)
+        head = new_head(spec.head, spec.head_args)
+        encoder = ColumnEncoder.fitted(
+            columns.table.iloc[rows],
+            columns.kinds,
+            for_trees=bool(getattr(head, "takes_categories", False)),
+        )
+        return encoder.encode(columns.table)
+
+    @property
+    def _is_category(self) -> NDArray[np.bool_] | None:
+        """Which features are codes of categories."""
+        is_tabular = isinstance(self._spec, TabularSpec)
+        return self._encoded.is_category if is_tabular else None
 
     def _fitted(self, tables: Mapping[str, FeatureTable]) -> dict[str, TargetHead]:
         plan = self.plan
@@ -134,7 +161,9 @@ class _Fold:
 
         def fit(labels: NDArray[np.int64], n: int, w: NDArray[np.float64]) -> ClassHead:
             kept = (labels >= 0) & (w > 0)
-            problem = Problem(x[kept], labels[kept], n, w[kept], groups[kept], seed)
+            problem = Problem(
+                x[kept], labels[kept], n, w[kept], groups[kept], seed, self._is_category
+            )
             return fit_classes(new_head(spec.head, spec.head_args), problem)
 
         if self.plan.output.kind(target) is not MULTI_LABEL:

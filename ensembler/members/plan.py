@@ -15,6 +15,7 @@ from ensembler.data.prepare import contents_of_steps
 from ensembler.data.spec import AugmentSpec
 from ensembler.errors import UnknownNameError
 from ensembler.files import fingerprint, sha256_by_stat
+from ensembler.members.columns import columns_of
 from ensembler.members.on_disk import Identity, MemberOnDisk
 from ensembler.members.output import MemberOutput
 from ensembler.members.rows import MemberRows
@@ -27,6 +28,7 @@ from ensembler.training.spec import (
     MemberSpec,
     ProbeSpec,
     SoupSpec,
+    TabularSpec,
 )
 from ensembler.workspace.workspace import Workspace
 
@@ -112,6 +114,12 @@ class MemberPlan:
         options = spec.decisive_options
         if isinstance(spec, ProbeSpec):
             options["features"] = self._features_options(spec)
+        if isinstance(spec, TabularSpec):
+            options["columns"] = columns_of(self.workspace, spec).digest
+            # a name is not enough: what these predict is what counts
+            options["stack"] = {
+                plan.member.name: plan.fingerprint for plan in self.ingredients
+            }
         contents = {place: digest for place in spec.code if (digest := digest_of(place))}
         if spec.sees_images:
             contents |= contents_of_steps(self.input.prepare)
@@ -200,7 +208,7 @@ class MemberPlan:
 
     @cached_property
     def ingredients(self) -> tuple[MemberPlan, ...]:
-        """The members whose weights a soup averages."""
+        """The members whose weights a soup averages, or whose predictions are columns."""
         by_name = {planned.name: planned for planned in self.workspace.members}
         return tuple(
             MemberPlan(self.workspace, by_name[name]) for name in self.member.ingredients
@@ -229,7 +237,7 @@ class MemberPlan:
         options = {k: v for k, v in self._options.items() if contents or k != "contents"}
         if place and "augment" in options:
             options["augment"] = _as_values(self.augment)
-        if self.ingredients:
+        if isinstance(self.member.spec, SoupSpec):
             options["of"] = {
                 plan.member.name: plan._fingerprint(
                     classes=classes, contents=contents, place=place

@@ -25,6 +25,7 @@ from ensembler.predictions.finished_folds import read_finished_fold
 from ensembler.progress import FoldTask
 from ensembler.recipe.members import PlannedMember
 from ensembler.stop import Stop, StopReason
+from ensembler.training.spec import FittedSpec
 from ensembler.workspace.workspace import Workspace
 
 _NO_TIME = "no time was left"
@@ -46,6 +47,19 @@ class KFoldResult:
     stopped: StopReason | None = None
     left_out: tuple[LeftOut, ...] = ()
     shortened: tuple[FoldTask, ...] = ()
+
+    def with_later(self, later: KFoldResult) -> KFoldResult:
+        """What was done here, and after it."""
+        return KFoldResult(
+            run=self.run,
+            complete=(*self.complete, *later.complete),
+            incomplete=(*self.incomplete, *later.incomplete),
+            trained=(*self.trained, *later.trained),
+            failures=(*self.failures, *later.failures),
+            stopped=later.stopped,
+            left_out=(*self.left_out, *later.left_out),
+            shortened=(*self.shortened, *later.shortened),
+        )
 
 
 @dataclass(frozen=True)
@@ -235,3 +249,8 @@ def _complete_unless_failed(training: Training, plan: MemberPlan) -> Failure | N
             raise
         return record_failure(training, plan.rows.n_folds - 1, error)
     return None
+
+
+def is_stacked(member: PlannedMember) -> bool:
+    """Whether a member is fitted on the predictions of others, which have to be complete."""
+    return isinstance(member.spec, FittedSpec) and bool(member.ingredients)

@@ -13,7 +13,7 @@ from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.option_claims import check_nobody_trains_otherwise
 from ensembler.members.prices import PriceList
 from ensembler.members.refit import refit_members
-from ensembler.members.schedule import KFoldResult, Schedule
+from ensembler.members.schedule import KFoldResult, Schedule, is_stacked
 from ensembler.members.short_folds import (
     discard_short_members,
     has_finished_folds,
@@ -87,9 +87,13 @@ def train_members(
         raise RequestError(
             f"no member to train has the method {' or '.join(methods)}, only "
             f"{' and '.join(there)}; `ens run` trains all methods, `ens kfold` the methods "
-            "kfold, soup and probe, `ens bag` the others"
+            "kfold, soup, probe and tabular, `ens bag` the others"
         )
-    result = schedule.train(selected, folds)
+    stacked = [member for member in selected if is_stacked(member)]
+    result = schedule.train([m for m in selected if m not in stacked], folds)
+    if stacked and result.stopped is None:
+        # their columns are what the others predict
+        result = result.with_later(schedule.train(stacked, folds))
     if folds is None and result.stopped is None:
         left_out = refit_members(workspace, selected, execution=execution, stop=stop)
         if left_out:

@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.training.spec import (
+    AnyFittedSpec,
     EnsembleSpec,
     FittedSpec,
     MemberSpec,
-    ProbeSpec,
     SoupSpec,
+    TabularSpec,
     TrainingSpec,
 )
 
-TrainedSpec = MemberSpec | EnsembleSpec | SoupSpec | ProbeSpec
+TrainedSpec = MemberSpec | EnsembleSpec | SoupSpec | AnyFittedSpec
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class PlannedMember:
     others, `variant` which of that training's networks it is. A member with `parts` has no
     networks: it is the mean of those members. `base` says what its networks are like (for a soup
     that of its first ingredient, for a probe the frozen one, '' being the backbone of none);
-    `ingredients` are a soup's.
+    `ingredients` are a soup's, or the members whose
+    predictions a tabular member is given.
     """
 
     name: str
@@ -95,13 +97,13 @@ def planned_members(
                 made += _of_entry(f"{entry}{suffix}", spec, column, entry)
         for entry, soup in soups.items():
             made.append(_soup(f"{entry}{suffix}", soup, column, entry, made))
-        found += made
+        found += [_with_stack(member, made) for member in made]
     _check_names(found)
     return tuple(found)
 
 
 def _of_entry(
-    name: str, spec: MemberSpec | EnsembleSpec | ProbeSpec, column: str, entry: str
+    name: str, spec: MemberSpec | EnsembleSpec | AnyFittedSpec, column: str, entry: str
 ) -> list[PlannedMember]:
     trainings = (
         [name] if spec.seeds == 1 else [f"{name}-s{i + 1}" for i in range(spec.seeds)]
@@ -132,13 +134,13 @@ def _of_entry(
     return members
 
 
-def _primary(spec: MemberSpec | EnsembleSpec | ProbeSpec) -> str:
+def _primary(spec: MemberSpec | EnsembleSpec | AnyFittedSpec) -> str:
     if isinstance(spec, FittedSpec):
         return spec.variant
     return spec.primary if isinstance(spec, MemberSpec) else "sum"
 
 
-def _variants(spec: MemberSpec | EnsembleSpec | ProbeSpec) -> dict[str, str]:
+def _variants(spec: MemberSpec | EnsembleSpec | AnyFittedSpec) -> dict[str, str]:
     """Which networks of a training are members, by what is added to its name."""
     if isinstance(spec, FittedSpec):
         return {"": spec.variant}
@@ -196,6 +198,29 @@ def _soup(
     return PlannedMember(
         name, spec, column, entry, name, "soup", base, ingredients=tuple(found)
     )
+
+
+def _with_stack(member: PlannedMember, made: Sequence[PlannedMember]) -> PlannedMember:
+    """A tabular member with the names of the members whose predictions are its columns."""
+    if not isinstance(member.spec, TabularSpec) or not member.spec.stack:
+        return member
+    found: dict[str, None] = {}
+    others = [other for other in made if other.in_pool and other.entry != member.entry]
+    for wanted in member.spec.stack:
+        named = [other.name for other in others if other.is_called([wanted])]
+        if not named:
+            known = [other.name for other in others]
+            raise UnknownNameError(
+                "member", wanted, known, of=f"members.{member.entry}.stack"
+            )
+        found |= dict.fromkeys(named)
+    stacked = [o.name for o in made if isinstance(o.spec, TabularSpec) and o.spec.stack]
+    nested = sorted(set(stacked) & set(found))
+    if nested:
+        raise RequestError(
+            f"members.{member.entry}.stack: {nested[0]!r} is stacked itself; name its members"
+        )
+    return replace(member, ingredients=tuple(found))
 
 
 def _check_names(members: Sequence[PlannedMember]) -> None:

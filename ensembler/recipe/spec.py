@@ -19,6 +19,7 @@ from ensembler.training.spec import (
     FittedSpec,
     MemberSpec,
     SoupSpec,
+    TabularSpec,
 )
 
 
@@ -108,6 +109,7 @@ class RecipeSpec(BaseModel):
                     raise ValueError(
                         f"members.{name}: sample_weights needs data.weight, the column of weights"
                     )
+                _check_columns(name, member, self.data)
                 continue
             if (
                 isinstance(member, MemberSpec)
@@ -141,6 +143,21 @@ def _check_own_data(
         base.own_train_bins(recipe.data)
     except ValueError as error:
         raise ValueError(f"members.{name}: {error}") from error
+
+
+def _check_columns(name: str, member: FittedSpec, data: DataSpec) -> None:
+    """Raise ValueError for a tabular member whose columns data.features does not name."""
+    if not isinstance(member, TabularSpec):
+        return
+    if not data.feature_names and not member.stack:
+        raise ValueError(
+            f"members.{name}: method: tabular is fitted on columns; data.features names them"
+        )
+    for column in member.columns or ():
+        if column not in data.feature_names:
+            raise ValueError(
+                f"members.{name}.columns names {column!r}; {nearest(column, data.feature_names)}"
+            )
 
 
 def _check_label_sets(

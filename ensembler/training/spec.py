@@ -1,8 +1,9 @@
 """What a recipe may say about a member: its networks and how they are trained, in timm's words.
 
 A member's `method` says how it comes about: K-fold networks of our own loop (`kfold`, the default),
-an ensemble that torchensemble trains in every fold, a soup of other members' weights, or a head on
-frozen features. Each kind has a file in `specs/`; this module is the door for recipes.
+an ensemble that torchensemble trains in every fold, a soup of other members' weights, a head on
+frozen features, or one on columns. Each kind has a file in `specs/`; this module is the door for
+recipes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ensembler.training.specs.kfold import AVERAGE, EMA_DECAY, MemberSpec
 from ensembler.training.specs.probe import FeaturesSpec, ProbeSpec
 from ensembler.training.specs.refit import RefitSpec
 from ensembler.training.specs.soup import SoupSpec
+from ensembler.training.specs.tabular import TabularSpec
 
 __all__ = [
     "AVERAGE",
@@ -28,6 +30,7 @@ __all__ = [
     "FITTED",
     "MEMBER_SPECS",
     "WITHOUT_EPOCHS",
+    "AnyFittedSpec",
     "AnyMemberSpec",
     "EnsembleMethod",
     "EnsembleSpec",
@@ -37,6 +40,7 @@ __all__ = [
     "ProbeSpec",
     "RefitSpec",
     "SoupSpec",
+    "TabularSpec",
     "TrainingSpec",
     "any_has_option",
     "has_option",
@@ -46,19 +50,24 @@ __all__ = [
 ]
 
 
+FITTED = ("probe", "tabular")  # methods of members that are fitted on tables of numbers
+AnyFittedSpec = ProbeSpec | TabularSpec
+
+
 def _method_of(value: Any) -> str:
     given = (
         value if isinstance(value, dict) else {"method": getattr(value, "method", "kfold")}
     )
     method = given.get("method", "kfold")
-    return method if method in ("kfold", "soup", "probe") else "ensemble"
+    return method if method in ("kfold", "soup", *FITTED) else "ensemble"
 
 
 AnyMemberSpec = Annotated[
     Annotated[MemberSpec, Tag("kfold")]
     | Annotated[EnsembleSpec, Tag("ensemble")]
     | Annotated[SoupSpec, Tag("soup")]
-    | Annotated[ProbeSpec, Tag("probe")],
+    | Annotated[ProbeSpec, Tag("probe")]
+    | Annotated[TabularSpec, Tag("tabular")],
     Discriminator(_method_of),
 ]
 MEMBER_SPECS: dict[str, type[BaseModel]] = {
@@ -66,10 +75,10 @@ MEMBER_SPECS: dict[str, type[BaseModel]] = {
     "ensemble": EnsembleSpec,
     "soup": SoupSpec,
     "probe": ProbeSpec,
+    "tabular": TabularSpec,
 }
-FITTED = ("probe",)  # methods of members that are fitted on tables of numbers
 # members that no network is trained for
-WITHOUT_EPOCHS = (SoupSpec, ProbeSpec)
+WITHOUT_EPOCHS = (SoupSpec, ProbeSpec, TabularSpec)
 
 
 def spec_of(member: Any) -> type[BaseModel]:

@@ -21,7 +21,8 @@ from ensembler.workspace.lock import dump_spec
 
 # Where the data are may change; what they are may not.
 _LOCATIONS = {
-    "data": {"source", "root", "test", "allow_outside", "corrections"},
+    # columns count in the members that are fitted on them
+    "data": {"source", "root", "test", "allow_outside", "corrections", "features"},
     "folds": {"file"},
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ensembler.data.columns import is_feature
 from ensembler.data.fold_file import is_given
 from ensembler.data.labels import VALUE_PREFIX
 from ensembler.data.samples import SampleSet
@@ -27,7 +28,9 @@ def former_fingerprint(samples: SampleSet) -> str:
 def _digest(table: pd.DataFrame) -> str:
     # not the numbers that bins cut: members that draw other borders say so themselves
     numbers = [name for name in table if str(name).startswith(VALUE_PREFIX)]
-    table = table.drop(columns=["path", *numbers], errors="ignore")
+    # nor the columns that only some members are fitted on, who say what is in them
+    features = [name for name in table if is_feature(name)]
+    table = table.drop(columns=["path", *numbers, *features], errors="ignore")
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 

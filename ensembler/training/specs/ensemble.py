@@ -105,7 +105,7 @@ class EnsembleSpec(TrainingSpec):
     @field_validator("method", mode="before")
     @classmethod
     def _known(cls, given: Any) -> Any:
-        known = ("kfold", *get_args(EnsembleMethod), "soup", "probe")
+        known = ("kfold", *get_args(EnsembleMethod), "soup", "probe", "tabular")
         if given not in known:
             raise ValueError(
                 f"unknown method {given!r}; {nearest(str(given), known, most=10)}"
