@@ -61,13 +61,13 @@ def command(
     began = command_began()
     end = None if deadline is None else parse_deadline(deadline, began=began)
     from ensembler.cli.evaluate import print_evaluation
-    from ensembler.pipeline.check import check_training_installed
+    from ensembler.pipeline.check import check_needs
     from ensembler.predictions.store import artifacts_folder
     from ensembler.recipe import Recipe
 
     cluster = cluster_of(executor, address, gpus, insecure=insecure)
     loaded = Recipe.load(recipe, overrides or ())
-    check_training_installed("ens run")
+    check_needs(loaded)
     from ensembler.pipeline.run import run_recipe
 
     with (

@@ -107,13 +107,15 @@ class PriceList:
     @classmethod
     def of(cls, workspace: Workspace, execution: Execution) -> PriceList:
         """The price list beside a workspace's prepared pixels."""
-        import torch
-
-        from ensembler.networks.devices import pick_device
-
-        device = pick_device(execution.device).type
         share = max(1, available_cores() // execution.processes)
-        threads = min(share, torch.get_num_threads())
+        device, threads = "cpu", share
+        if workspace.spec.has_networks:
+            import torch
+
+            from ensembler.networks.devices import pick_device
+
+            device = pick_device(execution.device).type
+            threads = min(share, torch.get_num_threads())
         machine = fingerprint([platform.node(), platform.machine(), device, threads])
         file = PriceFile(cache_folder(workspace.artifacts) / PRICES)
         return cls(file, machine, on_gpu=device != "cpu")

@@ -83,7 +83,8 @@ class Schedule:
 
         Members that have all their folds are completed.
         """
-        self.executor.check()
+        if any(planned.sees_images for planned in selected):
+            self.executor.check()
         trainings = trainings_of(self.workspace, selected)
         for plan in _plans(trainings):
             plan.rows.check_folds(folds)

@@ -18,7 +18,12 @@ from ensembler.metrics.registry import check_metric
 from ensembler.progress import Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.members import planned_members
+from ensembler.recipe.spec import RecipeSpec
 from ensembler.training.spec import FittedSpec, ProbeSpec, SoupSpec
+
+Check = tuple[
+    str, Callable[[], object]
+]  # a place in the recipe, and what is looked at there
 
 
 def check_training_installed(what: str) -> None:
@@ -27,6 +32,16 @@ def check_training_installed(what: str) -> None:
         find_spec(package) is None for package in ("torch", "timm", "albumentations", "cv2")
     ):
         raise MissingExtraError(what, "train")
+
+
+def check_needs(recipe: Recipe) -> None:
+    """Raise MissingExtraError when a recipe needs more than is installed.
+
+    That is the extra `train`, or what reads images where no member looks at them by a network.
+    """
+    packages = ("torch", "timm", "albumentations") if recipe.spec.has_networks else ()
+    if any(find_spec(package) is None for package in (*packages, "cv2", "PIL")):
+        raise MissingExtraError(f"recipe {recipe.path.name}", "train")
 
 
 def check_device(device: str, progress: Progress) -> None:
@@ -54,35 +69,27 @@ def check_execution(execution: Execution, progress: Progress) -> None:
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise RecipeError with every name that torch, timm or albumentations do not know."""
-    check_training_installed(f"recipe {recipe.path.name}")
+    check_needs(recipe)
     check_installed(recipe.spec.inference.engine)
-    from ensembler.data.augment import check_augment
     from ensembler.data.prepare import build_steps
     from ensembler.inference.views import expand_views
-    from ensembler.training.check import check_member
 
     problems = []
     spec = recipe.spec
-    checks: list[tuple[str, Callable[[], object]]] = [
-        ("augment", partial(check_augment, spec.augment)),
+    checks: list[Check] = [
         ("views", partial(expand_views, spec.views)),
         ("blend", partial(_check_blend, spec.blend)),
         ("input.prepare", partial(build_steps, spec.input.prepare)),
+        ("members", partial(planned_members, spec.members)),
     ]
-    checks.append(("members", partial(planned_members, spec.members)))
     for name, member in spec.members.items():
         if isinstance(member, SoupSpec):
             checks.append((f"members.{name}", partial(_check_soup, member, spec.folds)))
-            continue
-        if isinstance(member, FittedSpec):
+        elif isinstance(member, FittedSpec):
             fitted = partial(_check_fitted, member, spec.input)
             checks.append((f"members.{name}", fitted))
-            continue
-        checks.append((f"members.{name}", partial(check_member, member, spec.input)))
-        if member.augment is not None:
-            checks.append(
-                (f"members.{name}.augment", partial(check_augment, member.augment))
-            )
+    if spec.has_networks:
+        checks = [*_checks_of_networks(spec), *checks]
     for place, check in checks:
         try:
             check()
@@ -90,6 +97,22 @@ def check_recipe(recipe: Recipe) -> None:
             problems.append(f"{recipe.path.name}: {place}: {error}")
     if problems:
         raise RecipeError(problems)
+
+
+def _checks_of_networks(spec: RecipeSpec) -> list[Check]:
+    """What only matters where networks are trained, and needs torch to know."""
+    from ensembler.data.augment import check_augment
+    from ensembler.training.check import check_member
+
+    checks: list[Check] = [("augment", partial(check_augment, spec.augment))]
+    for name, member in spec.members.items():
+        if isinstance(member, SoupSpec | FittedSpec):
+            continue
+        checks.append((f"members.{name}", partial(check_member, member, spec.input)))
+        if member.augment is not None:
+            own = partial(check_augment, member.augment)
+            checks.append((f"members.{name}.augment", own))
+    return checks
 
 
 def _check_blend(spec: BlendSpec) -> None:

@@ -90,7 +90,8 @@ def run_recipe(
     began, stop = time.monotonic(), Stop() if stop is None else stop
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
-    check_execution(execution, progress)
+    if recipe.spec.has_networks:
+        check_execution(execution, progress)
     plan = None
     if deadline is not None:
         selection: dict[str, Any] = {"members": members, "folds": folds}

@@ -134,7 +134,8 @@ def train_recipe(
     """Train what is missing of the members (or those named, or of some `methods`)."""
     introduce_code_of(recipe, progress)
     check_recipe(recipe)
-    check_execution(execution, progress)
+    if recipe.spec.has_networks:
+        check_execution(execution, progress)
     workspace = open_workspace(
         recipe, artifacts, progress, check=check_nobody_trains_otherwise
     )

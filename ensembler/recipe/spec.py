@@ -65,6 +65,14 @@ class RecipeSpec(BaseModel):
     )
 
     @property
+    def has_networks(self) -> bool:
+        """Whether any member's network looks at images, for which torch is needed."""
+        return any(
+            not isinstance(member, FittedSpec) or member.sees_images
+            for member in self.members.values()
+        )
+
+    @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """What networks see: the recipe's own way first where a member keeps to it."""
         found: dict[str, InputSpec] = {}

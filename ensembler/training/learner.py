@@ -17,6 +17,7 @@ from ensembler.networks.compiled import compiler_faults
 from ensembler.networks.devices import autocast, autocast_type, place_for_training
 from ensembler.networks.fetching import fetched
 from ensembler.training.batches import BatchSource
+from ensembler.training.head_start import start_head
 from ensembler.training.loading import Batch, Loader
 from ensembler.training.parts import (
     build_criterion,
@@ -88,6 +89,8 @@ class Learner:
         _, size, _, channels = data.pixels.shape
         network = build_network(spec, classes=data.classes, size=size, channels=channels)
         network = place_for_training(network, spec.amp, device)
+        if spec.init_head == "probe":
+            start_head(network, data, spec.batch_size, setup.seed, device)
         optimizer = build_optimizer(spec, network, device)
         updates = updates_per_epoch(spec, epoch_size(spec.sampler, data.train_labels))
         scheduler = build_scheduler(spec, optimizer, updates)

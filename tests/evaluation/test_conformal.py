@@ -17,7 +17,7 @@ def drawn(n=4000, classes=5, seed=0, sharpness=2.0):
     """Probabilities, and labels drawn by them: calibrated by construction."""
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.full(classes, 1 / sharpness), n)
-    y = np.array([rng.choice(classes, p=p) for p in probs])
+    y = (rng.random((n, 1)) > probs.cumsum(axis=1)[:, :-1]).sum(axis=1)
     names = tuple("abcde"[:classes])
     return Predicted("member", "m", "label", names, "oof", np.arange(n), probs, y)
 

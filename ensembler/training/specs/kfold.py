@@ -46,6 +46,11 @@ class MemberSpec(TrainingSpec):
     )
     clip_grad: float | None = Field(None, gt=0, description="Largest norm of the gradient.")
     freeze_epochs: int = Field(0, ge=0, description="Epochs in which only the head learns.")
+    init_head: Literal["random", "probe"] = Field(
+        "random",
+        description="probe begins with a head that is a logistic regression on the features of the "
+        "fold's train rows (linear probing, then fine-tuning); for pretrained networks.",
+    )
     sampler: str = Field(
         "none",
         description="Rows of an epoch: none (every row once); balanced draws classes equally "
@@ -166,6 +171,8 @@ class MemberSpec(TrainingSpec):
         they are looked at.
         """
         options = super().decisive_options
+        if self.init_head == "random":  # as earlier versions had it
+            del options["init_head"]
         if self.chooses:
             options["choose"] = "best"
         if not self.chooses or self.choose_by == "log_loss":
