@@ -128,7 +128,7 @@ def command(
     if over is not None:
         compared = [name for name in shown if name != "ece"] if metrics is None else shown
         gains = gains_over(store, over, **selection, metrics=compared)
-    chosen = {"members": names(members), "target": target}
+    chosen: dict[str, Any] = {"members": names(members), "target": target}
     sets = None
     if conformal is not None and how is not None:
         sets = evaluate_sets(store, conformal, how, **chosen)

@@ -57,9 +57,11 @@ class ColumnEncoder:
         """Fit on the rows of a table, whose columns are numbers or text as `kinds` says."""
         from sklearn.compose import ColumnTransformer
 
-        numbers = [name for name in table if kinds[str(name)] == "number"]
-        categories = [name for name in table if kinds[str(name)] == "category"]
-        few, many = [], []
+        names = [str(name) for name in table]
+        numbers = [name for name in names if kinds[name] == "number"]
+        categories = [name for name in names if kinds[name] == "category"]
+        few: list[str] = []
+        many: list[str] = []
         for name in categories:
             wide = for_trees and table[name].nunique() > MOST_CATEGORIES
             (many if wide else few).append(name)
@@ -67,7 +69,7 @@ class ColumnEncoder:
         transformer = ColumnTransformer(steps, sparse_threshold=0.0)
         transformer.fit(table)
         n_categories = len(few) if for_trees else 0
-        return cls(transformer, tuple(map(str, table.columns)), n_categories, for_trees)
+        return cls(transformer, tuple(names), n_categories, for_trees)
 
     def encode(self, table: pd.DataFrame) -> Encoded:
         """The rows of a table with the same columns."""

@@ -11,8 +11,9 @@ _SPLITS = {"oof": "out of fold", "holdout": "holdout"}
 
 def sets_table(found: Conformal) -> Table:
     """One row for the sets of each member and blend on each part of the rows."""
-    columns = ("name", "rows of", "covered", "95 % interval", "classes a set", "one class")
-    columns = (*columns, "least covered class")
+    interval = "95 % interval"
+    sizes = ("classes a set", "one class")
+    columns = ("name", "rows of", "covered", interval, *sizes, "least covered class")
     rows = tuple(_cells(row) for row in found.rows)
     notes = (
         "Out of fold no row's set comes of a threshold that its own group has set.",

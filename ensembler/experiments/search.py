@@ -20,7 +20,7 @@ from ensembler.files import fingerprint
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.spec import RecipeSpec
 from ensembler.recipe.tune import TuneSpec
-from ensembler.training.spec import EnsembleSpec, MemberSpec, ProbeSpec, SoupSpec
+from ensembler.training.spec import AnyFittedSpec, EnsembleSpec, MemberSpec, SoupSpec
 
 _COMMON = CommonOptions()
 
@@ -55,7 +55,7 @@ class Search:
         return cls(recipe, tune, tune.member or entries[0])
 
     @property
-    def base(self) -> MemberSpec | EnsembleSpec | ProbeSpec:
+    def base(self) -> MemberSpec | EnsembleSpec | AnyFittedSpec:
         """The member that varies, as it is in the recipe."""
         spec = self.recipe.spec.members[self.member]
         assert not isinstance(spec, SoupSpec)

@@ -16,10 +16,10 @@ from ensembler.errors import nearest
 from ensembler.metrics import metric_names
 from ensembler.own_code import is_own
 from ensembler.training.spec import (
+    AnyFittedSpec,
     AnyMemberSpec,
     EnsembleSpec,
     MemberSpec,
-    ProbeSpec,
     SoupSpec,
 )
 
@@ -336,7 +336,7 @@ def _check_objective(objective: str, target: str, data: DataSpec) -> None:
 
 
 def _check_conditions(
-    tune: TuneSpec, member: MemberSpec | EnsembleSpec | ProbeSpec
+    tune: TuneSpec, member: MemberSpec | EnsembleSpec | AnyFittedSpec
 ) -> None:
     """Raise ValueError for a `when` that names neither a key of the space nor an option."""
     options = {field.alias or name for name, field in type(member).model_fields.items()}

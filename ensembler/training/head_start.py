@@ -7,6 +7,7 @@ already knows the classes, so that they do not spoil pretrained features.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,8 @@ def start_head(
 def linear_head(network: Normalised) -> nn.Linear:
     """The linear layer that gives a network's logits."""
     inner = network.network
-    found = inner.get_classifier() if hasattr(inner, "get_classifier") else None
+    classifier: Any = getattr(inner, "get_classifier", None)
+    found = None if classifier is None else classifier()
     if not isinstance(found, nn.Linear) or found.bias is None:
         raise RequestError(
             f"init_head: probe sets a head that is one linear layer, and {type(inner).__name__} "
