@@ -12,8 +12,10 @@ from ensembler.report.report import report_run
 
 @pytest.fixture
 def runs(tmp_path):
-    strong = write_fake_run(tmp_path / "strong", {"a": 1.5}, n_train=300)
-    weak = write_fake_run(tmp_path / "weak", {"a": 0.5}, n_train=300, views=["identity"])
+    strong = write_fake_run(
+        tmp_path / "strong", {"a": 1.5}, n_train=300, views=["identity"]
+    )
+    weak = write_fake_run(tmp_path / "weak", {"a": 0.5}, n_train=300)
     return strong, weak
 
 
