@@ -85,7 +85,7 @@ def run_facts(store: RunStore) -> RunFacts:
         metrics |= _numbers({f"blend/{name}": blend.record.scores})
         if found is not None and found.low is not None and found.high is not None:
             at = f"blend/{name}/cross_fitted/{found.metric}"
-            metrics |= {f"{at}/low": found.low, f"{at}/high": found.high}
+            metrics |= {f"{at}_low": found.low, f"{at}_high": found.high}
     tables: dict[str, Any] = {}
     if store.complete_members:
         by_class = evaluate_by_class(store)
@@ -130,7 +130,7 @@ def _intervals(store: RunStore, member: Member) -> dict[str, float]:
         of_rows = None if groups is None else groups[rows]
         score = score_interval(metric, probs[rows], labels[rows], of_rows)
         at = f"oof/{metric}"
-        found |= _numbers({f"{at}/low": score.low, f"{at}/high": score.high})
+        found |= _numbers({f"{at}_low": score.low, f"{at}_high": score.high})
     return found
 
 

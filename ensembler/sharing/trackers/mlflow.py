@@ -16,8 +16,10 @@ EXPERIMENT = "ensembler"  # unless MLFLOW_EXPERIMENT_NAME says otherwise
 _MOST_METRICS = 1000  # in one request
 _MOST_PARAMS = 100
 _MOST_LETTERS = 500  # of a parameter
-# what is waited for a server that does not answer; the user's own settings stand
-_PATIENCE = {
+# how long a server that does not answer is waited for, and nothing told to anybody else; the user's
+# own settings stand
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -32,7 +34,7 @@ class MlflowTracker:
     """
 
     def __init__(self, run: str, folder: Path, kept: dict[str, Any]) -> None:
-        for name, value in _PATIENCE.items():
+        for name, value in _SETTINGS.items():
             os.environ.setdefault(name, value)
         try:
             from mlflow import MlflowClient

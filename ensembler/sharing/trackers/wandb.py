@@ -25,6 +25,7 @@ class WandbTracker:
     module = "wandb"
 
     def __init__(self, run: str, folder: Path, kept: dict[str, Any]) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         kept["project"] = os.environ.get(f"{self.module.upper()}_PROJECT") or PROJECT
         try:
             self.client: Any = import_module(self.module)

@@ -111,11 +111,11 @@ def test_facts_are_numbers_with_intervals_and_classes(store):
     blend_run(store, BlendSpec(method="soft"))
     store = RunStore(store.folder)
     facts = member_facts(store, "a").metrics
-    assert facts["oof/log_loss/low"] < facts["oof/log_loss/high"]
+    assert facts["oof/log_loss_low"] < facts["oof/log_loss_high"]
     run = run_facts(store)
     value = run.metrics["blend/soft/cross_fitted/log_loss"]
     ends = [
-        run.metrics[f"blend/soft/cross_fitted/log_loss/{end}"] for end in ("low", "high")
+        run.metrics[f"blend/soft/cross_fitted/log_loss_{end}"] for end in ("low", "high")
     ]
     assert ends[0] < value < ends[1]
     assert {row["class"] for row in run.tables["per_class.json"]["per_class"]} == {
