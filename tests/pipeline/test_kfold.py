@@ -19,7 +19,8 @@ def test_a_recipe_without_such_members_says_what_trains_the_others(recipe):
         recipe, [f"members.narrow={bagging}", f"members.wide={bagging}"]
     )
     with pytest.raises(
-        RequestError, match=r"method kfold or soup, only bagging; .*`ens bag` the others"
+        RequestError,
+        match=r"method kfold or soup or probe, only bagging; .*`ens bag` the others",
     ):
         kfold.train_kfold(ensembles, recipe.parent / "artifacts")
 
