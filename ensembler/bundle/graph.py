@@ -124,7 +124,7 @@ def export_graph(
 ) -> ExportedGraph:
     """Write the ensemble as one graph that needs neither torch nor this package (or torch alone).
 
-    It takes uint8 images `[n, size, size, channels]`, an input for each size, and gives
+    It takes uint8 images `[n, height, width, channels]`, an input for each size, and gives
     probabilities float32 `[n, classes]` of the first answer; those of other targets follow. It is
     checked on `images`, else on images of the run in `store`, else on drawn ones. Raises
     RequestError for what is no formula, and StoreError where the graph computes something else.
@@ -242,7 +242,7 @@ def describe(ensemble: Ensemble, graph: EnsembleGraph) -> dict[str, Any]:
         inputs.append(
             {
                 "name": given.name,
-                "shape": [spec.size, spec.size, spec.channels],
+                "shape": list(spec.shape),
                 **spec.model_dump(mode="json", include={"resize", "decode", "prepare"}),
             }
         )

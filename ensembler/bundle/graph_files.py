@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ensembler.bundle.graph_images import Batch
 from ensembler.bundle.graph_module import EnsembleGraph, output_names, sample_of
+from ensembler.data.size import sides
 from ensembler.errors import EnsemblerError, MissingExtraError, RequestError, nearest
 from ensembler.files import claim, write_aside
 
@@ -84,7 +85,7 @@ def _culprit(graph: EnsembleGraph, error: Exception) -> str:
     """Which network cannot be followed, and why, in one line."""
     for number, member in enumerate(graph.ensemble.networks):
         network = graph.networks_of(number)[0]
-        shape = (2, member.input.channels, member.input.size, member.input.size)
+        shape = (2, member.input.channels, *sides(member.input.size))
         try:
             _traced(_Alone(network), (torch.zeros(shape),))
         except Exception as of_network:

@@ -20,6 +20,7 @@ from ensembler.bundle.graph_blend import (
     merged_views,
 )
 from ensembler.bundle.records import PackedBlend, PackedMember
+from ensembler.data.size import area, shown
 from ensembler.data.spec import InputSpec
 from ensembler.errors import RequestError
 from ensembler.inference.device_views import DeviceView, device_view
@@ -32,7 +33,7 @@ Logits = Mapping[str, Sequence[Tensor]]  # by member and fold `[views * n, logit
 
 
 class GraphInput(NamedTuple):
-    """A batch of uint8 pixels `[n, size, size, channels]` that a graph takes, by its name."""
+    """A batch of uint8 pixels `[n, height, width, channels]` that a graph takes, by its name."""
 
     name: str
     spec: InputSpec
@@ -44,10 +45,10 @@ def graph_inputs(ensemble: Ensemble) -> tuple[GraphInput, ...]:
     Those of one size are numbered in the order of the members.
     """
     specs = {input_key(member.input): member.input for member in ensemble.networks}
-    ordered = sorted(specs.values(), key=lambda spec: spec.size)
+    ordered = sorted(specs.values(), key=lambda spec: (area(spec.size), spec.shape))
     if len(ordered) == 1:
         return (GraphInput("images", ordered[0]),)
-    sizes = [spec.size for spec in ordered]
+    sizes = [shown(spec.size) for spec in ordered]
     names = [
         f"images_{size}" if sizes.count(size) == 1 else f"images_{size}_{nth}"
         for size, nth in zip(sizes, _nth_of_its_kind(sizes), strict=True)
@@ -60,7 +61,7 @@ def input_key(spec: InputSpec) -> str:
     return spec.model_dump_json()
 
 
-def _nth_of_its_kind(values: Sequence[int]) -> list[int]:
+def _nth_of_its_kind(values: Sequence[str]) -> list[int]:
     """For each value, the how many of its equals it is, from 1."""
     return [values[: i + 1].count(value) for i, value in enumerate(values)]
 
@@ -120,14 +121,14 @@ class EnsembleGraph(nn.Module):
         self.eval()
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """Probabilities of each answer `[n, classes]` of uint8 images `[n, size, size, channels]`.
+        """Probabilities of each answer `[n, classes]` of uint8 `[n, height, width, channels]`.
 
         There is a batch for each of `inputs`.
         """
         return self.answers(self.logits(self.seen(images)))
 
     def seen(self, images: Sequence[Tensor]) -> dict[str, Tensor]:
-        """By member, what its networks see: one batch `[views * n, channels, size, size]`."""
+        """By member, what its networks see: one batch `[views * n, channels, height, width]`."""
         keys = [input_key(given.spec) for given in self.inputs]
         pixels = dict(zip(keys, images, strict=True))
         return {
@@ -246,9 +247,7 @@ def _of_view(member: PackedMember, logits: Tensor, view: str) -> Tensor:
 def sample_of(inputs: Sequence[GraphInput], n: int = 2) -> tuple[Tensor, ...]:
     """Batches of pixels to trace a graph with."""
     rng = np.random.default_rng(0)
-    shapes = [
-        (n, given.spec.size, given.spec.size, given.spec.channels) for given in inputs
-    ]
+    shapes = [(n, *given.spec.shape) for given in inputs]
     return tuple(
         torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes
     )

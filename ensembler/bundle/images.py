@@ -162,8 +162,8 @@ class AskedPixels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`(images, size, size, channels)`."""
-        return (len(self.images), self.spec.size, self.spec.size, self.spec.channels)
+        """`(images, height, width, channels)`."""
+        return (len(self.images), *self.spec.shape)
 
     def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
         """One image for a position, several for an array of positions or a slice."""

@@ -149,7 +149,7 @@ class Networks:
         key = f"{member.frozen} {member.input.model_dump_json()} {member.amp}"
         if key not in self._frozen:
             seen = member.input
-            shape = (2, seen.size, seen.size, seen.channels)
+            shape = (2, *seen.shape)
             with self._faults_named(member, str(member.frozen)):
                 made = feature_predictor(
                     self.ensemble.frozen(member, self.device),

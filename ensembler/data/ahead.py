@@ -47,7 +47,7 @@ def prepared_ahead(
 
     A block that ends before they are ready, by an error of its own, ends the preparing, too.
     """
-    shape = (len(images), spec.size, spec.size, spec.channels)
+    shape = (len(images), *spec.shape)
     has_ended = Event()
     heard = _UntilEnded(progress, has_ended)
     with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:

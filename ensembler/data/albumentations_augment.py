@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.augment_steps import back_to_input, construct, name_and_arguments
+from ensembler.data.size import Size, sides
 from ensembler.errors import RequestError, UnknownNameError
 
 # albumentations asks the network for a newer version when it is imported; nothing here talks to the
@@ -23,7 +24,7 @@ class AlbumentationsAugment:
     """A pipeline of albumentations transforms."""
 
     def __init__(
-        self, steps: Sequence[Any] | Mapping[str, Any], size: int, channels: int
+        self, steps: Sequence[Any] | Mapping[str, Any], size: Size, channels: int
     ) -> None:
         import albumentations as A
 
@@ -104,7 +105,7 @@ def _transform_class(name: str) -> Any:
     return found
 
 
-def build_transform(step: Any, size: int) -> Any:
+def build_transform(step: Any, size: Size) -> Any:
     """The transform of a step. Raises RequestError for a name or arguments that are not there."""
     name, arguments = name_and_arguments(step)
     transform = _transform_class(name)
@@ -121,7 +122,7 @@ def build_transform(step: Any, size: int) -> Any:
             build_transform(inner, size) for inner in arguments["transforms"]
         ]
     if name in ("RandomResizedCrop", "RandomSizedCrop"):
-        arguments.setdefault("size", (size, size))
+        arguments.setdefault("size", sides(size))
     return construct(transform, name, arguments, _albumentations_parameters(transform))
 
 

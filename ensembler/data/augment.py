@@ -19,6 +19,7 @@ from ensembler.data.albumentations_augment import AlbumentationsAugment
 from ensembler.data.augment_steps import Augment
 from ensembler.data.preset_augment import PresetAugment
 from ensembler.data.presets import PRESETS, Preset
+from ensembler.data.size import Size
 from ensembler.data.spec import AugmentSpec
 from ensembler.data.torchvision_augment import TorchvisionAugment
 from ensembler.errors import RequestError, UnknownNameError
@@ -110,8 +111,8 @@ def check_augment(spec: AugmentSpec) -> None:
         augment(np.zeros((32, 32, 3), np.uint8), 0)
 
 
-def build_augment(spec: AugmentSpec, size: int, channels: int) -> Augment | None:
-    """Build an augmentation on the host, of `[size, size, channels]` images one by one.
+def build_augment(spec: AugmentSpec, size: Size, channels: int) -> Augment | None:
+    """Build an augmentation on the host, of `[height, width, channels]` images one by one.
 
     None when there is nothing to do. `spec` is a preset's name, a list of albumentations transforms
     (`Name` or `{Name: {arguments}}`) with `{torchvision: [...]}` for torchvision's v2 transforms,
@@ -137,7 +138,7 @@ def preset_called(name: str) -> Preset:
     return PRESETS[name]
 
 
-def _chain(steps: list[Any], size: int, channels: int) -> Augment | None:
+def _chain(steps: list[Any], size: Size, channels: int) -> Augment | None:
     stages: list[Augment] = []
     run: list[Any] = []
     for step in [*steps, None]:

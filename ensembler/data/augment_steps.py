@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.images import fit_to_input
+from ensembler.data.size import Size, sides
 from ensembler.errors import RequestError, UnknownNameError
 
 Augment = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
@@ -48,7 +49,7 @@ def construct(
         ) from error
 
 
-def back_to_input(image: NDArray[Any], size: int, channels: int) -> NDArray[np.uint8]:
+def back_to_input(image: NDArray[Any], size: Size, channels: int) -> NDArray[np.uint8]:
     """What a transform gives as an image of the input's size.
 
     RequestError for what is not an image.
@@ -58,7 +59,7 @@ def back_to_input(image: NDArray[Any], size: int, channels: int) -> NDArray[np.u
             f"the augmentation returns {image.dtype}; leave Normalize and ToFloat out, it is done "
             "later"
         )
-    if image.shape == (size, size, channels):
+    if image.shape == (*sides(size), channels):
         return image
     return fit_to_input(
         image

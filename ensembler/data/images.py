@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ensembler.data.decoding import AS_IT_IS, Decoding, decode
 from ensembler.data.formats import Header, read_header
+from ensembler.data.size import Size, sides
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -194,9 +195,9 @@ def checksum(content: bytes) -> str:
 
 
 def fit_to_input(
-    image: NDArray[np.uint8], size: int, channels: int, resize: str
+    image: NDArray[np.uint8], size: Size, channels: int, resize: str
 ) -> NDArray[np.uint8]:
-    """Scale an image to `[size, size, channels]`.
+    """Scale an image to `[height, width, channels]`, the sides being those of `size`.
 
     Shrinking averages areas, growing interpolates.
     """
@@ -206,15 +207,21 @@ def fit_to_input(
         image = np.repeat(image[:, :, None], 3, axis=2)
     elif image.ndim == 3 and channels == 1:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    height, width = image.shape[:2]
+    height, width = sides(size)
     if resize == "crop":
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        image = image[top : top + side, left : left + side]
-        height = width = side
+        image = _centre(image, height, width)
     if resize in ("fit", "pad"):
-        return _fit(image, size, channels, edges=resize == "pad")
-    return _scale(image, size, size).reshape(size, size, channels)
+        return _fit(image, (height, width), channels, edges=resize == "pad")
+    return _scale(image, height, width).reshape(height, width, channels)
+
+
+def _centre(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The largest part about the centre whose sides are as `height` to `width`."""
+    there = image.shape[:2]
+    factor = min(there[0] / height, there[1] / width)
+    inner = (max(1, round(height * factor)), max(1, round(width * factor)))
+    top, left = (there[0] - inner[0]) // 2, (there[1] - inner[1]) // 2
+    return image[top : top + inner[0], left : left + inner[1]]
 
 
 def _scale(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -238,10 +245,10 @@ def _scale(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 
 
 def _fit(
-    image: NDArray[np.uint8], size: int, channels: int, *, edges: bool
+    image: NDArray[np.uint8], within: tuple[int, int], channels: int, *, edges: bool
 ) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    factor = size / max(height, width)
+    factor = min(within[0] / height, within[1] / width)
     inner_height, inner_width = (
         max(1, round(height * factor)),
         max(1, round(width * factor)),
@@ -249,11 +256,11 @@ def _fit(
     scaled = _scale(image, inner_height, inner_width).reshape(
         inner_height, inner_width, channels
     )
-    top, left = (size - inner_height) // 2, (size - inner_width) // 2
+    top, left = (within[0] - inner_height) // 2, (within[1] - inner_width) // 2
     if edges:
-        rows = np.clip(np.arange(size) - top, 0, inner_height - 1)
-        columns = np.clip(np.arange(size) - left, 0, inner_width - 1)
+        rows = np.clip(np.arange(within[0]) - top, 0, inner_height - 1)
+        columns = np.clip(np.arange(within[1]) - left, 0, inner_width - 1)
         return np.ascontiguousarray(scaled[rows][:, columns])
-    out = np.zeros((size, size, channels), np.uint8)
+    out = np.zeros((*within, channels), np.uint8)
     out[top : top + inner_height, left : left + inner_width] = scaled
     return out

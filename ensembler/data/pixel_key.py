@@ -43,7 +43,8 @@ def prepared_otherwise(contents: Contents, spec: InputSpec) -> dict[str, NDArray
     sides, bits = contents.header[:, :2], contents.header[:, 2]
     if spec.resize == "stretch":
         sides = _cropped(sides, spec)
-        mixed = (sides > spec.size).any(axis=1) & (sides <= spec.size).any(axis=1)
+        seen = np.array(spec.shape[:2])
+        mixed = (sides > seen).any(axis=1) & (sides <= seen).any(axis=1)
     else:
         mixed = np.zeros(len(sides), bool)
     few = (bits > 8) & (bits < 16) & (spec.bits is None)

@@ -27,6 +27,7 @@ from ensembler.data.formats import max_pixels
 from ensembler.data.images import Images, fit_to_input
 from ensembler.data.pixel_key import pixels_key
 from ensembler.data.prepare import build_steps, prepare
+from ensembler.data.size import shown, sides
 from ensembler.data.spec import InputSpec
 from ensembler.errors import DataError, RequestError
 from ensembler.files import claim, sha256_of, sweep, write_aside
@@ -40,14 +41,14 @@ _ALTERED = "was altered or cut short since it was written"
 
 
 class Pixels(Protocol):
-    """Prepared images by position, uint8 `[images, size, size, channels]`.
+    """Prepared images by position, uint8 `[images, height, width, channels]`.
 
     They are an array, or files that are read like one.
     """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`(images, size, size, channels)`."""
+        """`(images, height, width, channels)`."""
         ...
 
     def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
@@ -64,8 +65,8 @@ class FilePixels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`(images, size, size, channels)`."""
-        return (len(self.images), self.spec.size, self.spec.size, self.spec.channels)
+        """`(images, height, width, channels)`."""
+        return (len(self.images), *self.spec.shape)
 
     def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
         """One image for a position, several for an array of positions or a slice."""
@@ -77,7 +78,8 @@ class FilePixels:
         return np.stack(found) if found else np.zeros((0, *self.shape[1:]), np.uint8)
 
     def _prepare(self, i: int) -> NDArray[np.uint8]:
-        at_least = 2 * self.spec.size if self.spec.decode == "reduced" else None
+        is_reduced = self.spec.decode == "reduced"
+        at_least = 2 * max(sides(self.spec.size)) if is_reduced else None
         image = prepare(
             self.images.read(i, Decoding(at_least, self.spec.bits)), self._steps
         )
@@ -106,7 +108,7 @@ def prepare_pixels(
     cache: Path,
     progress: Progress = QUIET,
 ) -> Pixels:
-    """Return all images prepared, uint8 `[images, size, size, channels]`.
+    """Return all images prepared, uint8 `[images, height, width, channels]`.
 
     They are memory-mapped from the cache. A cache may grow to `ENS_CACHE_GB` gigabytes (default:
     what the disk has, less one); images that do not fit are read from their files whenever they are
@@ -127,9 +129,7 @@ def prepare_pixels(
 
 def are_prepared(images: Images, spec: InputSpec, cache: Path) -> bool:
     """Whether the cache holds all images prepared for an input."""
-    path = (
-        cache / f"pixels-{spec.size}x{spec.channels}-{pixels_key(images, spec, cache)}.npy"
-    )
+    path = _path(cache, spec, pixels_key(images, spec, cache))
     return isinstance(_open(path, images, spec), PreparedPixels)
 
 
@@ -167,7 +167,7 @@ def _prepare(
 ) -> PreparedPixels:
     budget_of(_BUDGET)  # a wrong one is an error even when nothing has to be built
     key = pixels_key(images, spec, cache)
-    path = cache / f"pixels-{spec.size}x{spec.channels}-{key}.npy"
+    path = _path(cache, spec, key)
     found = _open(path, images, spec)
     if isinstance(found, PreparedPixels):
         return found
@@ -189,6 +189,10 @@ def _prepare(
         found = _open(path, images, spec)
     assert isinstance(found, PreparedPixels), found
     return found
+
+
+def _path(cache: Path, spec: InputSpec, key: str) -> Path:
+    return cache / f"pixels-{shown(spec.size)}x{spec.channels}-{key}.npy"
 
 
 def _bytes(shape: tuple[int, ...]) -> int:

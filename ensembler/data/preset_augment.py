@@ -21,6 +21,7 @@ from ensembler.data.presets import (
     Warp,
     draw,
 )
+from ensembler.data.size import Size, sides
 
 
 class PresetAugment:
@@ -29,9 +30,9 @@ class PresetAugment:
     All of an image's geometry is one interpolation, all of its colours one matrix.
     """
 
-    def __init__(self, preset: Preset, size: int, channels: int) -> None:
+    def __init__(self, preset: Preset, size: Size, channels: int) -> None:
         self.preset = replace(preset, hue=None) if channels == 1 else preset
-        self.size = size
+        self.side = min(sides(size))
 
     def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Augment one image `[height, width, channels]`; the same seed gives the same image."""
@@ -43,7 +44,7 @@ class PresetAugment:
         if drawn.colours is not None:
             image = _coloured(image, drawn.colours)
         if drawn.blur:
-            image = _blurred(image, drawn.blur * self.size)
+            image = _blurred(image, drawn.blur * self.side)
         if drawn.noise:
             image = _noisy(image, 255 * drawn.noise, seed)
         return _with_holes(image, drawn.holes) if drawn.holes else image

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from ensembler.data.size import SizeGiven, sides
 from ensembler.fold_columns import is_fold_column
 from ensembler.targets.kinds import TargetKind, kind_written_as
 from ensembler.targets.label_sets import SetFormat
@@ -560,11 +561,14 @@ class InputSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(64, ge=8, le=2048, description="Height and width in pixels.")
+    size: SizeGiven = Field(
+        64,
+        description="Height and width in pixels: one number for both, or [height, width].",
+    )
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey.")
     resize: Literal["stretch", "fit", "pad", "crop"] = Field(
         "stretch",
-        description="stretch to the square, fit inside it with a black border, pad it with its own "
+        description="stretch to that size, fit inside it with a black border, pad it with its own "
         "edges, or crop its "
         "centre.",
     )
@@ -589,6 +593,11 @@ class InputSpec(BaseModel):
         "{center_crop: 0.8}, or module:function. rembg needs its extra, and weights in U2NET_HOME "
         "or ~/.rembg.",
     )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of an image."""
+        return (*sides(self.size), self.channels)
 
     @property
     def step_names(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.augment_steps import back_to_input, construct, name_and_arguments
+from ensembler.data.size import Size, sides
 from ensembler.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class TorchvisionAugment:
     """A pipeline of torchvision's v2 transforms on uint8 images."""
 
-    def __init__(self, steps: Sequence[Any], size: int, channels: int) -> None:
+    def __init__(self, steps: Sequence[Any], size: Size, channels: int) -> None:
         from torchvision.transforms import v2
 
         self.size = size
@@ -46,7 +47,7 @@ class TorchvisionAugment:
         return out
 
 
-def build_transform(step: Any, size: int) -> Any:
+def build_transform(step: Any, size: Size) -> Any:
     """The transform of a step. Raises RequestError for a name or arguments that are not there."""
     from torchvision.transforms import v2
 
@@ -61,6 +62,6 @@ def build_transform(step: Any, size: int) -> Any:
         raise UnknownNameError("torchvision transform", name, known)
     arguments = dict(arguments)
     if name == "RandomResizedCrop":
-        arguments.setdefault("size", (size, size))
+        arguments.setdefault("size", sides(size))
     parameters = list(inspect.signature(transform).parameters)
     return construct(transform, name, arguments, parameters)

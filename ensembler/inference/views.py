@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembler.data.size import Size, shown, size_of
 from ensembler.errors import RequestError, UnknownNameError
 from ensembler.inference.spec import CustomView, ViewSpec
 from ensembler.own_code import digest_of, is_own, load_own
@@ -50,8 +51,7 @@ def _rotated(quarters: int) -> Transform:
     return lambda batch: np.rot90(batch, quarters, axes=(1, 2))
 
 
-# Functions of the batch alone. Quarter turns and transposes need square pixels, which prepared
-# pixels are.
+# Functions of the batch alone. Quarter turns and transposes need square pixels.
 FIXED: dict[str, Transform] = {
     "identity": _identity,
     "hflip": lambda batch: batch[:, :, ::-1],
@@ -62,6 +62,7 @@ FIXED: dict[str, Transform] = {
     "rot270": _rotated(3),
     "transverse": lambda batch: batch.transpose(0, 2, 1, 3)[:, ::-1, ::-1],
 }
+_SQUARE = ("transpose", "rot90", "rot270", "transverse")
 GROUPS: dict[str, tuple[str, ...]] = {
     "d4": (
         "identity",
@@ -143,6 +144,16 @@ def expand_views(specs: Sequence[ViewSpec]) -> tuple[View, ...]:
     if not views:
         raise RequestError("views names none; the plain image is the view called identity")
     return tuple(views.values())
+
+
+def check_views_fit(views: Sequence[View], size: Size) -> None:
+    """Raise RequestError for a view that swaps the sides of images that are not square."""
+    swapped = [view.name for view in views if view.built_in and view.name in _SQUARE]
+    if swapped and not isinstance(size, int):
+        raise RequestError(
+            f"view {swapped[0]} swaps height and width, and images of {shown(size)} px are not "
+            "square; hflip, vflip, rot180, shifts, scales and crops keep their sides"
+        )
 
 
 def _views_of(spec: ViewSpec) -> list[View]:
@@ -328,7 +339,9 @@ def _custom(spec: CustomView) -> Transform:
 
     def transform(batch: Batch) -> Batch:
         always: dict[str, Any] = {**arguments, "p": 1.0}
-        pipeline = AlbumentationsAugment([{name: always}], batch.shape[1], batch.shape[3])
+        pipeline = AlbumentationsAugment(
+            [{name: always}], size_of(*batch.shape[1:3]), batch.shape[3]
+        )
         return np.stack([pipeline.as_view(image) for image in batch])
 
     # a wrong name or argument is said now

@@ -92,7 +92,7 @@ class Costs:
         predictor = ready(
             named_engine("default", device.type),
             lambda: load_checkpoint(path, self.device, base),
-            np.zeros((BATCH, size, size, given.channels), np.uint8),
+            np.zeros((BATCH, *given.shape), np.uint8),
             amp=base.amp,
             device=self.device,
             name=f"member {member.name!r}",

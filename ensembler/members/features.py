@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.data.pixel_key import pixels_key
+from ensembler.data.size import sides
 from ensembler.errors import NotFiniteError, RequestError, StoreError, TrainingError
 from ensembler.files import claim, fingerprint, read_json, write_json
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
@@ -120,7 +121,11 @@ class FrozenFeatures:
                 f"{plan.member.name}: the weights of {network.backbone} are random, for its "
                 "features name neither pretrained: true nor checkpoint: FILE"
             )
-        shape = {"classes": 0, "size": plan.input.size, "channels": plan.input.channels}
+        shape: dict[str, Any] = {
+            "classes": 0,
+            "size": plan.input.size,
+            "channels": plan.input.channels,
+        }
         with own_randomness(torch.device("cpu")):
             seed_all(plan.seed)
             built = build_network(network, **shape)
@@ -192,12 +197,12 @@ def plan_views(plan: MemberPlan) -> tuple[Any, ...]:
     return (*plan.workspace.spec.views, *own)
 
 
-def _width(network: Any, backbone: str, shape: Mapping[str, int]) -> int:
+def _width(network: Any, backbone: str, shape: Mapping[str, Any]) -> int:
     """How many features a network without a head gives for an image."""
     import torch
 
     size = shape["size"]
-    pixels = torch.zeros((2, shape["channels"], size, size), dtype=torch.uint8)
+    pixels = torch.zeros((2, shape["channels"], *sides(size)), dtype=torch.uint8)
     with torch.inference_mode():
         found = network(pixels)
     if not isinstance(found, torch.Tensor) or found.ndim != 2 or not found.shape[1]:
@@ -220,7 +225,7 @@ def probe_predictor(plan: MemberPlan, path: Path, execution: Execution) -> Predi
     base, seen = plan.member.base, plan.input
     return feature_predictor(
         load_checkpoint(path, execution.device, base),
-        (2, seen.size, seen.size, seen.channels),
+        (2, *seen.shape),
         amp=base.amp,
         device=execution.device,
         most=base.batch_size,

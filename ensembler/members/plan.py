@@ -263,17 +263,19 @@ class MemberPlan:
 
     @property
     def pixels(self) -> Pixels:
-        """All images, prepared: `[images, size, size, channels]`, memory-mapped where they fit."""
+        """All images, prepared: `[images, height, width, channels]`."""
         return self.workspace.pixels(self.input)
 
     @cached_property
     def views(self) -> tuple[View, ...]:
         """The views of the recipe, expanded; without a look at images there is one."""
-        from ensembler.inference.views import expand_views
+        from ensembler.inference.views import check_views_fit, expand_views
 
         if not self.member.sees_images:
             return expand_views(("identity",))
-        return expand_views(self.workspace.spec.views)
+        views = expand_views(self.workspace.spec.views)
+        check_views_fit(views, self.input.size)
+        return views
 
     @property
     def view_names(self) -> tuple[str, ...]:

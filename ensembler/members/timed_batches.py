@@ -74,7 +74,7 @@ def _setup_on_noise(training: Training) -> Any:
     spec = _as_plain(plan.member.base)
     n = (1 + _BATCHES) * spec.batch_size
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (n, seen.size, seen.size, seen.channels), np.uint8)
+    pixels = rng.integers(0, 256, (n, *seen.shape), np.uint8)
     data = FoldData(
         pixels, np.arange(n) % classes, np.arange(n), np.zeros(0, np.int64), classes
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from ensembler.data.size import area
 from ensembler.files import fingerprint
 from ensembler.members.plan import MemberPlan
 from ensembler.predictions.finished_folds import FinishedFold
@@ -140,7 +141,7 @@ class Training:
             return FoldCost(0)
         if isinstance(spec, FittedSpec):
             return FoldCost(1, f"{spec.method} {plan.member.base.backbone}", 1.0)
-        network, work = f"{spec.method} {spec.backbone}", float(plan.input.size**2)
+        network, work = f"{spec.method} {spec.backbone}", float(area(plan.input.size))
         if isinstance(spec, EnsembleSpec):
             return FoldCost(spec.passes, network, work)
         return FoldCost(spec.epochs, network, work, spec.freeze_epochs)

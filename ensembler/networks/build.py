@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ensembler.data.size import Size, shown, sides, size_of
 from ensembler.errors import EnsemblerError, RequestError, TrainingError, UnknownNameError
 from ensembler.networks.sources import (
     FOLDER,
@@ -121,7 +122,7 @@ def check_backbone(name: str) -> None:
         raise UnknownNameError("backbone", name, timm.list_models())
 
 
-def check_network(spec: NetworkSpec, *, size: int, channels: int) -> None:
+def check_network(spec: NetworkSpec, *, size: Size, channels: int) -> None:
     """Raise RequestError when this network cannot be built, or cannot take images of this size.
 
     Nothing is allocated or downloaded. A network of the user's own is not built: only what its
@@ -146,13 +147,13 @@ def check_network(spec: NetworkSpec, *, size: int, channels: int) -> None:
             -1
         ]
         raise RequestError(
-            f"backbone {spec.backbone!r} does not take {size} px: {fault}; it is made for "
+            f"backbone {spec.backbone!r} does not take {shown(size)} px: {fault}; it is made for "
             f"{made_for} px; input.size, or the member's size, says how large images are"
         )
 
 
 def build_network(
-    spec: NetworkSpec, *, classes: int, size: int, channels: int
+    spec: NetworkSpec, *, classes: int, size: Size, channels: int
 ) -> Normalised:
     """Build the network of a spec, its weights random, pretrained or from a local file.
 
@@ -212,7 +213,7 @@ def _own_arguments(
     return arguments
 
 
-def _timm_network(spec: NetworkSpec, classes: int, size: int, channels: int) -> nn.Module:
+def _timm_network(spec: NetworkSpec, classes: int, size: Size, channels: int) -> nn.Module:
     import timm
 
     check_backbone(spec.backbone)
@@ -290,7 +291,7 @@ def _timm_arguments(spec: NetworkSpec, classes: int, channels: int) -> dict[str,
 
 
 @contextmanager
-def _faults_explained(spec: NetworkSpec, size: int) -> Iterator[None]:
+def _faults_explained(spec: NetworkSpec, size: Size) -> Iterator[None]:
     """Turn what timm and hubs raise while the block runs into a line about this backbone."""
     try:
         yield
@@ -314,7 +315,7 @@ def _faults_explained(spec: NetworkSpec, size: int) -> Iterator[None]:
             raise TrainingError(_no_download(spec, error)) from error
         if isinstance(error, (RuntimeError, ValueError, AssertionError)):
             raise RequestError(
-                f"backbone {spec.backbone!r} cannot be built at {size} px: {error}"
+                f"backbone {spec.backbone!r} cannot be built at {shown(size)} px: {error}"
             ) from error
         raise
 
@@ -337,18 +338,18 @@ def _no_download(spec: NetworkSpec, error: Exception) -> str:
     )
 
 
-def _needs_image_size(spec: NetworkSpec, size: int, channels: int) -> bool:
+def _needs_image_size(spec: NetworkSpec, size: Size, channels: int) -> bool:
     """Whether a network takes images of this size only when it is built for them."""
     return _asks_for_size(
         spec.backbone,
         json.dumps(spec.model_args, sort_keys=True, default=str),
-        size,
+        size_of(*sides(size)),  # a record of JSON has a list of them
         channels,
     )
 
 
 @lru_cache(maxsize=256)
-def _asks_for_size(backbone: str, model_args: str, size: int, channels: int) -> bool:
+def _asks_for_size(backbone: str, model_args: str, size: Size, channels: int) -> bool:
     spec = NetworkSpec(backbone=backbone, model_args=json.loads(model_args))
     if (
         "img_size" in spec.model_args
@@ -373,11 +374,11 @@ def _sketch(spec: NetworkSpec, channels: int, **options: Any) -> nn.Module:
     return network
 
 
-def _fault_at(network: nn.Module, size: int, channels: int) -> str | None:
+def _fault_at(network: nn.Module, size: Size, channels: int) -> str | None:
     """Why a sketched network cannot take images of this size; None when it can."""
     try:
         with torch.device("meta"):
-            network.eval()(torch.empty(2, channels, size, size))
+            network.eval()(torch.empty(2, channels, *sides(size)))
     except (RuntimeError, AssertionError, ValueError) as error:
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return None

@@ -36,7 +36,7 @@ def save_checkpoint(
     path: Path,
     network: Normalised,
     spec: NetworkSpec,
-    shape: Mapping[str, int],
+    shape: Mapping[str, Any],
     description: Mapping[str, Any],
 ) -> None:
     """Write weights and description, whole or not at all.

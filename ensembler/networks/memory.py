@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ensembler.data.size import Size, shown
 from ensembler.errors import EnsemblerError, OutOfMemoryError
 
 Result = TypeVar("Result")
@@ -42,7 +43,7 @@ def in_parts(compute: Callable[[Tensor], Result], images: Tensor) -> list[Result
 
 @contextlib.contextmanager
 def memory_advice(
-    *, batch_size: int, size: int, amp: str, accumulate: int | None = None
+    *, batch_size: int, size: Size, amp: str, accumulate: int | None = None
 ) -> Iterator[None]:
     """Turn an error for want of memory into an OutOfMemoryError that says which options need less.
 
@@ -58,13 +59,13 @@ def memory_advice(
         first = "".join(str(error).strip().splitlines()[:1])
         advice = " or ".join(_needing_less(batch_size, size, amp, accumulate))
         raise OutOfMemoryError(
-            f"out of memory with batch_size {batch_size} at {size} px; {advice} needs less "
+            f"out of memory with batch_size {batch_size} at {shown(size)} px; {advice} needs less "
             f"({first})"
         ) from error
 
 
 def _needing_less(
-    batch_size: int, size: int, amp: str, accumulate: int | None
+    batch_size: int, size: Size, amp: str, accumulate: int | None
 ) -> list[str]:
     ways = []
     if batch_size > 1 and accumulate is None:
@@ -74,7 +75,7 @@ def _needing_less(
             f"batch_size: {batch_size // 2} with accumulate: {2 * (accumulate or 1)} (steps as "
             "large as now)"
         )
-    ways.append(f"a size below {size}")
+    ways.append(f"a size below {shown(size)}")
     if amp == "off":
         ways.append("amp: auto")
     return ways

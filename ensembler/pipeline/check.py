@@ -78,6 +78,7 @@ def check_recipe(recipe: Recipe) -> None:
     spec = recipe.spec
     checks: list[Check] = [
         ("views", partial(expand_views, spec.views)),
+        ("views", partial(_check_views, spec)),
         ("blend", partial(_check_blend, spec.blend)),
         ("input.prepare", partial(build_steps, spec.input.prepare)),
         ("members", partial(planned_members, spec.members)),
@@ -113,6 +114,15 @@ def _checks_of_networks(spec: RecipeSpec) -> list[Check]:
             own = partial(check_augment, member.augment)
             checks.append((f"members.{name}.augment", own))
     return checks
+
+
+def _check_views(spec: RecipeSpec) -> None:
+    """Views that need square images, where some are not."""
+    from ensembler.inference.views import check_views_fit, expand_views
+
+    views = expand_views(spec.views)
+    for seen in spec.inputs:
+        check_views_fit(views, seen.size)
 
 
 def _check_blend(spec: BlendSpec) -> None:

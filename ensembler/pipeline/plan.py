@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from ensembler.data.size import shown
 from ensembler.deadline import Deadline
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.members.depth import Candidate, choose_depth, target_epochs
@@ -322,7 +323,9 @@ class Planner:
             decode_first(images, seen, n)
             each = (self.clock() - began) / max(1, n)
             seconds = each * len(images)
-            reason = f"{len(images)} images at {seen.size} px, by {n} that were decoded"
+            reason = (
+                f"{len(images)} images at {shown(seen.size)} px, by {n} that were decoded"
+            )
             spread = Seconds(seconds, seconds / 2, seconds * 2)
             steps.append(Step("decode", spread, reason=reason))
         return steps

@@ -45,6 +45,7 @@ from ensembler.data.augment_steps import Augment
 from ensembler.data.counters import Streams, keys_of
 from ensembler.data.on_device.feed import Feed, feed_of
 from ensembler.data.on_device.stages import DeviceAugment
+from ensembler.data.size import size_of
 from ensembler.errors import RequestError, TrainingError
 from ensembler.networks.build import Normalised, build_network, sum_networks
 from ensembler.networks.devices import (
@@ -115,7 +116,7 @@ def train_ensemble(  # noqa: PLR0913 a keyword for each thing that may be asked 
     stop = Stop() if stop is None else stop
     watch = _Watch(spec, len(data.train_rows), (name, fold), progress, stop)
     advice = memory_advice(
-        batch_size=spec.batch_size, size=data.pixels.shape[1], amp=spec.amp
+        batch_size=spec.batch_size, size=size_of(*data.pixels.shape[1:3]), amp=spec.amp
     )
     with own_randomness(chosen_device), advice:
         seed_all(sample_seed(seed, "build", fold))
@@ -156,7 +157,8 @@ def _numbered(networks: Sequence[Normalised]) -> dict[str, Normalised]:
 def _build(spec: EnsembleSpec, data: FoldData, device: torch.device, watch: _Watch) -> Any:
     import torchensemble
 
-    _, size, _, channels = data.pixels.shape
+    _, height, width, channels = data.pixels.shape
+    size = size_of(height, width)
 
     class Estimator(_UnitPixels):
         """A class without arguments, as torchensemble wants it."""

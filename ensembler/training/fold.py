@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ensembler.data.augment import sample_seed
+from ensembler.data.size import size_of
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
 from ensembler.metrics import is_better
 from ensembler.networks.build import Normalised
@@ -65,7 +66,7 @@ def train_fold(
     stop = Stop() if stop is None else stop
     loader = StoppableLoader(workers, device, progress, stop=stop)
     loader.get_ready(setup.augment)  # they start while the network is built
-    size = setup.data.pixels.shape[1]
+    size = size_of(*setup.data.pixels.shape[1:3])
     advice = memory_advice(
         batch_size=spec.batch_size, size=size, amp=spec.amp, accumulate=spec.accumulate
     )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ensembler.data.size import size_of
 from ensembler.errors import TrainingError
 from ensembler.networks.build import Normalised, build_network
 from ensembler.networks.compiled import compiler_faults
@@ -86,7 +87,8 @@ class Learner:
     def build(cls, setup: FoldSetup, device: torch.device) -> Learner:
         """A network that has learnt nothing yet."""
         spec, data = setup.spec, setup.data
-        _, size, _, channels = data.pixels.shape
+        _, height, width, channels = data.pixels.shape
+        size = size_of(height, width)
         network = build_network(spec, classes=data.classes, size=size, channels=channels)
         network = place_for_training(network, spec.amp, device)
         if spec.init_head == "probe":

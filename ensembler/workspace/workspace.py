@@ -141,7 +141,7 @@ class Workspace:
         return labels
 
     def pixels(self, spec: InputSpec) -> Pixels:
-        """All images, prepared for an input: `[images, size, size, channels]`.
+        """All images, prepared for an input: `[images, height, width, channels]`.
 
         They are memory-mapped where they fit.
         """

@@ -24,6 +24,7 @@ from ensembler.data.on_device.preset import device_preset
 from ensembler.data.on_device.stages import DeviceAugment
 from ensembler.data.on_device.torchvision_list import TORCHVISION
 from ensembler.data.presets import Preset
+from ensembler.data.size import Size
 from ensembler.data.spec import AugmentSpec
 
 HOST, DEVICE = "host", "device"
@@ -55,7 +56,7 @@ class ChosenAugment:
 
 def choose_augment(
     spec: AugmentSpec,
-    size: int,
+    size: Size,
     channels: int,
     *,
     device: torch.device,
@@ -70,7 +71,10 @@ def choose_augment(
     by_itself = HOST if device.type == "cpu" else DEVICE
     path = (kept or by_itself) if wanted.on == "auto" else wanted.on
     note = ""
-    if path == DEVICE:
+    if path == DEVICE and not isinstance(size, int):
+        note = "images that are not square are augmented on the host"
+    elif path == DEVICE:
+        assert isinstance(size, int)
         try:
             on_device = device_augment(spec, size, channels)
         except NotOnDevice as unknown:

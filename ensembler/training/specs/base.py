@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from ensembler.data.size import SizeGiven
 from ensembler.data.spec import (
     AugmentSpec,
     DataSpec,
@@ -114,8 +115,8 @@ class TrainingSpec(NetworkSpec):
         description="The target it predicts (default: the label), or several, with a head for "
         "each.",
     )
-    size: int | None = Field(
-        None, ge=8, le=2048, description="Input size of this member alone."
+    size: SizeGiven | None = Field(
+        None, description="Input size of this member alone: one number, or [height, width]."
     )
     prepare: tuple[str | dict[str, Any], ...] | None = Field(None, description=PREPARE)
     input: OwnInputSpec | None = Field(None, description=OWN_INPUT)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ensembler.data.size import SizeGiven
 from ensembler.data.spec import OwnInputSpec
 from ensembler.inference.spec import ViewSpec
 from ensembler.networks.sources import is_own_backbone
@@ -45,8 +46,9 @@ class FeaturesSpec(BaseModel):
         description="How positions become one feature, by timm's name: avg, max, avgmax, "
         "catavgmax, token (default: as the backbone does).",
     )
-    size: int | None = Field(
-        None, ge=8, le=2048, description="Input size (default: the recipe's)."
+    size: SizeGiven | None = Field(
+        None,
+        description="Input size, one number or [height, width] (default: the recipe's).",
     )
     views: tuple[ViewSpec, ...] = Field(
         ("identity",),
