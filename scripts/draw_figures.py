@@ -1,6 +1,6 @@
 """Draw docs/figures/*.svg, light and dark, from the measured results that lie beside them as CSV.
 
-    python scripts/draw_figures.py            # needs matplotlib: the extra `report`
+    python scripts/draw_figures.py            # needs matplotlib: the extra `dev`
     python scripts/draw_figures.py --check    # whether every figure is of today's CSV; needs nothing
 
 Figures are never edited by hand. Each one holds the digest of the table that it was drawn from.

@@ -51,5 +51,5 @@ def compare_members(
         )
     found = diversity(pool if pool.y.ndim == 1 else yes_or_no(pool))
     if page is not None:
-        write_output(page, diversity_page(store.name, found).encode())
+        write_output(page, diversity_page(store.name, found))
     return RunDiversity(store.name, found, len(pool.y), page)

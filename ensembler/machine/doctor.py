@@ -31,7 +31,6 @@ EXTRAS = {
         "the engine onnx",
         {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
     ),
-    "report": ("plots", {"matplotlib": "matplotlib"}),
     "ray": ("folds on a Ray cluster", {"ray": "ray"}),
 }
 _CORE = (

@@ -23,7 +23,7 @@ from ensembler.reporting.tables import Cell, Table
 
 _LISTED = 40  # rows of a table
 _SHOWN = 24  # pictures of a sheet
-_MOST_BYTES = 100_000_000  # of probabilities that are read to judge labels
+_MOST_BYTES = 40_000_000  # of probabilities that are read to judge labels
 _MOST_MEMBERS = 12  # that judge them
 
 
