@@ -9,8 +9,8 @@ from threading import Thread
 
 from ensembler.predictions.store import RunStore
 from ensembler.progress import Epoch, FoldTask, Progress
-from ensembler.sharing.trackers.mirror import Noted
-from ensembler.sharing.trackers.tracker import Tracker, open_tracker
+from ensembler.sharing.trackers.mirror import Noted, only_teller
+from ensembler.sharing.trackers.tracker import open_tracker
 
 PATIENCE = 10.0  # seconds that the end of a training waits for what is still to be sent
 
@@ -56,19 +56,11 @@ class _Live:
         self.thread.join(PATIENCE)
 
     def _work(self) -> None:
-        tracker: Tracker | None = None
-        noted: Noted | None = None
         try:
-            while (epoch := self.waiting.get()) is not None:
-                if tracker is None or noted is None:
-                    noted = Noted(self.store, self.name)
-                    tracker = open_tracker(
-                        self.name, self.store.name, self.store.folder, noted.kept
-                    )
-                tracker.epoch(epoch)
-                noted.save()
-            if tracker is not None:
-                tracker.close()
+            first = self.waiting.get()
+            if first is not None:
+                with only_teller(self.store, self.name):
+                    self._tell(first)
         except (
             Exception
         ) as error:  # a tracker never stops a run, whatever its client raises
@@ -76,6 +68,17 @@ class _Live:
             self.progress.warn(
                 f"{self.name} does not follow the run now ({said[0][:300]}); it is told at the end"
             )
+
+    def _tell(self, first: Epoch) -> None:
+        """Tell the tracker of one epoch after the other; the end of the run waits for the last."""
+        noted = Noted(self.store, self.name)
+        tracker = open_tracker(self.name, self.store.name, self.store.folder, noted.kept)
+        epoch: Epoch | None = first
+        while epoch is not None:
+            tracker.epoch(epoch)
+            noted.save()
+            epoch = self.waiting.get()
+        tracker.close()
 
 
 class _Told(Progress):

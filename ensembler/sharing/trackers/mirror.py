@@ -6,7 +6,8 @@ that is down) is sent at the next start: the folder is the queue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -37,7 +38,6 @@ class Noted:
 
     def __init__(self, store: RunStore, tracker: str) -> None:
         self.path = store.folder / _FOLDER / f"{tracker}.json"
-        self.lock = store.folder / _FOLDER / f".{tracker}.lock"
         said = _read(self.path)
         self.members: dict[str, str] = _texts(said.get("members"))
         self.run: str | None = said["run"] if isinstance(said.get("run"), str) else None
@@ -48,6 +48,19 @@ class Noted:
         """Write it, whole or not at all."""
         self.path.parent.mkdir(exist_ok=True)
         write_json(self.path, {"members": self.members, "run": self.run, "kept": self.kept})
+
+
+@contextmanager
+def only_teller(store: RunStore, tracker: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the right to tell a tracker of a run; TrackerError when another has it, or `wait`."""
+    folder = store.folder / _FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with claim(folder / f".{tracker}.lock", wait=wait) as is_mine:
+        if not is_mine:
+            raise TrackerError(
+                f"another process is telling {tracker} of run {store.name!r}"
+            )
+        yield
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -64,19 +77,19 @@ def _texts(said: object) -> dict[str, str]:
 
 
 def mirror_run(
-    store: RunStore, tracker: str, *, members: Sequence[str] | None = None
+    store: RunStore,
+    tracker: str,
+    *,
+    members: Sequence[str] | None = None,
+    wait: bool = False,
 ) -> Mirrored:
     """Tell a tracker of every complete member (or of those named) that it does not know.
 
-    Raises TrackerError when it does not take something: what it took is noted.
+    `wait` lets whoever tells it just now end first, instead of an error. Raises TrackerError when
+    it does not take something: what it took is noted.
     """
-    noted = Noted(store, tracker)
-    noted.path.parent.mkdir(exist_ok=True)
-    with claim(noted.lock) as is_mine:
-        if not is_mine:
-            raise TrackerError(
-                f"another process is telling {tracker} of run {store.name!r}"
-            )
+    with only_teller(store, tracker, wait=wait):
+        noted = Noted(store, tracker)
         try:
             opened = open_tracker(tracker, store.name, store.folder, noted.kept)
             return _tell(store, tracker, opened, noted, members)
@@ -132,6 +145,6 @@ def mirror_in_time(store: RunStore, trackers: Sequence[str], progress: Progress)
 
 def _mirror(store: RunStore, tracker: str, progress: Progress) -> None:
     try:
-        mirror_run(RunStore(store.folder), tracker)
+        mirror_run(RunStore(store.folder), tracker, wait=True)
     except (EnsemblerError, OSError) as error:
         progress.warn(str(error))

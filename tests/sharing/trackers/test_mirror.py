@@ -137,3 +137,14 @@ def test_share_to_a_tracker_says_what_is_there(store, tracker, ens_here):
     assert "not both" in ens_here("share", "fake", expect=2).stderr
     with pytest.raises(UnknownNameError):
         TRACKERS.check("nosuch")
+
+
+def test_the_end_of_a_run_waits_for_what_is_still_told(store, tracker, monkeypatch):
+    monkeypatch.setattr(live, "PATIENCE", 0.01)
+    tracker.fails = lambda: time.sleep(0.2)
+    progress = RecordedProgress()
+    with tracked(store, ["mlflow"], progress) as told:
+        told.epoch(EPOCH)
+        time.sleep(0.05)
+    mirror_in_time(store, ["mlflow"], progress)
+    assert (len(tracker.epochs), len(tracker.members), progress.warnings) == (1, 2, [])
