@@ -29,7 +29,8 @@ def print_json(content: Mapping[str, Any]) -> None:
 
     Numbers that are not finite become null.
     """
-    steps = [] if "error" in content else next_steps(*command_given(), content)
+    is_said = "error" in content or "next" in content
+    steps = [] if is_said else next_steps(*command_given(), content)
     _print_object({**content, "next": steps} if steps else content)
 
 

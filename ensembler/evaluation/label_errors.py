@@ -19,12 +19,14 @@ from ensembler.blending.pool import Pool
 from ensembler.blends.pool import read_pool
 from ensembler.evaluation.label_beliefs import believed, group_beliefs, labels_of_others
 from ensembler.evaluation.label_noise import (
+    TO_RANK,
     LabelNoise,
     WrongRows,
     count_confident,
     count_wrong,
     fit_noise,
     with_copies,
+    with_expected,
 )
 from ensembler.predictions.store import RunStore
 from ensembler.progress import QUIET, Progress
@@ -293,8 +295,8 @@ class Judged:
             of_groups = group_beliefs(cells.y, rows.groups_of_cells, len(cells.classes))
         probs = believed(cells, of_groups, progress)
         confident = count_confident(probs, cells.y)
-        noise = fit_noise(probs, cells.y)
-        of_cells = count_wrong(noise, probs, confident)
+        of_cells = count_wrong(fit_noise(probs, cells.y), probs, confident)
+        noise = with_expected(fit_noise(probs, cells.y, TO_RANK), of_cells.expected)
         noise = with_copies(noise, probs, rows.copies_of_cells)
         shape = (len(rows.ids), rows.n_cells)
         expected = float(_any(noise.wrong.reshape(shape)).sum())

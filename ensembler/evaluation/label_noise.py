@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembler.blending.pool import Probs, Targets, some_rows
-from ensembler.logits import log_probs, softmax
+from ensembler.logits import log_probs, sigmoid, softmax
 
 _FLOOR = 1e-12
-_PRIOR = (
-    0.15  # rows that speak for one rate of all pairs, as a share of the rows of a class
-)
+# How strongly rates of pairs are drawn towards one rate of all (in rows, as a share of those of a
+# class): to count wrong labels, and to rank them, where a pair that is hard to tell apart must not
+# come first as a whole (docs/labels.md).
+TO_COUNT, TO_RANK = 0.3, 1.0
 _MOST_STEPS = 60
 _STEPS_OF_SHARPNESS = (0.85, 0.95, 1.0, 1.05, 1.15)
 _SETTLED = 1e-3  # relative change of the number of wrong rows
@@ -112,16 +113,16 @@ class LabelNoise:
         return float(np.sqrt((self.wrong * (1 - self.wrong)).sum()))
 
 
-def fit_noise(probs: Probs, given: Targets, *, by_pair: bool = True) -> LabelNoise:
+def fit_noise(probs: Probs, given: Targets, prior: float = TO_COUNT) -> LabelNoise:
     """Fit the noise model to cross-fitted probabilities `[rows, classes]` and given labels.
 
     Expectation maximisation: true labels from rates, rates from true labels. Rates of single pairs
-    are drawn towards one rate of all, the more so the fewer rows a class has; without `by_pair`
-    there is only that one.
+    are drawn towards one rate of all, the more so the larger `prior`; where it is infinite there is
+    only that one.
     """
     logs = log_probs(probs, _FLOOR)
     n_classes = probs.shape[1]
-    strength = _PRIOR * len(given) / n_classes if by_pair else np.inf
+    strength = prior * len(given) / n_classes
     rates, sharpness = _one_rate(0.05, n_classes), 1.2
     searched = some_rows(len(given), _SEARCH_ROWS)
     expected = np.inf
@@ -196,6 +197,29 @@ def with_copies(
     return replace(noise, truth=truth)
 
 
+def with_expected(noise: LabelNoise, expected: float) -> LabelNoise:
+    """The noise model with all log odds moved alike, so that `expected` rows are wrong.
+
+    The order of rows stays.
+    """
+    odds = noise.log_odds
+    low, high = -60.0, 60.0
+    for _ in range(60):
+        shift = (low + high) / 2
+        if float(sigmoid(odds + shift).sum()) > expected:
+            high = shift
+        else:
+            low = shift
+    wrong = sigmoid(odds + low)
+    rows = np.arange(len(noise.given))
+    others = noise.truth.copy()
+    others[rows, noise.given] = 0.0
+    totals = others.sum(axis=1)
+    truth = others * (wrong / np.maximum(totals, 1e-300))[:, None]
+    truth[rows, noise.given] = sigmoid(-odds - low)
+    return replace(noise, truth=truth)
+
+
 @dataclass(frozen=True)
 class WrongRows:
     """How many rows are expected to be wrong, and between what."""
@@ -214,7 +238,7 @@ def count_wrong(noise: LabelNoise, probs: Probs, confident: ConfidentCounts) -> 
     added.
     """
     expected = noise.expected
-    one_rate = fit_noise(probs, noise.given, by_pair=False).expected
+    one_rate = fit_noise(probs, noise.given, prior=np.inf).expected
     margin = _TWO_SIDED * noise.deviation
     low = min(expected, (expected + one_rate) / 2) - margin
     high = max(expected, (expected + confident.wrong) / 2) + margin

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ensembler.blending.pool import Pool
+from ensembler.blends.pool import read_pool
 from ensembler.errors import MissingFileError, UnknownNameError
 from ensembler.evaluation.label_errors import (
     Judged,
@@ -270,3 +271,10 @@ def test_of_several_labels_at_once_the_wrong_one_is_taken_out():
     (one,) = [s for s in first if s.id == first[0].id]
     changed = set(one.given.split("|")) ^ set(one.suggested.split("|"))
     assert changed - {""} == {"y"}
+
+
+def test_confidences_add_up_to_what_is_expected(noisy, found):
+    read = read_pool(noisy[0], None, common_rows=True).pool
+    judged = Judged.of(Rows(tuple(map(str, range(len(read.y)))), read), QUIET)
+    assert judged.noise.wrong.sum() == pytest.approx(judged.wrong.expected, rel=1e-6)
+    assert judged.wrong.expected == pytest.approx(found.wrong.expected, rel=1e-6)
