@@ -26,11 +26,15 @@ def test_json_is_one_object_in_which_figures_that_are_not_finite_are_null(capsys
 
 def test_an_error_is_for_a_person_and_for_a_script_that_asked(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["ens", "ls"])
-    print_error("not so", exit_code=2)
+    print_error("not so", exit_code=2, code="request")
     assert capsys.readouterr() == ("", "error: not so\n")
     monkeypatch.setattr("sys.argv", ["ens", "ls", "--json"])
-    print_error("not so", exit_code=2)
-    assert json.loads(capsys.readouterr().out) == {"error": "not so", "exit_code": 2}
+    print_error("not so", exit_code=2, code="request")
+    said = {"error": "not so", "exit_code": 2, "code": "request"}
+    assert json.loads(capsys.readouterr().out) == said
+    print_error("not so", exit_code=2, code="missing_run")
+    (step,) = json.loads(capsys.readouterr().out)["next"]
+    assert step["command"] == "ens ls --json"
 
 
 def test_a_table_off_a_terminal_cuts_no_figure(capsys):
