@@ -10,13 +10,14 @@ from ensembler.files import read_json
 from ensembler.predictions.finished_folds import finished_folds
 from ensembler.predictions.members import FAILED, RETRAINING
 from ensembler.predictions.store import RunStore, run_names
+from ensembler.predictions.trials import TRIAL_RECORD, TrialRecord, read_trial
 from ensembler.reporting.submitted import is_as_recorded, submitted_blend
 from ensembler.reporting.versions import submission_versions
 
 
 @dataclass(frozen=True)
 class MemberListing:
-    """One member: `state` is complete, training or failed."""
+    """One member: `state` is complete, training, failed, or trial of a search with some folds."""
 
     name: str
     folds_done: int
@@ -71,7 +72,8 @@ def list_runs(artifacts: Path) -> list[RunListing]:
 def list_run(store: RunStore, *, check: bool = False) -> RunListing:
     """What a run holds; with `check` every array is read and compared with its checksum."""
     members = [_complete(store, name, check) for name in store.complete_members]
-    members += [_begun(store, name) for name in store.begun_members]
+    begun = [_begun(store, name) for name in store.begun_members]
+    members += [member for member in begun if member is not None]
     submitted = submitted_blend(store)
     blends = []
     for name in store.blends:
@@ -110,7 +112,8 @@ def _complete(store: RunStore, name: str, check: bool) -> MemberListing:
     )
 
 
-def _begun(store: RunStore, name: str) -> MemberListing:
+def _begun(store: RunStore, name: str) -> MemberListing | None:
+    """A member that lacks folds; None of a trial that ended before its first one."""
     folder = store.folder / "members" / name
     n_folds = int(store.samples.table["fold"].max()) + 1
     done = len(finished_folds(folder, n_folds))
@@ -118,4 +121,20 @@ def _begun(store: RunStore, name: str) -> MemberListing:
     if failure.is_file():
         message = str(read_json(failure).get("message"))
         return MemberListing(name, done, n_folds, (), "failed", message=message)
+    path = folder / TRIAL_RECORD
+    if path.is_file():
+        return _trial(read_trial(path), done, n_folds)
     return MemberListing(name, done, n_folds, (), "training")
+
+
+def _trial(record: TrialRecord, done: int, n_folds: int) -> MemberListing | None:
+    """A trial of a search that was not completed."""
+    if record.state == "running":
+        return MemberListing(record.member, done, n_folds, (), "training")
+    if not done:
+        return None
+    value = "" if record.value is None else f", value {record.value:.4f}"
+    message = f"trial {record.number} of study {record.study}: {record.state}{value}"
+    return MemberListing(
+        record.member, done, n_folds, (), "trial", seconds=record.seconds, message=message
+    )

@@ -19,8 +19,9 @@ from ensembler.experiments.variants import (
 from ensembler.files import fingerprint
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.spec import RecipeSpec
-from ensembler.recipe.tune import TuneSpec
+from ensembler.recipe.tune import BLEND_OBJECTIVE, TuneSpec
 from ensembler.training.spec import AnyFittedSpec, EnsembleSpec, MemberSpec, SoupSpec
+from ensembler.workspace.changes import LOCATIONS
 
 _COMMON = CommonOptions()
 
@@ -73,12 +74,20 @@ class Search:
         spec = self.recipe.spec
         varied = {option_at(key, self.member).partition(".")[0] for key in self.tune.space}
         own = self.base.model_dump(mode="json", by_alias=True)
+        recipe = spec.model_dump(
+            mode="json", include={"seed", "data", "folds", "input", "augment", "views"}
+        )
+        # where the data are may change, what they are may not
+        for section, keys in LOCATIONS.items():
+            kept = recipe[section].items()
+            recipe[section] = {key: value for key, value in kept if key not in keys}
+        objective = [self.tune.objective]
+        if self.tune.objective == BLEND_OBJECTIVE:
+            objective.append(spec.blend.metric)
         content = {
             "member": {key: value for key, value in own.items() if key not in varied},
-            "recipe": spec.model_dump(
-                mode="json", include={"seed", "data", "folds", "input", "augment", "views"}
-            ),
-            "objective": self.tune.objective,
+            "recipe": recipe,
+            "objective": objective,
             "folds": self.tune.folds,
         }
         return fingerprint(content)[:16]

@@ -11,7 +11,10 @@ from typing import Any
 from ensembler.errors import RequestError
 from ensembler.experiments.variants import Setting, own_option
 from ensembler.files import fingerprint
+from ensembler.recipe.spec import RecipeSpec
 from ensembler.recipe.tune import DimensionSpec, TuneSpec, is_met, label_of
+
+_OF_ALL = set(RecipeSpec.model_fields) - {"input", "augment", "data"}
 
 Params = Mapping[str, Any]  # by key of the space: a number, or the label of a choice
 Draw = Callable[[str, DimensionSpec], Any]
@@ -221,10 +224,10 @@ def option_at(key: str, member: str) -> str:
                 "that is"
             )
         return option
-    if head in ("input", "augment", "data"):
-        return own_option(key)
-    raise RequestError(
-        f"tune.space.{key}: it would change what all members share; what varies is an option of "
-        "the member, or what the recipe says of it: input.KEY, augment.KEY, "
-        "data.targets.NAME.train_bins"
-    )
+    if head in _OF_ALL:
+        raise RequestError(
+            f"tune.space.{key}: {head} is what all members share; what varies is an option of the "
+            "member, or what the recipe says of it: input.KEY, augment.KEY, "
+            "data.targets.NAME.train_bins"
+        )
+    return own_option(key)

@@ -13,7 +13,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 STUDY_FILE = "study.db"
 _SECONDS_TO_WAIT = 60.0  # for another process that writes into the file
+_VALUES = "values"  # of trials, as they are with the pool of today
 _MOST_ATTEMPTS = 3  # of a trial whose process is killed each time
 _SAMPLERS = {
     "tpe": "TPESampler",
@@ -294,7 +295,10 @@ class Study:
     def trials(self) -> list[Trial]:
         """All trials, in their order."""
         with self._told():
-            return [_trial(frozen) for frozen in self._frozen()]
+            values = self._values()
+            trials = [_trial(frozen) for frozen in self._frozen()]
+        now = [values.get(str(trial.number), trial.value) for trial in trials]
+        return [replace(t, value=value) for t, value in zip(trials, now, strict=True)]
 
     def ask(self, members_taken: Sequence[str]) -> Trial:
         """A new trial with its values, and the name of a member that is not taken."""
@@ -420,9 +424,14 @@ class Study:
     def revalue(self, values: Mapping[int, float]) -> None:
         """Keep values that have changed with the pool, beside those that were told."""
         with self._told():
-            frozen = self._frozen()
-            for number, value in values.items():
-                self._storage.set_trial_user_attr(frozen[number]._trial_id, "value", value)
+            kept = {str(number): value for number, value in values.items()}
+            self._study.set_user_attr(_VALUES, kept)
+
+    def _values(self) -> Mapping[str, float]:
+        """The values that count in the place of those that were told."""
+        if self.tune.objective != BLEND_OBJECTIVE:
+            return {}
+        return self._study.user_attrs.get(_VALUES, {})
 
     def importances(self) -> dict[str, dict[str, float]]:
         """How much each value matters, by PED-ANOVA and by fANOVA; nothing of too few trials."""

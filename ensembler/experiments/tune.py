@@ -14,8 +14,16 @@ from ensembler.deadline import Deadline
 from ensembler.errors import RequestError, TrainingError
 from ensembler.execution.executors import executor_of
 from ensembler.experiments.search import Search
+from ensembler.experiments.search_figures import write_figures
 from ensembler.experiments.study import Study, Trial, check_tune_installed
 from ensembler.experiments.trial import Outcome, TrialStop, TrialTrainer, main_members
+from ensembler.experiments.tune_processes import (
+    Tell,
+    TrialBegan,
+    TrialEnded,
+    Workers,
+    configs_of,
+)
 from ensembler.experiments.usefulness import Judge, gains_of, most_useful
 from ensembler.files import claim, write_bytes
 from ensembler.machine.execution import DEFAULT_EXECUTION, Execution
@@ -25,8 +33,9 @@ from ensembler.members.prices import PriceList
 from ensembler.members.schedule import Schedule
 from ensembler.pipeline.check import check_device, check_recipe
 from ensembler.predictions.finished_folds import finished_folds, fold_path, weights_path
+from ensembler.predictions.records import write_record
 from ensembler.predictions.store import RunStore
-from ensembler.predictions.trials import TrialRecord, trial_records
+from ensembler.predictions.trials import TrialRecord, read_trial, trial_path, trial_records
 from ensembler.progress import QUIET, Progress
 from ensembler.recipe.load import Recipe
 from ensembler.recipe.own_code import introduce_code_of
@@ -127,24 +136,50 @@ def tune_recipe(
     """
     began, stop = time.monotonic(), Stop() if stop is None else stop
     check_tune_installed()
-    search = Search.of(recipe)
-    check = search.check()
-    introduce_code_of(check, progress, [search.tune.objective])
-    check_recipe(recipe)
-    check_recipe(check)
+    for corner in (recipe, _introduced(recipe, progress)):
+        check_recipe(corner)
     check_device(execution.device, progress)
     if deadline is not None:
         stop.limit(deadline.ends, deadline.clock)
-    workspace = open_workspace(
-        recipe, artifacts, progress, check=check_nobody_trains_otherwise
-    )
-    tuner = Tuner(search, workspace, execution, stop, trials or search.tune.trials)
+    search, workspace = _open_search(recipe, artifacts, progress)
+    alone = replace(execution, processes=1)
+    tuner = Tuner(search, workspace, alone, stop, trials or search.tune.trials)
     tuner.check_folds()
     tuner.open_study(rebuild=rebuild)
     with stop.heard():
-        tuner.search_on()
+        if execution.processes > 1 or search.tune.timeout is not None:
+            tuner.search_in_processes(execution)
+        else:
+            tuner.search_on()
         tuner.complete()
-    return tuner.result(time.monotonic() - began)
+    result = tuner.result(time.monotonic() - began)
+    write_figures(result, tuner.folder)
+    return result
+
+
+def open_search(
+    recipe: Recipe, artifacts: Path, progress: Progress
+) -> tuple[Search, Workspace]:
+    """A recipe's search and the workspace of its run, for one of several processes."""
+    _introduced(recipe, progress)
+    return _open_search(recipe, artifacts, progress)
+
+
+def _introduced(recipe: Recipe, progress: Progress) -> Recipe:
+    """The recipe of what trials are like, whose code of the user's own is known from now on."""
+    search = Search.of(recipe)
+    check = search.check()
+    introduce_code_of(check, progress, [search.tune.objective])
+    return check
+
+
+def _open_search(
+    recipe: Recipe, artifacts: Path, progress: Progress
+) -> tuple[Search, Workspace]:
+    workspace = open_workspace(
+        recipe, artifacts, progress, check=check_nobody_trains_otherwise
+    )
+    return Search.of(workspace.recipe), workspace
 
 
 @dataclass
@@ -156,6 +191,7 @@ class Tuner:
     execution: Execution
     stop: Stop
     wanted: int
+    tell: Tell = lambda _: None
     failures: list[Failure] = field(default_factory=list)
     ended: str | None = None
 
@@ -253,8 +289,10 @@ class Tuner:
                 trial = self._take(held)
                 if trial is None:
                     return
-                outcome = trainer.run(trial, self._reporter(trial.number))
+                self.tell(TrialBegan(trial.number))
+                outcome = self._try(trainer, trial)
                 self._finish(trial, outcome)
+                self.tell(TrialEnded(trial.number))
             if outcome.state == "stopped":
                 return
             failed_in_a_row = failed_in_a_row + 1 if outcome.state == "failed" else 0
@@ -263,6 +301,45 @@ class Tuner:
                     f"{failed_in_a_row} trials failed one after another: {outcome.reason}"
                 )
                 return
+
+    def search_in_processes(self, execution: Execution) -> None:
+        """Search in processes, each of which does as `search_on` and `complete` do."""
+        n = execution.processes
+        recipe, artifacts = self.workspace.recipe, self.workspace.artifacts
+        workers = Workers(
+            configs_of(recipe, artifacts, self.wanted, execution, self.stop),
+            self.workspace.progress,
+            self.stop,
+            self.search.tune.timeout_seconds,
+            self._give_up,
+        )
+        self.workspace.progress.note(
+            f"{n} processes search" if n > 1 else "a process searches"
+        )
+        workers.search()
+        self.ended = workers.ended
+
+    def _give_up(self, number: int, seconds: float) -> None:
+        """A trial took too long, and its process was ended: it has failed."""
+        reason = f"it took more than {self.search.tune.timeout}, which is tune.timeout"
+        with self._claimed():
+            trial = self.study.trials()[number]
+            self.study.finish(number, "failed", None, seconds, reason)
+        if trial.member is None:
+            return
+        path = trial_path(self.store, trial.member)
+        if path.is_file():
+            told = {"state": "failed", "seconds": seconds, "reason": reason}
+            write_record(path, read_trial(path).model_copy(update=told))
+        self.workspace.progress.warn(f"trial {number} failed: {reason}")
+
+    def _try(self, trainer: TrialTrainer, trial: Trial) -> Outcome:
+        try:
+            return trainer.run(trial, self._reporter(trial.number))
+        except KeyboardInterrupt:
+            with self._claimed():
+                self.study.release(trial.number)
+            raise
 
     def _reporter(self, number: int) -> Any:
         def report(value: float, step: int) -> bool:

@@ -20,7 +20,7 @@ from ensembler.workspace.fingerprints import data_fingerprint, former_fingerprin
 from ensembler.workspace.lock import dump_spec
 
 # Where the data are may change; what they are may not.
-_LOCATIONS = {
+LOCATIONS = {
     # columns count in the members that are fitted on them
     "data": {"source", "root", "test", "allow_outside", "corrections", "features"},
     "folds": {"file"},
@@ -34,7 +34,7 @@ def check_options(spec: RecipeSpec, store: RunStore) -> None:
     new, changed = dump_spec(spec), []
     for section in ("data", "folds"):
         before, after = store.lock.section(section), new.get(section) or {}
-        for key in sorted((before.keys() | after.keys()) - _LOCATIONS[section]):
+        for key in sorted((before.keys() | after.keys()) - LOCATIONS[section]):
             old, now = before.get(key), after.get(key)
             if old != now:
                 changed.append(f"{section}.{key} ({old!r} there, {now!r} now)")

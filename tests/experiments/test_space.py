@@ -57,7 +57,7 @@ def test_values_become_settings_of_the_member_with_what_labels_mean():
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("folds.count", "would change what all members share"),
+        ("folds.count", "folds is what all members share"),
         ("members.other.lr", "trials vary 'cnn' alone"),
     ],
 )
