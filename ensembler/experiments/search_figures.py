@@ -14,7 +14,7 @@ from ensembler.reporting.svg import Line, bars, lines
 
 if TYPE_CHECKING:
     from ensembler.experiments.study import Trial
-    from ensembler.experiments.tune import TuneResult
+    from ensembler.experiments.tuner import TuneResult
 
 _STYLE = (
     "<style>svg{background:#fff}text{font:12px system-ui,sans-serif;fill:#212529}"

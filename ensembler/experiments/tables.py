@@ -10,7 +10,7 @@ from ensembler.reporting.tables import Cell, Table, duration
 
 if TYPE_CHECKING:
     from ensembler.experiments.ablate import Ablation
-    from ensembler.experiments.tune import TuneResult
+    from ensembler.experiments.tuner import TuneResult
 
 
 def ablation_tables(ablation: Ablation) -> list[Table]:

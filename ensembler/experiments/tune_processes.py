@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ensembler.errors import EnsemblerError, RequestError, TrainingError
 from ensembler.execution.shares import share_of_loaders
+from ensembler.experiments.tuner import TrialBegan, TrialEnded, Tuner, open_search
 from ensembler.machine.cores import available_cores
 from ensembler.machine.execution import Execution
 from ensembler.progress import Message, Progress, ProgressForwarder
@@ -28,20 +29,6 @@ from ensembler.stop import Stop, interrupt_on_sigterm
 _LOOK_EVERY = 1.0  # seconds between two looks at the clock and the stop signal
 _MOST_HUNG = 5  # trials in a row that took too long, until the search ends
 _MOST_DEATHS = 9  # of workers, in a row, without a trial that ends
-
-
-@dataclass(frozen=True)
-class TrialBegan:
-    """A worker has begun to train a trial."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class TrialEnded:
-    """A worker has told what became of a trial."""
-
-    number: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,6 @@ class SearchError:
 
 
 FromWorker = Message | TrialBegan | TrialEnded | SearchDone | SearchError
-Tell = Callable[[TrialBegan | TrialEnded], None]
 
 
 @dataclass(frozen=True)
@@ -185,6 +171,23 @@ class Workers:
         self._start(self.configs[0])
 
 
+def search_in_processes(tuner: Tuner, execution: Execution) -> None:
+    """Search in processes, each of which does as `Tuner.search_on` and `complete` do."""
+    n, workspace = execution.processes, tuner.workspace
+    workers = Workers(
+        configs_of(
+            workspace.recipe, workspace.artifacts, tuner.wanted, execution, tuner.stop
+        ),
+        workspace.progress,
+        tuner.stop,
+        tuner.search.tune.timeout_seconds,
+        tuner.give_up,
+    )
+    workspace.progress.note(f"{n} processes search" if n > 1 else "a process searches")
+    workers.search()
+    tuner.ended = workers.ended
+
+
 def configs_of(
     recipe: Recipe, artifacts: Path, trials: int, execution: Execution, stop: Stop
 ) -> list[SearchConfig]:
@@ -235,8 +238,6 @@ def _worker_main(config: SearchConfig, sender: Connection) -> None:
 
 
 def _search(config: SearchConfig, sender: Connection) -> str | None:
-    from ensembler.experiments.tune import Tuner, open_search
-
     def send(message: FromWorker) -> None:
         try:
             sender.send(message)
