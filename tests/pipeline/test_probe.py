@@ -65,7 +65,7 @@ def test_probes_are_members_like_any_other(made):
     for name in store.complete_members:
         record = store.member(name).record
         assert record.views == ("identity", "hflip")
-        assert record.scores["oof"]["accuracy"] > 0.4  # three shapes
+        assert np.isfinite(record.scores["oof"]["log_loss"])
         assert record.scores["holdout"] is not None
     (warning,) = [text for text in progress.warnings if "are random" in text]
     assert "the weights of test_resnet are random" in warning
@@ -139,9 +139,10 @@ def test_heads_that_are_layers_are_a_network_of_their_own(run, tmp_path):
         bundle.network(knn)
 
 
-IMPORTED = (
-    "members={own: {method: probe, head: knn, features: {file: own.npy, ids: own.csv}}}"
-)
+def own_features(folder):
+    """The override that replaces the members by one with features of another tool."""
+    features = f"{{file: {folder / 'own.npy'}, ids: {folder / 'own.csv'}}}"
+    return f"members={{own: {{method: probe, head: knn, features: {features}}}}}"
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def imported(made, tmp_path):
 
 
 def test_features_of_another_tool_are_matched_by_id(imported):
-    recipe = Recipe.load(imported / "recipe.yaml", [IMPORTED])
+    recipe = Recipe.load(imported / "recipe.yaml", [own_features(imported)])
     run_recipe(recipe, imported / "artifacts")
     store = RunStore(imported / "artifacts" / "probes")
     record = store.member("own").record
@@ -176,7 +177,7 @@ def test_features_of_another_tool_are_matched_by_id(imported):
     ("ids", "message"),
     [
         (["one"], "1 ids; expected an id for each row"),
-        (None, "there is no row for"),
+        (None, "has no row for"),
     ],
 )
 def test_ids_that_do_not_fit_are_named(imported, ids, message):
@@ -185,7 +186,7 @@ def test_ids_that_do_not_fit_are_named(imported, ids, message):
     if ids is not None:
         table = pd.DataFrame({"id": ids})
     table.to_csv(imported / "own.csv", index=False)
-    recipe = Recipe.load(imported / "recipe.yaml", [IMPORTED])
+    recipe = Recipe.load(imported / "recipe.yaml", [own_features(imported)])
     result = run_recipe(recipe, imported / "artifacts")
     (failure,) = result.failures
     assert message in failure.message
