@@ -209,7 +209,8 @@ def _without_leaks(pool: Pool) -> tuple[Pool, tuple[str, ...]]:
 
     Such a member takes every wrong label for right.
     """
-    leaked = suspected(look_at(pool))
+    looked_at = yes_or_no(pool) if pool.y.ndim == 2 else pool
+    leaked = suspected(look_at(looked_at))
     kept = [name for name in pool.names if name not in leaked]
     if not leaked or not kept:
         return pool, ()

@@ -1,12 +1,14 @@
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from ensembler.predictions.samples import write_samples
 from ensembler.predictions.store import RunStore
-from ensembler.predictions.testing import write_fake_run
+from ensembler.predictions.testing import write_fake_member, write_fake_run
 from ensembler.report.report import report_run
 from ensembler.run import Run
 
@@ -113,6 +115,31 @@ def test_a_run_without_a_finished_member_has_a_page(tmp_path):
     text = "".join(page_of(RunStore(store.folder)).text)
     assert "No member is complete yet" in text
     assert "loss is not finite in epoch 1" in text
+
+
+def test_a_run_of_several_labels_at_once_has_its_classes_and_no_confusion_matrix(tmp_path):
+    store = write_fake_run(tmp_path / "sets", {"x": 1.0}, n_train=120, n_test=0)
+    rng = np.random.default_rng(0)
+    given = rng.random((120, 3)) < 0.4
+    classes = np.array(["cat", "dog", "eel"])
+    table = store.samples.table
+    table["label"] = ["|".join(classes[row]) or "|" for row in given]
+    write_samples(store.samples_path, table)
+    shutil.rmtree(store.folder / "members" / "x")
+    for name in ("a", "b", "c"):
+        logits = (rng.normal(size=(120, 3)) + 2 * given - 1).astype(np.float32)
+        empty = np.zeros((3, 1, 0, 3), np.float32)
+        write_fake_member(store.folder, name, logits[None], empty, classes.tolist())
+        record = store.folder / "members" / name / "member.json"
+        content = json.loads(record.read_text()) | {"multi_label": ["label"]}
+        record.write_text(json.dumps(content))
+    store = RunStore(store.folder)
+    Run(store).blend("soft")
+    text = "".join(page_of(RunStore(store.folder)).text)
+    assert "What could not be shown" not in text
+    assert "Classes of label, blend soft" in text
+    assert "labels are expected to be wrong" in text
+    assert "Confusion matrix" not in text
 
 
 def test_an_altered_file_is_said_and_the_rest_is_shown(tmp_path):
