@@ -88,7 +88,7 @@ def test_the_readme_runs_as_printed_on_fewer_images(ens_here, tmp_path, capsys):
     recipe = example("README.md", "yaml")
     assert "epochs: 12" in recipe
     (tmp_path / "recipe.yaml").write_text(recipe.replace("epochs: 12", "epochs: 2"))
-    assert len(readme_commands()) == 10
+    assert len(readme_commands()) == 12
     for line in readme_commands():
         command, *arguments = shlex.split(
             line.replace("--groups", "--groups --n 60"), comments=True
