@@ -88,6 +88,7 @@ class _Scikit:
 
     def __init__(self, **arguments: Any) -> None:
         self.arguments = arguments
+        self._new(0, {})  # arguments that it does not take are said at once
 
     def classifier(self, seed: int, **setting: Any) -> Any:
         """A fresh classifier of scikit-learn."""
@@ -124,10 +125,7 @@ class _Scikit:
         return tuple(found)
 
     def _fitted(self, problem: Problem, setting: Mapping[str, Any]) -> Any:
-        try:
-            model = self.classifier(problem.seed, **{**setting, **self.arguments})
-        except TypeError as error:
-            raise RequestError(f"head_args: {error}") from error
+        model = self._new(problem.seed, setting)
         weights = {"sample_weight": problem.weights} if problem.is_weighted else {}
         with warnings.catch_warnings():
             # more steps change little, and which setting is best is looked at anyway
@@ -136,6 +134,12 @@ class _Scikit:
                 return model.fit(problem.x.astype(np.float64), problem.y, **weights)
             except (TypeError, ValueError) as error:
                 raise RequestError(f"the head cannot be fitted: {error}") from error
+
+    def _new(self, seed: int, setting: Mapping[str, Any]) -> Any:
+        try:
+            return self.classifier(seed, **{**setting, **self.arguments})
+        except TypeError as error:
+            raise RequestError(f"head_args: {error}") from error
 
     def _decide(self, problem: Problem, setting: Mapping[str, Any]) -> Any:
         matrices, biases = self.layers_of(self._fitted(problem, setting))

@@ -66,6 +66,7 @@ class OwnEstimator:
 
     def __init__(self, place: str, **arguments: Any) -> None:
         self.place, self.arguments = place, arguments
+        self._new(0)  # arguments that it does not take are said at once
 
     def fit(self, problem: Problem) -> Estimated:
         """Fit a fresh one."""

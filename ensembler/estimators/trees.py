@@ -52,18 +52,26 @@ class Trees:
 
     def __init__(self, **arguments: Any) -> None:
         self.arguments = arguments
+        self._new(0)  # arguments that it does not take are said at once
 
     def fit(self, problem: Problem) -> GrownTrees:
         """Fit the trees."""
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
-        settings = {**_USUAL, "random_state": problem.seed, **self.arguments}
+        named: dict[str, Any] = {}
         if problem.is_category is not None and problem.is_category.any():
-            settings["categorical_features"] = problem.is_category
+            named["categorical_features"] = problem.is_category
         weights = problem.weights if problem.is_weighted else None
+        model = self._new(problem.seed, **named)
         try:
-            model = HistGradientBoostingClassifier(early_stopping=False, **settings)
             model.fit(problem.x, problem.y, sample_weight=weights)
         except (TypeError, ValueError) as error:
             raise RequestError(f"head trees cannot be fitted: {error}") from error
         return GrownTrees(model, problem.n_classes)
+
+    def _new(self, seed: int, **named: Any) -> Any:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        usual = {**_USUAL, "early_stopping": False, "random_state": seed}
+        try:
+            return HistGradientBoostingClassifier(**{**usual, **named, **self.arguments})
+        except TypeError as error:
+            raise RequestError(f"head_args: {error}") from error

@@ -19,13 +19,22 @@ RECIPE = """
 """
 WITHOUT = """
 import sys
-for name in ("torch", "torchvision", "timm", "albumentations"):
-    sys.modules[name] = None
-from ensembler.recipe import Recipe
-from ensembler.pipeline.run import run_recipe
 from pathlib import Path
+
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "timm", "albumentations"):
+            raise ModuleNotFoundError(f"{name} is not installed", name=name)
+
+
+sys.meta_path.insert(0, NotInstalled())
+from ensembler.pipeline.run import run_recipe
+from ensembler.recipe import Recipe
+
 made = run_recipe(Recipe.load(Path("light.yaml")), Path("artifacts"))
 assert not made.failures, made.failures
+assert "torch" not in sys.modules
 print(made.submission)
 """
 
