@@ -72,12 +72,10 @@ def check_recipe(recipe: Recipe) -> None:
     check_needs(recipe)
     check_installed(recipe.spec.inference.engine)
     from ensembler.data.prepare import build_steps
-    from ensembler.inference.views import expand_views
 
     problems = []
     spec = recipe.spec
     checks: list[Check] = [
-        ("views", partial(expand_views, spec.views)),
         ("views", partial(_check_views, spec)),
         ("blend", partial(_check_blend, spec.blend)),
         ("input.prepare", partial(build_steps, spec.input.prepare)),
@@ -117,7 +115,7 @@ def _checks_of_networks(spec: RecipeSpec) -> list[Check]:
 
 
 def _check_views(spec: RecipeSpec) -> None:
-    """Views that need square images, where some are not."""
+    """Views that nobody knows, and those that need square images, where some are not."""
     from ensembler.inference.views import check_views_fit, expand_views
 
     views = expand_views(spec.views)

@@ -133,10 +133,11 @@ def test_a_wrong_request_is_one_clear_error(ens_here, run, arguments, message):
 
 def test_an_error_is_one_json_object_too_when_asked(ens_here, run):
     done = ens_here("blend", "fkae", "--json", expect=2)
-    assert one_json(done) == {
-        "error": done.stderr.removeprefix("error: ").strip(),
-        "exit_code": 2,
-    }
+    said = one_json(done)
+    assert said["error"] == done.stderr.removeprefix("error: ").strip()
+    assert said["exit_code"] == 2
+    assert said["code"] == "missing_run"
+    assert [step["command"] for step in said["next"]] == ["ens ls --json"]
 
 
 def test_a_template_is_matched_in_ids_order_and_columns_or_says_what_differs(

@@ -20,7 +20,7 @@ def test_a_recipe_without_such_members_says_what_trains_the_others(recipe):
     )
     with pytest.raises(
         RequestError,
-        match=r"method kfold or soup or probe, only bagging; .*`ens bag` the others",
+        match=r"method kfold or soup or probe or tabular, only bagging; .*`ens bag` the others",
     ):
         kfold.train_kfold(ensembles, recipe.parent / "artifacts")
 

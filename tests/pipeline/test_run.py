@@ -328,10 +328,12 @@ def test_want_of_memory_fails_its_member_with_advice_and_leaves_the_others_alone
 
     holder = learner if where == "place_for_training" else FoldTrainer
     usual, calls = getattr(holder, where), []
+    # a fold is trained with smaller and smaller parts of its batches, down to two images of 16
+    failing = 4 if where == "place_for_training" else 1
 
     def full(*given):
         calls.append(given)
-        if len(calls) == 1:
+        if len(calls) <= failing:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return usual(*given)
 

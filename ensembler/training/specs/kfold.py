@@ -164,6 +164,12 @@ class MemberSpec(TrainingSpec):
         return epoch % interval == 0 or epoch == self.epochs
 
     @property
+    def unused_later(self) -> set[str]:
+        """Options that earlier versions did not have and that are not used here."""
+        has_probe = self.init_head == "probe"
+        return super().unused_later | (set() if has_probe else {"init_head"})
+
+    @property
     def decisive_options(self) -> dict[str, Any]:
         """The options that decide what the trained network is, as plain values.
 
