@@ -51,12 +51,6 @@ class Trees:
     takes_categories = True
 
     def __init__(self, **arguments: Any) -> None:
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
-        try:
-            HistGradientBoostingClassifier(**arguments)
-        except TypeError as error:
-            raise RequestError(f"head_args of trees: {error}") from error
         self.arguments = arguments
         self._new(0)  # arguments that it does not take are said at once
 
