@@ -127,11 +127,13 @@ def evaluate_sets(
 def ranked_scores(probs: NDArray[np.floating], method: Method) -> NDArray[np.float64]:
     """How late each class comes into a row's set, `[rows, classes]`.
 
-    It is the probability of the class and of all more probable ones, with a penalty for its rank.
+    It is the probability of all more probable classes, with a penalty for its rank: the most
+    probable class comes first, and a row that it is nearly sure of has no other.
     """
     given = np.asarray(probs, np.float64)
     order = np.argsort(-given, axis=1, kind="stable")
-    summed = np.cumsum(np.take_along_axis(given, order, axis=1), axis=1)
+    ordered = np.take_along_axis(given, order, axis=1)
+    summed = np.cumsum(ordered, axis=1) - ordered
     if method == "raps":
         ranks = np.arange(1, given.shape[1] + 1)
         summed = summed + _PENALTY * np.maximum(ranks - _FREE, 0)
@@ -148,9 +150,7 @@ def threshold(scores: NDArray[np.float64], coverage: float) -> float:
 
 def sets_of(scores: NDArray[np.float64], limit: float) -> NDArray[np.bool_]:
     """Which classes `[rows, classes]` are in each set; the most probable always is."""
-    inside = scores <= limit
-    inside[np.arange(len(scores)), scores.argmin(axis=1)] = True
-    return inside
+    return np.asarray(scores <= max(limit, 0.0))
 
 
 def _cross_fitted(

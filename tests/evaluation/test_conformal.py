@@ -38,10 +38,19 @@ def test_overconfident_probabilities_cost_size_and_not_coverage():
     assert _cross_fitted(bold, None, 0.9, "raps").covered >= 0.88
 
 
-def test_a_score_is_the_probability_up_to_the_class():
+def test_a_score_is_the_probability_of_all_more_probable_classes():
     probs = np.array([[0.5, 0.2, 0.3]])
-    assert np.allclose(ranked_scores(probs, "aps"), [[0.5, 1.0, 0.8]])
-    assert np.allclose(ranked_scores(probs, "raps"), [[0.5, 1.05, 0.8]])
+    assert np.allclose(ranked_scores(probs, "aps"), [[0, 0.8, 0.5]])
+    assert np.allclose(ranked_scores(probs, "raps"), [[0, 0.85, 0.5]])
+
+
+@pytest.mark.parametrize("method", ["aps", "raps"])
+def test_a_sure_row_has_a_set_of_one_and_an_unsure_one_of_several(method):
+    given = drawn()
+    row = _cross_fitted(given, None, 0.8, method)
+    assert row.single > 0.1
+    sure = ranked_scores(np.array([[0.98, 0.01, 0.01], [0.4, 0.35, 0.25]]), method)
+    assert sets_of(sure, 0.8).sum(axis=1).tolist() == [1, 3]
 
 
 def test_the_threshold_is_the_rank_that_new_rows_need():
@@ -52,7 +61,8 @@ def test_the_threshold_is_the_rank_that_new_rows_need():
 
 
 def test_no_set_is_empty():
-    assert sets_of(np.array([[0.9, 1.0], [0.6, 1.0]]), 0.1).sum(axis=1).tolist() == [1, 1]
+    scores = ranked_scores(np.array([[0.4, 0.6], [0.9, 0.1]]), "aps")
+    assert sets_of(scores, -1.0).sum(axis=1).tolist() == [1, 1]
 
 
 def test_a_row_is_not_in_the_threshold_of_its_own_group():
