@@ -149,7 +149,7 @@ def _open_members(
         raise UnknownNameError("target", target, store.samples.targets)
     if not opened:
         begun = store.begun_members
-        hint = f"; {', '.join(begun)} are not complete yet" if begun else ""
+        hint = f"; not complete yet: {', '.join(begun)}" if begun else ""
         raise MissingFileError(f"run {store.name!r} has no complete member to blend{hint}")
     targets = {member.record.target for member in opened}
     if len(targets) > 1:

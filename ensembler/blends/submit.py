@@ -112,9 +112,10 @@ def _only_blend(store: RunStore) -> str:
     if len(store.blends) == 1:
         return store.blends[0]
     if not store.blends:
-        raise MissingFileError(
-            f"run {store.name!r} has no blend yet; `ens blend {store.name}` makes one"
-        )
+        fix = f"`ens blend {store.name}` makes one"
+        if not store.complete_members:
+            fix = "no member is complete; the same `ens run` trains what is missing"
+        raise MissingFileError(f"run {store.name!r} has no blend yet; {fix}")
     raise RequestError(
         f"run {store.name!r} has several blends; say which with --blend: {', '.join(store.blends)}"
     )

@@ -36,6 +36,8 @@ from ensembler.targets.label_sets import write_set
 
 _MOST_SHOWN = 20  # suspects in a table
 _MOST_PAIRS = 10
+# Below this many suspects are the members' own mistakes (docs/labels.md).
+_WEAK = 0.7
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def find_label_errors(
     """
     read = read_pool(store, members, target=target, common_rows=True)
     pool, warnings = _without_leaks(read.pool)
+    warnings += _weakness_of(pool)
     all_ids = store.samples.train["id"].tolist()
     ids = tuple(all_ids[i] for i in read.rows.tolist())
     rows = Rows(ids, pool, _positions_of(copies, ids))
@@ -386,3 +389,17 @@ class Judged:
 def _any(wrong: NDArray[np.float64]) -> NDArray[np.float64]:
     """The probability `[rows]` that any of the cells `[rows, cells]` is wrong."""
     return np.asarray(1 - np.prod(1 - wrong, axis=1))
+
+
+def _weakness_of(pool: Pool) -> tuple[str, ...]:
+    """A warning of members whose own mistakes hide those of the labels."""
+    if pool.y.ndim == 2:
+        return ()
+    share = float(np.mean(np.mean(pool.oof, axis=0).argmax(axis=1) == pool.y))
+    if share >= _WEAK:
+        return ()
+    return (
+        f"the members together name the given class in {share:.0%} of the rows; many suspects of "
+        "members as weak as that are their own mistakes, and the number that is expected to be "
+        "wrong is too high: look at each before you correct it",
+    )

@@ -278,8 +278,8 @@ class Planner:
         if not self.timed_names:
             return []
         return [
-            f"timed a few batches of {', '.join(self.timed_names)} ({self.timed:.1f} s), of which "
-            "nothing like was trained on this machine"
+            f"timed a few batches of {', '.join(self.timed_names)} ({self.timed:.1f} s), because "
+            "nothing like them was trained on this machine yet"
         ]
 
     def _time(self, trainings: Sequence[Training], limit: float | None) -> None:

@@ -33,7 +33,7 @@ def without_paths(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_paths(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [without_paths(item) for item in value]
+        return type(value)(map(without_paths, value))
     if not isinstance(value, str):
         return value
     scheme, colon, rest = value.partition(":")

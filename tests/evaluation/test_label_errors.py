@@ -278,3 +278,11 @@ def test_confidences_add_up_to_what_is_expected(noisy, found):
     judged = Judged.of(Rows(tuple(map(str, range(len(read.y)))), read), QUIET)
     assert judged.noise.wrong.sum() == pytest.approx(judged.wrong.expected, rel=1e-6)
     assert judged.wrong.expected == pytest.approx(found.wrong.expected, rel=1e-6)
+
+
+def test_weak_members_are_warned_of(tmp_path):
+    store = write_fake_run(tmp_path / "run", {"a": 0.2, "b": 0.2}, n_train=240)
+    (warning,) = find_label_errors(store).warnings
+    assert "their own mistakes" in warning
+    strong = write_fake_run(tmp_path / "strong", {"a": 4.0, "b": 4.0}, n_train=240)
+    assert not any("mistakes" in text for text in find_label_errors(strong).warnings)

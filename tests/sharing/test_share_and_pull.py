@@ -1,6 +1,7 @@
 """Members go into a pool and out of it again, by whoever has the same folds."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -102,8 +103,11 @@ def test_paths_of_the_authors_machine_are_not_shared(team, tmp_path):
     path = ann.folder / "members" / "a" / "member.json"
     record = json.loads(path.read_text())
     record["options"] = {"checkpoint": "/home/ann/weights.safetensors"}
+    record["environments"] = [None, {"code": "/home/ann/net.py"}, None]
     path.write_text(json.dumps(record))
-    share_run(RunStore(ann.folder), str(tmp_path / "new"), author="Ann")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        share_run(RunStore(ann.folder), str(tmp_path / "new"), author="Ann")
     assert not any(
         b"/home/ann" in content for content in pool_files(tmp_path / "new").values()
     )
