@@ -158,7 +158,8 @@ def _read(path: Path, spec: CorrectionsSpec, data: DataSpec) -> list[Correction]
         found.append(
             _correction({str(k): str(v) for k, v in row.items()}, spec, data, place)
         )
-    twice = [pair for pair, n in Counter((c.id, c.target) for c in found).items() if n > 1]
+    times = Counter((correction.id, correction.target) for correction in found)
+    twice = [pair for pair, n in times.items() if n > 1]
     if twice:
         raise DataError(f"{path}: {twice[0][0]!r} is corrected in several rows; keep one")
     return found

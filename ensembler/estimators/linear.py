@@ -115,13 +115,11 @@ class _Scikit:
     @property
     def _settings(self) -> tuple[dict[str, Any], ...]:
         """The settings to choose from; what the recipe gives is not chosen."""
-        free = [
-            {k: v for k, v in s.items() if k not in self.arguments} for s in self.settings
-        ]
         found: list[dict[str, Any]] = []
-        for setting in free:
-            if setting not in found:
-                found.append(setting)
+        for setting in self.settings:
+            free = {k: v for k, v in setting.items() if k not in self.arguments}
+            if free not in found:
+                found.append(free)
         return tuple(found)
 
     def _fitted(self, problem: Problem, setting: Mapping[str, Any]) -> Any:

@@ -127,14 +127,10 @@ class TargetHead:
             return known[0]
         if any(len(one.matrices) > 1 for one in known):
             return None
-        return Layers(
-            (
-                np.stack(
-                    [m[:, 1] - m[:, 0] for (m,) in (o.matrices for o in known)], axis=1
-                ),
-            ),
-            (np.array([b[1] - b[0] for (b,) in (o.biases for o in known)], np.float32),),
-        )
+        matrices = [one.matrices[0] for one in known]
+        biases = [one.biases[0] for one in known]
+        matrix = np.stack([m[:, 1] - m[:, 0] for m in matrices], axis=1)
+        return Layers((matrix,), (np.array([b[1] - b[0] for b in biases], np.float32),))
 
     @property
     def state(self) -> State:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ensembler.files import write_bytes
 from ensembler.reporting.svg import Line, bars, lines
 
@@ -88,14 +90,13 @@ def _importances(result: TuneResult) -> str:
 def _parallel(result: TuneResult, done: Sequence[Trial]) -> str:
     """Parallel coordinates: a line for each trial over the keys, the value last."""
     keys = list(dict.fromkeys(key for trial in done for key in trial.params))
-    columns = [[trial.params.get(key) for trial in done] for key in keys]
-    places = [_places(column) for column in (*columns, [trial.value for trial in done])]
+    values = [trial.value for trial in done]
+    places = [*(_places(_given(done, key)) for key in keys), _places(values)]
     at = [float(i + 1) for i in range(len(places))]
     best = [i for i, trial in enumerate(done) if trial.number == result.best]
     order = [*best, *(i for i in range(len(done)) if i not in best)]
-    series = [
-        Line(f"trial {done[i].number}", at, [place[i] for place in places]) for i in order
-    ]
+    by_trial = np.transpose(places).tolist()
+    series = [Line(f"trial {done[i].number}", at, by_trial[i]) for i in order]
     named = ", ".join(f"{i + 1} {key}" for i, key in enumerate((*keys, result.objective)))
     figure = str(lines("Values of the trials by key", named, "lowest to highest", series))
     return _only_first_coloured(figure)
@@ -106,6 +107,11 @@ def _only_first_coloured(figure: str) -> str:
         figure = figure.replace(f'class="line s{colour}"', f'class="line s{_OTHERS}"')
     first, rest = figure.split('class="line s0"', 1)
     return f'{first}class="line s0"' + rest.replace('class="line s0"', 'class="line s2"')
+
+
+def _given(done: Sequence[Trial], key: str) -> list[Any]:
+    """What each trial was given for a key; None for nothing."""
+    return [trial.params.get(key) for trial in done]
 
 
 def _places(column: Sequence[Any]) -> list[float]:

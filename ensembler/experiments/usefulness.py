@@ -44,8 +44,8 @@ class Judge:
         found = [folds for folds in finished.values() if folds]
         if not found:
             return {}
-        shared = set.intersection(*(set(folds) for folds in found))
-        return {fold: _mean([folds[fold] for folds in found]) for fold in sorted(shared)}
+        shared = sorted(set.intersection(*map(set, found)))
+        return {fold: _mean([folds[fold] for folds in found]) for fold in shared}
 
     def value(self, members: Sequence[str], metric: str, folds: Sequence[int]) -> float:
         """A metric of a trial's members on the validation rows of `folds`; NaN without any."""

@@ -357,8 +357,8 @@ def _views(
     wanted = workspace.spec.blend.views or tuple(
         view.name for view in expand_views(workspace.spec.views)
     )
-    seeing = {member.name for member in workspace.members if not member.sees_images}
-    records = [store.member(name).record for name in members if name not in seeing]
+    without_images = {m.name for m in workspace.members if not m.sees_images}
+    records = [store.member(name).record for name in members if name not in without_images]
     own = [record for record in records if record.origin != "pulled"]
     if all(set(record.views) == set(wanted) for record in own):
         return None

@@ -83,7 +83,8 @@ def share_run(
         for name in names
         if (reason := _why_not(store, name)) is not None
     ]
-    fit = [name for name in names if name not in {found.member for found in skipped}]
+    left_out = {found.member for found in skipped}
+    fit = [name for name in names if name not in left_out]
     if not fit:
         return Shared(
             store.name,

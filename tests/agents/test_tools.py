@@ -80,7 +80,8 @@ def test_its_command_line_is_one(name):
         given[option.name] = [value] if option.repeated else value
     words = TOOLS[name].command_line(given)
     command = GROUP.commands[words[0]]
-    command.make_context(words[0], words[1:], resilient_parsing=True)
+    context = command.make_context(words[0], words[1:], resilient_parsing=True)
+    assert set(given) <= set(context.params)
 
 
 def test_the_guide_names_every_command_and_the_keys_of_a_recipe():

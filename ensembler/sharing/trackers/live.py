@@ -8,7 +8,7 @@ from queue import Queue
 from threading import Thread
 
 from ensembler.predictions.store import RunStore
-from ensembler.progress import Epoch, FoldTask, Progress
+from ensembler.progress import Epoch, Progress, RelayedProgress
 from ensembler.sharing.trackers.mirror import Noted, only_teller
 from ensembler.sharing.trackers.tracker import open_tracker
 
@@ -61,9 +61,8 @@ class _Live:
             if first is not None:
                 with only_teller(self.store, self.name):
                     self._tell(first)
-        except (
-            Exception
-        ) as error:  # a tracker never stops a run, whatever its client raises
+        # a tracker never stops a run, whatever its client raises
+        except Exception as error:
             said = str(error).strip().splitlines() or [type(error).__name__]
             self.progress.warn(
                 f"{self.name} does not follow the run now ({said[0][:300]}); it is told at the end"
@@ -81,39 +80,15 @@ class _Live:
         tracker.close()
 
 
-class _Told(Progress):
-    """Shows everything on another progress, and epochs to trackers, too."""
+class _Told(RelayedProgress):
+    """Shows everything on another progress, and sends epochs to trackers, too."""
 
     def __init__(self, progress: Progress, lives: Sequence[_Live]) -> None:
-        self._progress = progress
+        super().__init__(progress)
         self._lives = lives
-
-    def plan(self, tasks: Sequence[FoldTask], at_once: int = 1) -> None:
-        """Show it."""
-        self._progress.plan(tasks, at_once)
-
-    def step(self, what: str, done: int, total: int) -> None:
-        """Show it."""
-        self._progress.step(what, done, total)
 
     def epoch(self, epoch: Epoch) -> None:
         """Show it, and send it on."""
-        self._progress.epoch(epoch)
+        super().epoch(epoch)
         for live in self._lives:
             live.epoch(epoch)
-
-    def fold_done(self, task: FoldTask, text: str) -> None:
-        """Show it."""
-        self._progress.fold_done(task, text)
-
-    def failed(self, training: str) -> None:
-        """Show it."""
-        self._progress.failed(training)
-
-    def note(self, text: str) -> None:
-        """Show it."""
-        self._progress.note(text)
-
-    def warn(self, text: str) -> None:
-        """Show it."""
-        self._progress.warn(text)

@@ -50,11 +50,8 @@ class TensorboardTracker:
     def member(self, member: MemberFacts) -> None:
         """Its curves, and its scores as those of a last step."""
         for curve in member.curves:
-            by_step = {
-                int(epoch["epoch"]): {k: v for k, v in epoch.items() if k != "epoch"}
-                for epoch in curve.epochs
-                if "epoch" in epoch
-            }
+            numbered = [dict(epoch) for epoch in curve.epochs if "epoch" in epoch]
+            by_step = {int(epoch.pop("epoch")): epoch for epoch in numbered}
             self._add(curve.training, curve.fold, by_step)
         self._replace(
             self.folder / check_name("member", member.name) / "scores", member.metrics
